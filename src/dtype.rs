@@ -1,0 +1,278 @@
+//! Element types: bit patterns, ordered-integer images, exact values and rounding (spec §10).
+//!
+//! Everything that must know what a dtype *is* asks here; nothing else in the crate matches on [`Dtype`].
+
+mod float;
+
+pub use float::{FloatFormat, Rounded};
+
+/// The type of one element, as `safetensors` names it. The discriminant is the code of spec §7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum Dtype {
+    Bool = 1,
+    U8 = 2,
+    I8 = 3,
+    U16 = 4,
+    I16 = 5,
+    U32 = 6,
+    I32 = 7,
+    U64 = 8,
+    I64 = 9,
+    F8E4M3 = 16,
+    F8E5M2 = 17,
+    F16 = 18,
+    Bf16 = 19,
+    F32 = 20,
+    F64 = 21,
+    /// Complex of two `F32`; its elements here are its bytes.
+    C64 = 32,
+    F8E8M0 = 33,
+    F8E4M3Fnuz = 34,
+    F8E5M2Fnuz = 35,
+    F4 = 36,
+    F6E2M3 = 37,
+    F6E3M2 = 38,
+}
+
+/// Bytes of one element as this crate counts elements: 1, 2, 4 or 8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Width {
+    W1 = 1,
+    W2 = 2,
+    W4 = 4,
+    W8 = 8,
+}
+
+impl Width {
+    /// Bytes.
+    pub const fn bytes(self) -> usize {
+        self as usize
+    }
+
+    /// Bits.
+    pub const fn bits(self) -> u32 {
+        8 * self as u32
+    }
+
+    /// All ones in the low [`Width::bits`] bits.
+    pub const fn mask(self) -> u64 {
+        u64::MAX >> (64 - self.bits())
+    }
+
+    /// The little-endian bit pattern of element `index` of `bytes`, zero-extended.
+    ///
+    /// # Panics
+    /// When `index` lies outside `bytes`.
+    #[inline(always)]
+    pub fn load(self, bytes: &[u8], index: usize) -> u64 {
+        match self {
+            Width::W1 => u64::from(bytes[index]),
+            Width::W2 => {
+                let at = index * 2;
+                u64::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+            }
+            Width::W4 => {
+                let b = &bytes[index * 4..index * 4 + 4];
+                u64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            }
+            Width::W8 => {
+                let b = &bytes[index * 8..index * 8 + 8];
+                u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
+            }
+        }
+    }
+
+    /// Stores the low bits of `bits` as element `index` of `bytes`, little-endian.
+    ///
+    /// # Panics
+    /// When `index` lies outside `bytes`.
+    #[inline(always)]
+    pub fn store(self, bytes: &mut [u8], index: usize, bits: u64) {
+        let n = self.bytes();
+        bytes[index * n..(index + 1) * n].copy_from_slice(&bits.to_le_bytes()[..n]);
+    }
+}
+
+const NAMES: [(Dtype, &str); 22] = [
+    (Dtype::Bool, "BOOL"),
+    (Dtype::U8, "U8"),
+    (Dtype::I8, "I8"),
+    (Dtype::U16, "U16"),
+    (Dtype::I16, "I16"),
+    (Dtype::U32, "U32"),
+    (Dtype::I32, "I32"),
+    (Dtype::U64, "U64"),
+    (Dtype::I64, "I64"),
+    (Dtype::F8E4M3, "F8_E4M3"),
+    (Dtype::F8E5M2, "F8_E5M2"),
+    (Dtype::F16, "F16"),
+    (Dtype::Bf16, "BF16"),
+    (Dtype::F32, "F32"),
+    (Dtype::F64, "F64"),
+    (Dtype::C64, "C64"),
+    (Dtype::F8E8M0, "F8_E8M0"),
+    (Dtype::F8E4M3Fnuz, "F8_E4M3FNUZ"),
+    (Dtype::F8E5M2Fnuz, "F8_E5M2FNUZ"),
+    (Dtype::F4, "F4"),
+    (Dtype::F6E2M3, "F6_E2M3"),
+    (Dtype::F6E3M2, "F6_E3M2"),
+];
+
+impl Dtype {
+    /// The dtype of a `safetensors` header's name, such as `"BF16"`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(_, n)| *n == name).map(|(d, _)| *d)
+    }
+
+    /// The dtype with wire code `code` (spec §7).
+    pub fn from_code(code: u8) -> Option<Self> {
+        NAMES.iter().map(|(d, _)| *d).find(|d| d.code() == code)
+    }
+
+    /// The wire code (spec §7).
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The name in a `safetensors` header.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(d, _)| *d == self).map_or("?", |(_, n)| n)
+    }
+
+    /// How elements are counted: dtypes that are not a whole 1, 2, 4 or 8 bytes, or not one number,
+    /// are carried as bytes.
+    pub const fn width(self) -> Width {
+        match self {
+            Dtype::U16 | Dtype::I16 | Dtype::F16 | Dtype::Bf16 => Width::W2,
+            Dtype::U32 | Dtype::I32 | Dtype::F32 => Width::W4,
+            Dtype::U64 | Dtype::I64 | Dtype::F64 => Width::W8,
+            _ => Width::W1,
+        }
+    }
+
+    /// Bits of storage per entry of the tensor's shape.
+    pub const fn storage_bits(self) -> u64 {
+        match self {
+            Dtype::F4 => 4,
+            Dtype::F6E2M3 | Dtype::F6E3M2 => 6,
+            Dtype::C64 => 64,
+            _ => self.width().bits() as u64,
+        }
+    }
+
+    /// The floating-point format, for the six editable dtypes.
+    pub const fn float(self) -> Option<FloatFormat> {
+        Some(match self {
+            Dtype::F8E4M3 => FloatFormat::F8E4M3,
+            Dtype::F8E5M2 => FloatFormat::F8E5M2,
+            Dtype::F16 => FloatFormat::F16,
+            Dtype::Bf16 => FloatFormat::BF16,
+            Dtype::F32 => FloatFormat::F32,
+            Dtype::F64 => FloatFormat::F64,
+            _ => return None,
+        })
+    }
+
+    /// How many classes [`Dtype::class`] can give.
+    pub const fn classes(self) -> usize {
+        match self.float() {
+            Some(f) => 1 << f.exponent_bits,
+            None => 1,
+        }
+    }
+
+    /// The class of a bit pattern: its biased exponent, 0 for every other dtype (spec §9.3).
+    #[inline(always)]
+    pub const fn class(self, bits: u64) -> usize {
+        match self.float() {
+            Some(f) => ((bits >> f.mantissa_bits) & ((1 << f.exponent_bits) - 1)) as usize,
+            None => 0,
+        }
+    }
+
+    /// The ULP delta `reference - base`: the difference of the ordered-integer images, in units in the last
+    /// place, modulo 2^width and zero-extended (spec §10.2). Exact for every pair of bit patterns, NaN and
+    /// the two zeros included; additive, and inverted by negation.
+    #[inline]
+    pub const fn ulp_delta(self, base: u64, reference: u64) -> u64 {
+        self.image(reference).wrapping_sub(self.image(base)) & self.width().mask()
+    }
+
+    /// The reference's bits from the base's bits and the ULP delta.
+    #[inline]
+    pub const fn add_ulp(self, base: u64, delta: u64) -> u64 {
+        self.from_image(self.image(base).wrapping_add(delta) & self.width().mask())
+    }
+
+    /// The ordered-integer image modulo 2^width: `u` for a clear sign bit, `-1 - (u without sign)` for a set one.
+    /// Dtypes that are no floats are their own image.
+    #[inline]
+    pub const fn image(self, bits: u64) -> u64 {
+        let sign = 1u64 << (self.width().bits() - 1);
+        if self.float().is_some() && bits & sign != 0 { !(bits & !sign) & self.width().mask() } else { bits }
+    }
+
+    /// The bit pattern whose [`Dtype::image`] is `image`.
+    #[inline]
+    pub const fn from_image(self, image: u64) -> u64 {
+        let sign = 1u64 << (self.width().bits() - 1);
+        if self.float().is_some() && image & sign != 0 { (!image & self.width().mask()) | sign } else { image }
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_order_floats_and_keep_the_zeros_apart() {
+        let signed = |x: f32| Dtype::F32.image(u64::from(x.to_bits())) as u32 as i32;
+        let ascending = [f32::NEG_INFINITY, -1.0, -1e-45, -0.0, 0.0, 1e-45, 1.0, f32::INFINITY];
+        for pair in ascending.windows(2) {
+            assert!(signed(pair[0]) < signed(pair[1]), "{pair:?}");
+        }
+        assert_eq!(signed(-0.0), -1);
+        assert_eq!(signed(0.0), 0);
+    }
+
+    #[test]
+    fn every_pair_of_one_byte_patterns_survives_a_delta() {
+        for (dtype, _) in NAMES.iter().filter(|(d, _)| d.width() == Width::W1) {
+            for base in 0..256 {
+                for reference in 0..256 {
+                    assert_eq!(dtype.add_ulp(base, dtype.ulp_delta(base, reference)), reference);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn deltas_add_and_invert_modulo_the_width() {
+        for dtype in [Dtype::Bf16, Dtype::F16, Dtype::I16] {
+            let mask = dtype.width().mask();
+            for (a, b, c) in [(0, 0x8000, 0x7fff), (0xffff, 0x7fff, 0x8000), (0x3f80, 0xbf80, 0x7fc1)] {
+                let sum = dtype.ulp_delta(a, b).wrapping_add(dtype.ulp_delta(b, c)) & mask;
+                assert_eq!(sum, dtype.ulp_delta(a, c));
+                assert_eq!(dtype.ulp_delta(b, a), dtype.ulp_delta(a, b).wrapping_neg() & mask);
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_codes_are_one_to_one() {
+        for (dtype, name) in NAMES {
+            assert_eq!(Dtype::from_name(name), Some(dtype));
+            assert_eq!(Dtype::from_code(dtype.code()), Some(dtype));
+        }
+        assert_eq!(Dtype::from_code(0), None);
+    }
+}

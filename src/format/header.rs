@@ -1,0 +1,208 @@
+//! The preamble and the sections: all that one small read at the front of a file gives (spec §5).
+
+use super::invalid::{Invalid, SectionFault};
+use super::limits::*;
+use crate::codec::reader::Reader;
+use crate::digest::{Hasher, Sha256Digest};
+
+/// Section types (spec §5.3).
+pub mod section {
+    /// JSON for people and tools (spec §6).
+    pub const METADATA: u16 = 1;
+    /// Tensors and blocks (spec §7).
+    pub const TABLE: u16 = 2;
+    /// Digests (spec §12).
+    pub const DIGESTS: u16 = 3;
+    /// Delta magnitudes, optional (spec §7.3).
+    pub const STATISTICS: u16 = 0x8004;
+}
+
+/// The effort of zstd, part of what makes the same inputs give the same bytes.
+const ZSTD_LEVEL: i32 = 19;
+const RAW: u8 = 0;
+const ZSTD: u8 = 1;
+
+/// The fixed-size front of a file (spec §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preamble {
+    /// Bytes of all sections.
+    pub sections_bytes: u32,
+    /// Bytes of all blocks.
+    pub payload_bytes: u64,
+    /// Digest of the first 32 bytes and all sections: the patch id.
+    pub digest: Sha256Digest,
+}
+
+impl Preamble {
+    /// Reads the first [`PREAMBLE_BYTES`] of a file of `file_bytes` bytes.
+    ///
+    /// # Errors
+    /// R1 to R5.
+    pub fn read(front: &[u8], file_bytes: u64) -> Result<Self, Invalid> {
+        check_magic(front)?;
+        let short = |_| Invalid::Length { found: file_bytes, expected: PREAMBLE_BYTES };
+        let mut reader = Reader::new(front);
+        reader.take(MAGIC.len() as u64, "magic").map_err(short)?;
+        let version = reader.u16("version").map_err(short)?;
+        if version != VERSION {
+            return Err(Invalid::Version { found: version });
+        }
+        let reserved = reader.u16("reserved").map_err(short)?;
+        let sections_bytes = reader.u32("sections length").map_err(short)?;
+        let payload_bytes = reader.u64("payload length").map_err(short)?;
+        let reserved_too = reader.u64("reserved").map_err(short)?;
+        let digest = Sha256Digest(reader.array("header digest").map_err(short)?);
+        if reserved != 0 || reserved_too != 0 {
+            return Err(Invalid::Reserved { field: "of the preamble" });
+        }
+        let expected = (PREAMBLE_BYTES + u64::from(sections_bytes)).saturating_add(payload_bytes);
+        if expected != file_bytes || u64::from(sections_bytes) > SECTIONS_BYTES_MAX {
+            return Err(Invalid::Length { found: file_bytes, expected });
+        }
+        Ok(Self { sections_bytes, payload_bytes, digest })
+    }
+
+    /// The bytes of a file up to its payload: this preamble, with its digest worked out, and `sections`.
+    pub fn write(sections: &[u8], payload_bytes: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(PREAMBLE_BYTES as usize + sections.len());
+        out.extend(MAGIC);
+        out.extend(VERSION.to_le_bytes());
+        out.extend([0; 2]);
+        out.extend((sections.len() as u32).to_le_bytes());
+        out.extend(payload_bytes.to_le_bytes());
+        out.extend([0; 8]);
+        let digest = header_digest(&out, sections);
+        out.extend(digest.0);
+        out.extend(sections);
+        out
+    }
+}
+
+/// The digest that the preamble must hold, which is the patch id (spec §12.1).
+pub fn header_digest(preamble: &[u8], sections: &[u8]) -> Sha256Digest {
+    let mut hasher = Hasher::default();
+    hasher.update(&preamble[..PREAMBLE_DIGESTED_BYTES]);
+    hasher.update(sections);
+    hasher.finish()
+}
+
+fn check_magic(front: &[u8]) -> Result<(), Invalid> {
+    if front.starts_with(&MAGIC) {
+        return Ok(());
+    }
+    // CR LF may have become LF, LF may have become CR LF, and a text reader may have stopped at 1A.
+    let damaged: [&[u8]; 4] = [b"\x89LCE\n\x1a\n", b"\x89LCE\r\r\n", b"\x89LCE\r\n\x1a\r\n", b"\x89LCE\r\n\x1a\r"];
+    if damaged.iter().any(|d| front.starts_with(d)) {
+        return Err(Invalid::TextMode);
+    }
+    Err(Invalid::NotAPatch { found: front[..front.len().min(MAGIC.len())].to_vec() })
+}
+
+/// Appends a section, packed where that is smaller and a reader may unpack it (spec §5.2).
+pub fn write_section(out: &mut Vec<u8>, kind: u16, content: &[u8], packed: Packing) {
+    let zstd = match packed {
+        Packing::Zstd => zstd::bulk::compress(content, ZSTD_LEVEL).ok(),
+        Packing::Raw => None,
+    };
+    let fits = |z: &Vec<u8>| z.len() < content.len() && content.len() as u64 <= raw_bytes_max(z.len() as u64);
+    let (encoding, stored) = match &zstd {
+        Some(z) if fits(z) => (ZSTD, &z[..]),
+        _ => (RAW, content),
+    };
+    out.extend(kind.to_le_bytes());
+    out.extend([encoding, 0]);
+    out.extend((stored.len() as u32).to_le_bytes());
+    out.extend((content.len() as u32).to_le_bytes());
+    out.extend(stored);
+}
+
+/// Whether packing a section may pay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// Text and tables.
+    Zstd,
+    /// Digests.
+    Raw,
+}
+
+/// Unpacks all sections, in order.
+///
+/// # Errors
+/// R5, R7.
+pub fn read_sections(bytes: &[u8]) -> Result<Vec<(u16, Vec<u8>)>, Invalid> {
+    let mut reader = Reader::new(bytes);
+    let mut sections: Vec<(u16, Vec<u8>)> = Vec::new();
+    while !reader.rest().is_empty() {
+        let kind = match *reader.rest() {
+            [low, high, ..] => u16::from_le_bytes([low, high]),
+            _ => 0,
+        };
+        let fault = |reason| Invalid::Section { kind, reason };
+        let mut head = Reader::new(reader.take(SECTION_HEAD_BYTES, "section head").map_err(|e| fault(e.into()))?);
+        head.u16("type").map_err(|e| fault(e.into()))?;
+        let encoding = head.u8("encoding").map_err(|e| fault(e.into()))?;
+        let reserved = head.u8("reserved").map_err(|e| fault(e.into()))?;
+        let stored_bytes = u64::from(head.u32("stored length").map_err(|e| fault(e.into()))?);
+        let raw_bytes = u64::from(head.u32("raw length").map_err(|e| fault(e.into()))?);
+        let stored = reader.take(stored_bytes, "section").map_err(|e| fault(e.into()))?;
+        if reserved != 0 {
+            return Err(Invalid::Reserved { field: "of a section head" });
+        }
+        if sections.last().is_some_and(|(before, _)| *before >= kind) {
+            return Err(fault(SectionFault::Order));
+        }
+        let content = match encoding {
+            RAW if raw_bytes == stored_bytes => stored.to_vec(),
+            RAW => return Err(fault(SectionFault::Unpack)),
+            ZSTD if raw_bytes > raw_bytes_max(stored_bytes) => return Err(fault(SectionFault::TooLarge(raw_bytes))),
+            ZSTD => zstd::bulk::decompress(stored, raw_bytes as usize)
+                .ok()
+                .filter(|content| content.len() as u64 == raw_bytes)
+                .ok_or(fault(SectionFault::Unpack))?,
+            other => return Err(fault(SectionFault::Encoding(other))),
+        };
+        sections.push((kind, content));
+    }
+    Ok(sections)
+}
+
+/// What `stored_bytes` may unpack to (spec §15).
+fn raw_bytes_max(stored_bytes: u64) -> u64 {
+    SECTION_RAW_BYTES_FREE + SECTION_RATIO_MAX * stored_bytes
+}
+
+impl From<crate::codec::Corrupt> for SectionFault {
+    fn from(reason: crate::codec::Corrupt) -> Self {
+        SectionFault::Bytes(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_mode_damage_is_told_from_another_format() {
+        let read = |front: &[u8]| Preamble::read(front, front.len() as u64);
+        assert_eq!(read(b"\x89LCE\n\x1a\nrest"), Err(Invalid::TextMode));
+        assert_eq!(read(b"\x89LCE\r\r\n\x1a\r\n"), Err(Invalid::TextMode));
+        assert_eq!(read(b"PK\x03\x04"), Err(Invalid::NotAPatch { found: b"PK\x03\x04".to_vec() }));
+        assert_eq!(read(&MAGIC), Err(Invalid::Length { found: 8, expected: PREAMBLE_BYTES }));
+    }
+
+    #[test]
+    fn a_section_that_unpacks_too_far_is_stored_raw_and_refused_when_packed() {
+        let content = vec![0; 1 << 22];
+        let mut out = Vec::new();
+        write_section(&mut out, 1, &content, Packing::Zstd);
+        assert_eq!(read_sections(&out), Ok(vec![(1, content.clone())]));
+
+        let bomb = zstd::bulk::compress(&content, 19).unwrap();
+        let mut out = vec![1, 0, ZSTD, 0];
+        out.extend((bomb.len() as u32).to_le_bytes());
+        out.extend((content.len() as u32).to_le_bytes());
+        out.extend(&bomb);
+        let reason = SectionFault::TooLarge(1 << 22);
+        assert_eq!(read_sections(&out), Err(Invalid::Section { kind: 1, reason }));
+    }
+}

@@ -1,0 +1,228 @@
+//! What a reader must reject, one variant a numbered rule (spec §14).
+
+use crate::codec::Corrupt;
+use crate::digest::Sha256Digest;
+
+/// Why bytes are not a valid patch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Invalid {
+    /// R1
+    #[error("this is not an .lcepatch file: it begins with {found:02x?}")]
+    NotAPatch {
+        /// The first bytes, at most eight.
+        found: Vec<u8>,
+    },
+    /// R2
+    #[error("a transfer in text mode changed the line endings of this file")]
+    TextMode,
+    /// R3
+    #[error("format version {found}; this reader knows version 1")]
+    Version {
+        /// The version in the file.
+        found: u16,
+    },
+    /// R4
+    #[error("the file has {found} bytes, its header says {expected}")]
+    Length {
+        /// Bytes there are.
+        found: u64,
+        /// Bytes there must be.
+        expected: u64,
+    },
+    /// R5
+    #[error("reserved field {field} is not zero")]
+    Reserved {
+        /// Which field.
+        field: &'static str,
+    },
+    /// R6
+    #[error("the header's digest is {found}, it must be {expected}")]
+    HeaderDigest {
+        /// Digest of the header's bytes.
+        found: Sha256Digest,
+        /// Digest in the preamble.
+        expected: Sha256Digest,
+    },
+    /// R7
+    #[error("section {kind:#06x}: {reason}")]
+    Section {
+        /// The section's type.
+        kind: u16,
+        /// What is wrong.
+        reason: SectionFault,
+    },
+    /// R8
+    #[error("section {kind:#06x} is required and unknown to this reader; a newer lcepatch may know it")]
+    UnknownSection {
+        /// The section's type.
+        kind: u16,
+    },
+    /// R9
+    #[error("section {kind:#06x} is missing")]
+    MissingSection {
+        /// The section's type.
+        kind: u16,
+    },
+    /// R10
+    #[error("metadata: {reason}")]
+    Metadata {
+        /// What the JSON parser says.
+        reason: String,
+    },
+    /// R11
+    #[error("tensor table: {0}")]
+    Table(Corrupt),
+    /// R12
+    #[error("tensor table: the name of tensor {index} is empty, not UTF-8, or not above the one before")]
+    Name {
+        /// Place in the table.
+        index: usize,
+    },
+    /// R13
+    #[error("tensor table: tensor {name:?} has unknown dtype code {code}")]
+    Dtype {
+        /// The tensor.
+        name: String,
+        /// The code.
+        code: u8,
+    },
+    /// R14
+    #[error("tensor table: the shape of {name:?} has more than 2^48 bytes or no element")]
+    Shape {
+        /// The tensor.
+        name: String,
+    },
+    /// R15
+    #[error("tensor table: {name:?} has no selected element")]
+    Empty {
+        /// The tensor.
+        name: String,
+    },
+    /// R16
+    #[error("section {kind:#06x} has {found} bytes, the tensor table calls for {expected}")]
+    SectionLength {
+        /// The section's type.
+        kind: u16,
+        /// Bytes there are.
+        found: u64,
+        /// Bytes there must be.
+        expected: u64,
+    },
+    /// R17
+    #[error("blocks add up to {found} bytes, the header says {expected}")]
+    Payload {
+        /// Sum over the table.
+        found: u64,
+        /// The preamble's number.
+        expected: u64,
+    },
+    /// R18
+    #[error("block {block} of {tensor:?}: its digest is {found}, it must be {expected}")]
+    BlockDigest {
+        /// The tensor.
+        tensor: String,
+        /// The block's index in the tensor.
+        block: u64,
+        /// Digest of the block's bytes.
+        found: Sha256Digest,
+        /// Digest in the header.
+        expected: Sha256Digest,
+    },
+    /// R19
+    #[error("block {block} of {tensor:?}: {reason}")]
+    Streams {
+        /// The tensor.
+        tensor: String,
+        /// The block's index in the tensor.
+        block: u64,
+        /// What is wrong.
+        reason: StreamFault,
+    },
+    /// R20
+    #[error("block {block} of {tensor:?}: {reason}")]
+    Content {
+        /// The tensor.
+        tensor: String,
+        /// The block's index in the tensor.
+        block: u64,
+        /// What is wrong.
+        reason: Corrupt,
+    },
+}
+
+/// What is wrong with a section (R7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SectionFault {
+    /// Types do not ascend.
+    #[error("out of order or twice")]
+    Order,
+    /// Neither raw nor zstd.
+    #[error("unknown encoding {0}")]
+    Encoding(u8),
+    /// It would unpack to more than its stored size can justify.
+    #[error("{0} bytes unpacked is more than its stored size justifies")]
+    TooLarge(u64),
+    /// It does not unpack to its stated size.
+    #[error("does not unpack to its stated size")]
+    Unpack,
+    /// Its bytes end early.
+    #[error("{0}")]
+    Bytes(Corrupt),
+}
+
+/// What is wrong with a block's streams (R19).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StreamFault {
+    /// The stream directory is not well formed.
+    #[error("stream directory: {0}")]
+    Directory(Corrupt),
+    /// Kinds do not ascend.
+    #[error("stream kinds out of order or twice")]
+    Order,
+    /// A required kind is unknown.
+    #[error("stream kind {0} is required and unknown to this reader; a newer lcepatch may know it")]
+    UnknownKind(u8),
+    /// A codec is unknown.
+    #[error("codec {codec} of stream kind {kind} is unknown to this reader; a newer lcepatch may know it")]
+    UnknownCodec {
+        /// The stream's kind.
+        kind: u8,
+        /// The codec's id.
+        codec: u8,
+    },
+    /// Positions or deltas are missing.
+    #[error("stream kind {0} is missing")]
+    Missing(u8),
+    /// The codec does not serve the tensor's dtype.
+    #[error("codec {0} does not serve the tensor's dtype")]
+    Dtype(u8),
+}
+
+impl Invalid {
+    /// The rule's number in spec §14.
+    pub fn rule(&self) -> u8 {
+        match self {
+            Invalid::NotAPatch { .. } => 1,
+            Invalid::TextMode => 2,
+            Invalid::Version { .. } => 3,
+            Invalid::Length { .. } => 4,
+            Invalid::Reserved { .. } => 5,
+            Invalid::HeaderDigest { .. } => 6,
+            Invalid::Section { .. } => 7,
+            Invalid::UnknownSection { .. } => 8,
+            Invalid::MissingSection { .. } => 9,
+            Invalid::Metadata { .. } => 10,
+            Invalid::Table(_) => 11,
+            Invalid::Name { .. } => 12,
+            Invalid::Dtype { .. } => 13,
+            Invalid::Shape { .. } => 14,
+            Invalid::Empty { .. } => 15,
+            Invalid::SectionLength { .. } => 16,
+            Invalid::Payload { .. } => 17,
+            Invalid::BlockDigest { .. } => 18,
+            Invalid::Streams { .. } => 19,
+            Invalid::Content { .. } => 20,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What a patch says about itself, for people and tools (spec §6).
+//!
+//! Canonical JSON: keys sorted, no white space. Readers ignore keys they do not know. Nothing in here decides how a
+//! block is decoded.
+
+use super::invalid::Invalid;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The METADATA section.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    /// What wrote the patch, such as `lcepatch 0.1.0`.
+    pub tool: String,
+    /// How the selected weights were found.
+    pub localization: Localization,
+    /// Where they were looked for.
+    pub candidates: Candidates,
+    /// The checkpoint that the patch applies to.
+    pub base: Source,
+    /// The checkpoint that it moves towards.
+    pub reference: Source,
+    /// How tensors were paired, where that was not simply by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairing: Option<Pairing>,
+    /// Set when deltas are stored with less than full precision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reduced: Option<Reduced>,
+    /// Whether the patch can be used without its base.
+    pub portable: bool,
+    /// Bytes that a portable patch of the same selection has more (or fewer, if this one is portable).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub portability_bytes: Option<u64>,
+    /// Alpha that the author recommends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommended_alpha: Option<f64>,
+    /// SPDX licence expression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// What the patch is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Measured results, free in form.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub results: Map<String, Value>,
+    /// Free keys. No version of the format will give a meaning to anything in here.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub x: Map<String, Value>,
+}
+
+/// How the selected weights were found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Localization {
+    /// `value` (paper eq 2), `full` (every differing element) or `undo` (what an apply changed).
+    pub method: String,
+    /// `global` or `tensor`, the scope of the ranking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The number asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k: Option<u64>,
+    /// The share of the candidates asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub density: Option<f64>,
+}
+
+/// Which weights could be selected.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Candidates {
+    /// `encoder-dense`, `matrices` or `all`.
+    pub params: String,
+    /// Globs that a name must match one of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// Globs that a name must not match.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// The architecture that the names were recognized as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// Candidate tensors.
+    pub tensors: u64,
+    /// Their elements.
+    pub elements: u64,
+}
+
+/// A checkpoint, by its digests.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Source {
+    /// The model's name on a hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_id: Option<String>,
+    /// Elements of all its tensors.
+    pub elements: u64,
+    /// Its weight files.
+    pub files: Vec<SourceFile>,
+}
+
+/// One file of a checkpoint, with the digest that hubs list for it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceFile {
+    /// File name without folders.
+    pub name: String,
+    /// Size.
+    pub bytes: u64,
+    /// SHA-256 of the whole file, 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+/// How tensors were paired.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pairing {
+    /// Tensors that only the base has, and were left out on request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only_in_base: Vec<String>,
+    /// Tensors that only the reference has, and were left out on request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only_in_reference: Vec<String>,
+    /// Tensors that differ in shape or kind of dtype, and were left out on request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mismatched: Vec<String>,
+    /// Tensors whose reference was rounded to the base's dtype.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cast: Vec<String>,
+    /// Prefix of the reference's names, and what stands for it in the base's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<(String, String)>,
+}
+
+/// What reduced precision costs, measured over all selected elements.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reduced {
+    /// `bf16` or `int8`.
+    pub delta_dtype: String,
+    /// Largest absolute difference between a stored and a true delta.
+    pub max_error: f64,
+    /// Root of the sum of squared errors over the sum of squared deltas.
+    pub relative_error: f64,
+}
+
+impl Metadata {
+    /// Canonical JSON.
+    ///
+    /// # Errors
+    /// None for values that JSON can hold; a free value that it can not is reported as R10.
+    pub fn write(&self) -> Result<Vec<u8>, Invalid> {
+        // Through `Value`, whose maps are sorted.
+        serde_json::to_value(self).and_then(|value| serde_json::to_vec(&value)).map_err(refuse)
+    }
+
+    /// Reads JSON, canonical or not.
+    ///
+    /// # Errors
+    /// R10.
+    pub fn read(bytes: &[u8]) -> Result<Self, Invalid> {
+        let value: Value = serde_json::from_slice(bytes).map_err(refuse)?;
+        if !value.is_object() {
+            return Err(Invalid::Metadata { reason: "not a JSON object".to_owned() });
+        }
+        serde_json::from_value(value).map_err(refuse)
+    }
+}
+
+fn refuse(error: serde_json::Error) -> Invalid {
+    Invalid::Metadata { reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_ignored_and_missing_ones_have_defaults() {
+        let metadata = Metadata::read(br#"{"tool":"other 2","novel":{"a":[1]},"x":{"mine":1}}"#).unwrap();
+        assert_eq!(metadata.tool, "other 2");
+        assert_eq!(metadata.x["mine"], 1);
+        assert_eq!(String::from_utf8(Metadata::default().write().unwrap()).unwrap().find(' '), None);
+    }
+
+    #[test]
+    fn refuses_what_is_no_object() {
+        assert!(matches!(Metadata::read(b"[]"), Err(Invalid::Metadata { .. })));
+        assert!(matches!(Metadata::read(b"{"), Err(Invalid::Metadata { .. })));
+        assert!(matches!(Metadata::read(br#"{"tool":1}"#), Err(Invalid::Metadata { .. })));
+        let deep = [vec![b'['; 1 << 20], vec![b']'; 1 << 20]].concat();
+        assert!(matches!(Metadata::read(&deep), Err(Invalid::Metadata { .. })));
+    }
+}

@@ -1,0 +1,143 @@
+//! Opening a patch: the header at once, blocks one by one, each checked against its digest (spec §4).
+
+use super::header::{Preamble, header_digest, read_sections, section};
+use super::invalid::Invalid;
+use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES};
+use super::metadata::Metadata;
+use super::tensor_table::{BlockEntry, TensorEntry, TensorTable};
+use crate::digest::Sha256Digest;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// A patch whose header is verified. Blocks stay in the file until asked for.
+#[derive(Debug)]
+pub struct Patch {
+    /// SHA-256 of the header, which holds the digest of every block: one name for all its content (spec §12.1).
+    pub id: Sha256Digest,
+    /// What the patch says about itself.
+    pub metadata: Metadata,
+    /// The tensors it changes, and where their blocks are.
+    pub table: TensorTable,
+    /// Bytes before the payload.
+    pub header_bytes: u64,
+    /// Bytes of the whole file.
+    pub file_bytes: u64,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(File),
+    Bytes(Vec<u8>),
+}
+
+/// Why a patch could not be read: the file, or what is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The operating system refused.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The content breaks a rule of the format.
+    #[error("{0}")]
+    Invalid(#[from] Invalid),
+}
+
+impl Patch {
+    /// Opens the file at `path` and verifies its header.
+    ///
+    /// Allocates no more than [`super::limits::SECTIONS_BYTES_MAX`] and what the sections may unpack to.
+    ///
+    /// # Errors
+    /// I/O, and R1 to R17.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let file = File::open(path)?;
+        let file_bytes = file.metadata()?.len();
+        Self::parse(Source::File(file), file_bytes)
+    }
+
+    /// Reads a patch that is in memory.
+    ///
+    /// # Errors
+    /// R1 to R17.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ReadError> {
+        let file_bytes = bytes.len() as u64;
+        Self::parse(Source::Bytes(bytes), file_bytes)
+    }
+
+    fn parse(source: Source, file_bytes: u64) -> Result<Self, ReadError> {
+        let front = source.read_at(0, PREAMBLE_BYTES.min(file_bytes))?;
+        let preamble = Preamble::read(&front, file_bytes)?;
+        let sections = source.read_at(PREAMBLE_BYTES, preamble.sections_bytes.into())?;
+        let (found, expected) = (header_digest(&front, &sections), preamble.digest);
+        if found != expected {
+            return Err(Invalid::HeaderDigest { found, expected }.into());
+        }
+        let sections = read_sections(&sections)?;
+        let known = [section::METADATA, section::TABLE, section::DIGESTS];
+        if let Some((kind, _)) = sections.iter().find(|(kind, _)| !known.contains(kind) && kind & OPTIONAL_SECTION == 0)
+        {
+            return Err(Invalid::UnknownSection { kind: *kind }.into());
+        }
+        let optional = |wanted| sections.iter().find(|(kind, _)| *kind == wanted).map(|(_, content)| &content[..]);
+        let content = |kind| optional(kind).ok_or(Invalid::MissingSection { kind });
+        let metadata = Metadata::read(content(section::METADATA)?)?;
+        let statistics = optional(section::STATISTICS);
+        let (table, digests) = (content(section::TABLE)?, content(section::DIGESTS)?);
+        let table = TensorTable::read(table, digests, statistics, preamble.payload_bytes)?;
+        let header_bytes = PREAMBLE_BYTES + u64::from(preamble.sections_bytes);
+        Ok(Self { id: preamble.digest, metadata, table, header_bytes, file_bytes, source })
+    }
+
+    /// The bytes of one block, once they match its digest.
+    ///
+    /// # Errors
+    /// I/O, and R18.
+    pub fn block(&self, tensor: &TensorEntry, block: &BlockEntry) -> Result<Vec<u8>, ReadError> {
+        let bytes = self.source.read_at(self.header_bytes + block.offset, block.bytes)?;
+        let (found, expected) = (Sha256Digest::of(&bytes), block.digest);
+        if found != expected {
+            return Err(Invalid::BlockDigest { tensor: tensor.name.clone(), block: block.index, found, expected }.into());
+        }
+        Ok(bytes)
+    }
+}
+
+impl Source {
+    /// `bytes` bytes from `offset`, which the caller has compared with the file's size.
+    fn read_at(&self, offset: u64, bytes: u64) -> std::io::Result<Vec<u8>> {
+        match self {
+            Source::Bytes(all) => {
+                let start = offset as usize;
+                all.get(start..start + bytes as usize)
+                    .map(<[u8]>::to_vec)
+                    .ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+            }
+            Source::File(file) => {
+                let mut out = Vec::new();
+                At { file, offset }.take(bytes).read_to_end(&mut out)?;
+                if out.len() as u64 != bytes {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+                Ok(out)
+            }
+        }
+    }
+}
+
+/// Reads from an offset without moving the file's own, so that threads do not disturb each other.
+struct At<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        #[cfg(unix)]
+        let n = std::os::unix::fs::FileExt::read_at(self.file, out, self.offset)?;
+        #[cfg(windows)]
+        let n = std::os::windows::fs::FileExt::seek_read(self.file, out, self.offset)?;
+        self.offset += n as u64;
+        Ok(n)
+    }
+}

@@ -1,0 +1,235 @@
+//! The tensor table and the digests that go with it (spec §7, §12).
+
+use super::header::section;
+use super::invalid::Invalid;
+use super::limits::*;
+use crate::codec::reader::Reader;
+use crate::codec::{Corrupt, varint};
+use crate::digest::Sha256Digest;
+use crate::dtype::Dtype;
+
+/// A tensor that a patch changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorEntry {
+    /// Its name in the base.
+    pub name: String,
+    /// Its element type in the base.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<u64>,
+    /// SHA-256 of its bytes in the base.
+    pub base_digest: Sha256Digest,
+    /// How many of its elements are selected, at least 1.
+    pub selected: u64,
+    /// How far the deltas go, if the patch says.
+    pub statistics: Option<Statistics>,
+    /// Its blocks, in order; those without a selected element are left out.
+    pub blocks: Vec<BlockEntry>,
+}
+
+impl TensorEntry {
+    /// Elements, as [`Dtype::width`] counts them.
+    pub fn elements(&self) -> u64 {
+        elements(self.dtype, &self.shape).unwrap_or(0)
+    }
+}
+
+/// Elements of a tensor, as [`Dtype::width`] counts them; none when it has more than 2^48 bytes.
+pub fn elements(dtype: Dtype, shape: &[u64]) -> Option<u64> {
+    let entries = shape.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim))?;
+    let bytes = entries.checked_mul(dtype.storage_bits())?.div_ceil(8);
+    (bytes <= 1 << 48).then_some(bytes / dtype.width().bytes() as u64)
+}
+
+/// Magnitudes of reference minus base over the selected elements of a tensor (spec §7.3), rounded to bfloat16.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Statistics {
+    /// Mean of the absolute differences.
+    pub mean: f32,
+    /// Largest absolute difference.
+    pub max: f32,
+}
+
+/// Where a block lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockEntry {
+    /// Its index in the tensor: it begins at element `index << block_log2`.
+    pub index: u64,
+    /// Selected elements, at least 1.
+    pub selected: u32,
+    /// First byte, from the start of the payload.
+    pub offset: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// SHA-256 of these bytes.
+    pub digest: Sha256Digest,
+}
+
+/// The digests of the whole patch (spec §12.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roots {
+    /// Over the base's values at the selected positions, tensor by tensor.
+    pub selected: Sha256Digest,
+    /// Over the reference's tensors.
+    pub reference: Sha256Digest,
+    /// Over the result's tensors at alpha 1.
+    pub result: Sha256Digest,
+}
+
+/// The sections TABLE, DIGESTS and STATISTICS together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorTable {
+    /// log2 of the elements of a block.
+    pub block_log2: u32,
+    /// Digests of the whole patch.
+    pub roots: Roots,
+    /// The tensors, ascending by the bytes of their names.
+    pub tensors: Vec<TensorEntry>,
+}
+
+impl TensorTable {
+    /// The contents of TABLE, DIGESTS and STATISTICS.
+    pub fn write(&self) -> [Vec<u8>; 3] {
+        let (mut table, mut digests, mut statistics) = (Vec::new(), Vec::new(), Vec::new());
+        table.push(self.block_log2 as u8);
+        varint::write(&mut table, self.tensors.len() as u64);
+        for root in [self.roots.selected, self.roots.reference, self.roots.result] {
+            digests.extend(root.0);
+        }
+        for tensor in &self.tensors {
+            varint::write(&mut table, tensor.name.len() as u64);
+            table.extend(tensor.name.as_bytes());
+            table.push(tensor.dtype.code());
+            varint::write(&mut table, tensor.shape.len() as u64);
+            tensor.shape.iter().for_each(|dim| varint::write(&mut table, *dim));
+            digests.extend(tensor.base_digest.0);
+            let s = tensor.statistics.unwrap_or(Statistics { mean: f32::NAN, max: f32::NAN });
+            for value in [s.mean, s.max] {
+                statistics.extend(half::bf16::from_f32(value).to_le_bytes());
+            }
+        }
+        for tensor in &self.tensors {
+            let mut blocks = tensor.blocks.iter().peekable();
+            for index in 0..tensor.elements().div_ceil(1 << self.block_log2) {
+                match blocks.next_if(|block| block.index == index) {
+                    Some(block) => {
+                        varint::write(&mut table, block.selected.into());
+                        varint::write(&mut table, block.bytes);
+                        digests.extend(block.digest.0);
+                    }
+                    None => varint::write(&mut table, 0),
+                }
+            }
+        }
+        [table, digests, statistics]
+    }
+
+    /// Reads the contents of TABLE, DIGESTS and, if there, STATISTICS.
+    ///
+    /// # Errors
+    /// R11 to R17.
+    pub fn read(
+        table: &[u8],
+        digests: &[u8],
+        statistics: Option<&[u8]>,
+        payload_bytes: u64,
+    ) -> Result<Self, Invalid> {
+        let mut reader = Reader::new(table);
+        let block_log2 = u64::from(reader.u8("block_log2").map_err(Invalid::Table)?);
+        if !(BLOCK_LOG2_MIN..=BLOCK_LOG2_MAX).contains(&block_log2) {
+            let (least, most) = (BLOCK_LOG2_MIN, BLOCK_LOG2_MAX);
+            return Err(Invalid::Table(Corrupt::Range { field: "block_log2", found: block_log2, least, most }));
+        }
+        let block_log2 = block_log2 as u32;
+        // A tensor takes five bytes at least.
+        let most = reader.rest().len() as u64 / 5;
+        let count = reader.varint("tensors", 0, most).map_err(Invalid::Table)?;
+        let mut tensors: Vec<TensorEntry> = Vec::new();
+        for index in 0..count as usize {
+            let tensor = read_tensor(&mut reader, index)?;
+            if tensors.last().is_some_and(|before| before.name.as_bytes() >= tensor.name.as_bytes()) {
+                return Err(Invalid::Name { index });
+            }
+            tensors.push(tensor);
+        }
+        let mut offset = 0u64;
+        let mut n_blocks = 0;
+        for tensor in &mut tensors {
+            read_blocks(&mut reader, block_log2, &mut offset, tensor)?;
+            n_blocks += tensor.blocks.len();
+        }
+        reader.finish("the tensor table").map_err(Invalid::Table)?;
+        if offset != payload_bytes {
+            return Err(Invalid::Payload { found: offset, expected: payload_bytes });
+        }
+
+        expect_length(section::DIGESTS, digests, 32 * (3 + tensors.len() + n_blocks))?;
+        let mut digests = digests.chunks_exact(32).map(|chunk| {
+            let mut digest = [0; 32];
+            digest.copy_from_slice(chunk);
+            Sha256Digest(digest)
+        });
+        let mut next = || digests.next().unwrap_or(Sha256Digest([0; 32]));
+        let roots = Roots { selected: next(), reference: next(), result: next() };
+        tensors.iter_mut().for_each(|tensor| tensor.base_digest = next());
+        tensors.iter_mut().flat_map(|tensor| &mut tensor.blocks).for_each(|block| block.digest = next());
+
+        if let Some(statistics) = statistics {
+            expect_length(section::STATISTICS, statistics, 4 * tensors.len())?;
+            for (tensor, values) in tensors.iter_mut().zip(statistics.chunks_exact(4)) {
+                let value = |at: usize| half::bf16::from_le_bytes([values[at], values[at + 1]]).to_f32();
+                let (mean, max) = (value(0), value(2));
+                tensor.statistics = (mean >= 0.0 && max >= 0.0).then_some(Statistics { mean, max });
+            }
+        }
+        Ok(Self { block_log2, roots, tensors })
+    }
+}
+
+fn read_tensor(reader: &mut Reader<'_>, index: usize) -> Result<TensorEntry, Invalid> {
+    let name_bytes = reader.varint("name length", 1, NAME_BYTES_MAX).map_err(Invalid::Table)?;
+    let name = reader.take(name_bytes, "name").map_err(Invalid::Table)?;
+    let name = std::str::from_utf8(name).map_err(|_| Invalid::Name { index })?.to_owned();
+    let code = reader.u8("dtype").map_err(Invalid::Table)?;
+    let dtype = Dtype::from_code(code).ok_or_else(|| Invalid::Dtype { name: name.clone(), code })?;
+    let rank = reader.varint("rank", 0, RANK_MAX).map_err(Invalid::Table)?;
+    let shape = (0..rank).map(|_| reader.varint("dimension", 0, u64::MAX)).collect::<Result<Vec<_>, _>>();
+    let shape = shape.map_err(Invalid::Table)?;
+    if elements(dtype, &shape).unwrap_or(0) == 0 {
+        return Err(Invalid::Shape { name });
+    }
+    let base_digest = Sha256Digest([0; 32]);
+    Ok(TensorEntry { name, dtype, shape, base_digest, selected: 0, statistics: None, blocks: Vec::new() })
+}
+
+fn read_blocks(
+    reader: &mut Reader<'_>,
+    block_log2: u32,
+    offset: &mut u64,
+    tensor: &mut TensorEntry,
+) -> Result<(), Invalid> {
+    let elements = tensor.elements();
+    for index in 0..elements.div_ceil(1 << block_log2) {
+        let in_block = (elements - (index << block_log2)).min(1 << block_log2);
+        let selected = reader.varint("selected in a block", 0, in_block).map_err(Invalid::Table)?;
+        if selected == 0 {
+            continue;
+        }
+        let bytes = reader.varint("bytes of a block", 1, 1 << 48).map_err(Invalid::Table)?;
+        tensor.selected += selected;
+        tensor.blocks.push(BlockEntry {
+            index,
+            selected: selected as u32,
+            offset: *offset,
+            bytes,
+            digest: Sha256Digest([0; 32]),
+        });
+        *offset = offset.saturating_add(bytes);
+    }
+    if tensor.selected == 0 { Err(Invalid::Empty { name: tensor.name.clone() }) } else { Ok(()) }
+}
+
+fn expect_length(kind: u16, content: &[u8], expected: usize) -> Result<(), Invalid> {
+    let (found, expected) = (content.len() as u64, expected as u64);
+    if found == expected { Ok(()) } else { Err(Invalid::SectionLength { kind, found, expected }) }
+}
