@@ -96,12 +96,7 @@ pub fn encode(partition: &Partition, sequences: &[Vec<u64>], width: u32) -> Vec<
 ///
 /// # Errors
 /// Every [`Corrupt`].
-pub fn decode(
-    bytes: &[u8],
-    classes: usize,
-    total: usize,
-    width: u32,
-) -> Result<(Partition, Vec<Vec<u64>>), Corrupt> {
+pub fn decode(bytes: &[u8], classes: usize, total: usize, width: u32) -> Result<(Partition, Vec<Vec<u64>>), Corrupt> {
     let mut reader = Reader::new(bytes);
     let groups = reader.varint("groups - 1", 0, classes as u64 - 1)? as usize + 1;
     let mut group_of_class = Vec::with_capacity(classes);

@@ -128,9 +128,6 @@ mod tests {
         assert_eq!(decode(&bytes, 4, 16, &mut Vec::new()), wrong(3, 4));
         assert_eq!(decode(&bytes, 3, 32, &mut Vec::new()), Err(Corrupt::Pco));
         bytes.push(0);
-        assert_eq!(
-            decode(&bytes, 3, 16, &mut Vec::new()),
-            Err(Corrupt::Trailing { field: "a pco stream", found: 1 })
-        );
+        assert_eq!(decode(&bytes, 3, 16, &mut Vec::new()), Err(Corrupt::Trailing { field: "a pco stream", found: 1 }));
     }
 }

@@ -60,11 +60,7 @@ pub fn cost_bits(values: &[u64], parameter: u32, width: u32) -> u64 {
         .iter()
         .map(|value| {
             let quotient = value >> parameter;
-            if quotient < u64::from(ESCAPE) {
-                quotient + 1 + u64::from(parameter)
-            } else {
-                u64::from(ESCAPE + width)
-            }
+            if quotient < u64::from(ESCAPE) { quotient + 1 + u64::from(parameter) } else { u64::from(ESCAPE + width) }
         })
         .sum()
 }

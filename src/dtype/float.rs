@@ -141,8 +141,7 @@ impl FloatFormat {
 mod tests {
     use super::*;
 
-    const NARROW: [FloatFormat; 4] =
-        [FloatFormat::F8E4M3, FloatFormat::F8E5M2, FloatFormat::F16, FloatFormat::BF16];
+    const NARROW: [FloatFormat; 4] = [FloatFormat::F8E4M3, FloatFormat::F8E5M2, FloatFormat::F16, FloatFormat::BF16];
 
     #[test]
     fn every_finite_narrow_pattern_rounds_to_itself() {

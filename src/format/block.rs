@@ -121,8 +121,11 @@ mod tests {
 
     #[test]
     fn streams_come_back_and_unknown_optional_ones_are_skipped() {
-        let streams =
-            Streams { positions: (PositionCodec::Gaps, &b"ab"[..]), deltas: (DeltaCodec::Ulp, &b"c"[..]), base_values: None };
+        let streams = Streams {
+            positions: (PositionCodec::Gaps, &b"ab"[..]),
+            deltas: (DeltaCodec::Ulp, &b"c"[..]),
+            base_values: None,
+        };
         assert_eq!(Streams::read(&streams.write()), Ok(streams.clone()));
         assert_eq!(Streams::read(b"\x01\x01\x02\x02\x01\x01\x90\x07\x02\x00abcxy"), Ok(streams));
     }

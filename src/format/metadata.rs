@@ -6,6 +6,7 @@
 use super::invalid::Invalid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// The METADATA section.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -85,6 +86,12 @@ pub struct Candidates {
     pub tensors: u64,
     /// Their elements.
     pub elements: u64,
+    /// Their elements by component, such as `attention.output`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_component: BTreeMap<String, u64>,
+    /// Their elements by layer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_layer: BTreeMap<String, u64>,
 }
 
 /// A checkpoint, by its digests.

@@ -6,6 +6,7 @@ use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES};
 use super::metadata::Metadata;
 use super::tensor_table::{BlockEntry, TensorEntry, TensorTable};
 use crate::digest::Sha256Digest;
+use crate::durable::{self, Existing};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -89,6 +90,16 @@ impl Patch {
         Ok(Self { id: preamble.digest, metadata, table, header_bytes, file_bytes, source })
     }
 
+    /// Writes the patch to a new file at `path`, all of it or nothing.
+    ///
+    /// # Errors
+    /// [`durable::Failed`].
+    pub fn save(&self, path: &Path, existing: Existing) -> Result<(), durable::Failed> {
+        let whole = self.source.read_at(0, self.file_bytes);
+        let bytes = whole.map_err(|e| durable::Failed::Io { operation: "read", path: path.to_owned(), source: e })?;
+        durable::write_file(path, &bytes, existing)
+    }
+
     /// The bytes of one block, once they match its digest.
     ///
     /// # Errors
@@ -97,7 +108,9 @@ impl Patch {
         let bytes = self.source.read_at(self.header_bytes + block.offset, block.bytes)?;
         let (found, expected) = (Sha256Digest::of(&bytes), block.digest);
         if found != expected {
-            return Err(Invalid::BlockDigest { tensor: tensor.name.clone(), block: block.index, found, expected }.into());
+            return Err(
+                Invalid::BlockDigest { tensor: tensor.name.clone(), block: block.index, found, expected }.into()
+            );
         }
         Ok(bytes)
     }

@@ -128,12 +128,7 @@ impl TensorTable {
     ///
     /// # Errors
     /// R11 to R17.
-    pub fn read(
-        table: &[u8],
-        digests: &[u8],
-        statistics: Option<&[u8]>,
-        payload_bytes: u64,
-    ) -> Result<Self, Invalid> {
+    pub fn read(table: &[u8], digests: &[u8], statistics: Option<&[u8]>, payload_bytes: u64) -> Result<Self, Invalid> {
         let mut reader = Reader::new(table);
         let block_log2 = u64::from(reader.u8("block_log2").map_err(Invalid::Table)?);
         if !(BLOCK_LOG2_MIN..=BLOCK_LOG2_MAX).contains(&block_log2) {

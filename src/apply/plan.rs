@@ -1,0 +1,143 @@
+//! What will be done to a base, once it is checked. There is no other way to a result.
+
+use super::fit::{Check, Difference, Fit, base_tensor, fit};
+use super::refusal::Refusal;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::pair::PrefixMap;
+use crate::context::Context;
+use crate::edit::Alpha;
+use crate::error::Error;
+use crate::format::Patch;
+use crate::format::tensor_table::TensorEntry;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A patch and how strongly to apply it.
+#[derive(Debug)]
+pub struct Edit {
+    /// The patch.
+    pub patch: Patch,
+    /// Where it came from, for messages.
+    pub path: PathBuf,
+    /// The strength.
+    pub alpha: Alpha,
+}
+
+/// What to do when the base is another than the patch's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DifferentBase {
+    /// Refuse.
+    Refuse,
+    /// Add the deltas of a portable patch, in value, to whatever the checkpoint holds.
+    Add,
+}
+
+/// What to do when an edited number is infinite or NaN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotFinite {
+    /// Refuse.
+    Refuse,
+    /// Write it.
+    Write,
+}
+
+/// How to check and edit.
+#[derive(Debug, Clone)]
+pub struct PlanOptions {
+    /// How the base is checked.
+    pub check: Check,
+    /// What to do when it differs.
+    pub different_base: DifferentBase,
+    /// What to do when a number leaves the finite ones.
+    pub not_finite: NotFinite,
+    /// A prefix of the patches' names, and what stands for it in the base's.
+    pub prefix: Option<PrefixMap>,
+}
+
+/// Edits whose base is checked.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    base: &'a Checkpoint,
+    pub(super) edits: &'a [Edit],
+    pub(super) not_finite: NotFinite,
+    /// For each edit, whether its deltas are added to a base that is not its own.
+    pub(super) added: Vec<bool>,
+    /// For each base tensor that changes, the edits and their entries.
+    pub(super) by_tensor: BTreeMap<String, Vec<(usize, &'a TensorEntry)>>,
+    check: Check,
+}
+
+impl<'a> Plan<'a> {
+    /// Checks `base` against every patch, and plans the edits. Edits with alpha 0 are checked and then left out.
+    ///
+    /// # Errors
+    /// [`Refusal::Base`]; what [`fit`] returns.
+    pub fn check(
+        base: &'a Checkpoint,
+        edits: &'a [Edit],
+        options: &PlanOptions,
+        context: &Context<'_>,
+    ) -> Result<Self, Error> {
+        let mut added = Vec::new();
+        let mut by_tensor: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for (index, edit) in edits.iter().enumerate() {
+            let prefix = options.prefix.as_ref();
+            let Fit { differences, state } = fit(base, &edit.patch, &edit.path, options.check, prefix, context)?;
+            let structure = |d: &Difference| !matches!(d, Difference::Digest { .. } | Difference::Selected);
+            let portable = edit.patch.metadata.portable;
+            let may_add = options.different_base == DifferentBase::Add
+                && portable
+                && !differences.iter().any(|(_, d)| structure(d));
+            if !differences.is_empty() && !may_add {
+                let (patch, tensors) = (edit.path.clone(), edit.patch.table.tensors.len());
+                return Err(Refusal::Base { patch, differences, tensors, state, portable }.into());
+            }
+            added.push(!differences.is_empty());
+            if edit.alpha.value() == 0.0 {
+                continue;
+            }
+            for entry in &edit.patch.table.tensors {
+                if let Some(tensor) = base_tensor(base, entry, prefix) {
+                    by_tensor.entry(tensor.info.name.clone()).or_default().push((index, entry));
+                }
+            }
+        }
+        let (not_finite, check) = (options.not_finite, options.check);
+        Ok(Self { base, edits, not_finite, added, by_tensor, check })
+    }
+
+    /// A plan for patches that were made of `base` a moment ago, at their own alphas.
+    pub(crate) fn of_own_base(base: &'a Checkpoint, edits: &'a [Edit]) -> Self {
+        let mut by_tensor: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for (index, edit) in edits.iter().enumerate() {
+            for entry in &edit.patch.table.tensors {
+                by_tensor.entry(entry.name.clone()).or_default().push((index, entry));
+            }
+        }
+        let added = vec![false; edits.len()];
+        Self { base, edits, not_finite: NotFinite::Write, added, by_tensor, check: Check::Full }
+    }
+
+    /// The base.
+    pub fn base(&self) -> &'a Checkpoint {
+        self.base
+    }
+
+    /// Names of the base's tensors that change.
+    pub fn changed(&self) -> impl Iterator<Item = &str> {
+        self.by_tensor.keys().map(String::as_str)
+    }
+
+    /// Whether any patch is added to a base that is not its own.
+    pub fn is_added(&self) -> bool {
+        self.added.contains(&true)
+    }
+
+    /// The only edit, if the digest of its result is known beforehand: one patch at alpha 1 on its own base.
+    pub(super) fn promised(&self) -> Option<&'a Edit> {
+        match self.edits {
+            [edit] if edit.alpha == Alpha::ONE && !self.is_added() && self.check == Check::Full => Some(edit),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Why a patch is not applied.
+
+use super::fit::{BaseState, Difference};
+use crate::edit::Alpha;
+use crate::error::first_ten;
+use std::path::PathBuf;
+
+/// Why a patch is not applied. Nothing was written.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The base is another than the patch's.
+    Base {
+        /// The patch.
+        patch: PathBuf,
+        /// What differs, tensor by tensor.
+        differences: Vec<(String, Difference)>,
+        /// Tensors that the patch changes.
+        tensors: usize,
+        /// What the base is instead, as far as digests tell.
+        state: BaseState,
+        /// Whether the patch carries what it takes to be used on another base.
+        portable: bool,
+    },
+    /// A number that is no float would have to be scaled.
+    Integer {
+        /// The tensor.
+        tensor: String,
+        /// The strength.
+        alpha: Alpha,
+    },
+    /// The edited number is not finite.
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// Flat index.
+        index: u64,
+        /// The base's value.
+        base: f64,
+    },
+    /// The result's digest is not the one that the patch promises.
+    Promise {
+        /// The patch.
+        patch: PathBuf,
+    },
+    /// The base would be overwritten while it is read.
+    SameFile {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Refusal {
+    /// A stable name for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::Base { state: BaseState::Result, .. } => "base.already-applied",
+            Refusal::Base { .. } => "base.differs",
+            Refusal::Integer { .. } => "edit.integer",
+            Refusal::NotFinite { .. } => "numbers.not-finite",
+            Refusal::Promise { .. } => "result.differs",
+            Refusal::SameFile { .. } => "output.is-base",
+        }
+    }
+
+    /// Found, expected and where.
+    pub fn details(&self) -> Vec<String> {
+        match self {
+            Refusal::Base { differences, .. } => {
+                first_ten(differences.iter().map(|(name, how)| format!("{name}: {how}")), "tensors differ")
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// One thing to do about it.
+    pub fn help(&self) -> Option<String> {
+        let help = match self {
+            Refusal::Base { state: BaseState::Result, .. } => {
+                "this checkpoint is what the patch produces at alpha 1: it is already applied"
+            }
+            Refusal::Base { state: BaseState::Reference, .. } => {
+                "this checkpoint is the patch's reference: there is nothing left to apply"
+            }
+            Refusal::Base { differences, .. } if differences.iter().any(|(_, d)| *d == Difference::Missing) => {
+                "if only a prefix of the names differs, `--map-prefix PATCH=BASE` pairs them"
+            }
+            Refusal::Base { portable: true, .. } => {
+                "`--allow-different-base` adds the patch's deltas to this checkpoint all the same"
+            }
+            Refusal::Base { .. } => {
+                "`lcepatch show` lists the digests of the right base; only a --portable patch serves another"
+            }
+            Refusal::Integer { .. } => "apply with --alpha 1 or 0, or make the patch without this tensor",
+            Refusal::NotFinite { .. } => {
+                "use an alpha nearer to 0, or write infinities and NaN with --allow-non-finite"
+            }
+            Refusal::Promise { .. } => "check the disk and memory of this machine, then try again",
+            Refusal::SameFile { .. } => "use --in-place to replace the base",
+        };
+        Some(help.to_owned())
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::Base { patch, differences, tensors, .. } => {
+                let n = differences.len();
+                write!(f, "{} does not fit this base: {n} of {tensors} tensors differ", patch.display())
+            }
+            Refusal::Integer { tensor, alpha } => {
+                write!(f, "{tensor:?} holds no floats, so a change of it can not be scaled by alpha {alpha}")
+            }
+            Refusal::NotFinite { tensor, index, base } => {
+                write!(f, "element {index} of {tensor:?}, {base} in the base, would become infinite or NaN")
+            }
+            Refusal::Promise { patch } => {
+                write!(f, "{}: the result's digest is not the one that the patch promises", patch.display())
+            }
+            Refusal::SameFile { path } => write!(f, "{} is the base itself", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -1,0 +1,291 @@
+//! Results on disk: a new file, a new directory, or the base replaced.
+
+use super::plan::Plan;
+use super::refusal::Refusal;
+use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
+use crate::context::Context;
+use crate::digest::{Hasher, Sha256Digest};
+use crate::durable::{Existing, Failed, NewDirectory, NewFile};
+use crate::error::Error;
+use rayon::prelude::*;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// What was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Elements that were edited.
+    pub edited: u64,
+    /// Tensors that they are in.
+    pub tensors: usize,
+    /// Whether the result's digest is the one that the patch promises (known for one patch at alpha 1 and a full check).
+    pub verified: bool,
+    /// Files of the base's directory that were left behind because they hold weights in another format.
+    pub left_behind: Vec<String>,
+}
+
+/// Other formats of the same weights, which an edit of the safetensors files would leave stale.
+const OTHER_WEIGHTS: [&str; 9] = [".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf"];
+
+/// Writes the result to `path`: a file for a base that is a file, a model directory otherwise. `before_commit` gets the
+/// finished result before it is put in its place.
+///
+/// The base is not touched. After an error, `path` is what it was before.
+///
+/// # Errors
+/// [`Failed`] for outputs; [`Refusal`] for numbers and digests; what decoding returns.
+pub fn to_path(
+    plan: &Plan<'_>,
+    path: &Path,
+    existing: Existing,
+    before_commit: impl FnOnce(&Checkpoint) -> Result<(), Error>,
+    context: &Context<'_>,
+) -> Result<Applied, Error> {
+    let base = plan.base();
+    context.begin("applying", base.bytes());
+    if base.layout == Layout::File {
+        if same_file(path, &base.path) {
+            return Err(Refusal::SameFile { path: path.to_owned() }.into());
+        }
+        let new = NewFile::create(path, existing)?;
+        let mut applied = Applied::default();
+        write_weights(plan, &[(0, &new)], &mut applied, context)?;
+        before_commit(&Checkpoint::open_files(path, Layout::File, &[new.temporary_path().to_owned()])?)?;
+        new.commit()?;
+        return Ok(applied);
+    }
+    let new = NewDirectory::create(path)?;
+    let mut applied = Applied::default();
+    let weights = base.files.iter().map(|file| new.temporary_path().join(file.name()));
+    let files = weights.map(|path| NewFile::create(&path, Existing::Keep)).collect::<Result<Vec<_>, Failed>>()?;
+    write_weights(plan, &files.iter().enumerate().collect::<Vec<_>>(), &mut applied, context)?;
+    files.into_iter().try_for_each(NewFile::commit)?;
+    applied.left_behind = carry_along(base, &new)?;
+    before_commit(&Checkpoint::open(&result_root(base, new.temporary_path()))?)?;
+    new.commit()?;
+    Ok(applied)
+}
+
+/// Replaces the base's files by the result's. Each old file is whole until its new one is; `before_commit` gets the
+/// finished result before the first is replaced.
+///
+/// # Errors
+/// As [`to_path`]. If the system fails between the replacement of two shards, the error names the first one that was
+/// not replaced.
+pub fn in_place(
+    plan: &Plan<'_>,
+    before_commit: impl FnOnce(&Checkpoint) -> Result<(), Error>,
+    context: &Context<'_>,
+) -> Result<Applied, Error> {
+    let base = plan.base();
+    let changes = |file: &WeightFile| file.tensors.iter().any(|tensor| plan.by_tensor.contains_key(&tensor.name));
+    let changed: Vec<usize> = (0..base.files.len()).filter(|index| changes(&base.files[*index])).collect();
+    context.begin("applying", changed.iter().map(|index| base.files[*index].bytes()).sum());
+    let files = changed
+        .iter()
+        .map(|index| Ok((*index, NewFile::create(&base.files[*index].path, Existing::Replace)?)))
+        .collect::<Result<Vec<_>, Failed>>()?;
+    let mut applied = Applied::default();
+    let outputs: Vec<(usize, &NewFile)> = files.iter().map(|(index, new)| (*index, new)).collect();
+    write_weights(plan, &outputs, &mut applied, context)?;
+    let result: Vec<PathBuf> = (0..base.files.len())
+        .map(|index| match files.iter().find(|(changed, _)| *changed == index) {
+            Some((_, new)) => new.temporary_path().to_owned(),
+            None => base.files[index].path.clone(),
+        })
+        .collect();
+    before_commit(&Checkpoint::open_files(&base.path, base.layout.clone(), &result)?)?;
+    // Everything is on disk before the first rename, so that what can fail has failed.
+    files.iter().try_for_each(|(_, new)| new.sync())?;
+    files.into_iter().try_for_each(|(_, new)| new.commit())?;
+    Ok(applied)
+}
+
+/// Writes weight files of the base, by index, with the edits.
+fn write_weights(
+    plan: &Plan<'_>,
+    outputs: &[(usize, &NewFile)],
+    applied: &mut Applied,
+    context: &Context<'_>,
+) -> Result<(), Error> {
+    let mut digests = Vec::new();
+    for (index, new) in outputs {
+        let file = &plan.base().files[*index];
+        new.file().set_len(file.bytes()).map_err(|e| Failed::io("write", new.path(), e))?;
+        let work = work(plan, file);
+        let done = work
+            .par_iter()
+            .map(|work| match work {
+                Work::Copy(range) => copy(file, range, new, context).map(|()| None),
+                Work::Edit(tensor) => edit(plan, file, *index, *tensor, new, context).map(Some),
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        for (name, edited, digest) in done.into_iter().flatten() {
+            applied.edited += edited;
+            applied.tensors += 1;
+            digests.extend(digest.map(|digest| (name, digest)));
+        }
+    }
+    if let Some(edit) = plan.promised() {
+        // In the order of the patch's table, which is that of the patch's names.
+        let by_entry = edit.patch.table.tensors.iter().map(|entry| {
+            let is_entry =
+                |(_, edits): &(&String, &Vec<(usize, &_)>)| edits.iter().any(|(_, e)| std::ptr::eq(*e, entry));
+            let name = plan.by_tensor.iter().find(is_entry).map(|(name, _)| name);
+            digests.iter().find(|(found, _)| Some(found) == name).map(|(_, digest)| digest)
+        });
+        if Sha256Digest::root(by_entry.flatten()) != edit.patch.table.roots.result {
+            return Err(Refusal::Promise { patch: edit.path.clone() }.into());
+        }
+        applied.verified = true;
+    }
+    Ok(())
+}
+
+/// A part of a file: bytes to copy, or a tensor to edit.
+enum Work {
+    Copy(Range<u64>),
+    Edit(usize),
+}
+
+/// The parts of `file`, in order; together they are the whole file.
+fn work(plan: &Plan<'_>, file: &WeightFile) -> Vec<Work> {
+    let mut work = Vec::new();
+    let mut copied = 0;
+    for (index, tensor) in file.tensors.iter().enumerate() {
+        if plan.by_tensor.contains_key(&tensor.name) {
+            work.push(Work::Copy(copied..tensor.range.start));
+            work.push(Work::Edit(index));
+            copied = tensor.range.end;
+        }
+    }
+    work.push(Work::Copy(copied..file.bytes()));
+    work.retain(|work| !matches!(work, Work::Copy(range) if range.is_empty()));
+    work
+}
+
+type Edited = (String, u64, Option<Sha256Digest>);
+
+fn edit(
+    plan: &Plan<'_>,
+    file: &WeightFile,
+    file_index: usize,
+    tensor: usize,
+    new: &NewFile,
+    context: &Context<'_>,
+) -> Result<Edited, Error> {
+    let info = &file.tensors[tensor];
+    let mut hasher = plan.promised().map(|_| Hasher::default());
+    let edited = plan.edit_tensor(Tensor { file, file_index, info }, context, |offset, bytes| {
+        if let Some(hasher) = &mut hasher {
+            hasher.update(bytes);
+        }
+        let written = write_at(new.file(), bytes, info.range.start + offset);
+        written.map_err(|e| Failed::io("write", new.path(), e).into())
+    })?;
+    Ok((info.name.clone(), edited, hasher.map(Hasher::finish)))
+}
+
+/// Copies bytes from file to file; the system may do it without passing them through this process.
+fn copy(file: &WeightFile, range: &Range<u64>, new: &NewFile, context: &Context<'_>) -> Result<(), Error> {
+    const PART_BYTES: u64 = 64 << 20;
+    let mut from = File::open(&file.path).map_err(|e| Error::io("open", &file.path, e))?;
+    let failed = |e| Failed::io("write", new.path(), e);
+    let mut to = std::fs::OpenOptions::new().write(true).open(new.temporary_path()).map_err(failed)?;
+    from.seek(SeekFrom::Start(range.start)).map_err(|e| Error::io("read", &file.path, e))?;
+    to.seek(SeekFrom::Start(range.start)).map_err(failed)?;
+    let mut left = range.end - range.start;
+    while left > 0 {
+        let part = left.min(PART_BYTES);
+        let copied = std::io::copy(&mut from.by_ref().take(part), &mut to).map_err(failed)?;
+        if copied != part {
+            return Err(Error::io("read", &file.path, std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        left -= part;
+        context.advance(part)?;
+    }
+    Ok(())
+}
+
+/// Copies what makes a directory loadable beside the weights: configuration, tokenizer, index. Returns what was left
+/// behind. Of a base that is an index alone, only the index comes along.
+fn carry_along(base: &Checkpoint, new: &NewDirectory) -> Result<Vec<String>, Error> {
+    let (directory, only_index) = match &base.layout {
+        Layout::Index { index } => (index.parent().unwrap_or(Path::new("")).to_owned(), index.file_name()),
+        _ => (base.path.clone(), None),
+    };
+    let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
+    let weights: Vec<String> = base.files.iter().map(WeightFile::name).collect();
+    let mut left_behind = Vec::new();
+    carry_folder(&directory, new.temporary_path(), &mut |name, top| {
+        let text = name.to_string_lossy();
+        if only_index.is_some_and(|index| index != name) || (top && weights.iter().any(|weight| *weight == text)) {
+            return false;
+        }
+        let stale = OTHER_WEIGHTS.iter().any(|suffix| text.ends_with(suffix)) || text.ends_with(".safetensors");
+        if stale {
+            left_behind.push(text.into_owned());
+        }
+        !stale
+    })?;
+    left_behind.sort();
+    Ok(left_behind)
+}
+
+/// Copies the files that `wanted` (given the name, and whether it is in the topmost folder), following links; hidden
+/// folders, such as version control's, stay behind.
+fn carry_folder(from: &Path, to: &Path, wanted: &mut impl FnMut(&std::ffi::OsStr, bool) -> bool) -> Result<(), Error> {
+    fn walk(
+        from: &Path,
+        to: &Path,
+        depth: usize,
+        wanted: &mut impl FnMut(&std::ffi::OsStr, bool) -> bool,
+    ) -> Result<(), Error> {
+        const DEPTH_MAX: usize = 8;
+        for entry in std::fs::read_dir(from).map_err(|e| Error::io("list", from, e))? {
+            let name = entry.map_err(|e| Error::io("list", from, e))?.file_name();
+            let (source, target) = (from.join(&name), to.join(&name));
+            let metadata = std::fs::metadata(&source).map_err(|e| Error::io("read", &source, e))?;
+            if metadata.is_dir() {
+                if depth < DEPTH_MAX && !name.to_string_lossy().starts_with('.') && wanted(&name, false) {
+                    std::fs::create_dir(&target).map_err(|e| Failed::io("create", &target, e))?;
+                    walk(&source, &target, depth + 1, wanted)?;
+                }
+            } else if wanted(&name, depth == 0) {
+                std::fs::copy(&source, &target).map_err(|e| Failed::io("write", &target, e))?;
+                let sync = File::open(&target).and_then(|file| file.sync_all());
+                sync.map_err(|e| Failed::io("sync", &target, e))?;
+            }
+        }
+        Ok(())
+    }
+    walk(from, to, 0, wanted)
+}
+
+/// What to open in `directory` to get the result of a base that is not a single file.
+fn result_root(base: &Checkpoint, directory: &Path) -> PathBuf {
+    match &base.layout {
+        Layout::Index { index } => directory.join(index.file_name().unwrap_or_default()),
+        _ => directory.to_owned(),
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn write_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
+    #[cfg(windows)]
+    {
+        let (mut bytes, mut offset) = (bytes, offset);
+        while !bytes.is_empty() {
+            let n = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+            (bytes, offset) = (&bytes[n..], offset + n as u64);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! Mapped files: the only `unsafe` code of the crate.
+//!
+//! # Contract
+//! A mapped file must not be changed by others while it is mapped. If it is, reads give the new bytes or, where the
+//! file became shorter, the process gets a SIGBUS; nothing worse follows, because mapped bytes are only ever read as
+//! plain integers, headers are parsed from an owned copy, and no bounds are derived from mapped bytes twice. For the
+//! same reason no slice of a mapping leaves the crate. Outputs are new files beside the old ones, so this crate never
+//! writes to a file that it has mapped.
+#![allow(unsafe_code)]
+
+use memmap2::{Advice, Mmap, UncheckedAdvice};
+use std::fs::File;
+use std::ops::Range;
+
+/// A file's bytes: mapped, or held in memory.
+#[derive(Debug)]
+pub(crate) enum FileBytes {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
+}
+
+impl FileBytes {
+    pub(crate) fn map(file: &File) -> std::io::Result<Self> {
+        // SAFETY: the module's contract: the file is not changed while mapped; if it is, only integer values differ.
+        let map = unsafe { Mmap::map(file)? };
+        // Tensors are walked from front to back; a refusal only costs speed.
+        let _ = map.advise(Advice::Sequential);
+        Ok(Self::Mapped(map))
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.all().len() as u64
+    }
+
+    /// # Panics
+    /// When `range` lies outside the file.
+    pub(crate) fn bytes(&self, range: Range<u64>) -> &[u8] {
+        &self.all()[range.start as usize..range.end as usize]
+    }
+
+    /// Lets go of the memory that holds `range`; a later read brings it back from the file.
+    pub(crate) fn release(&self, range: Range<u64>) {
+        let Self::Mapped(map) = self else { return };
+        let (start, end) = (range.start as usize, (range.end as usize).min(map.len()));
+        if start < end {
+            // SAFETY: the map is shared with the file and only ever read, so dropped pages come back with the same
+            // bytes; there are no changes to lose, which is the danger of `DontNeed`.
+            let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        }
+    }
+
+    fn all(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}

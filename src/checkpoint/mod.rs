@@ -1,0 +1,139 @@
+//! Checkpoints as named tensors, whatever the layout: one `.safetensors` file, shards with an index, or a model
+//! directory.
+//!
+//! [`Checkpoint::open`] maps every weight file ([`map`], the only `unsafe` code here) and lists tensors by name.
+//! [`pair`] matches the tensors of two checkpoints; [`names`] tells what a tensor is by its name; [`scan`] walks a
+//! tensor's bytes in bounded windows.
+
+pub mod file;
+pub mod malformed;
+pub(crate) mod map;
+pub mod names;
+pub mod pair;
+pub mod scan;
+mod sharded;
+
+pub use file::{TensorInfo, WeightFile};
+pub use malformed::{Malformed, OpenError};
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A file name that names a sharded checkpoint.
+pub const INDEX_SUFFIX: &str = ".safetensors.index.json";
+
+/// How a checkpoint lies on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layout {
+    /// One file.
+    File,
+    /// Shards named by an index file.
+    Index {
+        /// The index file.
+        index: PathBuf,
+    },
+    /// A model directory; its weights are one file or shards.
+    Directory {
+        /// The index file, for shards.
+        index: Option<PathBuf>,
+    },
+}
+
+/// Mapped weight files and where each tensor is.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// What was opened.
+    pub path: PathBuf,
+    /// How it lies on disk.
+    pub layout: Layout,
+    /// The weight files, in the order of their names.
+    pub files: Vec<WeightFile>,
+    by_name: BTreeMap<String, (usize, usize)>,
+}
+
+/// One tensor of a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct Tensor<'a> {
+    /// The file it is in.
+    pub file: &'a WeightFile,
+    /// Its place in [`Checkpoint::files`].
+    pub file_index: usize,
+    /// Its name, dtype, shape and bytes.
+    pub info: &'a TensorInfo,
+}
+
+impl Checkpoint {
+    /// Opens a `.safetensors` file, an index of shards (`*.safetensors.index.json`) or a model directory.
+    ///
+    /// Reads headers only: 8 bytes and the JSON of each file.
+    ///
+    /// # Errors
+    /// I/O with the path; [`Malformed`] for what is not a checkpoint.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let metadata = std::fs::metadata(path).map_err(|e| OpenError::io("open", path, e))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let (layout, files) = if metadata.is_dir() {
+            sharded::find_weights(path)?
+        } else if name.ends_with(INDEX_SUFFIX) {
+            (Layout::Index { index: path.to_owned() }, sharded::read_index(path)?)
+        } else {
+            (Layout::File, vec![path.to_owned()])
+        };
+        Self::open_files(path, layout, &files)
+    }
+
+    /// Opens a checkpoint of which the layout and the weight files are known.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub(crate) fn open_files(path: &Path, layout: Layout, files: &[PathBuf]) -> Result<Self, OpenError> {
+        let files = files.iter().map(|file| WeightFile::open(file)).collect::<Result<Vec<_>, _>>()?;
+        Self::of_files(path, layout, files)
+    }
+
+    /// A checkpoint of one `.safetensors` file that is in memory; `path` names it in errors.
+    ///
+    /// # Errors
+    /// [`Malformed`], as [`Checkpoint::open`].
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, OpenError> {
+        Self::of_files(path, Layout::File, vec![WeightFile::from_bytes(path, bytes)?])
+    }
+
+    fn of_files(path: &Path, layout: Layout, files: Vec<WeightFile>) -> Result<Self, OpenError> {
+        let mut by_name = BTreeMap::new();
+        for (file_index, file) in files.iter().enumerate() {
+            for (index, tensor) in file.tensors.iter().enumerate() {
+                if by_name.insert(tensor.name.clone(), (file_index, index)).is_some() {
+                    let reason = Malformed::TwoShards { tensor: tensor.name.clone() };
+                    return Err(OpenError::malformed(path, reason));
+                }
+            }
+        }
+        Ok(Self { path: path.to_owned(), layout, files, by_name })
+    }
+
+    /// The tensor named `name`.
+    pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        self.by_name.get(name).map(|(file_index, index)| self.at(*file_index, *index))
+    }
+
+    /// All tensors, ascending by the bytes of their names.
+    pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
+        self.by_name.values().map(|(file_index, index)| self.at(*file_index, *index))
+    }
+
+    /// Elements of all tensors.
+    pub fn elements(&self) -> u64 {
+        self.tensors().map(|tensor| tensor.info.elements()).sum()
+    }
+
+    /// Bytes of all weight files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(WeightFile::bytes).sum()
+    }
+
+    fn at(&self, file_index: usize, index: usize) -> Tensor<'_> {
+        let file = &self.files[file_index];
+        Tensor { file, file_index, info: &file.tensors[index] }
+    }
+}

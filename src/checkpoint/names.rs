@@ -1,0 +1,394 @@
+//! What a tensor is, by its name: architecture, layer and component.
+//!
+//! [`TABLE`] is all there is to know; a new architecture is a few rows. Patterns are dotted suffixes on whole segments,
+//! so any wrapper's prefix (`bert.`, `model.`, `base_model.model.`) is tolerated; the longest match wins.
+
+/// Part of a transformer. The order is that of the figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Component {
+    Embeddings,
+    AttentionQuery,
+    AttentionKey,
+    AttentionValue,
+    /// Query, key and value in one matrix.
+    AttentionQkv,
+    AttentionOutput,
+    Intermediate,
+    /// The gate of a gated intermediate layer.
+    Gate,
+    Output,
+    Norm,
+    Bias,
+    Pooler,
+    Head,
+    Other,
+}
+
+use Component::*;
+
+impl Component {
+    /// The name in tables and metadata.
+    pub fn label(self) -> &'static str {
+        match self {
+            Embeddings => "embeddings",
+            AttentionQuery => "attention.query",
+            AttentionKey => "attention.key",
+            AttentionValue => "attention.value",
+            AttentionQkv => "attention.qkv",
+            AttentionOutput => "attention.output",
+            Intermediate => "intermediate",
+            Gate => "gate",
+            Output => "output",
+            Norm => "norm",
+            Bias => "bias",
+            Pooler => "pooler",
+            Head => "head",
+            Other => "other",
+        }
+    }
+
+    /// Whether it is a dense layer of a transformer block (the paper's prunable weights).
+    pub fn is_dense(self) -> bool {
+        (AttentionQuery..=Output).contains(&self)
+    }
+}
+
+/// Architectures that share their tensors' names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Family {
+    /// BERT, RoBERTa, ELECTRA.
+    Bert,
+    DistilBert,
+    Albert,
+    Gpt2,
+    GptNeoX,
+    Opt,
+    /// Llama, Mistral, Qwen, Phi-3, Gemma.
+    Llama,
+    T5,
+}
+
+impl Family {
+    /// The name in metadata.
+    pub fn label(self) -> &'static str {
+        match self {
+            Family::Bert => "bert",
+            Family::DistilBert => "distilbert",
+            Family::Albert => "albert",
+            Family::Gpt2 => "gpt2",
+            Family::GptNeoX => "gpt-neox",
+            Family::Opt => "opt",
+            Family::Llama => "llama",
+            Family::T5 => "t5",
+        }
+    }
+}
+
+/// Dense layers of each family: the end of the module's name, without `.weight`. `*` is one number.
+const TABLE: &[(Family, Component, &str)] = &[
+    (Family::Bert, AttentionQuery, "layer.*.attention.self.query"),
+    (Family::Bert, AttentionKey, "layer.*.attention.self.key"),
+    (Family::Bert, AttentionValue, "layer.*.attention.self.value"),
+    (Family::Bert, AttentionOutput, "layer.*.attention.output.dense"),
+    (Family::Bert, AttentionQuery, "layer.*.crossattention.self.query"),
+    (Family::Bert, AttentionKey, "layer.*.crossattention.self.key"),
+    (Family::Bert, AttentionValue, "layer.*.crossattention.self.value"),
+    (Family::Bert, AttentionOutput, "layer.*.crossattention.output.dense"),
+    (Family::Bert, Intermediate, "layer.*.intermediate.dense"),
+    (Family::Bert, Output, "layer.*.output.dense"),
+    (Family::DistilBert, AttentionQuery, "layer.*.attention.q_lin"),
+    (Family::DistilBert, AttentionKey, "layer.*.attention.k_lin"),
+    (Family::DistilBert, AttentionValue, "layer.*.attention.v_lin"),
+    (Family::DistilBert, AttentionOutput, "layer.*.attention.out_lin"),
+    (Family::DistilBert, Intermediate, "layer.*.ffn.lin1"),
+    (Family::DistilBert, Output, "layer.*.ffn.lin2"),
+    (Family::Albert, AttentionQuery, "albert_layers.*.attention.query"),
+    (Family::Albert, AttentionKey, "albert_layers.*.attention.key"),
+    (Family::Albert, AttentionValue, "albert_layers.*.attention.value"),
+    (Family::Albert, AttentionOutput, "albert_layers.*.attention.dense"),
+    (Family::Albert, Intermediate, "albert_layers.*.ffn"),
+    (Family::Albert, Output, "albert_layers.*.ffn_output"),
+    (Family::Gpt2, AttentionQkv, "h.*.attn.c_attn"),
+    (Family::Gpt2, AttentionOutput, "h.*.attn.c_proj"),
+    (Family::Gpt2, AttentionQuery, "h.*.crossattention.q_attn"),
+    (Family::Gpt2, AttentionQkv, "h.*.crossattention.c_attn"),
+    (Family::Gpt2, AttentionOutput, "h.*.crossattention.c_proj"),
+    (Family::Gpt2, Intermediate, "h.*.mlp.c_fc"),
+    (Family::Gpt2, Output, "h.*.mlp.c_proj"),
+    (Family::GptNeoX, AttentionQkv, "layers.*.attention.query_key_value"),
+    (Family::GptNeoX, AttentionOutput, "layers.*.attention.dense"),
+    (Family::GptNeoX, Intermediate, "layers.*.mlp.dense_h_to_4h"),
+    (Family::GptNeoX, Output, "layers.*.mlp.dense_4h_to_h"),
+    (Family::Opt, AttentionQuery, "decoder.layers.*.self_attn.q_proj"),
+    (Family::Opt, AttentionKey, "decoder.layers.*.self_attn.k_proj"),
+    (Family::Opt, AttentionValue, "decoder.layers.*.self_attn.v_proj"),
+    (Family::Opt, AttentionOutput, "decoder.layers.*.self_attn.out_proj"),
+    (Family::Opt, Intermediate, "decoder.layers.*.fc1"),
+    (Family::Opt, Output, "decoder.layers.*.fc2"),
+    (Family::Llama, AttentionQuery, "layers.*.self_attn.q_proj"),
+    (Family::Llama, AttentionKey, "layers.*.self_attn.k_proj"),
+    (Family::Llama, AttentionValue, "layers.*.self_attn.v_proj"),
+    (Family::Llama, AttentionQkv, "layers.*.self_attn.qkv_proj"),
+    (Family::Llama, AttentionOutput, "layers.*.self_attn.o_proj"),
+    (Family::Llama, Intermediate, "layers.*.mlp.up_proj"),
+    (Family::Llama, Gate, "layers.*.mlp.gate_proj"),
+    (Family::Llama, Gate, "layers.*.mlp.gate_up_proj"),
+    (Family::Llama, Output, "layers.*.mlp.down_proj"),
+    (Family::T5, AttentionQuery, "block.*.layer.*.SelfAttention.q"),
+    (Family::T5, AttentionKey, "block.*.layer.*.SelfAttention.k"),
+    (Family::T5, AttentionValue, "block.*.layer.*.SelfAttention.v"),
+    (Family::T5, AttentionOutput, "block.*.layer.*.SelfAttention.o"),
+    (Family::T5, AttentionQuery, "block.*.layer.*.EncDecAttention.q"),
+    (Family::T5, AttentionKey, "block.*.layer.*.EncDecAttention.k"),
+    (Family::T5, AttentionValue, "block.*.layer.*.EncDecAttention.v"),
+    (Family::T5, AttentionOutput, "block.*.layer.*.EncDecAttention.o"),
+    (Family::T5, Intermediate, "block.*.layer.*.DenseReluDense.wi"),
+    (Family::T5, Gate, "block.*.layer.*.DenseReluDense.wi_0"),
+    (Family::T5, Intermediate, "block.*.layer.*.DenseReluDense.wi_1"),
+    (Family::T5, Output, "block.*.layer.*.DenseReluDense.wo"),
+];
+
+/// What the rest is, by a word in a segment, in order of precedence. `pooler` and heads also hold biases and norms.
+const WORDS: &[(Component, &[&str])] = &[
+    (Bias, &["bias", "masked_bias"]),
+    (Norm, &["LayerNorm", "layer_norm", "layernorm", "norm", "ln_"]),
+    (Embeddings, &["embed", "wte", "wpe", "shared", "relative_attention_bias"]),
+    (Pooler, &["pooler"]),
+    (Head, &["lm_head", "cls", "classifier", "score", "vocab_", "generator_", "discriminator_", "predictions"]),
+];
+
+/// A layer: its index, and the stack it is in where a model has two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Layer {
+    /// Whether it belongs to the decoder of an encoder-decoder.
+    pub decoder: bool,
+    /// Its index.
+    pub index: u32,
+}
+
+/// Where a tensor sits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Its layer; none for embeddings, heads and the like.
+    pub layer: Option<Layer>,
+    /// What it is.
+    pub component: Component,
+}
+
+/// A layer in tables and metadata: `3`, `decoder.3`, or `-` for what is in no layer.
+pub fn layer_label(layer: Option<Layer>) -> String {
+    match layer {
+        None => "-".to_owned(),
+        Some(Layer { decoder: false, index }) => index.to_string(),
+        Some(Layer { decoder: true, index }) => format!("decoder.{index}"),
+    }
+}
+
+/// The family whose dense layers the names hold: attention output, intermediate and output at least. None if there is
+/// none.
+pub fn recognize<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Family> {
+    let mut seen: std::collections::BTreeMap<Family, std::collections::BTreeSet<Component>> = Default::default();
+    for name in names {
+        if let Some((family, component)) = dense(name) {
+            seen.entry(family).or_default().insert(component);
+        }
+    }
+    let whole = |components: &std::collections::BTreeSet<Component>| {
+        components.contains(&AttentionOutput) && components.contains(&Output) && components.len() >= 4
+    };
+    seen.into_iter().find(|(_, components)| whole(components)).map(|(family, _)| family)
+}
+
+/// Whether a tensor of `rank` dimensions is the weight matrix of a dense layer of a transformer block.
+pub fn is_encoder_dense(name: &str, rank: usize) -> bool {
+    rank == 2 && dense(name).is_some()
+}
+
+/// Where the tensor named `name` sits.
+pub fn place(name: &str) -> Place {
+    let segments: Vec<&str> = name.split('.').collect();
+    let is_word = |words: &[&str]| segments.iter().any(|segment| words.iter().any(|word| segment.contains(word)));
+    let component = dense(name).map(|(_, component)| component).unwrap_or_else(|| {
+        let last = segments.last().copied().unwrap_or_default();
+        let by_word = |(component, words): &&(Component, &[&str])| match component {
+            Bias => words.contains(&last),
+            _ => is_word(words),
+        };
+        WORDS.iter().find(by_word).map_or(Other, |(component, _)| *component)
+    });
+    Place { layer: layer(&segments), component }
+}
+
+/// The family and component of a dense layer's weight; torch's `weight_orig` counts as the weight.
+fn dense(name: &str) -> Option<(Family, Component)> {
+    let module = name.strip_suffix(".weight").or_else(|| name.strip_suffix(".weight_orig"))?;
+    let rows = TABLE.iter().filter(|(_, _, pattern)| ends_with(module, pattern));
+    rows.max_by_key(|(_, _, pattern)| pattern.len()).map(|(family, component, _)| (*family, *component))
+}
+
+fn ends_with(module: &str, pattern: &str) -> bool {
+    let mut segments = module.rsplit('.');
+    pattern.rsplit('.').all(|wanted| {
+        segments.next().is_some_and(|found| if wanted == "*" { is_number(found) } else { found == wanted })
+    })
+}
+
+/// The first number that follows a word for a list of layers.
+fn layer(segments: &[&str]) -> Option<Layer> {
+    const LISTS: [&str; 6] = ["layer", "layers", "h", "block", "blocks", "albert_layer_groups"];
+    let at = segments.windows(2).position(|pair| LISTS.contains(&pair[0]) && is_number(pair[1]))?;
+    let index = segments[at + 1].parse().ok()?;
+    // `decoder.block` (T5) has an encoder beside it; `model.decoder.layers` (OPT) is all there is.
+    let decoder = segments[..at].contains(&"decoder") && segments[at] == "block";
+    Some(Layer { decoder, index })
+}
+
+fn is_number(segment: &str) -> bool {
+    !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names from state dicts of transformers 5.23, one block of each family, with and without a head's prefix.
+    const REAL: &[(Family, &[(&str, Component)])] = &[
+        (
+            Family::Bert,
+            &[
+                ("bert.encoder.layer.0.attention.self.query.weight", AttentionQuery),
+                ("bert.encoder.layer.0.attention.self.key.weight", AttentionKey),
+                ("bert.encoder.layer.0.attention.self.value.weight", AttentionValue),
+                ("encoder.layer.11.attention.output.dense.weight", AttentionOutput),
+                ("roberta.encoder.layer.0.intermediate.dense.weight", Intermediate),
+                ("electra.encoder.layer.0.output.dense.weight", Output),
+            ],
+        ),
+        (
+            Family::DistilBert,
+            &[
+                ("distilbert.transformer.layer.0.attention.q_lin.weight", AttentionQuery),
+                ("transformer.layer.0.attention.k_lin.weight", AttentionKey),
+                ("transformer.layer.0.attention.v_lin.weight", AttentionValue),
+                ("transformer.layer.0.attention.out_lin.weight", AttentionOutput),
+                ("transformer.layer.0.ffn.lin1.weight", Intermediate),
+                ("transformer.layer.0.ffn.lin2.weight", Output),
+            ],
+        ),
+        (
+            Family::Albert,
+            &[
+                ("albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query.weight", AttentionQuery),
+                ("encoder.albert_layer_groups.0.albert_layers.0.attention.key.weight", AttentionKey),
+                ("encoder.albert_layer_groups.0.albert_layers.0.attention.value.weight", AttentionValue),
+                ("encoder.albert_layer_groups.0.albert_layers.0.attention.dense.weight", AttentionOutput),
+                ("encoder.albert_layer_groups.0.albert_layers.0.ffn.weight", Intermediate),
+                ("encoder.albert_layer_groups.0.albert_layers.0.ffn_output.weight", Output),
+            ],
+        ),
+        (
+            Family::Gpt2,
+            &[
+                ("transformer.h.0.attn.c_attn.weight", AttentionQkv),
+                ("h.0.attn.c_proj.weight", AttentionOutput),
+                ("h.0.mlp.c_fc.weight", Intermediate),
+                ("h.0.mlp.c_proj.weight", Output),
+            ],
+        ),
+        (
+            Family::GptNeoX,
+            &[
+                ("gpt_neox.layers.0.attention.query_key_value.weight", AttentionQkv),
+                ("gpt_neox.layers.0.attention.dense.weight", AttentionOutput),
+                ("gpt_neox.layers.0.mlp.dense_h_to_4h.weight", Intermediate),
+                ("layers.0.mlp.dense_4h_to_h.weight", Output),
+            ],
+        ),
+        (
+            Family::Opt,
+            &[
+                ("model.decoder.layers.0.self_attn.q_proj.weight", AttentionQuery),
+                ("decoder.layers.0.self_attn.k_proj.weight", AttentionKey),
+                ("decoder.layers.0.self_attn.v_proj.weight", AttentionValue),
+                ("decoder.layers.0.self_attn.out_proj.weight", AttentionOutput),
+                ("model.decoder.layers.0.fc1.weight", Intermediate),
+                ("model.decoder.layers.0.fc2.weight", Output),
+            ],
+        ),
+        (
+            Family::Llama,
+            &[
+                ("model.layers.0.self_attn.q_proj.weight", AttentionQuery),
+                ("layers.0.self_attn.k_proj.weight", AttentionKey),
+                ("base_model.model.model.layers.0.self_attn.v_proj.weight", AttentionValue),
+                ("model.layers.0.self_attn.o_proj.weight", AttentionOutput),
+                ("model.layers.0.mlp.gate_proj.weight", Gate),
+                ("model.layers.0.mlp.up_proj.weight", Intermediate),
+                ("model.layers.0.mlp.down_proj.weight", Output),
+            ],
+        ),
+        (
+            Family::T5,
+            &[
+                ("encoder.block.0.layer.0.SelfAttention.q.weight", AttentionQuery),
+                ("decoder.block.0.layer.1.EncDecAttention.k.weight", AttentionKey),
+                ("decoder.block.0.layer.0.SelfAttention.o.weight", AttentionOutput),
+                ("encoder.block.0.layer.1.DenseReluDense.wi_0.weight", Gate),
+                ("encoder.block.0.layer.1.DenseReluDense.wi_1.weight", Intermediate),
+                ("encoder.block.0.layer.1.DenseReluDense.wo.weight", Output),
+            ],
+        ),
+    ];
+
+    #[test]
+    fn every_family_is_recognized_and_its_dense_layers_are_told_apart() {
+        for (family, names) in REAL {
+            assert_eq!(recognize(names.iter().map(|(name, _)| *name)), Some(*family));
+            for (name, component) in *names {
+                assert_eq!(place(name).component, *component, "{name}");
+                assert!(component.is_dense() && is_encoder_dense(name, 2) && !is_encoder_dense(name, 1), "{name}");
+                assert!(is_encoder_dense(&name.replace(".weight", ".weight_orig"), 2), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_dense_layer_is_not_taken_for_one() {
+        let others = [
+            ("bert.embeddings.word_embeddings.weight", Embeddings),
+            ("electra.embeddings_project.weight", Embeddings),
+            ("bert.encoder.layer.0.attention.output.dense.bias", Bias),
+            ("bert.encoder.layer.0.attention.output.LayerNorm.weight", Norm),
+            ("bert.pooler.dense.weight", Pooler),
+            ("cls.predictions.transform.dense.weight", Head),
+            ("discriminator_predictions.dense.weight", Head),
+            ("transformer.h.0.attn.bias", Bias),
+            ("transformer.h.0.ln_1.weight", Norm),
+            ("transformer.wte.weight", Embeddings),
+            ("model.layers.0.input_layernorm.weight", Norm),
+            ("model.layers.0.self_attn.q_norm.weight", Norm),
+            ("model.layers.0.self_attn.q_proj.bias", Bias),
+            ("lm_head.weight", Head),
+            ("shared.weight", Embeddings),
+            ("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", Embeddings),
+            ("conv.weight", Other),
+        ];
+        for (name, component) in others {
+            assert_eq!(place(name).component, component, "{name}");
+            assert!(!is_encoder_dense(name, 2), "{name}");
+        }
+        assert_eq!(recognize(others.map(|(name, _)| name)), None);
+    }
+
+    #[test]
+    fn layers_are_numbered_and_stacks_told_apart() {
+        let label = |name| layer_label(place(name).layer);
+        assert_eq!(label("bert.encoder.layer.11.output.dense.weight"), "11");
+        assert_eq!(label("model.decoder.layers.3.fc1.weight"), "3");
+        assert_eq!(label("decoder.block.2.layer.1.EncDecAttention.q.weight"), "decoder.2");
+        assert_eq!(label("encoder.albert_layer_groups.0.albert_layers.0.ffn.weight"), "0");
+        assert_eq!(label("bert.embeddings.word_embeddings.weight"), "-");
+    }
+}

@@ -1,0 +1,236 @@
+//! Two checkpoints, tensor by tensor.
+
+use super::{Checkpoint, Tensor};
+use crate::context::{Cancelled, Context};
+use crate::digest::{Hasher, Sha256Digest};
+use crate::dtype::{Dtype, Rounded};
+use crate::format::metadata::Pairing;
+use std::ops::Range;
+
+/// What to do with tensors that have no counterpart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpaired {
+    /// Refuse, naming them.
+    Refuse,
+    /// Leave them out and record them in the patch.
+    LeaveOut,
+}
+
+/// What to do with a reference of another float dtype.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherDtype {
+    /// Refuse, naming the tensors.
+    Refuse,
+    /// Round the reference to the target's dtype, and record the tensors in the patch.
+    Cast,
+}
+
+/// A prefix of the reference's names and what stands for it in the target's; either may be empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefixMap {
+    /// What the reference's names begin with.
+    pub from: String,
+    /// What the target's names begin with instead.
+    pub to: String,
+}
+
+impl PrefixMap {
+    /// `name` with the prefix exchanged; unchanged when it does not begin with [`PrefixMap::from`].
+    pub fn apply(&self, name: &str) -> String {
+        name.strip_prefix(&self.from).map_or_else(|| name.to_owned(), |rest| format!("{}{rest}", self.to))
+    }
+}
+
+/// How to pair tensors.
+#[derive(Debug, Clone)]
+pub struct PairOptions {
+    /// Missing, extra and reshaped tensors, and tensors whose kinds of dtype differ.
+    pub unpaired: Unpaired,
+    /// Float tensors of different float dtypes.
+    pub other_dtype: OtherDtype,
+    /// A prefix that differs.
+    pub prefix: Option<PrefixMap>,
+}
+
+/// Two tensors of the same name and shape. The reference has the target's dtype, or is cast to it.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorPair<'a> {
+    /// The tensor that will be edited.
+    pub target: Tensor<'a>,
+    /// Its counterpart.
+    pub reference: Tensor<'a>,
+}
+
+impl TensorPair<'_> {
+    /// The name in the target.
+    pub fn name(&self) -> &str {
+        &self.target.info.name
+    }
+
+    /// The dtype in the target.
+    pub fn dtype(&self) -> Dtype {
+        self.target.info.dtype
+    }
+
+    /// Whether the reference is rounded to the target's dtype.
+    pub fn is_cast(&self) -> bool {
+        self.target.info.dtype != self.reference.info.dtype
+    }
+}
+
+impl<'a> TensorPair<'a> {
+    /// Calls `each` with the first element, the target's bytes and the reference's bytes (rounded to the target's
+    /// dtype where they differ) of consecutive parts of `elements`; stops early when `each` says so.
+    ///
+    /// # Errors
+    /// [`Cancelled`], or what `each` returns.
+    pub(crate) fn windows<E: From<Cancelled>>(
+        &self,
+        elements: Range<u64>,
+        context: &Context<'_>,
+        mut each: impl FnMut(u64, &[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut rounded = Vec::new();
+        for part in self.target.element_windows(elements) {
+            let (target, reference) = (self.target.elements(part.clone()), self.reference.elements(part.clone()));
+            let reference = if self.is_cast() {
+                self.cast(reference, &mut rounded);
+                &rounded[..]
+            } else {
+                reference
+            };
+            each(part.start, target, reference)?;
+            self.target.release(part.clone());
+            self.reference.release(part.clone());
+            context.advance(2 * target.len() as u64)?;
+        }
+        Ok(())
+    }
+
+    /// SHA-256 of the reference's bytes, in the target's dtype.
+    pub(crate) fn reference_digest(&self, context: &Context<'_>) -> Result<Sha256Digest, Cancelled> {
+        if !self.is_cast() {
+            return self.reference.digest(context);
+        }
+        let mut hasher = Hasher::default();
+        self.windows(0..self.target.info.elements(), context, |_, _, reference| {
+            hasher.update(reference);
+            Ok::<(), Cancelled>(())
+        })?;
+        Ok(hasher.finish())
+    }
+
+    /// Rounds `reference`, in its own dtype, to the target's.
+    fn cast(&self, reference: &[u8], out: &mut Vec<u8>) {
+        let (from, to) = (self.reference.info.dtype, self.target.info.dtype);
+        let (Some(from_float), Some(to_float)) = (from.float(), to.float()) else { return };
+        let n = reference.len() / from.width().bytes();
+        out.clear();
+        out.resize(n * to.width().bytes(), 0);
+        for index in 0..n {
+            let value = from_float.value(from.width().load(reference, index));
+            let (Rounded::Finite(bits) | Rounded::NotFinite(bits)) = to_float.round(value);
+            to.width().store(out, index, bits);
+        }
+    }
+}
+
+/// Target and reference, paired.
+#[derive(Debug)]
+pub struct Pair<'a> {
+    /// The checkpoint that will be edited.
+    pub target: &'a Checkpoint,
+    /// Paired tensors, ascending by the bytes of their names.
+    pub tensors: Vec<TensorPair<'a>>,
+    /// What was not paired simply by name.
+    pub pairing: Option<Pairing>,
+}
+
+/// Tensors that do not pair.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Names that only the target has.
+    pub only_in_target: Vec<String>,
+    /// Names that only the reference has.
+    pub only_in_reference: Vec<String>,
+    /// What differs, tensor by tensor, in words.
+    pub differing: Vec<(String, String)>,
+    /// Tensors whose float dtypes differ, in words.
+    pub other_dtype: Vec<(String, String)>,
+}
+
+impl Mismatch {
+    fn is_empty(&self) -> bool {
+        [self.only_in_target.len(), self.only_in_reference.len(), self.differing.len(), self.other_dtype.len()]
+            == [0; 4]
+    }
+}
+
+impl<'a> Pair<'a> {
+    /// Pairs by name, after exchanging the prefix.
+    ///
+    /// # Errors
+    /// [`Mismatch`] with everything that does not pair and may not be left out or cast.
+    pub fn new(target: &'a Checkpoint, reference: &'a Checkpoint, options: &PairOptions) -> Result<Self, Mismatch> {
+        let renamed = |name: &str| options.prefix.as_ref().map_or_else(|| name.to_owned(), |p| p.apply(name));
+        let mut left: std::collections::BTreeMap<String, Tensor<'a>> =
+            reference.tensors().map(|tensor| (renamed(&tensor.info.name), tensor)).collect();
+        let mut mismatch = Mismatch::default();
+        let mut tensors = Vec::new();
+        for tensor in target.tensors() {
+            let name = &tensor.info.name;
+            match left.remove(name) {
+                None => mismatch.only_in_target.push(name.clone()),
+                Some(reference) => match compare(tensor, reference) {
+                    Compared::Same => tensors.push(TensorPair { target: tensor, reference }),
+                    Compared::OtherFloat(why) => {
+                        tensors.push(TensorPair { target: tensor, reference });
+                        mismatch.other_dtype.push((name.clone(), why));
+                    }
+                    Compared::Different(why) => mismatch.differing.push((name.clone(), why)),
+                },
+            }
+        }
+        mismatch.only_in_reference = left.into_keys().collect();
+        let pairing = Pairing {
+            only_in_base: mismatch.only_in_target.clone(),
+            only_in_reference: mismatch.only_in_reference.clone(),
+            mismatched: mismatch.differing.iter().map(|(name, _)| name.clone()).collect(),
+            cast: mismatch.other_dtype.iter().map(|(name, _)| name.clone()).collect(),
+            prefix: options.prefix.as_ref().map(|p| (p.from.clone(), p.to.clone())),
+        };
+        let ordinary = mismatch.is_empty() && options.prefix.is_none();
+        if options.other_dtype == OtherDtype::Cast {
+            mismatch.other_dtype.clear();
+        }
+        if options.unpaired == Unpaired::LeaveOut {
+            mismatch = Mismatch { other_dtype: mismatch.other_dtype, ..Mismatch::default() };
+        }
+        if !mismatch.is_empty() || tensors.is_empty() {
+            return Err(mismatch);
+        }
+        Ok(Self { target, tensors, pairing: (!ordinary).then_some(pairing) })
+    }
+}
+
+enum Compared {
+    Same,
+    OtherFloat(String),
+    Different(String),
+}
+
+fn compare(target: Tensor<'_>, reference: Tensor<'_>) -> Compared {
+    let (t, r) = (target.info, reference.info);
+    if t.shape != r.shape {
+        return Compared::Different(format!("shape {:?} in the target, {:?} in the reference", t.shape, r.shape));
+    }
+    if t.dtype == r.dtype {
+        return Compared::Same;
+    }
+    let why = format!("{} in the target, {} in the reference", t.dtype, r.dtype);
+    if t.dtype.float().is_some() && r.dtype.float().is_some() {
+        Compared::OtherFloat(why)
+    } else {
+        Compared::Different(why)
+    }
+}

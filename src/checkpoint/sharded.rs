@@ -1,0 +1,72 @@
+//! Which files hold the weights of a directory or an index.
+
+use super::malformed::{Malformed, OpenError};
+use super::{INDEX_SUFFIX, Layout};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The shards that an index names, in the order of their names.
+pub(super) fn read_index(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    let text = std::fs::read(path).map_err(|e| OpenError::io("read", path, e))?;
+    let malformed = |reason| OpenError::malformed(path, reason);
+    let index: Index =
+        serde_json::from_slice(&text).map_err(|e| malformed(Malformed::Index { reason: e.to_string() }))?;
+    if index.weight_map.is_empty() {
+        return Err(malformed(Malformed::Index { reason: "weight_map is empty".to_owned() }));
+    }
+    let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (tensor, shard) in &index.weight_map {
+        let plain = matches!(Path::new(shard).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
+        if !plain {
+            return Err(malformed(Malformed::ShardPath { shard: shard.clone() }));
+        }
+        shards.entry(shard).or_default().push(tensor);
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for (shard, tensors) in &shards {
+        let file = super::WeightFile::open(&folder.join(shard))?;
+        for tensor in tensors {
+            if !file.tensors.iter().any(|info| info.name == *tensor) {
+                let (tensor, shard) = (tensor.to_string(), shard.to_string());
+                return Err(malformed(Malformed::NotInShard { tensor, shard }));
+            }
+        }
+    }
+    Ok(shards.keys().map(|shard| folder.join(shard)).collect())
+}
+
+/// The weights of a model directory: its index, `model.safetensors`, or the only `.safetensors` file.
+pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Vec<PathBuf>), OpenError> {
+    let io = |e| OpenError::io("list", directory, e);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(io)? {
+        names.push(entry.map_err(io)?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with(INDEX_SUFFIX)).collect();
+    let preferred = format!("model{INDEX_SUFFIX}");
+    let index = indexes.iter().find(|name| ***name == preferred).or(indexes.first().filter(|_| indexes.len() == 1));
+    if names.iter().any(|name| name == "model.safetensors") {
+        return Ok((Layout::Directory { index: None }, vec![directory.join("model.safetensors")]));
+    }
+    if let Some(index) = index {
+        let index = directory.join(index);
+        let shards = read_index(&index)?;
+        return Ok((Layout::Directory { index: Some(index) }, shards));
+    }
+    let weights: Vec<&String> = names.iter().filter(|name| name.ends_with(".safetensors")).collect();
+    match weights[..] {
+        [] => Err(OpenError::malformed(directory, Malformed::NoWeights)),
+        [only] => Ok((Layout::Directory { index: None }, vec![directory.join(only)])),
+        _ => {
+            let found = weights.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            Err(OpenError::malformed(directory, Malformed::SeveralWeights { found }))
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `lcepatch apply`.
+
+use super::exit::{Failure, print, print_json};
+use super::terminal::Terminal;
+use super::{Answer, Outcome, arguments, patch_argument};
+use clap::Args;
+use lcepatch::apply::{Applied, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, in_place, to_path};
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::diff::undo;
+use lcepatch::durable::{Existing, Failed};
+use lcepatch::edit::Alpha;
+use lcepatch::error::Error;
+use lcepatch::report::table::count;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+#[command(after_help = "\
+The result is base + alpha * (reference - base) at the selected weights: alpha 1 gives the reference's bits there,
+0 the base's, 0.5 the middle; negative ones move away from the reference, ones above 1 past it. Several patches add up.
+
+Before anything is written the base is checked: by default every tensor that a patch changes is hashed (about one
+second a gigabyte and core); --quick compares the values at the selected weights only.
+
+A directory gives a directory: configuration, tokenizer and index come along; weights in other formats do not.
+
+Examples:
+  lcepatch apply model/ debias.lcepatch --alpha -2 -o edited/
+  lcepatch apply model.safetensors a.lcepatch:0.5 b.lcepatch:-2 -o edited.safetensors
+  lcepatch apply model/ debias.lcepatch --in-place --undo undo.lcepatch")]
+pub struct Arguments {
+    /// The checkpoint to edit: a file, an index of shards or a model directory
+    base: PathBuf,
+    /// Patches, each with its own alpha after a colon if it is not --alpha
+    #[arg(required = true, value_name = "PATCH[:ALPHA]")]
+    patches: Vec<String>,
+    /// How strongly to apply the patches [default: 1]
+    #[arg(long, short, value_parser = arguments::alpha, allow_negative_numbers = true)]
+    alpha: Option<Alpha>,
+    /// Write the result here
+    #[arg(long, short, value_name = "RESULT", required_unless_present = "in_place", conflicts_with = "in_place")]
+    output: Option<PathBuf>,
+    /// Replace the base; it stays whole until the result is complete
+    #[arg(long)]
+    in_place: bool,
+    /// Write the patch that takes the result back to the base, exactly
+    #[arg(long, value_name = "PATCH")]
+    undo: Option<PathBuf>,
+    /// Check the base's values at the selected weights only
+    #[arg(long)]
+    quick: bool,
+    /// Add the deltas of a portable patch to a checkpoint that is not its base
+    #[arg(long)]
+    allow_different_base: bool,
+    /// Write infinities and NaN where an edit leaves the range of the dtype
+    #[arg(long)]
+    allow_non_finite: bool,
+    /// Exchange a prefix of the patches' names for one of the base's, as in `bert.=`
+    #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
+    map_prefix: Option<PrefixMap>,
+    /// Replace an existing output file
+    #[arg(long)]
+    force: bool,
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
+    let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
+    let outputs = [&arguments.output, &arguments.undo];
+    if let Some(path) = outputs.into_iter().flatten().find(|path| path.is_file() && !arguments.force) {
+        return Err(Failed::Exists { path: path.clone() }.into());
+    }
+    let base = Checkpoint::open(&arguments.base)?;
+    let edits = arguments
+        .patches
+        .iter()
+        .map(|patch| edit(patch, arguments.alpha.unwrap_or(Alpha::ONE)))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let options = PlanOptions {
+        check: if arguments.quick { Check::Quick } else { Check::Full },
+        different_base: if arguments.allow_different_base { DifferentBase::Add } else { DifferentBase::Refuse },
+        not_finite: if arguments.allow_non_finite { NotFinite::Write } else { NotFinite::Refuse },
+        prefix: arguments.map_prefix.clone(),
+    };
+    let context = terminal.context();
+    let plan = Plan::check(&base, &edits, &options, &context)?;
+    if plan.is_added() {
+        terminal.note("THIS IS NOT THE PATCH'S BASE: its deltas are added all the same, and nothing is promised");
+    }
+    let write_undo = |result: &Checkpoint| -> Result<(), Error> {
+        let Some(path) = &arguments.undo else { return Ok(()) };
+        let changed: Vec<String> = plan.changed().map(str::to_owned).collect();
+        Ok(undo(result, &base, &changed, &context)?.save(path, existing)?)
+    };
+    let applied = match &arguments.output {
+        Some(output) => to_path(&plan, output, existing, write_undo, &context)?,
+        None => in_place(&plan, write_undo, &context)?,
+    };
+    terminal.done();
+    let result = arguments.output.as_deref().unwrap_or(&arguments.base);
+    report(&arguments, result, &applied, terminal)?;
+    Ok(Answer::Yes)
+}
+
+fn report(arguments: &Arguments, result: &Path, applied: &Applied, terminal: &Terminal) -> Result<(), Failure> {
+    if !applied.left_behind.is_empty() {
+        let names = applied.left_behind.join(", ");
+        terminal.note(&format!("not carried along, since they hold the base's weights: {names}"));
+    }
+    if arguments.json {
+        return print_json(&json!({
+            "result": result, "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
+            "left_behind": applied.left_behind, "undo": arguments.undo,
+        }));
+    }
+    let verified = if applied.verified { "; the digest is the one that the patch promises" } else { "" };
+    let (edited, tensors) = (count(applied.edited), applied.tensors);
+    print(format_args!("wrote {}: {edited} weights edited in {tensors} tensors{verified}", result.display()))?;
+    if let Some(undo) = &arguments.undo {
+        print(format_args!("wrote {}: it takes this back", undo.display()))?;
+    }
+    Ok(())
+}
+
+/// `PATCH` or `PATCH:ALPHA`; a file whose name ends that way goes first.
+fn edit(text: &str, default: Alpha) -> Result<Edit, Failure> {
+    let (path, alpha) = match text.rsplit_once(':') {
+        Some((path, alpha)) if !Path::new(text).exists() => match arguments::alpha(alpha) {
+            Ok(alpha) => (path, alpha),
+            Err(why) => {
+                let message = format!("{text:?}: alpha {alpha:?} is {why}");
+                return Err(Failure::usage(message, "write PATCH:ALPHA, as in debias.lcepatch:-2"));
+            }
+        },
+        _ => (text, default),
+    };
+    let path = PathBuf::from(path);
+    Ok(Edit { patch: patch_argument::open(&path)?, path, alpha })
+}

@@ -1,0 +1,70 @@
+//! Values of flags, parsed once.
+
+use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::edit::Alpha;
+use lcepatch::localize::value::Density;
+
+/// `0.5%` or `0.005`.
+pub fn density(text: &str) -> Result<Density, String> {
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(percent) => (percent.trim(), 100.0),
+        None => (text, 1.0),
+    };
+    let share = number.parse::<f64>().map_err(|_| "not a number; write 0.5% or 0.005".to_owned())? / scale;
+    Density::new(share).ok_or_else(|| "not above 0 and at most 100%".to_owned())
+}
+
+/// `425000`, `425k`, `1.5M`.
+pub fn count(text: &str) -> Result<u64, String> {
+    let (number, scale) = match text.strip_suffix(['k', 'M', 'G']) {
+        Some(number) => (
+            number,
+            if text.ends_with('k') {
+                1e3
+            } else if text.ends_with('M') {
+                1e6
+            } else {
+                1e9
+            },
+        ),
+        None => return text.replace(['_', ','], "").parse().map_err(|_| "not a whole number".to_owned()),
+    };
+    let value = number.parse::<f64>().map_err(|_| "not a number")? * scale;
+    if value >= 0.0 && value.fract() == 0.0 && value < 2f64.powi(53) {
+        Ok(value as u64)
+    } else {
+        Err("not a whole number".to_owned())
+    }
+}
+
+/// Any finite number.
+pub fn alpha(text: &str) -> Result<Alpha, String> {
+    let value = text.parse::<f64>().map_err(|_| "not a number".to_owned())?;
+    Alpha::new(value).ok_or_else(|| "not a finite number".to_owned())
+}
+
+/// `FROM=TO`, either of which may be empty.
+pub fn prefix_map(text: &str) -> Result<PrefixMap, String> {
+    let (from, to) = text.split_once('=').ok_or("write FROM=TO; either may be empty, as in bert.=")?;
+    Ok(PrefixMap { from: from.to_owned(), to: to.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn densities_are_shares_or_percentages() {
+        assert_eq!(density("0.5%").map(Density::share), Ok(0.005));
+        assert_eq!(density("0.005").map(Density::share), Ok(0.005));
+        assert!(density("0").is_err() && density("101%").is_err() && density("NaN").is_err() && density("x").is_err());
+    }
+
+    #[test]
+    fn counts_may_be_abbreviated() {
+        assert_eq!(count("425_000"), Ok(425_000));
+        assert_eq!(count("425k"), Ok(425_000));
+        assert_eq!(count("1.5M"), Ok(1_500_000));
+        assert!(count("-1").is_err() && count("1.5").is_err() && count("0.0001k").is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! `lcepatch check`.
+
+use super::exit::{print, print_json};
+use super::terminal::Terminal;
+use super::{Answer, Outcome, arguments, patch_argument};
+use clap::Args;
+use lcepatch::apply::fit::BaseState;
+use lcepatch::apply::{Check, Fit, fit};
+use lcepatch::check::{Intact, intact};
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::report::table::printable;
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "\
+Without a base: every digest is verified and every block that can be decoded without its base is decoded.
+With a base: also whether the patch fits it. Exit code 1 means that it does not.
+
+Examples:
+  lcepatch check debias.lcepatch
+  lcepatch check debias.lcepatch model/
+  lcepatch check debias.lcepatch model/ --quick")]
+pub struct Arguments {
+    /// The patch
+    patch: PathBuf,
+    /// The checkpoint that it may be for
+    base: Option<PathBuf>,
+    /// Compare the base's values at the selected positions instead of hashing whole tensors
+    #[arg(long)]
+    quick: bool,
+    /// List every tensor that differs, not only ten
+    #[arg(long)]
+    full: bool,
+    /// Exchange a prefix of the patch's names for one of the base's, as in `bert.=`
+    #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
+    map_prefix: Option<PrefixMap>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    let patch = patch_argument::open(&arguments.patch)?;
+    let context = terminal.context();
+    let Intact { blocks, decoded } = intact(&patch, &arguments.patch, &context)?;
+    let found = match &arguments.base {
+        None => None,
+        Some(base) => {
+            let base = Checkpoint::open(base)?;
+            let check = if arguments.quick { Check::Quick } else { Check::Full };
+            Some(fit(&base, &patch, &arguments.patch, check, arguments.map_prefix.as_ref(), &context)?)
+        }
+    };
+    terminal.done();
+    let fits = found.as_ref().is_none_or(|fit| fit.differences.is_empty());
+    let state = found.as_ref().map(|fit| match fit.state {
+        BaseState::Base => "base",
+        BaseState::Result => "result",
+        BaseState::Reference => "reference",
+        BaseState::Unknown => "unknown",
+    });
+    if arguments.json {
+        let differences: Vec<_> = found.iter().flat_map(|fit| &fit.differences).collect();
+        let differences: Vec<_> =
+            differences.iter().map(|(name, how)| json!({"tensor": name, "difference": how.to_string()})).collect();
+        print_json(&json!({
+            "patch": arguments.patch, "id": patch.id.to_string(), "intact": true, "blocks": blocks,
+            "decoded": decoded, "fits": found.as_ref().map(|_| fits), "state": state, "differences": differences,
+        }))?;
+    } else {
+        let (name, id) = (arguments.patch.display(), patch.id);
+        print(format_args!("{name}: intact, {blocks} blocks, {decoded} decoded without a base, patch id {id}"))?;
+        if let (Some(fit), Some(base)) = (&found, &arguments.base) {
+            print(format_args!("{}: {}", base.display(), verdict(fit, patch.table.tensors.len())))?;
+            let shown = if arguments.full { usize::MAX } else { 10 };
+            for (name, how) in fit.differences.iter().take(shown) {
+                print(format_args!("  {}: {how}", printable(name)))?;
+            }
+            if fit.differences.len() > shown {
+                let more = fit.differences.len() - shown;
+                print(format_args!("  and {more} more; `--full` lists them"))?;
+            }
+        }
+    }
+    Ok(if fits { Answer::Yes } else { Answer::No })
+}
+
+fn verdict(fit: &Fit, tensors: usize) -> String {
+    match fit.state {
+        BaseState::Base => "fits".to_owned(),
+        BaseState::Result => {
+            "does not fit: it is what the patch produces at alpha 1, so it is already applied".to_owned()
+        }
+        BaseState::Reference => "does not fit: it is the patch's reference".to_owned(),
+        BaseState::Unknown => format!("does not fit: {} of {tensors} tensors differ", fit.differences.len()),
+    }
+}

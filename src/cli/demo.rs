@@ -1,0 +1,6 @@
+use super::{Answer, Outcome};
+#[derive(clap::Args)]
+pub struct Arguments {}
+pub fn run(_a: &Arguments) -> Outcome {
+    Ok(Answer::Yes)
+}

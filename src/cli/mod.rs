@@ -1,0 +1,95 @@
+//! The command line, one file a command. It knows flags and terminals, and does no arithmetic of its own.
+
+mod apply;
+mod arguments;
+mod check;
+mod demo;
+mod diff;
+mod exit;
+mod patch_argument;
+mod show;
+mod terminal;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Words: TARGET is the checkpoint that will be edited, REFERENCE the one that behaves differently. A patch leads from
+target to reference; once it exists, the target is its base. (Other diff tools call the new file the target.)
+
+Examples:
+  lcepatch diff model/ other-model/                         what differs, by component and layer
+  lcepatch diff model/ other-model/ -o debias.lcepatch --density 0.5%
+  lcepatch show debias.lcepatch                             what it changes, where, for which base
+  lcepatch check debias.lcepatch model/                     is it intact, does it fit?
+  lcepatch apply model/ debias.lcepatch --alpha -2 -o edited/
+  lcepatch apply model/ debias.lcepatch --in-place --undo undo.lcepatch
+  lcepatch apply model/ undo.lcepatch --in-place            and back, exactly
+
+Checkpoints are a .safetensors file, a *.safetensors.index.json, or a model directory.
+Exit codes: 0 done or yes, 1 no, 2 usage, 3 files, 4 invalid patch, 5 invalid checkpoint, 6 refused, 7 numbers.";
+
+/// Small, exact, verifiable patches between model checkpoints
+#[derive(Parser)]
+#[command(name = "lcepatch", version, about, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads to use [default: one for each processor]
+    #[arg(long, global = true, env = "LCEPATCH_THREADS", value_name = "N")]
+    threads: Option<std::num::NonZeroUsize>,
+    /// No progress on the terminal
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the patch from TARGET towards REFERENCE, or show what differs
+    Diff(Box<diff::Arguments>),
+    /// Show what a patch changes, where, and for which base
+    Show(show::Arguments),
+    /// Apply patches to a base, at any alpha
+    Apply(Box<apply::Arguments>),
+    /// Check that a patch is intact, and that it fits a base
+    Check(check::Arguments),
+    /// Run the main job on two small checkpoints, printing each command
+    Demo(demo::Arguments),
+}
+
+/// Parses the arguments, runs the command, reports its error.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
+        }
+    };
+    exit::from(execute(arguments))
+}
+
+/// What a command ends with: its answer, or why it failed.
+type Outcome = Result<Answer, exit::Failure>;
+
+/// Yes and done, or no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+}
+
+fn execute(arguments: Arguments) -> Outcome {
+    if let Some(threads) = arguments.threads {
+        // Fails only when a pool exists already, which is no reason to stop.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+    }
+    let terminal = terminal::Terminal::new(arguments.quiet);
+    match arguments.command {
+        Command::Diff(arguments) => diff::run(*arguments, &terminal),
+        Command::Show(arguments) => show::run(&arguments),
+        Command::Apply(arguments) => apply::run(*arguments, &terminal),
+        Command::Check(arguments) => check::run(&arguments, &terminal),
+        Command::Demo(arguments) => demo::run(&arguments),
+    }
+}

@@ -1,0 +1,231 @@
+//! `lcepatch show`.
+
+use super::exit::{Failure, print, print_json};
+use super::{Answer, Outcome, patch_argument};
+use anstyle::Style;
+use clap::Args;
+use lcepatch::durable::{Existing, write_file};
+use lcepatch::format::Metadata;
+use lcepatch::format::metadata::Source;
+use lcepatch::report::plot::{self, Picture};
+use lcepatch::report::stat::Row;
+use lcepatch::report::table::{Align, bytes, count, lines, percent, printable};
+use lcepatch::report::{Stat, table};
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+#[command(after_help = "\
+Reads the header only: nothing is decoded, no base is needed.
+
+Examples:
+  lcepatch show debias.lcepatch
+  lcepatch show debias.lcepatch --json | jq .stat.components
+  lcepatch show debias.lcepatch --plot selection.svg")]
+pub struct Arguments {
+    /// The patch
+    patch: PathBuf,
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+    /// Print metadata and tables as JSON
+    #[arg(long)]
+    json: bool,
+    /// Draw the share of each component's weights that is selected, by layer, to an .svg or .png file
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Replace an existing plot
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Shown<'a> {
+    metadata: &'a Metadata,
+    stat: &'a Stat,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let patch = patch_argument::open(&arguments.patch)?;
+    let stat = Stat::new(&patch);
+    if let Some(path) = &arguments.plot {
+        let picture = Picture::of_path(path)
+            .ok_or_else(|| Failure::usage("the plot's name ends in neither .svg nor .png", "name it so"))?;
+        let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
+        write_file(path, &plot::selection(&stat, picture), existing)?;
+    }
+    if arguments.json {
+        print_json(&Shown { metadata: &patch.metadata, stat: &stat })?;
+        return Ok(Answer::Yes);
+    }
+    let name = arguments.patch.display();
+    print(format_args!("{name}: {}, patch id {}", bytes(stat.file_bytes), stat.id))?;
+    for (label, text) in facts(&patch.metadata, &stat) {
+        print(format_args!("  {label:<12} {}", printable(&text)))?;
+    }
+    if !stat.tensors.is_empty() {
+        print("")?;
+        tables(&stat)?;
+    }
+    if arguments.tensors {
+        print("")?;
+        tensor_table(&stat)?;
+    }
+    Ok(Answer::Yes)
+}
+
+fn facts(metadata: &Metadata, stat: &Stat) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    facts.extend(metadata.description.clone().map(|text| ("description", text)));
+    facts.extend(metadata.license.clone().map(|text| ("licence", text)));
+    facts.extend(source(&metadata.base).map(|text| ("base", text)));
+    facts.extend(source(&metadata.reference).map(|text| ("reference", text)));
+    facts.push(("method", method(metadata)));
+    let share = percent(stat.selected, stat.base_elements);
+    let tensors = stat.tensors.len();
+    facts.push(("selected", format!("{} weights in {tensors} tensors, {share} of the base's", count(stat.selected))));
+    let payload = stat.file_bytes - stat.header_bytes;
+    let bits = if stat.selected > 0 { payload as f64 * 8.0 / stat.selected as f64 } else { 0.0 };
+    let of_base = percent(stat.file_bytes, stat.base_bytes);
+    let header = bytes(stat.header_bytes);
+    facts.push(("size", format!("{of_base} of the base's; header {header}, {bits:.1} bits a weight")));
+    facts.push((
+        "deltas",
+        match &metadata.reduced {
+            None => "exact: alpha 1 gives the reference's bits at the selected positions".to_owned(),
+            Some(reduced) => format!(
+                "{}, error at most {:.3e}, {:.3} % of the deltas' root mean square",
+                reduced.delta_dtype,
+                reduced.max_error,
+                reduced.relative_error * 100.0
+            ),
+        },
+    ));
+    let other = metadata.portability_bytes.map(bytes);
+    facts.push((
+        "portable",
+        match (metadata.portable, other) {
+            (true, Some(cost)) => format!("yes, which costs {cost}"),
+            (true, None) => "yes".to_owned(),
+            (false, Some(cost)) => format!("no; it would cost {cost} more"),
+            (false, None) => "no".to_owned(),
+        },
+    ));
+    facts.extend(metadata.recommended_alpha.map(|alpha| ("alpha", format!("{alpha} is recommended"))));
+    if let Some(pairing) = &metadata.pairing {
+        let left_out = pairing.only_in_base.len() + pairing.only_in_reference.len() + pairing.mismatched.len();
+        let cast = pairing.cast.len();
+        facts.push(("pairing", format!("{left_out} tensors left out, {cast} cast; `--json` lists them")));
+    }
+    facts.extend(metadata.results.iter().map(|(key, value)| ("result", format!("{key}: {value}"))));
+    facts.extend(metadata.x.iter().map(|(key, value)| ("x", format!("{key}: {value}"))));
+    facts.push(("made by", metadata.tool.clone()));
+    facts
+}
+
+fn source(source: &Source) -> Option<String> {
+    let files = match &source.files[..] {
+        [] => return None,
+        [file] => format!("{}, {}, sha256 {}", file.name, bytes(file.bytes), file.sha256),
+        files => format!("{} files, {}", files.len(), bytes(files.iter().map(|file| file.bytes).sum())),
+    };
+    Some(source.model_id.as_ref().map_or(files.clone(), |id| format!("{id}: {files}")))
+}
+
+fn method(metadata: &Metadata) -> String {
+    let (localization, candidates) = (&metadata.localization, &metadata.candidates);
+    let among = format!("{} candidates ({})", count(candidates.elements), candidates.params);
+    let family = candidates.family.as_ref().map_or(String::new(), |family| format!(", {family}"));
+    match localization.method.as_str() {
+        "value" => {
+            let scope = localization.scope.as_deref().unwrap_or("global");
+            format!("the largest differences of {among}{family}, {scope} ranking")
+        }
+        "full" => format!("every difference among {among}"),
+        "undo" => "takes back an apply".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// The stat tables by component and by layer.
+pub fn tables(stat: &Stat) -> Result<(), Failure> {
+    section("component", &stat.components)?;
+    if stat.layers.len() > 1 {
+        print("")?;
+        section("layer", &stat.layers)?;
+    }
+    Ok(())
+}
+
+/// What `diff` says last.
+pub fn written(path: &Path, stat: &Stat) -> String {
+    let (size, share) = (bytes(stat.file_bytes), percent(stat.file_bytes, stat.base_bytes));
+    format!("\nwrote {}: {size}, {share} of the base's, patch id {}", path.display(), stat.id)
+}
+
+fn section(title: &str, rows: &[Row]) -> Result<(), Failure> {
+    const BAR: f64 = 20.0;
+    let share = |row: &Row| if row.elements == 0 { 0.0 } else { row.selected as f64 / row.elements as f64 };
+    let largest = rows.iter().map(share).fold(0.0, f64::max);
+    let header = [
+        (title, Align::Left),
+        ("selected", Align::Right),
+        ("of", Align::Right),
+        ("share", Align::Right),
+        ("", Align::Left),
+        ("mean |delta|", Align::Right),
+        ("max |delta|", Align::Right),
+    ];
+    let cells = |row: &Row| {
+        let bar = "#".repeat((share(row) / largest.max(f64::MIN_POSITIVE) * BAR).round() as usize);
+        vec![
+            row.label.clone(),
+            count(row.selected),
+            count(row.elements),
+            percent(row.selected, row.elements),
+            bar,
+            delta(row.mean_delta),
+            delta(row.max_delta),
+        ]
+    };
+    print_table(&header, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+fn tensor_table(stat: &Stat) -> Result<(), Failure> {
+    let header = [
+        ("tensor", Align::Left),
+        ("dtype", Align::Left),
+        ("shape", Align::Left),
+        ("selected", Align::Right),
+        ("share", Align::Right),
+        ("bytes", Align::Right),
+        ("mean |delta|", Align::Right),
+        ("max |delta|", Align::Right),
+        ("base sha256", Align::Left),
+    ];
+    let rows = stat.tensors.iter().map(|tensor| {
+        vec![
+            printable(&tensor.name),
+            tensor.dtype.clone(),
+            format!("{:?}", tensor.shape),
+            count(tensor.selected),
+            percent(tensor.selected, tensor.elements),
+            count(tensor.bytes),
+            delta(tensor.mean_delta),
+            delta(tensor.max_delta),
+            tensor.base_sha256[..12].to_owned(),
+        ]
+    });
+    print_table(&header, &rows.collect::<Vec<_>>())
+}
+
+fn print_table(header: &[(&str, table::Align)], rows: &[Vec<String>]) -> Result<(), Failure> {
+    let bold = Style::new().bold();
+    for (at, line) in lines(header, rows).into_iter().enumerate() {
+        if at == 0 { print(format_args!("{bold}{line}{bold:#}"))? } else { print(line)? }
+    }
+    Ok(())
+}
+
+fn delta(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.2e}"))
+}

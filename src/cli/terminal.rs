@@ -1,0 +1,59 @@
+//! Progress on a terminal, and interruption.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use lcepatch::context::{Context, Progress};
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Standard error: a progress bar where someone can see it, and notes.
+pub struct Terminal {
+    bar: ProgressBar,
+}
+
+impl Terminal {
+    pub fn new(quiet: bool) -> Self {
+        // The first interruption asks the work to stop, so that it leaves nothing behind; the second one insists.
+        let _ = ctrlc::set_handler(|| {
+            if INTERRUPTED.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        });
+        let visible = !quiet && std::io::stderr().is_terminal();
+        Self { bar: if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() } }
+    }
+
+    pub fn context(&self) -> Context<'_> {
+        Context::new(self, &INTERRUPTED)
+    }
+
+    /// Something that the user should know, though all went well.
+    pub fn note(&self, text: &str) {
+        let text = lcepatch::report::table::printable(text);
+        self.bar.suspend(|| {
+            let _ = writeln!(anstream::stderr(), "note: {text}");
+        });
+    }
+
+    pub fn done(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Progress for Terminal {
+    fn begin(&self, stage: &str, total_bytes: u64) {
+        self.bar.reset();
+        let template =
+            if total_bytes == 0 { "{msg} {bytes} {bytes_per_sec}" } else { "{msg} {bar:30} {bytes}/{total_bytes}" };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_length(total_bytes);
+        self.bar.set_message(stage.to_owned());
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+}

@@ -1,0 +1,56 @@
+//! The arithmetic of an edit (spec §11), pure: no files, no patches.
+
+use crate::dtype::{FloatFormat, Rounded};
+
+/// The strength of an edit: any finite number. 1 gives the reference, 0 the base, negative ones move away.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Alpha(f64);
+
+impl Alpha {
+    /// The reference's own values.
+    pub const ONE: Self = Self(1.0);
+
+    /// None unless `value` is finite.
+    pub fn new(value: f64) -> Option<Self> {
+        value.is_finite().then_some(Self(value))
+    }
+
+    /// The number.
+    pub fn value(self) -> f64 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for Alpha {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// `base + alpha * delta + ...`, one product and one sum after the other, each rounded to double; then rounded once to
+/// the stored format (paper eq 3 and 4; spec §11.2).
+#[inline]
+pub fn interpolate(format: FloatFormat, base: f64, terms: impl IntoIterator<Item = (Alpha, f64)>) -> Rounded {
+    format.round(terms.into_iter().fold(base, |sum, (alpha, delta)| sum + alpha.0 * delta))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alpha_is_finite() {
+        assert_eq!(Alpha::new(f64::NAN), None);
+        assert_eq!(Alpha::new(f64::INFINITY), None);
+        assert_eq!(Alpha::new(-2.0).map(Alpha::value), Some(-2.0));
+    }
+
+    #[test]
+    fn rounds_once_at_the_end() {
+        // 1 + 2^-8 lies halfway between two bfloat16 numbers; two such halves make a whole step.
+        let half_step = 2f64.powi(-8);
+        let terms = [(Alpha::ONE, half_step), (Alpha::ONE, half_step)];
+        assert_eq!(interpolate(FloatFormat::BF16, 1.0, terms), Rounded::Finite(0x3f81));
+        assert_eq!(interpolate(FloatFormat::BF16, 1.0, [terms[0]]), Rounded::Finite(0x3f80));
+    }
+}

@@ -1,0 +1,272 @@
+//! The error of every verb: what was refused, about what, with a stable code, an exit code and a next step.
+
+use crate::apply::Refusal;
+use crate::checkpoint::{Malformed, OpenError, pair::Mismatch};
+use crate::context::Cancelled;
+use crate::durable;
+use crate::format::{Invalid, read::ReadError};
+use crate::localize::Impossible;
+use crate::patch::gather::GatherError;
+use std::path::{Path, PathBuf};
+
+/// What every verb returns when it can not do its work. Nothing was written then.
+#[derive(Debug)]
+pub struct Error {
+    reason: Reason,
+}
+
+/// Why. The variants tell whose move it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The operating system refused.
+    #[error("{operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The bytes of a patch break a rule of the format.
+    #[error("{}: {invalid} (rule R{})", patch.display(), invalid.rule())]
+    Patch {
+        /// The patch.
+        patch: PathBuf,
+        /// The broken rule.
+        invalid: Invalid,
+    },
+    /// Something is not a checkpoint.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: Malformed,
+    },
+    /// Target and reference do not pair.
+    #[error("target and reference do not have the same tensors")]
+    Pair(Mismatch),
+    /// No selection can be made.
+    #[error("{0}")]
+    Localize(Impossible),
+    /// A selection can not be coded as asked.
+    #[error("{0}")]
+    Gather(GatherError),
+    /// A patch may not be applied to a base.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// An output can not be put in its place.
+    #[error("{0}")]
+    Output(durable::Failed),
+    /// Asked to stop.
+    #[error("interrupted; nothing was written")]
+    Cancelled,
+}
+
+impl Error {
+    /// The reason.
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    pub(crate) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Reason::Io { operation, path: path.to_owned(), source }.into()
+    }
+
+    pub(crate) fn invalid(patch: &Path, invalid: Invalid) -> Self {
+        Reason::Patch { patch: patch.to_owned(), invalid }.into()
+    }
+
+    /// The error of reading the patch at `patch`.
+    pub fn of_patch(patch: &Path, error: ReadError) -> Self {
+        match error {
+            ReadError::Io(source) => Self::io("read", patch, source),
+            ReadError::Invalid(invalid) => Self::invalid(patch, invalid),
+        }
+    }
+
+    /// A stable name for scripts.
+    pub fn code(&self) -> &'static str {
+        match &self.reason {
+            Reason::Io { .. } => "io",
+            Reason::Patch { .. } => "patch.invalid",
+            Reason::Checkpoint { .. } => "checkpoint.malformed",
+            Reason::Pair(_) => "checkpoint.unpaired",
+            Reason::Localize(Impossible::NotFinite { .. }) => "numbers.not-finite",
+            Reason::Localize(Impossible::Cancelled(_)) | Reason::Cancelled => "interrupted",
+            Reason::Localize(_) => "selection.impossible",
+            Reason::Gather(GatherError::NotFinite { .. }) => "numbers.not-finite",
+            Reason::Gather(GatherError::Cancelled(_)) => "interrupted",
+            Reason::Refused(refusal) => refusal.code(),
+            Reason::Output(failed) => failed.code(),
+        }
+    }
+
+    /// The exit code of the command line, by the table in the README.
+    pub fn exit_code(&self) -> u8 {
+        match self.code() {
+            "selection.impossible" | "output.exists" | "edit.order" => 2,
+            "io" | "output.io" => 3,
+            "patch.invalid" => 4,
+            "checkpoint.malformed" | "checkpoint.unpaired" => 5,
+            "numbers.not-finite" => 7,
+            "interrupted" => 130,
+            _ => 6,
+        }
+    }
+
+    /// Found, expected and where: indented lines below the message.
+    pub fn details(&self) -> Vec<String> {
+        match &self.reason {
+            Reason::Pair(mismatch) => mismatch_details(mismatch),
+            Reason::Refused(refusal) => refusal.details(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// One thing to do about it.
+    pub fn help(&self) -> Option<String> {
+        let help = match &self.reason {
+            Reason::Patch { invalid, .. } => match invalid {
+                Invalid::Version { .. } | Invalid::UnknownSection { .. } => "a newer lcepatch may read it",
+                Invalid::NotAPatch { .. } => "give the .lcepatch file first, checkpoints after it",
+                _ => "download the patch again, in binary mode, and compare its SHA-256 with the published one",
+            },
+            Reason::Checkpoint { reason, .. } => match reason {
+                Malformed::NoWeights | Malformed::SeveralWeights { .. } => {
+                    "give a .safetensors file, a *.safetensors.index.json or a model directory"
+                }
+                Malformed::Header { .. } => "download or convert the checkpoint again; only safetensors files are read",
+                _ => return None,
+            },
+            Reason::Pair(mismatch) => return Some(mismatch_help(mismatch)),
+            Reason::Localize(Impossible::NotFinite { .. }) => {
+                "leave the tensor out with --exclude, or use --all, which compares bits and needs no ranking"
+            }
+            Reason::Localize(Impossible::TooMany { .. }) => "ask for fewer, or widen the candidates with --params",
+            Reason::Localize(Impossible::NoCandidates { .. }) => "`lcepatch diff --params all` considers every tensor",
+            Reason::Gather(GatherError::NotFinite { .. }) => "keep exact deltas by leaving out --delta-dtype",
+            Reason::Refused(refusal) => return refusal.help(),
+            Reason::Output(failed) => return failed.help(),
+            _ => return None,
+        };
+        Some(help.to_owned())
+    }
+}
+
+/// How many names an error lists before it only counts.
+pub(crate) const LISTED: usize = 10;
+
+/// The first ten, then the count of the others.
+pub(crate) fn first_ten(lines: impl ExactSizeIterator<Item = String>, what: &str) -> Vec<String> {
+    let more = lines.len().saturating_sub(LISTED);
+    let mut out: Vec<String> = lines.take(LISTED).collect();
+    if more > 0 {
+        out.push(format!("and {more} more {what}"));
+    }
+    out
+}
+
+fn mismatch_details(mismatch: &Mismatch) -> Vec<String> {
+    let only = |names: &[String], side: &str| {
+        first_ten(names.iter().map(|name| format!("{name}: only in the {side}")), &format!("only in the {side}"))
+    };
+    let differing = |tensors: &[(String, String)], what: &str| {
+        first_ten(tensors.iter().map(|(name, why)| format!("{name}: {why}")), what)
+    };
+    [
+        only(&mismatch.only_in_target, "target"),
+        only(&mismatch.only_in_reference, "reference"),
+        differing(&mismatch.differing, "that differ in shape or kind of dtype"),
+        differing(&mismatch.other_dtype, "of another float dtype"),
+    ]
+    .concat()
+}
+
+fn mismatch_help(mismatch: &Mismatch) -> String {
+    let [target, reference] = [&mismatch.only_in_target, &mismatch.only_in_reference];
+    if let Some((from, to)) = prefix_between(reference, target) {
+        return format!("`--map-prefix {from}={to}` pairs the reference's names with the target's");
+    }
+    if target.is_empty() && reference.is_empty() && mismatch.differing.is_empty() {
+        return "`--cast` rounds the reference to the target's dtype".to_owned();
+    }
+    "`--common` works on the tensors that both have, and records the others in the patch".to_owned()
+}
+
+/// A prefix whose removal from the one side's names gives a name of the other.
+fn prefix_between(reference: &[String], target: &[String]) -> Option<(String, String)> {
+    let longer = |long: &[String], short: &[String]| {
+        let found = long.iter().find_map(|l| short.iter().find_map(|s| l.strip_suffix(s.as_str())))?;
+        found.ends_with('.').then(|| found.to_owned())
+    };
+    longer(reference, target)
+        .map(|prefix| (prefix, String::new()))
+        .or_else(|| longer(target, reference).map(|prefix| (String::new(), prefix)))
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.reason)
+    }
+}
+
+impl From<Reason> for Error {
+    fn from(reason: Reason) -> Self {
+        Self { reason }
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
+            OpenError::Malformed { path, reason } => Reason::Checkpoint { path, reason },
+        }
+        .into()
+    }
+}
+
+impl From<Impossible> for Error {
+    fn from(reason: Impossible) -> Self {
+        Reason::Localize(reason).into()
+    }
+}
+
+impl From<GatherError> for Error {
+    fn from(reason: GatherError) -> Self {
+        Reason::Gather(reason).into()
+    }
+}
+
+impl From<Mismatch> for Error {
+    fn from(mismatch: Mismatch) -> Self {
+        Reason::Pair(mismatch).into()
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Reason::Refused(refusal).into()
+    }
+}
+
+impl From<durable::Failed> for Error {
+    fn from(failed: durable::Failed) -> Self {
+        Reason::Output(failed).into()
+    }
+}
+
+impl From<Cancelled> for Error {
+    fn from(_: Cancelled) -> Self {
+        Reason::Cancelled.into()
+    }
+}

@@ -1,0 +1,47 @@
+//! The localization mask b as ascending positions, block by block.
+
+use crate::format::limits::BLOCK_LOG2;
+use std::ops::Range;
+
+/// Elements of a block, the last one of a tensor aside.
+pub const BLOCK_ELEMENTS: u64 = 1 << BLOCK_LOG2;
+
+/// The selected elements of one block. Takes 4 bytes for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectedBlock {
+    /// The tensor's place in its pair.
+    pub tensor: usize,
+    /// The block's index in the tensor.
+    pub index: u64,
+    /// Positions in the block, ascending, at least one.
+    pub positions: Vec<u32>,
+}
+
+/// Selected elements, by tensor and block.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Blocks with a selected element, ascending by tensor and index.
+    pub blocks: Vec<SelectedBlock>,
+}
+
+impl Selection {
+    /// Selected elements.
+    pub fn len(&self) -> u64 {
+        self.blocks.iter().map(|block| block.positions.len() as u64).sum()
+    }
+
+    /// Whether nothing is selected.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+}
+
+/// The elements of block `index` of a tensor of `elements` elements.
+pub fn block_range(index: u64, elements: u64) -> Range<u64> {
+    index * BLOCK_ELEMENTS..((index + 1) * BLOCK_ELEMENTS).min(elements)
+}
+
+/// The indices of the blocks of a tensor of `elements` elements.
+pub fn blocks(elements: u64) -> Range<u64> {
+    0..elements.div_ceil(BLOCK_ELEMENTS)
+}

@@ -1,0 +1,51 @@
+//! The base's elements of one block, as base-conditioned codecs need them.
+
+use crate::checkpoint::Tensor;
+use crate::dtype::Dtype;
+use std::ops::Range;
+
+/// The elements of one block of a base tensor.
+#[derive(Debug, Clone)]
+pub struct BaseBlock<'a> {
+    tensor: Tensor<'a>,
+    range: Range<u64>,
+}
+
+impl<'a> BaseBlock<'a> {
+    /// The elements `range` of `tensor`.
+    pub fn new(tensor: Tensor<'a>, range: Range<u64>) -> Self {
+        Self { tensor, range }
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> Dtype {
+        self.tensor.info.dtype
+    }
+
+    /// How many elements there are.
+    pub fn elements(&self) -> u32 {
+        (self.range.end - self.range.start) as u32
+    }
+
+    /// Calls `each` with the first position and the bytes of consecutive parts.
+    pub(crate) fn walk(&self, mut each: impl FnMut(u32, &[u8])) {
+        for part in self.tensor.element_windows(self.range.clone()) {
+            each((part.start - self.range.start) as u32, self.tensor.elements(part.clone()));
+            self.tensor.release(part);
+        }
+    }
+
+    /// The bit patterns at `positions`, ascending and all below [`BaseBlock::elements`].
+    pub fn bits_at(&self, positions: &[u32]) -> Vec<u64> {
+        let width = self.dtype().width();
+        let mut out = Vec::with_capacity(positions.len());
+        let mut rest = positions;
+        self.walk(|start, bytes| {
+            let end = start + (bytes.len() / width.bytes()) as u32;
+            let (here, later) = rest.split_at(rest.partition_point(|p| *p < end));
+            out.extend(here.iter().map(|p| width.load(bytes, (p - start) as usize)));
+            rest = later;
+        });
+        out
+    }
+}

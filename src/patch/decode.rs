@@ -1,0 +1,212 @@
+//! From a block's bytes to positions and deltas (spec §8, §9).
+
+use super::base::BaseBlock;
+use crate::codec::gaps::{self, GroupedPositions};
+use crate::codec::reader::Reader;
+use crate::codec::{Corrupt, groups};
+use crate::dtype::{Dtype, FloatFormat};
+use crate::format::block::{DeltaCodec, PositionCodec, Streams};
+use crate::format::invalid::StreamFault;
+
+/// What a block changes. Each part has one entry for each selected element.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecodedBlock {
+    /// Positions in the block, ascending.
+    pub positions: Vec<u32>,
+    /// By how much.
+    pub deltas: Deltas,
+    /// The base's bit patterns, where the block carries them or decoding had to look them up.
+    pub base_bits: Option<Vec<u64>>,
+}
+
+/// Reference minus base.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Deltas {
+    /// In ULPs, exact ([`Dtype::ulp_delta`]).
+    Ulp(Vec<u64>),
+    /// In value, with reduced precision.
+    Value(Vec<f64>),
+}
+
+/// Why a block can not be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// R19.
+    #[error(transparent)]
+    Streams(#[from] StreamFault),
+    /// R20, if the base is the right one.
+    #[error(transparent)]
+    Content(#[from] Corrupt),
+    /// It is coded relative to the base, which was not given.
+    #[error("the block is coded relative to its base")]
+    NeedsBase,
+}
+
+/// The bits of the numbers that ULP deltas and base values are coded as.
+pub(super) fn number_bits(dtype: Dtype) -> u32 {
+    dtype.width().bits().max(16)
+}
+
+/// Decodes a block of `selected` of `elements` elements. `base` are those elements, needed by base-conditioned codecs.
+///
+/// Allocates at most 40 bytes for each of the `selected` elements, which the tensor table bounds by the block.
+///
+/// # Errors
+/// [`BlockError`].
+pub fn decode(
+    bytes: &[u8],
+    dtype: Dtype,
+    elements: u32,
+    selected: u32,
+    base: Option<&BaseBlock<'_>>,
+) -> Result<DecodedBlock, BlockError> {
+    let streams = Streams::read(bytes)?;
+    let count = selected as usize;
+    let positions = match streams.positions {
+        (PositionCodec::Gaps, bytes) => gaps::decode(bytes, count, elements)?,
+        (PositionCodec::ClassGaps, bytes) => class_positions(bytes, count, dtype, base.ok_or(BlockError::NeedsBase)?)?,
+    };
+    let mut base_bits = match streams.base_values {
+        Some((_, bytes)) => Some(numbers(bytes, count, dtype)?),
+        None => None,
+    };
+    let deltas = match streams.deltas {
+        (DeltaCodec::Ulp, bytes) => Deltas::Ulp(unwrap_ulps(numbers_of(bytes, 1, count, dtype)?.1.concat(), dtype)?),
+        (DeltaCodec::ClassUlp, bytes) => {
+            if base_bits.is_none() {
+                base_bits = Some(base.ok_or(BlockError::NeedsBase)?.bits_at(&positions));
+            }
+            let base_bits = base_bits.as_deref().unwrap_or_default();
+            Deltas::Ulp(unwrap_ulps(class_deltas(bytes, count, dtype, base_bits)?, dtype)?)
+        }
+        (codec @ DeltaCodec::Bf16, bytes) => {
+            dtype.float().ok_or(StreamFault::Dtype(codec as u8))?;
+            Deltas::Value(bf16_deltas(bytes, count)?)
+        }
+        (codec @ DeltaCodec::Int8, bytes) => {
+            dtype.float().ok_or(StreamFault::Dtype(codec as u8))?;
+            Deltas::Value(int8_deltas(bytes, count)?)
+        }
+    };
+    Ok(DecodedBlock { positions, deltas, base_bits })
+}
+
+fn class_positions(bytes: &[u8], count: usize, dtype: Dtype, base: &BaseBlock<'_>) -> Result<Vec<u32>, BlockError> {
+    let mut found = GroupedPositions::decode(bytes, dtype.classes(), count)?;
+    let width = dtype.width();
+    base.walk(|start, bytes| {
+        let end = start + (bytes.len() / width.bytes()) as u32;
+        found.walk(start, end, |position| dtype.class(width.load(bytes, (position - start) as usize)));
+    });
+    Ok(found.finish(base.elements())?)
+}
+
+/// Puts deltas that are coded group by group back in the order of positions.
+fn class_deltas(bytes: &[u8], count: usize, dtype: Dtype, base_bits: &[u64]) -> Result<Vec<u64>, BlockError> {
+    let (partition, sequences) = numbers_of(bytes, dtype.classes(), count, dtype)?;
+    let mut sequences: Vec<_> = sequences.into_iter().map(Vec::into_iter).collect();
+    let mut next = |bits: &u64| sequences[partition.group(dtype.class(*bits))].next();
+    let deltas = base_bits.iter().map_while(&mut next).collect::<Vec<u64>>();
+    if deltas.len() == count {
+        return Ok(deltas);
+    }
+    let (found, expected) = (deltas.len() as u64, count as u64);
+    Err(Corrupt::Count { field: "deltas of the base's classes", found, expected }.into())
+}
+
+type Grouped = (groups::Partition, Vec<Vec<u64>>);
+
+fn numbers_of(bytes: &[u8], classes: usize, count: usize, dtype: Dtype) -> Result<Grouped, Corrupt> {
+    groups::decode(bytes, classes, count, number_bits(dtype))
+}
+
+fn numbers(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
+    let (_, sequences) = numbers_of(bytes, 1, count, dtype)?;
+    let images = sequences.concat();
+    let most = dtype.width().mask();
+    match images.iter().find(|image| **image > most) {
+        Some(image) => Err(Corrupt::Range { field: "a base value", found: *image, least: 0, most }),
+        None => Ok(images.into_iter().map(|image| from_unsigned_image(dtype, image)).collect()),
+    }
+}
+
+/// The image with its order kept when read as unsigned, as base values are coded (spec §9.8).
+pub(super) fn unsigned_image(dtype: Dtype, bits: u64) -> u64 {
+    dtype.image(bits) ^ flip(dtype)
+}
+
+fn from_unsigned_image(dtype: Dtype, image: u64) -> u64 {
+    dtype.from_image(image ^ flip(dtype))
+}
+
+fn flip(dtype: Dtype) -> u64 {
+    if dtype.float().is_some() { 1 << (dtype.width().bits() - 1) } else { 0 }
+}
+
+/// The coded form of a ULP delta: zigzag, less one, since zero is rare (spec §9.5).
+pub(super) fn wrap_ulp(delta: u64, dtype: Dtype) -> u64 {
+    let (bits, mask) = (dtype.width().bits(), dtype.width().mask());
+    let zigzag = if delta >> (bits - 1) == 0 { delta << 1 } else { !(delta << 1) };
+    zigzag.wrapping_sub(1) & mask
+}
+
+fn unwrap_ulps(mut coded: Vec<u64>, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
+    let mask = dtype.width().mask();
+    for number in &mut coded {
+        if *number > mask {
+            return Err(Corrupt::Range { field: "a ULP delta", found: *number, least: 0, most: mask });
+        }
+        let zigzag = number.wrapping_add(1) & mask;
+        *number = (zigzag >> 1 ^ (zigzag & 1).wrapping_neg()) & mask;
+    }
+    Ok(coded)
+}
+
+/// Deltas as bfloat16 (spec §9.6).
+fn bf16_deltas(bytes: &[u8], count: usize) -> Result<Vec<f64>, Corrupt> {
+    let (_, sequences) = groups::decode(bytes, 1, count, 16)?;
+    let bits = unwrap_ulps(sequences.concat(), Dtype::Bf16)?;
+    let value = |image: u64| FloatFormat::BF16.value(Dtype::Bf16.from_image(image));
+    bits.into_iter().map(value).map(finite).collect()
+}
+
+/// Deltas as multiples of a scale (spec §9.7).
+fn int8_deltas(bytes: &[u8], count: usize) -> Result<Vec<f64>, Corrupt> {
+    let mut reader = Reader::new(bytes);
+    let scale = finite(f64::from(f32::from_le_bytes(reader.array("scale")?)))?;
+    let (_, sequences) = groups::decode(reader.rest(), 1, count, 16)?;
+    let steps = unwrap_ulps(sequences.concat(), Dtype::I8)?;
+    steps.into_iter().map(|step| finite(f64::from(step as u8 as i8) * scale)).collect()
+}
+
+fn finite(value: f64) -> Result<f64, Corrupt> {
+    let most = f64::MAX.to_bits();
+    let out_of_range = Corrupt::Range { field: "bits of a delta", found: value.to_bits(), least: 0, most };
+    if value.is_finite() { Ok(value) } else { Err(out_of_range) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ulp_deltas_survive_wrapping_at_every_width() {
+        for dtype in [Dtype::F8E4M3, Dtype::Bf16, Dtype::F32, Dtype::F64, Dtype::U8] {
+            let mask = dtype.width().mask();
+            for delta in [0, 1, 2, mask, mask - 1, mask >> 1, (mask >> 1) + 1] {
+                assert_eq!(unwrap_ulps(vec![wrap_ulp(delta, dtype)], dtype), Ok(vec![delta]));
+            }
+            assert_eq!(wrap_ulp(mask, dtype), 0, "minus one is the cheapest");
+            assert_eq!(wrap_ulp(1, dtype), 1);
+        }
+    }
+
+    #[test]
+    fn unsigned_images_ascend_with_the_value() {
+        let image = |x: f32| unsigned_image(Dtype::F32, u64::from(x.to_bits()));
+        assert!(image(-2.0) < image(-0.0) && image(-0.0) < image(0.0) && image(0.0) < image(2.0));
+        for bits in [0, 0x8000, 0x7fc0, 0xffff] {
+            assert_eq!(from_unsigned_image(Dtype::Bf16, unsigned_image(Dtype::Bf16, bits)), bits);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What people look at: tables, JSON, figures. Made from headers; no weights are read.
+
+pub mod plot;
+pub mod stat;
+pub mod table;
+
+pub use stat::Stat;
