@@ -186,10 +186,30 @@ impl Dtype {
 
     /// The class of a bit pattern: its biased exponent, 0 for every other dtype (spec §9.3).
     #[inline(always)]
-    pub const fn class(self, bits: u64) -> usize {
+    pub const fn class(self, bits: u64) -> u16 {
         match self.float() {
-            Some(f) => ((bits >> f.mantissa_bits) & ((1 << f.exponent_bits) - 1)) as usize,
+            Some(f) => ((bits >> f.mantissa_bits) & ((1 << f.exponent_bits) - 1)) as u16,
             None => 0,
+        }
+    }
+
+    /// Puts the classes of all elements of `bytes` into `out`.
+    pub fn classes_of(self, bytes: &[u8], out: &mut Vec<u16>) {
+        out.clear();
+        let Some(float) = self.float() else {
+            out.resize(bytes.len() / self.width().bytes(), 0);
+            return;
+        };
+        let (shift, mask) = (float.mantissa_bits, (1u16 << float.exponent_bits) - 1);
+        match self.width() {
+            Width::W1 => out.extend(bytes.iter().map(|byte| u16::from(*byte) >> shift & mask)),
+            Width::W2 => out.extend(bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b) >> shift & mask)),
+            Width::W4 => {
+                out.extend(bytes.as_chunks().0.iter().map(|b| (u32::from_le_bytes(*b) >> shift) as u16 & mask))
+            }
+            Width::W8 => {
+                out.extend(bytes.as_chunks().0.iter().map(|b| (u64::from_le_bytes(*b) >> shift) as u16 & mask))
+            }
         }
     }
 

@@ -106,7 +106,7 @@ fn facts(metadata: &Metadata, stat: &Stat) -> Vec<(&'static str, String)> {
         match (metadata.portable, other) {
             (true, Some(cost)) => format!("yes, which costs {cost}"),
             (true, None) => "yes".to_owned(),
-            (false, Some(cost)) => format!("no; it would cost {cost} more"),
+            (false, Some(cost)) => format!("no; it would cost about {cost} more"),
             (false, None) => "no".to_owned(),
         },
     ));

@@ -58,20 +58,23 @@ impl<'a> GroupedGaps<'a> {
         Self { partition, unselected: vec![0; groups], gaps: vec![Vec::new(); groups] }
     }
 
-    /// Walks the next elements, `start..end`, of which `positions` (ascending, all within) are selected.
-    #[inline]
-    pub fn walk(&mut self, start: u32, end: u32, positions: &[u32], class: impl Fn(u32) -> usize) {
-        let mut at = start;
+    /// Walks the next elements, from position `start` on, of which `positions` (ascending, all within) are selected.
+    pub fn walk(&mut self, start: u32, classes: &[u16], positions: &[u32]) {
+        let mut at = 0;
         for position in positions {
-            for element in at..*position {
-                self.unselected[self.partition.group(class(element))] += 1;
-            }
-            let group = self.partition.group(class(*position));
+            let selected = (position - start) as usize;
+            self.pass(&classes[at..selected]);
+            let group = self.partition.group(classes[selected]);
             self.gaps[group].push(std::mem::take(&mut self.unselected[group]));
-            at = position + 1;
+            at = selected + 1;
         }
-        for element in at..end {
-            self.unselected[self.partition.group(class(element))] += 1;
+        self.pass(&classes[at..]);
+    }
+
+    #[inline]
+    fn pass(&mut self, unselected: &[u16]) {
+        for class in unselected {
+            self.unselected[self.partition.group(*class)] += 1;
         }
     }
 
@@ -102,11 +105,10 @@ impl GroupedPositions {
         Ok(Self { partition, countdown, gaps, positions: Vec::with_capacity(count) })
     }
 
-    /// Walks the next elements, `start..end`.
-    #[inline]
-    pub fn walk(&mut self, start: u32, end: u32, class: impl Fn(u32) -> usize) {
-        for element in start..end {
-            let group = self.partition.group(class(element));
+    /// Walks the next elements, from position `start` on.
+    pub fn walk(&mut self, start: u32, classes: &[u16]) {
+        for (element, class) in (start..).zip(classes) {
+            let group = self.partition.group(*class);
             let countdown = &mut self.countdown[group];
             if *countdown == 0 {
                 *countdown = self.gaps[group].next().unwrap_or(u64::MAX);
@@ -148,19 +150,20 @@ mod tests {
             let n = elements.len() as u32;
             prop_assert_eq!(decode(&encode(&positions), positions.len(), n), Ok(positions.clone()));
 
-            let class = |i: u32| elements[i as usize].0;
+            let classes: Vec<u16> = elements.iter().map(|(class, ..)| *class as u16).collect();
             let mut counts = vec![0; 16];
-            positions.iter().for_each(|p| counts[class(*p)] += 1);
+            positions.iter().for_each(|p| counts[usize::from(classes[*p as usize])] += 1);
             let partition = Partition::of_counts(&counts);
             let split = split.min(n);
             let cut = positions.partition_point(|p| *p < split);
+            let (first, second) = classes.split_at(split as usize);
             let mut gaps = GroupedGaps::new(&partition);
-            gaps.walk(0, split, &positions[..cut], class);
-            gaps.walk(split, n, &positions[cut..], class);
+            gaps.walk(0, first, &positions[..cut]);
+            gaps.walk(split, second, &positions[cut..]);
             let bytes = gaps.encode();
             let mut found = GroupedPositions::decode(&bytes, 16, positions.len()).unwrap();
-            found.walk(0, split, class);
-            found.walk(split, n, class);
+            found.walk(0, first);
+            found.walk(split, second);
             prop_assert_eq!(found.finish(n), Ok(positions));
         }
     }
@@ -170,7 +173,7 @@ mod tests {
         let bytes = encode(&[0, 5]);
         assert_eq!(decode(&bytes, 2, 5), Err(Corrupt::PastEnd { elements: 5 }));
         let mut found = GroupedPositions::decode(&bytes, 1, 2).unwrap();
-        found.walk(0, 5, |_| 0);
+        found.walk(0, &[0; 5]);
         assert_eq!(found.finish(5), Err(Corrupt::PastEnd { elements: 5 }));
     }
 }

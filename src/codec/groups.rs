@@ -52,10 +52,13 @@ impl Partition {
         self.groups
     }
 
-    /// The group of `class`; classes past the last belong to the last group.
+    /// The group of `class`.
+    ///
+    /// # Panics
+    /// When there is no such class.
     #[inline(always)]
-    pub fn group(&self, class: usize) -> usize {
-        usize::from(self.group_of_class[class])
+    pub fn group(&self, class: u16) -> usize {
+        usize::from(self.group_of_class[usize::from(class)])
     }
 
     fn span(&self, group: usize) -> u64 {
@@ -68,24 +71,29 @@ pub fn encode(partition: &Partition, sequences: &[Vec<u64>], width: u32) -> Vec<
     let mut out = Vec::new();
     varint::write(&mut out, partition.groups() as u64 - 1);
     let mut rice_bits = rice::Writer::default();
-    let mut long: Vec<&[u64]> = Vec::new();
+    let mut long: Vec<(Vec<u8>, usize)> = Vec::new();
     for (group, sequence) in sequences.iter().enumerate() {
         if group + 1 < partition.groups() {
             varint::write(&mut out, partition.span(group) - 1);
         }
         varint::write(&mut out, sequence.len() as u64);
         let (parameter, bits) = rice::best_parameter(sequence, width);
-        if sequence.len() >= PCO_NUMBERS_MIN && (pco::encode(&[sequence], width).len() as u64) < bits.div_ceil(8) {
-            out.push(METHOD_PCO);
-            long.push(sequence);
-        } else {
-            out.push(parameter as u8);
-            sequence.iter().for_each(|value| rice_bits.push(*value, parameter, width));
+        let chunks = (sequence.len() >= PCO_NUMBERS_MIN).then(|| pco::chunks(sequence, width));
+        match chunks.filter(|chunks| (chunks.len() as u64) < bits.div_ceil(8)) {
+            Some(chunks) => {
+                out.push(METHOD_PCO);
+                long.push((chunks, sequence.len()));
+            }
+            None => {
+                out.push(parameter as u8);
+                sequence.iter().for_each(|value| rice_bits.push(*value, parameter, width));
+            }
         }
     }
     out.extend(rice_bits.finish());
     if !long.is_empty() {
-        out.extend(pco::encode(&long, width));
+        let numbers = long.iter().map(|(_, numbers)| numbers).sum();
+        out.extend(pco::file(long.iter().map(|(chunks, _)| &chunks[..]), numbers));
     }
     out
 }
@@ -164,7 +172,7 @@ mod tests {
         let partition = Partition::of_counts(selected_per_class);
         let mut state = seed | 1;
         let mut sequences = vec![Vec::new(); partition.groups()];
-        for (class, count) in selected_per_class.iter().enumerate() {
+        for (class, count) in (0u16..).zip(selected_per_class) {
             for _ in 0..*count {
                 state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
                 sequences[partition.group(class)].push(state >> (64 - width) >> (state % u64::from(width)));

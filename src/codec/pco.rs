@@ -12,40 +12,47 @@ const CHUNK_NUMBERS: usize = 1 << 22;
 /// Numbers decoded at a time.
 const PAGE_NUMBERS: usize = 1 << 12;
 
-/// One pco file with the numbers of all `sequences`, each below `2^width`, in order; each starts a new chunk, so that
-/// each gets bins of its own.
+/// The chunks of one sequence of numbers below `2^width`, for [`file`]. Each sequence gets bins of its own.
 ///
 /// # Panics
 /// Never for numbers below `2^width`: pco refuses only parameters, and these are constant.
-pub fn encode(sequences: &[&[u64]], width: u32) -> Vec<u8> {
+pub fn chunks(numbers: &[u64], width: u32) -> Vec<u8> {
     match width {
-        16 => encode_as::<u16>(sequences, |v| v as u16),
-        32 => encode_as::<u32>(sequences, |v| v as u32),
-        _ => encode_as::<u64>(sequences, |v| v),
+        16 => chunks_as::<u16>(numbers, |v| v as u16),
+        32 => chunks_as::<u32>(numbers, |v| v as u32),
+        _ => chunks_as::<u64>(numbers, |v| v),
     }
 }
 
-fn encode_as<T: Number>(sequences: &[&[u64]], narrow: impl Fn(u64) -> T) -> Vec<u8> {
+/// A pco file of the chunks of several sequences, `numbers` numbers in all.
+pub fn file<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, numbers: usize) -> Vec<u8> {
+    let compressor = FileCompressor::default().with_n_hint(numbers);
+    let mut out = Vec::new();
+    written(compressor.write_header(&mut out).map(|_| ()));
+    chunks.into_iter().for_each(|chunk| out.extend_from_slice(chunk));
+    written(compressor.write_footer(&mut out).map(|_| ()));
+    out
+}
+
+fn chunks_as<T: Number>(numbers: &[u64], narrow: impl Fn(u64) -> T) -> Vec<u8> {
     let config = ChunkConfig::default()
         .with_compression_level(LEVEL)
         .with_mode_spec(ModeSpec::Classic)
         .with_delta_spec(DeltaSpec::NoOp);
-    let file = FileCompressor::default().with_n_hint(sequences.iter().map(|s| s.len()).sum());
+    let compressor = FileCompressor::default();
     let mut out = Vec::new();
-    let mut write = || -> pco::errors::PcoResult<()> {
-        file.write_header(&mut out)?;
-        for sequence in sequences {
-            for part in sequence.chunks(CHUNK_NUMBERS) {
-                let numbers: Vec<T> = part.iter().map(|v| narrow(*v)).collect();
-                file.chunk_compressor(&numbers, &config)?.write(&mut out)?;
-            }
-        }
-        file.write_footer(&mut out)?;
-        Ok(())
-    };
-    match write() {
-        Ok(()) => out,
-        Err(error) => unreachable!("pco refused constant parameters: {error}"),
+    for part in numbers.chunks(CHUNK_NUMBERS) {
+        let part: Vec<T> = part.iter().map(|v| narrow(*v)).collect();
+        let chunk = compressor.chunk_compressor(&part, &config);
+        written(chunk.and_then(|mut chunk| chunk.write(&mut out).map(|_| ())));
+    }
+    out
+}
+
+/// Memory takes all bytes, and the parameters are constant.
+fn written(result: pco::errors::PcoResult<()>) {
+    if let Err(error) = result {
+        unreachable!("pco refused constant parameters: {error}");
     }
 }
 
@@ -113,7 +120,8 @@ mod tests {
     fn sequences_come_back_in_order_at_every_width() {
         for width in [16, 32, 64] {
             let long: Vec<u64> = (0..70_000u64).map(|i| (i * i * 7919) & (u64::MAX >> (64 - width))).collect();
-            let bytes = encode(&[&long, &[], &[3]], width);
+            let parts = [chunks(&long, width), chunks(&[], width), chunks(&[3], width)];
+            let bytes = file(parts.iter().map(Vec::as_slice), long.len() + 1);
             let mut out = Vec::new();
             decode(&bytes, long.len() + 1, width, &mut out).unwrap();
             assert_eq!(out, [&long[..], &[3]].concat());
@@ -122,7 +130,7 @@ mod tests {
 
     #[test]
     fn refuses_other_counts_and_bytes_after_the_end() {
-        let mut bytes = encode(&[&[1, 2, 3]], 16);
+        let mut bytes = file([&chunks(&[1, 2, 3], 16)[..]], 3);
         let wrong = |found, expected| Err(Corrupt::Count { field: "a pco stream's numbers", found, expected });
         assert_eq!(decode(&bytes, 2, 16, &mut Vec::new()), wrong(3, 2));
         assert_eq!(decode(&bytes, 4, 16, &mut Vec::new()), wrong(3, 4));

@@ -30,7 +30,7 @@ pub struct Metadata {
     pub reduced: Option<Reduced>,
     /// Whether the patch can be used without its base.
     pub portable: bool,
-    /// Bytes that a portable patch of the same selection has more (or fewer, if this one is portable).
+    /// Bytes that portability costs, or would cost about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub portability_bytes: Option<u64>,
     /// Alpha that the author recommends.

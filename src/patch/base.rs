@@ -35,6 +35,15 @@ impl<'a> BaseBlock<'a> {
         }
     }
 
+    /// Calls `each` with the first position and the classes of consecutive parts.
+    pub(crate) fn walk_classes(&self, mut each: impl FnMut(u32, &[u16])) {
+        let mut classes = Vec::new();
+        self.walk(|start, bytes| {
+            self.dtype().classes_of(bytes, &mut classes);
+            each(start, &classes);
+        });
+    }
+
     /// The bit patterns at `positions`, ascending and all below [`BaseBlock::elements`].
     pub fn bits_at(&self, positions: &[u32]) -> Vec<u64> {
         let width = self.dtype().width();

@@ -93,11 +93,7 @@ pub fn decode(
 
 fn class_positions(bytes: &[u8], count: usize, dtype: Dtype, base: &BaseBlock<'_>) -> Result<Vec<u32>, BlockError> {
     let mut found = GroupedPositions::decode(bytes, dtype.classes(), count)?;
-    let width = dtype.width();
-    base.walk(|start, bytes| {
-        let end = start + (bytes.len() / width.bytes()) as u32;
-        found.walk(start, end, |position| dtype.class(width.load(bytes, (position - start) as usize)));
-    });
+    base.walk_classes(|start, classes| found.walk(start, classes));
     Ok(found.finish(base.elements())?)
 }
 

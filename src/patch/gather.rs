@@ -85,7 +85,7 @@ impl Magnitude {
 pub struct Gathered {
     /// Its blocks, in order.
     pub blocks: Vec<GatheredBlock>,
-    /// Bytes that the other [`Portability`] would take more, or less.
+    /// Bytes that a portable patch takes more than one that needs its base; an estimate in the latter.
     pub portability_bytes: u64,
 }
 
@@ -125,8 +125,9 @@ pub fn gather(
     context: &Context<'_>,
 ) -> Result<Gathered, GatherError> {
     let blocks = selection.blocks.par_iter();
-    let variants =
-        blocks.map(|block| code(pair, block, precision, context)).collect::<Result<Vec<_>, GatherError>>()?;
+    let variants = blocks
+        .map(|block| code(pair, block, precision, portability, context))
+        .collect::<Result<Vec<_>, GatherError>>()?;
     Ok(choose(variants, portability))
 }
 
@@ -135,8 +136,19 @@ struct Variants {
     block: GatheredBlock,
     class_gaps: Vec<u8>,
     class_ulps: Option<Vec<u8>>,
-    base_values: Vec<u8>,
+    base_values: BaseValues,
 }
+
+/// The base's values at the selected positions.
+enum BaseValues {
+    /// As they go into the patch.
+    Coded(Vec<u8>),
+    /// How many bytes they would take.
+    Estimated(u64),
+}
+
+/// Values of a block that are coded to estimate what all of them would take.
+const SAMPLE: usize = 1 << 14;
 
 fn choose(variants: Vec<Variants>, portability: Portability) -> Gathered {
     let saved = |free: usize, conditioned: usize| free.saturating_sub(conditioned) as u64;
@@ -145,7 +157,10 @@ fn choose(variants: Vec<Variants>, portability: Portability) -> Gathered {
         free += (v.block.streams.positions.1.len() + v.block.streams.deltas.1.len()) as u64;
         gaps_save += saved(v.block.streams.positions.1.len(), v.class_gaps.len());
         ulps_save += v.class_ulps.as_ref().map_or(0, |ulps| saved(v.block.streams.deltas.1.len(), ulps.len()));
-        base_values += v.base_values.len() as u64;
+        base_values += match &v.base_values {
+            BaseValues::Coded(bytes) => bytes.len() as u64,
+            BaseValues::Estimated(bytes) => *bytes,
+        };
     }
     let pays = |save: u64, share: f64| save > 0 && save as f64 >= share * (free - save) as f64;
     let conditioned = pays(gaps_save + ulps_save, CONDITIONED_SAVES_MIN);
@@ -165,8 +180,8 @@ fn choose(variants: Vec<Variants>, portability: Portability) -> Gathered {
         if let Some(ulps) = v.class_ulps.filter(|ulps| use_ulps && ulps.len() < streams.deltas.1.len()) {
             streams.deltas = (DeltaCodec::ClassUlp, ulps);
         }
-        if portable {
-            streams.base_values = Some((BaseCodec::Bits, v.base_values));
+        if let BaseValues::Coded(bytes) = v.base_values {
+            streams.base_values = Some((BaseCodec::Bits, bytes));
         }
         block
     });
@@ -177,6 +192,7 @@ fn code(
     pair: &Pair<'_>,
     selected: &SelectedBlock,
     precision: Precision,
+    portability: Portability,
     context: &Context<'_>,
 ) -> Result<Variants, GatherError> {
     let tensor = &pair.tensors[selected.tensor];
@@ -210,7 +226,15 @@ fn code(
     };
     let mut hasher = Hasher::default();
     base_bits.iter().for_each(|bits| hasher.update(&bits.to_le_bytes()[..dtype.width().bytes()]));
-    let images = base_bits.iter().map(|bits| unsigned_image(dtype, *bits)).collect();
+    let image = |bits: &u64| unsigned_image(dtype, *bits);
+    let base_values = match portability {
+        Portability::Portable => BaseValues::Coded(single(base_bits.iter().map(image).collect(), number_bits(dtype))),
+        Portability::NeedsBase => {
+            let sample: Vec<u64> = base_bits.iter().take(SAMPLE).map(image).collect();
+            let share = base_bits.len() as f64 / sample.len() as f64;
+            BaseValues::Estimated((single(sample, number_bits(dtype)).len() as f64 * share) as u64)
+        }
+    };
     let positions_coded = (PositionCodec::Gaps, gaps::encode(positions));
     Ok(Variants {
         block: GatheredBlock {
@@ -223,7 +247,7 @@ fn code(
         },
         class_gaps,
         class_ulps,
-        base_values: single(images, number_bits(dtype)),
+        base_values,
     })
 }
 
@@ -254,7 +278,7 @@ fn values(pair: &Pair<'_>, selected: &SelectedBlock, context: &Context<'_>) -> R
 /// The groups of classes that suit the selected elements, and the deltas coded by them.
 fn grouped(base_bits: &[u64], ulps: &[u64], dtype: Dtype) -> (Partition, Vec<u8>) {
     let mut counts = vec![0; dtype.classes()];
-    base_bits.iter().for_each(|bits| counts[dtype.class(*bits)] += 1);
+    base_bits.iter().for_each(|bits| counts[usize::from(dtype.class(*bits))] += 1);
     let partition = Partition::of_counts(&counts);
     let mut sequences = vec![Vec::new(); partition.groups()];
     for (bits, ulp) in base_bits.iter().zip(ulps) {
@@ -265,13 +289,12 @@ fn grouped(base_bits: &[u64], ulps: &[u64], dtype: Dtype) -> (Partition, Vec<u8>
 }
 
 fn class_gaps(base: &BaseBlock<'_>, positions: &[u32], partition: &Partition) -> Vec<u8> {
-    let (dtype, width) = (base.dtype(), base.dtype().width());
     let mut gaps = GroupedGaps::new(partition);
     let mut rest = positions;
-    base.walk(|start, bytes| {
-        let end = start + (bytes.len() / width.bytes()) as u32;
+    base.walk_classes(|start, classes| {
+        let end = start + classes.len() as u32;
         let (here, later) = rest.split_at(rest.partition_point(|p| *p < end));
-        gaps.walk(start, end, here, |position| dtype.class(width.load(bytes, (position - start) as usize)));
+        gaps.walk(start, classes, here);
         rest = later;
     });
     gaps.encode()
