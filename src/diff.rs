@@ -46,6 +46,8 @@ pub struct Labels {
     pub description: Option<String>,
     /// Alpha that the author recommends.
     pub recommended_alpha: Option<Alpha>,
+    /// Measured results.
+    pub results: serde_json::Map<String, serde_json::Value>,
     /// Free keys.
     pub x: serde_json::Map<String, serde_json::Value>,
 }
@@ -132,6 +134,7 @@ pub fn diff(
         recommended_alpha: labels.recommended_alpha.map(Alpha::value),
         license: labels.license,
         description: labels.description,
+        results: labels.results,
         x: labels.x,
         ..Metadata::default()
     };

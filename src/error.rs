@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// What every verb returns when it can not do its work. Nothing was written then.
 #[derive(Debug)]
 pub struct Error {
-    reason: Reason,
+    reason: Box<Reason>,
 }
 
 /// Why. The variants tell whose move it is.
@@ -89,7 +89,7 @@ impl Error {
 
     /// A stable name for scripts.
     pub fn code(&self) -> &'static str {
-        match &self.reason {
+        match &*self.reason {
             Reason::Io { .. } => "io",
             Reason::Patch { .. } => "patch.invalid",
             Reason::Checkpoint { .. } => "checkpoint.malformed",
@@ -119,7 +119,7 @@ impl Error {
 
     /// Found, expected and where: indented lines below the message.
     pub fn details(&self) -> Vec<String> {
-        match &self.reason {
+        match &*self.reason {
             Reason::Pair(mismatch) => mismatch_details(mismatch),
             Reason::Refused(refusal) => refusal.details(),
             _ => Vec::new(),
@@ -128,7 +128,7 @@ impl Error {
 
     /// One thing to do about it.
     pub fn help(&self) -> Option<String> {
-        let help = match &self.reason {
+        let help = match &*self.reason {
             Reason::Patch { invalid, .. } => match invalid {
                 Invalid::Version { .. } | Invalid::UnknownSection { .. } => "a newer lcepatch may read it",
                 Invalid::NotAPatch { .. } => "give the .lcepatch file first, checkpoints after it",
@@ -215,13 +215,13 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.reason)
+        std::error::Error::source(&*self.reason)
     }
 }
 
 impl From<Reason> for Error {
     fn from(reason: Reason) -> Self {
-        Self { reason }
+        Self { reason: Box::new(reason) }
     }
 }
 

@@ -89,6 +89,9 @@ output), all float tensors of two or more dimensions, or all.
     /// Free metadata, kept under `x`; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     meta: Vec<(String, String)>,
+    /// A measured result to publish with the patch, such as `weat8.alpha-2=0.07`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    result: Vec<(String, String)>,
     /// Replace an existing output
     #[arg(long)]
     force: bool,
@@ -171,7 +174,8 @@ fn options(arguments: &Arguments) -> DiffOptions {
             license: arguments.license.clone(),
             description: arguments.description.clone(),
             recommended_alpha: arguments.recommended_alpha,
-            x: arguments.meta.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect(),
+            results: arguments.result.iter().map(|(key, value)| (key.clone(), json_value(value))).collect(),
+            x: arguments.meta.iter().map(|(key, value)| (key.clone(), json_value(value))).collect(),
         },
     }
 }
@@ -179,4 +183,9 @@ fn options(arguments: &Arguments) -> DiffOptions {
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A number, true, false or null where the text is one, else the text.
+fn json_value(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }

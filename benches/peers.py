@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Patch sizes and times beside other tools, on the same files in one run.
+
+    pip install numpy zstandard pcodec z4ai weightscope          # and bsdiff, zstd 1.5 from the system
+    python3 benches/peers.py target/release/lcepatch PAIRS_DIR [PAIR ...]
+
+PAIRS_DIR holds NAME_a.safetensors and NAME_b.safetensors. Prints Markdown tables: full deltas beside the peers; value-based
+selections, with bits per index beside log2 C(n, k); wall time beside cmp and cp. Peers that are not installed are left out.
+Every full delta is applied and compared byte for byte. bsdiff and zstd --patch-from run on files below 100 MB only.
+"""
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "spec"))
+
+
+def run(command, **options):
+    """Run a command; return its wall time in seconds and its peak memory in bytes (a floor of this process's own)."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} ended with {status}")
+    return time.perf_counter() - start, usage.ru_maxrss * 1024
+
+
+def log2_choose(n, k):
+    return (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)
+
+
+def stream_bytes(patch):
+    """Bytes of the position and delta streams of a patch (spec §5, §7.1, §8)."""
+    import decode
+
+    opened = decode.Patch.open(patch)
+    totals = {1: 0, 2: 0}
+    for block in opened.block_bytes():
+        at, streams = 0, []
+        while block[at]:
+            kind, at = block[at], at + 2
+            size, shift = 0, 0
+            while True:
+                byte, at = block[at], at + 1
+                size |= (byte & 127) << shift
+                shift += 7
+                if byte < 128:
+                    break
+            streams.append((kind, size))
+        for kind, size in streams:
+            totals[kind] = totals.get(kind, 0) + size
+    return totals
+
+
+def peers(a, b, folder):
+    """Yield (name, bytes, seconds) of each peer that is here."""
+    python = sys.executable
+    out = os.path.join(folder, "peer")
+    small = os.path.getsize(a) < 100_000_000
+    z4ai = "import sys, z4ai; a, b, o = sys.argv[1:]; open(o, 'wb').write(z4ai.{}(open(b,'rb').read(), open(a,'rb').read()))"
+    commands = {
+        "z4ai compress_delta": [python, "-c", z4ai.format("compress_delta"), a, b, out],
+        "z4ai model_delta": [python, "-c", z4ai.format("model_delta.compress"), a, b, out],
+        "weightscope --threshold 0": [os.path.join(os.path.dirname(python), "weightscope"), "export", "--threshold", "0", a, b, "-o", out],
+    }
+    if small:
+        commands["bsdiff"] = ["bsdiff", a, b, out]
+        commands["zstd -19 --patch-from"] = ["zstd", "-q", "-f", "-19", "--long=27", "--patch-from", a, b, "-o", out]
+    for name, command in commands.items():
+        if shutil.which(command[0]) is None:
+            continue
+        if os.path.exists(out):
+            os.remove(out)
+        try:
+            seconds, _ = run(command)
+            yield name, os.path.getsize(out), seconds
+        except (RuntimeError, OSError) as error:
+            print(f"{name}: {error}", file=sys.stderr)
+
+
+def main(program, pairs, names):
+    with tempfile.TemporaryDirectory(dir=pairs) as folder:
+        patch, result = os.path.join(folder, "p.lcepatch"), os.path.join(folder, "result.safetensors")
+        files = lambda name: [os.path.join(pairs, f"{name}_{side}.safetensors") for side in "ab"]
+
+        print("| pair | tool | bytes | of the file | times lcepatch | seconds |\n| --- | --- | ---: | ---: | ---: | ---: |")
+        for name in names:
+            a, b = files(name)
+            seconds, _ = run([program, "diff", a, b, "--all", "-o", patch, "--force"])
+            own = os.path.getsize(patch)
+            run([program, "apply", a, patch, "-o", result, "--force"])
+            run(["cmp", b, result])
+            rows = [("lcepatch --all", own, seconds), *peers(a, b, folder)]
+            for tool, size, seconds in rows:
+                print(f"| {name} | {tool} | {size:,} | {size / os.path.getsize(b):.3%} | {size / own:.2f} | {seconds:.2f} |", flush=True)
+
+        print("\n| pair | density | selected | bytes | bits an index | log2 C(n,k) / k | bits a delta |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+        for name in names:
+            for density in ("0.1%", "0.5%", "10%"):
+                a, b = files(name)
+                run([program, "diff", a, b, "--density", density, "--params", "matrices", "-o", patch, "--force"])
+                shown = json.loads(subprocess.check_output([program, "show", patch, "--json"]))
+                n, k = shown["metadata"]["candidates"]["elements"], shown["stat"]["selected"]
+                streams = stream_bytes(patch)
+                print(f"| {name} | {density} | {k:,} | {os.path.getsize(patch):,} | {8 * streams[1] / k:.3f} | {log2_choose(n, k) / k:.3f} "
+                      f"| {8 * streams[2] / k:.2f} |", flush=True)
+
+        print("\n| pair | work | seconds | times cmp or cp | peak MiB | bound MiB |\n| --- | --- | ---: | ---: | ---: | ---: |")
+        for name in names:
+            a, b = files(name)
+            shutil.copyfile(a, result)
+            best = lambda command: min((run(command) for _ in range(3)), key=lambda measured: measured[0])
+            compare, _ = best(["cmp", a, result])
+            copy, _ = best(["cp", a, os.path.join(folder, "copy")])
+            os.remove(os.path.join(folder, "copy"))
+            for kind, amount in (("full", ["--all"]), ("0.5 %", ["--density", "0.5%", "--params", "matrices"])):
+                diffed = best([program, "diff", a, b, *amount, "-o", patch, "--force"])
+                selected = json.loads(subprocess.check_output([program, "show", patch, "--json"]))["stat"]["selected"]
+                bound = 64 + 40 * selected / 2**20
+                applied = best([program, "apply", a, patch, "-o", result, "--force"])
+                for work, (seconds, peak), peer, label in (("diff", diffed, compare, "cmp"), ("apply", applied, copy, "cp")):
+                    print(f"| {name} | {work} {kind} | {seconds:.2f} | {seconds / peer:.2f} {label} | {peak / 2**20:.0f} | {bound:.0f} |", flush=True)
+            print(f"| {name} | cmp, cp | {compare:.2f}, {copy:.2f} | 1 | | |", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2], sys.argv[3:] or ["rl", "rl40", "sft", "sft32", "big"])
