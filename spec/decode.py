@@ -1,0 +1,791 @@
+#!/usr/bin/env python3
+"""A decoder of lcepatch files, written from lcepatch-v1.md alone, in the order of its text.
+
+    decode.py show PATCH
+    decode.py check PATCH [BASE]
+    decode.py apply BASE PATCH[:ALPHA] ... [--alpha A] [--allow-non-finite] [--allow-different-base] -o RESULT
+
+Needs numpy, and the bindings of the two published codecs: pcodec and zstandard. BASE is one safetensors file.
+Exit codes: 0 done or yes, 1 the base does not fit (check), 3 files, 4 not a valid patch ("Rn: ..." on stderr), 6 refused,
+7 an edited number is not finite.
+"""
+import argparse
+import hashlib
+import json
+import math
+import os
+import struct
+import sys
+
+import numpy as np
+import zstandard
+from pcodec import standalone
+
+
+class Reject(Exception):
+    """The file breaks a rule of §14."""
+
+    def __init__(self, rule, message):
+        super().__init__(f"R{rule}: {message}")
+        self.rule = rule
+
+
+class Refuse(Exception):
+    """The patch is valid, and may not be applied all the same."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+
+
+# §2 Conventions
+
+
+class Reader:
+    """Reads fields off the front of bytes; running out of them breaks `rule`."""
+
+    def __init__(self, data, rule):
+        self.data, self.at, self.rule = data, 0, rule
+
+    def left(self):
+        return len(self.data) - self.at
+
+    def take(self, n, what):
+        if n > self.left():
+            raise Reject(self.rule, f"{what} is cut short")
+        self.at += n
+        return self.data[self.at - n : self.at]
+
+    def uint(self, n, what):
+        return int.from_bytes(self.take(n, what), "little")
+
+    def varint(self, what, least=0, most=2**64 - 1):
+        value = 0
+        for index in range(10):
+            byte = self.uint(1, what)
+            value |= (byte & 0x7F) << (7 * index)
+            if byte < 0x80:
+                if (index > 0 and byte == 0) or (index == 9 and byte != 1):
+                    raise Reject(self.rule, f"{what} is not a shortest-form varint")
+                if not least <= value <= most:
+                    raise Reject(self.rule, f"{what} is {value}, not {least} to {most}")
+                return value
+            if index == 9:
+                break
+        raise Reject(self.rule, f"{what} is a varint of more than 64 bits")
+
+    def finish(self, what):
+        if self.left():
+            raise Reject(self.rule, f"{self.left()} bytes follow {what}")
+
+
+# §5 Header
+
+MAGIC = bytes.fromhex("894C43450D0A1A0A")
+DAMAGED = [b"\x89LCE" + tail for tail in (b"\n\x1a\n", b"\r\r\n", b"\r\n\x1a\r\n", b"\r\n\x1a\r")]
+METADATA, TABLE, DIGESTS, STATISTICS = 1, 2, 3, 0x8004
+
+
+def preamble(front, file_bytes):
+    """§5.1: return the lengths of sections and payload, and the header digest."""
+    if not front.startswith(MAGIC):
+        if any(front.startswith(damaged) for damaged in DAMAGED):
+            raise Reject(2, "line endings were changed in transfer")
+        raise Reject(1, "not an lcepatch file")
+    if len(front) < 64:
+        raise Reject(4, "fewer than 64 bytes")
+    version, reserved, sections, payload, reserved_too = struct.unpack_from("<HHIQQ", front, 8)
+    if version != 1:
+        raise Reject(3, f"version {version}")
+    if reserved or reserved_too:
+        raise Reject(5, "a reserved field of the preamble is not 0")
+    if sections > 67_108_864 or 64 + sections + payload != file_bytes:
+        raise Reject(4, f"{file_bytes} bytes, not 64 + {sections} + {payload}")
+    return sections, payload, front[32:64]
+
+
+def unpack_sections(data):
+    """§5.2: return {type: content}."""
+    reader, sections, last = Reader(data, 7), {}, -1
+    while reader.left():
+        kind, encoding, reserved, stored, raw = struct.unpack("<HBBII", reader.take(12, "a section head"))
+        content = reader.take(stored, "a section")
+        if reserved:
+            raise Reject(5, "a reserved field of a section is not 0")
+        if kind <= last:
+            raise Reject(7, "sections out of order or twice")
+        last = kind
+        if encoding == 0 and raw != stored:
+            raise Reject(7, "raw section of two lengths")
+        if encoding == 1:
+            if raw > 4096 + 256 * stored:
+                raise Reject(7, "section unpacks to more than its size justifies")
+            try:
+                unpacker = zstandard.ZstdDecompressor().decompressobj()
+                content = unpacker.decompress(content)
+                whole = unpacker.eof and not unpacker.unused_data
+            except zstandard.ZstdError:
+                whole = False
+            if not whole or len(content) != raw:
+                raise Reject(7, "section does not unpack to its length")
+        elif encoding != 0:
+            raise Reject(7, f"section encoding {encoding}")
+        sections[kind] = content
+    for kind in sections:
+        if kind not in (METADATA, TABLE, DIGESTS) and not kind & 0x8000:
+            raise Reject(8, f"unknown required section {kind:#06x}")
+    return sections
+
+
+def section(sections, kind):
+    if kind not in sections:
+        raise Reject(9, f"section {kind} is missing")
+    return sections[kind]
+
+
+# §6 Metadata
+
+STRINGS, NUMBERS, NAMES = "string", "number", "names"
+KNOWN = {
+    "tool": STRINGS, "license": STRINGS, "description": STRINGS, "recommended_alpha": NUMBERS, "portability_bytes": NUMBERS,
+    "portable": bool, "results": dict, "x": dict,
+    "localization": {"method": STRINGS, "scope": STRINGS, "k": NUMBERS, "density": NUMBERS},
+    "candidates": {"params": STRINGS, "include": NAMES, "exclude": NAMES, "family": STRINGS, "tensors": NUMBERS,
+                   "elements": NUMBERS, "by_component": dict, "by_layer": dict},
+    "base": {"model_id": STRINGS, "elements": NUMBERS, "files": list},
+    "reference": {"model_id": STRINGS, "elements": NUMBERS, "files": list},
+    "pairing": {"only_in_base": NAMES, "only_in_reference": NAMES, "mismatched": NAMES, "cast": NAMES, "prefix": NAMES},
+    "reduced": {"delta_dtype": STRINGS, "max_error": NUMBERS, "relative_error": NUMBERS},
+}
+
+
+def check_kinds(value, known):
+    """Whether the known keys of `value` have values of their kind."""
+    if not isinstance(value, dict):
+        return False
+    for key, kind in known.items():
+        if key not in value:
+            continue
+        found = value[key]
+        if kind is STRINGS:
+            fine = isinstance(found, str)
+        elif kind is NUMBERS:
+            fine = isinstance(found, (int, float)) and not isinstance(found, bool)
+        elif kind is NAMES:
+            fine = isinstance(found, list) and all(isinstance(name, str) for name in found)
+        elif isinstance(kind, dict):
+            fine = check_kinds(found, kind)
+        else:
+            fine = isinstance(found, kind)
+        if not fine:
+            return False
+    return True
+
+
+def parse_metadata(content):
+    def refuse(constant):
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        metadata = json.loads(content.decode(), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise Reject(10, f"metadata: {error}") from None
+    if not check_kinds(metadata, KNOWN):
+        raise Reject(10, "metadata is no object, or a known key has a value of another kind")
+    return metadata
+
+
+# §7 Tensor table
+
+
+class Dtype:
+    """§7.2. `bits` is the storage of an entry of the shape, `w` the width of an element."""
+
+    def __init__(self, name, w, bits=None, e=None, m=None):
+        self.name, self.w, self.bits, self.e, self.m = name, w, bits or w, e, m
+        self.numpy = np.dtype(f"<u{w // 8}")
+        self.W = max(w, 16)
+
+    @property
+    def is_float(self):
+        return self.e is not None
+
+    @property
+    def C(self):
+        return 2**self.e if self.is_float else 1
+
+    def classes(self, bits):
+        """§9.1"""
+        if not self.is_float:
+            return np.zeros(len(bits), np.int64)
+        return (bits.astype(np.uint64) >> np.uint64(self.m)).astype(np.int64) & (2**self.e - 1)
+
+
+DTYPES = {
+    1: Dtype("BOOL", 8), 2: Dtype("U8", 8), 3: Dtype("I8", 8), 4: Dtype("U16", 16), 5: Dtype("I16", 16),
+    6: Dtype("U32", 32), 7: Dtype("I32", 32), 8: Dtype("U64", 64), 9: Dtype("I64", 64),
+    16: Dtype("F8_E4M3", 8, e=4, m=3), 17: Dtype("F8_E5M2", 8, e=5, m=2), 18: Dtype("F16", 16, e=5, m=10),
+    19: Dtype("BF16", 16, e=8, m=7), 20: Dtype("F32", 32, e=8, m=23), 21: Dtype("F64", 64, e=11, m=52),
+    32: Dtype("C64", 8, 64), 33: Dtype("F8_E8M0", 8), 34: Dtype("F8_E4M3FNUZ", 8), 35: Dtype("F8_E5M2FNUZ", 8),
+    36: Dtype("F4", 8, 4), 37: Dtype("F6_E2M3", 8, 6), 38: Dtype("F6_E3M2", 8, 6),
+}
+
+
+class Block:
+    def __init__(self, start, n, k, offset, size):
+        self.start, self.n, self.k, self.offset, self.size, self.digest = start, n, k, offset, size, None
+
+
+class Tensor:
+    def __init__(self, name, dtype, shape):
+        self.name, self.dtype, self.shape, self.blocks, self.base_digest = name, dtype, shape, [], None
+        size = (math.prod(shape) * dtype.bits + 7) // 8
+        self.elements = size // (dtype.w // 8)
+        if size == 0 or size > 2**48:
+            raise Reject(14, f"shape {shape} of {name!r}")
+
+
+def parse_table(content, payload):
+    """§7.1"""
+    reader, tensors = Reader(content, 11), []
+    log2 = reader.uint(1, "L")
+    if not 8 <= log2 <= 22:
+        raise Reject(11, f"L is {log2}")
+    for _ in range(reader.varint("tensors", 0, (reader.left() - 1) // 5 if reader.left() else 0)):
+        raw = bytes(reader.take(reader.varint("name length", 1, 4096), "name"))
+        try:
+            name = raw.decode()
+        except UnicodeDecodeError:
+            raise Reject(12, "a name is not UTF-8") from None
+        code = reader.uint(1, "dtype")
+        if code not in DTYPES:
+            raise Reject(13, f"dtype {code}")
+        shape = [reader.varint("dimension") for _ in range(reader.varint("rank", 0, 16))]
+        tensor = Tensor(name, DTYPES[code], shape)
+        if tensors and raw <= tensors[-1].name.encode():
+            raise Reject(12, "names do not ascend")
+        tensors.append(tensor)
+    offset = 0
+    for tensor in tensors:
+        for start in range(0, tensor.elements, 2**log2):
+            n = min(2**log2, tensor.elements - start)
+            k = reader.varint("selected", 0, n)
+            if k:
+                tensor.blocks.append(Block(start, n, k, offset, reader.varint("bytes", 1, 2**48)))
+                offset += tensor.blocks[-1].size
+        if not tensor.blocks:
+            raise Reject(15, f"{tensor.name!r} has no selected element")
+    reader.finish("the table")
+    if offset != payload:
+        raise Reject(17, f"blocks have {offset} bytes, the payload {payload}")
+    return tensors
+
+
+# §9 Codecs
+
+
+def grouped_integers(data, C, k, b):
+    """§9.2: return the last class of each group, and the integers of each group as uint64."""
+    reader = Reader(data, 20)
+    G = reader.varint("groups - 1", 0, C - 1) + 1
+    ends, counts, methods, covered, left = [], [], [], 0, k
+    for g in range(G):
+        if g + 1 < G:
+            covered += reader.varint("span - 1", 0, C - covered - (G - g)) + 1
+        else:
+            covered = C
+        ends.append(covered)
+        counts.append(reader.varint("count", 0, left))
+        left -= counts[-1]
+        methods.append(reader.uint(1, "method"))
+        if methods[-1] != 64 and methods[-1] >= b:
+            raise Reject(20, f"method {methods[-1]}")
+    if left:
+        raise Reject(20, "counts do not add up to k")
+    rest = reader.take(reader.left(), "integers")
+    bits = Bits(rest)
+    groups = [None if m == 64 else bits.rice(count, m, b) for count, m in zip(counts, methods)]
+    rest = rest[bits.finish() :]
+    if 64 in methods:
+        numbers = pco(rest, sum(count for count, m in zip(counts, methods) if m == 64), b)
+        at = 0
+        for g, (count, m) in enumerate(zip(counts, methods)):
+            if m == 64:
+                groups[g], at = numbers[at : at + count], at + count
+    elif rest:
+        raise Reject(20, "bytes follow the Rice integers")
+    return np.array(ends), groups
+
+
+class Bits:
+    """A bit stream, lowest bit of each byte first."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+        self.bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").tobytes()
+
+    def number(self, n):
+        if self.at + n > len(self.bits):
+            raise Reject(20, "Rice integers are cut short")
+        value, self.at = 0, self.at + n
+        for bit in reversed(self.bits[self.at - n : self.at]):
+            value = value << 1 | bit
+        return value
+
+    def rice(self, count, r, b):
+        if count > len(self.bits) - self.at:
+            raise Reject(20, "Rice integers are cut short")
+        out = np.empty(count, np.uint64)
+        for index in range(count):
+            zero = self.bits.find(b"\0", self.at, self.at + 24)
+            if zero >= 0:
+                q, self.at = zero - self.at, zero + 1
+                value = q << r | self.number(r)
+                if value >> b:
+                    raise Reject(20, "a Rice integer has too many bits")
+            else:
+                self.number(24)
+                value = self.number(b)
+            out[index] = value
+        return out
+
+    def finish(self):
+        """Return the bytes used; the padding must be zero."""
+        used = (self.at + 7) // 8
+        if any(self.bits[self.at : 8 * used]):
+            raise Reject(20, "padding bits are not 0")
+        return used
+
+
+def pco(data, count, b):
+    """One standalone pco file of `count` unsigned integers of `b` bits, and nothing after it."""
+    out = np.empty(count, np.dtype(f"<u{b // 8}"))
+    try:
+        # The last byte of a pco file is its terminator. Without it the file must be incomplete, or bytes follow its end.
+        progress = standalone.simple_decompress_into(bytes(data), out)
+    except BaseException as error:  # the binding raises several kinds, and a panic is none of Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        raise Reject(20, f"pco: {error}") from None
+    if not progress.finished or progress.n_processed != count:
+        raise Reject(20, "a pco stream holds another count of integers")
+    if pco_is_whole(bytes(data[:-1]), out):
+        raise Reject(20, "bytes follow a pco stream")
+    return out.astype(np.uint64)
+
+
+def pco_is_whole(data, out):
+    """Whether `data` is itself a pco file with a terminator, of no more integers than `out` holds."""
+    try:
+        scratch = np.empty_like(out)
+        return standalone.simple_decompress_into(data, scratch).finished
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        return False
+
+
+def gaps(data, k, n):
+    """§9.3"""
+    _, [numbers] = grouped_integers(data, 1, k, 32)
+    positions = np.cumsum(numbers.astype(np.int64) + 1) - 1
+    if k and positions[-1] >= n:
+        raise Reject(20, "positions run past the block")
+    return positions
+
+
+def class_gaps(data, k, dtype, base):
+    """§9.4: the elements of each group are numbered, and gaps counted among them."""
+    ends, groups = grouped_integers(data, dtype.C, k, 32)
+    group = np.searchsorted(ends, dtype.classes(base), side="right")
+    found = []
+    for g, numbers in enumerate(groups):
+        members = np.flatnonzero(group == g)
+        inner = np.cumsum(numbers.astype(np.int64) + 1) - 1
+        if len(inner) and inner[-1] >= len(members):
+            raise WrongBase(20, "gaps run past the elements of their group")
+        found.append(members[inner])
+    return np.sort(np.concatenate(found))
+
+
+class WrongBase(Reject):
+    """R20, if the base is the right one."""
+
+
+def unfold(c, w):
+    """§9.5: from coded integers to deltas modulo 2^w, as uint64."""
+    if len(c) and w < 64 and int(c.max()) >> w:
+        raise Reject(20, "an integer is not below 2^w")
+    mask = np.uint64(2**w - 1)
+    z = (c + np.uint64(1)) & mask
+    return ((z >> np.uint64(1)) ^ (np.uint64(0) - (z & np.uint64(1)))) & mask
+
+
+def ulp_deltas(data, k, dtype, classes):
+    """§9.5; `classes` of the selected elements for codec 2, None for codec 1."""
+    ends, groups = grouped_integers(data, 1 if classes is None else dtype.C, k, dtype.W)
+    if classes is None:
+        return unfold(groups[0], dtype.w)
+    group = np.searchsorted(ends, classes, side="right")
+    out = np.empty(k, np.uint64)
+    for g, numbers in enumerate(groups):
+        members = np.flatnonzero(group == g)
+        if len(members) != len(numbers):
+            raise WrongBase(20, "deltas do not fit the classes of the base")
+        out[members] = numbers
+    return unfold(out, dtype.w)
+
+
+def bf16_deltas(data, k):
+    """§9.6"""
+    _, [numbers] = grouped_integers(data, 1, k, 16)
+    return finite(values(from_image(unfold(numbers, 16), DTYPES[19]), DTYPES[19]))
+
+
+def int8_deltas(data, k):
+    """§9.7"""
+    reader = Reader(data, 20)
+    scale = np.frombuffer(reader.take(4, "scale"), "<f4").astype(np.float64)
+    finite(scale)
+    _, [numbers] = grouped_integers(reader.take(reader.left(), "steps"), 1, k, 16)
+    return finite(unfold(numbers, 8).astype(np.uint8).view(np.int8).astype(np.float64) * scale[0])
+
+
+def finite(numbers):
+    if not np.isfinite(numbers).all():
+        raise Reject(20, "a delta is not finite")
+    return numbers
+
+
+def base_values(data, k, dtype):
+    """§9.8"""
+    _, [numbers] = grouped_integers(data, 1, k, dtype.W)
+    if len(numbers) and dtype.w < 64 and int(numbers.max()) >> dtype.w:
+        raise Reject(20, "an integer is not below 2^w")
+    half = np.uint64(2 ** (dtype.w - 1) if dtype.is_float else 0)
+    return from_image(numbers ^ half, dtype)
+
+
+# §8 Blocks
+
+
+class NeedsBase(Exception):
+    """The block can not be decoded without its base."""
+
+
+def decode_block(data, block, dtype, base):
+    """Return positions, deltas (uint64 ULPs, or float64 values) and base bits (or None). `base`: the block's bits or None."""
+    reader, entries = Reader(data, 19), []
+    while kind := reader.uint(1, "stream kind"):
+        if entries and kind <= entries[-1][0]:
+            raise Reject(19, "stream kinds out of order or twice")
+        entries.append((kind, reader.uint(1, "codec"), reader.varint("stream length")))
+    streams = {kind: (codec, reader.take(size, "a stream")) for kind, codec, size in entries}
+    reader.finish("the streams")
+    for kind, (codec, _) in streams.items():
+        known = {1: (1, 2), 2: (1, 2, 3, 4), 3: (1,)}.get(kind)
+        if known is None and kind < 128:
+            raise Reject(19, f"unknown stream kind {kind}")
+        if known is not None and codec not in known:
+            raise Reject(19, f"unknown codec {codec} of stream kind {kind}")
+    if 1 not in streams or 2 not in streams:
+        raise Reject(19, "positions or deltas are missing")
+    if streams[2][0] >= 3 and not dtype.is_float:
+        raise Reject(19, "reduced deltas of a dtype that is no float")
+
+    k = block.k
+    codec, content = streams[1]
+    if codec == 2 and base is None:
+        raise NeedsBase
+    positions = gaps(content, k, block.n) if codec == 1 else class_gaps(content, k, dtype, base)
+    own = base_values(streams[3][1], k, dtype) if 3 in streams else None
+    codec, content = streams[2]
+    if codec == 2 and own is None and base is None:
+        raise NeedsBase
+    if codec == 3:
+        return positions, bf16_deltas(content, k), own
+    if codec == 4:
+        return positions, int8_deltas(content, k), own
+    bits = own if own is not None else base[positions] if base is not None else None
+    return positions, ulp_deltas(content, k, dtype, dtype.classes(bits) if codec == 2 else None), own
+
+
+# §10 Values
+
+
+def image(bits, dtype):
+    """§10.1, modulo 2^w, as uint64."""
+    bits = bits.astype(np.uint64)
+    if not dtype.is_float:
+        return bits
+    sign, mask = np.uint64(2 ** (dtype.w - 1)), np.uint64(2**dtype.w - 1)
+    return np.where(bits & sign, ~(bits ^ sign) & mask, bits)
+
+
+def from_image(images, dtype):
+    if not dtype.is_float:
+        return images.astype(dtype.numpy)
+    sign, mask = np.uint64(2 ** (dtype.w - 1)), np.uint64(2**dtype.w - 1)
+    return np.where(images & sign, (~images & mask) | sign, images).astype(dtype.numpy)
+
+
+def add_ulps(base, deltas, dtype):
+    """§10.2: the reference's bits."""
+    return from_image((image(base, dtype) + deltas) & np.uint64(2**dtype.w - 1), dtype)
+
+
+def values(bits, dtype):
+    """§10.3: the exact values as float64."""
+    if dtype.w == 64:
+        return bits.view("<f8")
+    bits = bits.astype(np.int64)
+    magnitude = bits & (2 ** (dtype.w - 1) - 1)
+    x, f = magnitude >> dtype.m, magnitude & (2**dtype.m - 1)
+    bias = 2 ** (dtype.e - 1) - 1
+    value = np.ldexp((np.where(x > 0, 2**dtype.m, 0) + f).astype(np.float64), np.maximum(x, 1) - bias - dtype.m)
+    if dtype.name == "F8_E4M3":
+        value = np.where(magnitude == 2 ** (dtype.w - 1) - 1, np.nan, value)
+    else:
+        value = np.where(x == 2**dtype.e - 1, np.where(f == 0, np.inf, np.nan), value)
+    return np.where(bits >> (dtype.w - 1), -value, value)
+
+
+def round_to(numbers, dtype):
+    """§10.3: return bits, and where the number is not finite or overflows."""
+    bits = numbers.view(np.int64)
+    nan, magnitude = np.isnan(numbers), bits & (2**63 - 1)
+    top = (2**dtype.e - 1) << dtype.m if dtype.name != "F8_E4M3" else 127  # the first pattern that is not finite
+    if dtype.w == 64:
+        rounded = magnitude
+    else:
+        bias, exponent = 2 ** (dtype.e - 1) - 1, (magnitude >> 52) - 1023
+        significand = np.where(exponent > -1023, magnitude & (2**52 - 1) | 2**52, 0)
+        drop = np.minimum(52 - dtype.m + np.maximum(1 - bias - exponent, 0), 60)
+        kept, rest, half = significand >> drop, significand & ((1 << drop) - 1), 1 << (drop - 1)
+        kept = kept + ((rest > half) | ((rest == half) & (kept & 1 == 1)))
+        # For a normal number the hidden bit adds one to the exponent below, and a carry of the rounding one more.
+        rounded = np.where(exponent >= 1 - bias, ((exponent + bias - 1) << dtype.m) + kept, kept)
+        rounded = np.where(exponent > bias + 1, top, rounded)
+    over = (rounded >= top) | nan
+    sign = np.where(nan, 0, (bits < 0).astype(np.int64)) << (dtype.w - 1) if dtype.w < 64 else np.where(nan, 0, bits & -(2**63))
+    quiet = top if dtype.name == "F8_E4M3" else top | 1 << (dtype.m - 1)
+    result = np.where(nan, quiet, np.minimum(rounded, top))
+    return (result | sign).astype(np.uint64).astype(dtype.numpy), over
+
+
+# §4, §12 The whole file
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+class Patch:
+    def __init__(self, data):
+        sections, payload, self.id = preamble(data[:64], len(data))
+        if sha256(data[:32] + data[64 : 64 + sections]) != self.id:
+            raise Reject(6, "header digest")
+        content = unpack_sections(data[64 : 64 + sections])
+        self.metadata = parse_metadata(section(content, METADATA))
+        table, digests = section(content, TABLE), section(content, DIGESTS)
+        self.tensors = parse_table(table, payload)
+        self.payload = memoryview(data)[64 + sections :]
+        blocks = [block for tensor in self.tensors for block in tensor.blocks]
+        if len(digests) != 32 * (3 + len(self.tensors) + len(blocks)):
+            raise Reject(16, "length of DIGESTS")
+        if STATISTICS in content and len(content[STATISTICS]) != 4 * len(self.tensors):
+            raise Reject(16, "length of STATISTICS")
+        digests = [digests[at : at + 32] for at in range(0, len(digests), 32)]
+        self.selected_root, self.reference_root, self.result_root = digests[:3]
+        for owner, digest in zip(self.tensors, digests[3:]):
+            owner.base_digest = digest
+        for block, digest in zip(blocks, digests[3 + len(self.tensors) :]):
+            block.digest = digest
+
+    @classmethod
+    def open(cls, path):
+        with open(path, "rb") as file:
+            return cls(file.read())
+
+    def read(self, block):
+        data = bytes(self.payload[block.offset : block.offset + block.size])
+        if sha256(data) != block.digest:
+            raise Reject(18, "block digest")
+        return data
+
+    def block_bytes(self):
+        return (self.read(block) for tensor in self.tensors for block in tensor.blocks)
+
+
+class Checkpoint:
+    """One safetensors file."""
+
+    def __init__(self, path):
+        with open(path, "rb") as file:
+            self.data = bytearray(file.read())
+        size = int.from_bytes(self.data[:8], "little")
+        header = json.loads(self.data[8 : 8 + size])
+        self.info = {name: info for name, info in header.items() if name != "__metadata__"}
+        self.start = 8 + size
+
+    def bits(self, tensor):
+        """The elements of the patch's tensor, or why they are not there."""
+        info = self.info.get(tensor.name)
+        if info is None or info["dtype"] != tensor.dtype.name or info["shape"] != tensor.shape:
+            return None
+        begin, end = info["data_offsets"]
+        return np.frombuffer(self.data, tensor.dtype.numpy, (end - begin) * 8 // tensor.dtype.w, self.start + begin)
+
+
+def fits(patch, base):
+    """§12.4, full: return whether the base fits, and whether the patch is already applied."""
+    bits = [base.bits(tensor) for tensor in patch.tensors]
+    if any(b is None for b in bits):
+        return False, False
+    digests = [sha256(b.tobytes()) for b in bits]
+    same = digests == [tensor.base_digest for tensor in patch.tensors]
+    return same, not same and sha256(b"".join(digests)) == patch.result_root
+
+
+# §11 Arithmetic of apply
+
+
+def apply(base, edits, allow_non_finite, allow_different_base):
+    """Edit `base.data`; `edits` are (patch, alpha)."""
+    added = []
+    for patch, _ in edits:
+        same, _ = fits(patch, base)
+        if not same and not (allow_different_base and patch.metadata.get("portable")):
+            raise Refuse(6, "the base does not fit")
+        added.append(not same)
+    original = {tensor.name: base.bits(tensor).copy() for patch, _ in edits for tensor in patch.tensors}
+    terms = {}
+    for (patch, alpha), is_added in zip(edits, added):
+        for tensor in patch.tensors:
+            bits, k = original[tensor.name], sum(block.k for block in tensor.blocks)
+            where, deltas, exact = [], [], []
+            for block in tensor.blocks:
+                here = bits[block.start : block.start + block.n]
+                positions, delta, own = decode_block(patch.read(block), block, tensor.dtype, here)
+                t = own if is_added and own is not None else here[positions]
+                if delta.dtype == np.uint64:
+                    reference = add_ulps(t, delta, tensor.dtype)
+                    with np.errstate(all="ignore"):
+                        delta = values(reference, tensor.dtype) - values(t, tensor.dtype) if tensor.dtype.is_float else None
+                    exact.append(None if is_added else reference)
+                else:
+                    exact.append(None)
+                where.append(positions + block.start)
+                deltas.append(delta)
+            if alpha != 0:
+                terms.setdefault(tensor.name, (tensor.dtype, []))[1].append((alpha, where, deltas, exact))
+    for name, (dtype, edited) in terms.items():
+        bits = original[name]
+        times = np.zeros(len(bits), np.int32)
+        for _, where, _, _ in edited:
+            for positions in where:
+                times[positions] += 1
+        total = values(bits, dtype).copy() if dtype.is_float else None
+        result, done = bits.copy(), np.zeros(len(bits), bool)
+        for alpha, where, deltas, exact in edited:
+            for positions, delta, reference in zip(where, deltas, exact):
+                alone = times[positions] == 1
+                if alpha == 1 and reference is not None:
+                    result[positions[alone]] = reference[alone]
+                    positions = positions[~alone]
+                    delta = None if delta is None else delta[~alone]
+                if len(positions) == 0:
+                    continue
+                if delta is None:
+                    raise Refuse(6, f"{name!r} holds no floats, and alpha is {alpha}")
+                with np.errstate(all="ignore"):
+                    total[positions] = total[positions] + alpha * delta
+                done[positions] = True
+        if done.any():
+            rounded, over = round_to(total[done], dtype)
+            if over.any() and not allow_non_finite:
+                raise Refuse(7, f"an element of {name!r} would not be finite")
+            result[done] = rounded
+        begin = base.start + base.info[name]["data_offsets"][0]
+        base.data[begin : begin + result.nbytes] = result.tobytes()
+
+
+# The command line
+
+
+def check(path, base_path):
+    patch = Patch.open(path)
+    base = Checkpoint(base_path) if base_path else None
+    same, applied = fits(patch, base) if base else (None, None)
+    decoded = blocks = 0
+    for tensor in patch.tensors:
+        bits = base.bits(tensor) if base else None
+        for block in tensor.blocks:
+            blocks += 1
+            data = patch.read(block)
+            try:
+                decode_block(data, block, tensor.dtype, bits[block.start : block.start + block.n] if bits is not None else None)
+                decoded += 1
+            except NeedsBase:
+                pass
+            except WrongBase:
+                if same:
+                    raise
+    selected = sum(block.k for tensor in patch.tensors for block in tensor.blocks)
+    print(json.dumps({"id": patch.id.hex(), "tensors": len(patch.tensors), "selected": selected, "blocks": blocks,
+                      "decoded": decoded, "fits": same, "already_applied": applied}))
+    return 1 if same is False else 0
+
+
+def show(path):
+    patch = Patch.open(path)
+    rows = [{"name": t.name, "dtype": t.dtype.name, "shape": t.shape, "selected": sum(b.k for b in t.blocks)} for t in patch.tensors]
+    print(json.dumps({"id": patch.id.hex(), "metadata": patch.metadata, "tensors": rows}, indent=2))
+    return 0
+
+
+def edit(text, default):
+    path, colon, alpha = text.rpartition(":")
+    if colon and not os.path.exists(text):
+        return Patch.open(path), float(alpha)
+    return Patch.open(text), default
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("show").add_argument("patch")
+    command = commands.add_parser("check")
+    command.add_argument("patch")
+    command.add_argument("base", nargs="?")
+    command = commands.add_parser("apply")
+    command.add_argument("base")
+    command.add_argument("patches", nargs="+")
+    command.add_argument("--alpha", type=float, default=1.0)
+    command.add_argument("--allow-non-finite", action="store_true")
+    command.add_argument("--allow-different-base", action="store_true")
+    command.add_argument("-o", "--output", required=True)
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "show":
+            return show(arguments.patch)
+        if arguments.command == "check":
+            return check(arguments.patch, arguments.base)
+        base, edits = Checkpoint(arguments.base), [edit(text, arguments.alpha) for text in arguments.patches]
+        apply(base, edits, arguments.allow_non_finite, arguments.allow_different_base)
+        with open(arguments.output, "wb") as file:
+            file.write(base.data)
+        return 0
+    except Reject as error:
+        print(error, file=sys.stderr)
+        return 4
+    except Refuse as error:
+        print(error, file=sys.stderr)
+        return error.code
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
