@@ -78,8 +78,8 @@ pub struct Diffed {
     pub unrecognized: bool,
     /// Tensors without a float dtype that differ and were not considered.
     pub other_differences: Vec<String>,
-    /// Selected elements whose target and reference are the same number.
-    pub unchanged: bool,
+    /// Selected elements whose bits are the same in target and reference: more were asked for than differ.
+    pub unchanged: u64,
 }
 
 /// Makes the patch that leads from `target` to `reference`.
@@ -138,8 +138,7 @@ pub fn diff(
         x: labels.x,
         ..Metadata::default()
     };
-    let patch = write(&pair, &selection, metadata, options, context)?;
-    let unchanged = patch.table.tensors.iter().any(|t| t.statistics.is_some_and(|s| s.max == 0.0));
+    let (patch, Magnitude { unchanged, .. }) = write(&pair, &selection, metadata, options, context)?;
     Ok(Diffed { patch, unrecognized: candidates.unrecognized, other_differences, unchanged })
 }
 
@@ -170,7 +169,7 @@ pub fn undo(result: &Checkpoint, base: &Checkpoint, changed: &[String], context:
         reference: source(base, None, context)?,
         ..Metadata::default()
     };
-    write(&pair, &selection, metadata, &options, context)
+    write(&pair, &selection, metadata, &options, context).map(|(patch, _)| patch)
 }
 
 fn write(
@@ -179,7 +178,7 @@ fn write(
     metadata: Metadata,
     options: &DiffOptions,
     context: &Context<'_>,
-) -> Result<Patch, Error> {
+) -> Result<(Patch, Magnitude), Error> {
     context.begin("coding", 0);
     let gathered = gather(pair, selection, options.precision, options.portability, context)?;
     let total = gathered.blocks.iter().map(|block| block.magnitude).fold(Magnitude::default(), Magnitude::and);
@@ -210,11 +209,11 @@ fn write(
     };
     let patch = assembled(roots)?;
     if exact_and_whole || tensors.is_empty() {
-        return Ok(patch);
+        return Ok((patch, total));
     }
     // What the patch makes of the base is found by applying it, which also proves that it decodes.
     roots.result = result_root(pair, patch, context)?;
-    assembled(roots)
+    Ok((assembled(roots)?, total))
 }
 
 /// The tensors with a selected element, and the root of their references' digests.

@@ -121,8 +121,9 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
         terminal.note(&format!("{first}{more} hold no floats and differ too; only --all carries that"));
     }
-    if unchanged {
-        terminal.note("more weights were asked for than differ; some selected ones are the same in both");
+    if unchanged > 0 {
+        terminal
+            .note(&format!("more weights were asked for than differ: {unchanged} selected ones are the same in both"));
     }
     if let Some(output) = &arguments.output {
         let existing = if arguments.force { Existing::Replace } else { Existing::Keep };

@@ -5,7 +5,7 @@ use super::limits::*;
 use crate::codec::reader::Reader;
 use crate::digest::{Hasher, Sha256Digest};
 
-/// Section types (spec §5.3).
+/// Section types (spec §5.2).
 pub mod section {
     /// JSON for people and tools (spec §6).
     pub const METADATA: u16 = 1;

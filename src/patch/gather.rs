@@ -59,6 +59,8 @@ pub struct Magnitude {
     pub sum: f64,
     /// Largest absolute difference.
     pub max: f64,
+    /// Elements whose bits are the same in both.
+    pub unchanged: u64,
     /// Sum of squared differences.
     pub squares: f64,
     /// Largest error of a reduced delta.
@@ -73,6 +75,7 @@ impl Magnitude {
         Self {
             sum: self.sum + other.sum,
             max: self.max.max(other.max),
+            unchanged: self.unchanged + other.unchanged,
             squares: self.squares + other.squares,
             error_max: self.error_max.max(other.error_max),
             error_squares: self.error_squares + other.error_squares,
@@ -339,6 +342,7 @@ fn magnitude(dtype: Dtype, base: &[u64], reference: &[u64], seen: Option<&[f64]>
     let mut total = Magnitude::default();
     let Some(float) = dtype.float() else { return total };
     for (at, (base, reference)) in base.iter().zip(reference).enumerate() {
+        total.unchanged += u64::from(base == reference);
         let delta = float.value(*reference) - float.value(*base);
         if !delta.is_finite() {
             continue;

@@ -1,0 +1,297 @@
+use crate::support::*;
+use serde_json::json;
+
+#[test]
+fn without_output_prints_the_table_and_writes_nothing() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors").ok().prints(&["attention.output", "layer"]);
+    assert_eq!(dir.names(), ["reference.safetensors", "target.safetensors"]);
+    dir.run("diff target.safetensors target.safetensors").ok().prints(&["no difference"]);
+}
+
+#[test]
+fn selects_the_dense_layers_of_a_known_transformer_by_default() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors -o p --density 10%").ok();
+    let shown = dir.run("show p --json").ok().json();
+    assert_eq!(shown["metadata"]["candidates"]["family"], "bert");
+    assert_eq!(shown["metadata"]["candidates"]["elements"], 8 * 256);
+    assert_eq!(shown["stat"]["selected"], 205);
+}
+
+#[test]
+fn falls_back_to_matrices_and_says_so() {
+    let dir = Dir::new();
+    let mut random = Random::new(3);
+    for name in ["a", "b"] {
+        let tensors = [
+            Tensor::f32("conv.weight", &[4, 4], &random.values(16, 1.0)),
+            Tensor::f32("conv.bias", &[4], &random.values(4, 1.0)),
+        ];
+        dir.write(name, &safetensors(&tensors));
+    }
+    let run = dir.run("diff a b --k 16 --json").ok().says(&["no known transformer", "matrices"]);
+    assert_eq!(run.json()["tensors"][0]["name"], "conv.weight");
+    dir.run("diff a b --k 17").fails(2).says(&["17", "16"]);
+}
+
+/// Names, then |reference - target| in units of 1/4; many are equal.
+fn tied_pair(dir: &Dir) -> Vec<(String, Vec<u64>)> {
+    let mut random = Random::new(5);
+    let names = ["b.weight", "a.weight", "c.weight"];
+    let (mut target, mut reference, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+    for name in names {
+        let base = random.values(600, 0.0);
+        let steps: Vec<u64> = (0..600).map(|_| random.below(4)).collect();
+        let sign = |random: &mut Random| if random.below(2) == 0 { 0.25 } else { -0.25 };
+        let moved: Vec<f32> = base.iter().zip(&steps).map(|(b, s)| b + *s as f32 * sign(&mut random)).collect();
+        target.push(Tensor::f32(name, &[20, 30], &base));
+        reference.push(Tensor::f32(name, &[20, 30], &moved));
+        keys.push((name.to_owned(), steps));
+    }
+    dir.write("a", &safetensors(&target));
+    dir.write("b", &safetensors(&reference));
+    keys.sort();
+    keys
+}
+
+/// The elements that an apply of `p` at alpha 1 changes or could have changed: name and flat index.
+fn selected(dir: &Dir, patch: &str) -> Vec<(String, usize)> {
+    // A base of NaNs would not fit, so ask for the difference that alpha 1000 makes.
+    dir.run(&format!("apply a {patch} --alpha 1000 -o moved --force")).ok();
+    let (base, moved) = (read_safetensors(&dir.read("a")), read_safetensors(&dir.read("moved")));
+    let mut found = Vec::new();
+    for ((name, base), (_, moved)) in base.iter().zip(&moved) {
+        let pairs = base.as_chunks::<4>().0.iter().zip(moved.as_chunks::<4>().0);
+        found.extend(pairs.enumerate().filter(|(_, (b, m))| b != m).map(|(index, _)| (name.clone(), index)));
+    }
+    found
+}
+
+fn by_sorting(keys: &[(String, Vec<u64>)], k: usize) -> Vec<(String, usize)> {
+    let mut all: Vec<(u64, &str, usize)> = keys
+        .iter()
+        .flat_map(|(name, keys)| keys.iter().enumerate().map(move |(index, key)| (*key, name.as_str(), index)))
+        .collect();
+    all.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)).then(a.2.cmp(&b.2)));
+    let mut top: Vec<_> = all[..k].iter().map(|(_, name, index)| (name.to_string(), *index)).collect();
+    top.sort();
+    top
+}
+
+#[test]
+fn ties_rank_by_name_and_then_index() {
+    let dir = Dir::new();
+    let keys = tied_pair(&dir);
+    for k in [1, 100, 451, 700, 1000] {
+        dir.run(&format!("diff a b -o p --force --k {k}")).ok();
+        assert_eq!(selected(&dir, "p"), by_sorting(&keys, k), "k = {k}");
+    }
+}
+
+#[test]
+fn a_tensor_scope_ranks_each_tensor_for_itself() {
+    let dir = Dir::new();
+    let keys = tied_pair(&dir);
+    dir.run("diff a b -o p --density 10% --scope tensor").ok();
+    let expected: Vec<_> = keys.iter().flat_map(|tensor| by_sorting(std::slice::from_ref(tensor), 60)).collect();
+    assert_eq!(selected(&dir, "p"), expected);
+    dir.run("diff a b --k 60 --scope tensor").fails(2).says(&["--density"]);
+}
+
+#[test]
+fn asking_for_more_than_differs_is_noted() {
+    let dir = Dir::new();
+    tied_pair(&dir);
+    dir.run("diff a b -o p --k 1800").ok().says(&["more weights were asked for than differ"]);
+}
+
+#[test]
+fn amounts_come_in_several_forms_and_exclude_each_other() {
+    let dir = bert_dir();
+    let count = |flags: &str| {
+        let run = dir.run(&format!("diff target.safetensors reference.safetensors --json {flags}")).ok();
+        run.json()["selected"].clone()
+    };
+    assert_eq!(count("--density 10%"), count("--density 0.1"));
+    assert_eq!(count("-k 1_000"), json!(1000));
+    assert_eq!(count("--k 1k"), json!(1000));
+    for wrong in ["--density 0", "--density 101%", "--density x", "--k -1", "--k 1 --all", "--k 1 --density 1%"] {
+        dir.run(&format!("diff target.safetensors reference.safetensors {wrong}")).fails(2);
+    }
+}
+
+#[test]
+fn a_candidate_that_is_not_finite_is_named() {
+    for (value, name) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let dir = bert_dir();
+        let (_, mut reference) = bert_pair();
+        let tensor = &mut reference[2];
+        tensor.bytes[4 * 77..4 * 78].copy_from_slice(&value.to_le_bytes());
+        let full_name = tensor.name.clone();
+        dir.write("reference.safetensors", &safetensors(&reference));
+        let run = dir.run("diff target.safetensors reference.safetensors -o p --density 1%").fails(7);
+        run.says(&["element 77", &full_name, name, "reference"]);
+        assert!(!dir.exists("p"));
+        dir.run("diff target.safetensors reference.safetensors -o p --all").ok();
+        dir.run("apply target.safetensors p -o r").ok();
+        assert_eq!(dir.read("r"), dir.read("reference.safetensors"));
+    }
+}
+
+#[test]
+fn tensors_that_do_not_pair_are_named_and_counted() {
+    let dir = bert_dir();
+    let (_, mut reference) = bert_pair();
+    reference[0].shape = vec![32, 8];
+    let removed: Vec<Tensor> = reference.drain(2..15).collect();
+    reference.push(Tensor::f32("new.weight", &[2, 2], &[0.0; 4]));
+    dir.write("other", &safetensors(&reference));
+    let run = dir.run("diff target.safetensors other -o p --all").fails(5);
+    let named = removed.iter().filter(|tensor| run.err.contains(&tensor.name)).count();
+    assert_eq!(named, 10, "{run:#?}");
+    run.says(&["and 3 more", "new.weight: only in the reference", "[16, 16]", "[32, 8]", "--common"]);
+    assert!(!dir.exists("p"));
+    dir.run("diff target.safetensors other -o p --all --common").ok();
+    let pairing = &dir.run("show p --json").ok().json()["metadata"]["pairing"];
+    assert_eq!(pairing["only_in_base"].as_array().unwrap().len(), 13);
+    assert_eq!(pairing["only_in_reference"], json!(["new.weight"]));
+    assert_eq!(pairing["mismatched"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_prefix_that_differs_is_noticed_and_can_be_mapped() {
+    let dir = bert_dir();
+    let (_, reference) = bert_pair();
+    let bare: Vec<Tensor> = reference.iter().map(|t| t.renamed(t.name.strip_prefix("bert.").unwrap())).collect();
+    dir.write("bare", &safetensors(&bare));
+    dir.run("diff target.safetensors bare").fails(5).says(&["--map-prefix =bert."]);
+    dir.run("diff target.safetensors bare -o mapped --all --map-prefix =bert.").ok();
+    dir.run("apply target.safetensors mapped -o r").ok();
+    assert_eq!(dir.read("r"), dir.read("reference.safetensors"));
+    dir.run("diff bare target.safetensors -o back --all --map-prefix bert.=").ok();
+}
+
+#[test]
+fn another_float_dtype_is_refused_and_can_be_cast() {
+    let dir = bert_dir();
+    let (_, reference) = bert_pair();
+    let narrow = |tensor: &Tensor| match tensor.dtype {
+        "F32" => {
+            let bits = f32s(tensor).into_iter().flat_map(|value| half::f16::from_f32(value).to_le_bytes());
+            Tensor::new(&tensor.name, "F16", &tensor.shape, bits.collect())
+        }
+        _ => tensor.clone(),
+    };
+    dir.write("half", &safetensors(&reference.iter().map(narrow).collect::<Vec<_>>()));
+    dir.run("diff target.safetensors half").fails(5).says(&["F32", "F16", "--cast"]);
+    dir.run("diff target.safetensors half -o p --all --cast").ok();
+    dir.run("apply target.safetensors p -o r").ok().prints(&["the digest is the one that the patch promises"]);
+    let widened: Vec<Vec<u8>> = reference
+        .iter()
+        .filter(|tensor| tensor.dtype == "F32")
+        .map(|t| f32s(t).into_iter().flat_map(|v| half::f16::from_f32(v).to_f32().to_le_bytes()).collect())
+        .collect();
+    let result = read_safetensors(&dir.read("r"));
+    for bytes in widened {
+        assert!(result.iter().any(|(_, found)| *found == bytes));
+    }
+}
+
+#[test]
+fn integers_that_differ_are_noted_and_carried_by_all() {
+    let dir = bert_dir();
+    let (_, mut reference) = bert_pair();
+    *reference.last_mut().unwrap() = Tensor::i64("bert.embeddings.position_ids", &[0, 1, -2, i64::MIN]);
+    dir.write("reference.safetensors", &safetensors(&reference));
+    let run = dir.run("diff target.safetensors reference.safetensors -o top --density 1%").ok();
+    run.says(&["bert.embeddings.position_ids", "--all"]);
+    dir.run("diff target.safetensors reference.safetensors -o all --all").ok();
+    dir.run("apply target.safetensors all -o r").ok();
+    assert_eq!(dir.read("r"), dir.read("reference.safetensors"));
+    dir.run("apply target.safetensors all --alpha 0.5 -o half").fails(6).says(&["position_ids", "no floats"]);
+    assert!(!dir.exists("half"));
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes_on_any_number_of_threads() {
+    let dir = bert_dir();
+    for (name, flags) in [("top", "--density 10%"), ("all", "--all"), ("portable", "--all --portable")] {
+        for threads in [1, 4] {
+            let command = "diff target.safetensors reference.safetensors";
+            dir.run(&format!("{command} {flags} -o {name}{threads} --threads {threads}")).ok();
+        }
+        assert_eq!(dir.read(&format!("{name}1")), dir.read(&format!("{name}4")));
+    }
+}
+
+#[test]
+fn globs_refine_the_candidates() {
+    let dir = bert_dir();
+    let names = |flags: &str| {
+        let run = dir.run(&format!("diff target.safetensors reference.safetensors --json {flags}")).ok();
+        let tensors = run.json()["tensors"].as_array().unwrap().clone();
+        tensors.iter().map(|tensor| tensor["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let only = names("--density 100% --include *layer.1* --exclude *output*");
+    assert_eq!(only.len(), 2, "{only:?}");
+    assert!(only.iter().all(|name| name.contains("layer.1") && !name.contains("output")));
+    dir.run("diff target.safetensors reference.safetensors --include nothing").fails(2).says(&["no tensor"]);
+    dir.run("diff target.safetensors reference.safetensors --include [").fails(2).says(&["glob"]);
+}
+
+#[test]
+fn an_existing_output_is_kept_unless_forced() {
+    let dir = bert_dir();
+    dir.write("p", b"mine");
+    dir.run("diff target.safetensors reference.safetensors -o p --all").fails(2).says(&["exists", "--force"]);
+    assert_eq!(dir.read("p"), b"mine");
+    dir.run("diff target.safetensors reference.safetensors -o p --all --force").ok();
+    dir.run("check p").ok();
+}
+
+#[test]
+fn what_is_no_checkpoint_is_told_apart() {
+    let dir = bert_dir();
+    let whole = dir.read("target.safetensors");
+    dir.write("truncated", &whole[..whole.len() - 1]);
+    dir.write("pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+    dir.write("empty", b"");
+    dir.write("evil.safetensors.index.json", br#"{"weight_map":{"a":"../target.safetensors"}}"#);
+    dir.write("folder/readme", b"");
+    dir.run("diff target.safetensors truncated").fails(5).says(&["truncated"]);
+    dir.run("diff target.safetensors pointer").fails(5).says(&["Git LFS pointer"]);
+    dir.run("diff target.safetensors empty").fails(5);
+    dir.run("diff target.safetensors evil.safetensors.index.json").fails(5).says(&["not a plain file name"]);
+    dir.run("diff target.safetensors folder").fails(5).says(&["no model.safetensors"]);
+    dir.run("diff target.safetensors missing").fails(3).says(&["missing"]);
+}
+
+#[test]
+fn reduced_deltas_record_an_error_that_holds() {
+    let dir = bert_dir();
+    let command = "diff target.safetensors reference.safetensors --params matrices";
+    for dtype in ["bf16", "int8"] {
+        dir.run(&format!("{command} -o {dtype} --all --delta-dtype {dtype}")).ok();
+        let reduced = dir.run(&format!("show {dtype} --json")).ok().json()["metadata"]["reduced"].clone();
+        assert_eq!(reduced["delta_dtype"], dtype);
+        let max_error = reduced["max_error"].as_f64().unwrap();
+        dir.run(&format!("apply target.safetensors {dtype} -o r --force")).ok();
+        let (result, wanted) = (read_safetensors(&dir.read("r")), read_safetensors(&dir.read("reference.safetensors")));
+        let mut largest = 0f64;
+        for ((name, result), (_, wanted)) in
+            result.iter().zip(&wanted).filter(|((name, _), _)| name.contains("dense.weight"))
+        {
+            for (r, w) in result.as_chunks().0.iter().zip(wanted.as_chunks().0) {
+                let (r, w) = (f32::from_le_bytes(*r), f32::from_le_bytes(*w));
+                largest = largest.max((f64::from(r) - f64::from(w)).abs());
+                assert!(
+                    (f64::from(r) - f64::from(w)).abs() <= max_error + f64::from(w.abs()) * 2f64.powi(-23),
+                    "{name}"
+                );
+            }
+        }
+        assert!(largest > 0.0 && max_error < 1e-4, "{dtype}: {largest} of {max_error}");
+        assert!(dir.read(dtype).len() < dir.read("target.safetensors").len());
+    }
+}

@@ -1,0 +1,4 @@
+mod apply;
+mod check;
+mod diff;
+mod show;

@@ -1,0 +1,80 @@
+use crate::support::*;
+
+fn patched() -> Dir {
+    let dir = bert_dir();
+    let mut words: Vec<&str> =
+        "diff target.safetensors reference.safetensors -o p --density 5% --license MIT".split(' ').collect();
+    words.extend(["--recommended-alpha", "-2", "--description", "less of it", "--base-model", "org/model"]);
+    words.extend(["--meta", "note=\u{1b}[31mred", "--result", "weat=0.5"]);
+    dir.run_words(&words).ok();
+    dir
+}
+
+#[test]
+fn shows_what_a_person_wants_to_know() {
+    let dir = patched();
+    let base = dir.read("target.safetensors");
+    let digest = lcepatch::digest::Sha256Digest::of(&base).to_string();
+    let run = dir.run("show p").ok();
+    run.prints(&["less of it", "MIT", "org/model", &digest, "-2 is recommended", "weat: 0.5", "global ranking"])
+        .prints(&["attention.output", "portable", "102 weights"]);
+}
+
+#[test]
+fn text_from_a_patch_can_not_drive_the_terminal() {
+    let run = patched().run("show p").ok();
+    assert!(!run.out.contains('\u{1b}'), "{run:?}");
+}
+
+#[test]
+fn json_has_the_metadata_and_every_tensor() {
+    let dir = patched();
+    let shown = dir.run("show p --json").ok().json();
+    assert_eq!(shown["metadata"]["recommended_alpha"], -2.0);
+    assert_eq!(shown["metadata"]["results"]["weat"], 0.5);
+    assert_eq!(shown["metadata"]["localization"]["k"], 102);
+    let rows = shown["stat"]["tensors"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| row["selected"].as_u64().unwrap()).sum::<u64>(), 102);
+    dir.run("show p --tensors").ok().prints(&["bert.encoder.layer.0.output.dense.weight", "[16, 16]"]);
+}
+
+#[test]
+fn draws_the_figure() {
+    let dir = patched();
+    dir.run("show p --plot f.svg").ok();
+    assert!(String::from_utf8(dir.read("f.svg")).unwrap().contains("attention.output"));
+    dir.run("show p --plot f.png").ok();
+    assert!(dir.read("f.png").starts_with(b"\x89PNG"));
+    dir.run("show p --plot f.png").fails(2).says(&["exists"]);
+    dir.run("show p --plot f.gif").fails(2).says(&[".svg"]);
+}
+
+#[test]
+fn what_is_no_patch_is_told_apart() {
+    let dir = patched();
+    dir.run("show target.safetensors").fails(4).says(&["not an .lcepatch file", "R1"]);
+    dir.run("show missing").fails(3);
+    let mut bytes = dir.read("p");
+    bytes.pop();
+    dir.write("short", &bytes);
+    dir.run("show short").fails(4).says(&["R4"]);
+    let text: Vec<u8> = dir.read("p").into_iter().filter(|byte| *byte != b'\r').collect();
+    dir.write("text", &text);
+    dir.run("show text").fails(4).says(&["text mode", "R2"]);
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let dir = patched();
+    let mut child = dir
+        .command()
+        .args(["show", "p", "--tensors", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(output.status.code(), Some(0));
+}

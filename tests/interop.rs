@@ -1,0 +1,78 @@
+//! `spec/decode.py`, written from the text of the spec, against this implementation. Needs `LCEPATCH_PYTHON`, a Python
+//! with `spec/requirements.txt`; CI sets it.
+
+use crate::support::*;
+use crate::vectors;
+use std::process::{Command, Output};
+
+fn python() -> Option<String> {
+    let python = std::env::var("LCEPATCH_PYTHON").ok();
+    if python.is_none() {
+        eprintln!("skipped: LCEPATCH_PYTHON is not set");
+    }
+    python
+}
+
+fn decode(python: &str, dir: &Dir, arguments: &str) -> Output {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/spec/decode.py");
+    let words = arguments.split_whitespace();
+    Command::new(python).arg(script).args(words).current_dir(dir.path("")).output().unwrap()
+}
+
+#[test]
+fn the_decoder_breaks_every_vector_by_the_same_rule() {
+    let Some(python) = python() else { return };
+    let dir = Dir::new();
+    for (name, path, expected) in vectors::all() {
+        let base = expected["base"].as_str().map(|base| path.with_file_name(base).display().to_string());
+        let arguments = format!("check {} {}", path.display(), base.clone().unwrap_or_default());
+        let output = decode(&python, &dir, &arguments);
+        let err = String::from_utf8(output.stderr).unwrap();
+        match expected["expect"].as_str().unwrap() {
+            "accept" => assert_eq!(output.status.code(), Some(0), "{name}: {err}"),
+            rule => {
+                assert_eq!(output.status.code(), Some(4), "{name}: {err}");
+                assert!(err.starts_with(&format!("{rule}:")), "{name}: {err}");
+            }
+        }
+        let (Some(base), "accept") = (base, expected["expect"].as_str().unwrap()) else { continue };
+        for alpha in [1.0, 0.0]
+            .into_iter()
+            .chain(expected["alphas"].as_array().into_iter().flatten().filter_map(|a| a["alpha"].as_f64()))
+        {
+            dir.run(&format!("apply {base} {} --alpha {alpha} -o ours --force", path.display())).ok();
+            let output = decode(&python, &dir, &format!("apply {base} {} --alpha {alpha} -o theirs", path.display()));
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(dir.read("ours"), dir.read("theirs"), "{name} at {alpha}");
+        }
+    }
+}
+
+#[test]
+fn fresh_patches_give_the_same_bytes() {
+    let Some(python) = python() else { return };
+    let dir = bert_dir();
+    let kinds = [
+        "--all",
+        "--density 5%",
+        "--all --portable",
+        "--density 30% --delta-dtype bf16",
+        "--density 30% --delta-dtype int8",
+    ];
+    for kind in kinds {
+        dir.run(&format!("diff target.safetensors reference.safetensors -o p --force {kind}")).ok();
+        let output = decode(&python, &dir, "check p target.safetensors");
+        assert_eq!(output.status.code(), Some(0), "{kind}: {}", String::from_utf8_lossy(&output.stderr));
+        for alpha in ["1", "0", "-2", "0.3", "1e-3"] {
+            dir.run(&format!("apply target.safetensors p --alpha {alpha} -o ours --force")).ok();
+            decode(&python, &dir, &format!("apply target.safetensors p --alpha {alpha} -o theirs"));
+            assert_eq!(dir.read("ours"), dir.read("theirs"), "{kind} at {alpha}");
+        }
+    }
+    dir.run("diff target.safetensors reference.safetensors -o q --density 50%").ok();
+    dir.run("apply target.safetensors p:0.5 q:-2 -o ours --force").ok();
+    decode(&python, &dir, "apply target.safetensors p:0.5 q:-2 -o theirs");
+    assert_eq!(dir.read("ours"), dir.read("theirs"));
+    let output = decode(&python, &dir, "check p reference.safetensors");
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -1,0 +1,87 @@
+//! Damaged patches: every bit flipped, every prefix. Always an error or the same result, never a panic.
+
+use crate::support::*;
+use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::context::Context;
+use lcepatch::durable::Existing;
+use lcepatch::edit::Alpha;
+use lcepatch::format::Patch;
+use std::path::Path;
+
+/// The result of applying the patch `bytes`, or nothing when it is refused.
+fn apply(dir: &Dir, bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let context = Context::silent();
+    let base = Checkpoint::open(&dir.path("target.safetensors")).unwrap();
+    let patch = Patch::from_bytes(bytes).ok()?;
+    let edits = [Edit { patch, path: "patch".into(), alpha: Alpha::ONE }];
+    let options = PlanOptions {
+        check: Check::Full,
+        different_base: DifferentBase::Refuse,
+        not_finite: NotFinite::Refuse,
+        prefix: None,
+    };
+    let plan = Plan::check(&base, &edits, &options, &context).ok()?;
+    to_path(&plan, &dir.path("r"), Existing::Replace, |_| Ok(()), &context).ok()?;
+    Some(dir.read("r"))
+}
+
+/// Makes the header digest right again, so that damage behind it is reached.
+fn with_digest(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = 64 + u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
+    if end <= bytes.len() {
+        let digest = lcepatch::digest::Sha256Digest::of(&[&bytes[..32], &bytes[64..end]].concat());
+        bytes[32..64].copy_from_slice(&digest.0);
+    }
+    bytes
+}
+
+fn small_patch() -> (Dir, Vec<u8>) {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors -o p --k 40 --include *layer.0*").ok();
+    let bytes = dir.read("p");
+    (dir, bytes)
+}
+
+#[test]
+fn every_flipped_bit_is_noticed() {
+    let (dir, bytes) = small_patch();
+    let context = Context::silent();
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let found = match Patch::from_bytes(damaged) {
+            Err(_) => true,
+            Ok(patch) => lcepatch::check::intact(&patch, Path::new("p"), &context).is_err(),
+        };
+        assert!(found, "bit {bit}");
+    }
+    assert_eq!(apply(&dir, bytes), {
+        dir.run("apply target.safetensors p -o own").ok();
+        Some(dir.read("own"))
+    });
+}
+
+#[test]
+fn no_prefix_is_a_patch() {
+    let (_dir, bytes) = small_patch();
+    for end in 0..bytes.len() {
+        assert!(Patch::from_bytes(bytes[..end].to_vec()).is_err(), "prefix of {end}");
+    }
+}
+
+#[test]
+fn damage_behind_a_right_digest_never_panics_and_never_goes_unnoticed() {
+    let (dir, bytes) = small_patch();
+    let whole = apply(&dir, bytes.clone());
+    for byte in 64..bytes.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[byte] ^= change;
+            // Metadata, statistics and optional parts may change; the weights may not.
+            if let Some(result) = apply(&dir, with_digest(damaged)) {
+                assert_eq!(Some(result), whole, "byte {byte} ^ {change:#x}");
+            }
+        }
+    }
+}

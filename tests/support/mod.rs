@@ -1,0 +1,256 @@
+//! Scratch directories, checkpoints made by the element, runs of the command.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A scratch directory.
+pub struct Dir(tempfile::TempDir);
+
+impl Dir {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    pub fn exists(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    /// Names in the directory, sorted.
+    pub fn names(&self) -> Vec<String> {
+        names(self.0.path())
+    }
+
+    /// Runs `lcepatch` here; `arguments` are split at blanks.
+    pub fn run(&self, arguments: &str) -> Run {
+        self.run_words(&arguments.split_whitespace().collect::<Vec<_>>())
+    }
+
+    pub fn run_words(&self, arguments: &[&str]) -> Run {
+        let output = self.command().args(arguments).output().unwrap();
+        let run = Run::new(&arguments.join(" "), output);
+        assert!(!run.err.contains("panicked"), "{run:?}");
+        let left: Vec<String> = self.names().into_iter().filter(|name| name.starts_with(".lcepatch-")).collect();
+        assert!(left.is_empty(), "{run:?} left {left:?}");
+        run
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lcepatch"));
+        command.current_dir(self.0.path()).env_remove("LCEPATCH_THREADS");
+        command
+    }
+}
+
+pub fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// What a run of the command gave.
+#[derive(Debug)]
+pub struct Run {
+    pub arguments: String,
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Run {
+    fn new(arguments: &str, output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (out, err) = (text(output.stdout), text(output.stderr));
+        Self { arguments: arguments.to_owned(), code: output.status.code(), out, err }
+    }
+
+    /// Expects success.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.fails(0)
+    }
+
+    /// Expects an exit code.
+    #[track_caller]
+    pub fn fails(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+
+    /// Expects all of these in what it said on standard error.
+    #[track_caller]
+    pub fn says(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.err.contains(text), "{text:?} is not in {self:#?}");
+        }
+        self
+    }
+
+    /// Expects all of these in what it printed.
+    #[track_caller]
+    pub fn prints(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.out.contains(text), "{text:?} is not in {self:#?}");
+        }
+        self
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+}
+
+/// A tensor to write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    pub name: String,
+    pub dtype: &'static str,
+    pub shape: Vec<u64>,
+    pub bytes: Vec<u8>,
+}
+
+impl Tensor {
+    pub fn new(name: &str, dtype: &'static str, shape: &[u64], bytes: Vec<u8>) -> Self {
+        Self { name: name.to_owned(), dtype, shape: shape.to_vec(), bytes }
+    }
+
+    pub fn f32(name: &str, shape: &[u64], values: &[f32]) -> Self {
+        assert_eq!(shape.iter().product::<u64>(), values.len() as u64);
+        Self::new(name, "F32", shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
+    pub fn i64(name: &str, values: &[i64]) -> Self {
+        Self::new(name, "I64", &[values.len() as u64], values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
+    pub fn renamed(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self.clone() }
+    }
+}
+
+/// The bytes of a safetensors file with these tensors, in this order.
+pub fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
+    let mut header = r#"{"__metadata__":{"z":"last","format":"pt"}"#.to_owned();
+    let mut data = Vec::new();
+    for tensor in tensors {
+        let (start, end) = (data.len(), data.len() + tensor.bytes.len());
+        let (name, dtype, shape) = (serde_json::to_string(&tensor.name).unwrap(), tensor.dtype, &tensor.shape);
+        header += &format!(r#",{name}:{{"shape":{shape:?},"dtype":"{dtype}","data_offsets":[{start},{end}]}}"#);
+        data.extend_from_slice(&tensor.bytes);
+    }
+    header += "}";
+    header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+}
+
+/// A small generator of numbers, the same on every machine.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.bits() % n
+    }
+
+    /// From -1 to 1.
+    pub fn unit(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    pub fn values(&mut self, n: u64, scale: f32) -> Vec<f32> {
+        (0..n).map(|_| self.unit() * scale).collect()
+    }
+
+    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
+        (0..n).map(|_| self.bits() as u8).collect()
+    }
+}
+
+/// The tensors of a small BERT, and of the same after a step in which all dense weights moved a little.
+pub fn bert_pair() -> (Vec<Tensor>, Vec<Tensor>) {
+    let mut random = Random::new(1);
+    let mut target = Vec::new();
+    // Not in the order of names, as real files are not.
+    let modules = ["output.dense", "attention.self.query", "attention.output.dense", "intermediate.dense"];
+    for layer in [1, 0] {
+        for module in modules {
+            let name = format!("bert.encoder.layer.{layer}.{module}");
+            target.push(Tensor::f32(&format!("{name}.weight"), &[16, 16], &random.values(256, 0.1)));
+            target.push(Tensor::f32(&format!("{name}.bias"), &[16], &random.values(16, 0.1)));
+        }
+    }
+    target.push(Tensor::f32("bert.embeddings.word_embeddings.weight", &[30, 16], &random.values(480, 0.1)));
+    target.push(Tensor::i64("bert.embeddings.position_ids", &[0, 1, 2, 3]));
+    let moved = |tensor: &Tensor| match tensor.dtype {
+        "F32" => {
+            let values = f32s(tensor).into_iter().map(|value| value + random.unit() * 0.01).collect::<Vec<_>>();
+            Tensor::f32(&tensor.name, &tensor.shape, &values)
+        }
+        _ => tensor.clone(),
+    };
+    let reference = target.iter().map(moved).collect();
+    (target, reference)
+}
+
+pub fn f32s(tensor: &Tensor) -> Vec<f32> {
+    tensor.bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// The tensors of a safetensors file.
+pub fn read_safetensors(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let mut tensors: Vec<_> = file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+    tensors.sort();
+    tensors
+}
+
+/// A directory with `target.safetensors` and `reference.safetensors`, the small BERT.
+pub fn bert_dir() -> Dir {
+    let dir = Dir::new();
+    let (target, reference) = bert_pair();
+    dir.write("target.safetensors", &safetensors(&target));
+    dir.write("reference.safetensors", &safetensors(&reference));
+    dir
+}
+
+/// Writes a sharded model directory, with what a hub puts beside the weights.
+pub fn write_model(dir: &Dir, name: &str, tensors: &[Tensor]) {
+    let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let mut map = serde_json::Map::new();
+    for (shard, part) in shards.iter().zip(tensors.chunks(tensors.len().div_ceil(2))) {
+        dir.write(&format!("{name}/{shard}"), &safetensors(part));
+        map.extend(part.iter().map(|tensor| (tensor.name.clone(), (*shard).into())));
+    }
+    let index = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map});
+    dir.write(&format!("{name}/model.safetensors.index.json"), index.to_string().as_bytes());
+    for (file, text) in [("config.json", "{}"), ("tokenizer.json", "[]"), ("README.md", "#"), ("extra/vocab.txt", "a")]
+    {
+        dir.write(&format!("{name}/{file}"), text.as_bytes());
+    }
+    dir.write(&format!("{name}/pytorch_model.bin"), b"stale");
+}

@@ -1,0 +1,126 @@
+//! Known answers: `fixtures/vectors`, by discovery.
+
+use crate::support::*;
+use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::context::Context;
+use lcepatch::dtype::{Dtype, Rounded};
+use lcepatch::durable::Existing;
+use lcepatch::edit::{Alpha, interpolate};
+use lcepatch::error::{Error, Reason};
+use lcepatch::format::Patch;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/vectors")
+}
+
+/// Name, path and expectation of every vector.
+pub fn all() -> Vec<(String, PathBuf, Value)> {
+    let folder = folder().join("v1");
+    let patches = names(&folder).into_iter().filter(|name| name.ends_with(".lcepatch"));
+    let vectors: Vec<_> = patches
+        .map(|name| {
+            let path = folder.join(&name);
+            let expected = std::fs::read(path.with_extension("json")).unwrap_or_else(|e| panic!("{name}: {e}"));
+            (name, path, serde_json::from_slice(&expected).unwrap())
+        })
+        .collect();
+    assert!(vectors.len() >= 60, "only {} vectors were found", vectors.len());
+    vectors
+}
+
+fn rule(error: &Error) -> Option<u8> {
+    match error.reason() {
+        Reason::Patch { invalid, .. } => Some(invalid.rule()),
+        _ => None,
+    }
+}
+
+/// Reads the whole patch, and applies it if there is a base; the result's tensors at alpha.
+fn apply(patch: &Path, base: Option<&Path>, alpha: Alpha) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let context = Context::silent();
+    let open = || Patch::open(patch).map_err(|error| Error::of_patch(patch, error));
+    lcepatch::check::intact(&open()?, patch, &context)?;
+    let Some(base) = base else { return Ok(Vec::new()) };
+    let base = Checkpoint::open(base)?;
+    let edits = [Edit { patch: open()?, path: patch.to_owned(), alpha }];
+    let options = PlanOptions {
+        check: Check::Full,
+        different_base: DifferentBase::Refuse,
+        not_finite: NotFinite::Refuse,
+        prefix: None,
+    };
+    let dir = Dir::new();
+    let plan = Plan::check(&base, &edits, &options, &context)?;
+    to_path(&plan, &dir.path("r"), Existing::Keep, |_| Ok(()), &context)?;
+    Ok(read_safetensors(&dir.read("r")))
+}
+
+#[test]
+fn every_vector_is_accepted_or_rejected_by_its_rule() {
+    for (name, path, expected) in all() {
+        let base = expected["base"].as_str().map(|base| path.with_file_name(base));
+        let outcome = apply(&path, base.as_deref(), Alpha::ONE);
+        match expected["expect"].as_str().unwrap() {
+            "accept" => {
+                let result = outcome.unwrap_or_else(|error| panic!("{name}: {error}"));
+                check_result(&name, &expected["result"], &result);
+                for other in expected["alphas"].as_array().into_iter().flatten() {
+                    let alpha = Alpha::new(other["alpha"].as_f64().unwrap()).unwrap();
+                    let result = apply(&path, base.as_deref(), alpha).unwrap_or_else(|e| panic!("{name}: {e}"));
+                    check_result(&name, &other["result"], &result);
+                }
+            }
+            wanted => match outcome {
+                Ok(_) => panic!("{name} is accepted, it must break {wanted}"),
+                Err(error) => {
+                    assert_eq!(rule(&error).map(|r| format!("R{r}")).as_deref(), Some(wanted), "{name}: {error}")
+                }
+            },
+        }
+    }
+}
+
+fn check_result(name: &str, expected: &Value, result: &[(String, Vec<u8>)]) {
+    for (tensor, bytes) in expected.as_object().into_iter().flatten() {
+        let found = result.iter().find(|(found, _)| found == tensor).unwrap_or_else(|| panic!("{name}: no {tensor}"));
+        let hex: String = found.1.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(Some(hex.as_str()), bytes.as_str(), "{name}: {tensor}");
+    }
+}
+
+#[test]
+fn there_is_a_vector_for_every_rule() {
+    let found: Vec<String> = all().iter().map(|(_, _, e)| e["expect"].as_str().unwrap().to_owned()).collect();
+    for rule in 1..=20 {
+        assert!(found.contains(&format!("R{rule}")), "no vector breaks R{rule}");
+    }
+}
+
+#[test]
+fn the_arithmetic_table_holds() {
+    let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(folder().join("arithmetic.json")).unwrap()).unwrap();
+    assert!(rows.len() >= 100);
+    for row in rows {
+        let bits = |key: &str| row[key].as_str().map(|hex| u64::from_str_radix(hex, 16).unwrap());
+        let dtype = Dtype::from_name(row["dtype"].as_str().unwrap()).unwrap();
+        let float = dtype.float().unwrap();
+        let (base, reference) = (bits("base").unwrap(), bits("reference").unwrap());
+        let delta = dtype.ulp_delta(base, reference);
+        assert_eq!(dtype.add_ulp(base, delta), reference, "{row}");
+        let alpha = Alpha::new(row["alpha"].as_f64().unwrap()).unwrap();
+        let result = if alpha == Alpha::ONE {
+            Some(reference)
+        } else if alpha.value() == 0.0 {
+            Some(base)
+        } else {
+            match interpolate(float, float.value(base), [(alpha, float.value(reference) - float.value(base))]) {
+                Rounded::Finite(bits) => Some(bits),
+                Rounded::NotFinite(_) => None,
+            }
+        };
+        assert_eq!(result, bits("result"), "{row}");
+    }
+}
