@@ -1,6 +1,8 @@
-//! Whether a patch is intact, without its base.
+//! Whether a patch is intact.
 
-use crate::apply::fit::{decode_block, needs_base};
+use crate::apply::fit::{base_block, decode_block, needs_base};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::pair::PrefixMap;
 use crate::context::Context;
 use crate::error::Error;
 use crate::format::block::Streams;
@@ -17,11 +19,17 @@ pub struct Intact {
     pub decoded: usize,
 }
 
-/// Verifies the digest of every block of `patch`, which is at `path`, and decodes those that need no base.
+/// Verifies the digest of every block of `patch`, which is at `path`, and decodes those that need no base; with a base
+/// that fits (and what stands for the patch's prefix in its names), all of them.
 ///
 /// # Errors
 /// I/O, R18 to R20, cancellation.
-pub fn intact(patch: &Patch, path: &Path, context: &Context<'_>) -> Result<Intact, Error> {
+pub fn intact(
+    patch: &Patch,
+    path: &Path,
+    base: Option<(&Checkpoint, Option<&PrefixMap>)>,
+    context: &Context<'_>,
+) -> Result<Intact, Error> {
     context.begin("checking the patch", patch.file_bytes);
     let blocks: Vec<_> =
         patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect();
@@ -33,10 +41,11 @@ pub fn intact(patch: &Patch, path: &Path, context: &Context<'_>) -> Result<Intac
             let (tensor, index) = (entry.name.clone(), block.index);
             let streams = Streams::read(&bytes)
                 .map_err(|reason| Error::invalid(path, Invalid::Streams { tensor, block: index, reason }))?;
-            if needs_base(&streams) {
+            let base = base.and_then(|(base, prefix)| base_block(base, patch, entry, block, prefix));
+            if needs_base(&streams) && base.is_none() {
                 return Ok(false);
             }
-            decode_block(patch, path, entry, block, None).map_err(|e| e.error)?;
+            decode_block(patch, path, entry, block, base.as_ref()).map_err(|e| e.error)?;
             Ok(true)
         })
         .collect::<Result<Vec<bool>, Error>>()?;

@@ -76,3 +76,13 @@ fn fresh_patches_give_the_same_bytes() {
     let output = decode(&python, &dir, "check p reference.safetensors");
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn the_worked_example_of_the_spec_is_the_file() {
+    let Some(python) = python() else { return };
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(python).arg(root.join("spec/make_vectors.py")).arg("--worked-example").output().unwrap();
+    let listing = String::from_utf8(output.stdout).unwrap();
+    assert!(listing.contains("3F81"), "{listing}");
+    assert!(std::fs::read_to_string(root.join("spec/lcepatch-v1.md")).unwrap().contains(&listing));
+}

@@ -52,7 +52,7 @@ fn every_flipped_bit_is_noticed() {
         damaged[bit / 8] ^= 1 << (bit % 8);
         let found = match Patch::from_bytes(damaged) {
             Err(_) => true,
-            Ok(patch) => lcepatch::check::intact(&patch, Path::new("p"), &context).is_err(),
+            Ok(patch) => lcepatch::check::intact(&patch, Path::new("p"), None, &context).is_err(),
         };
         assert!(found, "bit {bit}");
     }

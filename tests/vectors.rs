@@ -42,7 +42,7 @@ fn rule(error: &Error) -> Option<u8> {
 fn apply(patch: &Path, base: Option<&Path>, alpha: Alpha) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let context = Context::silent();
     let open = || Patch::open(patch).map_err(|error| Error::of_patch(patch, error));
-    lcepatch::check::intact(&open()?, patch, &context)?;
+    lcepatch::check::intact(&open()?, patch, None, &context)?;
     let Some(base) = base else { return Ok(Vec::new()) };
     let base = Checkpoint::open(base)?;
     let edits = [Edit { patch: open()?, path: patch.to_owned(), alpha }];

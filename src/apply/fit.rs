@@ -108,6 +108,18 @@ pub(super) fn base_tensor<'a>(
     }
 }
 
+/// The base's elements that a block is about.
+pub(crate) fn base_block<'a>(
+    base: &'a Checkpoint,
+    patch: &Patch,
+    entry: &TensorEntry,
+    block: &BlockEntry,
+    prefix: Option<&PrefixMap>,
+) -> Option<BaseBlock<'a>> {
+    let range = block_elements(patch.table.block_log2, block.index, entry.elements());
+    base_tensor(base, entry, prefix).map(|tensor| BaseBlock::new(tensor, range))
+}
+
 /// Checks whether `base` is the base of `patch`, which is at `path`. `prefix` maps the patch's names to the base's.
 ///
 /// [`Check::Full`] hashes every tensor that the patch changes, once, in parallel by tensor. [`Check::Quick`] decodes

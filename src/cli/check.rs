@@ -16,7 +16,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 #[command(after_help = "\
 Without a base: every digest is verified and every block that can be decoded without its base is decoded.
-With a base: also whether the patch fits it. Exit code 1 means that it does not.
+With a base: also whether the patch fits it (exit code 1 if not), and if so, the other blocks too.
 
 Examples:
   lcepatch check debias.lcepatch
@@ -44,15 +44,19 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let patch = patch_argument::open(&arguments.patch)?;
     let context = terminal.context();
-    let Intact { blocks, decoded } = intact(&patch, &arguments.patch, &context)?;
-    let found = match &arguments.base {
-        None => None,
-        Some(base) => {
-            let base = Checkpoint::open(base)?;
-            let check = if arguments.quick { Check::Quick } else { Check::Full };
-            Some(fit(&base, &patch, &arguments.patch, check, arguments.map_prefix.as_ref(), &context)?)
+    // Damage is reported before a base that does not fit.
+    let Intact { blocks, mut decoded } = intact(&patch, &arguments.patch, None, &context)?;
+    let mut found = None;
+    if let Some(base) = &arguments.base {
+        let base = Checkpoint::open(base)?;
+        let check = if arguments.quick { Check::Quick } else { Check::Full };
+        let prefix = arguments.map_prefix.as_ref();
+        let fit = fit(&base, &patch, &arguments.patch, check, prefix, &context)?;
+        if fit.differences.is_empty() && decoded < blocks {
+            decoded = intact(&patch, &arguments.patch, Some((&base, prefix)), &context)?.decoded;
         }
-    };
+        found = Some(fit);
+    }
     terminal.done();
     let fits = found.as_ref().is_none_or(|fit| fit.differences.is_empty());
     let state = found.as_ref().map(|fit| match fit.state {
@@ -71,7 +75,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         }))?;
     } else {
         let (name, id) = (arguments.patch.display(), patch.id);
-        print(format_args!("{name}: intact, {blocks} blocks, {decoded} decoded without a base, patch id {id}"))?;
+        print(format_args!("{name}: intact, {decoded} of {blocks} blocks decoded, patch id {id}"))?;
         if let (Some(fit), Some(base)) = (&found, &arguments.base) {
             print(format_args!("{}: {}", base.display(), verdict(fit, patch.table.tensors.len())))?;
             let shown = if arguments.full { usize::MAX } else { 10 };

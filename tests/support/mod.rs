@@ -66,7 +66,8 @@ pub fn names(folder: &Path) -> Vec<String> {
 /// What a run of the command gave.
 #[derive(Debug)]
 pub struct Run {
-    pub arguments: String,
+    #[allow(dead_code)] // printed when an expectation fails
+    arguments: String,
     pub code: Option<i32>,
     pub out: String,
     pub err: String,

@@ -1,0 +1,916 @@
+#!/usr/bin/env python3
+"""Write the known-answer vectors: legal and illegal files, built field by field from lcepatch-v1.md alone.
+
+    make_vectors.py OUT_DIR           # OUT_DIR/v1/*.lcepatch, *.json, *.safetensors, and OUT_DIR/arithmetic.json
+    make_vectors.py --worked-example  # the listing of §18
+
+Each vector is one function; its name is the file's, its docstring the comment. It returns the file's bytes, or these and a
+Case with a base and the expected result. The same script gives the same bytes every time.
+"""
+import hashlib
+import json
+import os
+import struct
+import sys
+from fractions import Fraction
+
+import numpy as np
+import zstandard
+from pcodec import ChunkConfig, DeltaSpec, ModeSpec, PagingSpec, standalone
+
+# The builder: one function a structure
+
+MAGIC = bytes.fromhex("894C43450D0A1A0A")
+CODES = {"BOOL": 1, "U8": 2, "I8": 3, "U16": 4, "I16": 5, "U32": 6, "I32": 7, "U64": 8, "I64": 9, "F8_E4M3": 16, "F8_E5M2": 17,
+         "F16": 18, "BF16": 19, "F32": 20, "F64": 21, "C64": 32, "F4": 36}
+FLOATS = {"F8_E4M3": (4, 3), "F8_E5M2": (5, 2), "F16": (5, 10), "BF16": (8, 7), "F32": (8, 23), "F64": (11, 52)}
+WIDTHS = {"U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64}
+
+
+def width(dtype):
+    return WIDTHS.get(dtype, 8)
+
+
+def varint(value):
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+def section(kind, content, zstd=False, encoding=None, reserved=0, raw=None):
+    stored = zstandard.ZstdCompressor(level=9).compress(content) if zstd else content
+    raw = len(content) if raw is None else raw
+    return struct.pack("<HBBII", kind, int(zstd) if encoding is None else encoding, reserved, len(stored), raw) + stored
+
+
+def file_of(sections, payload=b"", magic=MAGIC, version=1, reserved=0, reserved_too=0, sections_length=None, payload_length=None,
+            digest=None):
+    front = magic + struct.pack("<HHIQQ", version, reserved, len(sections) if sections_length is None else sections_length,
+                                len(payload) if payload_length is None else payload_length, reserved_too)
+    return front + (digest or sha256(front + sections)) + sections + payload
+
+
+def rice(numbers, parameter, bits):
+    """The bits of Rice-coded numbers, as a list."""
+    out = []
+    for v in numbers:
+        q = v >> parameter
+        if q < 24:
+            out += [1] * q + [0] + [v >> i & 1 for i in range(parameter)]
+        else:
+            out += [1] * 24 + [v >> i & 1 for i in range(bits)]
+    return out
+
+
+def pack_bits(bits):
+    bits = bits + [0] * (-len(bits) % 8)
+    return bytes(sum(bit << i for i, bit in enumerate(bits[at : at + 8])) for at in range(0, len(bits), 8))
+
+
+def pco(numbers, bits, chunk=1 << 18):
+    config = ChunkConfig(compression_level=4, mode_spec=ModeSpec.classic(), delta_spec=DeltaSpec.no_op(),
+                         paging_spec=PagingSpec.equal_pages_up_to(chunk))
+    return standalone.simple_compress(np.array(numbers, np.dtype(f"<u{bits // 8}")), config)
+
+
+def grouped(groups, bits, methods=None, spans=()):
+    """§9.2: `groups` are lists of numbers, `methods` Rice parameters or 64, `spans` the classes of all groups but the last."""
+    methods = methods or [0] * len(groups)
+    out = varint(len(groups) - 1)
+    for g, (numbers, method) in enumerate(zip(groups, methods)):
+        if g + 1 < len(groups):
+            out += varint(spans[g] - 1)
+        out += varint(len(numbers)) + bytes([method])
+    out += pack_bits([bit for numbers, m in zip(groups, methods) if m != 64 for bit in rice(numbers, m, bits)])
+    if 64 in methods:
+        out += pco([v for numbers, m in zip(groups, methods) if m == 64 for v in numbers], bits)
+    return out
+
+
+def gaps(positions):
+    return [p - q - 1 for p, q in zip(positions, [-1, *positions])]
+
+
+def image(u, dtype):
+    w = width(dtype)
+    if dtype in FLOATS and u >> (w - 1):
+        return (-1 - (u - 2 ** (w - 1))) % 2**w
+    return u
+
+
+def fold(delta, w):
+    """§9.5: from a delta modulo 2^w to the coded integer."""
+    signed = delta - 2**w if delta >> (w - 1) else delta
+    return ((2 * signed if signed >= 0 else -2 * signed - 1) - 1) % 2**w
+
+
+def ulps(base, reference, dtype):
+    w = width(dtype)
+    return [fold((image(r, dtype) - image(b, dtype)) % 2**w, w) for b, r in zip(base, reference)]
+
+
+def exponent(u, dtype):
+    e, m = FLOATS[dtype]
+    return u >> m & (2**e - 1)
+
+
+def block(*streams, terminator=b"\0", tail=b""):
+    """§8: streams are (kind, codec, bytes)."""
+    return b"".join(bytes([k, c]) + varint(len(d)) for k, c, d in streams) + terminator + b"".join(d for _, _, d in streams) + tail
+
+
+def table_tensor(name, dtype, shape, code=None):
+    return varint(len(name)) + name + bytes([CODES[dtype] if code is None else code]) + varint(len(shape)) + b"".join(map(varint, shape))
+
+
+def tensor_bytes(bits, dtype):
+    return b"".join(int(u).to_bytes(width(dtype) // 8, "little") for u in bits)
+
+
+def safetensors(tensors):
+    header, data = {}, b""
+    for name, (dtype, shape, bits) in tensors.items():
+        raw = tensor_bytes(bits, dtype)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    return struct.pack("<Q", len(head)) + head + data
+
+
+class Case:
+    """A base, what a patch makes of it, and the patch. Vectors change one part and leave the others right."""
+
+    def __init__(self, tensors, log2=8, selected=None, encode=None):
+        """`tensors`: name -> (dtype, shape, base bits, reference bits); all that differ are selected, or `selected[name]`."""
+        self.base = {name: (dtype, shape, base) for name, (dtype, shape, base, _) in tensors.items()}
+        self.result, self.alphas = {}, []
+        self.table_tensors, self.table_blocks, self.blocks, self.base_digests, self.picked = [], b"", [], [], []
+        self.result_digests, self.log2 = [], log2
+        for name in sorted(tensors, key=str.encode):
+            dtype, shape, base, reference = tensors[name]
+            where = (selected or {}).get(name, [i for i, (b, r) in enumerate(zip(base, reference)) if b != r])
+            result = [reference[i] if i in set(where) else u for i, u in enumerate(base)]
+            self.result[name] = result
+            if not where:
+                continue
+            self.table_tensors.append(table_tensor(name.encode(), dtype, shape))
+            self.base_digests.append(sha256(tensor_bytes(base, dtype)))
+            self.result_digests.append(sha256(tensor_bytes(result, dtype)))
+            for start in range(0, len(base), 2**log2):
+                inside = [i - start for i in where if start <= i < start + 2**log2]
+                self.table_blocks += varint(len(inside))
+                if inside:
+                    part = base[start : start + 2**log2]
+                    bits, aims = [part[p] for p in inside], [reference[start + p] for p in inside]
+                    self.blocks.append((encode or plain)(inside, bits, aims, dtype, part))
+                    self.table_blocks += varint(len(self.blocks[-1]))
+                    self.picked.append(sha256(tensor_bytes(bits, dtype)))
+
+    def table(self, **changed):
+        tensors = changed.get("tensors", self.table_tensors)
+        return bytes([changed.get("log2", self.log2)]) + varint(len(tensors)) + b"".join(tensors) + changed.get("blocks", self.table_blocks)
+
+    def digests(self):
+        roots = [sha256(b"".join(d)) for d in (self.picked, self.result_digests, self.result_digests)]
+        return b"".join(roots + self.base_digests + [sha256(b) for b in self.blocks])
+
+    def sections(self, metadata=b"{}", table=None, digests=None, extra=b"", zstd=False):
+        return (section(1, metadata, zstd) + section(2, self.table() if table is None else table, zstd)
+                + section(3, self.digests() if digests is None else digests) + extra)
+
+    def file(self, payload=None, sections=None, **changed):
+        return file_of(self.sections() if sections is None else sections, b"".join(self.blocks) if payload is None else payload, **changed)
+
+    def at(self, alpha):
+        """Also expect the result at `alpha`, for patches with exact deltas."""
+        result = {}
+        for name, (dtype, _, base) in self.base.items():
+            result[name] = [edit(b, r, alpha, dtype) if b != r else b for b, r in zip(base, self.result[name])]
+        self.alphas.append((alpha, result))
+        return self
+
+
+def plain(positions, base, reference, dtype, part):
+    W = max(16, width(dtype))
+    return block((1, 1, grouped([gaps(positions)], 32, [3])), (2, 1, grouped([ulps(base, reference, dtype)], W, [2])))
+
+
+def by_class(positions, base, reference, dtype, part, spans=None, methods=None, deltas=True):
+    """Class gaps and class ULP deltas; `spans` of classes, by default one group up to exponent 126 and the rest."""
+    W, classes = max(16, width(dtype)), 2 ** FLOATS[dtype][0]
+    spans = spans if spans is not None else [min(127, classes // 2)]
+    ends = [sum(spans[: i + 1]) for i in range(len(spans))] + [classes]
+    group = lambda u: next(g for g, end in enumerate(ends) if exponent(u, dtype) < end)
+    gap_groups, seen, delta_groups = [[] for _ in ends], [0] * len(ends), [[] for _ in ends]
+    for i, u in enumerate(part):
+        if i in positions:
+            gap_groups[group(u)].append(seen[group(u)])
+            seen[group(u)] = 0
+        else:
+            seen[group(u)] += 1
+    for b, c in zip(base, ulps(base, reference, dtype)):
+        delta_groups[group(b)].append(c)
+    methods = methods or [2] * len(ends)
+    second = (2, 2, grouped(delta_groups, W, methods, spans)) if deltas else (2, 1, grouped([ulps(base, reference, dtype)], W, [2]))
+    return block((1, 2, grouped(gap_groups, 32, methods, spans)), second)
+
+
+# §10, §11 with exact rationals
+
+
+def value(u, dtype):
+    """The value of a finite pattern; None for NaN and infinity."""
+    (e, m), w = FLOATS[dtype], width(dtype)
+    x, f = u >> m & (2**e - 1), u & (2**m - 1)
+    if (x == 2**e - 1 and dtype != "F8_E4M3") or (dtype == "F8_E4M3" and u & 127 == 127):
+        return None
+    bias = 2 ** (e - 1) - 1
+    magnitude = Fraction(f + (2**m if x else 0)) * Fraction(2) ** (max(x, 1) - bias - m)
+    return -magnitude if u >> (w - 1) else magnitude
+
+
+def as_float(u, dtype):
+    exact = value(u, dtype)
+    return -0.0 if exact == 0 and u >> (width(dtype) - 1) else float(exact)
+
+
+def round_float(number, dtype):
+    """§10.3: the bits, or None on overflow."""
+    (e, m), w = FLOATS[dtype], width(dtype)
+    sign = 1 << (w - 1) if np.signbit(number) else 0
+    exact, bias = abs(Fraction(number)), 2 ** (e - 1) - 1
+    step = 1 - bias - m
+    while exact >= Fraction(2) ** (step + m + 1):
+        step += 1
+    units = exact / Fraction(2) ** step
+    kept = units.numerator // units.denominator
+    rest = units - kept
+    kept += rest > Fraction(1, 2) or (rest == Fraction(1, 2) and kept % 2)
+    bits = ((step + bias + m - 1) << m) + kept
+    top = 127 if dtype == "F8_E4M3" else (2**e - 1) << m
+    return None if bits >= top else sign | bits
+
+
+def edit(base, reference, alpha, dtype):
+    if alpha == 1:
+        return reference
+    if alpha == 0:
+        return base
+    if value(base, dtype) is None or value(reference, dtype) is None:
+        return None
+    t, r = as_float(base, dtype), as_float(reference, dtype)
+    number = t + alpha * (r - t)
+    return round_float(number, dtype) if np.isfinite(number) else None
+
+
+# Cases that many vectors share
+
+BF16_BASE = [0x3F80, 0xBF80, 0x3F00, 0x4000, 0x3E99, 0x0001, 0x8000, 0x7F00]
+BF16_REFERENCE = [0x3F81, 0xBF80, 0x3F00, 0x3FFE, 0x3E99, 0x0001, 0x8000, 0x7F00]
+
+
+def small(**options):
+    return Case({"w": ("BF16", [8], BF16_BASE, BF16_REFERENCE)}, **options)
+
+
+def numbers(seed, n, dtype="BF16"):
+    """Finite patterns from a small generator."""
+    out, state = [], seed * 2654435761 % 2**32 | 1
+    while len(out) < n:
+        state = (state * 1664525 + 1013904223) % 2**32
+        u = (state * 0x9E3779B97F4A7C15 >> 11) % 2 ** width(dtype)
+        if dtype not in FLOATS or value(u, dtype) is not None:
+            out.append(u)
+    return out
+
+
+def changed(bits, dtype, every=3):
+    """Every third pattern moved by a few ULPs."""
+    out = list(bits)
+    for i in range(0, len(bits), every):
+        candidate = bits[i] ^ (1 + i % 3)
+        if dtype not in FLOATS or value(candidate, dtype) is not None:
+            out[i] = candidate
+    return out
+
+
+def accept_worked_example():
+    """The example of §18: two selected elements of a BF16 tensor, gaps and ULP deltas as Rice codes."""
+    return small().at(-2.0).at(0.5)
+
+
+def accept_empty_patch():
+    """No tensors: applying it changes nothing."""
+    return Case({"w": ("F32", [2], [0, 1], [0, 1])})
+
+
+def accept_block_log2_22():
+    """The largest blocks that are legal."""
+    return small(log2=22)
+
+
+def accept_several_blocks_some_empty():
+    """A tensor of 1030 elements in blocks of 256, the second and fourth without a selected element."""
+    base = numbers(1, 1030)
+    reference = list(base)
+    for i in (0, 255, 512, 700, 1029):
+        reference[i] ^= 1
+    return Case({"w": ("BF16", [103, 10], base, reference)}).at(0.25)
+
+
+def accept_scalar():
+    """A tensor of rank 0 has one element."""
+    return Case({"w": ("F32", [], [0x3F800000], [0x40000000])}).at(0.5)
+
+
+def accept_two_tensors_by_bytes_of_names():
+    """Names ascend by bytes: capital letters before small ones, then letters beyond ASCII."""
+    bits = numbers(2, 6)
+    return Case({name: ("BF16", [6], bits, changed(bits, "BF16")) for name in ("a", "Z", "\u00e9")})
+
+
+def accept_sections_in_zstd():
+    """METADATA and TABLE packed."""
+    case = small()
+    return case, case.file(sections=case.sections(zstd=True))
+
+
+def accept_unknown_metadata_keys():
+    """Keys that no version knows, and free keys below x."""
+    case = small()
+    return case, case.file(sections=case.sections(metadata=b'{"novel": {"a": [1, null]}, "x": {"mine": 1}}'))
+
+
+def accept_unknown_optional_section():
+    """Type 0xFF01 is for private use and optional."""
+    case = small()
+    return case, case.file(sections=case.sections(extra=section(0xFF01, b"private")))
+
+
+def accept_statistics():
+    """The optional section STATISTICS."""
+    case = small()
+    return case, case.file(sections=case.sections(extra=section(0x8004, bytes.fromhex("003c803c"))))
+
+
+def accept_unknown_optional_stream():
+    """Kind 0xF0 is for private use and optional."""
+    def encode(positions, base, reference, dtype, part):
+        return block((1, 1, grouped([gaps(positions)], 32)), (2, 1, grouped([ulps(base, reference, dtype)], 16)), (0xF0, 7, b"private"))
+    return small(encode=encode)
+
+
+def accept_rice_escapes():
+    """Quotients of 23 and 24: the last that is coded in unary, and the first that is not."""
+    base = [0] * 200
+    reference = [23 if i == 23 else 24 if i == 48 else 1 if i == 199 else 0 for i in range(200)]
+    def encode(positions, b, r, dtype, part):
+        return block((1, 1, grouped([gaps(positions)], 32, [0])), (2, 1, grouped([ulps(b, r, dtype)], 16, [1])))
+    return Case({"w": ("U16", [200], base, reference)}, encode=encode)
+
+
+def accept_rice_largest_parameter():
+    """Rice parameter b - 1."""
+    def encode(positions, b, r, dtype, part):
+        return block((1, 1, grouped([gaps(positions)], 32, [31])), (2, 1, grouped([ulps(b, r, dtype)], 16, [15])))
+    return small(encode=encode)
+
+
+def accept_pco():
+    """Gaps and ULP deltas by pco."""
+    base = numbers(3, 250, "F32")
+    def encode(positions, b, r, dtype, part):
+        return block((1, 1, grouped([gaps(positions)], 32, [64])), (2, 1, grouped([ulps(b, r, dtype)], 32, [64])))
+    return Case({"w": ("F32", [250], base, changed(base, "F32"))}, encode=encode)
+
+
+def accept_pco_several_chunks():
+    """A pco file of several chunks: their borders have no meaning."""
+    base = numbers(4, 250)
+    def encode(positions, b, r, dtype, part):
+        sequence = ulps(b, r, dtype)
+        stream = varint(0) + varint(len(sequence)) + bytes([64]) + pco(sequence, 16, chunk=30)
+        return block((1, 1, grouped([gaps(positions)], 32)), (2, 1, stream))
+    return Case({"w": ("BF16", [250], base, changed(base, "BF16"))}, encode=encode)
+
+
+def accept_class_gaps_and_class_ulps():
+    """Both base-conditioned codecs, in two groups."""
+    base = numbers(5, 250)
+    return Case({"w": ("BF16", [250], base, changed(base, "BF16"))}, encode=by_class).at(-2.0)
+
+
+def accept_class_gaps_plain_ulps():
+    """Base-conditioned positions, base-free deltas."""
+    base = numbers(6, 120, "F16")
+    return Case({"w": ("F16", [120], base, changed(base, "F16"))}, encode=lambda *a: by_class(*a, deltas=False))
+
+
+def accept_many_groups():
+    """A group for every class, most of them with no integer."""
+    base = numbers(7, 100, "F8_E5M2")
+    return Case({"w": ("F8_E5M2", [100], base, changed(base, "F8_E5M2"))}, encode=lambda *a: by_class(*a, spans=[1] * 31))
+
+
+def accept_rice_and_pco_groups_mixed():
+    """Groups by pco, Rice and pco: the Rice integers come first, the pco integers of both groups after them."""
+    base = numbers(8, 250)
+    return Case({"w": ("BF16", [250], base, changed(base, "BF16"))}, encode=lambda *a: by_class(*a, spans=[60, 100], methods=[64, 3, 64]))
+
+
+def accept_class_gaps_of_integers():
+    """For dtypes that are no floats every element is of class 0."""
+    base = numbers(9, 40, "I32")
+    def encode(positions, b, r, dtype, part):
+        return block((1, 2, grouped([gaps(positions)], 32)), (2, 2, grouped([ulps(b, r, dtype)], 32, [4])))
+    return Case({"w": ("I32", [40], base, changed(base, "I32"))}, encode=encode)
+
+
+def accept_portable():
+    """Base values in the block; class ULP deltas take their classes from them."""
+    base = numbers(10, 60)
+    def encode(positions, b, r, dtype, part):
+        spans, groups = [127], [[], []]
+        for u, c in zip(b, ulps(b, r, dtype)):
+            groups[exponent(u, dtype) >= 127].append(c)
+        values = [(image(u, dtype) + 2**15) % 2**16 for u in b]
+        return block((1, 1, grouped([gaps(positions)], 32, [1])), (2, 2, grouped(groups, 16, [2, 2], spans)), (3, 1, grouped([values], 16, [64])))
+    case = Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=encode).at(0.5)
+    return case, case.file(sections=case.sections(metadata=b'{"portable": true}'))
+
+
+def accept_base_values_of_integers():
+    """The image of an integer is its bits."""
+    def encode(positions, b, r, dtype, part):
+        return block((1, 1, grouped([gaps(positions)], 32)), (2, 1, grouped([ulps(b, r, dtype)], 16)), (3, 1, grouped([b], 16, [7])))
+    return Case({"w": ("U8", [4], [0, 200, 3, 255], [1, 200, 4, 0])}, encode=encode)
+
+
+def reduced_case(encode, reference):
+    case = Case({"w": ("F32", [4], [0x3F800000, 0x40000000, 0xC0400000, 0], reference)}, encode=encode, selected={"w": [0, 2, 3]})
+    return case
+
+
+def accept_bf16_deltas():
+    """Deltas 0.5, -0.25 and 2^-133 (subnormal), as BF16."""
+    def encode(positions, b, r, dtype, part):
+        deltas = [fold(image(u, "BF16"), 16) for u in (0x3F00, 0xBE80, 0x0001)]
+        return block((1, 1, grouped([gaps(positions)], 32)), (2, 3, grouped([deltas], 16, [12])))
+    return reduced_case(encode, [0x3FC00000, 0x40000000, 0xC0500000, 0x00010000])
+
+
+def accept_int8_deltas():
+    """Steps 2, -1 and 127 of a scale of 0.25."""
+    def encode(positions, b, r, dtype, part):
+        return block((1, 1, grouped([gaps(positions)], 32)), (2, 4, struct.pack("<f", 0.25) + grouped([[fold(s % 256, 8) for s in (2, -1, 127)]], 16, [3])))
+    return reduced_case(encode, [0x3FC00000, 0x40000000, 0xC0500000, 0x41FE0000])
+
+
+def accept_zero_delta():
+    """A selected element that does not change: its coded integer is 2^w - 1."""
+    return small(selected={"w": [0, 1, 3]})
+
+
+def accept_special_values_f32():
+    """NaNs with payloads, infinities, both zeros and subnormals, to and from each other."""
+    specials = [0x7FC00001, 0xFF812345, 0x7F800000, 0xFF800000, 0x00000000, 0x80000000, 0x00000001, 0x807FFFFF]
+    return Case({"w": ("F32", [8], specials, specials[1:] + specials[:1])})
+
+
+def accept_overflowing_alpha_is_no_format_error():
+    """Alpha 1 is fine where others would overflow."""
+    return Case({"w": ("F16", [1], [0x7BFF], [0xFBFF])})
+
+
+def accept_long_name():
+    """A name of 4096 bytes."""
+    bits = numbers(11, 3)
+    return Case({"n" * 4096: ("BF16", [3], bits, changed(bits, "BF16"))})
+
+
+def accept_rank_16():
+    """Sixteen dimensions."""
+    bits = numbers(12, 4)
+    return Case({"w": ("BF16", [1] * 14 + [2, 2], bits, changed(bits, "BF16"))})
+
+
+def of_dtype(dtype, shape=None, n=30):
+    def vector():
+        base = numbers(CODES[dtype], n, dtype)
+        case = Case({"w": (dtype, shape or [n], base, changed(base, dtype))})
+        return case.at(-0.5) if dtype in FLOATS and dtype != "F64" and dtype != "F32" and not any(
+            edit(b, r, -0.5, dtype) is None for b, r in zip(base, case.result["w"])) else case
+    vector.__doc__ = f"Dtype {dtype}."
+    return vector
+
+
+# Rejects
+
+
+def reject_r01_other_format():
+    """A zip archive."""
+    return b"PK\x03\x04" + bytes(80)
+
+
+def reject_r01_empty():
+    """No byte at all."""
+    return b""
+
+
+def reject_r02_cr_removed():
+    """CR LF became LF."""
+    return small().file().replace(b"\r\n", b"\n")
+
+
+def reject_r02_lf_to_cr_lf():
+    """LF became CR LF."""
+    return small().file().replace(b"\n", b"\r\n")
+
+
+def reject_r02_second_lf_only():
+    """Only the LF after 1A became CR LF."""
+    return MAGIC[:7] + b"\r\n" + small().file()[8:]
+
+
+def reject_r03_version_2():
+    """Version 2."""
+    return small().file(version=2)
+
+
+def reject_r03_version_0():
+    """Version 0."""
+    return small().file(version=0)
+
+
+def reject_r04_one_byte_short():
+    """The last byte of the payload is missing."""
+    return small().file()[:-1]
+
+
+def reject_r04_one_byte_long():
+    """A byte follows the payload."""
+    return small().file() + b"\0"
+
+
+def reject_r04_inside_preamble():
+    """63 bytes."""
+    return small().file()[:63]
+
+
+def reject_r04_lengths_overflow():
+    """A payload length of 2^64 - 1."""
+    return small().file(payload_length=2**64 - 1)
+
+
+def reject_r05_reserved_of_preamble():
+    """The reserved field at offset 10."""
+    return small().file(reserved=1)
+
+
+def reject_r05_second_reserved_of_preamble():
+    """The reserved field at offset 24."""
+    return small().file(reserved_too=1 << 63)
+
+
+def reject_r05_reserved_of_section():
+    """The reserved byte of a section head."""
+    case = small()
+    return case.file(sections=section(1, b"{}", reserved=1) + case.sections()[len(section(1, b"{}")) :])
+
+
+def reject_r06_header_digest():
+    """One bit of the header digest."""
+    right = bytearray(small().file())
+    right[40] ^= 1
+    return bytes(right)
+
+
+def reject_r06_metadata_changed():
+    """A byte of METADATA changed after the digest was made."""
+    right = bytearray(small().file())
+    right[64 + 12] ^= 0x20
+    return bytes(right)
+
+
+def reject_r07_out_of_order():
+    """TABLE before METADATA."""
+    case = small()
+    return case.file(sections=section(2, case.table()) + section(1, b"{}") + section(3, case.digests()))
+
+
+def reject_r07_twice():
+    """METADATA twice."""
+    case = small()
+    return case.file(sections=section(1, b"{}") + case.sections())
+
+
+def reject_r07_unknown_encoding():
+    """Encoding 2."""
+    case = small()
+    return case.file(sections=section(1, b"{}", encoding=2) + section(2, case.table()) + section(3, case.digests()))
+
+
+def reject_r07_two_lengths():
+    """A raw section whose lengths differ."""
+    case = small()
+    return case.file(sections=section(1, b"{}", raw=3) + section(2, case.table()) + section(3, case.digests()))
+
+
+def reject_r07_bomb():
+    """A section that unpacks to more than 4096 + 256 times its size."""
+    case = small()
+    return case.file(sections=section(1, b"{" + b" " * 1_000_000 + b"}", zstd=True) + section(2, case.table()) + section(3, case.digests()))
+
+
+def reject_r07_not_zstd():
+    """Encoding 1, and not a zstd frame."""
+    case = small()
+    return case.file(sections=section(1, b"{}", encoding=1) + section(2, case.table()) + section(3, case.digests()))
+
+
+def reject_r07_head_cut_short():
+    """Eleven bytes of a section head at the end."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(0x9000, b"")[:11]))
+
+
+def reject_r07_content_cut_short():
+    """A section that says it is longer than what follows."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(0x9000, b"abc")[:-1]))
+
+
+def reject_r08_unknown_required_section():
+    """Type 9."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(9, b"")))
+
+
+def reject_r09_no_metadata():
+    """METADATA is missing."""
+    case = small()
+    return case.file(sections=case.sections()[len(section(1, b"{}")) :])
+
+
+def reject_r09_no_digests():
+    """DIGESTS is missing."""
+    case = small()
+    return case.file(sections=section(1, b"{}") + section(2, case.table()))
+
+
+def with_metadata(metadata, comment):
+    def vector():
+        case = small()
+        return case.file(sections=case.sections(metadata=metadata))
+    vector.__doc__ = comment
+    return vector
+
+
+def with_table(comment, **changed_parts):
+    def vector():
+        case = small()
+        return case.file(sections=case.sections(table=case.table(**{k: v(case) if callable(v) else v for k, v in changed_parts.items()})))
+    vector.__doc__ = comment
+    return vector
+
+
+def one_tensor(name=b"w", dtype="BF16", shape=(8,), code=None):
+    return [table_tensor(name, dtype, list(shape), code)]
+
+
+def reject_r11_table_bytes_left_over():
+    """A byte after the last block."""
+    case = small()
+    return case.file(sections=case.sections(table=case.table() + b"\0"))
+
+
+def reject_r11_table_cut_short():
+    """The last byte of the table is missing."""
+    case = small()
+    return case.file(sections=case.sections(table=case.table()[:-1]))
+
+
+def reject_r11_more_tensors_than_bytes():
+    """A count of tensors that the table's size does not justify."""
+    case = small()
+    return case.file(sections=case.sections(table=b"\x08" + varint(2**40) + case.table()[2:]))
+
+
+def reject_r11_long_varint():
+    """A varint that is not in shortest form."""
+    case = small()
+    return case.file(sections=case.sections(table=b"\x08\x81\x00" + case.table()[2:]))
+
+
+def reject_r12_names_equal():
+    """The same tensor twice."""
+    bits = numbers(13, 3)
+    case = Case({"a": ("BF16", [3], bits, changed(bits, "BF16")), "b": ("BF16", [3], bits, changed(bits, "BF16"))})
+    return case.file(sections=case.sections(table=case.table(tensors=[case.table_tensors[0]] * 2)))
+
+
+def reject_r12_names_descend():
+    """b before a."""
+    bits = numbers(13, 3)
+    case = Case({"a": ("BF16", [3], bits, changed(bits, "BF16")), "b": ("BF16", [3], bits, changed(bits, "BF16"))})
+    return case.file(sections=case.sections(table=case.table(tensors=case.table_tensors[::-1])))
+
+
+def reject_r16_digests_short():
+    """DIGESTS without its last byte."""
+    case = small()
+    return case.file(sections=case.sections(digests=case.digests()[:-1]))
+
+
+def reject_r16_digests_long():
+    """One digest too many."""
+    case = small()
+    return case.file(sections=case.sections(digests=case.digests() + bytes(32)))
+
+
+def reject_r16_statistics_short():
+    """STATISTICS of three bytes for one tensor."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(0x8004, bytes(3))))
+
+
+def reject_r17_blocks_do_not_add_up():
+    """The payload is a byte longer than the blocks."""
+    case = small()
+    return case.file(payload=b"".join(case.blocks) + b"\0")
+
+
+def reject_r18_block_digest():
+    """One bit of the payload."""
+    case = small()
+    payload = bytearray(b"".join(case.blocks))
+    payload[-1] ^= 0x40
+    return case, case.file(payload=bytes(payload))
+
+
+def with_block(make, comment, tensors=None, **options):
+    """A case whose block is `make(positions, base, reference, dtype, part)`, all digests right."""
+    def vector():
+        if tensors is None:
+            return small(encode=make)
+        return Case(tensors, encode=make, **options)
+    vector.__doc__ = comment
+    return vector
+
+
+good_positions = lambda p: (1, 1, grouped([gaps(p)], 32))
+good_deltas = lambda b, r, d: (2, 1, grouped([ulps(b, r, d)], 16))
+
+VECTORS = {name: function for name, function in globals().items() if name.startswith(("accept_", "reject_"))}
+VECTORS |= {f"accept_dtype_{dtype.lower()}": of_dtype(dtype) for dtype in CODES if dtype not in ("C64", "F4")}
+VECTORS |= {
+    "accept_dtype_c64_as_bytes": of_dtype("C64", [5], 40),
+    "accept_dtype_f4_as_bytes": of_dtype("F4", [4, 5], 10),
+    "reject_r10_not_json": with_metadata(b"{", "METADATA is not JSON."),
+    "reject_r10_array": with_metadata(b"[]", "METADATA is an array."),
+    "reject_r10_not_utf8": with_metadata(b'{"tool": "\xff"}', "METADATA is not UTF-8."),
+    "reject_r10_wrong_kind": with_metadata(b'{"tool": 1}', "A known key with a value of another kind."),
+    "reject_r10_nan": with_metadata(b'{"recommended_alpha": NaN}', "NaN is not JSON."),
+    "reject_r11_log2_7": with_table("Blocks of 128 elements.", log2=7),
+    "reject_r11_log2_23": with_table("Blocks of 2^23 elements.", log2=23),
+    "reject_r11_name_empty": with_table("A name of no bytes.", tensors=one_tensor(b"")),
+    "reject_r11_name_4097": with_table("A name of 4097 bytes.", tensors=one_tensor(b"n" * 4097)),
+    "reject_r11_rank_17": with_table("Seventeen dimensions.", tensors=one_tensor(shape=[1] * 16 + [8])),
+    "reject_r11_more_selected_than_elements": with_table("Nine of eight elements selected.", blocks=lambda c: varint(9) + varint(len(c.blocks[0]))),
+    "reject_r11_block_of_no_bytes": with_table("A block with selected elements and no bytes.", blocks=varint(2) + varint(0)),
+    "reject_r12_not_utf8": with_table("A name that is not UTF-8.", tensors=one_tensor(b"\xff")),
+    "reject_r13_dtype_0": with_table("Dtype 0.", tensors=one_tensor(code=0)),
+    "reject_r13_dtype_255": with_table("Dtype 255.", tensors=one_tensor(code=255)),
+    "reject_r14_no_element": with_table("A dimension of 0.", tensors=one_tensor(shape=[8, 0])),
+    "reject_r14_too_large": with_table("A shape of 2^49 bytes.", tensors=one_tensor(shape=[2**48])),
+    "reject_r14_overflow": with_table("Dimensions whose product exceeds 64 bits.", tensors=one_tensor(shape=[2**63, 2**63, 4])),
+    "reject_r15_nothing_selected": with_table("A tensor without a selected element.", blocks=varint(0)),
+    "reject_r19_directory_cut_short": with_block(lambda p, b, r, d, part: b"\x01\x01", "A directory without an end."),
+    "reject_r19_kinds_out_of_order": with_block(lambda p, b, r, d, part: block(good_deltas(b, r, d), good_positions(p)), "Deltas before positions."),
+    "reject_r19_kind_twice": with_block(lambda p, b, r, d, part: block(good_positions(p), good_positions(p), good_deltas(b, r, d)), "Positions twice."),
+    "reject_r19_unknown_kind": with_block(lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d), (0x10, 1, b"")), "Kind 16."),
+    "reject_r19_unknown_codec": with_block(lambda p, b, r, d, part: block((1, 3, b""), good_deltas(b, r, d)), "Codec 3 of positions."),
+    "reject_r19_no_deltas": with_block(lambda p, b, r, d, part: block(good_positions(p)), "Positions only."),
+    "reject_r19_bytes_left_over": with_block(lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d), tail=b"\0"), "A byte after the last stream."),
+    "reject_r19_stream_cut_short": with_block(lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d))[:-1], "The last stream lacks a byte."),
+    "reject_r19_reduced_integers": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 3, grouped([[0] * len(p)], 16))), "BF16 deltas of an integer tensor.", {"w": ("I16", [2], [1, 2], [2, 2])}),
+    "reject_r20_position_past_end": with_block(lambda p, b, r, d, part: block((1, 1, grouped([[0, 7]], 32)), good_deltas(b, r, d)), "Position 8 of 8 elements."),
+    "reject_r20_count_below_k": with_block(lambda p, b, r, d, part: block((1, 1, grouped([[0]], 32)), good_deltas(b, r, d)), "One gap for two elements."),
+    "reject_r20_count_above_k": with_block(lambda p, b, r, d, part: block((1, 1, grouped([[0, 0, 0]], 32)), good_deltas(b, r, d)), "Three gaps for two elements."),
+    "reject_r20_two_groups_of_one_class": with_block(lambda p, b, r, d, part: block((1, 1, grouped([[0], [2]], 32, spans=[1])), good_deltas(b, r, d)), "Two groups where there is one class."),
+    "reject_r20_span_leaves_no_class": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 2, grouped([[0], [1]], 16, spans=[256]))), "A group that takes all classes, and another."),
+    "reject_r20_method_32": with_block(lambda p, b, r, d, part: block((1, 1, grouped([gaps(p)], 32)[:2] + b"\x20"), good_deltas(b, r, d)), "Rice parameter 32 for 32 bits."),
+    "reject_r20_method_65": with_block(lambda p, b, r, d, part: block((1, 1, grouped([gaps(p)], 32)[:2] + b"\x41"), good_deltas(b, r, d)), "An unknown method."),
+    "reject_r20_padding": with_block(lambda p, b, r, d, part: block((1, 1, grouped([gaps(p)], 32)[:-1] + bytes([grouped([gaps(p)], 32)[-1] | 0x80])), good_deltas(b, r, d)), "A padding bit that is 1."),
+    "reject_r20_rice_cut_short": with_block(lambda p, b, r, d, part: block((1, 1, grouped([gaps(p)], 32)[:-1]), good_deltas(b, r, d)), "Rice integers without their last byte."),
+    "reject_r20_rice_left_over": with_block(lambda p, b, r, d, part: block((1, 1, grouped([gaps(p)], 32) + b"\0"), good_deltas(b, r, d)), "A byte after the Rice integers."),
+    "reject_r20_rice_too_wide": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 1, bytes([0, 2, 15]) + pack_bits([1, 1, 0] + [0] * 15 + [0] * 16))), "Quotient 2 with parameter 15 of 16 bits."),
+    "reject_r20_pco_garbage": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 1, bytes([0, 2, 64]) + b"garbage")), "Not a pco file."),
+    "reject_r20_pco_count": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 1, bytes([0, 2, 64]) + pco([1, 2, 3], 16))), "A pco file of three integers for two."),
+    "reject_r20_pco_width": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 1, bytes([0, 2, 64]) + pco([1, 2], 32))), "A pco file of another width."),
+    "reject_r20_pco_left_over": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 1, bytes([0, 2, 64]) + pco([1, 2], 16) + b"\0")), "A byte after a pco file."),
+    "reject_r20_pco_cut_short": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 1, bytes([0, 2, 64]) + pco([1, 2], 16)[:-1])), "A pco file without its last byte."),
+    "reject_r20_class_gaps_past_end": with_block(lambda p, b, r, d, part: block((1, 2, grouped([[0, 100]], 32)), good_deltas(b, r, d)), "A class gap past the end of its group."),
+    "reject_r20_class_ulps_of_other_classes": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 2, grouped([[0, 1], []], 16, spans=[1]))), "Deltas counted for classes that no selected element has."),
+    "reject_r20_ulp_too_wide": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 1, grouped([[256]], 16))), "A ULP delta of nine bits for U8.", {"w": ("U8", [2], [1, 2], [2, 2])}),
+    "reject_r20_base_value_too_wide": with_block(lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d), (3, 1, grouped([[256]], 16))), "A base value of nine bits for U8.", {"w": ("U8", [2], [1, 2], [2, 2])}),
+    "reject_r20_bf16_delta_infinite": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 3, grouped([[fold(0x7F80, 16), 0]], 16, [14]))), "A BF16 delta of infinity."),
+    "reject_r20_int8_scale_nan": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 4, struct.pack("<I", 0x7FC00000) + grouped([[0, 1]], 16))), "A scale of NaN."),
+    "reject_r20_int8_no_scale": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 4, b"\0\0\0")), "Three bytes of scale."),
+}
+
+
+# Writing
+
+
+def write(folder, name, function):
+    made = function()
+    case, data = made if isinstance(made, tuple) else (made, None) if isinstance(made, Case) else (None, made)
+    data = case.file() if data is None else data
+    expect = "accept" if name.startswith("accept") else f"R{int(name[8:10])}"
+    hexed = lambda result: {n: tensor_bytes(bits, case.base[n][0]).hex() for n, bits in result.items()}
+    described = {"comment": function.__doc__, "expect": expect, "base": f"{name}.base.safetensors" if case else None}
+    if case and expect == "accept":
+        described["result"] = hexed(case.result)
+        described["alphas"] = [{"alpha": alpha, "result": hexed(result)} for alpha, result in case.alphas]
+    if case:
+        with open(os.path.join(folder, described["base"]), "wb") as file:
+            file.write(safetensors(case.base))
+    with open(os.path.join(folder, name + ".lcepatch"), "wb") as file:
+        file.write(data)
+    with open(os.path.join(folder, name + ".json"), "w") as file:
+        file.write(json.dumps(described, indent=1) + "\n")
+
+
+def arithmetic():
+    rows = []
+    for dtype, (e, m) in FLOATS.items():
+        w, one = width(dtype), (2 ** (e - 1) - 1) << m
+        top = 126 if dtype == "F8_E4M3" else ((2**e - 1) << m) - 1
+        sign = 1 << (w - 1)
+        pairs = [(one, one + 1), (one + 1, one + 2), (one, one | sign), (0, sign), (sign, 0), (1, 3), (sign | 1, 2), (top, top - 1),
+                 (top - 1, top), (top, top | sign), (2**m - 1, 2**m), (one, 2), (one + 3, one - 5)]
+        pairs += list(zip(numbers(w + e, 6, dtype), numbers(w + e + 1, 6, dtype)))
+        for base, reference in pairs:
+            for alpha in (0.5, -2.0, 0.001, 1.5, 1e300):
+                rows.append((dtype, base, reference, alpha))
+        nan = 127 if dtype == "F8_E4M3" else top + 2
+        rows += [(dtype, nan, one, 1.0), (dtype, one, nan, 1.0), (dtype, nan, one, 0.0), (dtype, one, nan, 0.5), (dtype, nan, one, 0.5)]
+    with np.errstate(all="ignore"):
+        results = [edit(base, reference, alpha, dtype) for dtype, base, reference, alpha in rows]
+    lines = [json.dumps({"dtype": d, "base": f"{b:x}", "reference": f"{r:x}", "alpha": a, "result": None if u is None else f"{u:x}"})
+             for (d, b, r, a), u in zip(rows, results)]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def worked_example():
+    case = accept_worked_example()
+    data, table = case.file(), case.table()
+    parts = [
+        (8, "magic"), (2, "version 1"), (2, "reserved"), (4, "bytes of all sections"), (8, "bytes of all blocks"), (8, "reserved"),
+        (32, "header digest: SHA-256 of bytes 0 to 31 and 64 to the end of the sections; the patch id"),
+        (12, "METADATA: type 1, raw, 2 bytes"), (2, "`{}`"),
+        (12, f"TABLE: type 2, raw, {len(table)} bytes"), (1, "L = 8"), (1, "one tensor"), (2, "its name has 1 byte: `w`"), (1, "BF16"),
+        (2, "rank 1: 8 elements"), (2, "its only block: 2 selected elements, its bytes"),
+        (12, "DIGESTS: type 3, raw, 160 bytes"), (32, "selected root"), (32, "reference root"), (32, "result root"),
+        (32, "SHA-256 of `w` in the base"), (32, "SHA-256 of the block"),
+        (3, "stream kind 1 (positions), codec 1 (gaps), its bytes"), (3, "stream kind 2 (deltas), codec 1 (ULP), its bytes"),
+        (1, "end of the directory"),
+        (3, "gaps: one group, 2 integers, Rice parameter 3"), (1, "0 as `0 000`, 2 as `0 010`: bits from the lowest: 0 000 0 010"),
+        (3, "deltas: one group, 2 integers, Rice parameter 2"), (1, "1 as `0 10`, 2 as `0 01` (low bit first), padding 00"),
+    ]
+    lines, at = ["```", "offset  bytes"], 0
+    for size, meaning in parts:
+        chunk = data[at : at + size]
+        for line in range(0, size, 16):
+            lines.append(f"{at + line:6}  {chunk[line : line + 16].hex(' '):47}  {meaning if line == 0 else ''}".rstrip())
+        at += size
+    assert at == len(data), (at, len(data))
+    base, result = BF16_BASE, case.result["w"]
+    lines += ["```", "", f"The base is `w` = {' '.join(f'{u:04X}' for u in base)} (BF16). Gaps 0 and 2 are positions 0 and 3. The coded integer 1 is",
+              "`z` = 2, a delta of +1: 3F80 becomes 3F81. The coded integer 2 is `z` = 3, a delta of -2: 4000 becomes 3FFE. At alpha 1 the",
+              f"result is {' '.join(f'{u:04X}' for u in result)}."]
+    return "\n".join(lines)
+
+
+def main(out):
+    folder = os.path.join(out, "v1")
+    os.makedirs(folder, exist_ok=True)
+    for name, function in sorted(VECTORS.items()):
+        write(folder, name, function)
+    with open(os.path.join(out, "arithmetic.json"), "w") as file:
+        file.write(arithmetic())
+    print(f"{len(VECTORS)} vectors")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    print(worked_example()) if sys.argv[1] == "--worked-example" else main(sys.argv[1])
