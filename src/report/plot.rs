@@ -1,21 +1,165 @@
-//! placeholder
+//! The share of each component's weights that is selected, by layer (the paper's figure 3), as a picture.
+//!
+//! One scene of rectangles and text, written as SVG or drawn as PNG.
+
+mod png;
+mod scene;
+mod svg;
+
 use super::Stat;
+use super::table::{count, percent};
+use scene::{Colour, Scene};
 use std::path::Path;
-/// x
-#[derive(Clone, Copy)]
+
+/// A picture format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Picture {
-    /// a
+    /// Scalable.
     Svg,
-    /// b
+    /// Pixels.
     Png,
 }
+
 impl Picture {
-    /// x
-    pub fn of_path(_p: &Path) -> Option<Self> {
-        None
+    /// The format that a file's name asks for.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "svg" => Some(Self::Svg),
+            "png" => Some(Self::Png),
+            _ => None,
+        }
     }
 }
-/// x
-pub fn selection(_s: &Stat, _p: Picture) -> Vec<u8> {
-    vec![]
+
+const CELL: (u32, u32) = (104, 24);
+const MARGIN: u32 = 16;
+const LABELS: u32 = 88;
+const HEAD: u32 = 76;
+/// Rows drawn: a patch may claim any number of layers.
+const ROWS_MAX: usize = 200;
+
+/// Draws the figure for a patch.
+pub fn selection(stat: &Stat, picture: Picture) -> Vec<u8> {
+    let scene = scene(stat);
+    match picture {
+        Picture::Svg => svg::write(&scene).into_bytes(),
+        Picture::Png => png::write(&scene),
+    }
+}
+
+fn scene(stat: &Stat) -> Scene {
+    let columns: Vec<&str> = stat.components.iter().map(|row| row.label.as_str()).collect();
+    let rows: Vec<&str> = stat.layers.iter().map(|row| row.label.as_str()).collect();
+    let shown = &rows[..rows.len().min(ROWS_MAX)];
+    let width = (MARGIN * 2 + LABELS + CELL.0 * columns.len() as u32).max(560);
+    let height = HEAD + CELL.1 * (shown.len() as u32 + 1) + 76;
+    let mut scene = Scene::new(width, height);
+    scene.text(MARGIN, 24, "Selected weights by layer and component", Colour::INK);
+    let id = stat.id.get(..12).unwrap_or(&stat.id);
+    let share = percent(stat.selected, stat.base_elements);
+    let line = format!("patch {id}: {} weights, {share} of the base's", count(stat.selected));
+    scene.text(MARGIN, 42, &line, Colour::FAINT);
+    let (left, top) = (MARGIN + LABELS, HEAD);
+    for (column, label) in columns.iter().enumerate() {
+        scene.text_centered(left + CELL.0 * column as u32 + CELL.0 / 2, top - 8, short(label), Colour::INK);
+    }
+    let ratio = |selected: u64, elements: u64| selected as f64 / elements.max(1) as f64;
+    let largest = stat.cells.iter().map(|cell| ratio(cell.selected, cell.elements)).fold(0.0, f64::max);
+    for (row, layer) in shown.iter().enumerate() {
+        let y = top + CELL.1 * row as u32;
+        let name = if *layer == "-" { "other".to_owned() } else { format!("layer {layer}") };
+        scene.text(MARGIN, y + 16, &name, Colour::INK);
+        for (column, component) in columns.iter().enumerate() {
+            let x = left + CELL.0 * column as u32;
+            let cell = stat.cells.iter().find(|cell| cell.layer == *layer && cell.component == *component);
+            let share = cell.map(|cell| ratio(cell.selected, cell.elements));
+            let colour = Colour::scale(share.map_or(0.0, |share| share / largest.max(f64::MIN_POSITIVE)));
+            scene.rectangle(x + 1, y + 1, CELL.0 - 2, CELL.1 - 2, colour);
+            if let Some(cell) = cell {
+                let text = percent(cell.selected, cell.elements);
+                scene.text_centered(x + CELL.0 / 2, y + 16, &text, colour.ink());
+            }
+        }
+    }
+    let y = top + CELL.1 * shown.len() as u32;
+    scene.text(MARGIN, y + 20, "all", Colour::INK);
+    for (column, component) in stat.components.iter().enumerate() {
+        let text = percent(component.selected, component.elements);
+        scene.text_centered(left + CELL.0 * column as u32 + CELL.0 / 2, y + 20, &text, Colour::INK);
+    }
+    legend(&mut scene, y + CELL.1 + 22, largest);
+    if rows.len() > shown.len() {
+        let text = format!("{} more layers are not shown", rows.len() - shown.len());
+        scene.text(MARGIN, y + CELL.1 + 66, &text, Colour::FAINT);
+    }
+    scene
+}
+
+fn legend(scene: &mut Scene, y: u32, largest: f64) {
+    const STEPS: u32 = 20;
+    let left = MARGIN + LABELS;
+    for step in 0..STEPS {
+        scene.rectangle(left + 12 * step, y, 12, 12, Colour::scale(f64::from(step) / f64::from(STEPS - 1)));
+    }
+    scene.text(left, y + 28, "0 %", Colour::FAINT);
+    let most = percent((largest * 1e9) as u64, 1_000_000_000);
+    scene.text(left + 12 * STEPS - 48, y + 28, &most, Colour::FAINT);
+}
+
+/// Column heads have little room.
+fn short(component: &str) -> &str {
+    component.strip_prefix("attention.").map_or(component, |part| match part {
+        "output" => "att. out",
+        part => part,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::stat::{Cell, Row};
+
+    fn stat(layers: usize) -> Stat {
+        let row = |label: String| Row { label, selected: 5, elements: 100, mean_delta: None, max_delta: None };
+        let layer = |index: usize| index.to_string();
+        Stat {
+            id: "0123456789abcdef".to_owned(),
+            file_bytes: 1,
+            header_bytes: 1,
+            base_elements: 1000,
+            base_bytes: 1,
+            selected: 5,
+            components: vec![row("attention.output".to_owned()), row("output".to_owned())],
+            layers: (0..layers).map(|index| row(layer(index))).collect(),
+            cells: (0..layers)
+                .map(|i| Cell { layer: layer(i), component: "output".to_owned(), selected: i as u64, elements: 100 })
+                .collect(),
+            tensors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_svg_has_every_label() {
+        let text = String::from_utf8(selection(&stat(3), Picture::Svg)).unwrap();
+        for label in ["att. out", "output", "layer 0", "layer 2", "2.00 %", "0123456789ab"] {
+            assert!(text.contains(label), "{label}");
+        }
+        assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn the_png_has_the_size_of_the_scene() {
+        let bytes = selection(&stat(3), Picture::Png);
+        let reader = ::png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
+        let (scene, info) = (scene(&stat(3)), reader.info());
+        assert_eq!((info.width, info.height), (2 * scene.width, 2 * scene.height));
+    }
+
+    #[test]
+    fn thousands_of_layers_make_no_giant() {
+        let scene = scene(&stat(5000));
+        assert!(scene.height < 6000);
+        assert!(svg::write(&scene).contains("4800 more layers"));
+        assert!(!selection(&stat(0), Picture::Png).is_empty());
+    }
 }
