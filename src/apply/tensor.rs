@@ -59,7 +59,10 @@ impl Plan<'_> {
     }
 
     /// SHA-256 of the result's bytes of one tensor of the base.
-    pub(crate) fn result_digest(&self, tensor: Tensor<'_>, context: &Context<'_>) -> Result<Sha256Digest, Error> {
+    ///
+    /// # Errors
+    /// [`Refusal`] for numbers; R18 to R20; cancellation.
+    pub fn result_digest(&self, tensor: Tensor<'_>, context: &Context<'_>) -> Result<Sha256Digest, Error> {
         let mut hasher = Hasher::default();
         self.edit_tensor(tensor, context, |_, bytes| {
             hasher.update(bytes);

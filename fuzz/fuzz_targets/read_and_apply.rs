@@ -1,0 +1,49 @@
+//! A patch with arbitrary blocks but right digests, applied to a small base: an error, or a result of the same size.
+#![no_main]
+
+use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions};
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::context::Context;
+use lcepatch::digest::Sha256Digest;
+use lcepatch::dtype::Dtype;
+use lcepatch::edit::Alpha;
+use lcepatch::format::tensor_table::Roots;
+use lcepatch::format::write::{EncodedBlock, EncodedTensor, assemble};
+use lcepatch::format::{Metadata, Patch};
+use libfuzzer_sys::fuzz_target;
+
+const ELEMENTS: u64 = 64;
+
+fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
+    let (narrow, selected, alpha, portable, block) = data;
+    let (name, bytes) = if narrow { ("BF16", 2 * ELEMENTS) } else { ("F32", 4 * ELEMENTS) };
+    let mut header = format!(r#"{{"w":{{"dtype":"{name}","shape":[{ELEMENTS}],"data_offsets":[0,{bytes}]}}}}"#);
+    header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+    let weights: Vec<u8> = (0..bytes).map(|at| (at * 37 >> 2) as u8).collect();
+    let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &weights].concat();
+    let base = Checkpoint::from_bytes("base".as_ref(), file).expect("a well-formed file");
+
+    let selected = u32::from(selected) % ELEMENTS as u32 + 1;
+    let tensor = EncodedTensor {
+        name: "w".to_owned(),
+        dtype: Dtype::from_name(name).expect("a known name"),
+        shape: vec![ELEMENTS],
+        base_digest: Sha256Digest::of(&weights),
+        statistics: None,
+        blocks: vec![EncodedBlock { index: 0, selected, bytes: [block, &[0]].concat() }],
+    };
+    let zero = Sha256Digest([0; 32]);
+    let roots = Roots { selected: zero, reference: zero, result: zero };
+    let metadata = Metadata { portable, ..Metadata::default() };
+    let patch = Patch::from_bytes(assemble(&metadata, roots, &[tensor]).expect("writable")).expect("a valid header");
+    let Some(alpha) = Alpha::new(alpha) else { return };
+    let edits = [Edit { patch, path: "fuzz".into(), alpha }];
+    let context = Context::silent();
+    for check in [Check::Quick, Check::Full] {
+        let options =
+            PlanOptions { check, different_base: DifferentBase::Add, not_finite: NotFinite::Write, prefix: None };
+        if let Ok(plan) = Plan::check(&base, &edits, &options, &context) {
+            let _ = plan.result_digest(base.tensor("w").expect("it is there"), &context);
+        }
+    }
+});
