@@ -1,7 +1,7 @@
 //! A base and patches to a result.
 //!
-//! [`fit`] says whether a base is a patch's own; [`plan::Plan`] exists only for bases that fit (or may differ), and is
-//! the only way to a result; [`tensor`] edits one tensor as a stream of bytes; [`run`] puts results on disk.
+//! [`mod@fit`] says whether a base is a patch's own; [`plan::Plan`] exists only for bases that fit (or may differ), and is
+//! the only way to a result; `tensor` edits one tensor as a stream of bytes; [`run`] puts results on disk.
 
 pub mod fit;
 pub mod plan;

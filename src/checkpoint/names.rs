@@ -1,6 +1,6 @@
 //! What a tensor is, by its name: architecture, layer and component.
 //!
-//! [`TABLE`] is all there is to know; a new architecture is a few rows. Patterns are dotted suffixes on whole segments,
+//! `TABLE` is all there is to know; a new architecture is a few rows. Patterns are dotted suffixes on whole segments,
 //! so any wrapper's prefix (`bert.`, `model.`, `base_model.model.`) is tolerated; the longest match wins.
 
 /// Part of a transformer. The order is that of the figures.

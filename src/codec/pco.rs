@@ -12,7 +12,7 @@ const CHUNK_NUMBERS: usize = 1 << 22;
 /// Numbers decoded at a time.
 const PAGE_NUMBERS: usize = 1 << 12;
 
-/// The chunks of one sequence of numbers below `2^width`, for [`file`]. Each sequence gets bins of its own.
+/// The chunks of one sequence of numbers below `2^width`, for [`file()`]. Each sequence gets bins of its own.
 ///
 /// # Panics
 /// Never for numbers below `2^width`: pco refuses only parameters, and these are constant.

@@ -1,6 +1,6 @@
 //! From a pair and a selection to coded blocks (spec §8, §9): the writer's side of [`super::decode`].
 //!
-//! Every block is coded with and without its base, and [`choose`] decides for the whole patch, because a
+//! Every block is coded with and without its base, and `choose` decides for the whole patch, because a
 //! base-conditioned patch asks more of its readers than a base-free one.
 
 use super::base::BaseBlock;
