@@ -13,7 +13,7 @@ use crate::format::write::{EncodedBlock, EncodedTensor, assemble};
 use crate::format::{Patch, read::ReadError};
 use crate::localize::candidates::{CandidateOptions, Candidates, Kinds};
 use crate::localize::value::{Amount, Scope};
-use crate::localize::{full, value};
+use crate::localize::{Impossible, full, value};
 use crate::mask::Selection;
 use crate::patch::gather::{Gathered, Magnitude, Portability, Precision, gather};
 use rayon::prelude::*;
@@ -98,6 +98,7 @@ pub fn diff(
     let pair = Pair::new(target, reference, &options.pair)?;
     let kinds = if options.localize == Localize::Full { Kinds::Every } else { Kinds::Floats };
     let candidates = Candidates::new(&pair, &options.candidates, kinds)?;
+    check_casts(&pair, &candidates.tensors, context)?;
     context.begin("localizing", 0);
     let selection = match options.localize {
         Localize::Value { amount, scope } => value::select(&pair, &candidates.tensors, amount, scope, context)?,
@@ -140,6 +141,17 @@ pub fn diff(
     };
     let (patch, Magnitude { unchanged, .. }) = write(&pair, &selection, metadata, options, context)?;
     Ok(Diffed { patch, unrecognized: candidates.unrecognized, other_differences, unchanged })
+}
+
+/// Refuses a cast that would turn a number into an infinity.
+fn check_casts(pair: &Pair<'_>, candidates: &[usize], context: &Context<'_>) -> Result<(), Error> {
+    for tensor in candidates.iter().map(|at| &pair.tensors[*at]) {
+        if let Some((index, value)) = tensor.cast_overflow(context)? {
+            let (tensor, dtype) = (tensor.name().to_owned(), tensor.dtype());
+            return Err(Impossible::Cast { tensor, index, value, dtype }.into());
+        }
+    }
+    Ok(())
 }
 
 /// The patch that takes `result` back to `base`, exactly. Only the tensors `changed` are looked at.

@@ -94,7 +94,7 @@ impl Error {
             Reason::Patch { .. } => "patch.invalid",
             Reason::Checkpoint { .. } => "checkpoint.malformed",
             Reason::Pair(_) => "checkpoint.unpaired",
-            Reason::Localize(Impossible::NotFinite { .. }) => "numbers.not-finite",
+            Reason::Localize(Impossible::NotFinite { .. } | Impossible::Cast { .. }) => "numbers.not-finite",
             Reason::Localize(Impossible::Cancelled(_)) | Reason::Cancelled => "interrupted",
             Reason::Localize(_) => "selection.impossible",
             Reason::Gather(GatherError::NotFinite { .. }) => "numbers.not-finite",
@@ -145,6 +145,7 @@ impl Error {
             Reason::Localize(Impossible::NotFinite { .. }) => {
                 "leave the tensor out with --exclude, or use --all, which compares bits and needs no ranking"
             }
+            Reason::Localize(Impossible::Cast { .. }) => "leave the tensor out with --exclude, or widen the target",
             Reason::Localize(Impossible::TooMany { .. }) => "ask for fewer, or widen the candidates with --params",
             Reason::Localize(Impossible::NoCandidates { .. }) => "`lcepatch diff --params all` considers every tensor",
             Reason::Gather(GatherError::NotFinite { .. }) => "keep exact deltas by leaving out --delta-dtype",

@@ -120,6 +120,29 @@ impl<'a> TensorPair<'a> {
         Ok(hasher.finish())
     }
 
+    /// The first finite element of the reference that rounds to none of the target's dtype: its index and value.
+    ///
+    /// # Errors
+    /// [`Cancelled`].
+    pub fn cast_overflow(&self, context: &Context<'_>) -> Result<Option<(u64, f64)>, Cancelled> {
+        let (from, to) = (self.reference.info.dtype, self.target.info.dtype);
+        let (Some(from_float), Some(to_float), true) = (from.float(), to.float(), self.is_cast()) else {
+            return Ok(None);
+        };
+        for part in self.reference.element_windows(0..self.reference.info.elements()) {
+            let bytes = self.reference.elements(part.clone());
+            let value = |at| from_float.value(from.width().load(bytes, at));
+            let overflows =
+                |at: &usize| value(*at).is_finite() && matches!(to_float.round(value(*at)), Rounded::NotFinite(_));
+            if let Some(at) = (0..bytes.len() / from.width().bytes()).find(overflows) {
+                return Ok(Some((part.start + at as u64, value(at))));
+            }
+            self.reference.release(part);
+            context.advance(bytes.len() as u64)?;
+        }
+        Ok(None)
+    }
+
     /// Rounds `reference`, in its own dtype, to the target's.
     fn cast(&self, reference: &[u8], out: &mut Vec<u8>) {
         let (from, to) = (self.reference.info.dtype, self.target.info.dtype);

@@ -9,6 +9,7 @@ pub mod top_k;
 pub mod value;
 
 use crate::context::Cancelled;
+use crate::dtype::Dtype;
 
 /// Why a selection can not be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -25,6 +26,18 @@ pub enum Impossible {
         side: &'static str,
         /// The value.
         value: f64,
+    },
+    /// A reference that is cast leaves the range of the target's dtype.
+    #[error("element {index} of {tensor:?} is {value} in the reference, which {dtype} can not hold")]
+    Cast {
+        /// The tensor.
+        tensor: String,
+        /// Flat index.
+        index: u64,
+        /// The value.
+        value: f64,
+        /// The target's dtype.
+        dtype: Dtype,
     },
     /// More weights are asked for than there are.
     #[error("{k} weights are asked for, there are {candidates} candidates")]

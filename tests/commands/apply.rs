@@ -283,3 +283,26 @@ fn a_quick_check_and_a_full_one_give_the_same_result() {
         assert_eq!(dir.read("full"), dir.read("quick"));
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_process_that_dies_while_writing_leaves_the_base_whole() {
+    let dir = patched("--all");
+    let before = dir.read("target.safetensors");
+    // A limit on the size of files ends the process at the first write past it.
+    for blocks in [0, 1, 4, 9] {
+        let script = format!("ulimit -f {blocks}; exec \"$0\" apply target.safetensors p --in-place --undo u --force");
+        let status = std::process::Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_lcepatch")])
+            .current_dir(dir.path(""))
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(!status.success());
+        assert_eq!(dir.read("target.safetensors"), before, "{blocks} blocks");
+        assert!(!dir.exists("u"));
+        let left = dir.names().into_iter().filter(|name| name.starts_with(".lcepatch-"));
+        left.for_each(|name| std::fs::remove_file(dir.path(&name)).unwrap());
+    }
+    dir.run("apply target.safetensors p --in-place --undo u").ok();
+}

@@ -199,6 +199,16 @@ fn another_float_dtype_is_refused_and_can_be_cast() {
 }
 
 #[test]
+fn a_cast_that_overflows_is_refused() {
+    let dir = Dir::new();
+    dir.write("half", &safetensors(&[Tensor::new("w", "F16", &[3], vec![0; 6])]));
+    dir.write("wide", &safetensors(&[Tensor::f32("w", &[3], &[1.0, 65504.0, 65520.0])]));
+    let run = dir.run("diff half wide -o p --all --cast").fails(7);
+    run.says(&["element 2", "65520", "F16"]);
+    assert!(!dir.exists("p"));
+}
+
+#[test]
 fn integers_that_differ_are_noted_and_carried_by_all() {
     let dir = bert_dir();
     let (_, mut reference) = bert_pair();
