@@ -118,7 +118,7 @@ def unpack_sections(data):
         if encoding == 0 and raw != stored:
             raise Reject(7, "raw section of two lengths")
         if encoding == 1:
-            if raw > 4096 + 256 * stored:
+            if raw > min(4096 + 256 * stored, 2**28):
                 raise Reject(7, "section unpacks to more than its size justifies")
             try:
                 unpacker = zstandard.ZstdDecompressor().decompressobj()

@@ -168,7 +168,7 @@ pub fn read_sections(bytes: &[u8]) -> Result<Vec<(u16, Vec<u8>)>, Invalid> {
 
 /// What `stored_bytes` may unpack to (spec §15).
 fn raw_bytes_max(stored_bytes: u64) -> u64 {
-    SECTION_RAW_BYTES_FREE + SECTION_RATIO_MAX * stored_bytes
+    (SECTION_RAW_BYTES_FREE + SECTION_RATIO_MAX * stored_bytes).min(SECTION_RAW_BYTES_MAX)
 }
 
 impl From<crate::codec::Corrupt> for SectionFault {

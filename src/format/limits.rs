@@ -14,6 +14,8 @@ pub const SECTION_HEAD_BYTES: u64 = 12;
 pub const SECTIONS_BYTES_MAX: u64 = 64 << 20;
 /// A section may unpack to this many bytes plus [`SECTION_RATIO_MAX`] times its stored size.
 pub const SECTION_RAW_BYTES_FREE: u64 = 4096;
+/// A section never unpacks to more than this.
+pub const SECTION_RAW_BYTES_MAX: u64 = 1 << 28;
 /// See [`SECTION_RAW_BYTES_FREE`].
 pub const SECTION_RATIO_MAX: u64 = 256;
 /// Section types with this bit may be ignored by a reader that does not know them.
