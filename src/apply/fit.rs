@@ -158,11 +158,8 @@ pub fn fit(
         return Ok(Fit { differences, state: BaseState::Unknown });
     }
     context.begin("checking the base", tensors.iter().map(|(_, tensor)| tensor.info.bytes()).sum());
-    if check == Check::Quick {
-        let differing = quick(patch, path, &tensors, context)?;
-        if differing.is_empty() {
-            return Ok(Fit { differences, state: BaseState::Base });
-        }
+    if check == Check::Quick && selected_values_fit(patch, path, &tensors, context)? {
+        return Ok(Fit { differences, state: BaseState::Base });
     }
     // A quick check that fails is worth a full one: only that can say what the checkpoint is instead.
     let digests = tensors
@@ -190,14 +187,13 @@ pub fn fit(
     Ok(Fit { differences, state })
 }
 
-/// The tensors whose values at the selected positions can not be the base's. Since there is one digest over all of
-/// them, all are named when it differs.
-fn quick(
+/// Whether the values at the selected positions are the base's.
+fn selected_values_fit(
     patch: &Patch,
     path: &Path,
     tensors: &[(&TensorEntry, Tensor<'_>)],
     context: &Context<'_>,
-) -> Result<Vec<String>, Error> {
+) -> Result<bool, Error> {
     let units: Vec<_> =
         tensors.iter().flat_map(|(entry, tensor)| entry.blocks.iter().map(move |b| (*entry, *tensor, b))).collect();
     let digests = units
@@ -220,9 +216,8 @@ fn quick(
             }
         })
         .collect::<Result<Vec<Option<Sha256Digest>>, Error>>()?;
-    let same = digests.iter().all(Option::is_some)
-        && Sha256Digest::root(digests.iter().flatten()) == patch.table.roots.selected;
-    Ok(if same { Vec::new() } else { tensors.iter().map(|(entry, _)| entry.name.clone()).collect() })
+    Ok(digests.iter().all(Option::is_some)
+        && Sha256Digest::root(digests.iter().flatten()) == patch.table.roots.selected)
 }
 
 /// Why a block could not be decoded.

@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
-The result is base + alpha * (reference - base) at the selected weights: alpha 1 gives the reference's bits there,
+The result is base + alpha * (reference - base) at the selected weights: alpha 1 gives the reference's bits there, \
 0 the base's, 0.5 the middle; negative ones move away from the reference, ones above 1 past it. Several patches add up.
 
-Before anything is written the base is checked: by default every tensor that a patch changes is hashed (about one
+Before anything is written the base is checked: by default every tensor that a patch changes is hashed (about one \
 second a gigabyte and core); --quick compares the values at the selected weights only.
 
 A directory gives a directory: configuration, tokenizer and index come along; weights in other formats do not.

@@ -46,7 +46,7 @@ pub struct Arguments {
     scope: String,
     /// Tensors to select from: the dense layers of transformer blocks, all float matrices, or all
     #[arg(long, value_parser = ["encoder-dense", "matrices", "all"], long_help = "\
-Tensors to select from: the dense layers of transformer blocks (query, key, value, attention output, intermediate,
+Tensors to select from: the dense layers of transformer blocks (query, key, value, attention output, intermediate, \
 output), all float tensors of two or more dimensions, or all.
 [default: encoder-dense, or matrices where the names are no known transformer's; all with --all]")]
     params: Option<String>,

@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
-Words: TARGET is the checkpoint that will be edited, REFERENCE the one that behaves differently. A patch leads from
+Words: TARGET is the checkpoint that will be edited, REFERENCE the one that behaves differently. A patch leads from \
 target to reference; once it exists, the target is its base. (Other diff tools call the new file the target.)
 
 Examples:
@@ -36,10 +36,10 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Threads to use [default: one for each processor]
-    #[arg(long, global = true, env = "LCEPATCH_THREADS", value_name = "N")]
+    #[arg(long, global = true, env = "LCEPATCH_THREADS", value_name = "N", help_heading = "Everywhere")]
     threads: Option<std::num::NonZeroUsize>,
     /// No progress on the terminal
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Everywhere")]
     quiet: bool,
 }
 
