@@ -42,7 +42,7 @@ fn json_has_the_metadata_and_every_tensor() {
 fn draws_the_figure() {
     let dir = patched();
     dir.run("show p --plot f.svg").ok();
-    assert!(String::from_utf8(dir.read("f.svg")).unwrap().contains("attention.output"));
+    assert!(String::from_utf8(dir.read("f.svg")).unwrap().contains("att. out"));
     dir.run("show p --plot f.png").ok();
     assert!(dir.read("f.png").starts_with(b"\x89PNG"));
     dir.run("show p --plot f.png").fails(2).says(&["exists"]);
