@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A decoder of lcepatch files, written from lcepatch-v1.md alone, in the order of its text.
+"""A decoder of lcepatch files that follows lcepatch-v1.md, in the order of its text.
 
     decode.py show PATCH
     decode.py check PATCH [BASE]

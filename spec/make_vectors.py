@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the known-answer vectors: legal and illegal files, built field by field from lcepatch-v1.md alone.
+"""Write the known-answer vectors: legal and illegal files, built field by field as lcepatch-v1.md says.
 
     make_vectors.py OUT_DIR           # OUT_DIR/v1/*.lcepatch, *.json, *.safetensors, and OUT_DIR/arithmetic.json
     make_vectors.py --worked-example  # the listing of §18

@@ -1,4 +1,4 @@
-//! `spec/decode.py`, written from the text of the spec, against this implementation. Needs `LCEPATCH_PYTHON`, a Python
+//! `spec/decode.py`, the second implementation, against this one. Needs `LCEPATCH_PYTHON`, a Python
 //! with `spec/requirements.txt`; CI sets it.
 
 use crate::support::*;
