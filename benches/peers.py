@@ -2,10 +2,10 @@
 """Patch sizes and times beside other tools, on the same files in one run.
 
     pip install numpy zstandard pcodec z4ai weightscope          # and bsdiff, zstd 1.5 from the system
-    python3 benches/peers.py target/release/lcepatch PAIRS_DIR [PAIR ...]
+    python3 benches/peers.py sizes|indices|times target/release/lcepatch PAIRS_DIR [PAIR ...]
 
-PAIRS_DIR holds NAME_a.safetensors and NAME_b.safetensors. Prints Markdown tables: full deltas beside the peers; value-based
-selections, with bits per index beside log2 C(n, k); wall time beside cmp and cp. Peers that are not installed are left out.
+PAIRS_DIR holds NAME_a.safetensors and NAME_b.safetensors. Prints a Markdown table: `sizes` of full deltas beside
+the peers; `indices`: value-based selections, with bits per index beside log2 C(n, k); `times` beside cmp and cp, on warm files. Peers that are not installed are left out.
 Every full delta is applied and compared byte for byte. bsdiff and zstd --patch-from run on files below 100 MB only.
 """
 import json
@@ -83,52 +83,67 @@ def peers(a, b, folder):
             print(f"{name}: {error}", file=sys.stderr)
 
 
-def main(program, pairs, names):
+def files(pairs, name):
+    return [os.path.join(pairs, f"{name}_{side}.safetensors") for side in "ab"]
+
+
+def sizes(program, pairs, names, folder):
+    patch, result = os.path.join(folder, "p.lcepatch"), os.path.join(folder, "result.safetensors")
+    print("| pair | tool | bytes | of the file | times lcepatch | seconds |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    for name in names:
+        a, b = files(pairs, name)
+        seconds, _ = run([program, "diff", a, b, "--all", "-o", patch, "--force"])
+        own = os.path.getsize(patch)
+        run([program, "apply", a, patch, "-o", result, "--force"])
+        run(["cmp", b, result])
+        rows = [("lcepatch --all", own, seconds), *peers(a, b, folder)]
+        for tool, size, seconds in rows:
+            share = size / os.path.getsize(b)
+            print(f"| {name} | {tool} | {size:,} | {share:.3%} | {size / own:.2f} | {seconds:.2f} |", flush=True)
+
+
+def indices(program, pairs, names, folder):
+    patch = os.path.join(folder, "p.lcepatch")
+    print("| pair | density | selected | bytes | bits an index | log2 C(n,k) / k | bits a delta |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    for name in names:
+        for density in ("0.1%", "0.5%", "10%"):
+            a, b = files(pairs, name)
+            run([program, "diff", a, b, "--density", density, "--params", "matrices", "-o", patch, "--force"])
+            shown = json.loads(subprocess.check_output([program, "show", patch, "--json"]))
+            n, k = shown["metadata"]["candidates"]["elements"], shown["stat"]["selected"]
+            streams = stream_bytes(patch)
+            index, delta = 8 * streams[1] / k, 8 * streams[2] / k
+            bound = log2_choose(n, k) / k
+            print(f"| {name} | {density} | {k:,} | {os.path.getsize(patch):,} | {index:.3f} | {bound:.3f} | {delta:.2f} |", flush=True)
+
+
+def times(program, pairs, names, folder):
+    patch, result = os.path.join(folder, "p.lcepatch"), os.path.join(folder, "result.safetensors")
+    print("| pair | work | seconds | times cmp or cp | peak MiB | bound MiB |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    best = lambda command: min((run(command) for _ in range(3)), key=lambda measured: measured[0])
+    for name in names:
+        a, b = files(pairs, name)
+        shutil.copyfile(a, result)
+        compare, _ = best(["cmp", a, result])
+        copy, _ = best(["cp", a, os.path.join(folder, "copy")])
+        os.remove(os.path.join(folder, "copy"))
+        print(f"| {name} | cmp; cp | {compare:.2f}; {copy:.2f} | 1 | | |", flush=True)
+        for kind, amount in (("full", ["--all"]), ("0.5 %", ["--density", "0.5%", "--params", "matrices"])):
+            diffed = best([program, "diff", a, b, *amount, "-o", patch, "--force"])
+            selected = json.loads(subprocess.check_output([program, "show", patch, "--json"]))["stat"]["selected"]
+            bound = 64 + 40 * selected / 2**20
+            applied = best([program, "apply", a, patch, "-o", result, "--force"])
+            for work, (seconds, peak), peer, label in (("diff", diffed, compare, "cmp"), ("apply", applied, copy, "cp")):
+                print(f"| {name} | {work} {kind} | {seconds:.2f} | {seconds / peer:.2f} {label} | {peak / 2**20:.0f} | {bound:.0f} |", flush=True)
+
+
+def main(table, program, pairs, names):
     with tempfile.TemporaryDirectory(dir=pairs) as folder:
-        patch, result = os.path.join(folder, "p.lcepatch"), os.path.join(folder, "result.safetensors")
-        files = lambda name: [os.path.join(pairs, f"{name}_{side}.safetensors") for side in "ab"]
-
-        print("| pair | tool | bytes | of the file | times lcepatch | seconds |\n| --- | --- | ---: | ---: | ---: | ---: |")
-        for name in names:
-            a, b = files(name)
-            seconds, _ = run([program, "diff", a, b, "--all", "-o", patch, "--force"])
-            own = os.path.getsize(patch)
-            run([program, "apply", a, patch, "-o", result, "--force"])
-            run(["cmp", b, result])
-            rows = [("lcepatch --all", own, seconds), *peers(a, b, folder)]
-            for tool, size, seconds in rows:
-                print(f"| {name} | {tool} | {size:,} | {size / os.path.getsize(b):.3%} | {size / own:.2f} | {seconds:.2f} |", flush=True)
-
-        print("\n| pair | density | selected | bytes | bits an index | log2 C(n,k) / k | bits a delta |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |")
-        for name in names:
-            for density in ("0.1%", "0.5%", "10%"):
-                a, b = files(name)
-                run([program, "diff", a, b, "--density", density, "--params", "matrices", "-o", patch, "--force"])
-                shown = json.loads(subprocess.check_output([program, "show", patch, "--json"]))
-                n, k = shown["metadata"]["candidates"]["elements"], shown["stat"]["selected"]
-                streams = stream_bytes(patch)
-                print(f"| {name} | {density} | {k:,} | {os.path.getsize(patch):,} | {8 * streams[1] / k:.3f} | {log2_choose(n, k) / k:.3f} "
-                      f"| {8 * streams[2] / k:.2f} |", flush=True)
-
-        print("\n| pair | work | seconds | times cmp or cp | peak MiB | bound MiB |\n| --- | --- | ---: | ---: | ---: | ---: |")
-        for name in names:
-            a, b = files(name)
-            shutil.copyfile(a, result)
-            best = lambda command: min((run(command) for _ in range(3)), key=lambda measured: measured[0])
-            compare, _ = best(["cmp", a, result])
-            copy, _ = best(["cp", a, os.path.join(folder, "copy")])
-            os.remove(os.path.join(folder, "copy"))
-            for kind, amount in (("full", ["--all"]), ("0.5 %", ["--density", "0.5%", "--params", "matrices"])):
-                diffed = best([program, "diff", a, b, *amount, "-o", patch, "--force"])
-                selected = json.loads(subprocess.check_output([program, "show", patch, "--json"]))["stat"]["selected"]
-                bound = 64 + 40 * selected / 2**20
-                applied = best([program, "apply", a, patch, "-o", result, "--force"])
-                for work, (seconds, peak), peer, label in (("diff", diffed, compare, "cmp"), ("apply", applied, copy, "cp")):
-                    print(f"| {name} | {work} {kind} | {seconds:.2f} | {seconds / peer:.2f} {label} | {peak / 2**20:.0f} | {bound:.0f} |", flush=True)
-            print(f"| {name} | cmp, cp | {compare:.2f}, {copy:.2f} | 1 | | |", flush=True)
+        {"sizes": sizes, "indices": indices, "times": times}[table](program, pairs, names, folder)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
+    if len(sys.argv) < 4 or sys.argv[1] not in ("sizes", "indices", "times"):
         sys.exit(__doc__)
-    main(sys.argv[1], sys.argv[2], sys.argv[3:] or ["rl", "rl40", "sft", "sft32", "big"])
+    main(*sys.argv[1:4], sys.argv[4:] or ["rl", "rl40", "sft", "sft32", "big"])
