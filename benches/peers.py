@@ -62,11 +62,19 @@ def peers(a, b, folder):
     python = sys.executable
     out = os.path.join(folder, "peer")
     small = os.path.getsize(a) < 100_000_000
-    z4ai = "import sys, z4ai; a, b, o = sys.argv[1:]; open(o, 'wb').write(z4ai.{}(open(b,'rb').read(), open(a,'rb').read()))"
+    z4ai = "import sys, z4ai; a, b, o = sys.argv[1:]; read = lambda p: open(p, 'rb').read(); open(o, 'wb').write(z4ai.{})"
+    dtype = "bf16" if b'"BF16"' in open(a, "rb").read(1 << 16) else "fp32"
+    # weightscope reads model directories.
+    models = [os.path.join(folder, os.path.basename(path) + ".model") for path in (a, b)]
+    for path, model in zip((a, b), models):
+        os.makedirs(model, exist_ok=True)
+        if not os.path.exists(os.path.join(model, "model.safetensors")):
+            os.symlink(os.path.abspath(path), os.path.join(model, "model.safetensors"))
+    weightscope = os.path.join(os.path.dirname(python), "weightscope")
     commands = {
-        "z4ai compress_delta": [python, "-c", z4ai.format("compress_delta"), a, b, out],
-        "z4ai model_delta": [python, "-c", z4ai.format("model_delta.compress"), a, b, out],
-        "weightscope --threshold 0": [os.path.join(os.path.dirname(python), "weightscope"), "export", "--threshold", "0", a, b, "-o", out],
+        "z4ai compress_delta": [python, "-c", z4ai.format(f"compress_delta(read(b), read(a), dtype='{dtype}')"), a, b, out],
+        "z4ai model_delta": [python, "-c", z4ai.format("model_delta.compress(read(b), read(a))"), a, b, out],
+        "weightscope --threshold 0": [weightscope, "export", "--threshold", "0", *models, "-o", out],
     }
     if small:
         commands["bsdiff"] = ["bsdiff", a, b, out]
