@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Fill the corpora of the fuzz targets from the vectors, so that they start behind the first checks.
+
+    python3 fuzz/seeds.py fuzz/corpus
+
+A typed target takes its numbers from the front of an input and its bytes from the rest; see the tuple in each target.
+"""
+import glob
+import os
+import struct
+import sys
+
+root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+sys.path.insert(0, os.path.join(root, "spec"))
+import decode  # noqa: E402
+
+DTYPES = ["F32", "BF16", "F16", "F64", "F8_E4M3", "F8_E5M2", "I32", "U8"]
+
+
+def write(corpus, target, name, data):
+    os.makedirs(os.path.join(corpus, target), exist_ok=True)
+    with open(os.path.join(corpus, target, name), "wb") as file:
+        file.write(data)
+
+
+def main(corpus):
+    for path in sorted(glob.glob(os.path.join(root, "fixtures", "vectors", "v1", "*"))):
+        name = os.path.basename(path)
+        with open(path, "rb") as file:
+            data = file.read()
+        if name.endswith(".safetensors"):
+            write(corpus, "safetensors_header", name, data)
+        if not name.endswith(".lcepatch"):
+            continue
+        write(corpus, "header", name, data)
+        if not name.startswith(("accept", "reject_r19", "reject_r20")):
+            continue
+        patch = decode.Patch(data)
+        for tensor in patch.tensors:
+            for number, block in enumerate(tensor.blocks):
+                content, seed = patch.read(block), f"{name}.{number}"
+                if tensor.dtype.name in DTYPES:
+                    for with_base in (0, 1):
+                        front = struct.pack("<BBHB", DTYPES.index(tensor.dtype.name), 7, block.k - 1, with_base)
+                        write(corpus, "block", f"{seed}.{with_base}", front + content)
+                if tensor.dtype.name in ("F32", "BF16") and block.k <= 64:
+                    front = struct.pack("<BBdB", tensor.dtype.name == "BF16", block.k - 1, 0.5, 1)
+                    write(corpus, "read_and_apply", seed, front + content)
+                for width in range(3):
+                    write(corpus, "grouped_integers", f"{seed}.{width}", struct.pack("<BHH", width, 255, block.k) + content[7:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1]) if len(sys.argv) == 2 else sys.exit(__doc__)
