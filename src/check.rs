@@ -19,17 +19,37 @@ pub struct Intact {
     pub decoded: usize,
 }
 
-/// Verifies the digest of every block of `patch`, which is at `path`, and decodes those that need no base; with a base
-/// that fits (and what stands for the patch's prefix in its names), all of them.
+/// Verifies the digest of every block of `patch`, which is at `path`, and decodes those that need no base.
 ///
 /// # Errors
 /// I/O, R18 to R20, cancellation.
-pub fn intact(
+pub fn intact(patch: &Patch, path: &Path, context: &Context<'_>) -> Result<Intact, Error> {
+    let (blocks, decoded) = decode(patch, path, None, context)?;
+    Ok(Intact { blocks, decoded })
+}
+
+/// Decodes the blocks that need the base, with a `base` that fits and what stands for the patch's prefix in its names.
+/// Returns how many there are.
+///
+/// # Errors
+/// As [`intact`].
+pub fn decodes_with(
+    patch: &Patch,
+    path: &Path,
+    (base, prefix): (&Checkpoint, Option<&PrefixMap>),
+    context: &Context<'_>,
+) -> Result<usize, Error> {
+    Ok(decode(patch, path, Some((base, prefix)), context)?.1)
+}
+
+/// Decodes the blocks that need their base, if there is one, else the others. Returns the number of all blocks, and of
+/// those that were decoded.
+fn decode(
     patch: &Patch,
     path: &Path,
     base: Option<(&Checkpoint, Option<&PrefixMap>)>,
     context: &Context<'_>,
-) -> Result<Intact, Error> {
+) -> Result<(usize, usize), Error> {
     context.begin("checking the patch", patch.file_bytes);
     let blocks: Vec<_> =
         patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect();
@@ -41,13 +61,13 @@ pub fn intact(
             let (tensor, index) = (entry.name.clone(), block.index);
             let streams = Streams::read(&bytes)
                 .map_err(|reason| Error::invalid(path, Invalid::Streams { tensor, block: index, reason }))?;
-            let base = base.and_then(|(base, prefix)| base_block(base, patch, entry, block, prefix));
-            if needs_base(&streams) && base.is_none() {
+            if needs_base(&streams) != base.is_some() {
                 return Ok(false);
             }
+            let base = base.and_then(|(base, prefix)| base_block(base, patch, entry, block, prefix));
             decode_block(patch, path, entry, block, base.as_ref()).map_err(|e| e.error)?;
             Ok(true)
         })
         .collect::<Result<Vec<bool>, Error>>()?;
-    Ok(Intact { blocks: decoded.len(), decoded: decoded.iter().filter(|decoded| **decoded).count() })
+    Ok((decoded.len(), decoded.iter().filter(|decoded| **decoded).count()))
 }

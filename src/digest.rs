@@ -23,6 +23,14 @@ impl Sha256Digest {
         hasher.finish()
     }
 
+    /// Stands in a patch for a digest that its writer did not know (spec §12.2).
+    pub const UNKNOWN: Self = Self([0; 32]);
+
+    /// Whether it is the digest of something.
+    pub fn is_known(&self) -> bool {
+        *self != Self::UNKNOWN
+    }
+
     /// The first twelve hexadecimal digits, for people.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()

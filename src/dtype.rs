@@ -213,6 +213,20 @@ impl Dtype {
         }
     }
 
+    /// Puts the values of all elements of `bytes` into `out`; of dtypes that are no floats, their bits as a number.
+    pub fn values_of(self, bytes: &[u8], out: &mut Vec<f64>) {
+        out.clear();
+        let width = self.width();
+        match (self, self.float()) {
+            (Dtype::F32, _) => out.extend(bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b)))),
+            (Dtype::F64, _) => out.extend(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b))),
+            (_, Some(float)) => {
+                out.extend((0..bytes.len() / width.bytes()).map(|at| float.value(width.load(bytes, at))))
+            }
+            (_, None) => out.extend((0..bytes.len() / width.bytes()).map(|at| width.load(bytes, at) as f64)),
+        }
+    }
+
     /// The ULP delta `reference - base`: the difference of the ordered-integer images, in units in the last
     /// place, modulo 2^width and zero-extended (spec §10.2). Exact for every pair of bit patterns, NaN and
     /// the two zeros included; additive, and inverted by negation.

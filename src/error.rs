@@ -6,6 +6,7 @@ use crate::context::Cancelled;
 use crate::durable;
 use crate::format::{Invalid, read::ReadError};
 use crate::localize::Impossible;
+use crate::mask::{MaskFault, file::WriteError};
 use crate::patch::gather::GatherError;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,9 @@ pub enum Reason {
     /// A selection can not be coded as asked.
     #[error("{0}")]
     Gather(GatherError),
+    /// There is no pruning mask, or not as asked.
+    #[error("{0}")]
+    Mask(MaskFault),
     /// A patch may not be applied to a base.
     #[error("{0}")]
     Refused(Refusal),
@@ -96,6 +100,9 @@ impl Error {
             Reason::Pair(_) => "checkpoint.unpaired",
             Reason::Localize(Impossible::NotFinite { .. } | Impossible::Cast { .. }) => "numbers.not-finite",
             Reason::Localize(Impossible::Cancelled(_)) | Reason::Cancelled => "interrupted",
+            Reason::Localize(Impossible::Mask(fault)) | Reason::Gather(GatherError::Mask(fault)) => mask_code(fault),
+            Reason::Mask(fault) => mask_code(fault),
+            Reason::Localize(Impossible::Unpruned { .. }) => "checkpoint.unpaired",
             Reason::Localize(_) => "selection.impossible",
             Reason::Gather(GatherError::NotFinite { .. }) => "numbers.not-finite",
             Reason::Gather(GatherError::Cancelled(_)) => "interrupted",
@@ -110,7 +117,7 @@ impl Error {
             "selection.impossible" | "output.exists" | "edit.order" => 2,
             "io" | "output.io" => 3,
             "patch.invalid" => 4,
-            "checkpoint.malformed" | "checkpoint.unpaired" => 5,
+            "checkpoint.malformed" | "checkpoint.unpaired" | "mask.malformed" => 5,
             "numbers.not-finite" => 7,
             "interrupted" => 130,
             _ => 6,
@@ -138,6 +145,7 @@ impl Error {
                 Malformed::NoWeights | Malformed::SeveralWeights { .. } => {
                     "give a .safetensors file, a *.safetensors.index.json or a model directory"
                 }
+                Malformed::IsPatch => "give the checkpoint first, patches after it",
                 Malformed::Header { .. } => "download or convert the checkpoint again; only safetensors files are read",
                 _ => return None,
             },
@@ -147,6 +155,15 @@ impl Error {
             }
             Reason::Localize(Impossible::Cast { .. }) => "leave the tensor out with --exclude, or widen the target",
             Reason::Localize(Impossible::TooMany { .. }) => "ask for fewer, or widen the candidates with --params",
+            Reason::Localize(Impossible::NoMasks) => {
+                "give --target-mask and --reference-mask, --mask-from zeros, or --sparsity"
+            }
+            Reason::Localize(Impossible::SameMasks) => "are these the masks of two different checkpoints?",
+            Reason::Localize(Impossible::Unpruned { .. }) => "give the target as it was before it was pruned",
+            Reason::Localize(Impossible::Mask(fault)) | Reason::Gather(GatherError::Mask(fault)) => {
+                return mask_help(fault);
+            }
+            Reason::Mask(fault) => return mask_help(fault),
             Reason::Localize(Impossible::NoCandidates { .. }) => "`lcepatch diff --params all` considers every tensor",
             Reason::Gather(GatherError::NotFinite { .. }) => "keep exact deltas by leaving out --delta-dtype",
             Reason::Refused(refusal) => return refusal.help(),
@@ -155,6 +172,28 @@ impl Error {
         };
         Some(help.to_owned())
     }
+}
+
+fn mask_code(fault: &MaskFault) -> &'static str {
+    match fault {
+        MaskFault::NotFinite { .. } => "numbers.not-finite",
+        MaskFault::Before { .. } => "selection.impossible",
+        _ => "mask.malformed",
+    }
+}
+
+fn mask_help(fault: &MaskFault) -> Option<String> {
+    let help = match fault {
+        MaskFault::Shape { .. } | MaskFault::Value { .. } | MaskFault::Padding { .. } => {
+            "a mask holds 0 and 1 for each weight, in its shape, or packed bits; `lcepatch mask` writes such files"
+        }
+        MaskFault::Unmatched { .. } => "is it the mask of another checkpoint?",
+        MaskFault::None { .. } => "give a mask file, or say where the mask is",
+        MaskFault::NotFinite { .. } => "leave the tensor out with --exclude",
+        MaskFault::Before { .. } => "ask for a higher sparsity: it counts from the unpruned checkpoint",
+        _ => return None,
+    };
+    Some(help.to_owned())
 }
 
 /// How many names an error lists before it only counts.
@@ -239,6 +278,24 @@ impl From<OpenError> for Error {
 impl From<Impossible> for Error {
     fn from(reason: Impossible) -> Self {
         Reason::Localize(reason).into()
+    }
+}
+
+impl From<MaskFault> for Error {
+    fn from(fault: MaskFault) -> Self {
+        match fault {
+            MaskFault::Cancelled(cancelled) => cancelled.into(),
+            fault => Reason::Mask(fault).into(),
+        }
+    }
+}
+
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Mask(fault) => fault.into(),
+            WriteError::Output(failed) => failed.into(),
+        }
     }
 }
 

@@ -19,14 +19,15 @@
 //! use lcepatch::checkpoint::Checkpoint;
 //! use lcepatch::context::Context;
 //! use lcepatch::durable::Existing;
-//! use lcepatch::edit::Alpha;
+//! use lcepatch::edit::{Alpha, EditKind};
 //! use lcepatch::format::Patch;
 //! use std::path::Path;
 //!
 //! fn apply(base: &Path, patch: &Path, result: &Path) -> Result<(), Box<dyn std::error::Error>> {
 //!     let context = Context::silent();
 //!     let base = Checkpoint::open(base)?;
-//!     let edit = Edit { patch: Patch::open(patch)?, path: patch.to_owned(), alpha: Alpha::ONE };
+//!     let kind = EditKind::Interpolate(Alpha::ONE);
+//!     let edit = Edit { patch: Patch::open(patch)?, path: patch.to_owned(), kind };
 //!     let options = PlanOptions {
 //!         check: Check::Full,
 //!         different_base: DifferentBase::Refuse,

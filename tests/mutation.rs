@@ -5,7 +5,7 @@ use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, 
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::durable::Existing;
-use lcepatch::edit::Alpha;
+use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::Patch;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ fn apply(dir: &Dir, bytes: Vec<u8>) -> Option<Vec<u8>> {
     let context = Context::silent();
     let base = Checkpoint::open(&dir.path("target.safetensors")).unwrap();
     let patch = Patch::from_bytes(bytes).ok()?;
-    let edits = [Edit { patch, path: "patch".into(), alpha: Alpha::ONE }];
+    let edits = [Edit { patch, path: "patch".into(), kind: EditKind::Interpolate(Alpha::ONE) }];
     let options = PlanOptions {
         check: Check::Full,
         different_base: DifferentBase::Refuse,
@@ -52,7 +52,7 @@ fn every_flipped_bit_is_noticed() {
         damaged[bit / 8] ^= 1 << (bit % 8);
         let found = match Patch::from_bytes(damaged) {
             Err(_) => true,
-            Ok(patch) => lcepatch::check::intact(&patch, Path::new("p"), None, &context).is_err(),
+            Ok(patch) => lcepatch::check::intact(&patch, Path::new("p"), &context).is_err(),
         };
         assert!(found, "bit {bit}");
     }

@@ -6,7 +6,7 @@ use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::dtype::{Dtype, Rounded};
 use lcepatch::durable::Existing;
-use lcepatch::edit::{Alpha, interpolate};
+use lcepatch::edit::{Alpha, EditKind, interpolate};
 use lcepatch::error::{Error, Reason};
 use lcepatch::format::Patch;
 use serde_json::Value;
@@ -38,14 +38,14 @@ fn rule(error: &Error) -> Option<u8> {
     }
 }
 
-/// Reads the whole patch, and applies it if there is a base; the result's tensors at alpha.
-fn apply(patch: &Path, base: Option<&Path>, alpha: Alpha) -> Result<Vec<(String, Vec<u8>)>, Error> {
+/// Reads the whole patch, and applies it if there is a base; the result's tensors.
+fn apply(patch: &Path, base: Option<&Path>, kind: EditKind) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let context = Context::silent();
     let open = || Patch::open(patch).map_err(|error| Error::of_patch(patch, error));
-    lcepatch::check::intact(&open()?, patch, None, &context)?;
+    lcepatch::check::intact(&open()?, patch, &context)?;
     let Some(base) = base else { return Ok(Vec::new()) };
     let base = Checkpoint::open(base)?;
-    let edits = [Edit { patch: open()?, path: patch.to_owned(), alpha }];
+    let edits = [Edit { patch: open()?, path: patch.to_owned(), kind }];
     let options = PlanOptions {
         check: Check::Full,
         different_base: DifferentBase::Refuse,
@@ -62,15 +62,25 @@ fn apply(patch: &Path, base: Option<&Path>, alpha: Alpha) -> Result<Vec<(String,
 fn every_vector_is_accepted_or_rejected_by_its_rule() {
     for (name, path, expected) in all() {
         let base = expected["base"].as_str().map(|base| path.with_file_name(base));
-        let outcome = apply(&path, base.as_deref(), Alpha::ONE);
+        let outcome = apply(&path, base.as_deref(), EditKind::Interpolate(Alpha::ONE));
         match expected["expect"].as_str().unwrap() {
             "accept" => {
                 let result = outcome.unwrap_or_else(|error| panic!("{name}: {error}"));
                 check_result(&name, &expected["result"], &result);
                 for other in expected["alphas"].as_array().into_iter().flatten() {
                     let alpha = Alpha::new(other["alpha"].as_f64().unwrap()).unwrap();
-                    let result = apply(&path, base.as_deref(), alpha).unwrap_or_else(|e| panic!("{name}: {e}"));
-                    check_result(&name, &other["result"], &result);
+                    let result = apply(&path, base.as_deref(), EditKind::Interpolate(alpha));
+                    check_result(&name, &other["result"], &result.unwrap_or_else(|e| panic!("{name}: {e}")));
+                }
+                for (edit, expected) in expected["edits"].as_object().into_iter().flatten() {
+                    let kind = if edit == "pr" { EditKind::Prune } else { EditKind::Switch };
+                    match apply(&path, base.as_deref(), kind) {
+                        Ok(result) => check_result(&format!("{name} {edit}"), expected, &result),
+                        Err(error) => {
+                            assert!(expected.is_null(), "{name} {edit}: {error}");
+                            assert!(matches!(error.reason(), Reason::Refused(_)), "{name} {edit}: {error}");
+                        }
+                    }
                 }
             }
             wanted => match outcome {
@@ -84,6 +94,7 @@ fn every_vector_is_accepted_or_rejected_by_its_rule() {
 }
 
 fn check_result(name: &str, expected: &Value, result: &[(String, Vec<u8>)]) {
+    assert!(expected.is_object(), "{name}: a result was not expected");
     for (tensor, bytes) in expected.as_object().into_iter().flatten() {
         let found = result.iter().find(|(found, _)| found == tensor).unwrap_or_else(|| panic!("{name}: no {tensor}"));
         let hex: String = found.1.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
         bytes[32..64].copy_from_slice(&digest.0);
         if let Ok(patch) = Patch::from_bytes(bytes) {
             let _ = Stat::new(&patch);
-            let _ = lcepatch::check::intact(&patch, "fuzz".as_ref(), None, &lcepatch::context::Context::silent());
+            let _ = lcepatch::check::intact(&patch, "fuzz".as_ref(), &lcepatch::context::Context::silent());
         }
     }
 });

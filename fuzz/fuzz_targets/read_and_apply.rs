@@ -6,7 +6,7 @@ use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::digest::Sha256Digest;
 use lcepatch::dtype::Dtype;
-use lcepatch::edit::Alpha;
+use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::tensor_table::Roots;
 use lcepatch::format::write::{EncodedBlock, EncodedTensor, assemble};
 use lcepatch::format::{Metadata, Patch};
@@ -37,7 +37,13 @@ fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
     let metadata = Metadata { portable, ..Metadata::default() };
     let patch = Patch::from_bytes(assemble(&metadata, roots, &[tensor]).expect("writable")).expect("a valid header");
     let Some(alpha) = Alpha::new(alpha) else { return };
-    let edits = [Edit { patch, path: "fuzz".into(), alpha }];
+    // Far alphas stand for the edits that have none.
+    let kind = match alpha.value() {
+        1e300.. => EditKind::Prune,
+        ..-1e300 => EditKind::Switch,
+        _ => EditKind::Interpolate(alpha),
+    };
+    let edits = [Edit { patch, path: "fuzz".into(), kind }];
     let context = Context::silent();
     for check in [Check::Quick, Check::Full] {
         let options =

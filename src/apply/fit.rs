@@ -158,6 +158,8 @@ pub fn fit(
         return Ok(Fit { differences, state: BaseState::Unknown });
     }
     context.begin("checking the base", tensors.iter().map(|(_, tensor)| tensor.info.bytes()).sum());
+    // A patch that does not know its base's selected values can only be checked in full.
+    let check = if patch.table.roots.selected.is_known() { check } else { Check::Full };
     if check == Check::Quick && selected_values_fit(patch, path, &tensors, context)? {
         return Ok(Fit { differences, state: BaseState::Base });
     }

@@ -2,25 +2,25 @@
 
 use super::fit::{Check, Difference, Fit, base_tensor, fit};
 use super::refusal::Refusal;
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::pair::PrefixMap;
+use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
-use crate::edit::Alpha;
+use crate::edit::{Alpha, EditKind};
 use crate::error::Error;
 use crate::format::Patch;
 use crate::format::tensor_table::TensorEntry;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A patch and how strongly to apply it.
+/// A patch and what to do with it.
 #[derive(Debug)]
 pub struct Edit {
     /// The patch.
     pub patch: Patch,
     /// Where it came from, for messages.
     pub path: PathBuf,
-    /// The strength.
-    pub alpha: Alpha,
+    /// What to do with it.
+    pub kind: EditKind,
 }
 
 /// What to do when the base is another than the patch's.
@@ -64,6 +64,8 @@ pub struct Plan<'a> {
     pub(super) added: Vec<bool>,
     /// For each base tensor that changes, the edits and their entries.
     pub(super) by_tensor: BTreeMap<String, Vec<(usize, &'a TensorEntry)>>,
+    /// Masks that lie beside weights that change, and those weights (spec §11.6).
+    pub(super) companions: BTreeMap<String, Tensor<'a>>,
     check: Check,
 }
 
@@ -71,13 +73,21 @@ impl<'a> Plan<'a> {
     /// Checks `base` against every patch, and plans the edits. Edits with alpha 0 are checked and then left out.
     ///
     /// # Errors
-    /// [`Refusal::Base`]; what [`fit`] returns.
+    /// [`Refusal::Base`], [`Refusal::Together`]; what [`fit`] returns.
     pub fn check(
         base: &'a Checkpoint,
         edits: &'a [Edit],
         options: &PlanOptions,
         context: &Context<'_>,
     ) -> Result<Self, Error> {
+        if let [first, .., last] = edits {
+            // Moves add up, and so do prunings; nothing says what a mixture, or two mask switches, should give.
+            let moves = |edit: &Edit| edit.kind.alpha().is_some();
+            let alike = edits.iter().all(moves) || edits.iter().all(|edit| edit.kind == EditKind::Prune);
+            if !alike {
+                return Err(Refusal::Together { first: first.kind, last: last.kind }.into());
+            }
+        }
         let mut added = Vec::new();
         let mut by_tensor: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for (index, edit) in edits.iter().enumerate() {
@@ -93,7 +103,7 @@ impl<'a> Plan<'a> {
                 return Err(Refusal::Base { patch, differences, tensors, state, portable }.into());
             }
             added.push(!differences.is_empty());
-            if edit.alpha.value() == 0.0 {
+            if edit.kind.alpha().is_some_and(|alpha| alpha.value() == 0.0) {
                 continue;
             }
             for entry in &edit.patch.table.tensors {
@@ -103,7 +113,8 @@ impl<'a> Plan<'a> {
             }
         }
         let (not_finite, check) = (options.not_finite, options.check);
-        Ok(Self { base, edits, not_finite, added, by_tensor, check })
+        let companions = companions(base, &by_tensor);
+        Ok(Self { base, edits, not_finite, added, by_tensor, companions, check })
     }
 
     /// A plan for patches that were made of `base` a moment ago, at their own alphas.
@@ -115,7 +126,8 @@ impl<'a> Plan<'a> {
             }
         }
         let added = vec![false; edits.len()];
-        Self { base, edits, not_finite: NotFinite::Write, added, by_tensor, check: Check::Full }
+        let (not_finite, check) = (NotFinite::Write, Check::Full);
+        Self { base, edits, not_finite, added, by_tensor, companions: BTreeMap::new(), check }
     }
 
     /// The base.
@@ -125,7 +137,7 @@ impl<'a> Plan<'a> {
 
     /// Names of the base's tensors that change.
     pub fn changed(&self) -> impl Iterator<Item = &str> {
-        self.by_tensor.keys().map(String::as_str)
+        self.by_tensor.keys().chain(self.companions.keys()).map(String::as_str)
     }
 
     /// Whether any patch is added to a base that is not its own.
@@ -136,8 +148,28 @@ impl<'a> Plan<'a> {
     /// The only edit, if the digest of its result is known beforehand: one patch at alpha 1 on its own base.
     pub(super) fn promised(&self) -> Option<&'a Edit> {
         match self.edits {
-            [edit] if edit.alpha == Alpha::ONE && !self.is_added() && self.check == Check::Full => Some(edit),
+            [edit] => {
+                let at_one = edit.kind == EditKind::Interpolate(Alpha::ONE);
+                let known = edit.patch.table.roots.result.is_known();
+                (at_one && known && !self.is_added() && self.check == Check::Full).then_some(edit)
+            }
             _ => None,
         }
     }
+}
+
+/// The masks beside the weights that change, but for those that patches name themselves.
+fn companions<'a>(
+    base: &'a Checkpoint,
+    by_tensor: &BTreeMap<String, Vec<(usize, &TensorEntry)>>,
+) -> BTreeMap<String, Tensor<'a>> {
+    let mut companions = BTreeMap::new();
+    for name in by_tensor.keys() {
+        if let (Some(mask), Some(weights)) = (base.companion_mask(name), base.tensor(name)) {
+            if !by_tensor.contains_key(&mask.info.name) {
+                companions.insert(mask.info.name.clone(), weights);
+            }
+        }
+    }
+    companions
 }

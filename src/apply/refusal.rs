@@ -1,7 +1,7 @@
 //! Why a patch is not applied.
 
 use super::fit::{BaseState, Difference};
-use crate::edit::Alpha;
+use crate::edit::EditKind;
 use crate::error::first_ten;
 use std::path::PathBuf;
 
@@ -22,12 +22,38 @@ pub enum Refusal {
         /// Whether the patch carries what it takes to be used on another base.
         portable: bool,
     },
-    /// A number that is no float would have to be scaled.
+    /// A number that is no float would have to be scaled or pruned.
     Integer {
         /// The tensor.
         tensor: String,
-        /// The strength.
-        alpha: Alpha,
+        /// The edit.
+        kind: EditKind,
+    },
+    /// Edits that can not be done together.
+    Together {
+        /// One of them.
+        first: EditKind,
+        /// Another.
+        last: EditKind,
+    },
+    /// A mask switch with a patch that has no masks.
+    NoMasks {
+        /// The patch.
+        patch: PathBuf,
+    },
+    /// A mask switch with a patch that does not know what the base held before it was pruned.
+    NoValuesBefore {
+        /// The patch.
+        patch: PathBuf,
+    },
+    /// The base's mask is another than the patch's.
+    Mask {
+        /// The weights.
+        tensor: String,
+        /// Flat index.
+        index: u64,
+        /// Whether the base's mask keeps it.
+        kept: bool,
     },
     /// The edited number is not finite.
     NotFinite {
@@ -57,6 +83,10 @@ impl Refusal {
             Refusal::Base { state: BaseState::Result, .. } => "base.already-applied",
             Refusal::Base { .. } => "base.differs",
             Refusal::Integer { .. } => "edit.integer",
+            Refusal::Together { .. } => "edit.together",
+            Refusal::NoMasks { .. } => "edit.no-masks",
+            Refusal::NoValuesBefore { .. } => "edit.no-values-before",
+            Refusal::Mask { .. } => "base.mask-differs",
             Refusal::NotFinite { .. } => "numbers.not-finite",
             Refusal::Promise { .. } => "result.differs",
             Refusal::SameFile { .. } => "output.is-base",
@@ -92,6 +122,16 @@ impl Refusal {
                 "`lcepatch show` lists the digests of the right base; only a --portable patch serves another"
             }
             Refusal::Integer { .. } => "apply with --alpha 1 or 0, or make the patch without this tensor",
+            Refusal::Together { .. } => {
+                "apply the patches one after the other, each made for the result of the one before"
+            }
+            Refusal::NoMasks { .. } => {
+                "mask switch takes a patch made with `diff --localize mask`, and the masks of target and reference"
+            }
+            Refusal::NoValuesBefore { .. } => {
+                "make the patch with `diff --unpruned CHECKPOINT`, the target as it was before it was pruned"
+            }
+            Refusal::Mask { .. } => "give the base's own mask with --mask, the one that the patch was made with",
             Refusal::NotFinite { .. } => {
                 "use an alpha nearer to 0, or write infinities and NaN with --allow-non-finite"
             }
@@ -109,8 +149,24 @@ impl std::fmt::Display for Refusal {
                 let n = differences.len();
                 write!(f, "{} does not fit this base: {n} of {tensors} tensors differ", patch.display())
             }
-            Refusal::Integer { tensor, alpha } => {
-                write!(f, "{tensor:?} holds no floats, so a change of it can not be scaled by alpha {alpha}")
+            Refusal::Integer { tensor, kind } => match kind.alpha() {
+                Some(alpha) => {
+                    write!(f, "{tensor:?} holds no floats, so a change of it can not be scaled by alpha {alpha}")
+                }
+                None => write!(f, "{tensor:?} holds no floats, so it can not be pruned"),
+            },
+            Refusal::Together { first, last } => {
+                write!(f, "edits of kind {} and {} can not be done together", first.label(), last.label())
+            }
+            Refusal::NoMasks { patch } => {
+                write!(f, "{} carries no pruning masks, so there is none to switch to", patch.display())
+            }
+            Refusal::NoValuesBefore { patch } => {
+                write!(f, "{} does not know what the base held before it was pruned", patch.display())
+            }
+            Refusal::Mask { tensor, index, kept } => {
+                let [here, there] = if *kept { ["kept", "pruned"] } else { ["pruned", "kept"] };
+                write!(f, "element {index} of {tensor:?} is {here} in the base's mask and {there} in the patch's")
             }
             Refusal::NotFinite { tensor, index, base } => {
                 write!(f, "element {index} of {tensor:?}, {base} in the base, would become infinite or NaN")

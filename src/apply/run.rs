@@ -1,7 +1,7 @@
 //! Results on disk: a new file, a new directory, or the base replaced.
 
-use super::plan::Plan;
 use super::refusal::Refusal;
+use super::rewrite::Rewrite;
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::Context;
 use crate::digest::{Hasher, Sha256Digest};
@@ -37,13 +37,13 @@ const OTHER_WEIGHTS: [&str; 9] = [".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpa
 /// # Errors
 /// [`Failed`] for outputs; [`Refusal`] for numbers and digests; what decoding returns.
 pub fn to_path(
-    plan: &Plan<'_>,
+    rewrite: &impl Rewrite,
     path: &Path,
     existing: Existing,
     before_commit: impl FnOnce(&Checkpoint) -> Result<(), Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
-    let base = plan.base();
+    let base = rewrite.base();
     context.begin("applying", base.bytes());
     if base.layout == Layout::File {
         if same_file(path, &base.path) {
@@ -51,7 +51,7 @@ pub fn to_path(
         }
         let new = NewFile::create(path, existing)?;
         let mut applied = Applied::default();
-        write_weights(plan, &[(0, &new)], &mut applied, context)?;
+        write_weights(rewrite, &[(0, &new)], &mut applied, context)?;
         before_commit(&Checkpoint::open_files(path, Layout::File, &[new.temporary_path().to_owned()])?)?;
         new.commit()?;
         return Ok(applied);
@@ -60,7 +60,7 @@ pub fn to_path(
     let mut applied = Applied::default();
     let weights = base.files.iter().map(|file| new.temporary_path().join(file.name()));
     let files = weights.map(|path| NewFile::create(&path, Existing::Keep)).collect::<Result<Vec<_>, Failed>>()?;
-    write_weights(plan, &files.iter().enumerate().collect::<Vec<_>>(), &mut applied, context)?;
+    write_weights(rewrite, &files.iter().enumerate().collect::<Vec<_>>(), &mut applied, context)?;
     files.into_iter().try_for_each(NewFile::commit)?;
     applied.left_behind = carry_along(base, &new)?;
     before_commit(&Checkpoint::open(&result_root(base, new.temporary_path()))?)?;
@@ -75,12 +75,12 @@ pub fn to_path(
 /// As [`to_path`]. If the system fails between the replacement of two shards, the error names the first one that was
 /// not replaced.
 pub fn in_place(
-    plan: &Plan<'_>,
+    rewrite: &impl Rewrite,
     before_commit: impl FnOnce(&Checkpoint) -> Result<(), Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
-    let base = plan.base();
-    let changes = |file: &WeightFile| file.tensors.iter().any(|tensor| plan.by_tensor.contains_key(&tensor.name));
+    let base = rewrite.base();
+    let changes = |file: &WeightFile| file.tensors.iter().any(|tensor| rewrite.changes(&tensor.name));
     let changed: Vec<usize> = (0..base.files.len()).filter(|index| changes(&base.files[*index])).collect();
     context.begin("applying", changed.iter().map(|index| base.files[*index].bytes()).sum());
     let files = changed
@@ -89,7 +89,7 @@ pub fn in_place(
         .collect::<Result<Vec<_>, Failed>>()?;
     let mut applied = Applied::default();
     let outputs: Vec<(usize, &NewFile)> = files.iter().map(|(index, new)| (*index, new)).collect();
-    write_weights(plan, &outputs, &mut applied, context)?;
+    write_weights(rewrite, &outputs, &mut applied, context)?;
     let result: Vec<PathBuf> = (0..base.files.len())
         .map(|index| match files.iter().find(|(changed, _)| *changed == index) {
             Some((_, new)) => new.temporary_path().to_owned(),
@@ -105,21 +105,21 @@ pub fn in_place(
 
 /// Writes weight files of the base, by index, with the edits.
 fn write_weights(
-    plan: &Plan<'_>,
+    rewrite: &impl Rewrite,
     outputs: &[(usize, &NewFile)],
     applied: &mut Applied,
     context: &Context<'_>,
 ) -> Result<(), Error> {
     let mut digests = Vec::new();
     for (index, new) in outputs {
-        let file = &plan.base().files[*index];
+        let file = &rewrite.base().files[*index];
         new.file().set_len(file.bytes()).map_err(|e| Failed::io("write", new.path(), e))?;
-        let work = work(plan, file);
+        let work = work(rewrite, file);
         let done = work
             .par_iter()
             .map(|work| match work {
                 Work::Copy(range) => copy(file, range, new, context).map(|()| None),
-                Work::Edit(tensor) => edit(plan, file, *index, *tensor, new, context).map(Some),
+                Work::Edit(tensor) => edit(rewrite, file, *index, *tensor, new, context).map(Some),
             })
             .collect::<Result<Vec<_>, Error>>()?;
         for (name, edited, digest) in done.into_iter().flatten() {
@@ -128,17 +128,8 @@ fn write_weights(
             digests.extend(digest.map(|digest| (name, digest)));
         }
     }
-    if let Some(edit) = plan.promised() {
-        // In the order of the patch's table, which is that of the patch's names.
-        let by_entry = edit.patch.table.tensors.iter().map(|entry| {
-            let is_entry =
-                |(_, edits): &(&String, &Vec<(usize, &_)>)| edits.iter().any(|(_, e)| std::ptr::eq(*e, entry));
-            let name = plan.by_tensor.iter().find(is_entry).map(|(name, _)| name);
-            digests.iter().find(|(found, _)| Some(found) == name).map(|(_, digest)| digest)
-        });
-        if Sha256Digest::root(by_entry.flatten()) != edit.patch.table.roots.result {
-            return Err(Refusal::Promise { patch: edit.path.clone() }.into());
-        }
+    if rewrite.has_promise() {
+        rewrite.keep_promise(&digests)?;
         applied.verified = true;
     }
     Ok(())
@@ -151,11 +142,11 @@ enum Work {
 }
 
 /// The parts of `file`, in order; together they are the whole file.
-fn work(plan: &Plan<'_>, file: &WeightFile) -> Vec<Work> {
+fn work(rewrite: &impl Rewrite, file: &WeightFile) -> Vec<Work> {
     let mut work = Vec::new();
     let mut copied = 0;
     for (index, tensor) in file.tensors.iter().enumerate() {
-        if plan.by_tensor.contains_key(&tensor.name) {
+        if rewrite.changes(&tensor.name) {
             work.push(Work::Copy(copied..tensor.range.start));
             work.push(Work::Edit(index));
             copied = tensor.range.end;
@@ -169,7 +160,7 @@ fn work(plan: &Plan<'_>, file: &WeightFile) -> Vec<Work> {
 type Edited = (String, u64, Option<Sha256Digest>);
 
 fn edit(
-    plan: &Plan<'_>,
+    rewrite: &impl Rewrite,
     file: &WeightFile,
     file_index: usize,
     tensor: usize,
@@ -177,14 +168,15 @@ fn edit(
     context: &Context<'_>,
 ) -> Result<Edited, Error> {
     let info = &file.tensors[tensor];
-    let mut hasher = plan.promised().map(|_| Hasher::default());
-    let edited = plan.edit_tensor(Tensor { file, file_index, info }, context, |offset, bytes| {
+    let mut hasher = rewrite.has_promise().then(Hasher::default);
+    let mut sink = |offset, bytes: &[u8]| {
         if let Some(hasher) = &mut hasher {
             hasher.update(bytes);
         }
         let written = write_at(new.file(), bytes, info.range.start + offset);
         written.map_err(|e| Failed::io("write", new.path(), e).into())
-    })?;
+    };
+    let edited = rewrite.rewrite(Tensor { file, file_index, info }, &mut sink, context)?;
     Ok((info.name.clone(), edited, hasher.map(Hasher::finish)))
 }
 

@@ -1,22 +1,22 @@
 //! One tensor through its edits, as a stream of bytes (spec §11).
 
 use super::fit::{DecodeError, block_elements, decode_block};
-use super::plan::{NotFinite, Plan};
+use super::plan::{Edit, NotFinite, Plan};
 use super::refusal::Refusal;
+use super::rewrite::Sink;
 use crate::checkpoint::Tensor;
 use crate::context::Context;
 use crate::digest::{Hasher, Sha256Digest};
 use crate::dtype::{Dtype, Rounded};
-use crate::edit::{Alpha, interpolate};
+use crate::edit::{Alpha, EditKind, interpolate};
 use crate::error::Error;
 use crate::format::limits::BLOCK_LOG2_MAX;
-use crate::format::tensor_table::TensorEntry;
-use crate::patch::{BaseBlock, DecodedBlock, Deltas};
+use crate::patch::{BaseBlock, DecodedBlock, Kept};
 use std::ops::Range;
 
 /// The selected elements of one patch in a stretch of a tensor, from the first to the last.
-struct Cursor {
-    alpha: Alpha,
+struct Cursor<'p> {
+    edit: &'p Edit,
     added: bool,
     /// Decoded blocks and their first elements.
     blocks: Vec<(u64, DecodedBlock)>,
@@ -24,32 +24,46 @@ struct Cursor {
     entry: usize,
 }
 
+/// Elements decoded at a time: blocks of different patches may differ in size, and the largest size is a multiple of
+/// every other.
+const SPAN: u64 = 1 << BLOCK_LOG2_MAX;
+
 impl Plan<'_> {
-    /// Gives the result's bytes of one tensor of the base to `sink`, part by part; returns how many elements were
-    /// edited.
+    /// Gives the result's bytes of one tensor of the base to `sink`, part by part; returns how many weights were edited.
     ///
     /// Memory: a window, and at most 20 bytes for each selected element of the blocks in work.
     pub(super) fn edit_tensor(
         &self,
         tensor: Tensor<'_>,
+        sink: &mut Sink<'_>,
         context: &Context<'_>,
-        mut sink: impl FnMut(u64, &[u8]) -> Result<(), Error>,
     ) -> Result<u64, Error> {
-        let edits = self.by_tensor.get(&tensor.info.name).map_or(&[][..], Vec::as_slice);
-        let elements = tensor.info.elements();
-        let width = tensor.info.dtype.width();
+        let (elements, dtype, width) = (tensor.info.elements(), tensor.info.dtype, tensor.info.dtype.width());
+        let companion = self.companions.get(&tensor.info.name);
+        let weights = companion.copied().unwrap_or(tensor);
         let mut edited = 0;
         let mut buffer = Vec::new();
-        // Blocks of different patches may differ in size; the largest size is a multiple of every other.
-        let span = 1 << BLOCK_LOG2_MAX;
-        for start in (0..elements).step_by(span) {
-            let range = start..(start + span as u64).min(elements);
-            let mut cursors = self.decode(tensor, edits, &range)?;
+        for start in (0..elements).step_by(SPAN as usize) {
+            let range = start..(start + SPAN).min(elements);
+            let mut cursors = self.decode(weights, &range)?;
             for part in tensor.element_windows(range) {
                 let base = tensor.elements(part.clone());
                 buffer.clear();
                 buffer.extend_from_slice(base);
-                edited += self.edit_window(tensor, part.clone(), &mut cursors, &mut buffer)?;
+                while let Some(element) = next(&cursors, part.end) {
+                    let at = (element - part.start) as usize;
+                    let base = width.load(&buffer, at);
+                    let result = match companion {
+                        Some(weights) => mask_element(dtype, base, here(&cursors, element))
+                            .map_err(|kept| mask_differs(*weights, element, kept))?,
+                        None => {
+                            edited += 1;
+                            self.weight(tensor, element, base, here(&cursors, element))?
+                        }
+                    };
+                    width.store(&mut buffer, at, result);
+                    advance(&mut cursors, element);
+                }
                 tensor.release(part.clone());
                 sink(part.start * width.bytes() as u64, &buffer)?;
                 context.advance(buffer.len() as u64)?;
@@ -64,21 +78,34 @@ impl Plan<'_> {
     /// [`Refusal`] for numbers; R18 to R20; cancellation.
     pub fn result_digest(&self, tensor: Tensor<'_>, context: &Context<'_>) -> Result<Sha256Digest, Error> {
         let mut hasher = Hasher::default();
-        self.edit_tensor(tensor, context, |_, bytes| {
+        let mut sink = |_, bytes: &[u8]| {
             hasher.update(bytes);
             Ok(())
-        })?;
+        };
+        self.edit_tensor(tensor, &mut sink, context)?;
         Ok(hasher.finish())
     }
 
-    fn decode(
+    /// Calls `each` with the flat index of every selected element of `weights` in `range`, whether the patches have it
+    /// kept in the base, and whether it is kept in the result (spec §11.6).
+    pub(super) fn kept(
         &self,
-        tensor: Tensor<'_>,
-        edits: &[(usize, &TensorEntry)],
-        range: &Range<u64>,
-    ) -> Result<Vec<Cursor>, Error> {
+        weights: Tensor<'_>,
+        range: Range<u64>,
+        mut each: impl FnMut(u64, bool, bool) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut cursors = self.decode(weights, &range)?;
+        while let Some(element) = next(&cursors, range.end) {
+            let kept_in_base = here(&cursors, element).all(|cursor| cursor.kept().in_base());
+            each(element, kept_in_base, kept_in_result(here(&cursors, element)))?;
+            advance(&mut cursors, element);
+        }
+        Ok(())
+    }
+
+    fn decode(&self, tensor: Tensor<'_>, range: &Range<u64>) -> Result<Vec<Cursor<'_>>, Error> {
         let mut cursors = Vec::new();
-        for (index, entry) in edits {
+        for (index, entry) in self.by_tensor.get(&tensor.info.name).into_iter().flatten() {
             let edit = &self.edits[*index];
             let mut blocks = Vec::new();
             for block in &entry.blocks {
@@ -89,61 +116,109 @@ impl Plan<'_> {
                     blocks.push((own.start, decoded.map_err(|DecodeError { error, .. }| error)?));
                 }
             }
-            cursors.push(Cursor { alpha: edit.alpha, added: self.added[*index], blocks, block: 0, entry: 0 });
+            cursors.push(Cursor { edit, added: self.added[*index], blocks, block: 0, entry: 0 });
         }
         Ok(cursors)
     }
 
-    /// Edits the elements `part`, whose base bytes are in `bytes`.
-    fn edit_window(
+    /// The result's bits of an element of weights, which is `base` in the base and which `here` select.
+    fn weight<'c>(
         &self,
         tensor: Tensor<'_>,
-        part: Range<u64>,
-        cursors: &mut [Cursor],
-        bytes: &mut [u8],
+        element: u64,
+        base: u64,
+        here: impl Iterator<Item = &'c Cursor<'c>> + Clone,
     ) -> Result<u64, Error> {
-        let (dtype, width) = (tensor.info.dtype, tensor.info.dtype.width());
-        let mut edited = 0;
-        while let Some(element) = cursors.iter().filter_map(Cursor::next).min().filter(|next| *next < part.end) {
-            let at = (element - part.start) as usize;
-            let base = width.load(bytes, at);
-            let mut here = cursors.iter_mut().filter(|cursor| cursor.next() == Some(element)).peekable();
-            // In the order of the patches, which is the order of the sum (spec §11.3).
-            let mut terms = Vec::with_capacity(1);
-            let mut exact = None;
-            while let Some(cursor) = here.next() {
-                if cursor.alpha == Alpha::ONE && !cursor.added && terms.is_empty() && here.peek().is_none() {
-                    exact = cursor.exact(dtype, base);
+        let (name, dtype) = (&tensor.info.name, tensor.info.dtype);
+        let integer = |kind| Error::from(Refusal::Integer { tensor: name.clone(), kind });
+        let kind = here.clone().next().map(|cursor| cursor.edit.kind);
+        match (only(here.clone()), kind) {
+            (Some(cursor), Some(EditKind::Interpolate(Alpha::ONE))) if !cursor.added => {
+                let (_, decoded) = &cursor.blocks[cursor.block];
+                if let Some(bits) = decoded.reference_bits(cursor.entry, dtype, base) {
+                    return Ok(bits);
                 }
-                if exact.is_none() {
-                    let delta = cursor
-                        .delta(dtype, base)
-                        .ok_or_else(|| Refusal::Integer { tensor: tensor.info.name.clone(), alpha: cursor.alpha })?;
-                    terms.push((cursor.alpha, delta));
-                }
-                cursor.advance();
             }
-            let result = match (exact, dtype.float()) {
-                (Some(bits), _) => bits,
-                (None, Some(float)) => match interpolate(float, float.value(base), terms) {
-                    Rounded::NotFinite(_) if self.not_finite == NotFinite::Refuse => {
-                        let base = float.value(base);
-                        return Err(
-                            Refusal::NotFinite { tensor: tensor.info.name.clone(), index: element, base }.into()
-                        );
-                    }
-                    Rounded::Finite(bits) | Rounded::NotFinite(bits) => bits,
-                },
-                (None, None) => base,
-            };
-            width.store(bytes, at, result);
-            edited += 1;
+            (Some(cursor), Some(EditKind::Switch)) => return cursor.switched(base),
+            (_, Some(EditKind::Prune)) => return dtype.float().map(|_| 0).ok_or_else(|| integer(EditKind::Prune)),
+            _ => {}
         }
-        Ok(edited)
+        // In the order of the patches, which is the order of the sum (spec §11.3).
+        let term = |cursor: &Cursor<'_>| {
+            let alpha = cursor.edit.kind.alpha()?;
+            Some(cursor.delta(dtype, base).ok_or_else(|| integer(cursor.edit.kind)).map(|delta| (alpha, delta)))
+        };
+        let terms = here.clone().filter_map(term).collect::<Result<Vec<_>, Error>>()?;
+        let Some(float) = dtype.float() else { return Ok(base) };
+        let kept = here.clone().all(|cursor| cursor.kept().in_base());
+        match interpolate(float, if kept { float.value(base) } else { 0.0 }, terms) {
+            Rounded::NotFinite(_) if self.not_finite == NotFinite::Refuse => {
+                Err(Refusal::NotFinite { tensor: name.clone(), index: element, base: float.value(base) }.into())
+            }
+            Rounded::Finite(bits) | Rounded::NotFinite(bits) => Ok(bits),
+        }
     }
 }
 
-impl Cursor {
+/// The next element before `end` that any cursor selects.
+fn next(cursors: &[Cursor<'_>], end: u64) -> Option<u64> {
+    cursors.iter().filter_map(Cursor::next).min().filter(|next| *next < end)
+}
+
+/// The cursors that select `element`, which is the next one, in the order of the patches.
+fn here<'c>(cursors: &'c [Cursor<'c>], element: u64) -> impl Iterator<Item = &'c Cursor<'c>> + Clone {
+    cursors.iter().filter(move |cursor| cursor.next() == Some(element))
+}
+
+/// The only item.
+fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    items.next().filter(|_| items.next().is_none())
+}
+
+/// Moves the cursors that are at `element` to their next ones.
+fn advance(cursors: &mut [Cursor<'_>], element: u64) {
+    cursors.iter_mut().filter(|cursor| cursor.next() == Some(element)).for_each(Cursor::advance);
+}
+
+/// Whether an element that `here` select is kept in the result (spec §11.6).
+fn kept_in_result<'c>(here: impl Iterator<Item = &'c Cursor<'c>> + Clone) -> bool {
+    match only(here.clone()) {
+        Some(cursor) => match cursor.edit.kind {
+            EditKind::Interpolate(Alpha::ONE) | EditKind::Switch => cursor.kept().in_reference(),
+            EditKind::Interpolate(_) => true,
+            EditKind::Prune => false,
+        },
+        None => here.into_iter().all(|cursor| cursor.edit.kind != EditKind::Prune),
+    }
+}
+
+/// The result's bits of an element of a mask, `base` in the base; what the base's mask says, if that is not what the
+/// patches say.
+fn mask_element<'c>(dtype: Dtype, base: u64, here: impl Iterator<Item = &'c Cursor<'c>> + Clone) -> Result<u64, bool> {
+    let mut with_masks = here.clone().filter(|cursor| cursor.has_masks()).peekable();
+    if with_masks.peek().is_none() && here.clone().all(|cursor| cursor.edit.kind != EditKind::Prune) {
+        return Ok(base);
+    }
+    let kept = base == one(dtype);
+    if with_masks.any(|cursor| cursor.kept().in_base() != kept) {
+        return Err(kept);
+    }
+    Ok(if kept_in_result(here) { one(dtype) } else { 0 })
+}
+
+/// The bits of 1, which a mask holds for a weight that is kept.
+pub(super) fn one(dtype: Dtype) -> u64 {
+    dtype.float().map_or(1, |float| match float.round(1.0) {
+        Rounded::Finite(bits) | Rounded::NotFinite(bits) => bits,
+    })
+}
+
+/// The base's mask says something else of an element than the patch.
+pub(super) fn mask_differs(weights: Tensor<'_>, index: u64, kept: bool) -> Error {
+    Refusal::Mask { tensor: weights.info.name.clone(), index, kept }.into()
+}
+
+impl Cursor<'_> {
     /// The next element to edit.
     fn next(&self) -> Option<u64> {
         let (start, decoded) = self.blocks.get(self.block)?;
@@ -157,24 +232,31 @@ impl Cursor {
         }
     }
 
-    /// The reference's bits at the next element, if the patch has them exactly.
-    fn exact(&self, dtype: Dtype, base: u64) -> Option<u64> {
-        match &self.blocks[self.block].1.deltas {
-            Deltas::Ulp(deltas) => Some(dtype.add_ulp(base, deltas[self.entry])),
-            Deltas::Value(_) => None,
-        }
+    fn has_masks(&self) -> bool {
+        self.blocks[self.block].1.masks.is_some()
+    }
+
+    /// What is kept of the next element.
+    fn kept(&self) -> Kept {
+        self.blocks[self.block].1.kept(self.entry)
     }
 
     /// Reference minus base at the next element, in value; none where elements are no floats.
     fn delta(&self, dtype: Dtype, base: u64) -> Option<f64> {
-        let float = dtype.float()?;
-        let decoded = &self.blocks[self.block].1;
-        Some(match (&decoded.deltas, &decoded.base_bits) {
-            (Deltas::Value(deltas), _) => deltas[self.entry],
-            (Deltas::Ulp(deltas), own) => {
-                let base = own.as_ref().filter(|_| self.added).map_or(base, |own| own[self.entry]);
-                float.value(dtype.add_ulp(base, deltas[self.entry])) - float.value(base)
-            }
-        })
+        let (_, decoded) = &self.blocks[self.block];
+        let own = decoded.base_bits.as_ref().filter(|_| self.added).map_or(base, |own| own[self.entry]);
+        decoded.delta(self.entry, dtype, own)
+    }
+
+    /// The bits of the next element after a mask switch (spec §11.5).
+    fn switched(&self, base: u64) -> Result<u64, Error> {
+        let patch = || self.edit.path.clone();
+        let (_, decoded) = &self.blocks[self.block];
+        let masks = decoded.masks.as_ref().ok_or_else(|| Refusal::NoMasks { patch: patch() })?;
+        if !masks.kept[self.entry].in_reference() {
+            return Ok(0);
+        }
+        let before = masks.value_before(self.entry, base);
+        Ok(before.ok_or_else(|| Refusal::NoValuesBefore { patch: patch() })?)
     }
 }

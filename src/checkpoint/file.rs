@@ -3,7 +3,7 @@
 use super::malformed::{Malformed, OpenError};
 use super::map::FileBytes;
 use crate::dtype::Dtype;
-use crate::format::limits::{NAME_BYTES_MAX, RANK_MAX};
+use crate::format::limits::{MAGIC, NAME_BYTES_MAX, RANK_MAX};
 use safetensors::SafeTensors;
 use std::fs::File;
 use std::ops::Range;
@@ -71,6 +71,9 @@ impl WeightFile {
 
     fn parse(path: &Path, map: FileBytes) -> Result<Self, OpenError> {
         let bytes = map.len();
+        if map.bytes(0..bytes.min(MAGIC.len() as u64)) == MAGIC {
+            return Err(OpenError::malformed(path, Malformed::IsPatch));
+        }
         let (header, metadata) = SafeTensors::read_metadata(map.bytes(0..bytes)).map_err(|e| {
             let hint = lfs_pointer_hint(map.bytes(0..bytes.min(64)));
             OpenError::malformed(path, Malformed::Header { reason: format!("{e}{hint}") })

@@ -12,6 +12,9 @@ pub enum Malformed {
         /// What the safetensors library says.
         reason: String,
     },
+    /// A patch where a checkpoint is expected.
+    #[error("this is a patch, not a checkpoint")]
+    IsPatch,
     /// A dtype that this version does not know.
     #[error("tensor {tensor:?} has dtype {dtype}, which this version does not know")]
     Dtype {

@@ -16,6 +16,7 @@ mod sharded;
 pub use file::{TensorInfo, WeightFile};
 pub use malformed::{Malformed, OpenError};
 
+use crate::dtype::Dtype;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -115,6 +116,20 @@ impl Checkpoint {
     /// The tensor named `name`.
     pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         self.by_name.get(name).map(|(file_index, index)| self.at(*file_index, *index))
+    }
+
+    /// The pruning mask `X_mask` of weights `X_orig`, as `torch.nn.utils.prune` writes them (spec §11.6).
+    pub fn companion_mask(&self, weights: &str) -> Option<Tensor<'_>> {
+        let mask = self.tensor(&format!("{}_mask", weights.strip_suffix("_orig")?))?;
+        let dtype = mask.info.dtype;
+        let holds_a_mask = dtype.float().is_some() || [Dtype::Bool, Dtype::U8].contains(&dtype);
+        (holds_a_mask && mask.info.shape == self.tensor(weights)?.info.shape).then_some(mask)
+    }
+
+    /// Whether a tensor is the pruning mask of another one.
+    pub fn is_companion_mask(&self, name: &str) -> bool {
+        let module = name.strip_suffix("_mask");
+        module.is_some_and(|module| self.companion_mask(&format!("{module}_orig")).is_some())
     }
 
     /// All tensors, ascending by the bytes of their names.

@@ -41,6 +41,15 @@ impl PrefixMap {
     }
 }
 
+/// What weights `X_orig` with a mask `X_mask` beside them are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PruningPairs {
+    /// Two tensors like any other.
+    Tensors,
+    /// The weights `X`; the masks are not paired.
+    Weights,
+}
+
 /// How to pair tensors.
 #[derive(Debug, Clone)]
 pub struct PairOptions {
@@ -50,6 +59,21 @@ pub struct PairOptions {
     pub other_dtype: OtherDtype,
     /// A prefix that differs.
     pub prefix: Option<PrefixMap>,
+    /// What pruned weights beside their masks are.
+    pub pruning_pairs: PruningPairs,
+}
+
+impl PairOptions {
+    /// What pairs with a tensor of this name; nothing does with a mask.
+    fn key(&self, checkpoint: &Checkpoint, name: &str) -> Option<String> {
+        match self.pruning_pairs {
+            PruningPairs::Weights if checkpoint.is_companion_mask(name) => None,
+            PruningPairs::Weights if checkpoint.companion_mask(name).is_some() => {
+                Some(name.strip_suffix("_orig").unwrap_or(name).to_owned())
+            }
+            _ => Some(name.to_owned()),
+        }
+    }
 }
 
 /// Two tensors of the same name and shape. The reference has the target's dtype, or is cast to it.
@@ -163,6 +187,8 @@ impl<'a> TensorPair<'a> {
 pub struct Pair<'a> {
     /// The checkpoint that will be edited.
     pub target: &'a Checkpoint,
+    /// The checkpoint that behaves differently.
+    pub reference: &'a Checkpoint,
     /// Paired tensors, ascending by the bytes of their names.
     pub tensors: Vec<TensorPair<'a>>,
     /// What was not paired simply by name.
@@ -196,13 +222,14 @@ impl<'a> Pair<'a> {
     /// [`Mismatch`] with everything that does not pair and may not be left out or cast.
     pub fn new(target: &'a Checkpoint, reference: &'a Checkpoint, options: &PairOptions) -> Result<Self, Mismatch> {
         let renamed = |name: &str| options.prefix.as_ref().map_or_else(|| name.to_owned(), |p| p.apply(name));
-        let mut left: std::collections::BTreeMap<String, Tensor<'a>> =
-            reference.tensors().map(|tensor| (renamed(&tensor.info.name), tensor)).collect();
+        let key = |tensor: Tensor<'a>| Some((renamed(&options.key(reference, &tensor.info.name)?), tensor));
+        let mut left: std::collections::BTreeMap<String, Tensor<'a>> = reference.tensors().filter_map(key).collect();
         let mut mismatch = Mismatch::default();
         let mut tensors = Vec::new();
         for tensor in target.tensors() {
             let name = &tensor.info.name;
-            match left.remove(name) {
+            let Some(key) = options.key(target, name) else { continue };
+            match left.remove(&key) {
                 None => mismatch.only_in_target.push(name.clone()),
                 Some(reference) => match compare(tensor, reference) {
                     Compared::Same => tensors.push(TensorPair { target: tensor, reference }),
@@ -232,7 +259,14 @@ impl<'a> Pair<'a> {
         if !mismatch.is_empty() || tensors.is_empty() {
             return Err(mismatch);
         }
-        Ok(Self { target, tensors, pairing: (!ordinary).then_some(pairing) })
+        Ok(Self { target, reference, tensors, pairing: (!ordinary).then_some(pairing) })
+    }
+}
+
+impl<'a> Pair<'a> {
+    /// The targets, ascending by name.
+    pub fn targets(&self) -> Vec<Tensor<'a>> {
+        self.tensors.iter().map(|tensor| tensor.target).collect()
     }
 }
 

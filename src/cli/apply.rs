@@ -2,15 +2,18 @@
 
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
-use super::{Answer, Outcome, arguments, patch_argument};
+use super::{Answer, Outcome, arguments, mask, patch_argument};
 use clap::Args;
 use lcepatch::apply::{Applied, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, in_place, to_path};
-use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::checkpoint::{Checkpoint, Tensor};
+use lcepatch::context::Context;
 use lcepatch::diff::undo;
 use lcepatch::durable::{Existing, Failed};
-use lcepatch::edit::Alpha;
+use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::error::Error;
+use lcepatch::localize::candidates::CandidateOptions;
+use lcepatch::mask::PruningMask;
 use lcepatch::report::table::count;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -28,7 +31,8 @@ A directory gives a directory: configuration, tokenizer and index come along; we
 Examples:
   lcepatch apply model/ debias.lcepatch --alpha -2 -o edited/
   lcepatch apply model.safetensors a.lcepatch:0.5 b.lcepatch:-2 -o edited.safetensors
-  lcepatch apply model/ debias.lcepatch --in-place --undo undo.lcepatch")]
+  lcepatch apply model/ debias.lcepatch --in-place --undo undo.lcepatch
+  lcepatch apply pruned/ p.lcepatch --edit sw -o switched/ --keep-mask switched-mask.safetensors")]
 pub struct Arguments {
     /// The checkpoint to edit: a file, an index of shards or a model directory
     base: PathBuf,
@@ -38,6 +42,21 @@ pub struct Arguments {
     /// How strongly to apply the patches [default: 1]
     #[arg(long, short, value_parser = arguments::alpha, allow_negative_numbers = true)]
     alpha: Option<Alpha>,
+    /// What to do with the selected weights [default: ip or ep, by alpha]
+    #[arg(long, value_parser = ["ip", "ep", "pr", "sw"], long_help = "\
+What to do with the selected weights:
+  ip  interpolate: base + alpha * (reference - base), alpha from 0 to 1
+  ep  extrapolate: the same, with any other alpha
+  pr  prune: set them to 0
+  sw  switch masks: take the reference's pruning mask, and the base's own values from before it was pruned
+[default: ip or ep, by alpha]")]
+    edit: Option<String>,
+    /// Write the pruning mask of the result to this mask file
+    #[arg(long, value_name = "MASK", help_heading = "Pruned models")]
+    keep_mask: Option<PathBuf>,
+    /// The base's pruning mask, for --keep-mask [default: X_mask beside X_orig, or the base's zeros]
+    #[arg(long, value_name = "MASK", requires = "keep_mask", help_heading = "Pruned models")]
+    mask: Option<PathBuf>,
     /// Write the result here
     #[arg(long, short, value_name = "RESULT", required_unless_present = "in_place", conflicts_with = "in_place")]
     output: Option<PathBuf>,
@@ -69,16 +88,12 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    let outputs = [&arguments.output, &arguments.undo];
+    let outputs = [&arguments.output, &arguments.undo, &arguments.keep_mask];
     if let Some(path) = outputs.into_iter().flatten().find(|path| path.is_file() && !arguments.force) {
         return Err(Failed::Exists { path: path.clone() }.into());
     }
     let base = Checkpoint::open(&arguments.base)?;
-    let edits = arguments
-        .patches
-        .iter()
-        .map(|patch| edit(patch, arguments.alpha.unwrap_or(Alpha::ONE)))
-        .collect::<Result<Vec<_>, Failure>>()?;
+    let edits = arguments.patches.iter().map(|patch| edit(patch, &arguments)).collect::<Result<Vec<_>, Failure>>()?;
     let options = PlanOptions {
         check: if arguments.quick { Check::Quick } else { Check::Full },
         different_base: if arguments.allow_different_base { DifferentBase::Add } else { DifferentBase::Refuse },
@@ -89,6 +104,9 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     let plan = Plan::check(&base, &edits, &options, &context)?;
     if plan.is_added() {
         terminal.note("THIS IS NOT THE PATCH'S BASE: its deltas are added all the same, and nothing is promised");
+    }
+    if let Some(path) = &arguments.keep_mask {
+        write_mask(&arguments, &plan, path, existing, &context)?;
     }
     let write_undo = |result: &Checkpoint| -> Result<(), Error> {
         let Some(path) = &arguments.undo else { return Ok(()) };
@@ -119,24 +137,66 @@ fn report(arguments: &Arguments, result: &Path, applied: &Applied, terminal: &Te
     let verified = if applied.verified { "; the digest is the one that the patch promises" } else { "" };
     let (edited, tensors) = (count(applied.edited), applied.tensors);
     print(format_args!("wrote {}: {edited} weights edited in {tensors} tensors{verified}", result.display()))?;
+    if let Some(mask) = &arguments.keep_mask {
+        print(format_args!("wrote {}: the mask of the result", mask.display()))?;
+    }
     if let Some(undo) = &arguments.undo {
         print(format_args!("wrote {}: it takes this back", undo.display()))?;
     }
     Ok(())
 }
 
+/// Writes the mask that the result will have.
+fn write_mask(
+    arguments: &Arguments,
+    plan: &Plan<'_>,
+    path: &Path,
+    existing: Existing,
+    context: &Context<'_>,
+) -> Result<(), Failure> {
+    let base = plan.base();
+    let file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
+    let tensors = mask::candidates(base, &CandidateOptions::default())?;
+    let base_mask = match &file {
+        Some(file) => PruningMask::stored(file, base)?,
+        None => PruningMask::pairs(base).unwrap_or_else(|_| PruningMask::zeros(tensors.iter().copied())),
+    };
+    let mask = plan.result_mask(&base_mask, context)?;
+    let covered: Vec<Tensor<'_>> = mask.names().filter_map(|name| base.tensor(name)).collect();
+    Ok(lcepatch::mask::file::write(&mask, &covered, path, existing, context)?)
+}
+
 /// `PATCH` or `PATCH:ALPHA`; a file whose name ends that way goes first.
-fn edit(text: &str, default: Alpha) -> Result<Edit, Failure> {
+fn edit(text: &str, arguments: &Arguments) -> Result<Edit, Failure> {
     let (path, alpha) = match text.rsplit_once(':') {
         Some((path, alpha)) if !Path::new(text).exists() => match arguments::alpha(alpha) {
-            Ok(alpha) => (path, alpha),
+            Ok(alpha) => (path, Some(alpha)),
             Err(why) => {
                 let message = format!("{text:?}: alpha {alpha:?} is {why}");
                 return Err(Failure::usage(message, "write PATCH:ALPHA, as in debias.lcepatch:-2"));
             }
         },
-        _ => (text, default),
+        _ => (text, arguments.alpha),
     };
     let path = PathBuf::from(path);
-    Ok(Edit { patch: patch_argument::open(&path)?, path, alpha })
+    let kind = kind(arguments.edit.as_deref(), alpha)?;
+    Ok(Edit { patch: patch_argument::open(&path)?, path, kind })
+}
+
+fn kind(edit: Option<&str>, alpha: Option<Alpha>) -> Result<EditKind, Failure> {
+    let by_alpha = EditKind::Interpolate(alpha.unwrap_or(Alpha::ONE));
+    match (edit, alpha) {
+        (None, _) => Ok(by_alpha),
+        (Some("pr"), None) => Ok(EditKind::Prune),
+        (Some("sw"), None) => Ok(EditKind::Switch),
+        (Some(edit @ ("pr" | "sw")), Some(_)) => {
+            Err(Failure::usage(format!("--edit {edit} takes no alpha"), "leave --alpha out"))
+        }
+        (Some("ep"), None) => Err(Failure::usage("extrapolation takes an alpha", "give one with --alpha, such as -2")),
+        (Some(edit), _) if edit == by_alpha.label() => Ok(by_alpha),
+        (Some(edit), _) => {
+            let message = format!("--edit {edit} with alpha {}", alpha.unwrap_or(Alpha::ONE));
+            Err(Failure::usage(message, "alpha from 0 to 1 interpolates (ip), any other extrapolates (ep)"))
+        }
+    }
 }

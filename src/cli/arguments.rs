@@ -1,17 +1,35 @@
 //! Values of flags, parsed once.
 
 use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::diff::Size;
 use lcepatch::edit::Alpha;
-use lcepatch::localize::value::Density;
+use lcepatch::localize::value::{Amount, Density};
+use lcepatch::mask::Sparsity;
 
 /// `0.5%` or `0.005`.
 pub fn density(text: &str) -> Result<Density, String> {
+    Density::new(share(text)?).ok_or_else(|| "not above 0 and at most 100%".to_owned())
+}
+
+/// `30%` or `0.3`.
+pub fn sparsity(text: &str) -> Result<Sparsity, String> {
+    Sparsity::new(share(text)?).ok_or_else(|| "not at least 0 and below 100%".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
     let (number, scale) = match text.strip_suffix('%') {
         Some(percent) => (percent.trim(), 100.0),
         None => (text, 1.0),
     };
-    let share = number.parse::<f64>().map_err(|_| "not a number; write 0.5% or 0.005".to_owned())? / scale;
-    Density::new(share).ok_or_else(|| "not above 0 and at most 100%".to_owned())
+    Ok(number.parse::<f64>().map_err(|_| "not a number; write 0.5% or 0.005".to_owned())? / scale)
+}
+
+/// A count, or `from-mask`.
+pub fn size(text: &str) -> Result<Size, String> {
+    match text {
+        "from-mask" => Ok(Size::FromMask),
+        count_text => count(count_text).map(|k| Size::Amount(Amount::Count(k))),
+    }
 }
 
 /// `425000`, `425k`, `1.5M`.

@@ -6,7 +6,7 @@ use super::{Answer, Outcome, arguments, patch_argument};
 use clap::Args;
 use lcepatch::apply::fit::BaseState;
 use lcepatch::apply::{Check, Fit, fit};
-use lcepatch::check::{Intact, intact};
+use lcepatch::check::{Intact, decodes_with, intact};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
 use lcepatch::report::table::printable;
@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let patch = patch_argument::open(&arguments.patch)?;
     let context = terminal.context();
     // Damage is reported before a base that does not fit.
-    let Intact { blocks, mut decoded } = intact(&patch, &arguments.patch, None, &context)?;
+    let Intact { blocks, mut decoded } = intact(&patch, &arguments.patch, &context)?;
     let mut found = None;
     if let Some(base) = &arguments.base {
         let base = Checkpoint::open(base)?;
@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         let prefix = arguments.map_prefix.as_ref();
         let fit = fit(&base, &patch, &arguments.patch, check, prefix, &context)?;
         if fit.differences.is_empty() && decoded < blocks {
-            decoded = intact(&patch, &arguments.patch, Some((&base, prefix)), &context)?.decoded;
+            decoded += decodes_with(&patch, &arguments.patch, (&base, prefix), &context)?;
         }
         found = Some(fit);
     }

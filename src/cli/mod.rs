@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod diff;
 mod exit;
+mod mask;
 mod patch_argument;
 mod show;
 mod terminal;
@@ -53,6 +54,8 @@ enum Command {
     Apply(Box<apply::Arguments>),
     /// Check that a patch is intact, and that it fits a base
     Check(check::Arguments),
+    /// Prune by magnitude, write and compare pruning masks
+    Mask(mask::Arguments),
     /// Run the main job on two small checkpoints, printing each command
     Demo(demo::Arguments),
 }
@@ -90,6 +93,7 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Show(arguments) => show::run(&arguments),
         Command::Apply(arguments) => apply::run(*arguments, &terminal),
         Command::Check(arguments) => check::run(&arguments, &terminal),
+        Command::Mask(arguments) => mask::run(&arguments, &terminal),
         Command::Demo(arguments) => demo::run(&arguments),
     }
 }

@@ -21,6 +21,37 @@ impl Alpha {
     }
 }
 
+/// What is done to the selected elements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum EditKind {
+    /// Move along the difference (paper eq 3 with alpha in [0, 1], eq 4 outside).
+    Interpolate(Alpha),
+    /// Set to zero (eq 5).
+    Prune,
+    /// Exchange the base's pruning mask for the reference's, keeping the base's own values (eq 6).
+    Switch,
+}
+
+impl EditKind {
+    /// The name on the command line and in logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            EditKind::Interpolate(Alpha(alpha)) if (0.0..=1.0).contains(&alpha) => "ip",
+            EditKind::Interpolate(_) => "ep",
+            EditKind::Prune => "pr",
+            EditKind::Switch => "sw",
+        }
+    }
+
+    /// The strength, where there is one.
+    pub fn alpha(self) -> Option<Alpha> {
+        match self {
+            EditKind::Interpolate(alpha) => Some(alpha),
+            EditKind::Prune | EditKind::Switch => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Alpha {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)

@@ -37,9 +37,21 @@ pub enum BaseCodec {
     Bits = 1,
 }
 
+/// What a base holds where it is pruned (stream kind 4, spec §9.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MaskCodec {
+    /// Zeros.
+    PrunedBase = 1,
+    /// The values from before pruning.
+    UnprunedBase = 2,
+}
+
 const POSITIONS: u8 = 1;
 const DELTAS: u8 = 2;
 const BASE_VALUES: u8 = 3;
+const MASKS: u8 = 4;
+const VALUES_BEFORE: u8 = 5;
 
 /// The streams of a block, still coded. `B` is `&[u8]` when read, `Vec<u8>` when written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +62,10 @@ pub struct Streams<B> {
     pub deltas: (DeltaCodec, B),
     /// From what, in a portable patch.
     pub base_values: Option<(BaseCodec, B)>,
+    /// What is kept in base and reference, where they are pruned.
+    pub masks: Option<(MaskCodec, B)>,
+    /// What the base held before it was pruned.
+    pub values_before: Option<(BaseCodec, B)>,
 }
 
 impl<B: AsRef<[u8]>> Streams<B> {
@@ -60,6 +76,8 @@ impl<B: AsRef<[u8]>> Streams<B> {
             (DELTAS, self.deltas.0 as u8, self.deltas.1.as_ref()),
         ];
         parts.extend(self.base_values.as_ref().map(|(codec, bytes)| (BASE_VALUES, *codec as u8, bytes.as_ref())));
+        parts.extend(self.masks.as_ref().map(|(codec, bytes)| (MASKS, *codec as u8, bytes.as_ref())));
+        parts.extend(self.values_before.as_ref().map(|(codec, bytes)| (VALUES_BEFORE, *codec as u8, bytes.as_ref())));
         let mut out = Vec::new();
         for (kind, codec, bytes) in &parts {
             out.extend([*kind, *codec]);
@@ -91,7 +109,7 @@ impl<'a> Streams<&'a [u8]> {
             let bytes = reader.varint("stream length", 0, u64::MAX).map_err(StreamFault::Directory)?;
             directory.push((kind, codec, bytes));
         }
-        let (mut positions, mut deltas, mut base_values) = (None, None, None);
+        let (mut positions, mut deltas, mut base_values, mut masks, mut values_before) = (None, None, None, None, None);
         for (kind, codec, bytes) in directory {
             let bytes = reader.take(bytes, "stream").map_err(StreamFault::Directory)?;
             let unknown = StreamFault::UnknownCodec { kind, codec };
@@ -103,7 +121,10 @@ impl<'a> Streams<&'a [u8]> {
                 (DELTAS, 3) => deltas = Some((DeltaCodec::Bf16, bytes)),
                 (DELTAS, 4) => deltas = Some((DeltaCodec::Int8, bytes)),
                 (BASE_VALUES, 1) => base_values = Some((BaseCodec::Bits, bytes)),
-                (POSITIONS..=BASE_VALUES, _) => return Err(unknown),
+                (MASKS, 1) => masks = Some((MaskCodec::PrunedBase, bytes)),
+                (MASKS, 2) => masks = Some((MaskCodec::UnprunedBase, bytes)),
+                (VALUES_BEFORE, 1) => values_before = Some((BaseCodec::Bits, bytes)),
+                (POSITIONS..=VALUES_BEFORE, _) => return Err(unknown),
                 (kind, _) if kind & OPTIONAL_STREAM != 0 => {}
                 (kind, _) => return Err(StreamFault::UnknownKind(kind)),
             }
@@ -111,7 +132,10 @@ impl<'a> Streams<&'a [u8]> {
         reader.finish("the last stream").map_err(StreamFault::Directory)?;
         let positions = positions.ok_or(StreamFault::Missing(POSITIONS))?;
         let deltas = deltas.ok_or(StreamFault::Missing(DELTAS))?;
-        Ok(Self { positions, deltas, base_values })
+        if values_before.is_some() && masks.is_none() {
+            return Err(StreamFault::Missing(MASKS));
+        }
+        Ok(Self { positions, deltas, base_values, masks, values_before })
     }
 }
 
@@ -125,8 +149,16 @@ mod tests {
             positions: (PositionCodec::Gaps, &b"ab"[..]),
             deltas: (DeltaCodec::Ulp, &b"c"[..]),
             base_values: None,
+            masks: None,
+            values_before: None,
         };
         assert_eq!(Streams::read(&streams.write()), Ok(streams.clone()));
+        let masked = Streams {
+            masks: Some((MaskCodec::PrunedBase, &b"d"[..])),
+            values_before: Some((BaseCodec::Bits, &b"e"[..])),
+            ..streams.clone()
+        };
+        assert_eq!(Streams::read(&masked.write()), Ok(masked.clone()));
         assert_eq!(Streams::read(b"\x01\x01\x02\x02\x01\x01\x90\x07\x02\x00abcxy"), Ok(streams));
     }
 
@@ -137,6 +169,7 @@ mod tests {
         assert_eq!(Streams::read(b"\x01\x09\x00\x02\x01\x00\x00"), Err(unknown));
         assert_eq!(Streams::read(b"\x02\x01\x00\x01\x01\x00\x00"), Err(StreamFault::Order));
         assert_eq!(Streams::read(b"\x01\x01\x00\x00"), Err(StreamFault::Missing(2)));
+        assert_eq!(Streams::read(b"\x01\x01\x00\x02\x01\x00\x05\x01\x00\x00"), Err(StreamFault::Missing(4)));
         assert!(matches!(Streams::read(b"\x01\x01\x00\x02\x01\x00\x00!"), Err(StreamFault::Directory(_))));
     }
 }

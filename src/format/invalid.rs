@@ -194,9 +194,9 @@ pub enum StreamFault {
     /// Positions or deltas are missing.
     #[error("stream kind {0} is missing")]
     Missing(u8),
-    /// The codec does not serve the tensor's dtype.
-    #[error("codec {0} does not serve the tensor's dtype")]
-    Dtype(u8),
+    /// A stream does not serve the tensor's dtype.
+    #[error("masks and reduced deltas serve only floats, which the tensor does not hold")]
+    Dtype,
 }
 
 impl Invalid {

@@ -22,6 +22,12 @@ pub struct Metadata {
     pub base: Source,
     /// The checkpoint that it moves towards.
     pub reference: Source,
+    /// The pruning masks of base and reference, where they have any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masks: Option<Masks>,
+    /// What this patch was made of, if not of two checkpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub derived: Option<Derived>,
     /// How tensors were paired, where that was not simply by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairing: Option<Pairing>,
@@ -54,7 +60,8 @@ pub struct Metadata {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Localization {
-    /// `value` (paper eq 2), `full` (every differing element) or `undo` (what an apply changed).
+    /// `value` (paper eq 2), `mask` (eq 1), `random`, `full` (every differing element) or `undo` (what an apply
+    /// changed).
     pub method: String,
     /// `global` or `tensor`, the scope of the ranking.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +72,88 @@ pub struct Localization {
     /// The share of the candidates asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub density: Option<f64>,
+    /// The seed of a random selection (spec §20).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// What could be drawn: `either` or `target`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub among: Option<String>,
+}
+
+/// The pruning masks of base and reference over the candidates.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Masks {
+    /// Where they come from: `file`, `pairs`, `zeros` or `sparsity`.
+    pub source: String,
+    /// Whether what the base held before it was pruned is known at every selected element.
+    pub before_pruning: bool,
+    /// What they keep.
+    pub overlap: Overlap,
+    /// What they keep, by component.
+    pub by_component: BTreeMap<String, Overlap>,
+}
+
+/// How many weights are kept by which of two masks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overlap {
+    /// Kept by both.
+    pub both: u64,
+    /// Kept in the base (in localization: the target) only.
+    pub base_only: u64,
+    /// Kept in the reference only.
+    pub reference_only: u64,
+    /// Pruned by both.
+    pub neither: u64,
+}
+
+impl Overlap {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            both: self.both.saturating_add(other.both),
+            base_only: self.base_only.saturating_add(other.base_only),
+            reference_only: self.reference_only.saturating_add(other.reference_only),
+            neither: self.neither.saturating_add(other.neither),
+        }
+    }
+
+    /// Kept by both over kept by either; 1 if nothing is kept.
+    pub fn jaccard(&self) -> f64 {
+        let either = self.both as f64 + self.differing() as f64;
+        if either == 0.0 { 1.0 } else { self.both as f64 / either }
+    }
+
+    /// Kept by exactly one (paper eq 1).
+    pub fn differing(&self) -> u64 {
+        self.base_only.saturating_add(self.reference_only)
+    }
+
+    /// Pruned in the base.
+    pub fn base_pruned(&self) -> u64 {
+        self.reference_only.saturating_add(self.neither)
+    }
+
+    /// Pruned in the reference.
+    pub fn reference_pruned(&self) -> u64 {
+        self.base_only.saturating_add(self.neither)
+    }
+
+    /// All weights.
+    pub fn elements(&self) -> u64 {
+        self.both.saturating_add(self.differing()).saturating_add(self.neither)
+    }
+}
+
+/// What a patch was made of.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Derived {
+    /// `invert`, `squash`, `combine`, `select` or `intersect`.
+    pub verb: String,
+    /// Patch ids, and how each was used.
+    pub patches: Vec<String>,
 }
 
 /// Which weights could be selected.

@@ -1,8 +1,7 @@
 //! Which tensors may be selected from.
 
 use super::Impossible;
-use crate::checkpoint::names;
-use crate::checkpoint::pair::Pair;
+use crate::checkpoint::{Tensor, names};
 use crate::format::metadata;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::collections::BTreeMap;
@@ -20,6 +19,11 @@ pub enum Params {
 }
 
 impl Params {
+    /// The set with this [`Params::label`].
+    pub fn from_label(label: &str) -> Option<Self> {
+        [Params::EncoderDense, Params::Matrices, Params::All].into_iter().find(|params| params.label() == label)
+    }
+
     /// The name on the command line and in metadata.
     pub fn label(self) -> &'static str {
         match self {
@@ -44,7 +48,7 @@ pub struct CandidateOptions {
 /// The tensors to select from.
 #[derive(Debug, Clone)]
 pub struct Candidates {
-    /// Places in [`Pair::tensors`], ascending.
+    /// Places among the tensors given, ascending.
     pub tensors: Vec<usize>,
     /// For the patch.
     pub description: metadata::Candidates,
@@ -62,37 +66,37 @@ pub enum Kinds {
 }
 
 impl Candidates {
-    /// Finds the candidates of a pair.
+    /// Finds the candidates among `tensors`, which ascend by name.
     ///
     /// # Errors
     /// [`Impossible::Glob`], [`Impossible::NoCandidates`].
-    pub fn new(pair: &Pair<'_>, options: &CandidateOptions, kinds: Kinds) -> Result<Self, Impossible> {
+    pub fn new(tensors: &[Tensor<'_>], options: &CandidateOptions, kinds: Kinds) -> Result<Self, Impossible> {
         let (include, exclude) = (globs(&options.include)?, globs(&options.exclude)?);
-        let family = names::recognize(pair.tensors.iter().map(|tensor| tensor.name()));
+        let family = names::recognize(tensors.iter().map(|tensor| tensor.info.name.as_str()));
         let wanted = options.params.unwrap_or(Params::EncoderDense);
         let unrecognized = wanted == Params::EncoderDense && family.is_none();
         let params = if unrecognized { Params::Matrices } else { wanted };
         let is_candidate = |index: &usize| {
-            let tensor = &pair.tensors[*index];
-            let (name, rank) = (tensor.name(), tensor.target.info.shape.len());
+            let info = tensors[*index].info;
+            let (name, rank) = (info.name.as_str(), info.shape.len());
             let in_set = match params {
                 Params::EncoderDense => names::is_encoder_dense(name, rank),
                 Params::Matrices => rank >= 2,
                 Params::All => true,
             };
             in_set
-                && (kinds == Kinds::Every || tensor.dtype().float().is_some())
+                && (kinds == Kinds::Every || info.dtype.float().is_some())
                 && (options.include.is_empty() || include.is_match(name))
                 && !exclude.is_match(name)
         };
-        let tensors: Vec<usize> = (0..pair.tensors.len()).filter(is_candidate).collect();
-        if tensors.is_empty() {
+        let found: Vec<usize> = (0..tensors.len()).filter(is_candidate).collect();
+        if found.is_empty() {
             let reason = format!("--params {} with the given globs matches no tensor", params.label());
             return Err(Impossible::NoCandidates { reason });
         }
         let (mut by_component, mut by_layer) = (BTreeMap::new(), BTreeMap::new());
-        for tensor in tensors.iter().map(|index| &pair.tensors[*index]) {
-            let (place, elements) = (names::place(tensor.name()), tensor.target.info.elements());
+        for info in found.iter().map(|index| tensors[*index].info) {
+            let (place, elements) = (names::place(&info.name), info.elements());
             *by_component.entry(place.component.label().to_owned()).or_default() += elements;
             *by_layer.entry(names::layer_label(place.layer)).or_default() += elements;
         }
@@ -101,12 +105,12 @@ impl Candidates {
             include: options.include.clone(),
             exclude: options.exclude.clone(),
             family: family.map(|family| family.label().to_owned()),
-            tensors: tensors.len() as u64,
-            elements: tensors.iter().map(|index| pair.tensors[*index].target.info.elements()).sum(),
+            tensors: found.len() as u64,
+            elements: found.iter().map(|index| tensors[*index].info.elements()).sum(),
             by_component,
             by_layer,
         };
-        Ok(Self { tensors, description, unrecognized })
+        Ok(Self { tensors: found, description, unrecognized })
     }
 }
 

@@ -1,15 +1,18 @@
 //! A pair of checkpoints to a selection: which weights make the difference.
 //!
-//! [`candidates`] says where to look; [`value`] takes the largest differences (paper eq 2) with the exact [`top_k`];
-//! [`full`] takes every element that differs.
+//! [`candidates`] says where to look; [`mask`] takes what exactly one pruning mask keeps (paper eq 1), [`value`] the
+//! largest differences (eq 2), [`random`] draws a baseline, and [`full`] takes every element that differs.
 
 pub mod candidates;
 pub mod full;
-pub mod top_k;
+pub mod mask;
+pub mod random;
 pub mod value;
 
 use crate::context::Cancelled;
 use crate::dtype::Dtype;
+use crate::mask::MaskFault;
+use crate::mask::top_k::TooFew;
 
 /// Why a selection can not be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -47,6 +50,21 @@ pub enum Impossible {
         /// Candidates.
         candidates: u64,
     },
+    /// The masks are the same.
+    #[error("nothing is selected: both masks keep the same weights")]
+    SameMasks,
+    /// A mask has no value.
+    #[error("{0}")]
+    Mask(MaskFault),
+    /// What should be the target from before it was pruned has other tensors.
+    #[error("{tensor:?} is not in the unpruned checkpoint with the target's dtype and shape")]
+    Unpruned {
+        /// The tensor.
+        tensor: String,
+    },
+    /// Something was asked for that takes masks, and there are none.
+    #[error("there are no pruning masks")]
+    NoMasks,
     /// No tensor is a candidate.
     #[error("no tensor is left to select from: {reason}")]
     NoCandidates {
@@ -64,4 +82,19 @@ pub enum Impossible {
     /// Asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+impl From<MaskFault> for Impossible {
+    fn from(fault: MaskFault) -> Self {
+        match fault {
+            MaskFault::Cancelled(cancelled) => Self::Cancelled(cancelled),
+            fault => Self::Mask(fault),
+        }
+    }
+}
+
+impl From<TooFew> for Impossible {
+    fn from(TooFew { k, found }: TooFew) -> Self {
+        Self::TooMany { k, candidates: found }
+    }
 }

@@ -1,6 +1,7 @@
 //! From a block's bytes to positions and deltas (spec §8, §9).
 
 use super::base::BaseBlock;
+use super::masks::{Kept, Masks, count, spread};
 use crate::codec::gaps::{self, GroupedPositions};
 use crate::codec::reader::Reader;
 use crate::codec::{Corrupt, groups};
@@ -13,10 +14,44 @@ use crate::format::invalid::StreamFault;
 pub struct DecodedBlock {
     /// Positions in the block, ascending.
     pub positions: Vec<u32>,
-    /// By how much.
+    /// By how much; without meaning for elements that are pruned in the reference.
     pub deltas: Deltas,
     /// The base's bit patterns, where the block carries them or decoding had to look them up.
     pub base_bits: Option<Vec<u64>>,
+    /// What is kept, where base and reference are pruned.
+    pub masks: Option<Masks>,
+}
+
+impl DecodedBlock {
+    /// What is kept of element `entry`.
+    pub fn kept(&self, entry: usize) -> Kept {
+        self.masks.as_ref().map_or(Kept::BOTH, |masks| masks.kept[entry])
+    }
+
+    /// The reference's bits at element `entry`, `base` in the base; none where deltas are not exact.
+    pub fn reference_bits(&self, entry: usize, dtype: Dtype, base: u64) -> Option<u64> {
+        match &self.deltas {
+            Deltas::Value(_) => None,
+            Deltas::Ulp(_) if !self.kept(entry).in_reference() => Some(self.kept(entry).reference_zero(dtype)),
+            Deltas::Ulp(deltas) => Some(dtype.add_ulp(base, deltas[entry])),
+        }
+    }
+
+    /// What element `entry`, `base` in the base, counts as there (t of spec §11.1).
+    pub fn value(&self, entry: usize, float: FloatFormat, base: u64) -> f64 {
+        if self.kept(entry).in_base() { float.value(base) } else { 0.0 }
+    }
+
+    /// Reference minus base at element `entry`, in value (d of spec §11.1); none where elements are no floats.
+    pub fn delta(&self, entry: usize, dtype: Dtype, base: u64) -> Option<f64> {
+        let float = dtype.float()?;
+        let value = self.value(entry, float, base);
+        Some(match &self.deltas {
+            _ if !self.kept(entry).in_reference() => 0.0 - value,
+            Deltas::Value(deltas) => deltas[entry],
+            Deltas::Ulp(deltas) => float.value(dtype.add_ulp(base, deltas[entry])) - value,
+        })
+    }
 }
 
 /// Reference minus base.
@@ -61,34 +96,49 @@ pub fn decode(
     base: Option<&BaseBlock<'_>>,
 ) -> Result<DecodedBlock, BlockError> {
     let streams = Streams::read(bytes)?;
-    let count = selected as usize;
+    let for_floats = streams.masks.is_some() || matches!(streams.deltas.0, DeltaCodec::Bf16 | DeltaCodec::Int8);
+    if for_floats && dtype.float().is_none() {
+        return Err(StreamFault::Dtype.into());
+    }
     let positions = match streams.positions {
-        (PositionCodec::Gaps, bytes) => gaps::decode(bytes, count, elements)?,
-        (PositionCodec::ClassGaps, bytes) => class_positions(bytes, count, dtype, base.ok_or(BlockError::NeedsBase)?)?,
+        (PositionCodec::Gaps, bytes) => gaps::decode(bytes, selected as usize, elements)?,
+        (PositionCodec::ClassGaps, bytes) => {
+            class_positions(bytes, selected as usize, dtype, base.ok_or(BlockError::NeedsBase)?)?
+        }
     };
     let mut base_bits = match streams.base_values {
-        Some((_, bytes)) => Some(numbers(bytes, count, dtype)?),
+        Some((_, bytes)) => Some(numbers(bytes, selected as usize, dtype)?),
         None => None,
     };
+    let masks = Masks::decode(&streams, selected as usize, dtype)?;
+    let kept = masks.as_ref().map(|masks| &masks.kept[..]);
+    let n_deltas = kept.map_or(selected as usize, |kept| count(kept, |kept| kept.in_reference()));
     let deltas = match streams.deltas {
-        (DeltaCodec::Ulp, bytes) => Deltas::Ulp(unwrap_ulps(numbers_of(bytes, 1, count, dtype)?.1.concat(), dtype)?),
+        (DeltaCodec::Ulp, bytes) => {
+            let ulps = unwrap_ulps(numbers_of(bytes, 1, n_deltas, dtype)?.1.concat(), dtype)?;
+            Deltas::Ulp(aligned(ulps, kept))
+        }
         (DeltaCodec::ClassUlp, bytes) => {
             if base_bits.is_none() {
                 base_bits = Some(base.ok_or(BlockError::NeedsBase)?.bits_at(&positions));
             }
-            let base_bits = base_bits.as_deref().unwrap_or_default();
-            Deltas::Ulp(unwrap_ulps(class_deltas(bytes, count, dtype, base_bits)?, dtype)?)
+            let base_bits = base_bits.iter().flatten().enumerate();
+            let has_delta = |entry: usize| kept.is_none_or(|kept| kept[entry].in_reference());
+            let base_bits = base_bits.filter(|(entry, _)| has_delta(*entry)).map(|(_, bits)| *bits);
+            Deltas::Ulp(aligned(unwrap_ulps(class_deltas(bytes, n_deltas, dtype, base_bits)?, dtype)?, kept))
         }
-        (codec @ DeltaCodec::Bf16, bytes) => {
-            dtype.float().ok_or(StreamFault::Dtype(codec as u8))?;
-            Deltas::Value(bf16_deltas(bytes, count)?)
-        }
-        (codec @ DeltaCodec::Int8, bytes) => {
-            dtype.float().ok_or(StreamFault::Dtype(codec as u8))?;
-            Deltas::Value(int8_deltas(bytes, count)?)
-        }
+        (DeltaCodec::Bf16, bytes) => Deltas::Value(aligned(bf16_deltas(bytes, n_deltas)?, kept)),
+        (DeltaCodec::Int8, bytes) => Deltas::Value(aligned(int8_deltas(bytes, n_deltas)?, kept)),
     };
-    Ok(DecodedBlock { positions, deltas, base_bits })
+    Ok(DecodedBlock { positions, deltas, base_bits, masks })
+}
+
+/// One delta for each selected element, from those of the elements that have one.
+fn aligned<T: Copy + Default>(deltas: Vec<T>, kept: Option<&[Kept]>) -> Vec<T> {
+    match kept {
+        Some(kept) => spread(deltas, kept, |kept| kept.in_reference()),
+        None => deltas,
+    }
 }
 
 fn class_positions(bytes: &[u8], count: usize, dtype: Dtype, base: &BaseBlock<'_>) -> Result<Vec<u32>, BlockError> {
@@ -98,11 +148,16 @@ fn class_positions(bytes: &[u8], count: usize, dtype: Dtype, base: &BaseBlock<'_
 }
 
 /// Puts deltas that are coded group by group back in the order of positions.
-fn class_deltas(bytes: &[u8], count: usize, dtype: Dtype, base_bits: &[u64]) -> Result<Vec<u64>, BlockError> {
+fn class_deltas(
+    bytes: &[u8],
+    count: usize,
+    dtype: Dtype,
+    base_bits: impl Iterator<Item = u64>,
+) -> Result<Vec<u64>, BlockError> {
     let (partition, sequences) = numbers_of(bytes, dtype.classes(), count, dtype)?;
     let mut sequences: Vec<_> = sequences.into_iter().map(Vec::into_iter).collect();
-    let mut next = |bits: &u64| sequences[partition.group(dtype.class(*bits))].next();
-    let deltas = base_bits.iter().map_while(&mut next).collect::<Vec<u64>>();
+    let mut next = |bits: u64| sequences[partition.group(dtype.class(bits))].next();
+    let deltas = base_bits.map_while(&mut next).collect::<Vec<u64>>();
     if deltas.len() == count {
         return Ok(deltas);
     }
@@ -116,7 +171,7 @@ fn numbers_of(bytes: &[u8], classes: usize, count: usize, dtype: Dtype) -> Resul
     groups::decode(bytes, classes, count, number_bits(dtype))
 }
 
-fn numbers(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
+pub(super) fn numbers(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
     let (_, sequences) = numbers_of(bytes, 1, count, dtype)?;
     let images = sequences.concat();
     let most = dtype.width().mask();

@@ -5,14 +5,16 @@
 
 use super::base::BaseBlock;
 use super::decode::{number_bits, unsigned_image, wrap_ulp};
+use super::elements::{Elements, Magnitude};
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::pair::Pair;
 use crate::codec::gaps::{self, GroupedGaps};
 use crate::codec::groups::{self, Partition};
 use crate::context::{Cancelled, Context};
 use crate::digest::{Hasher, Sha256Digest};
 use crate::dtype::{Dtype, FloatFormat, Rounded};
-use crate::format::block::{BaseCodec, DeltaCodec, PositionCodec, Streams};
-use crate::mask::{SelectedBlock, Selection, block_range};
+use crate::format::block::{BaseCodec, DeltaCodec, MaskCodec, PositionCodec, Streams};
+use crate::mask::{MaskFault, PairMasks, SelectedBlock, Selection, block_range};
 use rayon::prelude::*;
 
 /// How exactly deltas are kept.
@@ -35,6 +37,19 @@ pub enum Portability {
     Portable,
 }
 
+/// How a selection is coded.
+#[derive(Debug, Clone, Copy)]
+pub struct Coding<'a> {
+    /// How exactly deltas are kept.
+    pub precision: Precision,
+    /// Whether the patch must serve without its base.
+    pub portability: Portability,
+    /// The pruning masks to keep with the selection.
+    pub masks: Option<&'a PairMasks<'a>>,
+    /// The target from before it was pruned, with the same tensors, for what it held where it is pruned now.
+    pub unpruned: Option<&'a Checkpoint>,
+}
+
 /// A coded block.
 #[derive(Debug, Clone)]
 pub struct GatheredBlock {
@@ -52,37 +67,6 @@ pub struct GatheredBlock {
     pub magnitude: Magnitude,
 }
 
-/// Sums over finite reference minus base.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Magnitude {
-    /// Sum of absolute differences.
-    pub sum: f64,
-    /// Largest absolute difference.
-    pub max: f64,
-    /// Elements whose bits are the same in both.
-    pub unchanged: u64,
-    /// Sum of squared differences.
-    pub squares: f64,
-    /// Largest error of a reduced delta.
-    pub error_max: f64,
-    /// Sum of squared errors of reduced deltas.
-    pub error_squares: f64,
-}
-
-impl Magnitude {
-    /// Both together.
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            sum: self.sum + other.sum,
-            max: self.max.max(other.max),
-            unchanged: self.unchanged + other.unchanged,
-            squares: self.squares + other.squares,
-            error_max: self.error_max.max(other.error_max),
-            error_squares: self.error_squares + other.error_squares,
-        }
-    }
-}
-
 /// A selection, coded.
 #[derive(Debug)]
 pub struct Gathered {
@@ -90,11 +74,16 @@ pub struct Gathered {
     pub blocks: Vec<GatheredBlock>,
     /// Bytes that a portable patch takes more than one that needs its base; an estimate in the latter.
     pub portability_bytes: u64,
+    /// Whether what the base held before it was pruned is known at every selected element that has a mask.
+    pub restores: bool,
 }
 
 /// Why a selection can not be gathered.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GatherError {
+    /// A mask has no value.
+    #[error("{0}")]
+    Mask(MaskFault),
     /// A delta has no reduced form.
     #[error("the delta of element {index} of {tensor:?} is not a finite number, which --delta-dtype can not carry")]
     NotFinite {
@@ -106,6 +95,15 @@ pub enum GatherError {
     /// Asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+impl From<MaskFault> for GatherError {
+    fn from(fault: MaskFault) -> Self {
+        match fault {
+            MaskFault::Cancelled(cancelled) => Self::Cancelled(cancelled),
+            fault => Self::Mask(fault),
+        }
+    }
 }
 
 /// Share of the payload that base-conditioned codecs must save together to be used at all.
@@ -123,15 +121,12 @@ const STREAM_SAVES_MIN: f64 = 0.01;
 pub fn gather(
     pair: &Pair<'_>,
     selection: &Selection,
-    precision: Precision,
-    portability: Portability,
+    coding: Coding<'_>,
     context: &Context<'_>,
 ) -> Result<Gathered, GatherError> {
     let blocks = selection.blocks.par_iter();
-    let variants = blocks
-        .map(|block| code(pair, block, precision, portability, context))
-        .collect::<Result<Vec<_>, GatherError>>()?;
-    Ok(choose(variants, portability))
+    let variants = blocks.map(|block| code(pair, block, coding, context)).collect::<Result<Vec<_>, GatherError>>()?;
+    Ok(choose(variants, coding.portability))
 }
 
 /// A block, coded in all ways.
@@ -140,6 +135,10 @@ struct Variants {
     class_gaps: Vec<u8>,
     class_ulps: Option<Vec<u8>>,
     base_values: BaseValues,
+    /// Whether the base holds something else than zero where it is pruned.
+    base_is_unpruned: bool,
+    /// Elements that are pruned in the base, and of which the block does not say what they were before.
+    unknown: usize,
 }
 
 /// The base's values at the selected positions.
@@ -174,9 +173,15 @@ fn choose(variants: Vec<Variants>, portability: Portability) -> Gathered {
     let (use_gaps, use_ulps) = (gaps_pay && !portable, ulps_pay || portable);
     let needs_base_bytes = free - if gaps_pay { gaps_save } else { 0 } - if ulps_pay { ulps_save } else { 0 };
     let portable_bytes = free - ulps_save + base_values;
+    let base_is_unpruned = variants.iter().any(|v| v.base_is_unpruned);
+    let has_masks = variants.iter().any(|v| v.block.streams.masks.is_some());
+    let restores = has_masks && (base_is_unpruned || variants.iter().all(|v| v.unknown == 0));
     let blocks = variants.into_iter().map(|v| {
         let mut block = v.block;
         let streams = &mut block.streams;
+        if let Some((codec, _)) = streams.masks.as_mut().filter(|_| base_is_unpruned) {
+            *codec = MaskCodec::UnprunedBase;
+        }
         if use_gaps && v.class_gaps.len() < streams.positions.1.len() {
             streams.positions = (PositionCodec::ClassGaps, v.class_gaps);
         }
@@ -188,63 +193,80 @@ fn choose(variants: Vec<Variants>, portability: Portability) -> Gathered {
         }
         block
     });
-    Gathered { blocks: blocks.collect(), portability_bytes: portable_bytes.abs_diff(needs_base_bytes) }
+    let portability_bytes = portable_bytes.abs_diff(needs_base_bytes);
+    Gathered { blocks: blocks.collect(), portability_bytes, restores }
 }
 
 fn code(
     pair: &Pair<'_>,
     selected: &SelectedBlock,
-    precision: Precision,
-    portability: Portability,
+    coding: Coding<'_>,
     context: &Context<'_>,
 ) -> Result<Variants, GatherError> {
     let tensor = &pair.tensors[selected.tensor];
     let (dtype, positions) = (tensor.dtype(), &selected.positions[..]);
     let range = block_range(selected.index, tensor.target.info.elements());
-    let (base_bits, reference_bits) = values(pair, selected, context)?;
+    let elements = Elements::read(pair, selected, coding, context)?;
 
-    let ulps: Vec<u64> =
-        base_bits.iter().zip(&reference_bits).map(|(b, r)| wrap_ulp(dtype.ulp_delta(*b, *r), dtype)).collect();
+    // Only elements that are kept in the reference have a delta.
+    let with_delta: Vec<usize> = (0..positions.len()).filter(|at| elements.kept(*at).in_reference()).collect();
+    let base_bits: Vec<u64> = with_delta.iter().map(|at| elements.base[*at]).collect();
+    let ulp = |at: &usize| wrap_ulp(dtype.ulp_delta(elements.base[*at], elements.reference[*at]), dtype);
+    let ulps: Vec<u64> = with_delta.iter().map(ulp).collect();
     let (partition, class_ulps) = grouped(&base_bits, &ulps, dtype);
     let class_gaps = class_gaps(&BaseBlock::new(tensor.target, range.clone()), positions, &partition);
 
     let reduced = match dtype.float() {
-        Some(float) if precision != Precision::Exact => {
-            let values: Vec<f64> = base_bits
-                .iter()
-                .zip(&reference_bits)
-                .map(|(base, reference)| float.value(*reference) - float.value(*base))
-                .collect();
-            Some(reduce(&values, precision).map_err(|at| GatherError::NotFinite {
+        Some(float) if coding.precision != Precision::Exact => {
+            let values: Vec<f64> = with_delta.iter().map(|at| elements.delta(*at, float)).collect();
+            Some(reduce(&values, coding.precision).map_err(|at| GatherError::NotFinite {
                 tensor: tensor.name().to_owned(),
-                index: range.start + u64::from(positions[at]),
+                index: range.start + u64::from(positions[with_delta[at]]),
             })?)
         }
         _ => None,
     };
-    let magnitude = magnitude(dtype, &base_bits, &reference_bits, reduced.as_ref().map(|(_, values)| &values[..]));
+    let mut magnitude = elements.magnitude();
     let (deltas, class_ulps) = match reduced {
-        Some((deltas, _)) => (deltas, None),
+        Some((deltas, seen)) => {
+            let exact = with_delta.iter().filter_map(|at| Some(elements.delta(*at, dtype.float()?)));
+            magnitude.add_errors(exact.zip(seen).map(|(exact, seen)| seen - exact));
+            (deltas, None)
+        }
         None => ((DeltaCodec::Ulp, single(ulps, number_bits(dtype))), Some(class_ulps)),
     };
     let mut hasher = Hasher::default();
-    base_bits.iter().for_each(|bits| hasher.update(&bits.to_le_bytes()[..dtype.width().bytes()]));
+    elements.base.iter().for_each(|bits| hasher.update(&bits.to_le_bytes()[..dtype.width().bytes()]));
     let image = |bits: &u64| unsigned_image(dtype, *bits);
-    let base_values = match portability {
-        Portability::Portable => BaseValues::Coded(single(base_bits.iter().map(image).collect(), number_bits(dtype))),
+    let base_values = match coding.portability {
+        Portability::Portable => {
+            BaseValues::Coded(single(elements.base.iter().map(image).collect(), number_bits(dtype)))
+        }
         Portability::NeedsBase => {
-            let sample: Vec<u64> = base_bits.iter().take(SAMPLE).map(image).collect();
-            let share = base_bits.len() as f64 / sample.len() as f64;
+            let sample: Vec<u64> = elements.base.iter().take(SAMPLE).map(image).collect();
+            let share = elements.base.len() as f64 / sample.len() as f64;
             BaseValues::Estimated((single(sample, number_bits(dtype)).len() as f64 * share) as u64)
         }
     };
-    let positions_coded = (PositionCodec::Gaps, gaps::encode(positions));
+    let masks = elements.kept.as_ref().map(|kept| single(kept.iter().map(|kept| kept.symbol()).collect(), 16));
+    let values_before = elements.before.as_ref().map(|before| {
+        let bits = before.iter().map(image).collect();
+        (BaseCodec::Bits, single(bits, number_bits(dtype)))
+    });
     Ok(Variants {
+        base_is_unpruned: elements.base_is_unpruned(),
+        unknown: if values_before.is_some() { 0 } else { elements.pruned_in_base() },
         block: GatheredBlock {
             tensor: selected.tensor,
             index: selected.index,
             selected: positions.len() as u32,
-            streams: Streams { positions: positions_coded, deltas, base_values: None },
+            streams: Streams {
+                positions: (PositionCodec::Gaps, gaps::encode(positions)),
+                deltas,
+                base_values: None,
+                masks: masks.map(|masks| (MaskCodec::PrunedBase, masks)),
+                values_before,
+            },
             base_digest: hasher.finish(),
             magnitude,
         },
@@ -256,26 +278,6 @@ fn code(
 
 fn single(numbers: Vec<u64>, width: u32) -> Vec<u8> {
     groups::encode(&Partition::whole(1), &[numbers], width)
-}
-
-/// Bits of the target and the reference at the selected positions.
-fn values(pair: &Pair<'_>, selected: &SelectedBlock, context: &Context<'_>) -> Result<(Vec<u64>, Vec<u64>), Cancelled> {
-    let tensor = &pair.tensors[selected.tensor];
-    let width = tensor.dtype().width();
-    let range = block_range(selected.index, tensor.target.info.elements());
-    let n = selected.positions.len();
-    let (mut base, mut reference) = (Vec::with_capacity(n), Vec::with_capacity(n));
-    let mut rest = &selected.positions[..];
-    tensor.windows(range.clone(), context, |start, base_bytes, reference_bytes| {
-        let first = (start - range.start) as u32;
-        let end = first + (base_bytes.len() / width.bytes()) as u32;
-        let (here, later) = rest.split_at(rest.partition_point(|p| *p < end));
-        base.extend(here.iter().map(|p| width.load(base_bytes, (p - first) as usize)));
-        reference.extend(here.iter().map(|p| width.load(reference_bytes, (p - first) as usize)));
-        rest = later;
-        Ok::<(), Cancelled>(())
-    })?;
-    Ok((base, reference))
 }
 
 /// The groups of classes that suit the selected elements, and the deltas coded by them.
@@ -336,23 +338,4 @@ fn reduce_to_int8(values: &[f64]) -> Result<Reduced, usize> {
     coded.extend(single(steps.iter().map(|s| wrap_ulp(u64::from(*s as u8), Dtype::I8)).collect(), 16));
     let seen = steps.iter().map(|s| f64::from(*s) * scale_value).collect();
     Ok(((DeltaCodec::Int8, coded), seen))
-}
-
-fn magnitude(dtype: Dtype, base: &[u64], reference: &[u64], seen: Option<&[f64]>) -> Magnitude {
-    let mut total = Magnitude::default();
-    let Some(float) = dtype.float() else { return total };
-    for (at, (base, reference)) in base.iter().zip(reference).enumerate() {
-        total.unchanged += u64::from(base == reference);
-        let delta = float.value(*reference) - float.value(*base);
-        if !delta.is_finite() {
-            continue;
-        }
-        let error = seen.map_or(0.0, |seen| seen[at] - delta);
-        total.sum += delta.abs();
-        total.max = total.max.max(delta.abs());
-        total.squares += delta * delta;
-        total.error_max = total.error_max.max(error.abs());
-        total.error_squares += error * error;
-    }
-    total
 }

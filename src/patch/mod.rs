@@ -3,7 +3,11 @@
 
 pub mod base;
 pub mod decode;
+mod elements;
 pub mod gather;
+pub mod masks;
 
 pub use base::BaseBlock;
 pub use decode::{DecodedBlock, Deltas};
+pub use elements::Magnitude;
+pub use masks::{Kept, Masks};

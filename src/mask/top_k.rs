@@ -32,32 +32,45 @@ pub trait Walk<E> {
     fn collect(&self, prefix: u64, shift: u32) -> Result<Vec<u64>, E>;
 }
 
-/// Finds the threshold of the `k` largest keys, `k` at least 1 and at most their number.
+/// There are fewer keys than were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooFew {
+    /// Keys asked for.
+    pub k: u64,
+    /// Keys there are.
+    pub found: u64,
+}
+
+/// Finds the threshold of the `k` largest keys, `k` at least 1.
 ///
 /// # Errors
-/// What a walk meets.
-pub fn threshold<E>(k: u64, walk: &impl Walk<E>) -> Result<Threshold, E> {
+/// [`TooFew`], also when walks do not yield the same keys; what a walk meets.
+pub fn threshold<E: From<TooFew>>(k: u64, walk: &impl Walk<E>) -> Result<Threshold, E> {
     let mut needed = k;
     let mut prefix = 0;
     for shift in [48, 32, 16, 0] {
         let histogram = walk.histogram(prefix, shift)?;
+        let found: u64 = histogram.iter().sum();
+        if found < needed {
+            return Err(TooFew { k, found: found + (k - needed) }.into());
+        }
         let mut bin = histogram.len() - 1;
-        while bin > 0 && histogram[bin] < needed {
+        while histogram[bin] < needed {
             needed -= histogram[bin];
             bin -= 1;
         }
         prefix = prefix << 16 | bin as u64;
-        if shift > 0 && histogram[bin] <= k.max(HELD_KEYS_MIN) {
+        if shift == 0 {
+            return Ok(Threshold { key: prefix, ties: needed, equal: histogram[bin] });
+        }
+        if histogram[bin] <= k.max(HELD_KEYS_MIN) {
             let mut keys = walk.collect(prefix, shift)?;
-            let rank = (needed as usize).clamp(1, keys.len().max(1)) - 1;
             keys.sort_unstable_by(|a, b| b.cmp(a));
-            let key = keys[rank];
+            let too_few = TooFew { k, found: keys.len() as u64 + (k - needed) };
+            let key = *keys.get(needed as usize - 1).ok_or(too_few)?;
             let above = keys.partition_point(|other| *other > key) as u64;
             let equal = keys.partition_point(|other| *other >= key) as u64 - above;
             return Ok(Threshold { key, ties: needed - above, equal });
-        }
-        if shift == 0 {
-            return Ok(Threshold { key: prefix, ties: needed, equal: histogram[bin] });
         }
     }
     unreachable!("the last shift returns")
@@ -70,8 +83,8 @@ mod tests {
 
     struct Held(Vec<u64>);
 
-    impl Walk<()> for Held {
-        fn histogram(&self, prefix: u64, shift: u32) -> Result<Vec<u64>, ()> {
+    impl Walk<TooFew> for Held {
+        fn histogram(&self, prefix: u64, shift: u32) -> Result<Vec<u64>, TooFew> {
             let mut bins = vec![0; 1 << 16];
             for key in &self.0 {
                 if (u128::from(*key) >> shift >> 16) as u64 == prefix {
@@ -81,7 +94,7 @@ mod tests {
             Ok(bins)
         }
 
-        fn collect(&self, prefix: u64, shift: u32) -> Result<Vec<u64>, ()> {
+        fn collect(&self, prefix: u64, shift: u32) -> Result<Vec<u64>, TooFew> {
             Ok(self.0.iter().copied().filter(|key| key >> shift == prefix).collect())
         }
     }
@@ -109,17 +122,34 @@ mod tests {
     #[test]
     fn many_ties_never_have_to_be_held() {
         struct Tied;
-        impl Walk<()> for Tied {
-            fn histogram(&self, _: u64, shift: u32) -> Result<Vec<u64>, ()> {
+        impl Walk<TooFew> for Tied {
+            fn histogram(&self, _: u64, shift: u32) -> Result<Vec<u64>, TooFew> {
                 let mut bins = vec![0; 1 << 16];
                 bins[if shift == 48 { 0x3f80 } else { 0 }] = 1 << 40;
                 Ok(bins)
             }
-            fn collect(&self, _: u64, _: u32) -> Result<Vec<u64>, ()> {
-                Err(())
+            fn collect(&self, _: u64, _: u32) -> Result<Vec<u64>, TooFew> {
+                panic!("too many to hold")
             }
         }
         let expected = Threshold { key: 0x3f80 << 48, ties: 3 << 20, equal: 1 << 40 };
         assert_eq!(threshold(3 << 20, &Tied), Ok(expected));
+    }
+    #[test]
+    fn more_than_there_are_and_walks_that_shrink_are_errors() {
+        assert_eq!(threshold(4, &Held(vec![1, 2, 3])), Err(TooFew { k: 4, found: 3 }));
+        // As of a file that another program cuts short meanwhile.
+        struct Shrinking;
+        impl Walk<TooFew> for Shrinking {
+            fn histogram(&self, _: u64, _: u32) -> Result<Vec<u64>, TooFew> {
+                let mut bins = vec![0; 1 << 16];
+                bins[7] = 5;
+                Ok(bins)
+            }
+            fn collect(&self, _: u64, _: u32) -> Result<Vec<u64>, TooFew> {
+                Ok(vec![7 << 48])
+            }
+        }
+        assert_eq!(threshold(3, &Shrinking), Err(TooFew { k: 3, found: 1 }));
     }
 }

@@ -1,0 +1,44 @@
+//! The pruning mask of a result (spec §11.6).
+
+use super::plan::Plan;
+use super::tensor::mask_differs;
+use crate::context::Context;
+use crate::error::Error;
+use crate::mask::{PruningMask, block_range, blocks};
+
+impl Plan<'_> {
+    /// The mask of the result, from that of the base. Memory: a bit for each weight of the tensors that change.
+    ///
+    /// # Errors
+    /// [`super::Refusal::Mask`] where `base_mask` is not the mask that the patches were made with; what decoding and
+    /// masks return.
+    pub fn result_mask<'m>(
+        &self,
+        base_mask: &PruningMask<'m>,
+        context: &Context<'_>,
+    ) -> Result<PruningMask<'m>, Error> {
+        let mut result = base_mask.clone();
+        for weights in self.by_tensor.keys().filter_map(|name| self.base().tensor(name)) {
+            if weights.info.dtype.float().is_none() {
+                continue;
+            }
+            let elements = weights.info.elements();
+            let mut of_tensor = Vec::new();
+            for index in blocks(elements) {
+                let range = block_range(index, elements);
+                let mut bits = base_mask.block(weights, index, context)?;
+                self.kept(weights, range.clone(), |element, in_base, in_result| {
+                    let at = (element - range.start) as usize;
+                    if bits[at] != in_base {
+                        return Err(mask_differs(weights, element, bits[at]));
+                    }
+                    bits.set(at, in_result);
+                    Ok(())
+                })?;
+                of_tensor.push(bits);
+            }
+            result.replace(&weights.info.name, of_tensor);
+        }
+        Ok(result)
+    }
+}

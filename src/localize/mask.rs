@@ -1,0 +1,39 @@
+//! Mask-based localization (paper eq 1): the weights that exactly one of two pruning masks keeps.
+
+use super::Impossible;
+use super::value::units;
+use crate::checkpoint::pair::Pair;
+use crate::context::Context;
+use crate::format::metadata::Overlap;
+use crate::mask::algebra::overlap;
+use crate::mask::{PairMasks, SelectedBlock, Selection};
+use rayon::prelude::*;
+
+/// Selects the elements of `candidates` that exactly one mask keeps; also counts, for each candidate, what the masks
+/// keep. One pass over the masks, in parallel by block; 4 bytes of memory for each selected element.
+///
+/// # Errors
+/// [`Impossible::Mask`], cancellation.
+pub fn select(
+    pair: &Pair<'_>,
+    candidates: &[usize],
+    masks: &PairMasks<'_>,
+    context: &Context<'_>,
+) -> Result<(Selection, Vec<Overlap>), Impossible> {
+    let blocks = units(pair, candidates)
+        .into_par_iter()
+        .map(|(tensor, index)| {
+            let (target, reference) = masks.block(&pair.tensors[tensor], index, context)?;
+            let overlap = overlap(&target, &reference);
+            let positions = (target ^ reference).iter_ones().map(|position| position as u32).collect();
+            Ok((SelectedBlock { tensor, index, positions }, overlap))
+        })
+        .collect::<Result<Vec<_>, Impossible>>()?;
+    let of_tensor = |tensor: &usize| {
+        let own = blocks.iter().filter(|(block, _)| block.tensor == *tensor).map(|(_, overlap)| *overlap);
+        own.fold(Overlap::default(), Overlap::and)
+    };
+    let overlaps = candidates.iter().map(of_tensor).collect();
+    let blocks = blocks.into_iter().map(|(block, _)| block).filter(|block| !block.positions.is_empty());
+    Ok((Selection { blocks: blocks.collect() }, overlaps))
+}

@@ -1,0 +1,149 @@
+//! The selected elements of one block, read from a pair of checkpoints and their masks.
+
+use super::gather::{Coding, GatherError};
+use super::masks::Kept;
+use crate::checkpoint::pair::Pair;
+use crate::context::{Cancelled, Context};
+use crate::dtype::{Dtype, FloatFormat};
+use crate::mask::{SelectedBlock, block_range};
+
+/// One entry for each selected element of a block.
+pub(super) struct Elements {
+    dtype: Dtype,
+    /// The base's bits.
+    pub base: Vec<u64>,
+    /// The reference's bits, those of zero where it is pruned.
+    pub reference: Vec<u64>,
+    /// What is kept, where there are masks.
+    pub kept: Option<Vec<Kept>>,
+    /// Only of the elements that are pruned in the base: what it held there before.
+    pub before: Option<Vec<u64>>,
+}
+
+impl Elements {
+    pub fn read(
+        pair: &Pair<'_>,
+        selected: &SelectedBlock,
+        coding: Coding<'_>,
+        context: &Context<'_>,
+    ) -> Result<Self, GatherError> {
+        let tensor = &pair.tensors[selected.tensor];
+        let (dtype, positions) = (tensor.dtype(), &selected.positions[..]);
+        let (base, mut reference) = bits(pair, selected, context)?;
+        let Some(masks) = coding.masks else {
+            return Ok(Self { dtype, base, reference, kept: None, before: None });
+        };
+        let (in_base, in_reference) = masks.block(tensor, selected.index, context)?;
+        let kept: Vec<Kept> = positions
+            .iter()
+            .zip(&reference)
+            .map(|(at, bits)| Kept::new(dtype, in_base[*at as usize], in_reference[*at as usize], *bits))
+            .collect();
+        for (kept, bits) in kept.iter().zip(&mut reference).filter(|(kept, _)| !kept.in_reference()) {
+            *bits = kept.reference_zero(dtype);
+        }
+        let unpruned = coding.unpruned.and_then(|checkpoint| checkpoint.tensor(tensor.name()));
+        let before = unpruned.map(|unpruned| {
+            let range = block_range(selected.index, tensor.target.info.elements());
+            let pruned = positions.iter().zip(&kept).filter(|(_, kept)| !kept.in_base()).map(|(at, _)| *at);
+            super::BaseBlock::new(unpruned, range).bits_at(&pruned.collect::<Vec<u32>>())
+        });
+        Ok(Self { dtype, base, reference, kept: Some(kept), before })
+    }
+
+    pub fn kept(&self, at: usize) -> Kept {
+        self.kept.as_ref().map_or(Kept::BOTH, |kept| kept[at])
+    }
+
+    /// Reference minus base, in value, with 0 for what is pruned.
+    pub fn delta(&self, at: usize, float: FloatFormat) -> f64 {
+        let base = if self.kept(at).in_base() { float.value(self.base[at]) } else { 0.0 };
+        float.value(self.reference[at]) - base
+    }
+
+    /// How many are pruned in the base.
+    pub fn pruned_in_base(&self) -> usize {
+        self.kept.iter().flatten().filter(|kept| !kept.in_base()).count()
+    }
+
+    /// Whether the base holds something else than zero where it is pruned.
+    pub fn base_is_unpruned(&self) -> bool {
+        let Some(float) = self.dtype.float() else { return false };
+        let pruned = self.kept.iter().flatten().zip(&self.base).filter(|(kept, _)| !kept.in_base());
+        pruned.into_iter().any(|(_, bits)| float.value(*bits) != 0.0)
+    }
+
+    pub fn magnitude(&self) -> Magnitude {
+        let mut total = Magnitude::default();
+        let Some(float) = self.dtype.float() else { return total };
+        for (at, (base, reference)) in self.base.iter().zip(&self.reference).enumerate() {
+            total.unchanged += u64::from(base == reference);
+            let delta = self.delta(at, float);
+            if delta.is_finite() {
+                total.sum += delta.abs();
+                total.max = total.max.max(delta.abs());
+                total.squares += delta * delta;
+            }
+        }
+        total
+    }
+}
+
+/// Bits of the target and the reference at the selected positions.
+fn bits(pair: &Pair<'_>, selected: &SelectedBlock, context: &Context<'_>) -> Result<(Vec<u64>, Vec<u64>), Cancelled> {
+    let tensor = &pair.tensors[selected.tensor];
+    let width = tensor.dtype().width();
+    let range = block_range(selected.index, tensor.target.info.elements());
+    let n = selected.positions.len();
+    let (mut base, mut reference) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    let mut rest = &selected.positions[..];
+    tensor.windows(range.clone(), context, |start, base_bytes, reference_bytes| {
+        let first = (start - range.start) as u32;
+        let end = first + (base_bytes.len() / width.bytes()) as u32;
+        let (here, later) = rest.split_at(rest.partition_point(|p| *p < end));
+        base.extend(here.iter().map(|p| width.load(base_bytes, (p - first) as usize)));
+        reference.extend(here.iter().map(|p| width.load(reference_bytes, (p - first) as usize)));
+        rest = later;
+        Ok::<(), Cancelled>(())
+    })?;
+    Ok((base, reference))
+}
+
+/// Sums over finite reference minus base.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Magnitude {
+    /// Sum of absolute differences.
+    pub sum: f64,
+    /// Largest absolute difference.
+    pub max: f64,
+    /// Elements whose bits are the same in both.
+    pub unchanged: u64,
+    /// Sum of squared differences.
+    pub squares: f64,
+    /// Largest error of a reduced delta.
+    pub error_max: f64,
+    /// Sum of squared errors of reduced deltas.
+    pub error_squares: f64,
+}
+
+impl Magnitude {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            sum: self.sum + other.sum,
+            max: self.max.max(other.max),
+            unchanged: self.unchanged + other.unchanged,
+            squares: self.squares + other.squares,
+            error_max: self.error_max.max(other.error_max),
+            error_squares: self.error_squares + other.error_squares,
+        }
+    }
+
+    /// Adds the errors of reduced deltas.
+    pub(super) fn add_errors(&mut self, errors: impl Iterator<Item = f64>) {
+        for error in errors {
+            self.error_max = self.error_max.max(error.abs());
+            self.error_squares += error * error;
+        }
+    }
+}
