@@ -1,7 +1,7 @@
 //! `lcepatch show`.
 
 use super::exit::{Failure, print, print_json};
-use super::{Answer, Outcome, patch_argument};
+use super::{Answer, Outcome, mask, patch_argument};
 use anstyle::Style;
 use clap::Args;
 use lcepatch::durable::{Existing, write_file};
@@ -62,6 +62,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
     for (label, text) in facts(&patch.metadata, &stat) {
         print(format_args!("  {label:<12} {}", printable(&text)))?;
     }
+    if let Some(masks) = patch.metadata.masks.as_ref().filter(|masks| !masks.by_component.is_empty()) {
+        print("")?;
+        mask::print_overlap(masks)?;
+    }
     if !stat.tensors.is_empty() {
         print("")?;
         tables(&stat)?;
@@ -111,6 +115,23 @@ fn facts(metadata: &Metadata, stat: &Stat) -> Vec<(&'static str, String)> {
         },
     ));
     facts.extend(metadata.recommended_alpha.map(|alpha| ("alpha", format!("{alpha} is recommended"))));
+    if let Some(masks) = &metadata.masks {
+        let overlap = &masks.overlap;
+        let [base, reference] = [overlap.base_only, overlap.reference_only].map(count);
+        let jaccard = overlap.jaccard();
+        facts.push((
+            "masks",
+            format!("{base} kept in the base only, {reference} in the reference only, Jaccard {jaccard:.4}"),
+        ));
+        let restores = match masks.before_pruning {
+            true => "can be switched (`apply --edit sw`)",
+            false => "can not be switched: what the base held before it was pruned is not known",
+        };
+        facts.push(("", restores.to_owned()));
+    }
+    if let Some(derived) = &metadata.derived {
+        facts.push(("derived", format!("{} of {}", derived.verb, derived.patches.join(", "))));
+    }
     if let Some(pairing) = &metadata.pairing {
         let left_out = pairing.only_in_base.len() + pairing.only_in_reference.len() + pairing.mismatched.len();
         let cast = pairing.cast.len();
@@ -139,6 +160,11 @@ fn method(metadata: &Metadata) -> String {
         "value" => {
             let scope = localization.scope.as_deref().unwrap_or("global");
             format!("the largest differences of {among}{family}, {scope} ranking")
+        }
+        "mask" => format!("what exactly one of two pruning masks keeps, of {among}{family}"),
+        "random" => {
+            let seed = localization.seed.unwrap_or_default();
+            format!("drawn at random, seed {seed}, from {among}{family}")
         }
         "full" => format!("every difference among {among}"),
         "undo" => "takes back an apply".to_owned(),

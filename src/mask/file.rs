@@ -5,10 +5,8 @@ use super::selection::blocks;
 use crate::checkpoint::Tensor;
 use crate::context::Context;
 use crate::durable::{Existing, Failed, NewFile};
-use safetensors::tensor::{Dtype, View, serialize_to_file};
-use std::borrow::Cow;
-use std::cell::RefCell;
-use std::collections::HashMap;
+use serde_json::{Map, Value, json};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 /// Why a mask file was not written.
@@ -22,7 +20,7 @@ pub enum WriteError {
     Output(#[from] Failed),
 }
 
-/// Writes the mask of `weights` to a new file at `path`. Memory: the packed mask of one tensor.
+/// Writes the mask of `weights` to a new file at `path`. Memory: the mask of one block.
 ///
 /// # Errors
 /// [`WriteError`].
@@ -34,58 +32,33 @@ pub fn write(
     context: &Context<'_>,
 ) -> Result<(), WriteError> {
     let new = NewFile::create(path, existing)?;
-    let fault = RefCell::new(None);
-    let packed = weights.iter().map(|weights| {
-        let shape = [weights.info.elements().div_ceil(8) as usize];
-        (weights.info.name.as_str(), Packed { mask, weights: *weights, shape, fault: &fault, context })
-    });
-    let about = HashMap::from([("format".to_owned(), "lcepatch-mask".to_owned())]);
-    let written = serialize_to_file(packed, Some(about), new.temporary_path());
-    if let Some(fault) = fault.take() {
-        return Err(fault.into());
+    let failed = |e| Failed::io("write", path, e);
+    let mut out = BufWriter::new(new.file());
+    out.write_all(&header(weights)).map_err(failed)?;
+    for tensor in weights {
+        for index in blocks(tensor.info.elements()) {
+            let mut bits = mask.block(*tensor, index, context)?;
+            bits.set_uninitialized(false);
+            out.write_all(bits.as_raw_slice()).map_err(failed)?;
+        }
     }
-    written.map_err(|e| Failed::io("write", path, std::io::Error::other(e)))?;
+    out.flush().map_err(failed)?;
+    drop(out);
     Ok(new.commit()?)
 }
 
-/// The packed mask of one tensor, worked out when it is written.
-struct Packed<'p> {
-    mask: &'p PruningMask<'p>,
-    weights: Tensor<'p>,
-    shape: [usize; 1],
-    fault: &'p RefCell<Option<MaskFault>>,
-    context: &'p Context<'p>,
-}
-
-impl View for Packed<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::U8
+/// The front of the file. Written here, since the safetensors library wants all data at once, or a place of its own.
+fn header(weights: &[Tensor<'_>]) -> Vec<u8> {
+    let mut entries = Map::new();
+    entries.insert("__metadata__".to_owned(), json!({ "format": "lcepatch-mask" }));
+    let mut start = 0;
+    for tensor in weights {
+        let bytes = tensor.info.elements().div_ceil(8);
+        let entry = json!({ "dtype": "U8", "shape": [bytes], "data_offsets": [start, start + bytes] });
+        entries.insert(tensor.info.name.clone(), entry);
+        start += bytes;
     }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let mut bytes = Vec::with_capacity(self.data_len());
-        for index in blocks(self.weights.info.elements()) {
-            match self.mask.block(self.weights, index, self.context) {
-                Ok(mut bits) => {
-                    bits.set_uninitialized(false);
-                    bytes.extend(bits.into_vec());
-                }
-                Err(fault) => {
-                    // The library has no way to hear of it; what it writes now is thrown away.
-                    self.fault.replace(Some(fault));
-                    bytes.resize(self.data_len(), 0);
-                    break;
-                }
-            }
-        }
-        Cow::Owned(bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        self.shape[0]
-    }
+    let mut text = Value::Object(entries).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    [&(text.len() as u64).to_le_bytes(), &text[..]].concat()
 }
