@@ -2,8 +2,10 @@
 """A decoder of lcepatch files that follows lcepatch-v1.md, in the order of its text.
 
     decode.py show PATCH
-    decode.py check PATCH [BASE]
-    decode.py apply BASE PATCH[:ALPHA] ... [--alpha A] [--allow-non-finite] [--allow-different-base] -o RESULT
+    decode.py check PATCH [BASE] [--quick]
+    decode.py apply BASE PATCH[:ALPHA] ... [--edit ip|pr|sw] [--alpha A] [--allow-non-finite] [--allow-different-base] -o RESULT
+
+Edits: ip, interpolation and extrapolation (§11.1, §11.3); pr, pruning (§11.4); sw, mask switch (§11.5). Only ip uses alphas.
 
 Needs numpy, and the bindings of the two published codecs: pcodec and zstandard. BASE is one safetensors file.
 Exit codes: 0 done or yes, 1 the base does not fit (check), 3 files, 4 not a valid patch ("Rn: ..." on stderr), 6 refused,
@@ -16,6 +18,7 @@ import math
 import os
 import struct
 import sys
+from functools import partial
 
 import numpy as np
 import zstandard
@@ -83,7 +86,7 @@ class Reader:
 
 MAGIC = bytes.fromhex("894C43450D0A1A0A")
 DAMAGED = [b"\x89LCE" + tail for tail in (b"\n\x1a\n", b"\r\r\n", b"\r\n\x1a\r\n", b"\r\n\x1a\r")]
-METADATA, TABLE, DIGESTS, STATISTICS = 1, 2, 3, 0x8004
+METADATA, TABLE, DIGESTS, STATISTICS, COUNTERPARTS = 1, 2, 3, 0x8004, 0x8005
 
 
 def preamble(front, file_bytes):
@@ -145,11 +148,14 @@ def section(sections, kind):
 
 # §6 Metadata
 
-STRINGS, NUMBERS, NAMES = "string", "number", "names"
+STRINGS, NUMBERS, NAMES, OVERLAPS = "string", "number", "names", "overlaps"
+OVERLAP = {"both": NUMBERS, "base_only": NUMBERS, "reference_only": NUMBERS, "neither": NUMBERS}
 KNOWN = {
     "tool": STRINGS, "license": STRINGS, "description": STRINGS, "recommended_alpha": NUMBERS, "portability_bytes": NUMBERS,
     "portable": bool, "results": dict, "x": dict,
-    "localization": {"method": STRINGS, "scope": STRINGS, "k": NUMBERS, "density": NUMBERS},
+    "localization": {"method": STRINGS, "scope": STRINGS, "k": NUMBERS, "density": NUMBERS, "seed": NUMBERS, "among": STRINGS},
+    "masks": {"source": STRINGS, "before_pruning": bool, "overlap": OVERLAP, "by_component": OVERLAPS},
+    "derived": {"verb": STRINGS, "patches": NAMES},
     "candidates": {"params": STRINGS, "include": NAMES, "exclude": NAMES, "family": STRINGS, "tensors": NUMBERS,
                    "elements": NUMBERS, "by_component": dict, "by_layer": dict},
     "base": {"model_id": STRINGS, "elements": NUMBERS, "files": list},
@@ -173,6 +179,8 @@ def check_kinds(value, known):
             fine = isinstance(found, (int, float)) and not isinstance(found, bool)
         elif kind is NAMES:
             fine = isinstance(found, list) and all(isinstance(name, str) for name in found)
+        elif kind is OVERLAPS:
+            fine = isinstance(found, dict) and all(check_kinds(overlap, OVERLAP) for overlap in found.values())
         elif isinstance(kind, dict):
             fine = check_kinds(found, kind)
         else:
@@ -466,6 +474,17 @@ def base_values(data, k, dtype):
     return from_image(numbers ^ half, dtype)
 
 
+KEPT_IN_BASE, KEPT_IN_REFERENCE, NEGATIVE = 1, 2, 4
+
+
+def masks(data, k):
+    """§9.9: the sums, one for each selected element."""
+    _, [numbers] = grouped_integers(data, 1, k, 16)
+    if not np.isin(numbers, (1, 2, 3, 5)).all():
+        raise Reject(20, "an integer of the masks is not 1, 2, 3 or 5")
+    return numbers.astype(np.int64)
+
+
 # §8 Blocks
 
 
@@ -473,8 +492,14 @@ class NeedsBase(Exception):
     """The block can not be decoded without its base."""
 
 
+class Decoded:
+    """The streams of a block: `positions`; `deltas` of the elements that are kept in the reference, as uint64 ULPs or float64
+    values; `own` base bits, or None; `mask_codec`, or None without masks; `in_base`, `in_reference`, `negative`: what the masks
+    say of each selected element; `before`: the bits before pruning of those that are pruned in the base, or None."""
+
+
 def decode_block(data, block, dtype, base):
-    """Return positions, deltas (uint64 ULPs, or float64 values) and base bits (or None). `base`: the block's bits or None."""
+    """Return a Decoded. `base`: the block's bits or None."""
     reader, entries = Reader(data, 19), []
     while kind := reader.uint(1, "stream kind"):
         if entries and kind <= entries[-1][0]:
@@ -483,31 +508,39 @@ def decode_block(data, block, dtype, base):
     streams = {kind: (codec, reader.take(size, "a stream")) for kind, codec, size in entries}
     reader.finish("the streams")
     for kind, (codec, _) in streams.items():
-        known = {1: (1, 2), 2: (1, 2, 3, 4), 3: (1,)}.get(kind)
+        known = {1: (1, 2), 2: (1, 2, 3, 4), 3: (1,), 4: (1, 2), 5: (1,)}.get(kind)
         if known is None and kind < 128:
             raise Reject(19, f"unknown stream kind {kind}")
         if known is not None and codec not in known:
             raise Reject(19, f"unknown codec {codec} of stream kind {kind}")
     if 1 not in streams or 2 not in streams:
         raise Reject(19, "positions or deltas are missing")
-    if streams[2][0] >= 3 and not dtype.is_float:
-        raise Reject(19, "reduced deltas of a dtype that is no float")
+    if 5 in streams and 4 not in streams:
+        raise Reject(19, "values before pruning without masks")
+    if (streams[2][0] >= 3 or 4 in streams) and not dtype.is_float:
+        raise Reject(19, "reduced deltas or masks of a dtype that is no float")
 
-    k = block.k
+    k, out = block.k, Decoded()
+    out.own = base_values(streams[3][1], k, dtype) if 3 in streams else None
+    out.mask_codec = streams[4][0] if 4 in streams else None
+    sums = masks(streams[4][1], k) if 4 in streams else np.full(k, KEPT_IN_BASE | KEPT_IN_REFERENCE)
+    out.in_base, out.in_reference, out.negative = (sums & bit != 0 for bit in (KEPT_IN_BASE, KEPT_IN_REFERENCE, NEGATIVE))
+    out.before = base_values(streams[5][1], np.count_nonzero(~out.in_base), dtype) if 5 in streams else None
     codec, content = streams[1]
     if codec == 2 and base is None:
         raise NeedsBase
-    positions = gaps(content, k, block.n) if codec == 1 else class_gaps(content, k, dtype, base)
-    own = base_values(streams[3][1], k, dtype) if 3 in streams else None
-    codec, content = streams[2]
-    if codec == 2 and own is None and base is None:
-        raise NeedsBase
-    if codec == 3:
-        return positions, bf16_deltas(content, k), own
-    if codec == 4:
-        return positions, int8_deltas(content, k), own
-    bits = own if own is not None else base[positions] if base is not None else None
-    return positions, ulp_deltas(content, k, dtype, dtype.classes(bits) if codec == 2 else None), own
+    out.positions = gaps(content, k, block.n) if codec == 1 else class_gaps(content, k, dtype, base)
+    k, (codec, content) = np.count_nonzero(out.in_reference), streams[2]
+    if codec == 1:
+        out.deltas = ulp_deltas(content, k, dtype, None)
+    elif codec == 2:
+        if out.own is None and base is None:
+            raise NeedsBase
+        bits = out.own if out.own is not None else base[out.positions]
+        out.deltas = ulp_deltas(content, k, dtype, dtype.classes(bits[out.in_reference]))
+    else:
+        out.deltas = bf16_deltas(content, k) if codec == 3 else int8_deltas(content, k)
+    return out
 
 
 # §10 Values
@@ -595,8 +628,10 @@ class Patch:
             raise Reject(16, "length of DIGESTS")
         if STATISTICS in content and len(content[STATISTICS]) != 4 * len(self.tensors):
             raise Reject(16, "length of STATISTICS")
+        if COUNTERPARTS in content and len(content[COUNTERPARTS]) not in (32 * len(self.tensors), 96 * len(self.tensors)):
+            raise Reject(16, "length of COUNTERPARTS")
         digests = [digests[at : at + 32] for at in range(0, len(digests), 32)]
-        self.selected_root, self.reference_root, self.result_root = digests[:3]
+        self.selected_root, self.reference_root, self.result_root = (None if root == bytes(32) else root for root in digests[:3])
         for owner, digest in zip(self.tensors, digests[3:]):
             owner.base_digest = digest
         for block, digest in zip(blocks, digests[3 + len(self.tensors) :]):
@@ -629,7 +664,7 @@ class Checkpoint:
         self.start = 8 + size
 
     def bits(self, tensor):
-        """The elements of the patch's tensor, or why they are not there."""
+        """The elements of the patch's tensor, or None if they are not there."""
         info = self.info.get(tensor.name)
         if info is None or info["dtype"] != tensor.dtype.name or info["shape"] != tensor.shape:
             return None
@@ -637,86 +672,177 @@ class Checkpoint:
         return np.frombuffer(self.data, tensor.dtype.numpy, (end - begin) * 8 // tensor.dtype.w, self.start + begin)
 
 
+    def write(self, name, bits):
+        begin = self.start + self.info[name]["data_offsets"][0]
+        self.data[begin : begin + bits.nbytes] = bits.tobytes()
+
+
 def fits(patch, base):
-    """§12.4, full: return whether the base fits, and whether the patch is already applied."""
+    """§12.4, full: return whether the base fits, and whether the patch is already applied (None: can not be checked)."""
     bits = [base.bits(tensor) for tensor in patch.tensors]
     if any(b is None for b in bits):
         return False, False
     digests = [sha256(b.tobytes()) for b in bits]
     same = digests == [tensor.base_digest for tensor in patch.tensors]
+    if not same and patch.result_root is None:
+        return False, None
     return same, not same and sha256(b"".join(digests)) == patch.result_root
+
+
+def fits_quickly(patch, base):
+    """§12.4, quick: return whether the base fits, or None if only the full check can tell."""
+    if patch.selected_root is None:
+        return None
+    bits, digests = {tensor: base.bits(tensor) for tensor in patch.tensors}, []
+    if any(b is None for b in bits.values()):
+        return False
+    for tensor in patch.tensors:
+        for block in tensor.blocks:
+            here = bits[tensor][block.start : block.start + block.n]
+            try:
+                digests.append(sha256(here[decode_block(patch.read(block), block, tensor.dtype, here).positions].tobytes()))
+            except WrongBase:
+                return None
+    return sha256(b"".join(digests)) == patch.selected_root
 
 
 # §11 Arithmetic of apply
 
 
-def apply(base, edits, allow_non_finite, allow_different_base):
+class Term:
+    """One block of one patch and its `alpha`: `where` its selected elements are in the tensor, what it `decoded` to, the
+    `reference`'s bits (None where they do not count) and the deltas `d` in value (None if not floats)."""
+
+    def __init__(self, alpha, block, dtype, decoded, bits, is_added):
+        self.alpha, self.where, self.decoded = alpha, decoded.positions + block.start, decoded
+        from_bits = decoded.own if is_added and decoded.own is not None else bits[self.where]  # §13
+        kept, ulps, self.d = decoded.in_reference, decoded.deltas.dtype == np.uint64, None
+        reference = (decoded.negative.astype(np.uint64) << np.uint64(dtype.w - 1)).astype(dtype.numpy)
+        if ulps:
+            reference[kept] = add_ulps(from_bits[kept], decoded.deltas, dtype)
+        if dtype.is_float:
+            t = np.where(decoded.in_base, values(from_bits, dtype), 0.0)
+            with np.errstate(all="ignore"):
+                self.d = 0.0 - t
+                self.d[kept] = values(reference[kept], dtype) - t[kept] if ulps else decoded.deltas
+        self.reference = reference if ulps and not is_added else None
+
+
+def interpolate(allow_non_finite, name, dtype, bits, terms):
+    """§11.1 to §11.3"""
+    times = selections(bits, terms)
+    total = values(bits, dtype).copy() if dtype.is_float else None
+    result, done = bits.copy(), np.zeros(len(bits), bool)
+    for term in terms if dtype.is_float else []:
+        total[term.where[~term.decoded.in_base]] = 0
+    for term in terms:
+        rest = np.ones(len(term.where), bool)
+        if term.alpha == 1 and term.reference is not None:
+            rest = times[term.where] > 1
+            result[term.where[~rest]] = term.reference[~rest]
+        if not rest.any():
+            continue
+        if term.d is None:
+            raise Refuse(6, f"{name!r} holds no floats, and alpha is {term.alpha}")
+        with np.errstate(all="ignore"):
+            total[term.where[rest]] += term.alpha * term.d[rest]
+        done[term.where[rest]] = True
+    if done.any():
+        rounded, over = round_to(total[done], dtype)
+        if over.any() and not allow_non_finite:
+            raise Refuse(7, f"an element of {name!r} would not be finite")
+        result[done] = rounded
+    return result
+
+
+def selections(bits, terms):
+    """How many patches select each element."""
+    times = np.zeros(len(bits), np.int32)
+    for term in terms:
+        times[term.where] += 1
+    return times
+
+
+def prune(name, dtype, bits, terms):
+    """§11.4"""
+    if not dtype.is_float:
+        raise Refuse(6, f"{name!r} holds no floats, which can not be pruned")
+    result = bits.copy()
+    for term in terms:
+        result[term.where] = 0
+    return result
+
+
+def switch(name, dtype, bits, terms):
+    """§11.5"""
+    result = bits.copy()
+    for term in terms:
+        decoded = term.decoded
+        if decoded.mask_codec is None:
+            raise Refuse(6, f"a block of {name!r} has no masks")
+        result[term.where[~decoded.in_reference]] = 0
+        if decoded.before is not None:
+            result[term.where[~decoded.in_base]] = decoded.before
+        elif decoded.mask_codec == 1 and not decoded.in_base.all():
+            raise Refuse(6, f"the patch does not have the values of {name!r} from before pruning")
+    return result
+
+
+def write_mask(base, tensor, kind, terms):
+    """§11.6: the companion of the tensor, if it has one."""
+    name = tensor.name[: -len("orig")] + "mask"
+    info = base.info.get(name) if tensor.name.endswith("_orig") else None
+    if info is None or info["shape"] != tensor.shape or all(term.decoded.mask_codec is None for term in terms):
+        return
+    dtype = next((d for d in DTYPES.values() if d.name == info["dtype"] and (d.is_float or d.name in ("BOOL", "U8"))), None)
+    if dtype is None:
+        return
+    one = round_to(np.ones(1), dtype)[0][0] if dtype.is_float else 1
+    mask = base.bits(Tensor(name, dtype, tensor.shape)).copy()
+    times = selections(mask, terms)
+    for term in terms:
+        kept = term.decoded.in_reference & (kind != "pr")
+        if kind == "ip":
+            kept |= (term.alpha != 1) | (times[term.where] > 1)
+        mask[term.where] = np.where(kept, one, 0)
+    base.write(name, mask)
+
+
+def apply(base, kind, edits, allow_non_finite, allow_different_base):
     """Edit `base.data`; `edits` are (patch, alpha)."""
+    if kind == "sw" and len(edits) > 1:
+        raise Refuse(6, "a mask switch takes one patch")
     added = []
     for patch, _ in edits:
         same, _ = fits(patch, base)
         if not same and not (allow_different_base and patch.metadata.get("portable")):
             raise Refuse(6, "the base does not fit")
         added.append(not same)
-    original = {tensor.name: base.bits(tensor).copy() for patch, _ in edits for tensor in patch.tensors}
-    terms = {}
+    edited = {}
     for (patch, alpha), is_added in zip(edits, added):
         for tensor in patch.tensors:
-            bits, k = original[tensor.name], sum(block.k for block in tensor.blocks)
-            where, deltas, exact = [], [], []
+            bits = base.bits(tensor)
             for block in tensor.blocks:
-                here = bits[block.start : block.start + block.n]
-                positions, delta, own = decode_block(patch.read(block), block, tensor.dtype, here)
-                t = own if is_added and own is not None else here[positions]
-                if delta.dtype == np.uint64:
-                    reference = add_ulps(t, delta, tensor.dtype)
-                    with np.errstate(all="ignore"):
-                        delta = values(reference, tensor.dtype) - values(t, tensor.dtype) if tensor.dtype.is_float else None
-                    exact.append(None if is_added else reference)
-                else:
-                    exact.append(None)
-                where.append(positions + block.start)
-                deltas.append(delta)
-            if alpha != 0:
-                terms.setdefault(tensor.name, (tensor.dtype, []))[1].append((alpha, where, deltas, exact))
-    for name, (dtype, edited) in terms.items():
-        bits = original[name]
-        times = np.zeros(len(bits), np.int32)
-        for _, where, _, _ in edited:
-            for positions in where:
-                times[positions] += 1
-        total = values(bits, dtype).copy() if dtype.is_float else None
-        result, done = bits.copy(), np.zeros(len(bits), bool)
-        for alpha, where, deltas, exact in edited:
-            for positions, delta, reference in zip(where, deltas, exact):
-                alone = times[positions] == 1
-                if alpha == 1 and reference is not None:
-                    result[positions[alone]] = reference[alone]
-                    positions = positions[~alone]
-                    delta = None if delta is None else delta[~alone]
-                if len(positions) == 0:
-                    continue
-                if delta is None:
-                    raise Refuse(6, f"{name!r} holds no floats, and alpha is {alpha}")
-                with np.errstate(all="ignore"):
-                    total[positions] = total[positions] + alpha * delta
-                done[positions] = True
-        if done.any():
-            rounded, over = round_to(total[done], dtype)
-            if over.any() and not allow_non_finite:
-                raise Refuse(7, f"an element of {name!r} would not be finite")
-            result[done] = rounded
-        begin = base.start + base.info[name]["data_offsets"][0]
-        base.data[begin : begin + result.nbytes] = result.tobytes()
+                decoded = decode_block(patch.read(block), block, tensor.dtype, bits[block.start : block.start + block.n])
+                if kind != "ip" or alpha != 0:
+                    term = Term(alpha, block, tensor.dtype, decoded, bits, is_added)
+                    edited.setdefault(tensor.name, (tensor, []))[1].append(term)
+    for name, (tensor, terms) in edited.items():
+        arguments = name, tensor.dtype, base.bits(tensor), terms
+        base.write(name, {"ip": partial(interpolate, allow_non_finite), "pr": prune, "sw": switch}[kind](*arguments))
+    for tensor, terms in edited.values():
+        write_mask(base, tensor, kind, terms)
 
 
 # The command line
 
 
-def check(path, base_path):
+def check(path, base_path, quick):
     patch = Patch.open(path)
     base = Checkpoint(base_path) if base_path else None
-    same, applied = fits(patch, base) if base else (None, None)
+    same, applied = fits_quickly(patch, base) if base and quick else None, None
+    if base and same is None:
+        same, applied = fits(patch, base)
     decoded = blocks = 0
     for tensor in patch.tensors:
         bits = base.bits(tensor) if base else None
@@ -758,9 +884,11 @@ def main():
     command = commands.add_parser("check")
     command.add_argument("patch")
     command.add_argument("base", nargs="?")
+    command.add_argument("--quick", action="store_true")
     command = commands.add_parser("apply")
     command.add_argument("base")
     command.add_argument("patches", nargs="+")
+    command.add_argument("--edit", choices=["ip", "pr", "sw"], default="ip")
     command.add_argument("--alpha", type=float, default=1.0)
     command.add_argument("--allow-non-finite", action="store_true")
     command.add_argument("--allow-different-base", action="store_true")
@@ -770,9 +898,9 @@ def main():
         if arguments.command == "show":
             return show(arguments.patch)
         if arguments.command == "check":
-            return check(arguments.patch, arguments.base)
+            return check(arguments.patch, arguments.base, arguments.quick)
         base, edits = Checkpoint(arguments.base), [edit(text, arguments.alpha) for text in arguments.patches]
-        apply(base, edits, arguments.allow_non_finite, arguments.allow_different_base)
+        apply(base, arguments.edit, edits, arguments.allow_non_finite, arguments.allow_different_base)
         with open(arguments.output, "wb") as file:
             file.write(base.data)
         return 0

@@ -150,35 +150,48 @@ class Case:
     def __init__(self, tensors, log2=8, selected=None, encode=None):
         """`tensors`: name -> (dtype, shape, base bits, reference bits); all that differ are selected, or `selected[name]`."""
         self.base = {name: (dtype, shape, base) for name, (dtype, shape, base, _) in tensors.items()}
-        self.result, self.alphas = {}, []
+        self.reference = {name: reference for name, (_, _, _, reference) in tensors.items()}
+        self.result, self.alphas, self.where = {}, [], {}
         self.table_tensors, self.table_blocks, self.blocks, self.base_digests, self.picked = [], b"", [], [], []
-        self.result_digests, self.log2 = [], log2
+        self.reference_digests, self.result_digests, self.put_back_digests, self.log2 = [], [], [], log2
         for name in sorted(tensors, key=str.encode):
             dtype, shape, base, reference = tensors[name]
             where = (selected or {}).get(name, [i for i, (b, r) in enumerate(zip(base, reference)) if b != r])
-            result = [reference[i] if i in set(where) else u for i, u in enumerate(base)]
+            self.where[name] = set(where)
+            result = [self.element(name, i, 1) if i in set(where) else u for i, u in enumerate(base)]
             self.result[name] = result
             if not where:
                 continue
             self.table_tensors.append(table_tensor(name.encode(), dtype, shape))
             self.base_digests.append(sha256(tensor_bytes(base, dtype)))
             self.result_digests.append(sha256(tensor_bytes(result, dtype)))
+            self.reference_digests.append(sha256(tensor_bytes(reference, dtype)))
+            put_back = [base[i] if i in set(where) else u for i, u in enumerate(reference)]
+            self.put_back_digests.append(sha256(tensor_bytes(put_back, dtype)))
             for start in range(0, len(base), 2**log2):
                 inside = [i - start for i in where if start <= i < start + 2**log2]
                 self.table_blocks += varint(len(inside))
                 if inside:
                     part = base[start : start + 2**log2]
                     bits, aims = [part[p] for p in inside], [reference[start + p] for p in inside]
-                    self.blocks.append((encode or plain)(inside, bits, aims, dtype, part))
+                    self.blocks.append(self.block_of(name, start, encode, inside, bits, aims, dtype, part))
                     self.table_blocks += varint(len(self.blocks[-1]))
                     self.picked.append(sha256(tensor_bytes(bits, dtype)))
+
+    def block_of(self, name, start, encode, *arguments):
+        return (encode or plain)(*arguments)
+
+    def element(self, name, i, alpha):
+        """§11.1: the result at a selected element."""
+        dtype, _, base = self.base[name]
+        return edit(base[i], self.reference[name][i], alpha, dtype)
 
     def table(self, **changed):
         tensors = changed.get("tensors", self.table_tensors)
         return bytes([changed.get("log2", self.log2)]) + varint(len(tensors)) + b"".join(tensors) + changed.get("blocks", self.table_blocks)
 
     def digests(self):
-        roots = [sha256(b"".join(d)) for d in (self.picked, self.result_digests, self.result_digests)]
+        roots = [sha256(b"".join(d)) for d in (self.picked, self.reference_digests, self.result_digests)]
         return b"".join(roots + self.base_digests + [sha256(b) for b in self.blocks])
 
     def sections(self, metadata=b"{}", table=None, digests=None, extra=b"", zstd=False):
@@ -190,16 +203,107 @@ class Case:
 
     def at(self, alpha):
         """Also expect the result at `alpha`, for patches with exact deltas."""
-        result = {}
-        for name, (dtype, _, base) in self.base.items():
-            result[name] = [edit(b, r, alpha, dtype) if b != r else b for b, r in zip(base, self.result[name])]
-        self.alphas.append((alpha, result))
+        self.alphas.append((alpha, self.outcome(lambda name, i: self.element(name, i, alpha))))
         return self
+
+    def outcome(self, element):
+        """All tensors of the base, with `element(name, i)` at the selected ones."""
+        return {name: [element(name, i) if i in self.where[name] else u for i, u in enumerate(base)] for name, (_, _, base) in self.base.items()}
+
+
+class Masked(Case):
+    """A case of pruned checkpoints: `tensors`: name -> (dtype, shape, base bits, reference bits, kept in base, kept in reference).
+
+    A tensor without the last two has no masks. Selected are the elements that are kept in one of the two and differ in bits or
+    masks. `codec` is that of the masks; `before` has the bits before pruning for each tensor, or is None: then blocks do not
+    carry them. With `bare`, blocks whose elements are all kept in both have no masks. Not `exact`: deltas are codec 3 or 4.
+    `encode` gets the sums of §9.9, the masks' codec, and the bits before pruning, beside what those of Case get.
+    """
+
+    def __init__(self, tensors, codec=1, before=None, bare=False, exact=True, encode=None, selected=None, log2=8):
+        self.codec, self.before, self.bare, self.exact, self.bare_blocks, self.sums = codec, before, bare, exact, 0, {}
+        where = dict(selected or {})
+        for name, (dtype, shape, base, reference, *kept) in tensors.items():
+            if kept:
+                negative = 1 << (width(dtype) - 1)
+                self.sums[name] = [b + 2 * r + (4 if not r and u == negative else 0) for u, b, r in zip(reference, *kept)]
+                assert all(r or u in (0, negative) for u, r in zip(reference, kept[1]))
+                assert codec == 2 or all(b or u in (0, negative) for u, b in zip(base, kept[0]))
+                where.setdefault(name, [i for i, s in enumerate(self.sums[name]) if s in (1, 2, 5) or s == 3 and base[i] != reference[i]])
+        super().__init__({name: tensor[:4] for name, tensor in tensors.items()}, log2, where, encode)
+        result = self.outcome(lambda name, i: self.element(name, i, 1), lambda name, i: self.sum(name, i) & 2)
+        assert all(self.result[name] == result[name] for name in self.sums)
+        self.result = result
+        floats = all(self.base[name][0] in FLOATS for name, where in self.where.items() if where)
+        switches = not self.bare_blocks and not any(where and name not in self.sums for name, where in self.where.items()) and (
+            codec == 2 or before or not any(self.sums[name][i] == 2 for name in self.sums for i in self.where[name]))
+        self.edits = {"pr": self.outcome(lambda name, i: 0, lambda name, i: 0) if floats else None,
+                      "sw": self.outcome(self.switched, lambda name, i: self.sum(name, i) & 2) if switches else None}
+
+    def sum(self, name, i):
+        return self.sums[name][i] if name in self.sums else 3
+
+    def block_of(self, name, start, encode, positions, *arguments):
+        sums = [self.sum(name, start + p) for p in positions]
+        if name not in self.sums or self.bare and set(sums) == {3}:
+            self.bare_blocks += 1
+            return plain(positions, *arguments)
+        before = [self.before[name][start + p] for p, s in zip(positions, sums) if s == 2] if self.before else None
+        return (encode or masked)(positions, *arguments, sums, self.codec, before)
+
+    def element(self, name, i, alpha):
+        """§11.1"""
+        (dtype, _, base), reference, kept = self.base[name], self.reference[name], self.sum(name, i)
+        if alpha == 0 or alpha == 1 and self.exact:
+            return base[i] if alpha == 0 else reference[i]
+        t = as_float(base[i], dtype) if kept & 1 else 0.0
+        d = as_float(reference[i], dtype) - t if kept & 2 else 0.0 - t
+        return round_float(t + alpha * d, dtype)
+
+    def switched(self, name, i):
+        """§11.5"""
+        base, kept = self.base[name][2], self.sum(name, i)
+        if not kept & 2:
+            return 0
+        if kept & 1:
+            return base[i]
+        return self.before[name][i] if self.before else base[i]
+
+    def outcome(self, element, kept=lambda name, i: True):
+        """Also the masks of the result, §11.6, with `kept(name, i)` at the selected elements."""
+        result = super().outcome(element)
+        for name, (_, shape, _) in self.base.items():
+            mask = name.removesuffix("_orig") + "_mask"
+            if name.endswith("_orig") and name in self.sums and mask in self.base:
+                dtype, mask_shape, _ = self.base[mask]
+                if mask_shape == shape and (dtype in FLOATS or dtype in ("BOOL", "U8")):
+                    for i in self.where[name]:
+                        result[mask][i] = one(dtype) if kept(name, i) else 0
+        return result
 
 
 def plain(positions, base, reference, dtype, part):
     W = max(16, width(dtype))
     return block((1, 1, grouped([gaps(positions)], 32, [3])), (2, 1, grouped([ulps(base, reference, dtype)], W, [2])))
+
+
+def masked(positions, base, reference, dtype, part, sums, codec, before, deltas=None, own=False, first=None):
+    """§9.9, §9.10: like `plain`, but deltas only of what is kept in the reference, and the streams of masks."""
+    W, kept = max(16, width(dtype)), [i for i, s in enumerate(sums) if s & 2]
+    deltas = deltas or (lambda b, r, d, s: (2, 1, grouped([ulps(b, r, d)], W, [2])))
+    streams = [first or (1, 1, grouped([gaps(positions)], 32, [3])), deltas(*([u[i] for i in kept] for u in (base, reference)), dtype, [sums[i] for i in kept])]
+    if own:
+        streams.append((3, 1, bits_of(base, dtype)))
+    streams.append((4, codec, grouped([sums], 16, [1])))
+    if before is not None:
+        streams.append((5, 1, bits_of(before, dtype)))
+    return block(*streams)
+
+
+def bits_of(bits, dtype):
+    """§9.8, §9.10"""
+    w = width(dtype)
+    return grouped([[(image(u, dtype) + (2 ** (w - 1) if dtype in FLOATS else 0)) % 2**w for u in bits]], max(16, w), [64])
 
 
 def by_class(positions, base, reference, dtype, part, spans=None, methods=None, deltas=True):
@@ -270,6 +374,11 @@ def edit(base, reference, alpha, dtype):
     return round_float(number, dtype) if np.isfinite(number) else None
 
 
+def one(dtype):
+    """The bits of 1."""
+    return (2 ** (FLOATS[dtype][0] - 1) - 1) << FLOATS[dtype][1] if dtype in FLOATS else 1
+
+
 # Cases that many vectors share
 
 BF16_BASE = [0x3F80, 0xBF80, 0x3F00, 0x4000, 0x3E99, 0x0001, 0x8000, 0x7F00]
@@ -299,6 +408,31 @@ def changed(bits, dtype, every=3):
         if dtype not in FLOATS or value(candidate, dtype) is not None:
             out[i] = candidate
     return out
+
+
+def moderate(seed, n, dtype):
+    """Like `numbers`, but of magnitudes from an eighth to below sixteen."""
+    e, m = FLOATS[dtype]
+    bias, mask = 2 ** (e - 1) - 1, (2**e - 1) << m
+    return [u & ~mask | (bias - 3 + exponent(u, dtype) % 7) << m for u in numbers(seed, n, dtype)]
+
+
+def pruned(seed, n, dtype, unpruned=False):
+    """A tensor for Masked with everything in it, over and over: kept in both and changed, base only, reference only, neither, kept
+    in both and equal, base only with a negative zero of the reference. If `unpruned`, the base has values where it is pruned,
+    else zeros of either sign."""
+    base, reference = moderate(seed, n, dtype), moderate(seed + 1, n, dtype)
+    assert len(base) == len(reference) == n
+    kept = [[i % 6 not in (2, 3) for i in range(n)], [i % 6 not in (1, 3, 5) for i in range(n)]]
+    negative = 1 << (width(dtype) - 1)
+    for i in range(n):
+        if i % 6 == 4:
+            reference[i] = base[i]
+        if not kept[0][i] and not unpruned:
+            base[i] = negative if i % 4 == 0 else 0
+        if not kept[1][i]:
+            reference[i] = negative if i % 6 == 5 else 0
+    return dtype, [n], base, reference, *kept
 
 
 def accept_worked_example():
@@ -509,6 +643,238 @@ def of_dtype(dtype, shape=None, n=30):
             edit(b, r, -0.5, dtype) is None for b, r in zip(base, case.result["w"])) else case
     vector.__doc__ = f"Dtype {dtype}."
     return vector
+
+
+def accept_masks_pruned_base():
+    """Codec 1 of masks: a pruned base has zeros, of either sign. What it had before is not there: no mask switch."""
+    return Masked({"w": pruned(20, 24, "BF16")}).at(0.5).at(-2.0)
+
+
+def accept_masks_unpruned_base():
+    """Codec 2 of masks: the base holds the values from before pruning, which count as 0 at other alphas and come back by a switch."""
+    return Masked({"w": pruned(22, 24, "BF16", True)}, codec=2).at(0.5).at(-2.0)
+
+
+def accept_masks_all_sums():
+    """The sums 1, 2, 3 and 5: the reference's zeros are +0 and -0, and stay so at alpha 1."""
+    base, reference = [0x3F80, 0, 0x4000, 0xBF00], [0, 0xBF80, 0x4010, 0x8000]
+    return Masked({"w": ("BF16", [4], base, reference, [1, 0, 1, 1], [0, 1, 1, 0])}).at(0.5).at(3.0)
+
+
+def accept_masks_kept_and_equal():
+    """Selected elements that are kept in both and do not change, one of them -0: at alpha 0.5 it is +0."""
+    base = [0x3F80, 0x8000, 0x4000]
+    return Masked({"w": ("BF16", [3], base, [0x3F80, 0x8000, 0], [1, 1, 1], [1, 1, 0])}, selected={"w": [0, 1, 2]}).at(0.5)
+
+
+def accept_masks_of_zeros_that_are_kept():
+    """A zero that is kept is not pruned: kept +0 becomes pruned -0, kept -0 becomes pruned +0, pruned -0 becomes kept -0."""
+    return Masked({"w": ("F16", [3], [0, 0x8000, 0x8000], [0x8000, 0, 0x8000], [1, 1, 0], [0, 0, 1])}, selected={"w": [0, 1, 2]}).at(0.5)
+
+
+def accept_masks_all_pruned_in_reference():
+    """No deltas are left: a stream of no integers."""
+    base = moderate(24, 6, "BF16")
+    return Masked({"w": ("BF16", [6], base, [0, 0x8000] * 3, [1] * 6, [0] * 6)}).at(0.5)
+
+
+def accept_masks_all_pruned_in_reference_by_pco():
+    """A pco file of no integers."""
+    base = moderate(25, 6, "BF16")
+    deltas = lambda b, r, dtype, sums: (2, 1, grouped([ulps(b, r, dtype)], 16, [64]))
+    return Masked({"w": ("BF16", [6], base, [0] * 6, [1] * 6, [0] * 6)}, encode=lambda *a: masked(*a, deltas=deltas)).at(0.5)
+
+
+def accept_masks_all_pruned_in_base():
+    """Nothing but sums of 2, with the values from before pruning."""
+    reference = moderate(26, 6, "BF16")
+    return Masked({"w": ("BF16", [6], [0] * 6, reference, [0] * 6, [1] * 6)}, before={"w": moderate(27, 6, "BF16")}).at(0.5)
+
+
+def accept_masks_in_some_blocks():
+    """Three blocks, the second without masks: its elements are kept in both. Not every block has masks: no mask switch."""
+    dtype, shape, base, reference, in_base, in_reference = pruned(28, 700, "BF16", True)
+    for i in range(256, 512):
+        in_base[i] = in_reference[i] = 1
+        reference[i] = base[i] ^ (i % 3 == 0)
+    return Masked({"w": (dtype, shape, base, reference, in_base, in_reference)}, codec=2, bare=True).at(0.5)
+
+
+def accept_masks_in_several_blocks():
+    """Three blocks with masks of one tensor, and another tensor with masks."""
+    return Masked({"w": pruned(30, 700, "BF16", True), "v": pruned(32, 10, "F32", True)}, codec=2).at(0.5)
+
+
+def accept_masks_beside_integers():
+    """A tensor with masks and one of integers: pruning and mask switch are refused."""
+    return Masked({"w": pruned(34, 12, "BF16", True), "i": ("I16", [3], [1, 2, 3], [1, 5, 3])}, codec=2)
+
+
+def accept_masks_nothing_to_restore():
+    """Codec 1 without values before pruning, but nothing is pruned in the base only: a mask switch needs none."""
+    base = moderate(36, 6, "BF16")
+    return Masked({"w": ("BF16", [6], base, [u ^ 1 if i % 2 else 0 for i, u in enumerate(base)], [1] * 6, [0, 1] * 3)}).at(0.5)
+
+
+def accept_masks_by_pco():
+    """Sums by pco."""
+    def encode(positions, base, reference, dtype, part, sums, codec, before):
+        kept = [i for i, s in enumerate(sums) if s & 2]
+        deltas = grouped([ulps([base[i] for i in kept], [reference[i] for i in kept], dtype)], 16, [64])
+        return block((1, 1, grouped([gaps(positions)], 32)), (2, 1, deltas), (4, codec, grouped([sums], 16, [64])))
+    return Masked({"w": pruned(38, 250, "BF16", True)}, codec=2, encode=encode).at(0.5)
+
+
+def class_ulps(b, r, dtype, sums):
+    """Two groups of classes, up to an exponent of 126 and the rest."""
+    groups = [[], []]
+    for u, c in zip(b, ulps(b, r, dtype)):
+        groups[exponent(u, dtype) >= 127].append(c)
+    return 2, 2, grouped(groups, max(16, width(dtype)), [2, 2], [127])
+
+
+def accept_masks_class_ulps():
+    """Class gaps count all elements; class ULP deltas only those that are kept in the reference."""
+    def encode(positions, base, reference, dtype, part, sums, codec, before):
+        groups, seen = [[], []], [0, 0]
+        for i, u in enumerate(part):
+            g = int(exponent(u, dtype) >= 127)
+            seen[g] += 1
+            if i in positions:
+                groups[g].append(seen[g] - 1)
+                seen[g] = 0
+        first = (1, 2, grouped(groups, 32, [2, 2], [127]))
+        return masked(positions, base, reference, dtype, part, sums, codec, before, deltas=class_ulps, first=first)
+    return Masked({"w": pruned(40, 100, "BF16")}, encode=encode).at(-2.0)
+
+
+def accept_masks_class_ulps_unpruned_base():
+    """Classes and deltas start from the bits that the base holds, also where it is pruned."""
+    return Masked({"w": pruned(42, 40, "BF16", True)}, codec=2, encode=lambda *a: masked(*a, deltas=class_ulps)).at(0.5)
+
+
+def accept_masks_portable():
+    """Base values of all selected elements, masks and values before pruning in each block."""
+    tensor = pruned(44, 40, "BF16")
+    case = Masked({"w": tensor}, before={"w": moderate(46, 40, "BF16")}, encode=lambda *a: masked(*a, deltas=class_ulps, own=True)).at(0.5)
+    return case, case.file(sections=case.sections(metadata=b'{"portable": true}'))
+
+
+REDUCED_BASE = [0x3F800000, 0, 0x40000000, 0x40400000, 0x80000000]
+REDUCED_REFERENCE = [0x3FC00000, 0x3E800000, 0, 0x80000000, 0xC0500000]
+
+
+def masked_and_reduced(stored):
+    """Kept in both with a delta of 0.5, reference only with 0.25, base only with +0 and -0 of the reference, reference only -3.25."""
+    def deltas(b, r, dtype, sums):
+        return stored([as_float(v, dtype) - (as_float(u, dtype) if s & 1 else 0.0) for u, v, s in zip(b, r, sums)])
+    tensor = ("F32", [5], REDUCED_BASE, REDUCED_REFERENCE, [1, 0, 1, 1, 0], [1, 1, 0, 0, 1])
+    return Masked({"w": tensor}, exact=False, encode=lambda *a: masked(*a, deltas=deltas)).at(0.5).at(-2.0)
+
+
+def accept_masks_bf16_deltas():
+    """BF16 deltas of what is kept in the reference; what is pruned there becomes +0 at alpha 1, also where its zero is negative."""
+    return masked_and_reduced(lambda d: (2, 3, grouped([[fold(image(round_float(v, "BF16"), "BF16"), 16) for v in d]], 16, [12])))
+
+
+def accept_masks_int8_deltas():
+    """INT8 deltas of a scale of 0.25 of what is kept in the reference."""
+    return masked_and_reduced(lambda d: (2, 4, struct.pack("<f", 0.25) + grouped([[fold(int(v * 4) % 256, 8) for v in d]], 16, [3])))
+
+
+def accept_masks_int8_deltas_of_none():
+    """All pruned in the reference: a scale, and no steps."""
+    encode = lambda *a: masked(*a, deltas=lambda b, r, d, s: (2, 4, struct.pack("<f", 0.25) + grouped([[]], 16)))
+    return Masked({"w": ("F32", [2], [0x3F800000, 0x40000000], [0, 0], [1, 1], [0, 0])}, exact=False, encode=encode).at(0.5)
+
+
+def accept_values_before_pruning():
+    """A base with zeros, and the bits that it had before: a mask switch puts them back."""
+    return Masked({"w": pruned(48, 24, "BF16")}, before={"w": moderate(50, 24, "BF16")}).at(0.5)
+
+
+def accept_values_before_pruning_of_none():
+    """Nothing is pruned in the base only: a stream of no integers."""
+    base = moderate(51, 4, "BF16")
+    return Masked({"w": ("BF16", [4], base, [0, 0x8000, 0, base[3] ^ 1], [1] * 4, [0, 0, 0, 1])}, before={"w": base}).at(0.5)
+
+
+def accept_values_before_pruning_of_unpruned_base():
+    """Codec 2 of masks and values before pruning that are not the base's bits: the stream's count."""
+    return Masked({"w": pruned(52, 24, "BF16", True)}, codec=2, before={"w": moderate(54, 24, "BF16")}).at(0.5)
+
+
+def accept_values_before_pruning_special():
+    """Both infinities, a NaN with a payload, a subnormal and -0 come back bit by bit."""
+    specials = [0x7F800000, 0xFF800000, 0xFF812345, 0x00000001, 0x80000000]
+    return Masked({"w": ("F32", [5], [0] * 5, moderate(55, 5, "F32"), [0] * 5, [1] * 5)}, before={"w": specials}).at(0.5)
+
+
+def masks_of_dtype(dtype):
+    def vector():
+        return Masked({"w": pruned(60 + CODES[dtype], 30, dtype)}, before={"w": moderate(90, 30, dtype)}).at(-0.5)
+    vector.__doc__ = f"Masks and values before pruning of dtype {dtype}."
+    return vector
+
+
+def companion(dtype, comment, shape=None, bare=False, name="a_mask"):
+    """A tensor `a_orig` with masks, and `name` beside it with ones where the base is kept."""
+    def vector():
+        kind, _, base, reference, *kept = pruned(56, 24, "BF16", True)
+        if bare:
+            kept = [[1] * 24] * 2
+            reference = changed(base, "BF16")
+        mask = [one(dtype) if k else 0 for k in kept[0]]
+        tensors = {"a_orig": (kind, [4, 6], base, reference, *kept), name: (dtype, shape or [4, 6], mask, mask)}
+        if bare:
+            tensors["a_orig"] = tensors["a_orig"][:4]
+            tensors["w"] = pruned(58, 24, "BF16", True)
+        return Masked(tensors, codec=2).at(0.5).at(-2.0)
+    vector.__doc__ = comment
+    return vector
+
+
+def accept_counterparts_of_reference():
+    """COUNTERPARTS of one list: the result at alpha 1 is the reference."""
+    case = small()
+    return case, case.file(sections=case.sections(extra=section(0x8005, b"".join(case.reference_digests))))
+
+
+def accept_counterparts_of_three_lists():
+    """COUNTERPARTS of three lists: not all elements that differ are selected."""
+    tensors = {name: ("BF16", [12], numbers(seed, 12), changed(numbers(seed, 12), "BF16")) for name, seed in (("a", 14), ("b", 15))}
+    case = Case(tensors, selected={"a": [0, 6], "b": [3]})
+    lists = case.reference_digests + case.result_digests + case.put_back_digests
+    return case, case.file(sections=case.sections(extra=section(0x8005, b"".join(lists))))
+
+
+def accept_counterparts_of_masks():
+    """COUNTERPARTS of three lists beside masks: where neither keeps an element, the base has a value and the reference 0."""
+    case = Masked({"w": pruned(18, 24, "BF16", True)}, codec=2).at(0.5)
+    assert case.reference_digests != case.result_digests
+    lists = case.reference_digests + case.result_digests + case.put_back_digests
+    return case, case.file(sections=case.sections(extra=section(0x8004, bytes.fromhex("803f0040")) + section(0x8005, b"".join(lists))))
+
+
+def accept_roots_not_known():
+    """Three roots of zero bytes. The base is checked by its tensors' digests."""
+    case = small().at(0.5)
+    return case, case.file(sections=case.sections(digests=bytes(96) + case.digests()[96:]))
+
+
+def accept_selected_root_not_known():
+    """Only the selected root is not known: there is no quick check."""
+    case = small().at(0.5)
+    return case, case.file(sections=case.sections(digests=bytes(32) + case.digests()[32:]))
+
+
+def accept_metadata_of_masks():
+    """Metadata keys of version 1.1."""
+    case = small()
+    counts = {"both": 2, "base_only": 0, "reference_only": 0, "neither": 6}
+    metadata = {"localization": {"method": "random", "k": 2, "seed": 2**53, "among": "either"}, "derived": {"verb": "chain", "patches": ["a", "b"]},
+                "masks": {"source": "zeros", "before_pruning": False, "overlap": counts, "by_component": {"mlp": counts}}}
+    return case, case.file(sections=case.sections(metadata=json.dumps(metadata).encode()))
 
 
 # Rejects
@@ -741,6 +1107,14 @@ def reject_r16_statistics_short():
     return case.file(sections=case.sections(extra=section(0x8004, bytes(3))))
 
 
+def with_counterparts(size, comment):
+    def vector():
+        case = small()
+        return case.file(sections=case.sections(extra=section(0x8005, bytes(size))))
+    vector.__doc__ = comment
+    return vector
+
+
 def reject_r17_blocks_do_not_add_up():
     """The payload is a byte longer than the blocks."""
     case = small()
@@ -768,11 +1142,54 @@ def with_block(make, comment, tensors=None, **options):
 good_positions = lambda p: (1, 1, grouped([gaps(p)], 32))
 good_deltas = lambda b, r, d: (2, 1, grouped([ulps(b, r, d)], 16))
 
+
+def with_masks(sums, comment, codec=1, before=None, deltas=None, count=None, kind="BF16"):
+    """The block of `small`, or of three elements of another dtype, with a masks stream of these sums for its first two selected
+    elements, deltas of the last `count` (or as many as are kept in the reference), and perhaps values before pruning."""
+    def make(p, b, r, d, part):
+        kept = sum(s >> 1 & 1 for s in sums) if count is None else count
+        second = (2, 1, grouped([ulps(b[len(b) - kept :], r[len(r) - kept :], d)], max(16, width(d)))) if deltas is None else deltas
+        last = [] if before is None else [(5, 1, grouped([before], max(16, width(d))))]
+        return block(good_positions(p), second, (4, codec, grouped([sums], 16)), *last)
+    tensors = None if kind == "BF16" else {"w": (kind, [6] if kind == "F4" else [3], [1, 2, 3], [1, 3, 4])}
+    return with_block(make, comment, tensors)
+
+
+def reject_r19_values_before_pruning_without_masks():
+    """Kind 5 without kind 4."""
+    make = lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d), (5, 1, grouped([[]], 16)))
+    return with_block(make, "")()
+
+
+def reject_r20_class_ulps_of_pruned_elements():
+    """Class ULP deltas of an element that is pruned in the reference."""
+    make = lambda p, b, r, d, part: block(good_positions(p), (2, 2, grouped([[], ulps(b, r, d)], 16, spans=[127])), (4, 1, grouped([[3, 1]], 16)))
+    return with_block(make, "")()
+
+
+def reject_r20_int8_deltas_of_pruned_elements():
+    """INT8 deltas of an element that is pruned in the reference."""
+    make = lambda p, b, r, d, part: block(good_positions(p), (2, 4, struct.pack("<f", 1) + grouped([[0, 1]], 16)), (4, 1, grouped([[3, 1]], 16)))
+    return with_block(make, "")()
+
+
 VECTORS = {name: function for name, function in globals().items() if name.startswith(("accept_", "reject_"))}
 VECTORS |= {f"accept_dtype_{dtype.lower()}": of_dtype(dtype) for dtype in CODES if dtype not in ("C64", "F4")}
 VECTORS |= {
     "accept_dtype_c64_as_bytes": of_dtype("C64", [5], 40),
     "accept_dtype_f4_as_bytes": of_dtype("F4", [4, 5], 10),
+    **{f"accept_masks_dtype_{dtype.lower()}": masks_of_dtype(dtype) for dtype in FLOATS},
+    "accept_companion_f32": companion("F32", "The base has a_mask beside a_orig, which becomes the mask of the result."),
+    "accept_companion_bf16": companion("BF16", "A companion of the tensor's own dtype."),
+    "accept_companion_f8_e4m3": companion("F8_E4M3", "A companion of one byte, a float."),
+    "accept_companion_bool": companion("BOOL", "A companion of dtype BOOL."),
+    "accept_companion_u8": companion("U8", "A companion of dtype U8."),
+    "accept_companion_of_another_shape": companion("F32", "A tensor a_mask of another shape is no companion and stays.", [24]),
+    "accept_companion_of_another_dtype": companion("I32", "A tensor a_mask of dtype I32 is no companion and stays."),
+    "accept_companion_of_another_name": companion("F32", "A tensor of another name is no companion and stays.", name="a_orig_mask"),
+    "accept_companion_without_masks": companion("F32", "The entry of a_orig has no masks: a_mask stays.", bare=True),
+    "reject_r10_masks_not_an_object": with_metadata(b'{"masks": []}', "The key masks with an array."),
+    "reject_r10_derived_patches_not_an_array": with_metadata(b'{"derived": {"patches": "a"}}', "The key derived.patches with a string."),
     "reject_r10_not_json": with_metadata(b"{", "METADATA is not JSON."),
     "reject_r10_array": with_metadata(b"[]", "METADATA is an array."),
     "reject_r10_not_utf8": with_metadata(b'{"tool": "\xff"}', "METADATA is not UTF-8."),
@@ -792,6 +1209,22 @@ VECTORS |= {
     "reject_r14_too_large": with_table("A shape of 2^49 bytes.", tensors=one_tensor(shape=[2**48])),
     "reject_r14_overflow": with_table("Dimensions whose product exceeds 64 bits.", tensors=one_tensor(shape=[2**63, 2**63, 4])),
     "reject_r15_nothing_selected": with_table("A tensor without a selected element.", blocks=varint(0)),
+    "reject_r16_counterparts_empty": with_counterparts(0, "COUNTERPARTS of no bytes for one tensor."),
+    "reject_r16_counterparts_short": with_counterparts(31, "COUNTERPARTS of 31 bytes for one tensor."),
+    "reject_r16_counterparts_of_two_lists": with_counterparts(64, "COUNTERPARTS of 64 bytes for one tensor."),
+    "reject_r16_counterparts_of_four_lists": with_counterparts(128, "COUNTERPARTS of 128 bytes for one tensor."),
+    "reject_r19_unknown_codec_of_masks": with_masks([3, 3], "Codec 3 of masks.", codec=3),
+    "reject_r19_masks_of_integers": with_masks([3, 3], "Masks of an integer tensor.", kind="I16"),
+    "reject_r19_masks_of_bytes": with_masks([3, 3], "Masks of a dtype that is carried as bytes.", kind="F4"),
+    "reject_r19_unknown_codec_of_values_before_pruning": with_block(lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d), (4, 1, grouped([[3, 3]], 16)), (5, 2, grouped([[]], 16))), "Codec 2 of values before pruning."),
+    **{f"reject_r20_mask_{s}": with_masks([3, s], f"A sum of {s} in the masks.") for s in (0, 4, 6, 7, 8)},
+    "reject_r20_masks_of_fewer": with_masks([3], "One sum for two elements.", count=2),
+    "reject_r20_masks_of_more": with_masks([3, 3, 3], "Three sums for two elements.", count=2),
+    "reject_r20_deltas_of_pruned_elements": with_masks([3, 1], "Two deltas, but only one element is kept in the reference.", count=2),
+    "reject_r20_deltas_of_fewer_than_kept": with_masks([3, 2], "One delta for two elements that are kept in the reference.", count=1),
+    "reject_r20_values_before_pruning_of_all": with_masks([3, 2], "Values before pruning of both elements, one of which is kept in the base.", before=[5, 6]),
+    "reject_r20_values_before_pruning_of_none": with_masks([3, 2], "No value before pruning for an element that is pruned in the base.", before=[]),
+    "reject_r20_value_before_pruning_too_wide": with_masks([3, 2], "A value before pruning of nine bits for F8_E5M2.", before=[256], kind="F8_E5M2"),
     "reject_r19_directory_cut_short": with_block(lambda p, b, r, d, part: b"\x01\x01", "A directory without an end."),
     "reject_r19_kinds_out_of_order": with_block(lambda p, b, r, d, part: block(good_deltas(b, r, d), good_positions(p)), "Deltas before positions."),
     "reject_r19_kind_twice": with_block(lambda p, b, r, d, part: block(good_positions(p), good_positions(p), good_deltas(b, r, d)), "Positions twice."),
@@ -840,6 +1273,8 @@ def write(folder, name, function):
     if case and expect == "accept":
         described["result"] = hexed(case.result)
         described["alphas"] = [{"alpha": alpha, "result": hexed(result)} for alpha, result in case.alphas]
+        if hasattr(case, "edits"):
+            described["edits"] = {kind: result and hexed(result) for kind, result in case.edits.items()}
     if case:
         with open(os.path.join(folder, described["base"]), "wb") as file:
             file.write(safetensors(case.base))

@@ -1,5 +1,6 @@
 //! The error of every verb: what was refused, about what, with a stable code, an exit code and a next step.
 
+use crate::algebra::Obstacle;
 use crate::apply::Refusal;
 use crate::checkpoint::{Malformed, OpenError, pair::Mismatch};
 use crate::context::Cancelled;
@@ -61,6 +62,9 @@ pub enum Reason {
     /// A patch may not be applied to a base.
     #[error("{0}")]
     Refused(Refusal),
+    /// A patch can not be made of others.
+    #[error("{0}")]
+    Algebra(Obstacle),
     /// An output can not be put in its place.
     #[error("{0}")]
     Output(durable::Failed),
@@ -107,6 +111,7 @@ impl Error {
             Reason::Gather(GatherError::NotFinite { .. }) => "numbers.not-finite",
             Reason::Gather(GatherError::Cancelled(_)) => "interrupted",
             Reason::Refused(refusal) => refusal.code(),
+            Reason::Algebra(obstacle) => obstacle.code(),
             Reason::Output(failed) => failed.code(),
         }
     }
@@ -167,6 +172,7 @@ impl Error {
             Reason::Localize(Impossible::NoCandidates { .. }) => "`lcepatch diff --params all` considers every tensor",
             Reason::Gather(GatherError::NotFinite { .. }) => "keep exact deltas by leaving out --delta-dtype",
             Reason::Refused(refusal) => return refusal.help(),
+            Reason::Algebra(obstacle) => return obstacle.help(),
             Reason::Output(failed) => return failed.help(),
             _ => return None,
         };
@@ -308,6 +314,12 @@ impl From<GatherError> for Error {
 impl From<Mismatch> for Error {
     fn from(mismatch: Mismatch) -> Self {
         Reason::Pair(mismatch).into()
+    }
+}
+
+impl From<Obstacle> for Error {
+    fn from(obstacle: Obstacle) -> Self {
+        Reason::Algebra(obstacle).into()
     }
 }
 

@@ -62,6 +62,7 @@ pub mod edit;
 pub mod localize;
 
 // Verbs
+pub mod algebra;
 pub mod apply;
 pub mod check;
 pub mod diff;

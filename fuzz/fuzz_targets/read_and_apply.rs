@@ -30,6 +30,7 @@ fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
         shape: vec![ELEMENTS],
         base_digest: Sha256Digest::of(&weights),
         statistics: None,
+        counterparts: None,
         blocks: vec![EncodedBlock { index: 0, selected, bytes: [block, &[0]].concat() }],
     };
     let zero = Sha256Digest([0; 32]);

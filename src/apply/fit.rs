@@ -91,7 +91,7 @@ impl std::fmt::Display for Difference {
 }
 
 /// The elements of a block of a tensor of `elements` elements.
-pub(super) fn block_elements(block_log2: u32, index: u64, elements: u64) -> Range<u64> {
+pub(crate) fn block_elements(block_log2: u32, index: u64, elements: u64) -> Range<u64> {
     let start = index << block_log2;
     start..((index + 1) << block_log2).min(elements)
 }

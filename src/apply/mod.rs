@@ -12,7 +12,7 @@ pub mod run;
 mod tensor;
 
 pub use fit::{Check, Fit, fit};
-pub use plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions};
+pub use plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions, results};
 pub use refusal::Refusal;
 pub use rewrite::{Pruning, Rewrite, Sink};
 pub use run::{Applied, in_place, to_path};

@@ -5,10 +5,12 @@ use super::refusal::Refusal;
 use crate::checkpoint::pair::PrefixMap;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
+use crate::digest::Sha256Digest;
 use crate::edit::{Alpha, EditKind};
 use crate::error::Error;
 use crate::format::Patch;
 use crate::format::tensor_table::TensorEntry;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -172,4 +174,16 @@ fn companions<'a>(
         }
     }
     companions
+}
+
+/// SHA-256 of each tensor of the table of `patch` in its result at alpha 1 on its own `base`.
+///
+/// # Errors
+/// R18 to R20; cancellation.
+pub fn results(base: &Checkpoint, patch: Patch, context: &Context<'_>) -> Result<Vec<Sha256Digest>, Error> {
+    let edits = [Edit { patch, path: "the new patch".into(), kind: EditKind::Interpolate(Alpha::ONE) }];
+    let plan = Plan::of_own_base(base, &edits);
+    let tensors: Vec<Tensor<'_>> =
+        edits[0].patch.table.tensors.iter().filter_map(|entry| base.tensor(&entry.name)).collect();
+    tensors.par_iter().map(|tensor| plan.result_digest(*tensor, context)).collect()
 }

@@ -32,7 +32,7 @@ impl Plan<'_> {
     /// Gives the result's bytes of one tensor of the base to `sink`, part by part; returns how many weights were edited.
     ///
     /// Memory: a window, and at most 20 bytes for each selected element of the blocks in work.
-    pub(super) fn edit_tensor(
+    pub(crate) fn edit_tensor(
         &self,
         tensor: Tensor<'_>,
         sink: &mut Sink<'_>,

@@ -166,20 +166,9 @@ fn write_mask(
     Ok(lcepatch::mask::file::write(&mask, &covered, path, existing, context)?)
 }
 
-/// `PATCH` or `PATCH:ALPHA`; a file whose name ends that way goes first.
 fn edit(text: &str, arguments: &Arguments) -> Result<Edit, Failure> {
-    let (path, alpha) = match text.rsplit_once(':') {
-        Some((path, alpha)) if !Path::new(text).exists() => match arguments::alpha(alpha) {
-            Ok(alpha) => (path, Some(alpha)),
-            Err(why) => {
-                let message = format!("{text:?}: alpha {alpha:?} is {why}");
-                return Err(Failure::usage(message, "write PATCH:ALPHA, as in debias.lcepatch:-2"));
-            }
-        },
-        _ => (text, arguments.alpha),
-    };
-    let path = PathBuf::from(path);
-    let kind = kind(arguments.edit.as_deref(), alpha)?;
+    let (path, alpha) = patch_argument::with_number(text)?;
+    let kind = kind(arguments.edit.as_deref(), alpha.or(arguments.alpha))?;
     Ok(Edit { patch: patch_argument::open(&path)?, path, kind })
 }
 

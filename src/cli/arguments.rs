@@ -32,6 +32,14 @@ pub fn size(text: &str) -> Result<Size, String> {
     }
 }
 
+/// A share such as `10%`, or a count.
+pub fn top(text: &str) -> Result<Amount, String> {
+    match text.ends_with('%') {
+        true => density(text).map(Amount::Density),
+        false => count(text).map(Amount::Count),
+    }
+}
+
 /// `425000`, `425k`, `1.5M`.
 pub fn count(text: &str) -> Result<u64, String> {
     let (number, scale) = match text.strip_suffix(['k', 'M', 'G']) {

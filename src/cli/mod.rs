@@ -3,12 +3,18 @@
 mod apply;
 mod arguments;
 mod check;
+mod combine;
+mod compare;
 mod demo;
 mod diff;
 mod exit;
+mod invert;
 mod mask;
+mod new_patch;
 mod patch_argument;
+mod select;
 mod show;
+mod squash;
 mod terminal;
 
 use clap::{Parser, Subcommand};
@@ -56,6 +62,17 @@ enum Command {
     Check(check::Arguments),
     /// Prune by magnitude, write and compare pruning masks
     Mask(mask::Arguments),
+    /// Make the patch from the other side
+    Invert(invert::Arguments),
+    /// Join two patches that follow each other
+    Squash(squash::Arguments),
+    /// Add up patches of one base
+    Combine(combine::Arguments),
+    /// Make a smaller patch of one: tensors, components, the largest differences
+    Select(select::Arguments),
+    /// Compare two patches; with -o, write what both select
+    #[command(visible_alias = "intersect")]
+    Compare(compare::Arguments),
     /// Run the main job on two small checkpoints, printing each command
     Demo(demo::Arguments),
 }
@@ -94,6 +111,11 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Apply(arguments) => apply::run(*arguments, &terminal),
         Command::Check(arguments) => check::run(&arguments, &terminal),
         Command::Mask(arguments) => mask::run(&arguments, &terminal),
+        Command::Invert(arguments) => invert::run(&arguments, &terminal),
+        Command::Squash(arguments) => squash::run(&arguments, &terminal),
+        Command::Combine(arguments) => combine::run(&arguments, &terminal),
+        Command::Select(arguments) => select::run(&arguments, &terminal),
+        Command::Compare(arguments) => compare::run(&arguments, &terminal),
         Command::Demo(arguments) => demo::run(&arguments),
     }
 }

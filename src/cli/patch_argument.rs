@@ -1,11 +1,27 @@
 //! Opening what the arguments name.
 
+use super::arguments;
 use super::exit::Failure;
+use lcepatch::edit::Alpha;
 use lcepatch::error::Error;
 use lcepatch::format::Patch;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens a patch, its path in the error.
 pub fn open(path: &Path) -> Result<Patch, Failure> {
     Patch::open(path).map_err(|error| Error::of_patch(path, error).into())
+}
+
+/// `PATCH` or `PATCH:NUMBER`; a file whose name ends that way goes first.
+pub fn with_number(text: &str) -> Result<(PathBuf, Option<Alpha>), Failure> {
+    match text.rsplit_once(':') {
+        Some((path, number)) if !Path::new(text).exists() => match arguments::alpha(number) {
+            Ok(alpha) => Ok((path.into(), Some(alpha))),
+            Err(why) => {
+                let message = format!("{text:?}: alpha {number:?} is {why}");
+                Err(Failure::usage(message, "write PATCH:ALPHA, as in debias.lcepatch:-2"))
+            }
+        },
+        _ => Ok((text.into(), None)),
+    }
 }

@@ -1,18 +1,18 @@
 //! A selection to the bytes of a patch.
 
-use crate::apply::{Edit, Plan};
+use crate::apply::results;
 use crate::checkpoint::pair::Pair;
 use crate::context::{Cancelled, Context};
-use crate::digest::Sha256Digest;
-use crate::edit::{Alpha, EditKind};
+use crate::digest::{Hasher, Sha256Digest};
 use crate::error::Error;
 use crate::format::metadata::{self, Metadata, Reduced};
-use crate::format::tensor_table::{Roots, Statistics};
-use crate::format::write::{EncodedBlock, EncodedTensor, assemble};
+use crate::format::tensor_table::{Counterparts, Roots};
+use crate::format::write::{EncodedTensor, assemble};
 use crate::format::{Patch, read::ReadError};
-use crate::mask::Selection;
+use crate::mask::{BLOCK_ELEMENTS, Selection};
 use crate::patch::Magnitude;
 use crate::patch::gather::{Coding, Gathered, Portability, Precision, gather};
+use crate::patch::group::by_tensor;
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -48,82 +48,82 @@ pub(super) fn write(
     };
     let selected = Sha256Digest::root(gathered.blocks.iter().map(|block| &block.base_digest));
     context.begin("hashing the tensors", 0);
-    let (tensors, reference) = encoded_tensors(pair, gathered, context)?;
-    let exact_and_whole = whole && coding.precision == Precision::Exact;
-    let mut roots = Roots { selected, reference, result: reference };
-    let assembled = |roots| {
-        let bytes = assemble(&metadata, roots, &tensors).map_err(ReadError::Invalid);
+    let invertible = gathered.invertible && coding.portability == Portability::Portable && pair.pairing.is_none();
+    let (mut tensors, reference) = encoded_tensors(pair, gathered, context)?;
+    let mut roots = Roots { selected, reference: Sha256Digest::root(&reference), result: Sha256Digest::UNKNOWN };
+    let assembled = |roots, tensors: &[EncodedTensor]| {
+        let bytes = assemble(&metadata, roots, tensors).map_err(ReadError::Invalid);
         bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new("the new patch"), e))
     };
-    let patch = assembled(roots)?;
-    if exact_and_whole || tensors.is_empty() {
-        return Ok((patch, total));
+    let exact_and_whole = whole && coding.precision == Precision::Exact;
+    let results = if exact_and_whole || tensors.is_empty() {
+        reference.clone()
+    } else {
+        // What the patch makes of the base is found by applying it, which also proves that it decodes.
+        results(pair.target, assembled(roots, &tensors)?, context)?
+    };
+    roots.result = Sha256Digest::root(&results);
+    if invertible {
+        for ((tensor, reference), result) in tensors.iter_mut().zip(&reference).zip(results) {
+            let inverse_result = match exact_and_whole {
+                true => tensor.base_digest,
+                false => inverse_result(pair, selection, &tensor.name, context)?,
+            };
+            tensor.counterparts = Some(Counterparts { reference: *reference, result, inverse_result });
+        }
     }
-    // What the patch makes of the base is found by applying it, which also proves that it decodes.
-    roots.result = result_root(pair, patch, context)?;
-    Ok((assembled(roots)?, total))
+    Ok((assembled(roots, &tensors)?, total))
 }
 
-/// The tensors with a selected element, and the root of their references' digests.
+/// The tensors with a selected element, and their references' digests.
 fn encoded_tensors(
     pair: &Pair<'_>,
     gathered: Gathered,
     context: &Context<'_>,
-) -> Result<(Vec<EncodedTensor>, Sha256Digest), Cancelled> {
-    let mut tensors: Vec<EncodedTensor> = Vec::new();
-    let mut places: Vec<usize> = Vec::new();
-    let mut magnitudes: Vec<Magnitude> = Vec::new();
-    for block in gathered.blocks {
-        let tensor = &pair.tensors[block.tensor];
-        if places.last() != Some(&block.tensor) {
-            places.push(block.tensor);
-            magnitudes.push(Magnitude::default());
-            tensors.push(EncodedTensor {
-                name: tensor.name().to_owned(),
-                dtype: tensor.dtype(),
-                shape: tensor.target.info.shape.clone(),
-                base_digest: Sha256Digest([0; 32]),
-                statistics: None,
-                blocks: Vec::new(),
-            });
-        }
-        if let (Some(encoded), Some(magnitude)) = (tensors.last_mut(), magnitudes.last_mut()) {
-            *magnitude = magnitude.and(block.magnitude);
-            let bytes = block.streams.write();
-            encoded.blocks.push(EncodedBlock { index: block.index, selected: block.selected, bytes });
-        }
-    }
-    for (tensor, magnitude) in tensors.iter_mut().zip(&magnitudes) {
-        let selected: u64 = tensor.blocks.iter().map(|block| u64::from(block.selected)).sum();
-        let mean = (magnitude.sum / selected as f64) as f32;
-        tensor.statistics = tensor.dtype.float().map(|_| Statistics { mean, max: magnitude.max as f32 });
-    }
-    let digests = places
+) -> Result<(Vec<EncodedTensor>, Vec<Sha256Digest>), Cancelled> {
+    let describe = |place: usize| {
+        let tensor = &pair.tensors[place];
+        (tensor.name().to_owned(), tensor.dtype(), tensor.target.info.shape.clone())
+    };
+    let tensors = by_tensor(gathered.blocks, describe);
+    let digests = tensors
         .par_iter()
-        .map(|place| {
+        .map(|(place, _)| {
             let tensor = &pair.tensors[*place];
             Ok((tensor.target.digest(context)?, tensor.reference_digest(context)?))
         })
         .collect::<Result<Vec<_>, Cancelled>>()?;
-    tensors.iter_mut().zip(&digests).for_each(|(tensor, (base, _))| tensor.base_digest = *base);
-    Ok((tensors, Sha256Digest::root(digests.iter().map(|(_, reference)| reference))))
+    let (bases, references): (Vec<_>, Vec<_>) = digests.into_iter().unzip();
+    let with_digest = |((_, tensor), base_digest)| EncodedTensor { base_digest, ..tensor };
+    Ok((tensors.into_iter().zip(bases).map(with_digest).collect(), references))
 }
 
-/// The root of the digests of the tensors that `patch` makes at alpha 1.
-fn result_root(pair: &Pair<'_>, patch: Patch, context: &Context<'_>) -> Result<Sha256Digest, Error> {
-    let edits = [Edit { patch, path: "the new patch".into(), kind: EditKind::Interpolate(Alpha::ONE) }];
-    let targets: Vec<_> = edits[0]
-        .patch
-        .table
-        .tensors
-        .iter()
-        .filter_map(|entry| pair.tensors.iter().find(|tensor| tensor.name() == entry.name))
-        .map(|tensor| tensor.target)
-        .collect();
-    let plan = Plan::of_own_base(pair.target, &edits);
-    let digests = targets
-        .par_iter()
-        .map(|tensor| plan.result_digest(*tensor, context))
-        .collect::<Result<Vec<Sha256Digest>, Error>>()?;
-    Ok(Sha256Digest::root(&digests))
+/// SHA-256 of a tensor of the reference with the target's bits at the selected positions (spec §12.5).
+fn inverse_result(
+    pair: &Pair<'_>,
+    selection: &Selection,
+    name: &str,
+    context: &Context<'_>,
+) -> Result<Sha256Digest, Cancelled> {
+    let mut hasher = Hasher::default();
+    let Some(place) = pair.tensors.iter().position(|tensor| tensor.name() == name) else { return Ok(hasher.finish()) };
+    let tensor = &pair.tensors[place];
+    let width = tensor.dtype().width().bytes();
+    let blocks = selection.blocks.iter().filter(|block| block.tensor == place);
+    let mut selected = blocks
+        .flat_map(|block| block.positions.iter().map(|at| block.index * BLOCK_ELEMENTS + u64::from(*at)))
+        .peekable();
+    let mut buffer = Vec::new();
+    tensor.windows(0..tensor.target.info.elements(), context, |start, target, reference| {
+        buffer.clear();
+        buffer.extend_from_slice(reference);
+        let end = start + (target.len() / width) as u64;
+        while let Some(element) = selected.next_if(|element| *element < end) {
+            let bytes = (element - start) as usize * width..(element - start + 1) as usize * width;
+            buffer[bytes.clone()].copy_from_slice(&target[bytes]);
+        }
+        hasher.update(&buffer);
+        Ok::<(), Cancelled>(())
+    })?;
+    Ok(hasher.finish())
 }

@@ -15,6 +15,8 @@ pub mod section {
     pub const DIGESTS: u16 = 3;
     /// Delta magnitudes, optional (spec §7.3).
     pub const STATISTICS: u16 = 0x8004;
+    /// What the inverse of a portable patch needs, optional (spec §12.5).
+    pub const COUNTERPARTS: u16 = 0x8005;
 }
 
 /// The effort of zstd, part of what makes the same inputs give the same bytes.

@@ -66,6 +66,19 @@ impl Patch {
         Self::parse(Source::Bytes(bytes), file_bytes)
     }
 
+    /// The same patch once more.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn try_clone(&self) -> Result<Self, ReadError> {
+        let source = match &self.source {
+            Source::File(file) => Source::File(file.try_clone()?),
+            Source::Bytes(bytes) => Source::Bytes(bytes.clone()),
+        };
+        let (metadata, table) = (self.metadata.clone(), self.table.clone());
+        Ok(Self { metadata, table, source, ..*self })
+    }
+
     fn parse(source: Source, file_bytes: u64) -> Result<Self, ReadError> {
         let front = source.read_at(0, PREAMBLE_BYTES.min(file_bytes))?;
         let preamble = Preamble::read(&front, file_bytes)?;
@@ -83,9 +96,9 @@ impl Patch {
         let optional = |wanted| sections.iter().find(|(kind, _)| *kind == wanted).map(|(_, content)| &content[..]);
         let content = |kind| optional(kind).ok_or(Invalid::MissingSection { kind });
         let metadata = Metadata::read(content(section::METADATA)?)?;
-        let statistics = optional(section::STATISTICS);
+        let informative = [section::STATISTICS, section::COUNTERPARTS].map(optional);
         let (table, digests) = (content(section::TABLE)?, content(section::DIGESTS)?);
-        let table = TensorTable::read(table, digests, statistics, preamble.payload_bytes)?;
+        let table = TensorTable::read(table, digests, informative, preamble.payload_bytes)?;
         let header_bytes = PREAMBLE_BYTES + u64::from(preamble.sections_bytes);
         Ok(Self { id: preamble.digest, metadata, table, header_bytes, file_bytes, source })
     }

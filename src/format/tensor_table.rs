@@ -23,6 +23,8 @@ pub struct TensorEntry {
     pub selected: u64,
     /// How far the deltas go, if the patch says.
     pub statistics: Option<Statistics>,
+    /// Its digests on the other side, if the patch says.
+    pub counterparts: Option<Counterparts>,
     /// Its blocks, in order; those without a selected element are left out.
     pub blocks: Vec<BlockEntry>,
 }
@@ -48,6 +50,17 @@ pub struct Statistics {
     pub mean: f32,
     /// Largest absolute difference.
     pub max: f32,
+}
+
+/// SHA-256 of a tensor in the checkpoints that a patch leads to (spec §12.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counterparts {
+    /// In the reference.
+    pub reference: Sha256Digest,
+    /// In the result at alpha 1.
+    pub result: Sha256Digest,
+    /// In the reference with the base's bits at the selected positions: the result of the inverse patch.
+    pub inverse_result: Sha256Digest,
 }
 
 /// Where a block lies.
@@ -76,7 +89,7 @@ pub struct Roots {
     pub result: Sha256Digest,
 }
 
-/// The sections TABLE, DIGESTS and STATISTICS together.
+/// The sections TABLE, DIGESTS, STATISTICS and COUNTERPARTS together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorTable {
     /// log2 of the elements of a block.
@@ -88,6 +101,18 @@ pub struct TensorTable {
 }
 
 impl TensorTable {
+    /// The content of COUNTERPARTS, if every tensor has them.
+    pub fn write_counterparts(&self) -> Option<Vec<u8>> {
+        let counterparts: Vec<Counterparts> = self.tensors.iter().map(|t| t.counterparts).collect::<Option<_>>()?;
+        let mut out: Vec<u8> = counterparts.iter().flat_map(|c| c.reference.0).collect();
+        let bases = self.tensors.iter().map(|tensor| tensor.base_digest);
+        if counterparts.iter().zip(bases).any(|(c, base)| c.result != c.reference || c.inverse_result != base) {
+            out.extend(counterparts.iter().flat_map(|c| c.result.0));
+            out.extend(counterparts.iter().flat_map(|c| c.inverse_result.0));
+        }
+        (!out.is_empty()).then_some(out)
+    }
+
     /// The contents of TABLE, DIGESTS and STATISTICS.
     pub fn write(&self) -> [Vec<u8>; 3] {
         let (mut table, mut digests, mut statistics) = (Vec::new(), Vec::new(), Vec::new());
@@ -124,11 +149,16 @@ impl TensorTable {
         [table, digests, statistics]
     }
 
-    /// Reads the contents of TABLE, DIGESTS and, if there, STATISTICS.
+    /// Reads the contents of TABLE, DIGESTS and, if there, STATISTICS and COUNTERPARTS.
     ///
     /// # Errors
     /// R11 to R17.
-    pub fn read(table: &[u8], digests: &[u8], statistics: Option<&[u8]>, payload_bytes: u64) -> Result<Self, Invalid> {
+    pub fn read(
+        table: &[u8],
+        digests: &[u8],
+        [statistics, counterparts]: [Option<&[u8]>; 2],
+        payload_bytes: u64,
+    ) -> Result<Self, Invalid> {
         let mut reader = Reader::new(table);
         let block_log2 = u64::from(reader.u8("block_log2").map_err(Invalid::Table)?);
         if !(BLOCK_LOG2_MIN..=BLOCK_LOG2_MAX).contains(&block_log2) {
@@ -159,11 +189,7 @@ impl TensorTable {
         }
 
         expect_length(section::DIGESTS, digests, 32 * (3 + tensors.len() + n_blocks))?;
-        let mut digests = digests.chunks_exact(32).map(|chunk| {
-            let mut digest = [0; 32];
-            digest.copy_from_slice(chunk);
-            Sha256Digest(digest)
-        });
+        let mut digests = each_digest(digests);
         let mut next = || digests.next().unwrap_or(Sha256Digest([0; 32]));
         let roots = Roots { selected: next(), reference: next(), result: next() };
         tensors.iter_mut().for_each(|tensor| tensor.base_digest = next());
@@ -177,8 +203,38 @@ impl TensorTable {
                 tensor.statistics = (mean >= 0.0 && max >= 0.0).then_some(Statistics { mean, max });
             }
         }
+        if let Some(counterparts) = counterparts {
+            read_counterparts(counterparts, &mut tensors)?;
+        }
         Ok(Self { block_log2, roots, tensors })
     }
+}
+
+fn each_digest(bytes: &[u8]) -> impl Iterator<Item = Sha256Digest> {
+    bytes.as_chunks().0.iter().map(|digest| Sha256Digest(*digest))
+}
+
+fn read_counterparts(content: &[u8], tensors: &mut [TensorEntry]) -> Result<(), Invalid> {
+    let list = 32 * tensors.len();
+    let whole = content.len() == list;
+    if !whole {
+        expect_length(section::COUNTERPARTS, content, 3 * list)?;
+    }
+    let lists: Vec<Vec<Sha256Digest>> = content.chunks(list.max(1)).map(|list| each_digest(list).collect()).collect();
+    for (at, tensor) in tensors.iter_mut().enumerate() {
+        tensor.counterparts = match &lists[..] {
+            [reference] => Some(Counterparts {
+                reference: reference[at],
+                result: reference[at],
+                inverse_result: tensor.base_digest,
+            }),
+            [reference, result, inverse] => {
+                Some(Counterparts { reference: reference[at], result: result[at], inverse_result: inverse[at] })
+            }
+            _ => None,
+        };
+    }
+    Ok(())
 }
 
 fn read_tensor(reader: &mut Reader<'_>, index: usize) -> Result<TensorEntry, Invalid> {
@@ -194,7 +250,16 @@ fn read_tensor(reader: &mut Reader<'_>, index: usize) -> Result<TensorEntry, Inv
         return Err(Invalid::Shape { name });
     }
     let base_digest = Sha256Digest([0; 32]);
-    Ok(TensorEntry { name, dtype, shape, base_digest, selected: 0, statistics: None, blocks: Vec::new() })
+    Ok(TensorEntry {
+        name,
+        dtype,
+        shape,
+        base_digest,
+        selected: 0,
+        statistics: None,
+        counterparts: None,
+        blocks: Vec::new(),
+    })
 }
 
 fn read_blocks(

@@ -4,7 +4,7 @@ use super::header::{Packing, Preamble, section, write_section};
 use super::invalid::Invalid;
 use super::limits::BLOCK_LOG2;
 use super::metadata::Metadata;
-use super::tensor_table::{BlockEntry, Roots, Statistics, TensorEntry, TensorTable};
+use super::tensor_table::{BlockEntry, Counterparts, Roots, Statistics, TensorEntry, TensorTable};
 use crate::digest::Sha256Digest;
 use crate::dtype::Dtype;
 
@@ -21,6 +21,8 @@ pub struct EncodedTensor {
     pub base_digest: Sha256Digest,
     /// How far the deltas go.
     pub statistics: Option<Statistics>,
+    /// Its digests on the other side, for portable patches.
+    pub counterparts: Option<Counterparts>,
     /// Its blocks that have a selected element, in order.
     pub blocks: Vec<EncodedBlock>,
 }
@@ -49,6 +51,7 @@ pub fn assemble(metadata: &Metadata, roots: Roots, tensors: &[EncodedTensor]) ->
         base_digest: tensor.base_digest,
         selected: tensor.blocks.iter().map(|block| u64::from(block.selected)).sum(),
         statistics: tensor.statistics,
+        counterparts: tensor.counterparts,
         blocks: tensor
             .blocks
             .iter()
@@ -63,6 +66,7 @@ pub fn assemble(metadata: &Metadata, roots: Roots, tensors: &[EncodedTensor]) ->
     };
     let tensors_with_blocks = tensors.iter().map(entry).collect();
     let table = TensorTable { block_log2: BLOCK_LOG2, roots, tensors: tensors_with_blocks };
+    let counterparts = table.write_counterparts();
     let [table, digests, statistics] = table.write();
 
     let mut sections = Vec::new();
@@ -70,6 +74,9 @@ pub fn assemble(metadata: &Metadata, roots: Roots, tensors: &[EncodedTensor]) ->
     write_section(&mut sections, section::TABLE, &table, Packing::Zstd);
     write_section(&mut sections, section::DIGESTS, &digests, Packing::Raw);
     write_section(&mut sections, section::STATISTICS, &statistics, Packing::Zstd);
+    if let Some(counterparts) = counterparts {
+        write_section(&mut sections, section::COUNTERPARTS, &counterparts, Packing::Raw);
+    }
     let mut out = Preamble::write(&sections, offset);
     tensors.iter().flat_map(|tensor| &tensor.blocks).for_each(|block| out.extend_from_slice(&block.bytes));
     Ok(out)

@@ -114,7 +114,8 @@ impl Candidates {
     }
 }
 
-fn globs(patterns: &[String]) -> Result<GlobSet, Impossible> {
+/// A set of globs.
+pub(crate) fn globs(patterns: &[String]) -> Result<GlobSet, Impossible> {
     let bad = |pattern: &str, e: globset::Error| Impossible::Glob {
         pattern: pattern.to_owned(),
         reason: e.kind().to_string(),

@@ -6,32 +6,53 @@ use std::ops::Range;
 
 /// The elements of one block of a base tensor.
 #[derive(Debug, Clone)]
-pub struct BaseBlock<'a> {
-    tensor: Tensor<'a>,
-    range: Range<u64>,
+pub struct BaseBlock<'a>(Elements<'a>);
+
+#[derive(Debug, Clone)]
+enum Elements<'a> {
+    /// In a checkpoint.
+    Mapped(Tensor<'a>, Range<u64>),
+    /// In memory, of a checkpoint that is nowhere else.
+    Held(Dtype, &'a [u8]),
 }
 
 impl<'a> BaseBlock<'a> {
     /// The elements `range` of `tensor`.
     pub fn new(tensor: Tensor<'a>, range: Range<u64>) -> Self {
-        Self { tensor, range }
+        Self(Elements::Mapped(tensor, range))
+    }
+
+    /// The elements whose bytes are `bytes`.
+    pub(crate) fn held(dtype: Dtype, bytes: &'a [u8]) -> Self {
+        Self(Elements::Held(dtype, bytes))
     }
 
     /// The element type.
     pub fn dtype(&self) -> Dtype {
-        self.tensor.info.dtype
+        match &self.0 {
+            Elements::Mapped(tensor, _) => tensor.info.dtype,
+            Elements::Held(dtype, _) => *dtype,
+        }
     }
 
     /// How many elements there are.
     pub fn elements(&self) -> u32 {
-        (self.range.end - self.range.start) as u32
+        match &self.0 {
+            Elements::Mapped(_, range) => (range.end - range.start) as u32,
+            Elements::Held(dtype, bytes) => (bytes.len() / dtype.width().bytes()) as u32,
+        }
     }
 
     /// Calls `each` with the first position and the bytes of consecutive parts.
     pub(crate) fn walk(&self, mut each: impl FnMut(u32, &[u8])) {
-        for part in self.tensor.element_windows(self.range.clone()) {
-            each((part.start - self.range.start) as u32, self.tensor.elements(part.clone()));
-            self.tensor.release(part);
+        match &self.0 {
+            Elements::Held(_, bytes) => each(0, bytes),
+            Elements::Mapped(tensor, range) => {
+                for part in tensor.element_windows(range.clone()) {
+                    each((part.start - range.start) as u32, tensor.elements(part.clone()));
+                    tensor.release(part);
+                }
+            }
         }
     }
 

@@ -8,8 +8,11 @@ use crate::dtype::{Dtype, FloatFormat};
 use crate::mask::{SelectedBlock, block_range};
 
 /// One entry for each selected element of a block.
-pub(super) struct Elements {
-    dtype: Dtype,
+#[derive(Debug, Clone)]
+pub(crate) struct Elements {
+    pub dtype: Dtype,
+    /// Positions in the block, ascending.
+    pub positions: Vec<u32>,
     /// The base's bits.
     pub base: Vec<u64>,
     /// The reference's bits, those of zero where it is pruned.
@@ -18,6 +21,8 @@ pub(super) struct Elements {
     pub kept: Option<Vec<Kept>>,
     /// Only of the elements that are pruned in the base: what it held there before.
     pub before: Option<Vec<u64>>,
+    /// Whether base and reference hold zeros where they are pruned.
+    pub holds_zeros: bool,
 }
 
 impl Elements {
@@ -28,10 +33,10 @@ impl Elements {
         context: &Context<'_>,
     ) -> Result<Self, GatherError> {
         let tensor = &pair.tensors[selected.tensor];
-        let (dtype, positions) = (tensor.dtype(), &selected.positions[..]);
+        let (dtype, positions) = (tensor.dtype(), selected.positions.clone());
         let (base, mut reference) = bits(pair, selected, context)?;
         let Some(masks) = coding.masks else {
-            return Ok(Self { dtype, base, reference, kept: None, before: None });
+            return Ok(Self { dtype, positions, base, reference, kept: None, before: None, holds_zeros: true });
         };
         let (in_base, in_reference) = masks.block(tensor, selected.index, context)?;
         let kept: Vec<Kept> = positions
@@ -39,7 +44,9 @@ impl Elements {
             .zip(&reference)
             .map(|(at, bits)| Kept::new(dtype, in_base[*at as usize], in_reference[*at as usize], *bits))
             .collect();
+        let mut holds_zeros = true;
         for (kept, bits) in kept.iter().zip(&mut reference).filter(|(kept, _)| !kept.in_reference()) {
+            holds_zeros &= *bits == kept.reference_zero(dtype);
             *bits = kept.reference_zero(dtype);
         }
         let unpruned = coding.unpruned.and_then(|checkpoint| checkpoint.tensor(tensor.name()));
@@ -48,7 +55,9 @@ impl Elements {
             let pruned = positions.iter().zip(&kept).filter(|(_, kept)| !kept.in_base()).map(|(at, _)| *at);
             super::BaseBlock::new(unpruned, range).bits_at(&pruned.collect::<Vec<u32>>())
         });
-        Ok(Self { dtype, base, reference, kept: Some(kept), before })
+        let mut elements = Self { dtype, positions, base, reference, kept: Some(kept), before, holds_zeros };
+        elements.holds_zeros &= !elements.base_is_unpruned();
+        Ok(elements)
     }
 
     pub fn kept(&self, at: usize) -> Kept {

@@ -14,7 +14,7 @@ use crate::context::{Cancelled, Context};
 use crate::digest::{Hasher, Sha256Digest};
 use crate::dtype::{Dtype, FloatFormat, Rounded};
 use crate::format::block::{BaseCodec, DeltaCodec, MaskCodec, PositionCodec, Streams};
-use crate::mask::{MaskFault, PairMasks, SelectedBlock, Selection, block_range};
+use crate::mask::{BLOCK_ELEMENTS, MaskFault, PairMasks, SelectedBlock, Selection, block_range};
 use rayon::prelude::*;
 
 /// How exactly deltas are kept.
@@ -76,6 +76,8 @@ pub struct Gathered {
     pub portability_bytes: u64,
     /// Whether what the base held before it was pruned is known at every selected element that has a mask.
     pub restores: bool,
+    /// Whether the bits of base and reference are all that there is to the patch, so that it can be inverted.
+    pub invertible: bool,
 }
 
 /// Why a selection can not be gathered.
@@ -124,21 +126,32 @@ pub fn gather(
     coding: Coding<'_>,
     context: &Context<'_>,
 ) -> Result<Gathered, GatherError> {
-    let blocks = selection.blocks.par_iter();
-    let variants = blocks.map(|block| code(pair, block, coding, context)).collect::<Result<Vec<_>, GatherError>>()?;
+    let one = |block: &SelectedBlock| {
+        let tensor = &pair.tensors[block.tensor];
+        let base = BaseBlock::new(tensor.target, block_range(block.index, tensor.target.info.elements()));
+        let elements = Elements::read(pair, block, coding, context)?;
+        let (precision, portability) = (coding.precision, coding.portability);
+        code((block.tensor, block.index), &elements, Some(&base), precision, portability).map_err(|at| {
+            let index = block.index * BLOCK_ELEMENTS + u64::from(block.positions[at]);
+            GatherError::NotFinite { tensor: tensor.name().to_owned(), index }
+        })
+    };
+    let variants = selection.blocks.par_iter().map(one).collect::<Result<Vec<_>, GatherError>>()?;
     Ok(choose(variants, coding.portability))
 }
 
 /// A block, coded in all ways.
-struct Variants {
+pub(crate) struct Variants {
     block: GatheredBlock,
-    class_gaps: Vec<u8>,
+    class_gaps: Option<Vec<u8>>,
     class_ulps: Option<Vec<u8>>,
     base_values: BaseValues,
     /// Whether the base holds something else than zero where it is pruned.
     base_is_unpruned: bool,
     /// Elements that are pruned in the base, and of which the block does not say what they were before.
     unknown: usize,
+    /// Whether nothing but the bits of base and reference is known of its elements.
+    invertible: bool,
 }
 
 /// The base's values at the selected positions.
@@ -152,12 +165,13 @@ enum BaseValues {
 /// Values of a block that are coded to estimate what all of them would take.
 const SAMPLE: usize = 1 << 14;
 
-fn choose(variants: Vec<Variants>, portability: Portability) -> Gathered {
+/// Decides for all blocks of a patch.
+pub(crate) fn choose(variants: Vec<Variants>, portability: Portability) -> Gathered {
     let saved = |free: usize, conditioned: usize| free.saturating_sub(conditioned) as u64;
     let (mut free, mut gaps_save, mut ulps_save, mut base_values) = (0, 0, 0, 0);
     for v in &variants {
         free += (v.block.streams.positions.1.len() + v.block.streams.deltas.1.len()) as u64;
-        gaps_save += saved(v.block.streams.positions.1.len(), v.class_gaps.len());
+        gaps_save += v.class_gaps.as_ref().map_or(0, |gaps| saved(v.block.streams.positions.1.len(), gaps.len()));
         ulps_save += v.class_ulps.as_ref().map_or(0, |ulps| saved(v.block.streams.deltas.1.len(), ulps.len()));
         base_values += match &v.base_values {
             BaseValues::Coded(bytes) => bytes.len() as u64,
@@ -174,6 +188,7 @@ fn choose(variants: Vec<Variants>, portability: Portability) -> Gathered {
     let needs_base_bytes = free - if gaps_pay { gaps_save } else { 0 } - if ulps_pay { ulps_save } else { 0 };
     let portable_bytes = free - ulps_save + base_values;
     let base_is_unpruned = variants.iter().any(|v| v.base_is_unpruned);
+    let invertible = variants.iter().all(|v| v.invertible);
     let has_masks = variants.iter().any(|v| v.block.streams.masks.is_some());
     let restores = has_masks && (base_is_unpruned || variants.iter().all(|v| v.unknown == 0));
     let blocks = variants.into_iter().map(|v| {
@@ -182,8 +197,8 @@ fn choose(variants: Vec<Variants>, portability: Portability) -> Gathered {
         if let Some((codec, _)) = streams.masks.as_mut().filter(|_| base_is_unpruned) {
             *codec = MaskCodec::UnprunedBase;
         }
-        if use_gaps && v.class_gaps.len() < streams.positions.1.len() {
-            streams.positions = (PositionCodec::ClassGaps, v.class_gaps);
+        if let Some(gaps) = v.class_gaps.filter(|gaps| use_gaps && gaps.len() < streams.positions.1.len()) {
+            streams.positions = (PositionCodec::ClassGaps, gaps);
         }
         if let Some(ulps) = v.class_ulps.filter(|ulps| use_ulps && ulps.len() < streams.deltas.1.len()) {
             streams.deltas = (DeltaCodec::ClassUlp, ulps);
@@ -194,19 +209,19 @@ fn choose(variants: Vec<Variants>, portability: Portability) -> Gathered {
         block
     });
     let portability_bytes = portable_bytes.abs_diff(needs_base_bytes);
-    Gathered { blocks: blocks.collect(), portability_bytes, restores }
+    Gathered { blocks: blocks.collect(), portability_bytes, restores, invertible }
 }
 
-fn code(
-    pair: &Pair<'_>,
-    selected: &SelectedBlock,
-    coding: Coding<'_>,
-    context: &Context<'_>,
-) -> Result<Variants, GatherError> {
-    let tensor = &pair.tensors[selected.tensor];
-    let (dtype, positions) = (tensor.dtype(), &selected.positions[..]);
-    let range = block_range(selected.index, tensor.target.info.elements());
-    let elements = Elements::read(pair, selected, coding, context)?;
+/// Codes one block, `place` being its tensor's place and its index. Without `base` its elements, positions are base-free.
+/// Fails with the number of an element whose delta has no reduced form.
+pub(crate) fn code(
+    place: (usize, u64),
+    elements: &Elements,
+    base: Option<&BaseBlock<'_>>,
+    precision: Precision,
+    portability: Portability,
+) -> Result<Variants, usize> {
+    let (dtype, positions) = (elements.dtype, &elements.positions[..]);
 
     // Only elements that are kept in the reference have a delta.
     let with_delta: Vec<usize> = (0..positions.len()).filter(|at| elements.kept(*at).in_reference()).collect();
@@ -214,15 +229,12 @@ fn code(
     let ulp = |at: &usize| wrap_ulp(dtype.ulp_delta(elements.base[*at], elements.reference[*at]), dtype);
     let ulps: Vec<u64> = with_delta.iter().map(ulp).collect();
     let (partition, class_ulps) = grouped(&base_bits, &ulps, dtype);
-    let class_gaps = class_gaps(&BaseBlock::new(tensor.target, range.clone()), positions, &partition);
+    let class_gaps = base.map(|base| class_gaps(base, positions, &partition));
 
     let reduced = match dtype.float() {
-        Some(float) if coding.precision != Precision::Exact => {
+        Some(float) if precision != Precision::Exact => {
             let values: Vec<f64> = with_delta.iter().map(|at| elements.delta(*at, float)).collect();
-            Some(reduce(&values, coding.precision).map_err(|at| GatherError::NotFinite {
-                tensor: tensor.name().to_owned(),
-                index: range.start + u64::from(positions[with_delta[at]]),
-            })?)
+            Some(reduce(&values, precision).map_err(|at| with_delta[at])?)
         }
         _ => None,
     };
@@ -238,7 +250,7 @@ fn code(
     let mut hasher = Hasher::default();
     elements.base.iter().for_each(|bits| hasher.update(&bits.to_le_bytes()[..dtype.width().bytes()]));
     let image = |bits: &u64| unsigned_image(dtype, *bits);
-    let base_values = match coding.portability {
+    let base_values = match portability {
         Portability::Portable => {
             BaseValues::Coded(single(elements.base.iter().map(image).collect(), number_bits(dtype)))
         }
@@ -255,10 +267,11 @@ fn code(
     });
     Ok(Variants {
         base_is_unpruned: elements.base_is_unpruned(),
+        invertible: precision == Precision::Exact && elements.holds_zeros && elements.before.is_none(),
         unknown: if values_before.is_some() { 0 } else { elements.pruned_in_base() },
         block: GatheredBlock {
-            tensor: selected.tensor,
-            index: selected.index,
+            tensor: place.0,
+            index: place.1,
             selected: positions.len() as u32,
             streams: Streams {
                 positions: (PositionCodec::Gaps, gaps::encode(positions)),

@@ -5,9 +5,11 @@ pub mod base;
 pub mod decode;
 mod elements;
 pub mod gather;
+pub mod group;
 pub mod masks;
 
 pub use base::BaseBlock;
 pub use decode::{DecodedBlock, Deltas};
+pub(crate) use elements::Elements;
 pub use elements::Magnitude;
 pub use masks::{Kept, Masks};

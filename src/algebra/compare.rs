@@ -1,0 +1,124 @@
+//! What two patches have in common.
+
+use super::content::Content;
+use super::{Side, by_name, check_base};
+use crate::apply::Edit;
+use crate::checkpoint::{Checkpoint, names};
+use crate::context::Context;
+use crate::error::Error;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// How alike two patches are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Likeness {
+    /// Elements that the first selects.
+    pub first: u64,
+    /// Elements that the second selects.
+    pub second: u64,
+    /// Elements that both select.
+    pub both: u64,
+    /// Both over either; 1 if neither selects anything.
+    pub jaccard: f64,
+    /// Cosine of the angle between the two, as vectors of deltas in value, 0 where a patch does not select; none if a
+    /// delta is not known, or all are 0.
+    pub cosine: Option<f64>,
+    /// Of the elements that both select, how many they move in the same direction; none if a delta is not known.
+    pub same_direction: Option<u64>,
+}
+
+/// How alike two patches are, in all and by component.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// In all.
+    pub all: Likeness,
+    /// By component's label.
+    pub components: BTreeMap<String, Likeness>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Sums {
+    first: u64,
+    second: u64,
+    both: u64,
+    same_direction: u64,
+    product: f64,
+    squares: [f64; 2],
+    unknown: bool,
+}
+
+impl Sums {
+    fn likeness(&self) -> Likeness {
+        let Sums { first, second, both, .. } = *self;
+        let either = first + second - both;
+        let norm = self.squares[0].sqrt() * self.squares[1].sqrt();
+        Likeness {
+            first,
+            second,
+            both,
+            jaccard: if either == 0 { 1.0 } else { both as f64 / either as f64 },
+            cosine: (!self.unknown && norm > 0.0).then(|| (self.product / norm).clamp(-1.0, 1.0)),
+            same_direction: (!self.unknown).then_some(self.same_direction),
+        }
+    }
+}
+
+/// Compares two patches. Those that are not portable need the base that both are for, unless all that is wanted is what they
+/// select, and their positions are base-free.
+///
+/// # Errors
+/// [`super::Obstacle::NeedsBase`]; a base that does not fit.
+pub fn compare(
+    first: &Edit,
+    second: &Edit,
+    base: Option<&Checkpoint>,
+    context: &Context<'_>,
+) -> Result<Comparison, Error> {
+    if base.is_some() {
+        check_base(first, "compare", base, context)?;
+        check_base(second, "compare", base, context)?;
+    }
+    context.begin("comparing", 0);
+    let mut components: BTreeMap<String, Sums> = BTreeMap::new();
+    let mut all = Sums::default();
+    for side in by_name(&first.patch.table.tensors, &second.patch.table.tensors) {
+        let (entry, contents) = match side {
+            Side::One(entry) => (entry, [Some(Content::read(first, entry, "compare", base)?), None]),
+            Side::Other(entry) => (entry, [None, Some(Content::read(second, entry, "compare", base)?)]),
+            Side::Both(one, other) => {
+                let contents =
+                    [Content::read(first, one, "compare", base)?, Content::read(second, other, "compare", base)?];
+                (one, contents.map(Some))
+            }
+        };
+        let [one, two] = contents.map(Option::unwrap_or_default);
+        let of_component = components.entry(names::place(&entry.name).component.label().to_owned()).or_default();
+        for sums in [&mut all, of_component] {
+            add(sums, &one, &two);
+        }
+        context.advance(0)?;
+    }
+    let components = components.into_iter().map(|(label, sums)| (label, sums.likeness())).collect();
+    Ok(Comparison { all: all.likeness(), components })
+}
+
+fn add(sums: &mut Sums, one: &Content, two: &Content) {
+    sums.first += one.indices.len() as u64;
+    sums.second += two.indices.len() as u64;
+    for (content, squares) in [one, two].into_iter().zip(&mut sums.squares) {
+        sums.unknown |= content.deltas.len() < content.indices.len();
+        *squares += content.deltas.iter().map(|delta| delta * delta).sum::<f64>();
+    }
+    let mut at = 0;
+    for (place, index) in one.indices.iter().enumerate() {
+        at += two.indices[at..].partition_point(|other| other < index);
+        if two.indices.get(at) != Some(index) {
+            continue;
+        }
+        sums.both += 1;
+        if let (Some(a), Some(b)) = (one.deltas.get(place), two.deltas.get(at)) {
+            sums.product += a * b;
+            sums.same_direction += u64::from(a * b > 0.0 || (*a == 0.0 && *b == 0.0));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The patch from the other side: its base is the reference, its reference the base.
+
+use super::content::Content;
+use super::draft::{Description, Draft};
+use super::{Obstacle, check_base, must_be_exact};
+use crate::apply::Edit;
+use crate::checkpoint::Checkpoint;
+use crate::context::Context;
+use crate::digest::{Hasher, Sha256Digest};
+use crate::error::Error;
+use crate::format::Patch;
+use crate::format::metadata::Metadata;
+use crate::format::tensor_table::{Counterparts, TensorEntry};
+use crate::patch::{BaseBlock, Kept};
+
+/// The inverse of a patch, losslessly: the inverse of the inverse is the patch.
+///
+/// A portable patch needs nothing else. Any other one needs its base, and must lead to its reference at alpha 1, as a full
+/// delta does: then the reference is made of the base, block by block.
+///
+/// # Errors
+/// [`Obstacle::Reduced`], [`Obstacle::NeedsBase`], [`Obstacle::NoInverse`]; a base that does not fit.
+pub fn invert(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
+    let table = &edit.patch.table;
+    must_be_exact(edit)?;
+    let no_inverse = |reason| Error::from(Obstacle::NoInverse { patch: edit.path.clone(), reason });
+    if edit.patch.metadata.pairing.is_some() {
+        return Err(no_inverse("its reference has other names, dtypes or tensors"));
+    }
+    let known = table.tensors.iter().all(|entry| entry.counterparts.is_some());
+    if edit.patch.metadata.portable && known {
+        return from_patch(edit, context);
+    }
+    check_base(edit, "invert", base, context)?;
+    let Some(base) = base.filter(|_| table.roots.result == table.roots.reference) else {
+        return Err(no_inverse("it does not lead to its reference, and does not know its reference's digests"));
+    };
+    from_base(edit, base, context)
+}
+
+fn metadata(metadata: &Metadata) -> Metadata {
+    let recommended_alpha = None;
+    Metadata {
+        base: metadata.reference.clone(),
+        reference: metadata.base.clone(),
+        recommended_alpha,
+        ..metadata.clone()
+    }
+}
+
+/// Base and reference exchanged.
+fn exchanged(entry: &TensorEntry, content: Content) -> Content {
+    let kept = content.kept.iter().zip(&content.base);
+    let kept = kept.map(|(kept, bits)| Kept::new(entry.dtype, kept.in_reference(), kept.in_base(), *bits)).collect();
+    Content { base: content.reference, reference: content.base, kept, ..content }
+}
+
+fn from_patch(edit: &Edit, context: &Context<'_>) -> Result<Patch, Error> {
+    let mut draft = Draft::new(crate::patch::gather::Portability::Portable);
+    for entry in &edit.patch.table.tensors {
+        let content = Content::read(edit, entry, "invert", None)?;
+        let Some(there) = entry.counterparts else { continue };
+        let counterparts =
+            Counterparts { reference: entry.base_digest, result: there.inverse_result, inverse_result: there.result };
+        let description =
+            Description { entry: entry.clone(), base_digest: there.reference, counterparts: Some(counterparts) };
+        draft.add(description, &exchanged(entry, content), None);
+    }
+    draft.finish(metadata(&edit.patch.metadata), known_roots, None, context)
+}
+
+/// The roots of the reference and the result, from what is known of each tensor.
+pub(super) fn known_roots(tensors: &[crate::format::write::EncodedTensor]) -> (Sha256Digest, Sha256Digest) {
+    let root = |of: fn(&Counterparts) -> Sha256Digest| {
+        let digests: Option<Vec<_>> = tensors.iter().map(|t| t.counterparts.as_ref().map(of)).collect();
+        digests.map_or(Sha256Digest::UNKNOWN, |digests| Sha256Digest::root(&digests))
+    };
+    (root(|there| there.reference), root(|there| there.result))
+}
+
+fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Patch, Error> {
+    let mut draft = Draft::new(crate::patch::gather::Portability::NeedsBase);
+    context.begin("inverting", 0);
+    for entry in &edit.patch.table.tensors {
+        let content = exchanged(entry, Content::read(edit, entry, "invert", Some(base))?);
+        let place = draft.begin(Description { counterparts: None, ..Description::of(entry) });
+        let mut hasher = Hasher::default();
+        super::squash::result_blocks(edit, base, entry, context, |index, bytes| {
+            hasher.update(bytes);
+            let own = content.block(index);
+            draft.add_block(place, &own, &BaseBlock::held(entry.dtype, bytes));
+            Ok(())
+        })?;
+        draft.describe(place, hasher.finish());
+    }
+    let bases: Vec<Sha256Digest> = edit.patch.table.tensors.iter().map(|entry| entry.base_digest).collect();
+    let root = Sha256Digest::root(&bases);
+    draft.finish(metadata(&edit.patch.metadata), |_| (root, root), None, context)
+}

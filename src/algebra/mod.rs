@@ -1,0 +1,72 @@
+//! Patches to patches: the inverse of one, the chain or the sum of several, a part of one, and what two have in common.
+//!
+//! Where patches carry enough (portable ones), this needs no checkpoint; elsewhere it needs the base they are for.
+//! [`content`] decodes the tensors of a patch, [`draft`] codes those of a new one.
+
+mod combine;
+mod compare;
+mod content;
+mod draft;
+mod invert;
+mod obstacle;
+mod select;
+mod squash;
+
+pub use combine::{Combined, Signs, combine};
+pub use compare::{Comparison, Likeness, compare};
+pub use invert::invert;
+pub use obstacle::Obstacle;
+pub use select::{Filter, Top, restrict, select};
+pub use squash::squash;
+
+use crate::apply::{Check, Edit, Fit, Refusal, fit};
+use crate::checkpoint::Checkpoint;
+use crate::context::Context;
+use crate::error::Error;
+use crate::format::tensor_table::TensorEntry;
+use std::cmp::Ordering;
+
+/// Refuses a patch whose deltas are not exact.
+fn must_be_exact(edit: &Edit) -> Result<(), Obstacle> {
+    let reduced = edit.patch.metadata.reduced.is_some();
+    if reduced { Err(Obstacle::Reduced { patch: edit.path.clone() }) } else { Ok(()) }
+}
+
+/// Refuses a base that is not the patch's, and a patch that needs one and gets none.
+fn check_base(edit: &Edit, verb: &'static str, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<(), Error> {
+    let Edit { patch, path, .. } = edit;
+    let portable = patch.metadata.portable;
+    let Some(base) = base else {
+        return if portable { Ok(()) } else { Err(Obstacle::NeedsBase { patch: path.clone(), verb }.into()) };
+    };
+    let Fit { differences, state } = fit(base, patch, path, Check::Quick, None, context)?;
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let (path, tensors) = (path.clone(), patch.table.tensors.len());
+    Err(Refusal::Base { patch: path, differences, tensors, state, portable: false }.into())
+}
+
+/// What two lists of tensors have, by name.
+enum Side<'a> {
+    One(&'a TensorEntry),
+    Other(&'a TensorEntry),
+    Both(&'a TensorEntry, &'a TensorEntry),
+}
+
+/// Walks two lists of tensors, both ascending by name.
+fn by_name<'a>(one: &'a [TensorEntry], other: &'a [TensorEntry]) -> impl Iterator<Item = Side<'a>> {
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (one.peek(), other.peek()) {
+            (Some(a), Some(b)) => a.name.as_bytes().cmp(b.name.as_bytes()),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        match order {
+            Ordering::Less => one.next().map(Side::One),
+            Ordering::Greater => other.next().map(Side::Other),
+            Ordering::Equal => Some(Side::Both(one.next()?, other.next()?)),
+        }
+    })
+}

@@ -1,0 +1,112 @@
+//! Why a patch can not be made of others.
+
+use std::path::PathBuf;
+
+/// Why a patch can not be made of others. Nothing was written.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// The patch is coded relative to a base that was not given.
+    #[error("{} does not carry its base's values, which {verb} needs", patch.display())]
+    NeedsBase {
+        /// The patch.
+        patch: PathBuf,
+        /// The verb.
+        verb: &'static str,
+    },
+    /// Deltas with reduced precision do not say what the reference's bits are.
+    #[error("the deltas of {} have reduced precision, so they do not lead to exact bits", patch.display())]
+    Reduced {
+        /// The patch.
+        patch: PathBuf,
+    },
+    /// The other side is not known well enough.
+    #[error("{} can not be inverted: {reason}", patch.display())]
+    NoInverse {
+        /// The patch.
+        patch: PathBuf,
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// The second patch is not for the result of the first.
+    #[error("{} is not for the result of {}: {tensor:?} differs", second.display(), first.display())]
+    Chain {
+        /// The first patch.
+        first: PathBuf,
+        /// The second one.
+        second: PathBuf,
+        /// The first tensor that differs.
+        tensor: String,
+    },
+    /// Two patches are not for the same base.
+    #[error("{} and {} are not for the same base: {tensor:?} differs", first.display(), second.display())]
+    Bases {
+        /// One patch.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// The first tensor that differs.
+        tensor: String,
+    },
+    /// Base values that a mask does not count.
+    #[error("{} is for a base that holds unpruned weights, which {verb} can not take into account", patch.display())]
+    Unpruned {
+        /// The patch.
+        patch: PathBuf,
+        /// The verb.
+        verb: &'static str,
+    },
+    /// A number that is no float would have to be scaled or ranked.
+    #[error("{tensor:?} holds no floats, so its changes can be neither scaled nor ranked")]
+    Integer {
+        /// The tensor.
+        tensor: String,
+    },
+    /// A sum is not finite.
+    #[error("element {index} of {tensor:?} would become infinite or NaN")]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// Flat index.
+        index: u64,
+    },
+    /// Nothing is left.
+    #[error("nothing is selected: {reason}")]
+    Empty {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Obstacle {
+    /// A stable name for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Obstacle::NeedsBase { .. } => "algebra.needs-base",
+            Obstacle::Reduced { .. } => "algebra.reduced",
+            Obstacle::NoInverse { .. } => "algebra.no-inverse",
+            Obstacle::Chain { .. } => "algebra.chain",
+            Obstacle::Bases { .. } => "algebra.bases",
+            Obstacle::Unpruned { .. } => "algebra.unpruned",
+            Obstacle::Integer { .. } => "algebra.integer",
+            Obstacle::NotFinite { .. } => "numbers.not-finite",
+            Obstacle::Empty { .. } => "selection.impossible",
+        }
+    }
+
+    /// One thing to do about it.
+    pub fn help(&self) -> Option<String> {
+        let help = match self {
+            Obstacle::NeedsBase { .. } => "give the checkpoint that the patch is for with --base",
+            Obstacle::Reduced { .. } => "make the patch without --delta-dtype",
+            Obstacle::NoInverse { .. } => "`lcepatch diff REFERENCE TARGET` makes it from the checkpoints",
+            Obstacle::Chain { .. } => "patches of one base are added up by `lcepatch combine`",
+            Obstacle::Bases { .. } => "patches that follow each other are joined by `lcepatch squash`",
+            Obstacle::Unpruned { .. } => "make it from pruned checkpoints; `lcepatch mask --pruned` writes them",
+            Obstacle::Integer { .. } => "leave the tensor out with `lcepatch select --exclude`",
+            Obstacle::NotFinite { .. } => "use weights nearer to 0",
+            Obstacle::Empty { .. } => return None,
+        };
+        Some(help.to_owned())
+    }
+}

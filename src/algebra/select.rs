@@ -1,0 +1,179 @@
+//! A part of a patch: by tensor, by magnitude, or by what another patch selects.
+
+use super::content::Content;
+use super::draft::{Description, Draft};
+use super::invert::known_roots;
+use super::{Obstacle, check_base, must_be_exact};
+use crate::apply::Edit;
+use crate::checkpoint::{Checkpoint, names};
+use crate::context::Context;
+use crate::error::Error;
+use crate::format::Patch;
+use crate::format::metadata::{Derived, Metadata};
+use crate::format::tensor_table::TensorEntry;
+use crate::localize::candidates::globs;
+use crate::localize::value::Amount;
+use crate::patch::gather::Portability;
+
+/// How many of the selected elements stay, by |reference - base|.
+pub type Top = Amount;
+
+/// Which tensors stay.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Globs, one of which a name must match.
+    pub include: Vec<String>,
+    /// Globs, none of which a name may match.
+    pub exclude: Vec<String>,
+    /// Components, such as `attention.output`, one of which a tensor must belong to.
+    pub components: Vec<String>,
+}
+
+/// The part of a patch in the tensors that `filter` lets through, and of these the `top` elements, equal ones by tensor
+/// name and flat index.
+///
+/// Whole tensors are copied as they are, from any patch. To take the top, a patch must be portable, or its base given.
+/// Nothing left out gives the same patch.
+///
+/// # Errors
+/// [`Obstacle::Empty`], [`Obstacle::NeedsBase`], [`Obstacle::Reduced`], [`Obstacle::Integer`]; globs; a base that does not
+/// fit.
+pub fn select(
+    edit: &Edit,
+    filter: &Filter,
+    top: Option<Top>,
+    base: Option<&Checkpoint>,
+    context: &Context<'_>,
+) -> Result<Patch, Error> {
+    let (include, exclude) = (globs(&filter.include)?, globs(&filter.exclude)?);
+    let passes = |entry: &&TensorEntry| {
+        let component = names::place(&entry.name).component.label();
+        (filter.include.is_empty() || include.is_match(&entry.name))
+            && !exclude.is_match(&entry.name)
+            && (filter.components.is_empty() || filter.components.iter().any(|wanted| wanted == component))
+    };
+    let entries: Vec<&TensorEntry> = edit.patch.table.tensors.iter().filter(passes).collect();
+    let all: u64 = entries.iter().map(|entry| entry.selected).sum();
+    let k = top.map_or(Ok(all), |top| top.of(all))?;
+    let threshold = if k < all { Some(threshold(edit, &entries, k, base, context)?) } else { None };
+    let mut ties = threshold.map_or(0, |(_, ties)| ties);
+    let keep = |_: &TensorEntry, content: &Content| match threshold {
+        None => None,
+        Some((least, _)) => {
+            let mut stays = |delta: f64| {
+                let tied = delta.abs() == least && ties > 0;
+                ties -= u64::from(tied);
+                tied || delta.abs() > least
+            };
+            Some((0..content.deltas.len()).filter(|at| stays(content.deltas[*at])).collect())
+        }
+    };
+    part(edit, &entries, "select", threshold.is_some(), keep, base, context)
+}
+
+/// The part of a patch at the elements that `other` selects too.
+///
+/// # Errors
+/// As [`select`].
+pub fn restrict(edit: &Edit, other: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
+    check_base(other, "intersect", base, context)?;
+    let theirs = |name: &str| other.patch.table.tensors.iter().find(|entry| entry.name == name);
+    let entries: Vec<&TensorEntry> = edit.patch.table.tensors.iter().filter(|e| theirs(&e.name).is_some()).collect();
+    let mut failed = None;
+    let keep = |entry: &TensorEntry, content: &Content| {
+        let theirs = theirs(&entry.name).map(|theirs| Content::read(other, theirs, "intersect", base));
+        match theirs {
+            Some(Ok(theirs)) => {
+                let common = |at: &usize| theirs.indices.binary_search(&content.indices[*at]).is_ok();
+                Some((0..content.indices.len()).filter(common).collect())
+            }
+            Some(Err(error)) => {
+                failed.get_or_insert(error);
+                None
+            }
+            None => Some(Vec::new()),
+        }
+    };
+    let patch = part(edit, &entries, "intersect", true, keep, base, context);
+    match failed {
+        Some(error) => Err(error),
+        None => patch,
+    }
+}
+
+/// |reference - base| of the last element that stays, and how many of those that equal it do.
+fn threshold(
+    edit: &Edit,
+    entries: &[&TensorEntry],
+    k: u64,
+    base: Option<&Checkpoint>,
+    context: &Context<'_>,
+) -> Result<(f64, u64), Error> {
+    check_base(edit, "select", base, context)?;
+    let mut deltas = Vec::new();
+    for entry in entries {
+        entry.dtype.float().ok_or_else(|| Obstacle::Integer { tensor: entry.name.clone() })?;
+        let content = Content::read(edit, entry, "select", base)?;
+        if let Some(at) = content.deltas.iter().position(|delta| !delta.is_finite()) {
+            return Err(Obstacle::NotFinite { tensor: entry.name.clone(), index: content.indices[at] }.into());
+        }
+        deltas.extend(content.deltas.iter().map(|delta| delta.abs()));
+    }
+    // Finite and not negative, so that their bits are in their order.
+    deltas.sort_unstable_by_key(|delta| std::cmp::Reverse(delta.to_bits()));
+    let least = deltas.get(k as usize - 1).copied().unwrap_or(0.0);
+    let above = deltas.partition_point(|delta| *delta > least) as u64;
+    Ok((least, k - above))
+}
+
+/// The new patch: of each tensor what `keep` says, by number, or all of it.
+fn part(
+    edit: &Edit,
+    entries: &[&TensorEntry],
+    verb: &'static str,
+    decodes: bool,
+    mut keep: impl FnMut(&TensorEntry, &Content) -> Option<Vec<usize>>,
+    base: Option<&Checkpoint>,
+    context: &Context<'_>,
+) -> Result<Patch, Error> {
+    let Edit { patch, path, .. } = edit;
+    if decodes || base.is_some() {
+        check_base(edit, verb, base, context)?;
+    }
+    let portability = if patch.metadata.portable { Portability::Portable } else { Portability::NeedsBase };
+    let mut draft = Draft::new(portability);
+    let mut kept = 0;
+    for entry in entries {
+        // What a portable patch and a base tell is the base's selected values, and so their digest.
+        let content = (decodes || patch.metadata.portable || base.is_some())
+            .then(|| Content::read(edit, entry, verb, base))
+            .transpose()?;
+        let places = content.as_ref().and_then(|content| keep(entry, content));
+        match (places, &content) {
+            (Some(places), Some(content)) if (places.len() as u64) < entry.selected => {
+                must_be_exact(edit)?;
+                kept += places.len() as u64;
+                let description = Description { counterparts: None, ..Description::of(entry) };
+                draft.add(description, &content.part(&places), base.and_then(|base| base.tensor(&entry.name)));
+            }
+            _ => {
+                kept += entry.selected;
+                draft.copy(edit, entry, content.as_ref())?;
+            }
+        }
+    }
+    if kept == 0 {
+        let reason = format!("of {} no element is left", path.display());
+        return Err(Obstacle::Empty { reason }.into());
+    }
+    if kept == patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>() {
+        return patch.try_clone().map_err(|e| Error::of_patch(path, e));
+    }
+    let metadata = Metadata {
+        derived: Some(Derived { verb: verb.to_owned(), patches: vec![patch.id.to_string()] }),
+        results: serde_json::Map::new(),
+        ..patch.metadata.clone()
+    };
+    // Left-out elements change what their tensor leads to; `add` forgets its counterparts then.
+    draft.finish(metadata, known_roots, base, context)
+}

@@ -1,0 +1,53 @@
+//! `lcepatch combine`.
+
+use super::new_patch::{Base, Output};
+use super::terminal::Terminal;
+use super::{Answer, Outcome, patch_argument};
+use clap::Args;
+use lcepatch::algebra::{Combined, Signs, combine};
+use lcepatch::apply::Edit;
+use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::report::table::count;
+
+#[derive(Args)]
+#[command(after_help = "\
+At alpha 1 the new patch gives what its parts give together, base + the sum of weight * delta, rounded once. Where parts \
+move a weight in opposite directions, --signs sum adds them all the same; --signs ties elects the sign of the weighted sum \
+and leaves out the parts that are against it (sign election as in TIES merging, without its averaging).
+
+Examples:
+  lcepatch combine gender.lcepatch:-2 age.lcepatch:-1 --base model/ -o debias.lcepatch
+  lcepatch combine a.lcepatch b.lcepatch:0.5 --signs ties --base model/ -o both.lcepatch")]
+pub struct Arguments {
+    /// Patches of one base, each with its weight after a colon if it is not 1
+    #[arg(required = true, value_name = "PATCH[:WEIGHT]")]
+    patches: Vec<String>,
+    /// What to do where patches disagree about the direction
+    #[arg(long, default_value = "sum", value_parser = ["sum", "ties"])]
+    signs: String,
+    #[command(flatten)]
+    base: Base,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    arguments.output.check()?;
+    let base = arguments.base.open()?;
+    let edit = |text: &String| {
+        let (path, weight) = patch_argument::with_number(text)?;
+        let kind = EditKind::Interpolate(weight.unwrap_or(Alpha::ONE));
+        Ok(Edit { patch: patch_argument::open(&path)?, path, kind })
+    };
+    let edits = arguments.patches.iter().map(edit).collect::<Result<Vec<_>, super::exit::Failure>>()?;
+    let signs = if arguments.signs == "ties" { Signs::Elect } else { Signs::Sum };
+    let Combined { patch, selected, overlapping, conflicting } =
+        combine(&edits, signs, base.as_ref(), &terminal.context())?;
+    terminal.done();
+    let [selected, overlapping, conflicting] = [selected, overlapping, conflicting].map(count);
+    terminal.note(&format!(
+        "of {selected} weights, {overlapping} are in several patches, {conflicting} of them moved in opposite directions"
+    ));
+    arguments.output.save(&patch)?;
+    Ok(Answer::Yes)
+}

@@ -1,0 +1,34 @@
+//! `lcepatch invert`.
+
+use super::new_patch::{Base, Output, input};
+use super::terminal::Terminal;
+use super::{Answer, Outcome};
+use clap::Args;
+use lcepatch::algebra::invert;
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "\
+The new patch is for the reference and leads to the base. Inverting it gives the first patch again.
+A portable patch needs nothing else; a full delta (diff --all) needs its base.
+
+Examples:
+  lcepatch invert portable.lcepatch -o inverse.lcepatch
+  lcepatch invert update.lcepatch --base v1/ -o downdate.lcepatch")]
+pub struct Arguments {
+    /// The patch
+    patch: PathBuf,
+    #[command(flatten)]
+    base: Base,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    arguments.output.check()?;
+    let base = arguments.base.open()?;
+    let patch = invert(&input(&arguments.patch)?, base.as_ref(), &terminal.context())?;
+    terminal.done();
+    arguments.output.save(&patch)?;
+    Ok(Answer::Yes)
+}

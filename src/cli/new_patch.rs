@@ -1,0 +1,64 @@
+//! What the commands that make a patch of patches have in common.
+
+use super::exit::{Failure, print, print_json};
+use super::{patch_argument, show};
+use clap::Args;
+use lcepatch::apply::Edit;
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::durable::{Existing, Failed};
+use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::format::Patch;
+use lcepatch::report::Stat;
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+pub struct Output {
+    /// Write the new patch here
+    #[arg(long, short, value_name = "PATCH")]
+    output: PathBuf,
+    /// Replace an existing output
+    #[arg(long)]
+    force: bool,
+    /// Print the new patch's stat table as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Base {
+    /// The checkpoint that the patches are for, where they are not portable
+    #[arg(long, value_name = "CHECKPOINT")]
+    base: Option<PathBuf>,
+}
+
+impl Base {
+    pub fn open(&self) -> Result<Option<Checkpoint>, Failure> {
+        Ok(self.base.as_deref().map(Checkpoint::open).transpose()?)
+    }
+}
+
+impl Output {
+    /// Refuses an output that exists, before the work.
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.output.exists() && !self.force {
+            return Err(Failed::Exists { path: self.output.clone() }.into());
+        }
+        Ok(())
+    }
+
+    /// Writes the patch and says so.
+    pub fn save(&self, patch: &Patch) -> Result<(), Failure> {
+        patch.save(&self.output, if self.force { Existing::Replace } else { Existing::Keep })?;
+        let stat = Stat::new(patch);
+        if self.json {
+            return print_json(&stat);
+        }
+        print(show::written(&self.output, &stat).trim_start())
+    }
+}
+
+/// A patch, to be taken at alpha 1.
+pub fn input(path: &Path) -> Result<Edit, Failure> {
+    let kind = EditKind::Interpolate(Alpha::ONE);
+    Ok(Edit { patch: patch_argument::open(path)?, path: path.to_owned(), kind })
+}

@@ -1,0 +1,37 @@
+//! `lcepatch squash`.
+
+use super::new_patch::{Base, Output, input};
+use super::terminal::Terminal;
+use super::{Answer, Outcome};
+use clap::Args;
+use lcepatch::algebra::squash;
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "\
+base -> v1 -> v2 becomes base -> v2, exactly; that the second patch is for what the first one gives is checked by digests. \
+Both are taken at alpha 1.
+
+Examples:
+  lcepatch squash v1.lcepatch v2.lcepatch --base base/ -o both.lcepatch
+  lcepatch squash portable-1.lcepatch portable-2.lcepatch -o both.lcepatch")]
+pub struct Arguments {
+    /// The first patch
+    first: PathBuf,
+    /// The second patch, for the result of the first
+    second: PathBuf,
+    #[command(flatten)]
+    base: Base,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    arguments.output.check()?;
+    let base = arguments.base.open()?;
+    let (first, second) = (input(&arguments.first)?, input(&arguments.second)?);
+    let patch = squash(&first, &second, base.as_ref(), &terminal.context())?;
+    terminal.done();
+    arguments.output.save(&patch)?;
+    Ok(Answer::Yes)
+}
