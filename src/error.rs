@@ -65,6 +65,14 @@ pub enum Reason {
     /// A patch can not be made of others.
     #[error("{0}")]
     Algebra(Obstacle),
+    /// The log of a model directory can not be read.
+    #[error("{}: not a log of patches: {reason}", path.display())]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// An output can not be put in its place.
     #[error("{0}")]
     Output(durable::Failed),
@@ -112,6 +120,7 @@ impl Error {
             Reason::Gather(GatherError::Cancelled(_)) => "interrupted",
             Reason::Refused(refusal) => refusal.code(),
             Reason::Algebra(obstacle) => obstacle.code(),
+            Reason::Log { .. } => "log.malformed",
             Reason::Output(failed) => failed.code(),
         }
     }
@@ -122,7 +131,7 @@ impl Error {
             "selection.impossible" | "output.exists" | "edit.order" => 2,
             "io" | "output.io" => 3,
             "patch.invalid" => 4,
-            "checkpoint.malformed" | "checkpoint.unpaired" | "mask.malformed" => 5,
+            "checkpoint.malformed" | "checkpoint.unpaired" | "mask.malformed" | "log.malformed" => 5,
             "numbers.not-finite" => 7,
             "interrupted" => 130,
             _ => 6,
@@ -173,6 +182,9 @@ impl Error {
             Reason::Gather(GatherError::NotFinite { .. }) => "keep exact deltas by leaving out --delta-dtype",
             Reason::Refused(refusal) => return refusal.help(),
             Reason::Algebra(obstacle) => return obstacle.help(),
+            Reason::Log { .. } => {
+                "remove it, or apply with --no-log: it only says what was done, the weights do not need it"
+            }
             Reason::Output(failed) => return failed.help(),
             _ => return None,
         };

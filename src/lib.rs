@@ -67,6 +67,7 @@ pub mod apply;
 pub mod check;
 pub mod diff;
 pub mod error;
+pub mod history;
 
 // What people look at
 pub mod report;

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["error"],
     &["apply"],
     &["check"],
-    &["diff", "algebra"],
+    &["diff", "algebra", "history"],
     &["report"],
 ];
 

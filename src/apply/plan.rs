@@ -8,8 +8,8 @@ use crate::context::Context;
 use crate::digest::Sha256Digest;
 use crate::edit::{Alpha, EditKind};
 use crate::error::Error;
-use crate::format::Patch;
 use crate::format::tensor_table::TensorEntry;
+use crate::format::{Metadata, Patch};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -145,6 +145,13 @@ impl<'a> Plan<'a> {
     /// Whether any patch is added to a base that is not its own.
     pub fn is_added(&self) -> bool {
         self.added.contains(&true)
+    }
+
+    /// What the only patch says of itself, if it carries every difference between its base and its reference, and is applied
+    /// at alpha 1.
+    pub fn whole_difference(&self) -> Option<&'a Metadata> {
+        let metadata = &self.promised()?.patch.metadata;
+        (metadata.localization.method == "full" && metadata.pairing.is_none()).then_some(metadata)
     }
 
     /// The only edit, if the digest of its result is known beforehand: one patch at alpha 1 on its own base.

@@ -69,6 +69,15 @@ pub enum Refusal {
         /// The patch.
         patch: PathBuf,
     },
+    /// The last step can not be taken back.
+    NoRevert {
+        /// The model directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+        /// One thing to do about it.
+        help: &'static str,
+    },
     /// The base would be overwritten while it is read.
     SameFile {
         /// The file.
@@ -89,6 +98,7 @@ impl Refusal {
             Refusal::Mask { .. } => "base.mask-differs",
             Refusal::NotFinite { .. } => "numbers.not-finite",
             Refusal::Promise { .. } => "result.differs",
+            Refusal::NoRevert { .. } => "revert.impossible",
             Refusal::SameFile { .. } => "output.is-base",
         }
     }
@@ -136,6 +146,7 @@ impl Refusal {
                 "use an alpha nearer to 0, or write infinities and NaN with --allow-non-finite"
             }
             Refusal::Promise { .. } => "check the disk and memory of this machine, then try again",
+            Refusal::NoRevert { help, .. } => help,
             Refusal::SameFile { .. } => "use --in-place to replace the base",
         };
         Some(help.to_owned())
@@ -173,6 +184,9 @@ impl std::fmt::Display for Refusal {
             }
             Refusal::Promise { patch } => {
                 write!(f, "{}: the result's digest is not the one that the patch promises", patch.display())
+            }
+            Refusal::NoRevert { path, reason, .. } => {
+                write!(f, "the last step in {} can not be taken back: {reason}", path.display())
             }
             Refusal::SameFile { path } => write!(f, "{} is the base itself", path.display()),
         }

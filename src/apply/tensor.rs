@@ -196,7 +196,7 @@ fn kept_in_result<'c>(here: impl Iterator<Item = &'c Cursor<'c>> + Clone) -> boo
 /// patches say.
 fn mask_element<'c>(dtype: Dtype, base: u64, here: impl Iterator<Item = &'c Cursor<'c>> + Clone) -> Result<u64, bool> {
     let mut with_masks = here.clone().filter(|cursor| cursor.has_masks()).peekable();
-    if with_masks.peek().is_none() && here.clone().all(|cursor| cursor.edit.kind != EditKind::Prune) {
+    if with_masks.peek().is_none() {
         return Ok(base);
     }
     let kept = base == one(dtype);

@@ -6,12 +6,13 @@ use super::{Answer, Outcome, arguments, mask, patch_argument};
 use clap::Args;
 use lcepatch::apply::{Applied, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, in_place, to_path};
 use lcepatch::checkpoint::pair::PrefixMap;
-use lcepatch::checkpoint::{Checkpoint, Tensor};
+use lcepatch::checkpoint::{Checkpoint, Tensor, WeightFile};
 use lcepatch::context::Context;
 use lcepatch::diff::undo;
 use lcepatch::durable::{Existing, Failed};
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::error::Error;
+use lcepatch::history::{History, Step, Undo, digests};
 use lcepatch::localize::candidates::CandidateOptions;
 use lcepatch::mask::PruningMask;
 use lcepatch::report::table::count;
@@ -78,6 +79,9 @@ What to do with the selected weights:
     /// Exchange a prefix of the patches' names for one of the base's, as in `bert.=`
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
     map_prefix: Option<PrefixMap>,
+    /// Do not record this apply in the model directory's log
+    #[arg(long)]
+    no_log: bool,
     /// Replace an existing output file
     #[arg(long)]
     force: bool,
@@ -108,22 +112,68 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if let Some(path) = &arguments.keep_mask {
         write_mask(&arguments, &plan, path, existing, &context)?;
     }
-    let write_undo = |result: &Checkpoint| -> Result<(), Error> {
-        let Some(path) = &arguments.undo else { return Ok(()) };
-        let changed: Vec<String> = plan.changed().map(str::to_owned).collect();
-        Ok(undo(result, &base, &changed, &context)?.save(path, existing)?)
+    let mut history = if arguments.no_log { None } else { History::of(&base)? };
+    let mut is_reference = false;
+    let before_commit = |result: &Checkpoint| -> Result<(), Error> {
+        let undo =
+            arguments.undo.as_deref().map(|path| write_undo(&plan, result, path, existing, &context)).transpose()?;
+        let wanted = reference_files(&plan, result);
+        if history.is_none() && wanted.is_none() {
+            return Ok(());
+        }
+        let after = digests(result, &base, &context)?;
+        is_reference = wanted.is_some_and(|wanted| after.values().eq(wanted));
+        if let Some(history) = &mut history {
+            let before = digests(&base, &base, &context)?;
+            history.steps.push(Step::new(&edits, before, after, undo));
+            if arguments.output.is_some() {
+                history.save(result)?;
+            }
+        }
+        Ok(())
     };
     let applied = match &arguments.output {
-        Some(output) => to_path(&plan, output, existing, write_undo, &context)?,
-        None => in_place(&plan, write_undo, &context)?,
+        Some(output) => to_path(&plan, output, existing, before_commit, &context)?,
+        None => in_place(&plan, before_commit, &context)?,
     };
+    if let (Some(history), true) = (&history, arguments.in_place) {
+        history.save(&base)?;
+    }
     terminal.done();
     let result = arguments.output.as_deref().unwrap_or(&arguments.base);
-    report(&arguments, result, &applied, terminal)?;
+    report(&arguments, result, &applied, is_reference, terminal)?;
     Ok(Answer::Yes)
 }
 
-fn report(arguments: &Arguments, result: &Path, applied: &Applied, terminal: &Terminal) -> Result<(), Failure> {
+/// Writes the patch that leads from `result` back to the base.
+fn write_undo(
+    plan: &Plan<'_>,
+    result: &Checkpoint,
+    path: &Path,
+    existing: Existing,
+    context: &Context<'_>,
+) -> Result<Undo, Error> {
+    let changed: Vec<String> = plan.changed().map(str::to_owned).collect();
+    let patch = undo(result, plan.base(), &changed, context)?;
+    patch.save(path, existing)?;
+    Ok(Undo::new(patch.id, path))
+}
+
+/// The digests of the reference's files, if the result may be the same files: it has all differences, and the same sizes.
+fn reference_files<'p>(plan: &'p Plan<'_>, result: &Checkpoint) -> Option<impl Iterator<Item = &'p String> + use<'p>> {
+    let metadata = plan.whole_difference()?;
+    let files = &metadata.reference.files;
+    let sizes = files.iter().map(|file| file.bytes);
+    sizes.eq(result.files.iter().map(WeightFile::bytes)).then(|| files.iter().map(|file| &file.sha256))
+}
+
+fn report(
+    arguments: &Arguments,
+    result: &Path,
+    applied: &Applied,
+    is_reference: bool,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
     if !applied.left_behind.is_empty() {
         let names = applied.left_behind.join(", ");
         terminal.note(&format!("not carried along, since they hold the base's weights: {names}"));
@@ -131,10 +181,14 @@ fn report(arguments: &Arguments, result: &Path, applied: &Applied, terminal: &Te
     if arguments.json {
         return print_json(&json!({
             "result": result, "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
-            "left_behind": applied.left_behind, "undo": arguments.undo,
+            "is_reference": is_reference, "left_behind": applied.left_behind, "undo": arguments.undo,
         }));
     }
-    let verified = if applied.verified { "; the digest is the one that the patch promises" } else { "" };
+    let verified = match (is_reference, applied.verified) {
+        (true, _) => "; every byte is the reference's, by its digest",
+        (false, true) => "; the digest is the one that the patch promises",
+        (false, false) => "",
+    };
     let (edited, tensors) = (count(applied.edited), applied.tensors);
     print(format_args!("wrote {}: {edited} weights edited in {tensors} tensors{verified}", result.display()))?;
     if let Some(mask) = &arguments.keep_mask {

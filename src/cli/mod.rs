@@ -9,12 +9,15 @@ mod demo;
 mod diff;
 mod exit;
 mod invert;
+mod log;
 mod mask;
 mod new_patch;
 mod patch_argument;
+mod revert;
 mod select;
 mod show;
 mod squash;
+mod status;
 mod terminal;
 
 use clap::{Parser, Subcommand};
@@ -60,6 +63,12 @@ enum Command {
     Apply(Box<apply::Arguments>),
     /// Check that a patch is intact, and that it fits a base
     Check(check::Arguments),
+    /// Show which patches were applied to a model directory
+    Log(log::Arguments),
+    /// Say what a model directory is: a base, a base and patches, or changed since
+    Status(status::Arguments),
+    /// Take the last apply to a model directory back
+    Revert(revert::Arguments),
     /// Prune by magnitude, write and compare pruning masks
     Mask(mask::Arguments),
     /// Make the patch from the other side
@@ -110,6 +119,9 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Show(arguments) => show::run(&arguments),
         Command::Apply(arguments) => apply::run(*arguments, &terminal),
         Command::Check(arguments) => check::run(&arguments, &terminal),
+        Command::Log(arguments) => log::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments, &terminal),
+        Command::Revert(arguments) => revert::run(&arguments, &terminal),
         Command::Mask(arguments) => mask::run(&arguments, &terminal),
         Command::Invert(arguments) => invert::run(&arguments, &terminal),
         Command::Squash(arguments) => squash::run(&arguments, &terminal),

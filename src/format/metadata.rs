@@ -257,11 +257,37 @@ impl Metadata {
     /// R10.
     pub fn read(bytes: &[u8]) -> Result<Self, Invalid> {
         let value: Value = serde_json::from_slice(bytes).map_err(refuse)?;
-        if !value.is_object() {
-            return Err(Invalid::Metadata { reason: "not a JSON object".to_owned() });
+        if let Some(place) = not_an_object(&value) {
+            return Err(Invalid::Metadata { reason: format!("{place:?} is not a JSON object") });
         }
         serde_json::from_value(value).map_err(refuse)
     }
+}
+
+/// What should be an object and is none. The JSON library also reads arrays as structures, field by field.
+fn not_an_object(value: &Value) -> Option<String> {
+    let known = [
+        "",
+        "/localization",
+        "/candidates",
+        "/base",
+        "/reference",
+        "/masks",
+        "/masks/overlap",
+        "/derived",
+        "/pairing",
+        "/reduced",
+    ];
+    let is_other = |value: &Value| !value.is_object() && !value.is_null();
+    let found = known.into_iter().find(|place| value.pointer(place).is_some_and(is_other));
+    let elements = ["/base/files", "/reference/files"].into_iter().find(|place| {
+        value.pointer(place).and_then(Value::as_array).is_some_and(|files| files.iter().any(|file| !file.is_object()))
+    });
+    let overlaps = value.pointer("/masks/by_component").and_then(Value::as_object);
+    let overlaps =
+        overlaps.is_some_and(|all| all.values().any(|one| !one.is_object())).then_some("/masks/by_component");
+    let top = (!value.is_object()).then_some("the metadata");
+    top.or(found).or(elements).or(overlaps).map(str::to_owned)
 }
 
 fn refuse(error: serde_json::Error) -> Invalid {
@@ -271,6 +297,14 @@ fn refuse(error: serde_json::Error) -> Invalid {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_array_is_no_object() {
+        for text in ["[]", "null", r#"{"masks":[]}"#, r#"{"base":[]}"#, r#"{"base":{"files":[[]]}}"#] {
+            assert!(Metadata::read(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(Metadata::read(br#"{"masks":{"by_component":{"output":[]}}}"#).is_err());
+    }
 
     #[test]
     fn unknown_keys_are_ignored_and_missing_ones_have_defaults() {

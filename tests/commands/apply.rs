@@ -9,7 +9,7 @@ fn patched(flags: &str) -> Dir {
 #[test]
 fn alpha_1_of_a_full_patch_gives_the_references_file() {
     let dir = patched("--all");
-    dir.run("apply target.safetensors p -o r").ok().prints(&["the digest is the one that the patch promises"]);
+    dir.run("apply target.safetensors p -o r").ok().prints(&["every byte is the reference's, by its digest"]);
     assert_eq!(dir.read("r"), dir.read("reference.safetensors"));
 }
 
@@ -115,6 +115,7 @@ fn a_directory_gives_a_directory_that_loads() {
         "README.md",
         "config.json",
         "extra",
+        "lcepatch-log.json",
         "model-00001-of-00002.safetensors",
         "model-00002-of-00002.safetensors",
         "model.safetensors.index.json",

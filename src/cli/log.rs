@@ -1,0 +1,45 @@
+//! `lcepatch log`.
+
+use super::exit::{print, print_json};
+use super::{Answer, Outcome};
+use clap::Args;
+use lcepatch::checkpoint::Checkpoint;
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "\
+`apply` records in a model directory what it did, in lcepatch-log.json beside the weights: patch ids, edits, alphas, and the \
+weight files' SHA-256 before and after.
+
+Examples:
+  lcepatch log edited/
+  lcepatch log edited/ --json | jq .steps[-1].after")]
+pub struct Arguments {
+    /// The model directory
+    model: PathBuf,
+    /// Print the log as it is
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let history = super::status::history(&Checkpoint::open(&arguments.model)?)?;
+    if arguments.json {
+        print_json(&history)?;
+        return Ok(Answer::Yes);
+    }
+    if history.steps.is_empty() {
+        print("no patch was applied here")?;
+    }
+    for (number, step) in history.steps.iter().enumerate().rev() {
+        print(format_args!("{}  {}  {}", number + 1, step.time, super::status::patches(step)))?;
+        for patch in &step.patches {
+            print(format_args!("   patch {}", patch.id))?;
+        }
+        match &step.undo {
+            Some(undo) => print(format_args!("   undo  {} in {}", undo.id, undo.file))?,
+            None => print("   undo  none")?,
+        }
+    }
+    Ok(Answer::Yes)
+}

@@ -1,0 +1,74 @@
+//! `lcepatch status`.
+
+use super::exit::{Failure, print, print_json};
+use super::terminal::Terminal;
+use super::{Answer, Outcome};
+use clap::Args;
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::history::{History, State, Step, digests};
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "\
+Compares the weight files' SHA-256 with the log that `apply` keeps in a model directory. Exit code 1 if they changed since.
+Whether a checkpoint is the base of a patch, or its result, is what `lcepatch check PATCH CHECKPOINT` says.
+
+Examples:
+  lcepatch status edited/")]
+pub struct Arguments {
+    /// The model directory
+    model: PathBuf,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let history = history(&checkpoint)?;
+    let files = digests(&checkpoint, &checkpoint, &terminal.context())?;
+    terminal.done();
+    let state = history.state(&files);
+    let model = arguments.model.display();
+    if arguments.json {
+        print_json(&json!({ "model": arguments.model, "state": state, "steps": history.steps.len(), "files": files }))?;
+    } else {
+        let steps = history.steps.len();
+        match state {
+            State::NoSteps => print(format_args!("{model}: no patch was applied here"))?,
+            State::After(at) if at == steps => print(format_args!("{model}: {}", described(&history, at)))?,
+            State::After(at) => {
+                print(format_args!("{model}: {}, as before the last of {steps} steps", described(&history, at)))?;
+            }
+            State::Changed => print(format_args!("{model}: changed since the last of {steps} steps"))?,
+        }
+        for (name, sha256) in &files {
+            print(format_args!("  {name}  sha256 {sha256}"))?;
+        }
+    }
+    Ok(if state == State::Changed { Answer::No } else { Answer::Yes })
+}
+
+/// The log of a model directory.
+pub fn history(checkpoint: &Checkpoint) -> Result<History, Failure> {
+    let no_folder = || {
+        let message = format!("{} is a file, and only model directories have a log", checkpoint.path.display());
+        Failure::usage(message, "give the directory that it is in")
+    };
+    History::of(checkpoint)?.ok_or_else(no_folder)
+}
+
+fn described(history: &History, steps: usize) -> String {
+    let applied = history.steps.iter().take(steps).map(|step| format!(" + {}", patches(step)));
+    format!("the base{}", applied.collect::<String>())
+}
+
+/// What a step applied.
+pub fn patches(step: &Step) -> String {
+    let patch = |patch: &lcepatch::history::AppliedPatch| match patch.alpha {
+        Some(alpha) => format!("{}:{alpha}", patch.file),
+        None => format!("{} ({})", patch.file, patch.edit),
+    };
+    step.patches.iter().map(patch).collect::<Vec<_>>().join(" + ")
+}
