@@ -51,13 +51,13 @@ impl Sums {
     fn likeness(&self) -> Likeness {
         let Sums { first, second, both, .. } = *self;
         let either = first + second - both;
-        let norm = self.squares[0].sqrt() * self.squares[1].sqrt();
+        let cosine = self.product / (self.squares[0] * self.squares[1]).sqrt();
         Likeness {
             first,
             second,
             both,
             jaccard: if either == 0 { 1.0 } else { both as f64 / either as f64 },
-            cosine: (!self.unknown && norm > 0.0).then(|| (self.product / norm).clamp(-1.0, 1.0)),
+            cosine: (!self.unknown && cosine.is_finite()).then(|| cosine.clamp(-1.0, 1.0)),
             same_direction: (!self.unknown).then_some(self.same_direction),
         }
     }
@@ -107,7 +107,7 @@ fn add(sums: &mut Sums, one: &Content, two: &Content) {
     sums.second += two.indices.len() as u64;
     for (content, squares) in [one, two].into_iter().zip(&mut sums.squares) {
         sums.unknown |= content.deltas.len() < content.indices.len();
-        *squares += content.deltas.iter().map(|delta| delta * delta).sum::<f64>();
+        content.deltas.iter().for_each(|delta| *squares += delta * delta);
     }
     let mut at = 0;
     for (place, index) in one.indices.iter().enumerate() {

@@ -128,7 +128,7 @@ impl Draft {
     ) -> Result<Patch, Error> {
         let Draft { portability, tensors: descriptions, variants, copies, selected } = self;
         let gathered = choose(variants, portability);
-        let portability_bytes = gathered.portability_bytes;
+        let (portability_bytes, all_coded) = (gathered.portability_bytes, copies.is_empty());
         let mut digests = selected;
         for block in &gathered.blocks {
             let digest = (block.tensor, block.index, block.base_digest);
@@ -159,7 +159,7 @@ impl Draft {
         let metadata = Metadata {
             tool: concat!("lcepatch ", env!("CARGO_PKG_VERSION")).to_owned(),
             portable: portability == Portability::Portable,
-            portability_bytes: (portability_bytes > 0).then_some(portability_bytes),
+            portability_bytes: all_coded.then_some(portability_bytes),
             ..metadata
         };
         let (reference, result) = roots(&tensors);

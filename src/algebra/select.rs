@@ -162,12 +162,12 @@ fn part(
             }
         }
     }
+    if kept == patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>() {
+        return patch.try_clone().map_err(|e| Error::of_patch(path, e));
+    }
     if kept == 0 {
         let reason = format!("of {} no element is left", path.display());
         return Err(Obstacle::Empty { reason }.into());
-    }
-    if kept == patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>() {
-        return patch.try_clone().map_err(|e| Error::of_patch(path, e));
     }
     let metadata = Metadata {
         derived: Some(Derived { verb: verb.to_owned(), patches: vec![patch.id.to_string()] }),

@@ -174,10 +174,10 @@ fn companions<'a>(
 ) -> BTreeMap<String, Tensor<'a>> {
     let mut companions = BTreeMap::new();
     for name in by_tensor.keys() {
-        if let (Some(mask), Some(weights)) = (base.companion_mask(name), base.tensor(name)) {
-            if !by_tensor.contains_key(&mask.info.name) {
-                companions.insert(mask.info.name.clone(), weights);
-            }
+        if let (Some(mask), Some(weights)) = (base.companion_mask(name), base.tensor(name))
+            && !by_tensor.contains_key(&mask.info.name)
+        {
+            companions.insert(mask.info.name.clone(), weights);
         }
     }
     companions

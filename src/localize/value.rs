@@ -15,7 +15,8 @@ use crate::mask::{PairMasks, Scope, Selection, block_range, blocks};
 pub enum Amount {
     /// This many in all.
     Count(u64),
-    /// This share of the candidates (of each tensor, in [`Scope::Tensor`]), rounded to the nearest count, at least 1.
+    /// This share of the candidates (of each tensor, in [`Scope::Tensor`]), rounded to the nearest count, at least 1 where
+    /// there are any.
     Density(Density),
 }
 
@@ -43,7 +44,7 @@ impl Amount {
     pub fn of(self, candidates: u64) -> Result<u64, Impossible> {
         let k = match self {
             Amount::Count(k) => k,
-            Amount::Density(density) => ((density.0 * candidates as f64).round() as u64).max(1),
+            Amount::Density(density) => ((density.0 * candidates as f64).round() as u64).max(1).min(candidates),
         };
         if k > candidates { Err(Impossible::TooMany { k, candidates }) } else { Ok(k) }
     }

@@ -100,6 +100,17 @@ fn a_tensor_scope_ranks_each_tensor_for_itself() {
 }
 
 #[test]
+fn a_tensor_without_elements_is_passed_over() {
+    let dir = Dir::new();
+    let side =
+        |value: f32| safetensors(&[Tensor::f32("none", &[0, 2], &[]), Tensor::f32("one", &[1, 2], &[0.0, value])]);
+    dir.write("a", &side(1.0));
+    dir.write("b", &side(2.0));
+    dir.run("diff a b -o p --density 50% --scope tensor").ok();
+    assert_eq!(selected(&dir, "p").len(), 1);
+}
+
+#[test]
 fn asking_for_more_than_differs_is_noted() {
     let dir = Dir::new();
     tied_pair(&dir);
