@@ -788,24 +788,29 @@ def switch(name, dtype, bits, terms):
     return result
 
 
-def write_mask(base, tensor, kind, terms):
-    """§11.6: the companion of the tensor, if it has one."""
+def write_mask(base, tensor, kind, terms, tables):
+    """§11.6: the companion of the tensor, if it has one; `tables` are the names of all tensors that patches have."""
     name = tensor.name[: -len("orig")] + "mask"
-    info = base.info.get(name) if tensor.name.endswith("_orig") else None
-    if info is None or info["shape"] != tensor.shape or all(term.decoded.mask_codec is None for term in terms):
+    info = base.info.get(name) if tensor.name.endswith("_orig") and name not in tables else None
+    if info is None or info["shape"] != tensor.shape:
         return
     dtype = next((d for d in DTYPES.values() if d.name == info["dtype"] and (d.is_float or d.name in ("BOOL", "U8"))), None)
     if dtype is None:
         return
     one = round_to(np.ones(1), dtype)[0][0] if dtype.is_float else 1
-    mask = base.bits(Tensor(name, dtype, tensor.shape)).copy()
-    times = selections(mask, terms)
+    mask = base.bits(Tensor(name, dtype, tensor.shape))
+    result, times = mask.copy(), selections(mask, terms)
     for term in terms:
+        if term.decoded.mask_codec is None:
+            continue
+        here = values(mask[term.where], dtype) if dtype.is_float else mask[term.where]
+        if (here != term.decoded.in_base).any():
+            raise Refuse(6, f"{name!r} is not the mask that the patch has of its base")
         kept = term.decoded.in_reference & (kind != "pr")
         if kind == "ip":
             kept |= (term.alpha != 1) | (times[term.where] > 1)
-        mask[term.where] = np.where(kept, one, 0)
-    base.write(name, mask)
+        result[term.where] = np.where(kept, one, 0)
+    base.write(name, result)
 
 
 def apply(base, kind, edits, allow_non_finite, allow_different_base):
@@ -831,7 +836,7 @@ def apply(base, kind, edits, allow_non_finite, allow_different_base):
         arguments = name, tensor.dtype, base.bits(tensor), terms
         base.write(name, {"ip": partial(interpolate, allow_non_finite), "pr": prune, "sw": switch}[kind](*arguments))
     for tensor, terms in edited.values():
-        write_mask(base, tensor, kind, terms)
+        write_mask(base, tensor, kind, terms, {tensor.name for patch, _ in edits for tensor in patch.tensors})
 
 
 # The command line

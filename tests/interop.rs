@@ -36,14 +36,17 @@ fn the_decoder_breaks_every_vector_by_the_same_rule() {
             }
         }
         let (Some(base), "accept") = (base, expected["expect"].as_str().unwrap()) else { continue };
-        for alpha in [1.0, 0.0]
-            .into_iter()
-            .chain(expected["alphas"].as_array().into_iter().flatten().filter_map(|a| a["alpha"].as_f64()))
-        {
-            dir.run(&format!("apply {base} {} --alpha {alpha} -o ours --force", path.display())).ok();
-            let output = decode(&python, &dir, &format!("apply {base} {} --alpha {alpha} -o theirs", path.display()));
-            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-            assert_eq!(dir.read("ours"), dir.read("theirs"), "{name} at {alpha}");
+        let alphas = expected["alphas"].as_array().into_iter().flatten().filter_map(|a| a["alpha"].as_f64());
+        let moves = [1.0, 0.0].into_iter().chain(alphas).map(|alpha| format!("--alpha {alpha}"));
+        let edits = expected["edits"].as_object().into_iter().flatten().map(|(edit, _)| format!("--edit {edit}"));
+        for edit in moves.chain(edits) {
+            let ours = dir.run(&format!("apply {base} {} {edit} -o ours --force", path.display()));
+            let output = decode(&python, &dir, &format!("apply {base} {} {edit} -o theirs", path.display()));
+            let err = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(ours.code, output.status.code(), "{name} {edit}: {err} {ours:?}");
+            if ours.code == Some(0) {
+                assert_eq!(dir.read("ours"), dir.read("theirs"), "{name} {edit}");
+            }
         }
     }
 }
@@ -69,7 +72,26 @@ fn fresh_patches_give_the_same_bytes() {
             assert_eq!(dir.read("ours"), dir.read("theirs"), "{kind} at {alpha}");
         }
     }
+    // Pruned, with all that a patch of pruned models can carry.
+    dir.run("mask target.safetensors --sparsity 30% --pruned t").ok();
+    dir.run("mask reference.safetensors --sparsity 30% --pruned r").ok();
+    for (base, kind) in [
+        ("t", "--localize mask --mask-from zeros --unpruned target.safetensors"),
+        ("t", "--localize mask --mask-from zeros --unpruned target.safetensors --portable"),
+        ("t", "--localize random --mask-from zeros --k 200 --seed 1 --delta-dtype bf16"),
+        ("target.safetensors", "--localize mask --sparsity 30%"),
+    ] {
+        let reference = if base == "t" { "r" } else { "reference.safetensors" };
+        dir.run(&format!("diff {base} {reference} -o p --force {kind}")).ok();
+        for edit in ["--alpha 1", "--alpha -2", "--alpha 0.3", "--edit pr", "--edit sw"] {
+            let ours = dir.run(&format!("apply {base} p {edit} -o ours --force"));
+            let output = decode(&python, &dir, &format!("apply {base} p {edit} -o theirs"));
+            assert_eq!(ours.code, output.status.code(), "{kind} {edit}");
+            assert!(ours.code != Some(0) || dir.read("ours") == dir.read("theirs"), "{kind} {edit}");
+        }
+    }
     dir.run("diff target.safetensors reference.safetensors -o q --density 50%").ok();
+    dir.run("diff target.safetensors reference.safetensors -o p --force --density 30% --delta-dtype int8").ok();
     dir.run("apply target.safetensors p:0.5 q:-2 -o ours --force").ok();
     decode(&python, &dir, "apply target.safetensors p:0.5 q:-2 -o theirs");
     assert_eq!(dir.read("ours"), dir.read("theirs"));
@@ -85,4 +107,20 @@ fn the_worked_example_of_the_spec_is_the_file() {
     let listing = String::from_utf8(output.stdout).unwrap();
     assert!(listing.contains("3F81"), "{listing}");
     assert!(std::fs::read_to_string(root.join("spec/lcepatch-v1.md")).unwrap().contains(&listing));
+}
+
+#[test]
+fn edits_follow_the_case_table() {
+    let Some(python) = python() else { return };
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = Dir::new();
+    let output = Command::new(python)
+        .arg(root.join("tests/case_table.py"))
+        .arg(env!("CARGO_BIN_EXE_lcepatch"))
+        .arg(root.join("fixtures/imp"))
+        .arg(dir.path("scratch"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    println!("{}", String::from_utf8_lossy(&output.stdout));
 }

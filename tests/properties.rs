@@ -22,8 +22,30 @@ fn pairs() -> impl Strategy<Value = (Vec<Tensor>, Vec<Tensor>)> {
     })
 }
 
+/// Pairs of float tensors with zeros.
+fn pruned_pairs() -> impl Strategy<Value = (Vec<Tensor>, Vec<Tensor>)> {
+    (prop::sample::select(vec![("F32", 4usize), ("F16", 2), ("BF16", 2)]), 1u64..300, any::<u64>()).prop_map(
+        |((dtype, width), n, seed)| {
+            let mut random = Random::new(seed);
+            let mut side = || {
+                let mut bytes = random.bytes(n as usize * width);
+                for element in bytes.chunks_mut(width) {
+                    // Finite: the highest bit of the exponent is clear.
+                    element[width - 1] &= 0xbf;
+                    if random.below(3) == 0 {
+                        element.fill(0);
+                        element[width - 1] = if random.below(2) == 0 { 0 } else { 0x80 };
+                    }
+                }
+                vec![Tensor::new("w", dtype, &[n], bytes)]
+            };
+            (side(), side())
+        },
+    )
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn diff_then_apply_is_the_reference_and_undo_is_the_base((target, reference) in pairs(), portable: bool) {
@@ -35,5 +57,65 @@ proptest! {
         prop_assert_eq!(dir.read("r"), dir.read("b"));
         dir.run("apply r u -o back").ok();
         prop_assert_eq!(dir.read("back"), dir.read("a"));
+    }
+
+    #[test]
+    fn localizations_are_disjoint_and_edits_are_taken_back((target, reference) in pruned_pairs(), seed: u64) {
+        let dir = Dir::new();
+        dir.write("a", &safetensors(&target));
+        dir.write("b", &safetensors(&reference));
+        let masks = "--mask-from zeros";
+        // Two drawings may agree, and then there is nothing to select.
+        if dir.run(&format!("diff a b -o m --localize mask {masks} --params all")).code == Some(0) {
+            if dir.run(&format!("diff a b -o v --density 10% {masks} --params all")).code == Some(0) {
+                let compared = dir.run("compare m v --base a --json").ok().json();
+                prop_assert_eq!(&compared["all"]["both"], 0);
+            }
+            dir.run(&format!("diff a b -o r --localize random --seed {seed} --k from-mask {masks} --params all")).ok();
+            for edit in ["m --alpha 0.3", "m --alpha -2", "m --edit pr", "r --alpha 1", "r --edit pr"] {
+                let run = dir.run(&format!("apply a {edit} -o q --undo u --force --allow-non-finite")).ok();
+                dir.run("apply q u -o back --force").ok();
+                prop_assert_eq!(dir.read("back"), dir.read("a"), "{:?}", run);
+            }
+        }
+    }
+
+    #[test]
+    fn patches_invert_chain_and_add_up((target, reference) in pairs(), (other, _) in pairs(), weights: (i8, i8)) {
+        let dir = Dir::new();
+        let third: Vec<Tensor> = reference
+            .iter()
+            .map(|tensor| {
+                // Bytes of something else, where there are enough.
+                let mut bytes = tensor.bytes.clone();
+                bytes.iter_mut().zip(&other[0].bytes).step_by(3).for_each(|(byte, other)| *byte = *other);
+                Tensor { bytes, ..tensor.clone() }
+            })
+            .collect();
+        for (name, tensors) in [("a", &target), ("b", &reference), ("c", &third)] {
+            dir.write(name, &safetensors(tensors));
+        }
+        dir.run("diff a b -o p --all --portable").ok();
+        dir.run("diff b c -o q --all --portable").ok();
+        dir.run("invert p -o i").ok();
+        dir.run("invert i -o ii").ok();
+        prop_assert_eq!(dir.read("ii"), dir.read("p"));
+        dir.run("apply b i -o back").ok();
+        prop_assert_eq!(dir.read("back"), dir.read("a"));
+        dir.run("squash p q -o s").ok();
+        dir.run("apply a s -o r").ok();
+        prop_assert_eq!(dir.read("r"), dir.read("c"));
+        dir.run("select p --top 100% -o all").ok();
+        prop_assert_eq!(dir.read("all"), dir.read("p"));
+        // Sums are of finite numbers.
+        dir.run("diff a c -o t --all --portable").ok();
+        let (x, y) = (f64::from(weights.0) / 16.0, f64::from(weights.1) / 16.0);
+        if dir.run(&format!("combine p:{x} t:{y} -o sum")).code == Some(0) {
+            dir.run("apply a sum -o left").ok();
+            dir.run(&format!("apply a p:{x} t:{y} -o right")).ok();
+            if x != 0.0 && y != 0.0 {
+                prop_assert_eq!(dir.read("left"), dir.read("right"));
+            }
+        }
     }
 }

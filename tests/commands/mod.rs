@@ -1,4 +1,7 @@
+mod algebra;
 mod apply;
 mod check;
 mod diff;
+mod history;
+mod mask;
 mod show;
