@@ -49,6 +49,7 @@ pub mod context;
 pub mod digest;
 pub mod dtype;
 pub mod durable;
+pub mod random;
 
 // Nouns: bytes, patch files, checkpoints, sets of positions, blocks
 pub mod checkpoint;
@@ -60,6 +61,8 @@ pub mod patch;
 // Steps
 pub mod edit;
 pub mod localize;
+#[cfg(feature = "verify")]
+pub mod measure;
 
 // Verbs
 pub mod algebra;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// Modules, lowest first. Those on one line do not use each other.
 const LAYERS: &[&[&str]] = &[
-    &["context", "digest", "dtype", "durable"],
+    &["context", "digest", "dtype", "durable", "random"],
     &["codec"],
     &["format"],
     &["checkpoint"],
@@ -12,6 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["patch"],
     &["edit"],
     &["localize"],
+    &["measure"],
     &["error"],
     &["apply"],
     &["check"],

@@ -6,6 +6,7 @@ use crate::checkpoint::pair::Pair;
 use crate::context::Context;
 use crate::mask::ranking::{self, Keys, Zeros};
 use crate::mask::{PairMasks, Selection, block_range};
+use crate::random;
 
 /// What may be drawn, where there are masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,30 +81,10 @@ impl Keys for Numbers<'_> {
         let first = self.starts[tensor] + range.start;
         for position in 0..(range.end - range.start) as u32 {
             if may.as_ref().is_none_or(|may| may[position as usize]) {
-                each(position, splitmix64(self.seed, first + u64::from(position)));
+                each(position, random::number(self.seed, first + u64::from(position)));
             }
         }
         self.context.advance(range.end - range.start)?;
         Ok(0)
-    }
-}
-
-/// Number `i` of the sequence that begins at `seed`.
-fn splitmix64(seed: u64, i: u64) -> u64 {
-    let z = seed.wrapping_add((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_generator_is_splitmix64() {
-        // The published sequence of seed 1234567.
-        let first = [0, 1, 2].map(|i| splitmix64(1_234_567, i));
-        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 }

@@ -1,0 +1,18 @@
+//! Scores of a model: what to ask it, and what its answers are worth. No runtime is known here.
+//!
+//! A measure reads its data, puts its questions into a [`Work`] list (where equal ones meet, across measures too), and
+//! later turns the [`Answers`] into an [`Outcome`]. The list is built once for a model and serves every edit of it.
+
+pub mod outcome;
+pub mod tokens;
+pub mod work;
+
+pub use outcome::{BadData, Better, Group, Items, Outcome, Score};
+pub use tokens::{Encoding, Facts, Kind, Mask, Tokens};
+pub use work::{Answers, Layers, Work};
+
+/// A measure whose questions are in a [`Work`].
+pub trait Planned: Send + Sync {
+    /// What a model's answers come to. `unedited` are the answers of the model before any edit (the same ones for itself).
+    fn outcome(&self, answers: &Answers, unedited: &Answers) -> Outcome;
+}
