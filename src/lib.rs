@@ -56,6 +56,8 @@ pub mod checkpoint;
 pub mod codec;
 pub mod format;
 pub mod mask;
+#[cfg(feature = "verify")]
+pub mod onnx;
 pub mod patch;
 
 // Steps

@@ -9,6 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["format"],
     &["checkpoint"],
     &["mask"],
+    &["onnx"],
     &["patch"],
     &["edit"],
     &["localize"],

@@ -1,0 +1,3 @@
+//! ONNX files: the protobuf messages of a model.
+
+pub mod message;
