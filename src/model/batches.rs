@@ -1,0 +1,137 @@
+//! A work list cut into batches: sorted by length, so that padding is rare, and bounded by tokens and by what the head gives.
+
+use crate::measure::Work;
+use crate::measure::work::{Question, Sequence};
+
+/// What is asked of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ask {
+    /// Log-probabilities of tokens.
+    LogProbabilities,
+    /// Hidden states.
+    Embeddings,
+    /// Log-probabilities of whole vocabularies.
+    Distributions,
+}
+
+/// Sequences that run together, and the questions about them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// What the questions ask.
+    pub ask: Ask,
+    /// Sequences, and for each the numbers of its questions. A sequence with many questions is in several batches.
+    pub sequences: Vec<(Sequence, Vec<Question>)>,
+    /// Tokens of the longest.
+    pub length: usize,
+}
+
+/// All batches of a work list, in the order in which they run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batches {
+    /// The batches.
+    pub batches: Vec<Batch>,
+    /// Tokens in all, padding included.
+    pub tokens: u64,
+}
+
+/// How large a batch may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens, padding included; one sequence may have more.
+    pub tokens: usize,
+    /// Rows times the vocabulary that the head gives at once, one row at least.
+    pub logits: usize,
+}
+
+impl Limits {
+    /// Cores work best on few tokens at a time (measured: 256 to 1,024 are alike, 64 and 4,096 half as fast); 128 MiB of logits.
+    pub const CPU: Self = Self { tokens: 512, logits: 32 << 20 };
+    /// A GPU wants to be filled.
+    pub const CUDA: Self = Self { tokens: 16_384, logits: 128 << 20 };
+}
+
+impl Batches {
+    /// Cuts a work list for a model of `vocabulary` tokens.
+    pub fn new(work: &Work, vocabulary: u32, limits: Limits) -> Self {
+        let rows_most = (limits.logits / vocabulary.max(1) as usize).max(1);
+        let mut batches = Vec::new();
+        for ask in [Ask::LogProbabilities, Ask::Embeddings, Ask::Distributions] {
+            let mut units = units(work, ask, rows_most);
+            // The longest first: memory is at its highest early. Equal ones in the order in which they were asked for.
+            units.sort_by_key(|(sequence, _)| std::cmp::Reverse(length(work, *sequence)));
+            let mut rows = 0;
+            for (sequence, questions) in units {
+                let own = length(work, sequence);
+                let fits = |batch: &Batch| {
+                    batch.ask == ask
+                        && batch.length * (batch.sequences.len() + 1) <= limits.tokens
+                        && (ask == Ask::Embeddings || rows + questions.len() <= rows_most)
+                };
+                match batches.last_mut().filter(|batch| fits(batch)) {
+                    Some(batch) => {
+                        rows += questions.len();
+                        batch.sequences.push((sequence, questions));
+                    }
+                    None => {
+                        rows = questions.len();
+                        batches.push(Batch { ask, sequences: vec![(sequence, questions)], length: own });
+                    }
+                }
+            }
+        }
+        let tokens = batches.iter().map(|batch| (batch.length * batch.sequences.len()) as u64).sum();
+        Self { batches, tokens }
+    }
+}
+
+fn length(work: &Work, sequence: Sequence) -> usize {
+    work.sequences()[sequence.0].len()
+}
+
+/// Questions of one kind by sequence, at most `rows_most` together.
+fn units(work: &Work, ask: Ask, rows_most: usize) -> Vec<(Sequence, Vec<Question>)> {
+    let asked: Vec<Sequence> = match ask {
+        Ask::LogProbabilities => work.log_probabilities().iter().map(|question| question.place.sequence).collect(),
+        Ask::Embeddings => work.embeddings().iter().map(|question| question.sequence).collect(),
+        Ask::Distributions => work.distributions().iter().map(|place| place.sequence).collect(),
+    };
+    let mut by_sequence = vec![Vec::new(); work.sequences().len()];
+    for (question, sequence) in asked.into_iter().enumerate() {
+        by_sequence[sequence.0].push(question);
+    }
+    let parts = |(sequence, questions): (usize, Vec<Question>)| {
+        questions.chunks(rows_most).map(|part| (Sequence(sequence), part.to_vec())).collect::<Vec<_>>()
+    };
+    by_sequence.into_iter().enumerate().flat_map(parts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_question_is_in_one_batch_and_no_batch_is_too_large() {
+        let mut work = Work::default();
+        for length in [3usize, 9, 4, 9, 2, 30] {
+            let ids: Vec<u32> = (0..length as u32).chain([length as u32]).collect();
+            let sequence = work.sequence(&ids);
+            for position in 0..length as u32 {
+                work.log_probability(sequence, position, position + length as u32);
+            }
+            work.embedding(sequence, 0..1, crate::measure::Layers::Last);
+        }
+        let limits = Limits { tokens: 20, logits: 400 };
+        let batches = Batches::new(&work, 100, limits);
+        let mut seen = vec![0; work.log_probabilities().len()];
+        for batch in &batches.batches {
+            assert!(batch.sequences.len() == 1 || batch.length * batch.sequences.len() <= limits.tokens);
+            let rows: usize = batch.sequences.iter().map(|(_, questions)| questions.len()).sum();
+            assert!(rows <= 4 || batch.ask == Ask::Embeddings, "{batch:?}");
+            if batch.ask == Ask::LogProbabilities {
+                batch.sequences.iter().flat_map(|(_, questions)| questions).for_each(|question| seen[*question] += 1);
+            }
+        }
+        assert!(seen.iter().all(|times| *times == 1), "{seen:?}");
+        assert!(Batches::new(&Work::default(), 100, limits).batches.is_empty());
+    }
+}

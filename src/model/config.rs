@@ -1,0 +1,185 @@
+//! `config.json`: which architecture, and its sizes.
+
+use super::ModelFault;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Architectures, by `model_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Family {
+    Albert,
+    Bert,
+    DistilBert,
+    Electra,
+    Gpt2,
+    GptNeoX,
+    Llama,
+    Opt,
+    Roberta,
+}
+
+const FAMILIES: [(&str, Family); 12] = [
+    ("albert", Family::Albert),
+    ("bert", Family::Bert),
+    ("distilbert", Family::DistilBert),
+    ("electra", Family::Electra),
+    ("gpt2", Family::Gpt2),
+    ("gpt_neox", Family::GptNeoX),
+    ("llama", Family::Llama),
+    ("mistral", Family::Llama),
+    ("opt", Family::Opt),
+    ("qwen2", Family::Llama),
+    ("roberta", Family::Roberta),
+    ("xlm-roberta", Family::Roberta),
+];
+
+/// The known architectures, for messages.
+pub(super) fn known() -> String {
+    FAMILIES.map(|(name, _)| name).join(", ")
+}
+
+impl Family {
+    /// Whether it predicts the next token, not a masked one.
+    pub fn is_causal(self) -> bool {
+        matches!(self, Self::Gpt2 | Self::GptNeoX | Self::Llama | Self::Opt)
+    }
+}
+
+/// A parsed `config.json`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The architecture.
+    pub family: Family,
+    /// `model_type`, as written.
+    pub model_type: String,
+    path: PathBuf,
+    json: Value,
+}
+
+impl Config {
+    /// Reads `config.json` of a model directory.
+    ///
+    /// # Errors
+    /// [`ModelFault::Missing`], [`ModelFault::Malformed`], [`ModelFault::Architecture`].
+    pub fn read(directory: &Path) -> Result<Self, ModelFault> {
+        let path = directory.join("config.json");
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ModelFault::Missing { directory: directory.to_owned(), what: "config.json" });
+            }
+            Err(source) => return Err(ModelFault::Io { operation: "read", path, source }),
+        };
+        Self::parse(&path, &text)
+    }
+
+    /// Parses the text of a `config.json`; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Self, ModelFault> {
+        let malformed = |reason: String| ModelFault::Malformed { path: path.to_owned(), reason };
+        let json: Value = serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
+        let model_type = json.get("model_type").and_then(Value::as_str);
+        let model_type = model_type.ok_or_else(|| malformed("it has no model_type".to_owned()))?.to_owned();
+        let family = FAMILIES.iter().find(|(name, _)| *name == model_type).map(|(_, family)| *family);
+        let family = family.ok_or_else(|| ModelFault::Architecture { found: model_type.clone() })?;
+        Ok(Self { family, model_type, path: path.to_owned(), json })
+    }
+
+    /// A size, which is at least 1 and small enough for any real model.
+    pub(super) fn size(&self, keys: &[&'static str]) -> Result<u64, ModelFault> {
+        let found = self.value(keys).ok_or_else(|| self.malformed(format!("it has no {}", keys[0])))?;
+        match found.as_u64() {
+            Some(size @ 1..=0x7fff_ffff) => Ok(size),
+            _ => Err(self.malformed(format!("{} is {found}, which is no size", keys[0]))),
+        }
+    }
+
+    /// A size, or what stands for it where the configuration has none.
+    pub(super) fn size_or(&self, keys: &[&'static str], default: u64) -> Result<u64, ModelFault> {
+        if self.value(keys).is_none() { Ok(default) } else { self.size(keys) }
+    }
+
+    pub(super) fn number_or(&self, keys: &[&'static str], default: f64) -> Result<f64, ModelFault> {
+        match self.value(keys) {
+            None => Ok(default),
+            Some(found) => match found.as_f64() {
+                Some(number) if number.is_finite() => Ok(number),
+                _ => Err(self.malformed(format!("{} is {found}, which is no number", keys[0]))),
+            },
+        }
+    }
+
+    pub(super) fn flag_or(&self, key: &'static str, default: bool) -> bool {
+        self.json.get(key).and_then(Value::as_bool).unwrap_or(default)
+    }
+
+    pub(super) fn text_or<'a>(&'a self, keys: &[&'static str], default: &'a str) -> &'a str {
+        self.value(keys).and_then(Value::as_str).unwrap_or(default)
+    }
+
+    /// The settings of rotary embeddings: `rope_parameters`, or `rope_scaling` of older files.
+    pub(super) fn rotary(&self, key: &str) -> Option<&Value> {
+        let of = |block: &str| self.json.get(block).and_then(|block| block.get(key)).filter(|value| !value.is_null());
+        of("rope_parameters").or_else(|| of("rope_scaling")).or_else(|| self.json.get(key))
+    }
+
+    /// Refuses a setting that is there and not the supported one.
+    pub(super) fn only(&self, key: &'static str, supported: &'static str) -> Result<(), ModelFault> {
+        let found = match self.json.get(key) {
+            None | Some(Value::Null) => return Ok(()),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        if found == supported { Ok(()) } else { Err(ModelFault::Setting { key, found, supported }) }
+    }
+
+    /// The first of `architectures`, such as `BertForMaskedLM`.
+    pub(super) fn architecture(&self) -> &str {
+        self.json.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str).unwrap_or("")
+    }
+
+    /// A token id.
+    pub(super) fn token(&self, key: &str) -> Option<u32> {
+        // Models with several ends of text list them; the first one is the tokenizer's.
+        let value = self.json.get(key)?;
+        value.get(0).unwrap_or(value).as_u64().and_then(|id| u32::try_from(id).ok())
+    }
+
+    fn value(&self, keys: &[&'static str]) -> Option<&Value> {
+        keys.iter().find_map(|key| self.json.get(*key).filter(|value| !value.is_null()))
+    }
+
+    fn malformed(&self, reason: String) -> ModelFault {
+        ModelFault::Malformed { path: self.path.clone(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ModelFault> {
+        Config::parse(Path::new("config.json"), text.as_bytes())
+    }
+
+    #[test]
+    fn an_unknown_architecture_is_named_beside_the_known_ones() {
+        let error = parse(r#"{"model_type": "t5"}"#).unwrap_err().to_string();
+        assert!(error.contains("\"t5\"") && error.contains("distilbert, electra"), "{error}");
+        assert!(parse("{}").unwrap_err().to_string().contains("no model_type"));
+        assert!(parse("[").is_err());
+    }
+
+    #[test]
+    fn sizes_are_positive_and_settings_checked() {
+        let config = parse(r#"{"model_type": "bert", "a": 0, "b": 7, "c": null, "d": "relative"}"#).unwrap();
+        assert!(config.size(&["a"]).is_err() && config.size(&["missing"]).is_err());
+        assert_eq!(config.size(&["missing", "b"]).unwrap(), 7);
+        assert_eq!(config.size_or(&["c"], 3).unwrap(), 3);
+        assert!(config.only("d", "absolute").is_err());
+        assert!(config.only("c", "absolute").is_ok() && config.only("missing", "absolute").is_ok());
+    }
+}

@@ -1,0 +1,106 @@
+//! Why a model can not be measured.
+
+use std::path::PathBuf;
+
+/// What is wrong with a model directory, or between it and the runtime.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelFault {
+    /// A file of the directory could not be read.
+    #[error("{operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// There is no `config.json`, no tokenizer.
+    #[error("{}: there is no {what}", directory.display())]
+    Missing {
+        /// The model directory.
+        directory: PathBuf,
+        /// The file or files that are looked for.
+        what: &'static str,
+    },
+    /// A file of the directory is not what it must be.
+    #[error("{}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The architecture is not known.
+    #[error("the architecture {found:?} is not known; known are {}", super::config::known())]
+    Architecture {
+        /// `model_type` of the configuration.
+        found: String,
+    },
+    /// A setting of the configuration that is not supported.
+    #[error("the configuration has {key} = {found}; supported is {supported}")]
+    Setting {
+        /// The key in `config.json`.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// What is.
+        supported: &'static str,
+    },
+    /// The weights lack a tensor.
+    #[error("the weights have no tensor {tensor:?}, which a model of type {model_type:?} needs")]
+    NoTensor {
+        /// The tensor.
+        tensor: String,
+        /// `model_type` of the configuration.
+        model_type: String,
+    },
+    /// A tensor of another shape or type than the configuration says.
+    #[error("tensor {tensor:?} is {found}; the configuration asks for {expected}")]
+    Tensor {
+        /// The tensor.
+        tensor: String,
+        /// Its dtype and shape.
+        found: String,
+        /// What fits.
+        expected: String,
+    },
+    /// The tokenizer gives ids that the model does not have.
+    #[error("the tokenizer has {tokens} tokens, the model a vocabulary of {vocabulary}")]
+    Vocabulary {
+        /// Tokens.
+        tokens: u32,
+        /// Rows of the embeddings.
+        vocabulary: u32,
+    },
+    /// A question about a token or position that the model does not have.
+    #[error("a sequence of {length} tokens; the model takes at most {most}")]
+    TooLong {
+        /// Its length.
+        length: usize,
+        /// The longest.
+        most: u32,
+    },
+    /// ONNX Runtime refused.
+    #[error("ONNX Runtime: {reason}")]
+    Runtime {
+        /// What it says.
+        reason: String,
+    },
+    /// A number that is not finite came out.
+    #[error("the model gives {found} where a log-probability or a vector is expected")]
+    NotFinite {
+        /// The number.
+        found: f32,
+    },
+    /// Asked to stop.
+    #[error("interrupted")]
+    Cancelled(#[from] crate::context::Cancelled),
+}
+
+impl From<ort::Error> for ModelFault {
+    fn from(error: ort::Error) -> Self {
+        Self::Runtime { reason: error.to_string() }
+    }
+}

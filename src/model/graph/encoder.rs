@@ -1,0 +1,201 @@
+//! BERT and its relatives: post-norm encoders that see both sides, with or without a masked language model head.
+
+use super::Body;
+use super::builder::{Builder, Value};
+use super::head::{self, Head, Transform};
+use super::parts::Heads;
+use crate::model::ModelFault;
+use crate::model::config::{Config, Family};
+
+/// Names of the tensors of an architecture, below its prefix.
+struct Names {
+    prefixes: &'static [&'static str],
+    /// `{}` stands for the layer's number; ALBERT has one layer that is used again and again.
+    layer: &'static str,
+    query: &'static str,
+    key: &'static str,
+    value: &'static str,
+    attention_output: &'static str,
+    attention_norm: &'static str,
+    intermediate: &'static str,
+    output: &'static str,
+    output_norm: &'static str,
+}
+
+const BERT: Names = Names {
+    prefixes: &["bert.", "roberta.", "electra.", ""],
+    layer: "encoder.layer.{}.",
+    query: "attention.self.query",
+    key: "attention.self.key",
+    value: "attention.self.value",
+    attention_output: "attention.output.dense",
+    attention_norm: "attention.output.LayerNorm",
+    intermediate: "intermediate.dense",
+    output: "output.dense",
+    output_norm: "output.LayerNorm",
+};
+
+const DISTILBERT: Names = Names {
+    prefixes: &["distilbert.", ""],
+    layer: "transformer.layer.{}.",
+    query: "attention.q_lin",
+    key: "attention.k_lin",
+    value: "attention.v_lin",
+    attention_output: "attention.out_lin",
+    attention_norm: "sa_layer_norm",
+    intermediate: "ffn.lin1",
+    output: "ffn.lin2",
+    output_norm: "output_layer_norm",
+};
+
+const ALBERT: Names = Names {
+    prefixes: &["albert.", ""],
+    layer: "encoder.albert_layer_groups.0.albert_layers.0.",
+    query: "attention.query",
+    key: "attention.key",
+    value: "attention.value",
+    attention_output: "attention.dense",
+    attention_norm: "attention.LayerNorm",
+    intermediate: "ffn",
+    output: "ffn_output",
+    output_norm: "full_layer_layer_norm",
+};
+
+const WORDS: &str = "embeddings.word_embeddings.weight";
+
+/// The graph of an encoder, and how many positions it has.
+pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
+    config.only("position_embedding_type", "absolute")?;
+    let names = match config.family {
+        Family::DistilBert => &DISTILBERT,
+        Family::Albert => &ALBERT,
+        _ => &BERT,
+    };
+    if config.family == Family::Albert {
+        config.only("num_hidden_groups", "1")?;
+        config.only("inner_group_num", "1")?;
+    }
+    let prefix = builder.prefix(names.prefixes, WORDS);
+    let hidden = super::parts::hidden_size(config)?;
+    let intermediate = config.size(&["intermediate_size", "hidden_dim"])?;
+    let heads = Heads::even(hidden, config.size(&["num_attention_heads", "n_heads"])?)?;
+    let epsilon = config.number_or(&["layer_norm_eps"], 1e-12)?;
+    let activation = config.text_or(&["hidden_act", "activation"], "gelu").to_owned();
+    let (embedded, positions) = embeddings(builder, config, prefix, hidden, epsilon)?;
+    let bias = builder.padding_bias();
+    let mut states = vec![embedded];
+    for layer in 0..config.size(&["num_hidden_layers", "n_layers"])? {
+        let at = format!("{prefix}{}", names.layer.replace("{}", &layer.to_string()));
+        let x = states[layer as usize].clone();
+        let mut by_head = |name: &str| {
+            let x = builder.linear(&x, &format!("{at}{name}"), [hidden, hidden], true)?;
+            Ok::<Value, ModelFault>(builder.by_head(&x, heads.queries, heads.width))
+        };
+        let (queries, keys, values) = (by_head(names.query)?, by_head(names.key)?, by_head(names.value)?);
+        let mixed = builder.attend([&queries, &keys, &values], heads, &bias);
+        let mixed = builder.linear(&mixed, &format!("{at}{}", names.attention_output), [hidden, hidden], true)?;
+        let sum = builder.op("Add", &[&mixed, &x], &[]);
+        let x = builder.layer_norm(&sum, &format!("{at}{}", names.attention_norm), hidden, epsilon)?;
+        let inner = builder.linear(&x, &format!("{at}{}", names.intermediate), [hidden, intermediate], true)?;
+        let inner = builder.activation(&inner, &activation)?;
+        let outer = builder.linear(&inner, &format!("{at}{}", names.output), [intermediate, hidden], true)?;
+        let sum = builder.op("Add", &[&outer, &x], &[]);
+        states.push(builder.layer_norm(&sum, &format!("{at}{}", names.output_norm), hidden, epsilon)?);
+    }
+    let head = masked_head(builder, config, prefix, [hidden, embedding_size(config, hidden)?], epsilon, activation)?;
+    Ok((Body { hidden: states, head }, positions))
+}
+
+/// ELECTRA and ALBERT may embed in fewer dimensions than they work in.
+fn embedding_size(config: &Config, hidden: u64) -> Result<u64, ModelFault> {
+    match config.family {
+        Family::Electra | Family::Albert => config.size_or(&["embedding_size"], 128),
+        _ => Ok(hidden),
+    }
+}
+
+/// The embeddings, `[B * S, H]`, and how many positions there are.
+fn embeddings(
+    builder: &mut Builder<'_>,
+    config: &Config,
+    prefix: &str,
+    hidden: u64,
+    epsilon: f64,
+) -> Result<(Value, u64), ModelFault> {
+    let width = embedding_size(config, hidden)?;
+    let vocabulary = config.size(&["vocab_size"])?;
+    let rows = config.size(&["max_position_embeddings"])?;
+    // RoBERTa numbers positions from behind its padding token's id.
+    let first = match config.family {
+        Family::Roberta => config.size_or(&["pad_token_id"], 1)? + 1,
+        _ => 0,
+    };
+    let words = builder.weight(&format!("{prefix}{WORDS}"), &[vocabulary, width])?;
+    let ids = builder.ids();
+    let mut x = builder.look_up(&words, &ids);
+    let types = format!("{prefix}embeddings.token_type_embeddings.weight");
+    if builder.has(&types) {
+        let types = builder.weight(&types, &[config.size_or(&["type_vocab_size"], 2)?, width])?;
+        let zero = builder.integer(0);
+        let first = builder.look_up(&types, &zero);
+        x = builder.op("Add", &[&x, &first], &[]);
+    }
+    let table = builder.weight(&format!("{prefix}embeddings.position_embeddings.weight"), &[rows, width])?;
+    let places = builder.positions(&table, first as i64);
+    x = builder.op("Add", &[&x, &places], &[]);
+    x = builder.flat(&x, width);
+    x = builder.layer_norm(&x, &format!("{prefix}embeddings.LayerNorm"), width, epsilon)?;
+    let projection = match config.family {
+        Family::Electra => "embeddings_project",
+        _ => "encoder.embedding_hidden_mapping_in",
+    };
+    // ALBERT always projects, ELECTRA only where the widths differ.
+    if config.family == Family::Albert || width != hidden {
+        x = builder.linear(&x, &format!("{prefix}{projection}"), [width, hidden], true)?;
+    }
+    Ok((x, rows.saturating_sub(first)))
+}
+
+/// The head, of checkpoints that have one.
+fn masked_head(
+    builder: &Builder<'_>,
+    config: &Config,
+    prefix: &str,
+    [hidden, embedding]: [u64; 2],
+    epsilon: f64,
+    activation: String,
+) -> Result<Option<Head>, ModelFault> {
+    // Dense layer, normalization, decoder, bias.
+    let [dense, norm, own, bias] = match config.family {
+        Family::Roberta => ["lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head.bias"],
+        Family::DistilBert => ["vocab_transform", "vocab_layer_norm", "vocab_projector", "vocab_projector.bias"],
+        Family::Electra => [
+            "generator_predictions.dense",
+            "generator_predictions.LayerNorm",
+            "generator_lm_head",
+            "generator_lm_head.bias",
+        ],
+        Family::Albert => ["predictions.dense", "predictions.LayerNorm", "predictions.decoder", "predictions.bias"],
+        _ => [
+            "cls.predictions.transform.dense",
+            "cls.predictions.transform.LayerNorm",
+            "cls.predictions.decoder",
+            "cls.predictions.bias",
+        ],
+    };
+    if !builder.has(&format!("{dense}.weight")) {
+        return Ok(None);
+    }
+    let activation = match config.family {
+        Family::Roberta | Family::Electra => "gelu".to_owned(),
+        _ => activation,
+    };
+    let (own_bias, own) = (format!("{own}.bias"), format!("{own}.weight"));
+    let decoder = head::decoder(builder, config, &own, &format!("{prefix}{WORDS}"), true);
+    // The decoder's own bias is a copy of the head's where the decoder is tied.
+    let named = builder.has(bias) && (decoder != own || !builder.has(&own_bias));
+    let bias = if named { bias.to_owned() } else { own_bias };
+    let transform = Transform { dense: dense.to_owned(), norm: norm.to_owned(), activation, epsilon, from: hidden };
+    let shape = [config.size(&["vocab_size"])?, embedding];
+    Ok(Some(Head { transform: Some(transform), decoder, bias: Some(bias), shape }))
+}
