@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub trait Progress: Sync {
     /// A stage begins that will handle `total_bytes` bytes.
     fn begin(&self, stage: &str, total_bytes: u64);
-    /// `bytes` more are done.
-    fn advance(&self, bytes: u64);
+    /// A stage begins that will handle `total` things of another kind than bytes.
+    fn count(&self, stage: &str, total: u64);
+    /// So many more are done.
+    fn advance(&self, done: u64);
 }
 
 /// Tells no one.
@@ -15,6 +17,7 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn begin(&self, _: &str, _: u64) {}
+    fn count(&self, _: &str, _: u64) {}
     fn advance(&self, _: u64) {}
 }
 
@@ -49,12 +52,17 @@ impl<'a> Context<'a> {
         self.progress.begin(stage, total_bytes);
     }
 
-    /// `bytes` more are done; the place where cancellation is noticed.
+    /// A stage begins that will handle `total` things of another kind than bytes.
+    pub fn count(&self, stage: &str, total: u64) {
+        self.progress.count(stage, total);
+    }
+
+    /// So many more are done; the place where cancellation is noticed.
     ///
     /// # Errors
     /// [`Cancelled`].
-    pub fn advance(&self, bytes: u64) -> Result<(), Cancelled> {
-        self.progress.advance(bytes);
+    pub fn advance(&self, done: u64) -> Result<(), Cancelled> {
+        self.progress.advance(done);
         if self.cancelled.load(Ordering::Relaxed) { Err(Cancelled) } else { Ok(()) }
     }
 }

@@ -39,21 +39,29 @@ impl Terminal {
     pub fn done(&self) {
         self.bar.finish_and_clear();
     }
+
+    fn start(&self, stage: &str, total: u64, template: &str) {
+        self.bar.reset();
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_length(total);
+        self.bar.set_message(stage.to_owned());
+    }
 }
 
 impl Progress for Terminal {
     fn begin(&self, stage: &str, total_bytes: u64) {
-        self.bar.reset();
         let template =
             if total_bytes == 0 { "{msg} {bytes} {bytes_per_sec}" } else { "{msg} {bar:30} {bytes}/{total_bytes}" };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style);
-        }
-        self.bar.set_length(total_bytes);
-        self.bar.set_message(stage.to_owned());
+        self.start(stage, total_bytes, template);
     }
 
-    fn advance(&self, bytes: u64) {
-        self.bar.inc(bytes);
+    fn count(&self, stage: &str, total: u64) {
+        self.start(stage, total, "{msg} {bar:30} {percent} % ({eta} left)");
+    }
+
+    fn advance(&self, done: u64) {
+        self.bar.inc(done);
     }
 }
