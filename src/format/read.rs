@@ -1,6 +1,6 @@
 //! Opening a patch: the header at once, blocks one by one, each checked against its digest (spec §4).
 
-use super::header::{Preamble, header_digest, read_sections, section};
+use super::header::{Packing, Preamble, header_digest, read_sections, section, write_section};
 use super::invalid::Invalid;
 use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES};
 use super::metadata::Metadata;
@@ -111,6 +111,27 @@ impl Patch {
         let whole = self.source.read_at(0, self.file_bytes);
         let bytes = whole.map_err(|e| durable::Failed::Io { operation: "read", path: path.to_owned(), source: e })?;
         durable::write_file(path, &bytes, existing)
+    }
+
+    /// The same patch with other metadata, and so with another id.
+    ///
+    /// # Errors
+    /// I/O; R10, when free metadata can not be written as JSON.
+    pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, ReadError> {
+        let sections = self.source.read_at(PREAMBLE_BYTES, self.header_bytes - PREAMBLE_BYTES)?;
+        let mut header = Vec::new();
+        for (kind, content) in read_sections(&sections)? {
+            match kind {
+                section::METADATA => write_section(&mut header, kind, &metadata.write()?, Packing::Zstd),
+                // Digests do not pack.
+                section::DIGESTS | section::COUNTERPARTS => write_section(&mut header, kind, &content, Packing::Raw),
+                _ => write_section(&mut header, kind, &content, Packing::Zstd),
+            }
+        }
+        let payload_bytes = self.file_bytes - self.header_bytes;
+        let mut bytes = Preamble::write(&header, payload_bytes);
+        bytes.extend(self.source.read_at(self.header_bytes, payload_bytes)?);
+        Self::from_bytes(bytes)
     }
 
     /// The bytes of one block, once they match its digest.

@@ -136,11 +136,6 @@ impl Config {
         if found == supported { Ok(()) } else { Err(ModelFault::Setting { key, found, supported }) }
     }
 
-    /// The first of `architectures`, such as `BertForMaskedLM`.
-    pub(super) fn architecture(&self) -> &str {
-        self.json.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str).unwrap_or("")
-    }
-
     /// A token id.
     pub(super) fn token(&self, key: &str) -> Option<u32> {
         // Models with several ends of text list them; the first one is the tokenizer's.
