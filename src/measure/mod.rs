@@ -3,11 +3,20 @@
 //! A measure reads its data, puts its questions into a [`Work`] list (where equal ones meet, across measures too), and
 //! later turns the [`Answers`] into an [`Outcome`]. The list is built once for a model and serves every edit of it.
 
+mod alignment;
+mod ask;
+pub mod crows_pairs;
+mod data;
 pub mod outcome;
+mod parts;
+pub mod stereoset;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 pub mod work;
 
-pub use outcome::{BadData, Better, Group, Items, Outcome, Score};
+pub use outcome::{BadData, Better, Group, Item, Items, Outcome, Score};
+pub use parts::Parts;
 pub use tokens::{Encoding, Facts, Kind, Mask, Tokens};
 pub use work::{Answers, Layers, Work};
 

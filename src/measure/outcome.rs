@@ -15,6 +15,8 @@ pub struct Outcome {
     pub groups: Vec<Group>,
     /// What each item contributes to the main score, for paired comparisons.
     pub items: Items,
+    /// The same items one by one, where a measure tells them: one for each entry of [`Outcome::items`], in its order.
+    pub details: Vec<Item>,
     /// What was counted besides, such as `ties` or `skipped: insertion only`.
     pub counts: BTreeMap<String, u64>,
     /// How it was measured, for the report, such as `ddof: 1` or `split: dev`.
@@ -80,6 +82,17 @@ pub enum Items {
     },
     /// The score does not come from items.
     None,
+}
+
+/// One item of the data, and what a model makes of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// Its name in the data.
+    pub id: String,
+    /// Its scores; [`Outcome::settings`] says of what under `item scores`.
+    pub scores: Vec<f64>,
+    /// Its entry among the decisions.
+    pub decision: bool,
 }
 
 /// Data that a measure can not use.

@@ -1,0 +1,67 @@
+//! Data files: read whole, and known by their digest.
+
+use super::BadData;
+use crate::digest::Sha256Digest;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A data file in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct DataFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// Of all bytes.
+    pub digest: Sha256Digest,
+}
+
+impl DataFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`BadData::Io`].
+    pub fn read(path: &Path) -> Result<Self, BadData> {
+        let bytes = std::fs::read(path).map_err(|error| BadData::Io {
+            operation: "read",
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self { path: path.to_owned(), digest: Sha256Digest::of(&bytes), bytes })
+    }
+
+    /// The bytes without the mark that some editors put before UTF-8.
+    pub fn without_mark(&self) -> &[u8] {
+        self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.bytes)
+    }
+
+    /// What [`super::Outcome::data`] says of it.
+    pub fn named_digest(&self) -> BTreeMap<String, Sha256Digest> {
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        BTreeMap::from([(name.to_string_lossy().into_owned(), self.digest)])
+    }
+
+    /// The file is not what the measure reads.
+    pub fn malformed(&self, line: Option<u64>, reason: impl Into<String>) -> BadData {
+        BadData::Malformed { path: self.path.clone(), line, reason: reason.into() }
+    }
+}
+
+/// A file of the folder with data for tests.
+#[cfg(test)]
+pub(crate) fn of_tests(name: &str) -> PathBuf {
+    let folder = std::env::var_os("LCEPATCH_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    folder.join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_says_which() {
+        let error = DataFile::read(Path::new("no/such/pairs.csv")).unwrap_err().to_string();
+        assert!(error.starts_with("read no/such/pairs.csv: "), "{error}");
+    }
+}
