@@ -10,6 +10,9 @@ pub(crate) type Skipped = &'static str;
 /// The text has more tokens than the model has positions.
 pub(crate) const TOO_LONG: Skipped = "skipped: longer than the model takes";
 
+/// A causal model is asked for no token of the text.
+pub(crate) const NO_TOKEN: Skipped = "skipped: no token to predict";
+
 /// The count of items of which a score is not a finite number.
 pub(crate) const NOT_FINITE: &str = "not finite";
 
@@ -58,8 +61,7 @@ pub(crate) fn fits(encoding: &Encoding, facts: &Facts) -> Result<(), Skipped> {
 /// tokens are not scored. Without either the first token is not scored.
 pub(crate) fn sentence(work: &mut Work, text: &Encoding, begin: Option<u32>) -> Vec<Question> {
     let mut questions = Vec::new();
-    let alone = begin.filter(|_| text.special.first() == Some(&false));
-    if let (Some(begin), Some(&first)) = (alone, text.ids.first()) {
+    if let (Some(begin), Some(&first)) = (begin_alone(text, begin), text.ids.first()) {
         let sequence = work.sequence(&[begin]);
         questions.push(work.log_probability(sequence, 0, first));
     }
@@ -70,6 +72,16 @@ pub(crate) fn sentence(work: &mut Work, text: &Encoding, begin: Option<u32>) -> 
         }
     }
     questions
+}
+
+/// Whether [`sentence`] asks for any token of a text.
+pub(crate) fn has_tokens(text: &Encoding, begin: Option<u32>) -> bool {
+    begin_alone(text, begin).is_some() || text.special.iter().skip(1).any(|special| !special)
+}
+
+/// The token after which the first token of a text is predicted, if it is not in the text itself.
+fn begin_alone(text: &Encoding, begin: Option<u32>) -> Option<u32> {
+    begin.filter(|_| text.special.first() == Some(&false))
 }
 
 /// Counts in a sentence, such as `3 skipped: insertion only`.
@@ -120,7 +132,13 @@ mod tests {
         assert_eq!((questions.len(), work.sequences().len()), (2, 1));
         assert_eq!(work.log_probabilities()[1].token, 6);
         assert_eq!(sentence(&mut work, &encoding(&[5, 6], &[false; 2]), None).len(), 1);
-        assert_eq!(sentence(&mut work, &encoding(&[], &[]), Some(1)).len(), 0);
+        for (ids, special, begin) in
+            [(&[][..], &[][..], Some(1)), (&[5], &[false], None), (&[1, 2], &[true; 2], Some(1))]
+        {
+            let text = encoding(ids, special);
+            assert!(sentence(&mut work, &text, begin).is_empty() && !has_tokens(&text, begin));
+        }
+        assert!(has_tokens(&encoding(&[5], &[false]), Some(1)) && has_tokens(&encoding(&[5, 6], &[false; 2]), None));
     }
 
     #[test]

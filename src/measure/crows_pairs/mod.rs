@@ -22,8 +22,6 @@ use std::path::Path;
 const ONE_SIDED: Skipped = "skipped: insertion only";
 /// The tokenizer sees no difference.
 const IDENTICAL: Skipped = "skipped: both sentences have the same tokens";
-/// A causal model is asked for no token.
-const NO_TOKEN: Skipped = "skipped: no token to predict";
 
 /// The data of CrowS-Pairs.
 #[derive(Debug)]
@@ -94,13 +92,16 @@ impl CrowsPairs {
             return Err(empty(reason));
         }
         let chosen: Vec<&Pair> = self.pairs.iter().filter(|pair| options.bias_types.has(&pair.bias_type)).collect();
-        let sides: Vec<_> = chosen.par_iter().map(|pair| Sides::of(pair, variant, tokens, facts)).collect();
+        let sides: Vec<_> = chosen.par_iter().map(|pair| Sides::of(pair, variant, &reader, tokens, facts)).collect();
 
         let mut counts = BTreeMap::new();
         let mut pairs = Vec::new();
         for (pair, sides) in chosen.iter().zip(sides) {
-            match sides.and_then(|sides| sides.ask(&reader, work)) {
-                Ok([first, second]) => pairs.push(PlannedPair { pair: (*pair).clone(), first, second }),
+            match sides {
+                Ok(sides) => {
+                    let [first, second] = sides.ask(&reader, work);
+                    pairs.push(PlannedPair { pair: (*pair).clone(), first, second });
+                }
                 Err(reason) => *counts.entry(reason.to_owned()).or_default() += 1,
             }
         }
@@ -141,31 +142,30 @@ fn fitting(wanted: Option<Variant>, reader: &Reader) -> Result<Variant, BadData>
 struct Sides([(Encoding, Vec<usize>); 2]);
 
 impl Sides {
-    fn of(pair: &Pair, variant: Variant, tokens: &dyn Tokens, facts: &Facts) -> Result<Self, Skipped> {
+    fn of(pair: &Pair, variant: Variant, reader: &Reader, tokens: &dyn Tokens, facts: &Facts) -> Result<Self, Skipped> {
         let [first, second] = pair.in_order().map(|text| tokens.encode(text));
-        // before the alignment, whose time grows with the product of the lengths
-        ask::fits(&first, facts)?;
-        ask::fits(&second, facts)?;
-        let positions = match variant {
+        for text in [&first, &second] {
+            // before the alignment, whose time grows with the product of the lengths
+            ask::fits(text, facts)?;
+            if matches!(reader, Reader::Causal(begin) if !ask::has_tokens(text, *begin)) {
+                return Err(ask::NO_TOKEN);
+            }
+        }
+        let [of_first, of_second] = match variant {
             Variant::Causal => [vec![], vec![]],
             Variant::Diff => differing(&first.ids, &second.ids)?,
             Variant::Shared => shared(&first.ids, &second.ids),
         };
-        let [of_first, of_second] = positions;
         Ok(Self([(first, of_first), (second, of_second)]))
     }
 
-    fn ask(&self, reader: &Reader, work: &mut Work) -> Result<[Vec<Question>; 2], Skipped> {
-        let mut ask = |(text, positions): &(Encoding, Vec<usize>)| match reader {
+    fn ask(&self, reader: &Reader, work: &mut Work) -> [Vec<Question>; 2] {
+        self.0.each_ref().map(|(text, positions)| match reader {
             Reader::Masked(mask) => {
                 positions.iter().filter_map(|&position| ask::masked(work, &text.ids, position, mask.id)).collect()
             }
             Reader::Causal(begin) => ask::sentence(work, text, *begin),
-        };
-        let Self([first, second]) = self;
-        let questions: [Vec<Question>; 2] = [ask(first), ask(second)];
-        let nothing = matches!(reader, Reader::Causal(_)) && questions.iter().any(Vec::is_empty);
-        if nothing { Err(NO_TOKEN) } else { Ok(questions) }
+        })
     }
 }
 
