@@ -65,6 +65,8 @@ pub mod edit;
 pub mod localize;
 #[cfg(feature = "verify")]
 pub mod measure;
+#[cfg(feature = "verify")]
+pub mod model;
 
 // Verbs
 pub mod algebra;

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["edit"],
     &["localize"],
     &["measure"],
+    &["model"],
     &["error"],
     &["apply"],
     &["check"],

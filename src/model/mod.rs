@@ -1,0 +1,3 @@
+//! Models that run: what `verify` asks.
+
+pub mod runtime;
