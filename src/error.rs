@@ -8,6 +8,8 @@ use crate::durable;
 use crate::format::{Invalid, read::ReadError};
 use crate::localize::Impossible;
 use crate::mask::{MaskFault, file::WriteError};
+#[cfg(feature = "verify")]
+use crate::model::runtime::RuntimeFault;
 use crate::patch::gather::GatherError;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +75,10 @@ pub enum Reason {
         /// What is wrong.
         reason: String,
     },
+    /// ONNX Runtime is missing or does not work.
+    #[cfg(feature = "verify")]
+    #[error("{0}")]
+    Runtime(RuntimeFault),
     /// An output can not be put in its place.
     #[error("{0}")]
     Output(durable::Failed),
@@ -121,6 +127,8 @@ impl Error {
             Reason::Refused(refusal) => refusal.code(),
             Reason::Algebra(obstacle) => obstacle.code(),
             Reason::Log { .. } => "log.malformed",
+            #[cfg(feature = "verify")]
+            Reason::Runtime(fault) => fault.code(),
             Reason::Output(failed) => failed.code(),
         }
     }
@@ -133,6 +141,8 @@ impl Error {
             "patch.invalid" => 4,
             "checkpoint.malformed" | "checkpoint.unpaired" | "mask.malformed" | "log.malformed" => 5,
             "numbers.not-finite" => 7,
+            "runtime.missing" | "runtime.unusable" | "runtime.provider" | "runtime.not-installable" => 8,
+            "runtime.download" => 9,
             "interrupted" => 130,
             _ => 6,
         }
@@ -143,6 +153,8 @@ impl Error {
         match &*self.reason {
             Reason::Pair(mismatch) => mismatch_details(mismatch),
             Reason::Refused(refusal) => refusal.details(),
+            #[cfg(feature = "verify")]
+            Reason::Runtime(fault) => fault.details(),
             _ => Vec::new(),
         }
     }
@@ -185,6 +197,8 @@ impl Error {
             Reason::Log { .. } => {
                 "remove it, or apply with --no-log: it only says what was done, the weights do not need it"
             }
+            #[cfg(feature = "verify")]
+            Reason::Runtime(fault) => return fault.help(),
             Reason::Output(failed) => return failed.help(),
             _ => return None,
         };
@@ -344,6 +358,16 @@ impl From<Refusal> for Error {
 impl From<durable::Failed> for Error {
     fn from(failed: durable::Failed) -> Self {
         Reason::Output(failed).into()
+    }
+}
+
+#[cfg(feature = "verify")]
+impl From<RuntimeFault> for Error {
+    fn from(fault: RuntimeFault) -> Self {
+        match fault {
+            RuntimeFault::Cancelled(cancelled) => cancelled.into(),
+            fault => Reason::Runtime(fault).into(),
+        }
     }
 }
 

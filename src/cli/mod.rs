@@ -14,6 +14,8 @@ mod mask;
 mod new_patch;
 mod patch_argument;
 mod revert;
+#[cfg(feature = "verify")]
+mod runtime;
 mod select;
 mod show;
 mod squash;
@@ -37,7 +39,8 @@ Examples:
   lcepatch apply model/ undo.lcepatch --in-place            and back, exactly
 
 Checkpoints are a .safetensors file, a *.safetensors.index.json, or a model directory.
-Exit codes: 0 done or yes, 1 no, 2 usage, 3 files, 4 invalid patch, 5 invalid checkpoint, 6 refused, 7 numbers.";
+Exit codes: 0 done or yes, 1 no, 2 usage, 3 files, 4 invalid patch, 5 invalid checkpoint, 6 refused, 7 numbers, 8 something \
+is missing, 9 network.";
 
 /// Small, exact, verifiable patches between model checkpoints
 #[derive(Parser)]
@@ -82,6 +85,9 @@ enum Command {
     /// Compare two patches; with -o, write what both select
     #[command(visible_alias = "intersect")]
     Compare(compare::Arguments),
+    /// Install ONNX Runtime, which `verify` computes with, or say which one is used
+    #[cfg(feature = "verify")]
+    Runtime(runtime::Arguments),
     /// Run the main job on two small checkpoints, printing each command
     Demo(demo::Arguments),
 }
@@ -128,6 +134,8 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Combine(arguments) => combine::run(&arguments, &terminal),
         Command::Select(arguments) => select::run(&arguments, &terminal),
         Command::Compare(arguments) => compare::run(&arguments, &terminal),
+        #[cfg(feature = "verify")]
+        Command::Runtime(arguments) => runtime::run(&arguments, &terminal),
         Command::Demo(arguments) => demo::run(&arguments),
     }
 }

@@ -6,7 +6,9 @@
 pub mod batches;
 pub mod config;
 mod fault;
+pub mod export;
 pub mod graph;
+pub mod runtime;
 pub mod session;
 #[cfg(test)]
 mod tests;

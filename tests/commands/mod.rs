@@ -4,4 +4,6 @@ mod check;
 mod diff;
 mod history;
 mod mask;
+#[cfg(feature = "verify")]
+mod runtime;
 mod show;

@@ -74,7 +74,7 @@ pub struct Run {
 }
 
 impl Run {
-    fn new(arguments: &str, output: Output) -> Self {
+    pub fn new(arguments: &str, output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let (out, err) = (text(output.stdout), text(output.stderr));
         Self { arguments: arguments.to_owned(), code: output.status.code(), out, err }

@@ -1,0 +1,116 @@
+//! `lcepatch runtime`.
+
+use super::exit::{print, print_json};
+use super::terminal::Terminal;
+use super::{Answer, Outcome};
+use clap::{Args, Subcommand};
+use lcepatch::model::runtime::{Build, Provider, RuntimeFault, about, find, install, load};
+use serde_json::json;
+
+#[derive(Args)]
+#[command(after_help = "\
+`verify` computes with ONNX Runtime, a library that is not part of this program. It is looked for in this order: the file that \
+ORT_DYLIB_PATH names; what `lcepatch runtime install` put in place; a library of the system; the onnxruntime package of the \
+active virtual environment.
+
+Examples:
+  lcepatch runtime status
+  lcepatch runtime install
+  lcepatch runtime install --cuda")]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Put ONNX Runtime into your data directory
+    Install(Install),
+    /// Say which ONNX Runtime would be used, and whether it works
+    Status(Status),
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+python3 -m pip downloads a pinned version with your own settings of pip, and its SHA-256 is compared with the published one. \
+It goes to $LCEPATCH_HOME, or lcepatch in the user's directory for data.
+
+CUDA's own libraries are not part of ONNX Runtime. They are used from where the system's loader finds them (LD_LIBRARY_PATH), \
+or from NVIDIA's packages in the active virtual environment or in python3's: nvidia-cuda-runtime, nvidia-cublas, nvidia-curand, \
+nvidia-cufft, nvidia-cuda-nvrtc (CUDA 13), nvidia-cudnn-cu13; PyTorch for CUDA 13 brings them.")]
+struct Install {
+    /// The build for NVIDIA GPUs (CUDA 13)
+    #[arg(long)]
+    cuda: bool,
+    /// Download it again, and replace the one that is there
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Exit code 1 if there is none, 8 if the one that would be used does not work.")]
+struct Status {
+    /// Ask for CUDA
+    #[arg(long)]
+    cuda: bool,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    match &arguments.command {
+        Command::Install(arguments) => put(arguments, terminal),
+        Command::Status(arguments) => status(arguments),
+    }
+}
+
+fn put(arguments: &Install, terminal: &Terminal) -> Outcome {
+    let build = if arguments.cuda { Build::Cuda } else { Build::Cpu };
+    let installed = install(build, arguments.force, &terminal.context())?;
+    terminal.done();
+    let how = if installed.before { "is there already" } else { "installed" };
+    print(format_args!("{} {how}: {}", build.folder(), installed.library.display()))?;
+    if arguments.cuda {
+        terminal.note("CUDA's own libraries are not in it; `lcepatch runtime status --cuda` says what is missing");
+    }
+    Ok(Answer::Yes)
+}
+
+fn status(arguments: &Status) -> Outcome {
+    let provider = if arguments.cuda { Provider::Cuda { device: 0 } } else { Provider::Cpu };
+    let found = match find(provider) {
+        Ok(found) => found,
+        Err(fault @ RuntimeFault::NotFound { .. }) => {
+            if arguments.json {
+                let (looked, help) = (fault.details(), fault.help());
+                print_json(&json!({ "provider": provider.label(), "library": null, "looked": looked, "help": help }))?;
+            } else {
+                print(&fault)?;
+                for looked in fault.details() {
+                    print(format_args!("  {looked}"))?;
+                }
+                print(format_args!("{}", fault.help().unwrap_or_default()))?;
+            }
+            return Ok(Answer::No);
+        }
+        Err(fault) => return Err(fault.into()),
+    };
+    let environment = load(&found)?;
+    let about = about(&found, &environment)?;
+    if arguments.json {
+        print_json(&json!({
+            "provider": provider.label(),
+            "library": found.library,
+            "reason": found.place.label(),
+            "version": about.version,
+            "build": about.build,
+            "providers": about.providers,
+        }))?;
+    } else {
+        print(format_args!("ONNX Runtime {}: {}", about.version, found.library.display()))?;
+        print(format_args!("  {}", found.place.label()))?;
+        print(format_args!("  providers: {}; {} works", about.providers.join(", "), provider.label()))?;
+    }
+    Ok(Answer::Yes)
+}

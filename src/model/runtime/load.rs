@@ -1,0 +1,164 @@
+//! Loading the library, once for the process, and starting a provider.
+
+use super::{Found, Provider, RuntimeFault, search};
+use ort::environment::Environment;
+use ort::ep::{self, ArenaExtendStrategy, ExecutionProvider as _, ExecutionProviderDispatch};
+use ort::session::Session;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// NVIDIA's driver, which no package carries.
+pub(super) const DRIVER: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+
+/// The library that this process has loaded: it can have one only.
+static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+
+/// What a loaded library is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Its version, as precisely as it is known.
+    pub version: String,
+    /// What it says of its build.
+    pub build: String,
+    /// The providers that it was built with, of those that this program uses: `cpu`, `cuda`.
+    pub providers: Vec<&'static str>,
+}
+
+/// Loads the library, and starts the provider it was found for. Later calls give the same environment.
+///
+/// # Errors
+/// [`RuntimeFault`]: the library does not load or is too old, another one was loaded before, or the provider can not be
+/// used.
+pub fn load(found: &Found) -> Result<Environment, RuntimeFault> {
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let missing = match found.provider {
+        Provider::Cpu => Vec::new(),
+        Provider::Cuda { .. } => preload_cuda(&found.site_packages),
+    };
+    let environment = match &*loaded {
+        Some((library, _)) if *library != found.library => {
+            return Err(RuntimeFault::Loaded { loaded: library.clone(), asked: found.library.clone() });
+        }
+        Some((_, environment)) => environment.clone(),
+        None => {
+            let environment = open(&found.library)?;
+            *loaded = Some((found.library.clone(), environment.clone()));
+            environment
+        }
+    };
+    start(found, &environment, missing)?;
+    Ok(environment)
+}
+
+/// What the library is that was loaded as `environment`.
+///
+/// # Errors
+/// [`RuntimeFault::Load`].
+pub fn about(found: &Found, _environment: &Environment) -> Result<About, RuntimeFault> {
+    let minor = ort::util::probe(&found.library);
+    // The file name tells the patch version, when it is a version's file that a link points to.
+    let file = found.library.canonicalize().ok();
+    let name = file.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    let named = name.and_then(search::version_in).filter(|version| version.get(1).copied() == minor);
+    let version = match (named, minor) {
+        (Some(version), _) => version.iter().map(u32::to_string).collect::<Vec<_>>().join("."),
+        (None, Some(minor)) => format!("1.{minor}"),
+        (None, None) => "unknown".to_owned(),
+    };
+    let has = |available: ort::Result<bool>| {
+        available.map_err(|error| RuntimeFault::Load { library: found.library.clone(), reason: error.to_string() })
+    };
+    let mut providers = Vec::new();
+    if has(ep::CPU::is_available())? {
+        providers.push("cpu");
+    }
+    if has(ep::CUDA::is_available())? {
+        providers.push("cuda");
+    }
+    Ok(About { version, build: ort::info().to_owned(), providers })
+}
+
+/// What a session is to be given so that it computes there, and nowhere else in silence.
+pub fn execution_providers(provider: Provider) -> Vec<ExecutionProviderDispatch> {
+    let dispatch = match provider {
+        // Given by name, so that a library with other providers does not choose one.
+        Provider::Cpu => ep::CPU::default().build(),
+        Provider::Cuda { device } => ep::CUDA::default()
+            .with_device_id(device)
+            // TF32 rounds inputs to 10 bits of mantissa: too coarse for differences between two checkpoints.
+            .with_tf32(false)
+            .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+            .build(),
+    };
+    vec![dispatch.error_on_failure()]
+}
+
+fn open(library: &Path) -> Result<Environment, RuntimeFault> {
+    let fault = |reason: String| RuntimeFault::Load { library: library.to_owned(), reason };
+    let builder = ort::init_from(library).map_err(|error| match error {
+        ort::LoadDynamicError::BadVersion { version_str, .. } => {
+            RuntimeFault::TooOld { library: library.to_owned(), version: version_str, least: ort::MINOR_VERSION }
+        }
+        ort::LoadDynamicError::Dlopen { error, .. } => fault(error.to_string()),
+        ort::LoadDynamicError::MissingApi { .. } => fault("it does not export OrtGetApiBase".to_owned()),
+        error => fault(error.to_string()),
+    })?;
+    let environment = builder.with_name("lcepatch").with_telemetry(false).build();
+    environment.map_err(|error| fault(error.to_string()))
+}
+
+/// Registers the provider with a session that is never made, so that what is missing is said now.
+fn start(found: &Found, environment: &Environment, missing: Vec<String>) -> Result<(), RuntimeFault> {
+    let provider = found.provider.label();
+    if let Provider::Cuda { .. } = found.provider
+        && !ep::CUDA::is_available().unwrap_or(false)
+    {
+        return Err(RuntimeFault::NotBuilt { library: found.library.clone(), provider });
+    }
+    let registered = Session::builder(environment).and_then(|mut builder| {
+        execution_providers(found.provider).iter().try_for_each(|dispatch| dispatch.register(&mut builder))
+    });
+    registered.map_err(|error| RuntimeFault::Provider { provider, reason: error.to_string(), missing })
+}
+
+/// Loads CUDA's libraries, so that the provider finds them in memory: those on the loader's path first, then those of
+/// NVIDIA's Python packages. Gives the names of those that are nowhere, which need not be fatal.
+fn preload_cuda(site_packages: &[PathBuf]) -> Vec<String> {
+    let names = [DRIVER].iter().chain(ep::cuda::CUDA_DYLIBS).chain(ep::cuda::CUDNN_DYLIBS);
+    let mut folders: Option<Vec<PathBuf>> = None;
+    let mut missing = Vec::new();
+    for name in names {
+        if ort::util::preload_dylib(*name).is_ok() {
+            continue;
+        }
+        let folders = folders.get_or_insert_with(|| nvidia_folders(site_packages));
+        let mut copies = folders.iter().map(|folder| folder.join(name)).filter(|file| file.is_file());
+        if !copies.any(|file| ort::util::preload_dylib(&file).is_ok()) {
+            missing.push((*name).to_owned());
+        }
+    }
+    missing
+}
+
+/// The folders with libraries in NVIDIA's Python packages: `site-packages/nvidia/PACKAGE/lib`.
+fn nvidia_folders(site_packages: &[PathBuf]) -> Vec<PathBuf> {
+    let libraries: &[&str] = if cfg!(windows) { &["bin", "bin/x86_64"] } else { &["lib"] };
+    let mut folders = Vec::new();
+    for site in site_packages.iter().cloned().chain(search_path_of_python()) {
+        let packages = std::fs::read_dir(site.join("nvidia")).into_iter().flatten().flatten();
+        let mut packages: Vec<PathBuf> = packages.map(|entry| entry.path()).collect();
+        packages.sort();
+        folders.extend(packages.iter().flat_map(|package| libraries.iter().map(|library| package.join(library))));
+    }
+    folders
+}
+
+/// Where the Python on the path looks for packages. Without one there are none.
+fn search_path_of_python() -> Vec<PathBuf> {
+    let program = super::install::PYTHON;
+    let output = Command::new(program).args(["-c", "import sys; print('\\n'.join(sys.path))"]).output();
+    let Ok(output) = output else { return Vec::new() };
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    lines.lines().map(PathBuf::from).filter(|folder| folder.is_absolute()).collect()
+}

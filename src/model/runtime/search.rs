@@ -1,0 +1,214 @@
+//! Which library is used: the first of a few known places that has one.
+
+use super::{Build, Provider, RuntimeFault};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What of this process's surroundings says where libraries are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The library that the user names (`ORT_DYLIB_PATH`).
+    pub named: Option<PathBuf>,
+    /// The user's data directory of this program.
+    pub data: Option<PathBuf>,
+    /// The folders in which the system's loader looks, in its order.
+    pub library_folders: Vec<PathBuf>,
+    /// The active virtual environment of Python (`VIRTUAL_ENV`).
+    pub virtual_environment: Option<PathBuf>,
+}
+
+/// A library that can be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What will compute.
+    pub provider: Provider,
+    /// The library.
+    pub library: PathBuf,
+    /// Why this one.
+    pub place: Place,
+    /// Where Python packages are whose CUDA libraries may be used.
+    pub site_packages: Vec<PathBuf>,
+}
+
+/// Where a library was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The user names it.
+    Named,
+    /// It was installed by [`super::install`].
+    Installed,
+    /// The system has it.
+    System,
+    /// The active virtual environment has the Python package.
+    VirtualEnvironment,
+}
+
+impl Place {
+    /// For people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Place::Named => "named by ORT_DYLIB_PATH",
+            Place::Installed => "installed by `lcepatch runtime install`",
+            Place::System => "a library of the system",
+            Place::VirtualEnvironment => "a package of the active virtual environment",
+        }
+    }
+}
+
+/// The library that would be used, and why.
+///
+/// # Errors
+/// [`RuntimeFault::NotFound`], or [`RuntimeFault::NoSuchLibrary`] when the user names one that is not there.
+pub fn find(wants: Provider) -> Result<Found, RuntimeFault> {
+    Surroundings::current().find(wants)
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn current() -> Self {
+        Self::of(|name| std::env::var_os(name))
+    }
+
+    /// Those that environment variables tell of.
+    pub fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Self {
+            named: path("ORT_DYLIB_PATH"),
+            data: data_directory(path),
+            library_folders: library_folders(&variable),
+            virtual_environment: path("VIRTUAL_ENV"),
+        }
+    }
+
+    /// The library that would be used for `wants`.
+    ///
+    /// # Errors
+    /// As [`find`].
+    pub fn find(&self, wants: Provider) -> Result<Found, RuntimeFault> {
+        if let Some(named) = &self.named {
+            let library = std::path::absolute(named).map_err(RuntimeFault::io("find", named))?;
+            if !library.is_file() {
+                return Err(RuntimeFault::NoSuchLibrary { path: library });
+            }
+            return Ok(self.found(wants, library, Place::Named));
+        }
+        let cuda = wants.build() == Build::Cuda;
+        let mut looked = vec!["ORT_DYLIB_PATH is not set".to_owned()];
+        for (folder, place) in self.places(cuda) {
+            let library = library_in(&folder).filter(|_| !cuda || folder.join(CUDA_PROVIDER).is_file());
+            if let Some(library) = library {
+                return Ok(self.found(wants, library, place));
+            }
+            looked.push(format!("none {}in {}", if cuda { "with CUDA " } else { "" }, folder.display()));
+        }
+        Err(RuntimeFault::NotFound { cuda, looked })
+    }
+
+    fn found(&self, provider: Provider, library: PathBuf, place: Place) -> Found {
+        // A library of a Python package stands in `site-packages/onnxruntime/capi`, beside NVIDIA's packages.
+        let own = library.ancestors().nth(3).filter(|folder| folder.ends_with("site-packages")).map(Path::to_owned);
+        let active = self.virtual_environment.iter().flat_map(|environment| site_packages(environment));
+        let mut site_packages: Vec<PathBuf> = own.into_iter().chain(active).collect();
+        site_packages.dedup();
+        Found { provider, library, place, site_packages }
+    }
+
+    /// The folder that a build is installed in.
+    pub fn installed(&self, build: Build) -> Option<PathBuf> {
+        Some(self.data.as_ref()?.join("runtime").join(build.folder()))
+    }
+
+    fn places(&self, cuda: bool) -> Vec<(PathBuf, Place)> {
+        // The build for CUDA computes on the processor as well, so it is second best there.
+        let builds = if cuda { [Build::Cuda, Build::Cpu] } else { [Build::Cpu, Build::Cuda] };
+        let installed = builds.into_iter().filter_map(|build| self.installed(build));
+        let system = self.library_folders.iter().filter(|folder| folder.is_dir()).cloned();
+        let packages = self.virtual_environment.iter().flat_map(|environment| site_packages(environment));
+        let packages = packages.map(|folder| folder.join("onnxruntime").join("capi"));
+        installed
+            .map(|folder| (folder, Place::Installed))
+            .chain(system.map(|folder| (folder, Place::System)))
+            .chain(packages.map(|folder| (folder, Place::VirtualEnvironment)))
+            .collect()
+    }
+}
+
+#[cfg(windows)]
+const CUDA_PROVIDER: &str = "onnxruntime_providers_cuda.dll";
+#[cfg(not(windows))]
+const CUDA_PROVIDER: &str = "libonnxruntime_providers_cuda.so";
+
+fn data_directory(path: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    if let Some(home) = path("LCEPATCH_HOME") {
+        // A relative one would be another directory in every directory.
+        return std::path::absolute(home).ok();
+    }
+    let folder = if cfg!(windows) {
+        path("LOCALAPPDATA")?
+    } else if cfg!(target_os = "macos") {
+        path("HOME")?.join("Library").join("Application Support")
+    } else {
+        // The standard says that a relative XDG_DATA_HOME is to be ignored.
+        match path("XDG_DATA_HOME").filter(|folder| folder.is_absolute()) {
+            Some(folder) => folder,
+            None => path("HOME")?.join(".local").join("share"),
+        }
+    };
+    Some(folder.join("lcepatch"))
+}
+
+fn library_folders(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    if cfg!(windows) {
+        // The system's own onnxruntime.dll is an old one, for other programs.
+        return Vec::new();
+    }
+    let (name, usual): (_, &[&str]) = if cfg!(target_os = "macos") {
+        ("DYLD_LIBRARY_PATH", &["/usr/local/lib", "/opt/homebrew/lib", "/opt/local/lib"])
+    } else {
+        ("LD_LIBRARY_PATH", &["/usr/local/lib", "/usr/local/lib64", "/usr/lib", "/usr/lib64", "/lib", "/lib64"])
+    };
+    let listed = variable(name).map(|list| std::env::split_paths(&list).collect::<Vec<_>>()).unwrap_or_default();
+    // An empty or relative entry is the directory one happens to be in: no place to load code from.
+    let mut folders: Vec<PathBuf> = listed.into_iter().filter(|folder| folder.is_absolute()).collect();
+    let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
+    for folder in usual.iter().map(PathBuf::from) {
+        if cfg!(target_os = "linux") {
+            folders.push(folder.join(&triple));
+        }
+        folders.push(folder);
+    }
+    folders
+}
+
+/// The `site-packages` folders of a virtual environment.
+fn site_packages(environment: &Path) -> Vec<PathBuf> {
+    if cfg!(windows) {
+        return vec![environment.join("Lib").join("site-packages")];
+    }
+    let entries = std::fs::read_dir(environment.join("lib")).into_iter().flatten().flatten();
+    let versions = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("python"));
+    let mut folders: Vec<PathBuf> = versions.map(|entry| entry.path().join("site-packages")).collect();
+    folders.sort();
+    folders
+}
+
+/// The library of a folder: the one without a version, which is what the folder's owner wants used, or the latest.
+fn library_in(folder: &Path) -> Option<PathBuf> {
+    let plain = folder.join(format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX));
+    if plain.is_file() {
+        return Some(plain);
+    }
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let versions = entries.filter_map(|entry| Some((version_in(entry.file_name().to_str()?)?, entry.path())));
+    versions.filter(|(_, path)| path.is_file()).max().map(|(_, path)| path)
+}
+
+/// The version in a library's file name: `libonnxruntime.so.1.32.0` or `libonnxruntime.1.32.0.dylib`.
+pub(super) fn version_in(name: &str) -> Option<Vec<u32>> {
+    let rest = name.strip_prefix("libonnxruntime.")?;
+    let version = rest.strip_prefix("so.").or_else(|| rest.strip_suffix(".dylib"))?;
+    version.split('.').map(|part| part.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests;
