@@ -9,7 +9,9 @@ use crate::format::{Invalid, read::ReadError};
 use crate::localize::Impossible;
 use crate::mask::{MaskFault, file::WriteError};
 #[cfg(feature = "verify")]
-use crate::model::runtime::RuntimeFault;
+use crate::measure::BadData;
+#[cfg(feature = "verify")]
+use crate::model::{ModelFault, export::ExportError, runtime::RuntimeFault};
 use crate::patch::gather::GatherError;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +77,14 @@ pub enum Reason {
         /// What is wrong.
         reason: String,
     },
+    /// A model directory can not be measured.
+    #[cfg(feature = "verify")]
+    #[error("{0}")]
+    Model(ModelFault),
+    /// Data can not be measured on.
+    #[cfg(feature = "verify")]
+    #[error("{0}")]
+    Data(BadData),
     /// ONNX Runtime is missing or does not work.
     #[cfg(feature = "verify")]
     #[error("{0}")]
@@ -128,6 +138,14 @@ impl Error {
             Reason::Algebra(obstacle) => obstacle.code(),
             Reason::Log { .. } => "log.malformed",
             #[cfg(feature = "verify")]
+            Reason::Model(fault) => fault.code(),
+            #[cfg(feature = "verify")]
+            Reason::Data(BadData::Io { .. }) => "io",
+            #[cfg(feature = "verify")]
+            Reason::Data(BadData::Kind { .. }) => "data.unsuited",
+            #[cfg(feature = "verify")]
+            Reason::Data(_) => "data.malformed",
+            #[cfg(feature = "verify")]
             Reason::Runtime(fault) => fault.code(),
             Reason::Output(failed) => failed.code(),
         }
@@ -139,9 +157,19 @@ impl Error {
             "selection.impossible" | "output.exists" | "edit.order" => 2,
             "io" | "output.io" => 3,
             "patch.invalid" => 4,
-            "checkpoint.malformed" | "checkpoint.unpaired" | "mask.malformed" | "log.malformed" => 5,
+            "checkpoint.malformed"
+            | "checkpoint.unpaired"
+            | "mask.malformed"
+            | "log.malformed"
+            | "model.malformed"
+            | "data.malformed" => 5,
             "numbers.not-finite" => 7,
-            "runtime.missing" | "runtime.unusable" | "runtime.provider" | "runtime.not-installable" => 8,
+            "runtime.missing"
+            | "runtime.unusable"
+            | "runtime.provider"
+            | "runtime.not-installable"
+            | "runtime.failed"
+            | "model.missing" => 8,
             "runtime.download" => 9,
             "interrupted" => 130,
             _ => 6,
@@ -196,6 +224,12 @@ impl Error {
             Reason::Algebra(obstacle) => return obstacle.help(),
             Reason::Log { .. } => {
                 "remove it, or apply with --no-log: it only says what was done, the weights do not need it"
+            }
+            #[cfg(feature = "verify")]
+            Reason::Model(fault) => return fault.help(),
+            #[cfg(feature = "verify")]
+            Reason::Data(BadData::Io { .. }) => {
+                "benchmark data is not part of this program; the README says where it is published"
             }
             #[cfg(feature = "verify")]
             Reason::Runtime(fault) => return fault.help(),
@@ -358,6 +392,34 @@ impl From<Refusal> for Error {
 impl From<durable::Failed> for Error {
     fn from(failed: durable::Failed) -> Self {
         Reason::Output(failed).into()
+    }
+}
+
+#[cfg(feature = "verify")]
+impl From<ModelFault> for Error {
+    fn from(fault: ModelFault) -> Self {
+        match fault {
+            ModelFault::Cancelled(cancelled) => cancelled.into(),
+            ModelFault::Io { operation, path, source } => Reason::Io { operation, path, source }.into(),
+            fault => Reason::Model(fault).into(),
+        }
+    }
+}
+
+#[cfg(feature = "verify")]
+impl From<BadData> for Error {
+    fn from(bad: BadData) -> Self {
+        Reason::Data(bad).into()
+    }
+}
+
+#[cfg(feature = "verify")]
+impl From<ExportError> for Error {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Model(fault) => fault.into(),
+            ExportError::Output(failed) => failed.into(),
+        }
     }
 }
 

@@ -8,6 +8,8 @@ mod compare;
 mod demo;
 mod diff;
 mod exit;
+#[cfg(feature = "verify")]
+mod export;
 mod invert;
 mod log;
 mod mask;
@@ -85,6 +87,9 @@ enum Command {
     /// Compare two patches; with -o, write what both select
     #[command(visible_alias = "intersect")]
     Compare(compare::Arguments),
+    /// Write the graph of a model as an ONNX file that uses the weights where they are
+    #[cfg(feature = "verify")]
+    Export(export::Arguments),
     /// Install ONNX Runtime, which `verify` computes with, or say which one is used
     #[cfg(feature = "verify")]
     Runtime(runtime::Arguments),
@@ -134,6 +139,8 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Combine(arguments) => combine::run(&arguments, &terminal),
         Command::Select(arguments) => select::run(&arguments, &terminal),
         Command::Compare(arguments) => compare::run(&arguments, &terminal),
+        #[cfg(feature = "verify")]
+        Command::Export(arguments) => export::run(&arguments),
         #[cfg(feature = "verify")]
         Command::Runtime(arguments) => runtime::run(&arguments, &terminal),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -28,12 +28,7 @@ pub enum ExportError {
 ///
 /// # Errors
 /// [`ExportError`]; then nothing is left behind.
-pub fn export(
-    directory: &Path,
-    checkpoint: &Checkpoint,
-    output: &Path,
-    existing: Existing,
-) -> Result<(), ExportError> {
+pub fn export(directory: &Path, checkpoint: &Checkpoint, output: &Path, existing: Existing) -> Result<(), ExportError> {
     let config = Config::read(directory)?;
     let name = |file: usize| Location(checkpoint.files[file].name());
     let graph = graph::build(&config, checkpoint, &name, Interface::Standard)?;

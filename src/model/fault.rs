@@ -99,6 +99,41 @@ pub enum ModelFault {
     Cancelled(#[from] crate::context::Cancelled),
 }
 
+impl ModelFault {
+    /// A stable name for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "io",
+            Self::Missing { .. } => "model.missing",
+            Self::Architecture { .. } | Self::Setting { .. } => "model.unknown",
+            Self::Malformed { .. } | Self::NoTensor { .. } | Self::Tensor { .. } | Self::Vocabulary { .. } => {
+                "model.malformed"
+            }
+            Self::TooLong { .. } => "model.too-long",
+            Self::Runtime { .. } => "runtime.failed",
+            Self::NotFinite { .. } => "numbers.not-finite",
+            Self::Cancelled(_) => "interrupted",
+        }
+    }
+
+    /// One thing to do about it.
+    pub fn help(&self) -> Option<String> {
+        let help = match self {
+            Self::Missing { .. } => {
+                "a model directory has config.json, a tokenizer and the weights, as `save_pretrained` writes them"
+            }
+            Self::Architecture { .. } | Self::Setting { .. } => {
+                "export the model to ONNX with a tool that knows it, and give the file with --onnx"
+            }
+            Self::NoTensor { .. } | Self::Tensor { .. } => "are config.json and the weights of the same model?",
+            Self::Vocabulary { .. } => "are the tokenizer and the weights of the same model?",
+            Self::NotFinite { .. } => "an alpha nearer to 0 keeps the numbers finite",
+            _ => return None,
+        };
+        Some(help.to_owned())
+    }
+}
+
 impl From<ort::Error> for ModelFault {
     fn from(error: ort::Error) -> Self {
         Self::Runtime { reason: error.to_string() }

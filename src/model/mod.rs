@@ -5,8 +5,8 @@
 
 pub mod batches;
 pub mod config;
-mod fault;
 pub mod export;
+mod fault;
 pub mod graph;
 pub mod runtime;
 pub mod session;

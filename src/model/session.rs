@@ -2,6 +2,7 @@
 
 use super::batches::{Ask, Batch, Batches, Limits};
 use super::graph::Graph;
+use super::runtime::{self, About, Provider, RuntimeFault};
 use super::weights::WeightFiles;
 use super::{Edited, ModelFault};
 use crate::checkpoint::Checkpoint;
@@ -10,7 +11,7 @@ use crate::dtype::Dtype;
 use crate::measure::work::Question;
 use crate::measure::{Answers, Facts, Kind, Layers, Work};
 use half::{bf16, f16};
-use ort::ep::ExecutionProviderDispatch;
+use ort::environment::Environment;
 use ort::session::builder::SessionBuilder;
 use ort::session::{OutputSelector, RunOptions, SessionInputValue};
 use ort::value::{DynValue, Tensor};
@@ -19,14 +20,32 @@ use std::borrow::Cow;
 
 /// ONNX Runtime, and how to use it.
 pub struct Engine {
-    /// The loaded library.
-    pub environment: ort::environment::Environment,
+    /// What the library is.
+    pub about: About,
     /// What computes.
-    pub providers: Vec<ExecutionProviderDispatch>,
+    pub provider: Provider,
     /// Threads of a CPU; none for one for each core.
     pub threads: Option<usize>,
     /// How large a batch may be.
     pub limits: Limits,
+    environment: Environment,
+}
+
+impl Engine {
+    /// Finds and loads ONNX Runtime, and starts the provider.
+    ///
+    /// # Errors
+    /// [`RuntimeFault`].
+    pub fn start(provider: Provider, threads: Option<usize>) -> Result<Self, RuntimeFault> {
+        let found = runtime::find(provider)?;
+        let environment = runtime::load(&found)?;
+        let about = runtime::about(&found, &environment)?;
+        let limits = match provider {
+            Provider::Cpu => Limits::CPU,
+            Provider::Cuda { .. } => Limits::CUDA,
+        };
+        Ok(Self { about, provider, threads, limits, environment })
+    }
 }
 
 /// A model with its weights loaded.
@@ -47,7 +66,7 @@ pub(super) fn load(
     if let Some(threads) = engine.threads {
         builder = builder.with_intra_threads(threads).map_err(refused)?;
     }
-    builder = builder.with_execution_providers(&engine.providers).map_err(refused)?;
+    builder = builder.with_execution_providers(runtime::execution_providers(engine.provider)).map_err(refused)?;
     let folder = files.folder.to_string_lossy();
     builder = builder.with_config_entry(FOLDER, folder.as_ref()).map_err(refused)?;
     for name in &graph.weights {

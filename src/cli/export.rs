@@ -1,0 +1,40 @@
+//! `lcepatch export`.
+
+use super::exit::{Failure, print};
+use super::{Answer, Outcome};
+use clap::Args;
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::durable::Existing;
+use lcepatch::model::export::{FILE, export};
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "\
+The graph takes input_ids and attention_mask and gives logits and last_hidden_state, in 32 bits whatever the weights are \
+stored in. Its weights stay in the safetensors files: an edit of these is an edit of the model.
+
+Examples:
+  lcepatch export model/ -o model/              beside the weights
+  lcepatch export model/ -o exported/           a new directory, with links to the same weights")]
+pub struct Arguments {
+    /// The model directory
+    model: PathBuf,
+    /// Write the graph into this directory
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+    /// Replace an existing graph
+    #[arg(long)]
+    force: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    if !arguments.model.is_dir() {
+        let message = format!("{} is no directory", arguments.model.display());
+        return Err(Failure::usage(message, "give the model directory, with config.json and the weights"));
+    }
+    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
+    export(&arguments.model, &checkpoint, &arguments.output, existing)?;
+    print(format_args!("wrote {}", arguments.output.join(FILE).display()))?;
+    Ok(Answer::Yes)
+}
