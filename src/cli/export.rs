@@ -15,7 +15,7 @@ stored in. Its weights stay in the safetensors files: an edit of these is an edi
 
 Examples:
   lcepatch export model/ -o model/              beside the weights
-  lcepatch export model/ -o exported/           a new directory, with links to the same weights")]
+  lcepatch export model/ -o exported/           a new directory, with a copy of them")]
 pub struct Arguments {
     /// The model directory
     model: PathBuf,

@@ -23,8 +23,7 @@ pub enum ExportError {
 }
 
 /// Writes the graph of the model in `directory`, whose weights are `checkpoint`: into the directory itself, beside the weights;
-/// or into a new one, with the weights as links to the same files (copies where links are not possible), and what else the
-/// model needs to be loaded.
+/// or into a new one, with a copy of the weights and what else the model needs to be loaded.
 ///
 /// # Errors
 /// [`ExportError`]; then nothing is left behind.
@@ -40,10 +39,8 @@ pub fn export(directory: &Path, checkpoint: &Checkpoint, output: &Path, existing
     write_file(&new.temporary_path().join(FILE), &bytes, Existing::Keep)?;
     for file in &checkpoint.files {
         let to = new.temporary_path().join(file.name());
-        // A link needs the file itself: the runtime follows no symbolic link out of its folder.
-        let real = file.path.canonicalize().map_err(|e| Failed::io("find", &file.path, e))?;
-        let linked = std::fs::hard_link(&real, &to);
-        linked.or_else(|_| std::fs::copy(&real, &to).map(|_| ())).map_err(|e| Failed::io("write", &to, e))?;
+        // Not a link: readers of ONNX take links out of their folder, and files with several names, for attacks.
+        std::fs::copy(&file.path, &to).map_err(|e| Failed::io("write", &to, e))?;
     }
     for entry in std::fs::read_dir(directory).map_err(|e| Failed::io("list", directory, e))? {
         let entry = entry.map_err(|e| Failed::io("list", directory, e))?;

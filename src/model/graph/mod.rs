@@ -86,7 +86,7 @@ pub fn build(
     };
     match interface {
         Interface::Scoring => score(&mut builder, body)?,
-        Interface::Standard => standard(&mut builder, body, config)?,
+        Interface::Standard => standard(&mut builder, body)?,
     }
     let (model, weights) = builder.finish();
     Ok(Graph { model, facts, weights })
@@ -112,18 +112,18 @@ fn score(builder: &mut Builder<'_>, body: Body) -> Result<(), ModelFault> {
     Ok(())
 }
 
-fn standard(builder: &mut Builder<'_>, body: Body, config: &Config) -> Result<(), ModelFault> {
+fn standard(builder: &mut Builder<'_>, body: Body) -> Result<(), ModelFault> {
     let Some(last) = body.hidden.last() else { return Ok(()) };
-    let in_batches = |builder: &mut Builder<'_>, value: &builder::Value, width: u64| {
-        let shape = builder.batch_and_sequence_and(&[width as i64]);
+    let in_batches = |builder: &mut Builder<'_>, value: &builder::Value| {
+        let shape = builder.batch_and_sequence_and(&[-1]);
         builder.op("Reshape", &[value, &shape], &[])
     };
     if let Some(head) = &body.head {
         let logits = head.logits(builder, last)?;
-        let logits = in_batches(builder, &logits, config.size(&["vocab_size"])?);
+        let logits = in_batches(builder, &logits);
         builder.output("logits", &logits, &["batch", "sequence", "vocabulary"]);
     }
-    let hidden = in_batches(builder, last, config.size(parts::HIDDEN_SIZE)?);
+    let hidden = in_batches(builder, last);
     builder.output("last_hidden_state", &hidden, &["batch", "sequence", "hidden"]);
     Ok(())
 }

@@ -4,9 +4,6 @@ use super::builder::{Attribute, Builder, Value};
 use crate::model::ModelFault;
 use crate::model::config::Config;
 
-/// Where configurations have the width of hidden states.
-pub(super) const HIDDEN_SIZE: &[&str] = &["hidden_size", "dim", "n_embd"];
-
 /// The most negative float: what is added to the score of a key that must not be seen, as PyTorch code does.
 const UNSEEN: f32 = f32::MIN;
 
@@ -210,5 +207,5 @@ impl Builder<'_> {
 
 /// The width of hidden states.
 pub(super) fn hidden_size(config: &Config) -> Result<u64, ModelFault> {
-    config.size(HIDDEN_SIZE)
+    config.size(&["hidden_size", "dim", "n_embd"])
 }
