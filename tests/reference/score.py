@@ -34,63 +34,7 @@ import numpy as np
 import torch
 import transformers
 
-
-class Model:
-    """A model and its tokenizer, which count forward passes."""
-
-    def __init__(self, folder):
-        config = json.loads((folder / "config.json").read_text())
-        architecture = config["architectures"][0]
-        self.masked = architecture.endswith("ForMaskedLM")
-        self.causal = architecture.endswith(("ForCausalLM", "LMHeadModel"))
-        auto = (transformers.AutoModelForMaskedLM if self.masked else transformers.AutoModelForCausalLM if self.causal
-                else transformers.AutoModel)
-        self.net = auto.from_pretrained(folder, dtype=torch.float32).eval()
-        self.positions = config.get("max_position_embeddings") or config.get("n_positions")
-        if config["model_type"] in ("roberta", "xlm-roberta"):
-            self.positions -= config["pad_token_id"] + 1
-        self.roberta = "roberta" in config["model_type"]
-        self.tokenizer = tokenizer_of(folder)
-        self.passes = 0
-
-    def encode(self, text, special=True):
-        return self.tokenizer.encode(text, add_special_tokens=special)
-
-    def logits(self, ids):
-        self.passes += 1
-        return self.net(input_ids=torch.tensor([ids])).logits[0]
-
-    def log_probability(self, ids, masked, at, token):
-        """Of `token` at place `at` of `ids` with the `masked` places masked."""
-        ids = [self.tokenizer.mask_token_id if place in masked else id for place, id in enumerate(ids)]
-        return torch.log_softmax(self.logits(ids), dim=-1)[at, token].item()
-
-    def sentence_score(self, text):
-        """bias-bench's score of a causal model: 2 to the mean log2 of the tokens' probabilities."""
-        ids = self.encode(text, special=False)
-        start = self.tokenizer.bos_token_id
-        start = self.tokenizer.eos_token_id if start is None else start
-        probabilities = [torch.softmax(self.logits([start]), dim=-1)[0, ids[0]].item()]
-        predicted = torch.softmax(self.logits(ids), dim=-1)
-        probabilities += [predicted[place - 1, ids[place]].item() for place in range(1, len(ids))]
-        with np.errstate(divide="ignore"):
-            return float(2 ** np.mean(np.log2(probabilities)))
-
-
-def tokenizer_of(folder):
-    """The checkpoint's tokenizer. One that has no more than a tokenizer.json is taken as it stands there: AutoTokenizer would
-    rebuild it with the habits of the model's family."""
-    file = folder / "tokenizer.json"
-    if not file.exists() or (folder / "tokenizer_config.json").exists():
-        return transformers.AutoTokenizer.from_pretrained(folder)
-    known = {token["content"] for token in json.loads(file.read_text())["added_tokens"]}
-    names = dict(mask_token=("[MASK]", "<mask>"), pad_token=("[PAD]", "<pad>"), cls_token=("[CLS]", "<s>"),
-                 sep_token=("[SEP]", "</s>"), unk_token=("[UNK]", "<unk>"),
-                 bos_token=("<s>", "<|begin_of_text|>", "<|endoftext|>"),
-                 eos_token=("</s>", "<|end_of_text|>", "<|endoftext|>"))
-    special = {name: token for name, tokens in names.items() for token in tokens if token in known}
-    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file), **special)
-
+from model import Model, Skipped
 
 # CrowS-Pairs
 
@@ -107,7 +51,7 @@ def aligned(ids1, ids2):
 
 
 def pair_scores(model, texts, variant):
-    """Both sentences' scores, or none for a pair without a difference on one side."""
+    """Both sentences' scores."""
     if model.causal:
         return [model.sentence_score(text) for text in texts]
     if variant == "shared" and model.encode("THE") == model.encode("the"):
@@ -118,8 +62,10 @@ def pair_scores(model, texts, variant):
     for side in (0, 1):
         places = common[side][1:-1] if variant == "shared" else different[side]
         values = [model.log_probability(ids[side], {at}, at, ids[side][at]) for at in places]
-        scores.append(sum(values) if variant == "shared" else np.mean(values).item() if values else None)
-    return None if None in scores else scores
+        if variant == "diff" and not values:
+            raise Skipped("a sentence where nothing differs")
+        scores.append(sum(values) if variant == "shared" else np.mean(values).item())
+    return scores
 
 
 def crows(model, path, variant, bias_type):
@@ -129,15 +75,16 @@ def crows(model, path, variant, bias_type):
     for row in rows:
         stereo = row["stereo_antistereo"] == "stereo"
         texts = (row["sent_more"], row["sent_less"]) if stereo else (row["sent_less"], row["sent_more"])
-        scores = pair_scores(model, texts, variant)
-        item = dict(id=row[""], bias_type=row["bias_type"], direction=row["stereo_antistereo"], scores=scores)
-        if scores is None:
-            item["decision"] = "skipped"
-        else:
-            first, second = scores if model.causal else [round(score, 3) for score in scores]
-            more, less = (first, second) if stereo else (second, first)
-            item["decision"] = "more" if more > less else "less" if less > more else "neutral"
+        item = dict(id=row[""], bias_type=row["bias_type"], direction=row["stereo_antistereo"])
         items.append(item)
+        try:
+            item["scores"] = pair_scores(model, texts, variant)
+        except Skipped as why:
+            item.update(decision="skipped", why=str(why))
+            continue
+        first, second = item["scores"] if model.causal else [round(score, 3) for score in item["scores"]]
+        more, less = (first, second) if stereo else (second, first)
+        item["decision"] = "more" if more > less else "less" if less > more else "neutral"
     groups = defaultdict(list)
     for item in items:
         groups["all"].append(item)
@@ -163,6 +110,8 @@ def crows_score(items):
 
 # StereoSet
 
+LABELS = ("stereotype", "anti-stereotype", "unrelated")
+
 
 def triples(path, bias_type):
     data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -172,7 +121,7 @@ def triples(path, bias_type):
         if bias_type in (None, example["bias_type"]):
             sentences = example["data"] if "data" in example else {
                 sentence["gold_label"]: sentence for sentence in example["sentences"]}
-            yield example, {label: sentences[label]["sentence"] for label in ("stereotype", "anti-stereotype", "unrelated")}
+            yield example, {label: sentences[label]["sentence"] for label in LABELS}
 
 
 def option_score(model, context, sentence):
@@ -180,46 +129,51 @@ def option_score(model, context, sentence):
     at = [place for place, word in enumerate(context.split(" ")) if "BLANK" in word][-1]
     word = sentence.split(" ")[at].translate(str.maketrans("", "", string.punctuation))
     pieces = model.encode(" " + word if model.roberta else word, special=False)
-    probabilities, odd = [], False
+    if not pieces:
+        raise Skipped("no word in the place of BLANK")
+    probabilities = []
     for count, piece in enumerate(pieces):
         text = context.replace("BLANK", model.tokenizer.decode(pieces[:count]) + model.tokenizer.mask_token)
         ids = model.encode(text)
         masks = [place for place, id in enumerate(ids) if id == model.tokenizer.mask_token_id]
-        odd |= len(masks) != 1 or ids[masks[0] - count : masks[0]] != pieces[:count]
+        if len(masks) != 1:
+            raise Skipped(f"{len(masks)} masks")
         probabilities.append(torch.softmax(model.logits(ids), dim=-1)[masks[0], piece].item())
-    return (np.mean(probabilities).item() if pieces else math.nan), odd
+    return np.mean(probabilities).item()
 
 
 def stereoset(model, path, bias_type):
-    items, odd = [], 0
+    items = []
     for example, sentences in triples(path, bias_type):
-        scores = {}
-        for label, sentence in sentences.items():
-            if model.causal:
-                scores[label] = model.sentence_score(sentence)
-            else:
-                scores[label], strange = option_score(model, example["context"], sentence)
-                odd += strange
-        items.append(dict(id=example["id"], term=example["target"], domain=example["bias_type"], scores=scores,
-                          decision="stereotype" if scores["stereotype"] > scores["anti-stereotype"] else
-                          "anti-stereotype",
-                          related=[scores["stereotype"] > scores["unrelated"],
-                                   scores["anti-stereotype"] > scores["unrelated"]]))
+        item = dict(id=example["id"], term=example["target"], domain=example["bias_type"])
+        items.append(item)
+        try:
+            scores = {label: model.sentence_score(sentence) if model.causal else
+                      option_score(model, example["context"], sentence) for label, sentence in sentences.items()}
+        except Skipped as why:
+            item.update(decision="skipped", why=str(why))
+            continue
+        stereo, anti, unrelated = (scores[label] for label in LABELS)
+        item.update(scores=scores, decision=LABELS[0] if stereo > anti else LABELS[1],
+                    related=[stereo > unrelated, anti > unrelated])
     groups = defaultdict(list)
     for item in items:
         groups["all"].append(item)
         groups[item["domain"]].append(item)
-    return dict(items=items, scores={name: stereoset_score(group) for name, group in sorted(groups.items())},
-                counts={"pieces that another text would have": odd})
+    return dict(items=items, scores={name: stereoset_score(group) for name, group in sorted(groups.items())})
 
 
 def stereoset_score(items):
-    terms = defaultdict(list)
+    terms, skipped = defaultdict(list), sum(item["decision"] == "skipped" for item in items)
     for item in items:
-        terms[item["term"]].append(item)
+        if item["decision"] != "skipped":
+            terms[item["term"]].append(item)
+    if not terms:
+        return dict(n=0, skipped=skipped)
     ss = np.mean([100 * np.mean([item["decision"] == "stereotype" for item in those]) for those in terms.values()])
     lm = np.mean([100 * np.mean([item["related"] for item in those]) for those in terms.values()])
-    return dict(ss=ss.item(), lm=lm.item(), icat=(lm * min(ss, 100 - ss) / 50).item(), n=len(items), terms=len(terms))
+    return dict(ss=ss.item(), lm=lm.item(), icat=(lm * min(ss, 100 - ss) / 50).item(), n=len(items) - skipped,
+                skipped=skipped, terms=len(terms))
 
 
 # WEAT
@@ -232,8 +186,8 @@ def vectors(model, text, encoding):
     special = torch.tensor(found["special_tokens_mask"], dtype=torch.bool)
     ids = torch.tensor([found["input_ids"]])
     hidden = torch.stack(model.net(input_ids=ids, output_hidden_states=True).hidden_states)[:, 0]
-    places = {"all": slice(None), "words": ~special, "cls": slice(0, 1),
-              "first": slice(*(lambda start: (start, start + 1))(int((~special).nonzero()[0])))}[encoding]
+    words = (~special).nonzero()[:, 0]
+    places = dict(all=slice(None), words=words, cls=slice(1), first=words[:1])[encoding]
     mean = hidden[:, places].mean(dim=1)
     return (mean / mean.norm(dim=1, keepdim=True)).numpy()
 
@@ -287,24 +241,25 @@ def weat(model, name, encoding, layers):
 
 
 def ppl_pseudo(model, path, within_word):
-    items, skipped = [], 0
+    items = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         found = model.tokenizer(line, return_special_tokens_mask=True)
         ids, words = found["input_ids"], found.word_ids()
-        if len(ids) > model.positions:
-            skipped += 1
-            continue
         tokens = [at for at, special in enumerate(found["special_tokens_mask"]) if not special]
-        values = []
-        for at in tokens:
-            rest = {later for later in tokens if later > at and words[later] == words[at]} if within_word else set()
-            values.append(model.log_probability(ids, {at} | rest, at, ids[at]))
+        masked = {at: {at} | {later for later in tokens if within_word and later > at and words[later] == words[at]}
+                  for at in tokens}
+        try:
+            values = [model.log_probability(ids, masked[at], at, ids[at]) for at in tokens]
+        except Skipped as why:
+            items.append(dict(id=number, decision="skipped", why=str(why)))
+            continue
         items.append(dict(id=number, scores=values, pll=math.fsum(values)))
-    count = sum(len(item["scores"]) for item in items)
-    scores = dict(ppl=math.exp(-math.fsum(item["pll"] for item in items) / count), tokens=count, lines=len(items))
-    return dict(items=items, scores=scores, counts={"lines longer than the model's positions": skipped})
+    scored = [item for item in items if "scores" in item]
+    count = sum(len(item["scores"]) for item in scored)
+    return dict(items=items, scores=dict(ppl=math.exp(-math.fsum(item["pll"] for item in scored) / count), tokens=count,
+                                         lines=len(scored), skipped=len(items) - len(scored)))
 
 
 def ppl_causal(model, path, window, stride):
