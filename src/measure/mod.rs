@@ -3,8 +3,15 @@
 //! A measure reads its data, puts its questions into a [`Work`] list (where equal ones meet, across measures too), and
 //! later turns the [`Answers`] into an [`Outcome`]. The list is built once for a model and serves every edit of it.
 
+#[cfg(test)]
+mod fake;
+mod file;
+
 pub mod outcome;
+pub mod seat;
+pub mod statistics;
 pub mod tokens;
+pub mod weat;
 pub mod work;
 
 pub use outcome::{BadData, Better, Group, Items, Outcome, Score};
