@@ -6,10 +6,15 @@
 #[cfg(test)]
 mod fake;
 mod file;
+mod sampling;
 
+pub mod compare;
+pub mod divergence;
 pub mod outcome;
+pub mod perplexity;
 pub mod seat;
 pub mod statistics;
+pub mod text;
 pub mod tokens;
 pub mod weat;
 pub mod work;

@@ -15,7 +15,7 @@ pub fn bonferroni(p: f64, tests: usize) -> f64 {
 }
 
 /// The weighted mean `sum(values) / sum(weights)`, where a value is already the sum over its weight (the loss of a text of
-/// `weight` tokens). NaN if there are no weights.
+/// `weight` tokens). Not finite if the weights are 0.
 pub fn ratio(values: &[f64], weights: &[f64]) -> f64 {
     values.iter().sum::<f64>() / weights.iter().sum::<f64>()
 }

@@ -76,6 +76,7 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let (below, above) = (place.floor() as usize, place.ceil() as usize);
     let (low, high) = (sorted[below], sorted[above.min(sorted.len() - 1)]);
-    // Equal ends first: between two infinities there is no line.
-    if low == high { low } else { low + (high - low) * (place - below as f64) }
+    let part = place - below as f64;
+    // Equal ends and whole places first: infinities have no part.
+    if low == high || part == 0.0 { low } else { low * (1.0 - part) + high * part }
 }
