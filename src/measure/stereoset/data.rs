@@ -157,7 +157,7 @@ fn regrouped(mut object: serde_json::Map<String, Value>) -> Result<(Vec<Triple>,
         }
         _ => Err(format!("{label:?} is not a list")),
     };
-    let [stereotype, anti, unrelated] = LABELS.map(|label| list(label));
+    let [stereotype, anti, unrelated] = LABELS.map(&mut list);
     let by_id = |list: Vec<Alone>| -> HashMap<String, Alone> {
         list.into_iter().map(|alone| (alone.id.clone(), alone)).collect()
     };

@@ -171,7 +171,10 @@ fn malformed_files_are_refused() {
     lacking.as_object_mut().unwrap().remove("target");
     assert!(refusal(&json!([lacking]).to_string()).ends_with("entry 0: missing field `target`"));
     let alone = |id: &str, context: &str| json!({"id": id, "target": "he", "bias_type": "gender", "context": context, "sentence": "x"});
-    let regrouped = |anti: Value| json!({"stereotype": [alone("t", "x BLANK")], "anti-stereotype": anti, "unrelated": [alone("t", "x BLANK")]});
+    let regrouped = |anti: Value| {
+        let one = json!([alone("t", "x BLANK")]);
+        json!({"stereotype": one, "anti-stereotype": anti, "unrelated": one})
+    };
     assert!(refusal(&regrouped(json!([])).to_string()).ends_with("t has no anti-stereotype with the same context"));
     let more = json!([alone("t", "x BLANK"), alone("u", "x BLANK")]);
     assert!(refusal(&regrouped(more).to_string()).ends_with("u has no stereotype"));
