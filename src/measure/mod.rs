@@ -22,7 +22,6 @@ pub use work::{Answers, Layers, Work};
 
 /// A measure whose questions are in a [`Work`].
 pub trait Planned: Send + Sync {
-    /// What a model's answers come to. `unedited` are the answers of the model before any edit (the same ones for
-    /// itself).
+    /// What a model's answers come to. `unedited` are the answers of the model before any edit (the same ones for itself).
     fn outcome(&self, answers: &Answers, unedited: &Answers) -> Outcome;
 }

@@ -56,8 +56,8 @@ impl StereoSet {
         let file = DataFile::read(path)?;
         let Triples { intrasentence: triples, intersentence } = read_triples(&file)?;
         if triples.is_empty() && intersentence > 0 {
-            let reason = "there is only the intersentence task; it needs a next-sentence head, which checkpoints of masked language \
-                          models lack";
+            let reason = "there is only the intersentence task, which needs a next-sentence head; checkpoints of \
+                          masked language models have none";
             return Err(BadData::Empty { path: file.path, measure: MEASURE, reason: reason.to_owned() });
         }
         Ok(Self { file, triples, intersentence })
