@@ -21,6 +21,7 @@ pub mod stereoset;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod threshold;
 pub mod tokens;
 pub mod weat;
 pub mod work;
