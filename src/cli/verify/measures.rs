@@ -15,7 +15,7 @@ use lcepatch::verify::Planning;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct Measures {
     /// WEAT tests: numbers of published lists, such as 6,7,8 or 6b, or files of the form of sent-bias
     #[arg(long, value_delimiter = ',', value_name = "LIST|FILE,...", help_heading = "Measures")]
     weat: Vec<String>,
@@ -90,7 +90,7 @@ Which perplexities:
     seed: u64,
 }
 
-impl Arguments {
+impl Measures {
     pub fn seed(&self) -> u64 {
         self.seed
     }

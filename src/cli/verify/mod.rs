@@ -16,8 +16,8 @@ use lcepatch::format::Patch;
 use lcepatch::measure::threshold::Threshold;
 use lcepatch::model::runtime::Provider;
 use lcepatch::model::{Engine, Model};
-use lcepatch::report::plot::Picture;
-use lcepatch::report::verify::{Detail, Setup, json, lines, summary, sweep};
+use lcepatch::report::plot::{Picture, sweep};
+use lcepatch::report::verify::{Detail, Setup, case, json, lines, summary};
 use lcepatch::verify::{Case, Planning, Report, VerifyOptions, verify};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ pub struct Arguments {
     #[arg(long, value_parser = ["pr", "sw"], value_delimiter = ',', value_name = "pr,sw", requires = "patch")]
     edit: Vec<String>,
     #[command(flatten)]
-    measures: measures::Arguments,
+    measures: measures::Measures,
     /// What computes
     #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"], help_heading = "Computing")]
     provider: String,
@@ -196,8 +196,7 @@ fn answer(arguments: &Arguments, report: &Report, terminal: &Terminal) -> Outcom
             let violation = threshold.violation(&row.outcomes, &unedited.outcomes);
             let violation = violation.map_err(|error| Failure::usage(error.to_string(), "name one of these"))?;
             if let Some(violation) = violation {
-                let case = row.edit.map_or("unedited".to_owned(), lcepatch::report::verify::case);
-                terminal.note(&format!("{case}: {}", violation.sentence));
+                terminal.note(&format!("{}: {}", case(row.edit), violation.sentence));
                 answer = Answer::No;
             }
         }

@@ -105,7 +105,7 @@ impl<'a> Column<'a> {
 }
 
 /// What a row of a report is about.
-pub(super) fn case(edit: Option<EditKind>) -> String {
+pub fn case(edit: Option<EditKind>) -> String {
     match edit {
         None => "unedited".to_owned(),
         Some(EditKind::Interpolate(alpha)) => format!("alpha {alpha}"),
