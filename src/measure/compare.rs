@@ -18,13 +18,13 @@ pub struct Change {
     pub flips: Option<Flips>,
     /// The 95 % interval of the difference by a paired bootstrap, of a main score that comes from items.
     pub interval: Option<Interval>,
-    /// Whether the change may be chance: the interval contains 0; without an interval, the difference is smaller than the standard error
-    /// before. None for a score that has neither.
+    /// Whether the change may be chance: the interval contains 0; without an interval, the difference is smaller than
+    /// the standard error before. None for a score that has neither.
     pub inside_noise: Option<bool>,
 }
 
-/// The changes of the scores that both outcomes have, in the order of `before`. Both must be of the same planned measure: only the main
-/// score's items are compared, each with itself. The bootstrap is seeded.
+/// The changes of the scores that both outcomes have, in the order of `before`. Both must be of the same planned
+/// measure: only the main score's items are compared, each with itself. The bootstrap is seeded.
 pub fn compare(before: &Outcome, after: &Outcome, seed: u64) -> Vec<Change> {
     let mut changes = Vec::with_capacity(before.scores.len());
     for (place, old) in before.scores.iter().enumerate() {

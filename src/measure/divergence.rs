@@ -1,4 +1,5 @@
-//! `kl`: how far a model's predictions have moved from those of the model before any edit. The most sensitive comparison of the two.
+//! `kl`: how far a model's predictions have moved from those of the model before any edit. The most sensitive
+//! comparison of the two.
 
 use super::sampling::choose;
 use super::statistics::{RESAMPLES, ratio, ratio_error, ratio_interval, share_error};
@@ -26,8 +27,8 @@ impl Default for DivergenceOptions {
 const MEASURE: &str = "kl";
 
 impl DivergenceOptions {
-    /// Puts the questions on `text` into `work`. A masked model predicts tokens that are masked one at a time, a causal model the token
-    /// after each position.
+    /// Puts the questions on `text` into `work`. A masked model predicts tokens that are masked one at a time, a causal
+    /// model the token after each position.
     ///
     /// # Errors
     /// [`BadData`]: the model predicts nothing, or nothing is left to measure.
@@ -134,8 +135,8 @@ impl Planned for PlannedDivergence {
     }
 }
 
-/// `KL(before || after)` of two distributions given as logarithms. Each is normalized first, in f64, so that the rounding of f32 does
-/// not make a divergence of its own; equal ones are at exactly 0.
+/// `KL(before || after)` of two distributions given as logarithms. Each is normalized first, in f64, so that the
+/// rounding of f32 does not make a divergence of its own; equal ones are at exactly 0.
 fn divergence(before: &[f32], after: &[f32]) -> f64 {
     let (p_total, q_total) = (log_sum(before), log_sum(after));
     let term = |(p, q): (&f32, &f32)| {

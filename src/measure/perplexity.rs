@@ -1,13 +1,13 @@
-//! Perplexities: `exp` of the mean negative log-likelihood of tokens, in natural logarithms. There are three that must not be taken
-//! for one another.
+//! Perplexities: `exp` of the mean negative log-likelihood of tokens, in natural logarithms. There are three that must
+//! not be taken for one another.
 //!
-//! - `ppl.pseudo`, of a masked model: each token masked once (Salazar et al. 2020), and `ppl.pseudo.within-word`, which also masks the
-//!   later pieces of the same word (Kauf, Ivanova 2023).
+//! - `ppl.pseudo`, of a masked model: each token masked once (Salazar et al. 2020), and `ppl.pseudo.within-word`, which
+//!   also masks the later pieces of the same word (Kauf, Ivanova 2023).
 //! - `ppl.mlm`, of a masked model: the loss of its training, 15 % of the tokens at once.
 //! - `ppl.causal`: each token after those before it, in windows that slide over the text.
 //!
-//! Standard errors and intervals take the tokens of a line (of a window, in `ppl.causal`; of a part, where a line is longer than the
-//! model takes) as one draw, since they are not independent.
+//! Standard errors and intervals take the tokens of a line (of a window, in `ppl.causal`; of a part, where a line is
+//! longer than the model takes) as one draw, since they are not independent.
 
 mod causal;
 mod losses;

@@ -2,8 +2,8 @@
 
 use crate::random::Numbers;
 
-/// `most` of the numbers below `all` in rising order, each equally likely, the same for the same seed; all of them if there are no
-/// more.
+/// `most` of the numbers below `all` in rising order, each equally likely, the same for the same seed; all of them if
+/// there are no more.
 pub(super) fn choose(all: usize, most: usize, seed: u64) -> Vec<usize> {
     let mut places: Vec<usize> = (0..all).collect();
     if most >= all {

@@ -15,8 +15,8 @@ pub struct Seat {
 const SENTENCES: &str = "sent-";
 
 impl Seat {
-    /// Reads a test, or each `*.jsonl` of a folder in the order of their names. For all their name, these files hold one JSON object
-    /// each, as [`Weat::read`] describes it.
+    /// Reads a test, or each `*.jsonl` of a folder in the order of their names. For all their name, these files hold
+    /// one JSON object each, as [`Weat::read`] describes it.
     ///
     /// # Errors
     /// [`BadData`]: as [`Weat::read`], or the folder has no such file.
@@ -40,8 +40,9 @@ impl Seat {
         Ok(Self { tests: files.iter().map(|file| Weat::read(file)).collect::<Result<_, _>>()? })
     }
 
-    /// Puts the questions of all tests into `work`: one measure for each test, and then `seat`, the mean of their sizes. If there are
-    /// tests whose names begin with `sent-`, the mean is over them, as published; else it is over all.
+    /// Puts the questions of all tests into `work`: one measure for each test, and then `seat`, the mean of their
+    /// sizes. If there are tests whose names begin with `sent-`, the mean is over them, as published; else it is over
+    /// all.
     ///
     /// # Errors
     /// As [`Weat::plan`].

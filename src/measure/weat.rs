@@ -1,8 +1,8 @@
 //! WEAT, the word embedding association test: are the words of X nearer to A, and those of Y nearer to B?
 //!
-//! With `s(w) = mean cos(w, A) - mean cos(w, B)` the effect size is `d = (mean of s over X - mean of s over Y) / deviation of s over
-//! X and Y` (Caliskan et al. 2017), about between -2 and 2. The p is that of a one-sided permutation test. Both are as in sent-bias
-//! (May et al. 2019), whose code bias-bench has taken over.
+//! With `s(w) = mean cos(w, A) - mean cos(w, B)` the effect size is `d = (mean of s over X - mean of s over Y) /
+//! deviation of s over X and Y` (Caliskan et al. 2017), about between -2 and 2. The p is that of a one-sided
+//! permutation test. Both are as in sent-bias (May et al. 2019), whose code bias-bench has taken over.
 
 mod association;
 mod encoding;
@@ -79,11 +79,13 @@ impl Weat {
         Some(Self { name: name.to_owned(), sets, path: PathBuf::from(name), digest: None, duplicates: 0 })
     }
 
-    /// Reads a test of the form of sent-bias: an object with `targ1`, `targ2`, `attr1` and `attr2`, each with a `category` and its
-    /// `examples`. It is named by the file's stem. Repeated examples of a set count once, as published.
+    /// Reads a test of the form of sent-bias: an object with `targ1`, `targ2`, `attr1` and `attr2`, each with a
+    /// `category` and its `examples`. It is named by the file's stem. Repeated examples of a set count once, as
+    /// published.
     ///
     /// # Errors
-    /// [`BadData`]: the file can not be read, is of another form, has an empty set, or X and Y are not of the same size.
+    /// [`BadData`]: the file can not be read, is of another form, has an empty set, or X and Y are not of the same
+    /// size.
     pub fn read(path: &Path) -> Result<Self, BadData> {
         let file = DataFile::read(path)?;
         let malformed = |line, reason| BadData::Malformed { path: path.to_owned(), line, reason };
@@ -233,9 +235,9 @@ fn mean_effect_size(layers: &[Vec<f64>], ddof: Ddof) -> f64 {
 }
 
 impl Planned for PlannedWeat {
-    /// The p of several layers is that of the test whose statistic is the mean of d over them: a permutation does not change the
-    /// deviations, so it is the sum over X of the words' standardized associations, averaged over layers. With one layer this is
-    /// the published test.
+    /// The p of several layers is that of the test whose statistic is the mean of d over them: a permutation does not
+    /// change the deviations, so it is the sum over X of the words' standardized associations, averaged over layers.
+    /// With one layer this is the published test.
     fn outcome(&self, answers: &Answers, _: &Answers) -> Outcome {
         let Self { options, .. } = self;
         let layers = self.associations(answers);

@@ -12,7 +12,8 @@ use std::ops::Range;
 pub struct CausalOptions {
     /// Tokens in a window: at least 2, at most what the model takes, which is the default.
     pub window: Option<u32>,
-    /// Tokens from one window to the next: less than `window`, half of it by default. The smaller, the more a token has before it.
+    /// Tokens from one window to the next: less than `window`, half of it by default. The smaller, the more a token has
+    /// before it.
     pub stride: Option<u32>,
     /// What becomes of the first token of a text.
     pub first: FirstToken,
@@ -98,8 +99,8 @@ pub(super) fn plan(
     Losses::new(measure, text, clusters, counts, settings, options.seed)
 }
 
-/// The tokens of a text, after special ones that the tokenizer puts first, else after `begin` if there is one. Special tokens at the
-/// end are left out: they are not of the text.
+/// The tokens of a text, after special ones that the tokenizer puts first, else after `begin` if there is one. Special
+/// tokens at the end are left out: they are not of the text.
 fn sequence(text: &str, begin: Option<u32>, tokens: &dyn Tokens) -> Vec<u32> {
     let encoding = tokens.encode(text);
     let end = encoding.special.iter().rposition(|special| !special).map_or(0, |last| last + 1);
@@ -108,8 +109,9 @@ fn sequence(text: &str, begin: Option<u32>, tokens: &dyn Tokens) -> Vec<u32> {
     before.into_iter().chain(encoding.ids.iter().take(end).copied()).collect()
 }
 
-/// The windows over a text of `length` tokens: each token but the first is scored once, in the first window that it is in. Every window
-/// begins `stride` after the one before it, as in the documentation of `transformers`; unlike there, counts are exact.
+/// The windows over a text of `length` tokens: each token but the first is scored once, in the first window that it is
+/// in. Every window begins `stride` after the one before it, as in the documentation of `transformers`; unlike there,
+/// counts are exact.
 fn windows(text: usize, length: usize, window: usize, stride: usize) -> Vec<Window> {
     let mut found = Vec::new();
     let (mut begin, mut scored) = (0, 1);

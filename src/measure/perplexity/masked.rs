@@ -15,13 +15,14 @@ pub struct MaskedOptions {
     pub seed: u64,
 }
 
-/// The share of tokens that are chosen, and of those the shares that become the mask and any other token (Devlin et al. 2019).
+/// The share of tokens that are chosen, and of those the shares that become the mask and any other token (Devlin et al.
+/// 2019).
 const CHOSEN: f64 = 0.15;
 const MASKED: f64 = 0.8;
 const REPLACED: f64 = 0.1;
 
-/// As `DataCollatorForLanguageModeling` of `transformers`, line by line: each token that is not a special one is chosen by itself, then
-/// replaced or not. All that are chosen are scored, in one pass a line.
+/// As `DataCollatorForLanguageModeling` of `transformers`, line by line: each token that is not a special one is chosen
+/// by itself, then replaced or not. All that are chosen are scored, in one pass a line.
 pub(super) fn plan(
     text: &Text,
     options: &MaskedOptions,

@@ -10,8 +10,8 @@ pub type Interval = (f64, f64);
 /// Resamples, where nothing else is asked for.
 pub const RESAMPLES: u64 = 2000;
 
-/// The 95 % percentile interval (Efron) of `function(sum(values) / sum(weights))`, items drawn with replacement. The same for the
-/// same seed on any number of threads. None for fewer than two items, or where a resample is not a number.
+/// The 95 % percentile interval (Efron) of `function(sum(values) / sum(weights))`, items drawn with replacement. The
+/// same for the same seed on any number of threads. None for fewer than two items, or where a resample is not a number.
 pub fn ratio_interval(
     values: &[f64],
     weights: &[f64],
@@ -22,8 +22,9 @@ pub fn ratio_interval(
     interval(values.len().min(weights.len()), seed, resamples, |drawn| function(ratio_of(values, weights, drawn)))
 }
 
-/// The 95 % percentile interval of how `function(sum(values) / sum(weights))` shifts from `before` to `after`, given as pairs of
-/// values and weights. An item is drawn in both, or in neither. None as for [`ratio_interval`], or if there are not as many items.
+/// The 95 % percentile interval of how `function(sum(values) / sum(weights))` shifts from `before` to `after`, given as
+/// pairs of values and weights. An item is drawn in both, or in neither. None as for [`ratio_interval`], or if there
+/// are not as many items.
 pub fn shift_interval(
     before: (&[f64], &[f64]),
     after: (&[f64], &[f64]),

@@ -30,7 +30,8 @@ pub fn mcnemar(b: u64, c: u64) -> f64 {
     if n == 0 || b == c {
         return 1.0;
     }
-    // C(n, few) / 2^n by its logarithm; the terms below it are found by ratios and shrink, so that the sum may end early.
+    // C(n, few) / 2^n by its logarithm; the terms below it are found by ratios and shrink, so that the sum may end
+    // early.
     let log: f64 = (0..few).map(|i| ((n - i) as f64).ln() - ((i + 1) as f64).ln()).sum::<f64>();
     let mut term = (log - n as f64 * std::f64::consts::LN_2).exp();
     let mut tail = 0.0;

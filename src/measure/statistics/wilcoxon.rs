@@ -20,9 +20,10 @@ const EXACT_MOST: usize = 50;
 
 /// Wilcoxon's signed-rank test of the alternative that the `differences` lie above 0; turn the signs for the other one.
 ///
-/// The same as `scipy.stats.wilcoxon(differences, alternative="greater")`: differences of 0 are dropped (`zero_method="wilcox"`),
-/// equal sizes share their mean rank. Up to 50 differences without zeros and ties p is exact (`method="exact"`), else it is the
-/// normal approximation with the correction for ties and none for continuity (`method="asymptotic"`).
+/// The same as `scipy.stats.wilcoxon(differences, alternative="greater")`: differences of 0 are dropped
+/// (`zero_method="wilcox"`), equal sizes share their mean rank. Up to 50 differences without zeros and ties p is exact
+/// (`method="exact"`), else it is the normal approximation with the correction for ties and none for continuity
+/// (`method="asymptotic"`).
 ///
 /// None if no difference is left, or one is not a number.
 pub fn wilcoxon_greater(differences: &[f64]) -> Option<Wilcoxon> {
@@ -57,7 +58,8 @@ pub fn wilcoxon_greater(differences: &[f64]) -> Option<Wilcoxon> {
     Some(Wilcoxon { statistic, n, p, exact })
 }
 
-/// The share of the `2^n` sign patterns whose positive ranks sum to `statistic` or more. Counts stay below 2^50, exact in f64.
+/// The share of the `2^n` sign patterns whose positive ranks sum to `statistic` or more. Counts stay below 2^50, exact
+/// in f64.
 fn exact_upper_tail(statistic: usize, n: usize) -> f64 {
     let most = n * (n + 1) / 2;
     let mut patterns = vec![0.0; most + 1];

@@ -41,8 +41,8 @@ impl Text {
         }
     }
 
-    /// Encodes the texts with the special tokens that the model expects. What is longer than the model takes is cut into as few pieces
-    /// as possible, of about the same length, each with the special tokens; it is counted.
+    /// Encodes the texts with the special tokens that the model expects. What is longer than the model takes is cut
+    /// into as few pieces as possible, of about the same length, each with the special tokens; it is counted.
     pub(in crate::measure) fn pieces(
         &self,
         measure: &'static str,

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 pub enum Ddof {
     /// 1: the sample's, as sent-bias and bias-bench have it.
     One,
-    /// 0: the population's, as wefe and XWEAT have it. Effect sizes are `sqrt(n / (n - 1))` times larger, with n targets in all.
+    /// 0: the population's, as wefe and XWEAT have it. Effect sizes are `sqrt(n / (n - 1))` times larger, with n
+    /// targets in all.
     Zero,
 }
 
@@ -28,9 +29,9 @@ impl Ddof {
     }
 }
 
-/// How a target word is drawn to the attributes: the association `s(w) = mean cos(w, A) - mean cos(w, B)`, first those of X, then
-/// those of Y. Vectors are f32 as models give them; their products and lengths are summed in f64, so that cosines do not depend on
-/// the order of words. Cosines do not see lengths, so vectors need not be normalized.
+/// How a target word is drawn to the attributes: the association `s(w) = mean cos(w, A) - mean cos(w, B)`, first those
+/// of X, then those of Y. Vectors are f32 as models give them; their products and lengths are summed in f64, so that
+/// cosines do not depend on the order of words. Cosines do not see lengths, so vectors need not be normalized.
 pub(super) fn associations(targets: [&[&[f32]]; 2], attributes: [&[&[f32]]; 2]) -> Vec<f64> {
     let mean = |word: &[f32], set: &[&[f32]]| set.iter().map(|a| cosine(word, a)).sum::<f64>() / set.len() as f64;
     let association = |word: &&[f32]| mean(word, attributes[0]) - mean(word, attributes[1]);
@@ -42,8 +43,8 @@ fn cosine(x: &[f32], y: &[f32]) -> f64 {
     dot(x, y) / (dot(x, x) * dot(y, y)).sqrt()
 }
 
-/// The effect size: the difference of the means of X and Y over the standard deviation of all. The first half of `associations` is
-/// X. NaN where all are equal.
+/// The effect size: the difference of the means of X and Y over the standard deviation of all. The first half of
+/// `associations` is X. NaN where all are equal.
 pub(super) fn effect_size(associations: &[f64], ddof: Ddof) -> f64 {
     let (x, y) = associations.split_at(associations.len() / 2);
     (mean(x) - mean(y)) / deviation(associations, ddof)
@@ -66,13 +67,15 @@ pub(super) struct Permutation {
     pub(super) exact: bool,
 }
 
-/// Sums that differ by less than this part of the sum of all sizes are equal: they may only have been added in other orders.
+/// Sums that differ by less than this part of the sum of all sizes are equal: they may only have been added in other
+/// orders.
 const TIE: f64 = 1e-12;
 
-/// How many of the ways to part the targets into halves give a sum over the first half as large as the observed one, or larger.
+/// How many of the ways to part the targets into halves give a sum over the first half as large as the observed one, or
+/// larger.
 ///
-/// Exact if there are at most `samples` ways: all of them, the observed one too. Else as sent-bias: `samples - 1` random ways and the
-/// observed one, so that p is at least `1 / samples`. None if an association is not a number.
+/// Exact if there are at most `samples` ways: all of them, the observed one too. Else as sent-bias: `samples - 1`
+/// random ways and the observed one, so that p is at least `1 / samples`. None if an association is not a number.
 pub(super) fn permutation(associations: &[f64], samples: u64, seed: u64) -> Option<Permutation> {
     if associations.iter().any(|s| !s.is_finite()) {
         return None;
@@ -140,7 +143,7 @@ mod tests {
         // 0.1 + 0.2 + 0.3 differs from 0.3 + 0.2 + 0.1 in its last bit; each value is there twice.
         let associations = [0.1, 0.2, 0.3, 0.3, 0.2, 0.1];
         let found = permutation(&associations, 100, 0).unwrap();
-        // Of the 20 halves, those below: 1 2 1 2 sums are 0.4 (1), 0.5 (4 - of 1 1 3 and 1 2 2), and as many mirrored above.
+        // The same in integers, where sums are exact.
         let at_least: usize = (0u32..64)
             .filter(|set| set.count_ones() == 3)
             .filter(|set| (0..6).filter(|i| set >> i & 1 == 1).map(|i| [1, 2, 3, 3, 2, 1][i]).sum::<i32>() >= 6)

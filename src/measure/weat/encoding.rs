@@ -11,7 +11,8 @@ use std::ops::Range;
 pub enum WordEncoding {
     /// bias-bench (Meade et al. 2022): the mean of the last layer over all positions, `[CLS]` and `[SEP]` included.
     BiasBench,
-    /// Local contrastive editing (Lutz et al. 2024): the mean of the word pieces, in each layer; the effect size is the mean over layers.
+    /// Local contrastive editing (Lutz et al. 2024): the mean of the word pieces, in each layer; the effect size is the
+    /// mean over layers.
     WordPieces(LayerChoice),
     /// The last layer at the first position, `[CLS]`.
     Cls,
@@ -39,8 +40,8 @@ impl WordEncoding {
         }
     }
 
-    /// The layers that an answer to its question has and that count, as indices into the answer, and the number of the first one
-    /// in the model.
+    /// The layers that an answer to its question has and that count, as indices into the answer, and the number of the
+    /// first one in the model.
     pub(super) fn layers(self, facts: &Facts) -> (Range<usize>, usize) {
         let layers = facts.layers as usize;
         match self {
@@ -50,8 +51,8 @@ impl WordEncoding {
         }
     }
 
-    /// The questions for the vectors of `texts`, in their order. `bad` makes an error of a text that can not be encoded, and the
-    /// reason.
+    /// The questions for the vectors of `texts`, in their order. `bad` makes an error of a text that can not be
+    /// encoded, and the reason.
     pub(super) fn ask(
         self,
         texts: &[&str],

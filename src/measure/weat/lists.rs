@@ -1,8 +1,10 @@
-//! The word lists of WEAT: Caliskan, Bryson, Narayanan, *Semantics derived automatically from language corpora contain human-like
-//! biases*, Science 356 (2017), tests 1 to 10, and the gender tests 6b, 7b and 8b that May et al. (2019) made of their words.
+//! The word lists of WEAT: Caliskan, Bryson, Narayanan, *Semantics derived automatically from language corpora contain
+//! human-like biases*, Science 356 (2017), tests 1 to 10, and the gender tests 6b, 7b and 8b that May et al. (2019)
+//! made of their words.
 //!
-//! The words are public; they are spelled here as in the collection of `wefe` (dccuchile/wefe, `WEAT.json`, MIT licence). In two
-//! words that collection differs from the paper: `short` for `short-term` in test 9, `Bill` for `Billy` in test 10.
+//! The words are public; they are spelled here as in the collection of `wefe` (dccuchile/wefe, `WEAT.json`, MIT
+//! licence). In two words that collection differs from the paper: `short` for `short-term` in test 9, `Bill` for
+//! `Billy` in test 10.
 
 use super::Words;
 
