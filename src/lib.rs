@@ -75,6 +75,8 @@ pub mod check;
 pub mod diff;
 pub mod error;
 pub mod history;
+#[cfg(feature = "verify")]
+pub mod verify;
 
 // What people look at
 pub mod report;

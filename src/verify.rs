@@ -101,6 +101,7 @@ pub struct Row {
 }
 
 /// Measures of which the questions are in one work list.
+#[derive(Default)]
 pub struct Planning {
     /// The questions.
     pub work: Work,
@@ -146,10 +147,12 @@ pub fn verify(
         let answers = asked.answer(tensors, context)?;
         let outcomes = asked.outcomes(&answers, &unedited);
         let before = &rows[0].outcomes;
-        let changes = before.iter().zip(&outcomes).map(|(before, after)| compare(before, after, options.seed)).collect();
+        let changes =
+            before.iter().zip(&outcomes).map(|(before, after)| compare(before, after, options.seed)).collect();
         rows.push(Row { edit: Some(case.kind), edited, outcomes, changes, time: start.elapsed() });
     }
-    let mut dtypes: Vec<String> = model.weights().iter().filter_map(|name| checkpoint.tensor(name)).map(dtype).collect();
+    let mut dtypes: Vec<String> =
+        model.weights().iter().filter_map(|name| checkpoint.tensor(name)).map(dtype).collect();
     dtypes.sort();
     dtypes.dedup();
     let summary = |(path, patch): &(PathBuf, Patch)| PatchSummary { path: path.clone(), id: patch.id };

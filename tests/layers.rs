@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["error"],
     &["apply"],
     &["check"],
-    &["diff", "algebra", "history"],
+    &["diff", "algebra", "history", "verify"],
     &["report"],
 ];
 

@@ -23,6 +23,8 @@ mod show;
 mod squash;
 mod status;
 mod terminal;
+#[cfg(feature = "verify")]
+mod verify;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -87,6 +89,9 @@ enum Command {
     /// Compare two patches; with -o, write what both select
     #[command(visible_alias = "intersect")]
     Compare(compare::Arguments),
+    /// Measure bias and perplexity of a model, without and with patches
+    #[cfg(feature = "verify")]
+    Verify(Box<verify::Arguments>),
     /// Write the graph of a model as an ONNX file that uses the weights where they are
     #[cfg(feature = "verify")]
     Export(export::Arguments),
@@ -124,7 +129,7 @@ fn execute(arguments: Arguments) -> Outcome {
         // Fails only when a pool exists already, which is no reason to stop.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
     }
-    let terminal = terminal::Terminal::new(arguments.quiet);
+    let terminal = terminal::Terminal::new(arguments.quiet, arguments.threads);
     match arguments.command {
         Command::Diff(arguments) => diff::run(*arguments, &terminal),
         Command::Show(arguments) => show::run(&arguments),
@@ -139,6 +144,8 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Combine(arguments) => combine::run(&arguments, &terminal),
         Command::Select(arguments) => select::run(&arguments, &terminal),
         Command::Compare(arguments) => compare::run(&arguments, &terminal),
+        #[cfg(feature = "verify")]
+        Command::Verify(arguments) => verify::run(&arguments, &terminal),
         #[cfg(feature = "verify")]
         Command::Export(arguments) => export::run(&arguments),
         #[cfg(feature = "verify")]

@@ -3,6 +3,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use lcepatch::context::{Context, Progress};
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -10,10 +11,11 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Standard error: a progress bar where someone can see it, and notes.
 pub struct Terminal {
     bar: ProgressBar,
+    threads: Option<NonZeroUsize>,
 }
 
 impl Terminal {
-    pub fn new(quiet: bool) -> Self {
+    pub fn new(quiet: bool, threads: Option<NonZeroUsize>) -> Self {
         // The first interruption asks the work to stop, so that it leaves nothing behind; the second one insists.
         let _ = ctrlc::set_handler(|| {
             if INTERRUPTED.swap(true, Ordering::Relaxed) {
@@ -21,7 +23,13 @@ impl Terminal {
             }
         });
         let visible = !quiet && std::io::stderr().is_terminal();
-        Self { bar: if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() } }
+        Self { bar: if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() }, threads }
+    }
+
+    /// How many threads to use, where that was said.
+    #[cfg(feature = "verify")]
+    pub fn threads(&self) -> Option<usize> {
+        self.threads.map(NonZeroUsize::get)
     }
 
     pub fn context(&self) -> Context<'_> {

@@ -1,7 +1,8 @@
 //! Which positions of two token sequences are the same, as Python's `difflib.SequenceMatcher` sees it.
 //!
-//! Published scores of CrowS-Pairs depend on this alignment (Ratcliff and Obershelp: the longest common block, then the same left
-//! and right of it), which is not the one of least edits. Popular tokens of long sequences are no anchors, as there (`autojunk`).
+//! Published scores of CrowS-Pairs depend on this alignment (Ratcliff and Obershelp: the longest common block, then the
+//! same left and right of it), which is not the one of least edits. Popular tokens of long sequences are no anchors, as
+//! there (`autojunk`).
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -124,5 +125,16 @@ mod tests {
         let alignment = Alignment::of(&[1, 2, 3], &[1, 9, 2, 3]);
         assert_eq!((alignment.first, alignment.second), (vec![], vec![1]));
         assert_eq!(Alignment::of(&[], &[]), Alignment::default());
+    }
+
+    /// The blocks are those of Python 3.11.
+    #[test]
+    fn popular_tokens_of_long_sequences_begin_no_block() {
+        let first = [vec![7; 150], vec![1, 2, 3], vec![7; 50]].concat();
+        let second = [vec![1, 2, 3], vec![7; 200]].concat();
+        let block = |first: Range<usize>, second: Range<usize>| first.zip(second).collect::<Vec<_>>();
+        assert_eq!(Alignment::of(&first, &second).equal, block(150..203, 0..53));
+        // short sequences have none
+        assert_eq!(Alignment::of(&first[..143], &second[..143]).equal, block(0..140, 3..143));
     }
 }

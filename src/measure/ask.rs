@@ -56,9 +56,9 @@ pub(crate) fn fits(encoding: &Encoding, facts: &Facts) -> Result<(), Skipped> {
     if encoding.len() as u64 <= u64::from(facts.positions) { Ok(()) } else { Err(TOO_LONG) }
 }
 
-/// Asks a causal model for every token of a text, as bias-bench does: the first one after a sequence of nothing but `begin`, the
-/// others after those before them. A special token that the tokenizer itself puts before the text takes the part of `begin`; special
-/// tokens are not scored. Without either the first token is not scored.
+/// Asks a causal model for every token of a text, as bias-bench does: the first one after a sequence of nothing but
+/// `begin`, the others after those before them. A special token that the tokenizer itself puts before the text takes
+/// the part of `begin`; special tokens are not scored. Without either the first token is not scored.
 pub(crate) fn sentence(work: &mut Work, text: &Encoding, begin: Option<u32>) -> Vec<Question> {
     let mut questions = Vec::new();
     if let (Some(begin), Some(&first)) = (begin_alone(text, begin), text.ids.first()) {

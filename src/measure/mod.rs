@@ -5,14 +5,25 @@
 
 mod alignment;
 mod ask;
+pub mod compare;
 pub mod crows_pairs;
 mod data;
+pub mod divergence;
+#[cfg(test)]
+mod fake;
 pub mod outcome;
 mod parts;
+pub mod perplexity;
+mod sampling;
+pub mod seat;
+pub mod statistics;
 pub mod stereoset;
 #[cfg(test)]
 mod testing;
+pub mod text;
+pub mod threshold;
 pub mod tokens;
+pub mod weat;
 pub mod work;
 
 pub use outcome::{BadData, Better, Group, Item, Items, Outcome, Score};

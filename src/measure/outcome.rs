@@ -73,8 +73,15 @@ pub enum Better {
 pub enum Items {
     /// Yes or no, in [`Outcome::scores`] as 100 times the share of yes.
     Decisions(Vec<bool>),
-    /// Numbers whose sum over the sum of the weights is the main score (or its logarithm, for perplexities).
+    /// Numbers whose sum over the sum of the weights is the main score.
     Values {
+        /// The numbers.
+        values: Vec<f64>,
+        /// How much each counts, such as its tokens.
+        weights: Vec<f64>,
+    },
+    /// The same, for the natural logarithm of the main score: the losses of texts, for perplexities.
+    Logarithms {
         /// The numbers.
         values: Vec<f64>,
         /// How much each counts, such as its tokens.

@@ -65,6 +65,17 @@ pub enum Kind {
     Encoder,
 }
 
+impl Kind {
+    /// With its article, for messages.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Masked => "a masked language model",
+            Self::Causal => "a causal language model",
+            Self::Encoder => "an encoder without a language model head",
+        }
+    }
+}
+
 /// A model in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {

@@ -3,5 +3,7 @@
 pub mod plot;
 pub mod stat;
 pub mod table;
+#[cfg(feature = "verify")]
+pub mod verify;
 
 pub use stat::Stat;

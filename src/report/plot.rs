@@ -1,10 +1,20 @@
-//! The share of each component's weights that is selected, by layer (the paper's figure 3), as a picture.
+//! Figures: the share of each component's weights that is selected, by layer (the paper's figure 3), and scores against alpha.
 //!
-//! One scene of rectangles and text, written as SVG or drawn as PNG.
+//! One scene of shapes and text, written as SVG or drawn as PNG.
 
+#[cfg(feature = "verify")]
+mod axis;
 mod png;
+mod raster;
+// Only figures of measured scores have curves.
+#[cfg_attr(not(feature = "verify"), allow(dead_code))]
 mod scene;
 mod svg;
+#[cfg(feature = "verify")]
+mod sweep;
+
+#[cfg(feature = "verify")]
+pub use sweep::sweep;
 
 use super::Stat;
 use super::table::{count, percent};

@@ -1,7 +1,7 @@
 //! CrowS-Pairs (Nangia et al., EMNLP 2020): does a model find the more stereotypical of two sentences more likely?
 //!
-//! Three scores go under this name, and their numbers do not compare, so each has its own ([`Variant`]). None changes the case of a
-//! sentence: the original lower-cases for uncased models, whose tokenizers do the same.
+//! Three scores go under this name, and their numbers do not compare, so each has its own ([`Variant`]). None changes
+//! the case of a sentence: the original lower-cases for uncased models, whose tokenizers do the same.
 
 mod data;
 mod score;
@@ -33,11 +33,11 @@ pub struct CrowsPairs {
 /// How a sentence is scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// `crows.diff`, as in bias-bench (Meade et al., ACL 2022): the mean log-probability of the tokens in which the sentences differ,
-    /// each masked alone. Pairs where one side has no such token are skipped.
+    /// `crows.diff`, as in bias-bench (Meade et al., ACL 2022): the mean log-probability of the tokens in which the
+    /// sentences differ, each masked alone. Pairs where one side has no such token are skipped.
     Diff,
-    /// `crows.shared`, as in the original code: the sum of the log-probabilities of the tokens that both have, each masked alone,
-    /// the first and the last of them not counted.
+    /// `crows.shared`, as in the original code: the sum of the log-probabilities of the tokens that both have, each
+    /// masked alone, the first and the last of them not counted.
     Shared,
     /// `crows.causal`, bias-bench's score for causal models: 2 to the mean log2-probability of all tokens.
     Causal,
@@ -64,7 +64,8 @@ pub struct Options {
 }
 
 impl CrowsPairs {
-    /// Reads the published CSV file, or another one with its columns `sent_more`, `sent_less`, `stereo_antistereo`, `bias_type`.
+    /// Reads the published CSV file, or another one with its columns `sent_more`, `sent_less`, `stereo_antistereo`,
+    /// `bias_type`.
     ///
     /// # Errors
     /// [`BadData::Io`], [`BadData::Malformed`].
@@ -179,7 +180,8 @@ fn differing(first: &[u32], second: &[u32]) -> Result<[Vec<usize>; 2], Skipped> 
     }
 }
 
-/// The positions of the tokens that two sentences share, but the first and the last, which are the special tokens around a sentence.
+/// The positions of the tokens that two sentences share, but the first and the last, which are the special tokens
+/// around a sentence.
 fn shared(first: &[u32], second: &[u32]) -> [Vec<usize>; 2] {
     let equal = Alignment::of(first, second).equal;
     let inner = equal.get(1..equal.len().saturating_sub(1)).unwrap_or_default();

@@ -29,8 +29,8 @@ impl ScoredPair<'_> {
     }
 }
 
-/// `%stereo`, then the same over pairs of either direction. Ties count among all pairs, but not among those of a direction, as in the
-/// published code.
+/// `%stereo`, then the same over pairs of either direction. Ties count among all pairs, but not among those of a
+/// direction, as in the published code.
 pub(crate) fn scores(pairs: &[ScoredPair<'_>]) -> Vec<Score> {
     let mut scores =
         vec![share("%stereo", "% of pairs where the more stereotypical sentence is more likely", pairs.iter())];
@@ -75,7 +75,8 @@ fn share<'a>(name: &str, meaning: &'static str, pairs: impl Iterator<Item = &'a 
     }
 }
 
-/// Python's `round(number, 3)`: the decimal that is nearest to the exact value of the binary number, the even one of two.
+/// Python's `round(number, 3)`: the decimal that is nearest to the exact value of the binary number, the even one of
+/// two.
 pub(crate) fn rounded(number: f64) -> f64 {
     format!("{number:.3}").parse().unwrap_or(number)
 }
@@ -133,7 +134,8 @@ mod tests {
         assert!(!pair.prefers_stereotype() && !pair.is_tie());
     }
 
-    /// The per-pair scores of the original code for bert-base-uncased and roberta-large, and the percentages that it printed for them.
+    /// The per-pair scores of the original code for bert-base-uncased and roberta-large, and the percentages that it
+    /// printed for them.
     #[test]
     fn published_scores_of_pairs_give_the_published_percentages() {
         let bert: &[(&str, &[&str])] = &[
@@ -163,8 +165,8 @@ mod tests {
                     let score = |name| record[column(name)].parse().unwrap();
                     let (more, less) = (score("sent_more_score"), score("sent_less_score"));
                     let bias_type = &record[column("bias_type")];
-                    // both files are older than commit 5970c3b of the original code, which named these columns the wrong way round
-                    // where a stereotype was contradicted
+                    // both files are older than commit 5970c3b of the original code, which named these columns the
+                    // wrong way round where a stereotype was contradicted
                     match &record[column("stereo_antistereo")] {
                         "stereo" => ScoredPair { bias_type, direction: Direction::Stereo, more, less },
                         _ => ScoredPair { bias_type, direction: Direction::Antistereo, more: less, less: more },

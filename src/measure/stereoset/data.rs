@@ -53,8 +53,7 @@ pub(crate) fn read_triples(file: &DataFile) -> Result<Triples, BadData> {
             published(object.remove("data").unwrap_or_default())
         }
         Value::Object(object) if LABELS.iter().all(|label| object.contains_key(*label)) => regrouped(object),
-        _ => Err("neither the published StereoSet (an object with \"data\") nor a list of triples nor an object with lists by label"
-            .to_owned()),
+        _ => Err("neither an object with \"data\", as published, nor a list of triples nor lists by label".to_owned()),
     };
     let (intrasentence, intersentence) = read.map_err(|reason| file.malformed(None, reason))?;
     Ok(Triples { intrasentence, intersentence })
@@ -157,7 +156,7 @@ fn regrouped(mut object: serde_json::Map<String, Value>) -> Result<(Vec<Triple>,
         }
         _ => Err(format!("{label:?} is not a list")),
     };
-    let [stereotype, anti, unrelated] = LABELS.map(|label| list(label));
+    let [stereotype, anti, unrelated] = LABELS.map(&mut list);
     let by_id = |list: Vec<Alone>| -> HashMap<String, Alone> {
         list.into_iter().map(|alone| (alone.id.clone(), alone)).collect()
     };

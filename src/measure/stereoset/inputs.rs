@@ -24,13 +24,14 @@ pub(crate) struct MaskedInput {
     pub position: u32,
     /// The piece.
     pub target: u32,
-    /// Whether the pieces before it are tokens of the text. They may not be, as the text is tokenized anew with them in it; the
-    /// published code does not look.
+    /// Whether the pieces before it are tokens of the text. They may not be, as the text is tokenized anew with them in
+    /// it; the published code does not look.
     pub prefix_is_kept: bool,
 }
 
-/// The word of a sentence whose place among the words between single blanks is that of the last word of the context with a BLANK in
-/// it, without ASCII punctuation. Where the BLANK is a part of a word, the whole word is taken, as in the published code.
+/// The word of a sentence whose place among the words between single blanks is that of the last word of the context
+/// with a BLANK in it, without ASCII punctuation. Where the BLANK is a part of a word, the whole word is taken, as in
+/// the published code.
 pub(crate) fn word(context: &str, sentence: &str) -> Result<String, Skipped> {
     let place = context.split(' ').enumerate().filter(|(_, word)| has_blank(word)).last().ok_or(NO_BLANK)?.0;
     let word: String =
@@ -38,8 +39,8 @@ pub(crate) fn word(context: &str, sentence: &str) -> Result<String, Skipped> {
     if word.is_empty() { Err(NO_WORD) } else { Ok(word) }
 }
 
-/// One input for each piece of the word: the context with the pieces before it in place of every BLANK, and one mask, with no hint of the
-/// pieces after it.
+/// One input for each piece of the word: the context with the pieces before it in place of every BLANK, and one mask,
+/// with no hint of the pieces after it.
 pub(crate) fn masked_inputs(
     context: &str,
     word: &str,

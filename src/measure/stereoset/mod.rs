@@ -1,7 +1,9 @@
-//! StereoSet (Nadeem et al., ACL 2021), the intrasentence task: does a model prefer stereotypes, and does it prefer sense to nonsense?
+//! StereoSet (Nadeem et al., ACL 2021), the intrasentence task: does a model prefer stereotypes, and does it prefer
+//! sense to nonsense?
 //!
-//! As in bias-bench (Meade et al., ACL 2022), which is the original code with words encoded as inside a sentence where a blank belongs
-//! to a word. The intersentence task is not measured: it needs a next-sentence head, which checkpoints of masked language models lack.
+//! As in bias-bench (Meade et al., ACL 2022), which is the original code with words encoded as inside a sentence where
+//! a blank belongs to a word. The intersentence task is not measured: it needs a next-sentence head, which checkpoints
+//! of masked language models lack.
 
 mod data;
 mod inputs;
@@ -45,7 +47,8 @@ pub struct Options {
 }
 
 impl StereoSet {
-    /// Reads `dev.json` or `test.json` as published, a list of triples with their sentences by label, or lists of sentences by label.
+    /// Reads `dev.json` or `test.json` as published, a list of triples with their sentences by label, or lists of
+    /// sentences by label.
     ///
     /// # Errors
     /// [`BadData::Io`], [`BadData::Malformed`], [`BadData::Empty`] if there is only the intersentence task.
@@ -53,8 +56,8 @@ impl StereoSet {
         let file = DataFile::read(path)?;
         let Triples { intrasentence: triples, intersentence } = read_triples(&file)?;
         if triples.is_empty() && intersentence > 0 {
-            let reason = "there is only the intersentence task; it needs a next-sentence head, which checkpoints of masked language \
-                          models lack";
+            let reason = "there is only the intersentence task, which needs a next-sentence head; checkpoints of \
+                          masked language models have none";
             return Err(BadData::Empty { path: file.path, measure: MEASURE, reason: reason.to_owned() });
         }
         Ok(Self { file, triples, intersentence })

@@ -79,9 +79,9 @@ impl Tally {
     }
 }
 
-/// The stereotype score, the language model score and their combination as published: means over terms, each of which counts the same
-/// however many triples it has. Standard errors are over triples, those of a mean over triples. Then the share of triples, in which
-/// every triple counts the same.
+/// The stereotype score, the language model score and their combination as published: means over terms, each of which
+/// counts the same however many triples it has. Standard errors are over triples, those of a mean over triples. Then
+/// the share of triples, in which every triple counts the same.
 pub(crate) fn scores(triples: &[ScoredTriple<'_>]) -> Vec<Score> {
     // terms in the order in which they come, as the published code adds them
     let mut places = HashMap::new();

@@ -25,11 +25,49 @@ impl Colour {
     }
 }
 
+/// A place, x to the right and y down.
+pub type Point = (f64, f64);
+
+/// How a line is drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stroke {
+    pub colour: Colour,
+    pub width: f64,
+    /// The length of dashes and of the gaps between them; 0 for none.
+    pub dash: f64,
+}
+
 /// A shape. Text stands on the line `y`, from `x` on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Shape {
-    Rectangle { x: u32, y: u32, width: u32, height: u32, colour: Colour },
-    Text { x: u32, y: u32, text: String, colour: Colour },
+    Rectangle {
+        x: u32,
+        y: u32,
+        width: u32,
+        height: u32,
+        colour: Colour,
+    },
+    Text {
+        x: u32,
+        y: u32,
+        text: String,
+        colour: Colour,
+    },
+    Line {
+        points: Vec<Point>,
+        stroke: Stroke,
+    },
+    Disc {
+        center: Point,
+        radius: f64,
+        colour: Colour,
+    },
+    /// A closed area that lets a share of what is below through.
+    Area {
+        points: Vec<Point>,
+        colour: Colour,
+        opacity: f64,
+    },
 }
 
 /// Width of a character.
@@ -57,7 +95,28 @@ impl Scene {
     }
 
     pub fn text_centered(&mut self, x: u32, y: u32, text: &str, colour: Colour) {
-        let half = text.chars().count() as u32 * CHARACTER / 2;
-        self.text(x.saturating_sub(half), y, text, colour);
+        self.text(x.saturating_sub(width(text) / 2), y, text, colour);
     }
+
+    /// Text that ends at `x`.
+    pub fn text_before(&mut self, x: u32, y: u32, text: &str, colour: Colour) {
+        self.text(x.saturating_sub(width(text)), y, text, colour);
+    }
+
+    pub fn line(&mut self, points: Vec<Point>, stroke: Stroke) {
+        self.shapes.push(Shape::Line { points, stroke });
+    }
+
+    pub fn disc(&mut self, center: Point, radius: f64, colour: Colour) {
+        self.shapes.push(Shape::Disc { center, radius, colour });
+    }
+
+    pub fn area(&mut self, points: Vec<Point>, colour: Colour, opacity: f64) {
+        self.shapes.push(Shape::Area { points, colour, opacity });
+    }
+}
+
+/// The width of a text.
+pub fn width(text: &str) -> u32 {
+    text.chars().count() as u32 * CHARACTER
 }

@@ -1,0 +1,201 @@
+//! What is measured: flags to measures.
+
+use super::super::arguments;
+use super::super::exit::Failure;
+use clap::Args;
+use lcepatch::measure::crows_pairs::{self, CrowsPairs, Variant};
+use lcepatch::measure::divergence::DivergenceOptions;
+use lcepatch::measure::perplexity::{CausalOptions, FirstToken, MaskedOptions, Masking, Perplexity, PseudoOptions};
+use lcepatch::measure::seat::Seat;
+use lcepatch::measure::stereoset::{self, Split, StereoSet};
+use lcepatch::measure::text::{Lines, Text, TextOptions, Unit};
+use lcepatch::measure::weat::{Ddof, LayerChoice, Weat, WeatOptions, WordEncoding};
+use lcepatch::measure::{Facts, Kind, Parts, Tokens};
+use lcepatch::verify::Planning;
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+pub struct Measures {
+    /// WEAT tests: numbers of published lists, such as 6,7,8 or 6b, or files of the form of sent-bias
+    #[arg(long, value_delimiter = ',', value_name = "LIST|FILE,...", help_heading = "Measures")]
+    weat: Vec<String>,
+    /// SEAT tests: a file of the form of sent-bias, or a folder of them
+    #[arg(long, value_name = "PATH", help_heading = "Measures")]
+    seat: Option<PathBuf>,
+    /// How WEAT and SEAT encode: the mean of all positions (biasbench), the word pieces in each layer (wordpiece, the paper's), \
+    /// [CLS], or the first piece (sent-bias)
+    #[arg(long, default_value = "biasbench", value_parser = ["biasbench", "wordpiece", "cls", "first"],
+        value_name = "ENCODING", help_heading = "Measures")]
+    weat_encoding: String,
+    /// With --weat-encoding wordpiece: count the embeddings as a layer
+    #[arg(long, help_heading = "Measures")]
+    weat_embeddings: bool,
+    /// Delta degrees of freedom of the effect size's standard deviation
+    #[arg(long, default_value = "1", value_parser = ["0", "1"], help_heading = "Measures")]
+    ddof: String,
+    /// CrowS-Pairs, on its published CSV file
+    #[arg(long, value_name = "FILE", help_heading = "Measures")]
+    crows_pairs: Option<PathBuf>,
+    /// Which CrowS-Pairs score: of the tokens that differ (bias-bench), or of the shared ones (the original)
+    #[arg(long, value_parser = ["diff", "shared"], value_name = "VARIANT", help_heading = "Measures")]
+    crows_variant: Option<String>,
+    /// Which bias types of CrowS-Pairs: names, or `all`
+    #[arg(long, default_value = "gender", value_name = "TYPE,...", help_heading = "Measures")]
+    bias_type: String,
+    /// StereoSet's intrasentence task, on its dev.json or test.json
+    #[arg(long, value_name = "FILE", help_heading = "Measures")]
+    stereoset: Option<PathBuf>,
+    /// Which domains of StereoSet: names, or `all`
+    #[arg(long, default_value = "gender", value_name = "DOMAIN,...", help_heading = "Measures")]
+    domain: String,
+    /// Which split, of a file that holds both
+    #[arg(long, value_parser = ["dev", "test"], help_heading = "Measures")]
+    split: Option<String>,
+    /// Perplexity on a text file, one text a line
+    #[arg(long, value_name = "FILE", help_heading = "Measures")]
+    perplexity: Option<PathBuf>,
+    /// Which perplexities [default: mlm of masked models, causal of causal ones]
+    #[arg(long, value_delimiter = ',', value_parser = ["mlm", "pseudo", "within-word", "causal"], requires = "perplexity",
+        value_name = "KIND,...", help_heading = "Measures", long_help = "\
+Which perplexities:
+  mlm          of 15 % of the tokens, masked or replaced as in training, with a seed (the paper's)
+  pseudo       of every token, masked alone
+  within-word  the same, with the later pieces of its word masked too
+  causal       of every token but the first, in windows that overlap
+[default: mlm of masked models, causal of causal ones]")]
+    ppl: Vec<String>,
+    /// KL divergence of the edited model's predictions from the unedited one's, on the text of --perplexity
+    #[arg(long, requires = "perplexity", help_heading = "Measures")]
+    kl: bool,
+    /// Predictions that --kl compares
+    #[arg(long, default_value_t = 256, value_name = "COUNT", help_heading = "Measures")]
+    kl_positions: u64,
+    /// Tokens of a long text to measure perplexity on, drawn at random [default: all]
+    #[arg(long, value_parser = arguments::count, value_name = "COUNT", requires = "perplexity", help_heading = "Measures")]
+    max_tokens: Option<u64>,
+    /// Leave out WikiText's headings, as in ` = Title = `
+    #[arg(long, help_heading = "Measures")]
+    no_headings: bool,
+    /// Tokens in a window of causal perplexity [default: what the model takes]
+    #[arg(long, value_name = "TOKENS", help_heading = "Measures")]
+    window: Option<u32>,
+    /// Tokens from one window to the next [default: half a window]
+    #[arg(long, value_name = "TOKENS", help_heading = "Measures")]
+    stride: Option<u32>,
+    /// Score the first token of a text too, after the token that begins texts
+    #[arg(long, help_heading = "Measures")]
+    first_token: bool,
+    /// Of everything that is drawn at random: masks, samples, permutations, bootstraps
+    #[arg(long, default_value_t = 0, help_heading = "Measures")]
+    seed: u64,
+}
+
+impl Measures {
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Reads the data, and puts the questions of all measures into `planning`.
+    pub fn plan(
+        &self,
+        tokens: &dyn Tokens,
+        facts: &Facts,
+        has_patch: bool,
+        planning: &mut Planning,
+    ) -> Result<(), Failure> {
+        let weat = self.weat_options();
+        let Planning { work, planned } = planning;
+        for test in &self.weat {
+            planned.push(named(test)?.plan(&weat, tokens, facts, work)?);
+        }
+        if let Some(path) = &self.seat {
+            planned.extend(Seat::read(path)?.plan(&weat, tokens, facts, work)?);
+        }
+        if let Some(path) = &self.crows_pairs {
+            let variant = self.crows_variant.as_deref();
+            let variant = variant.map(|name| if name == "shared" { Variant::Shared } else { Variant::Diff });
+            let options = crows_pairs::Options { variant, bias_types: Parts::listed(&self.bias_type) };
+            planned.push(CrowsPairs::read(path)?.plan(&options, tokens, facts, work)?);
+        }
+        if let Some(path) = &self.stereoset {
+            let split = self.split.as_deref().map(|name| if name == "dev" { Split::Dev } else { Split::Test });
+            let options = stereoset::Options { domains: Parts::listed(&self.domain), split };
+            planned.push(StereoSet::read(path)?.plan(&options, tokens, facts, work)?);
+        }
+        if let Some(path) = &self.perplexity {
+            for perplexity in self.perplexities(facts) {
+                planned.push(perplexity.plan(&self.text(path, perplexity)?, tokens, facts, work)?);
+            }
+            // Of an unedited model alone it is nothing.
+            if self.kl && has_patch {
+                let options = DivergenceOptions { most_positions: self.kl_positions, seed: self.seed };
+                let text = Text::read(path, self.text_options(Unit::Line))?;
+                planned.push(options.plan(&text, tokens, facts, work)?);
+            }
+        }
+        if planned.is_empty() {
+            let help = "say what with --weat, --seat, --crows-pairs, --stereoset or --perplexity";
+            return Err(Failure::usage("there is nothing to measure", help));
+        }
+        Ok(())
+    }
+
+    fn weat_options(&self) -> WeatOptions {
+        let layers = if self.weat_embeddings { LayerChoice::WithEmbeddings } else { LayerChoice::Hidden };
+        let encoding = match self.weat_encoding.as_str() {
+            "wordpiece" => WordEncoding::WordPieces(layers),
+            "cls" => WordEncoding::Cls,
+            "first" => WordEncoding::First,
+            _ => WordEncoding::BiasBench,
+        };
+        let ddof = if self.ddof == "0" { Ddof::Zero } else { Ddof::One };
+        WeatOptions { encoding, ddof, seed: self.seed, ..WeatOptions::default() }
+    }
+
+    fn perplexities(&self, facts: &Facts) -> Vec<Perplexity> {
+        let (most_tokens, seed) = (self.max_tokens, self.seed);
+        let pseudo = |masking| Perplexity::Pseudo(PseudoOptions { masking, most_tokens, seed });
+        let causal = || {
+            let first = if self.first_token { FirstToken::Scored } else { FirstToken::Given };
+            Perplexity::Causal(CausalOptions { window: self.window, stride: self.stride, first, most_tokens, seed })
+        };
+        let masked = || Perplexity::Masked(MaskedOptions { most_tokens, seed });
+        let named = |name: &String| match name.as_str() {
+            "pseudo" => pseudo(Masking::Token),
+            "within-word" => pseudo(Masking::WithinWord),
+            "causal" => causal(),
+            _ => masked(),
+        };
+        match (self.ppl.is_empty(), facts.kind) {
+            (true, Kind::Causal) => vec![causal()],
+            (true, _) => vec![masked()],
+            (false, _) => self.ppl.iter().map(named).collect(),
+        }
+    }
+
+    fn text(&self, path: &Path, perplexity: Perplexity) -> Result<Text, Failure> {
+        let unit = if matches!(perplexity, Perplexity::Causal(_)) { Unit::File } else { Unit::Line };
+        Ok(Text::read(path, self.text_options(unit))?)
+    }
+
+    fn text_options(&self, unit: Unit) -> TextOptions {
+        let headings = if self.no_headings { Lines::LeaveOut } else { Lines::Keep };
+        // A file as a whole keeps its paragraphs apart.
+        let empty_lines = if unit == Unit::File { Lines::Keep } else { Lines::LeaveOut };
+        TextOptions { unit, empty_lines, headings }
+    }
+}
+
+/// A test by its number, as in `8` or `weat8`, or by its file.
+fn named(test: &str) -> Result<Weat, Failure> {
+    let built_in = Weat::built_in(test).or_else(|| Weat::built_in(&format!("weat{test}")));
+    match built_in {
+        Some(weat) => Ok(weat),
+        None if Path::new(test).exists() => Ok(Weat::read(Path::new(test))?),
+        None => {
+            let lists = Weat::names().map(|name| name.trim_start_matches("weat")).collect::<Vec<_>>().join(", ");
+            let message = format!("--weat {test}: there is no such list, and no such file");
+            Err(Failure::usage(message, format!("lists are {lists}")))
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `lcepatch verify`.
+
+mod measures;
+
+use super::exit::{Failure, print, print_json};
+use super::terminal::Terminal;
+use super::{Answer, Outcome, arguments, patch_argument};
+use clap::Args;
+use lcepatch::apply::Check;
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::durable::{self, Existing};
+use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::error::Error;
+use lcepatch::format::Patch;
+use lcepatch::measure::threshold::Threshold;
+use lcepatch::model::runtime::Provider;
+use lcepatch::model::{Engine, Model};
+use lcepatch::report::plot::{Picture, sweep};
+use lcepatch::report::verify::{Detail, Setup, case, json, lines, summary};
+use lcepatch::verify::{Case, Planning, Report, VerifyOptions, verify};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+#[command(after_help = "\
+Each measure is that of the published code, named by its variant; the report says what it means, over how many items, and whether a \
+change is more than noise. Benchmark data is not part of this program: the README says where it is published. WEAT's lists are built in.
+
+The model is measured as it is, and then with the patches at each --alpha and --edit. Nothing is written to the model.
+
+Needs ONNX Runtime: `lcepatch runtime install`.
+
+Examples:
+  lcepatch verify model/ --weat 6,7,8
+  lcepatch verify model/ --patch debias.lcepatch --alpha -2,-1,0.5,1,2 --crows-pairs crows_pairs_anonymized.csv \\
+      --stereoset test.json --perplexity heldout.txt --kl --plot sweep.svg
+  lcepatch verify pruned/ --patch p.lcepatch --edit pr,sw --weat 8 --weat-encoding wordpiece
+  lcepatch verify model/ --patch p.lcepatch --perplexity heldout.txt --fail-if 'ppl.mlm>+1%' --json
+  lcepatch verify gpt2/ --crows-pairs crows_pairs_anonymized.csv --perplexity wiki.txt --provider cuda")]
+pub struct Arguments {
+    /// The model directory: config.json, tokenizer, weights
+    model: PathBuf,
+    /// A patch to measure the effect of; several are applied together
+    #[arg(long, short, value_name = "PATCH")]
+    patch: Vec<PathBuf>,
+    /// How strongly to apply the patches, one model for each [default: 1, if there is a patch and no --edit]
+    #[arg(long, short, value_parser = arguments::alpha, value_delimiter = ',', allow_hyphen_values = true,
+        value_name = "ALPHA,...", requires = "patch")]
+    alpha: Vec<Alpha>,
+    /// Edits without an alpha, one model for each: prune, switch masks
+    #[arg(long, value_parser = ["pr", "sw"], value_delimiter = ',', value_name = "pr,sw", requires = "patch")]
+    edit: Vec<String>,
+    #[command(flatten)]
+    measures: measures::Measures,
+    /// What computes
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"], help_heading = "Computing")]
+    provider: String,
+    /// Which GPU
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Computing")]
+    device: u16,
+    /// Check the base's values at the selected weights only
+    #[arg(long)]
+    quick: bool,
+    /// Exchange a prefix of the patches' names for one of the model's, as in `bert.=`
+    #[arg(long, value_name = "PATCH=MODEL", value_parser = arguments::prefix_map)]
+    map_prefix: Option<PrefixMap>,
+    /// Exit with code 1 if this comes true of any edited model, as in 'ppl.mlm>+1%' or '|weat8|>0.5'; may be repeated
+    #[arg(long, value_name = "CONDITION", value_parser = threshold)]
+    fail_if: Vec<Threshold>,
+    /// Draw the scores against alpha into this .svg or .png file
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Write the results into the patch's metadata, where `show` prints them; the patch gets another id
+    #[arg(long, requires = "patch")]
+    record: bool,
+    /// Replace an existing plot
+    #[arg(long)]
+    force: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    /// With --json: what each item of the data contributes, too
+    #[arg(long, requires = "json")]
+    items: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
+    let plot = arguments.plot.as_deref().map(|path| picture(path, existing)).transpose()?;
+    if arguments.record && arguments.patch.len() > 1 {
+        return Err(Failure::usage("--record writes into one patch", "give one --patch"));
+    }
+    if !arguments.model.is_dir() {
+        let message = format!("{} is no directory", arguments.model.display());
+        return Err(Failure::usage(message, "give the model directory, with config.json, tokenizer and weights"));
+    }
+    let cases = cases(arguments);
+    let provider = match arguments.provider.as_str() {
+        "cuda" => Provider::Cuda { device: arguments.device.into() },
+        _ => Provider::Cpu,
+    };
+    let engine = Engine::start(provider, terminal.threads())?;
+    let context = terminal.context();
+    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let patches = arguments
+        .patch
+        .iter()
+        .map(|path| Ok((path.clone(), patch_argument::open(path)?)))
+        .collect::<Result<Vec<(PathBuf, Patch)>, Failure>>()?;
+    let model = Model::open(&arguments.model, &checkpoint)?;
+    let mut planning = Planning::default();
+    arguments.measures.plan(&model.tokenizer, model.facts(), !patches.is_empty(), &mut planning)?;
+    let options = VerifyOptions {
+        check: if arguments.quick { Check::Quick } else { Check::Full },
+        prefix: arguments.map_prefix.clone(),
+        seed: arguments.measures.seed(),
+    };
+    let mut report = verify(&model, &checkpoint, &planning, &patches, &cases, &options, &engine, &context)?;
+    let mut weights = BTreeMap::new();
+    if arguments.record {
+        for file in &checkpoint.files {
+            weights.insert(file.name(), file.digest(&context)?);
+        }
+    }
+    terminal.done();
+    let threads = terminal.threads().unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let setup = Setup { runtime: engine.about.version.clone(), provider: provider.label(), threads, weights };
+    if let (true, [(path, patch)]) = (arguments.record, &patches[..]) {
+        report.patches[0].id = record(path, patch, &report, &setup)?;
+    }
+    if let (Some(path), Some(picture)) = (&arguments.plot, plot) {
+        durable::write_file(path, &sweep(&report, picture), existing)?;
+    }
+    if arguments.json {
+        print_json(&json(&report, &setup, if arguments.items { Detail::Items } else { Detail::Scores }))?;
+    } else {
+        lines(&report, &setup).into_iter().try_for_each(print)?;
+        if let Some(path) = &arguments.plot {
+            print(format_args!("wrote {}", path.display()))?;
+        }
+    }
+    answer(arguments, &report, terminal)
+}
+
+/// The edits to measure, in the order in which they were asked for.
+fn cases(arguments: &Arguments) -> Vec<Case> {
+    let alphas = arguments.alpha.iter().map(|alpha| EditKind::Interpolate(*alpha));
+    let edits = arguments.edit.iter().map(|edit| if edit == "pr" { EditKind::Prune } else { EditKind::Switch });
+    let mut kinds: Vec<EditKind> = alphas.chain(edits).collect();
+    if kinds.is_empty() && !arguments.patch.is_empty() {
+        kinds.push(EditKind::Interpolate(Alpha::ONE));
+    }
+    // Alpha 0 is the unedited model, which is always measured.
+    kinds.retain(|kind| kind.alpha().is_none_or(|alpha| alpha.value() != 0.0));
+    kinds.into_iter().map(|kind| Case { kind }).collect()
+}
+
+fn picture(path: &Path, existing: Existing) -> Result<Picture, Failure> {
+    if path.exists() && existing == Existing::Keep {
+        return Err(durable::Failed::Exists { path: path.to_owned() }.into());
+    }
+    let message = || format!("{}: not a name of a picture", path.display());
+    Picture::of_path(path).ok_or_else(|| Failure::usage(message(), "end it in .svg or .png"))
+}
+
+/// Puts the results into the patch's file, and returns its new id.
+fn record(
+    path: &Path,
+    patch: &Patch,
+    report: &Report,
+    setup: &Setup,
+) -> Result<lcepatch::digest::Sha256Digest, Failure> {
+    let mut metadata = patch.metadata.clone();
+    metadata.results.extend(summary(report, setup));
+    let recorded = patch.with_metadata(&metadata).map_err(|error| Error::of_patch(path, error))?;
+    recorded.save(path, Existing::Replace)?;
+    Ok(recorded.id)
+}
+
+fn threshold(text: &str) -> Result<Threshold, String> {
+    Threshold::parse(text).map_err(|error| error.to_string())
+}
+
+/// No, if a condition came true.
+fn answer(arguments: &Arguments, report: &Report, terminal: &Terminal) -> Outcome {
+    let mut answer = Answer::Yes;
+    let (unedited, edited) = match &report.rows[..] {
+        [unedited, edited @ ..] => (unedited, edited),
+        [] => return Ok(answer),
+    };
+    for threshold in &arguments.fail_if {
+        // A condition on a score holds of the model alone, too.
+        let rows = if edited.is_empty() && !threshold.is_of_change() { std::slice::from_ref(unedited) } else { edited };
+        for row in rows {
+            let violation = threshold.violation(&row.outcomes, &unedited.outcomes);
+            let violation = violation.map_err(|error| Failure::usage(error.to_string(), "name one of these"))?;
+            if let Some(violation) = violation {
+                terminal.note(&format!("{}: {}", case(row.edit), violation.sentence));
+                answer = Answer::No;
+            }
+        }
+    }
+    Ok(answer)
+}

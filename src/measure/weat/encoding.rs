@@ -1,0 +1,106 @@
+//! How words and sentences become vectors.
+
+use super::BadData;
+use crate::measure::work::Question;
+use crate::measure::{Facts, Kind, Layers, Tokens, Work};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Which hidden states are a text's vector. Of a causal model all of them take the tokens without special ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WordEncoding {
+    /// bias-bench (Meade et al. 2022): the mean of the last layer over all positions, `[CLS]` and `[SEP]` included.
+    BiasBench,
+    /// Local contrastive editing (Lutz et al. 2024): the mean of the word pieces, in each layer; the effect size is the mean over layers.
+    WordPieces(LayerChoice),
+    /// The last layer at the first position, `[CLS]`.
+    Cls,
+    /// sent-bias (May et al. 2019): the text without special tokens, the last layer at its first piece.
+    First,
+}
+
+/// Which layers count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerChoice {
+    /// Those of the transformer.
+    Hidden,
+    /// Those of the transformer, and the embeddings before them as layer 0.
+    WithEmbeddings,
+}
+
+impl WordEncoding {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BiasBench => "biasbench",
+            Self::WordPieces(_) => "wordpiece",
+            Self::Cls => "cls",
+            Self::First => "first",
+        }
+    }
+
+    /// The layers that an answer to its question has and that count, as indices into the answer, and the number of the first one
+    /// in the model.
+    pub(super) fn layers(self, facts: &Facts) -> (Range<usize>, usize) {
+        let layers = facts.layers as usize;
+        match self {
+            Self::WordPieces(LayerChoice::Hidden) => (1..layers + 1, 1),
+            Self::WordPieces(LayerChoice::WithEmbeddings) => (0..layers + 1, 0),
+            Self::BiasBench | Self::Cls | Self::First => (0..1, layers),
+        }
+    }
+
+    /// The questions for the vectors of `texts`, in their order. `bad` makes an error of a text that can not be encoded, and the
+    /// reason.
+    pub(super) fn ask(
+        self,
+        texts: &[&str],
+        tokens: &dyn Tokens,
+        facts: &Facts,
+        work: &mut Work,
+        bad: impl Fn(&str, String) -> BadData,
+    ) -> Result<Vec<Question>, BadData> {
+        let causal = facts.kind == Kind::Causal;
+        if causal && self == Self::Cls {
+            return Err(BadData::Kind {
+                measure: "the encoding cls",
+                needs: "a model with a token like [CLS] before the text",
+                found: "a causal language model",
+            });
+        }
+        let plain = causal || self == Self::First;
+        let encode = |text: &&str| if plain { tokens.encode_plain(text) } else { tokens.encode(text) };
+        let encodings: Vec<_> = texts.par_iter().map(encode).collect();
+        let mut questions = Vec::with_capacity(texts.len());
+        for (text, encoding) in texts.iter().zip(encodings) {
+            let length = encoding.len() as u32;
+            if length > facts.positions {
+                let most = facts.positions;
+                return Err(bad(text, format!("{length} tokens are more than the {most} that the model takes")));
+            }
+            let Some(positions) = self.positions(&encoding.special) else {
+                return Err(bad(text, "no token is left for the encoding that was asked for".to_owned()));
+            };
+            let layers = if matches!(self, Self::WordPieces(_)) { Layers::Every } else { Layers::Last };
+            let sequence = work.sequence(&encoding.ids);
+            questions.push(work.embedding(sequence, positions, layers));
+        }
+        Ok(questions)
+    }
+
+    /// The positions whose mean is the vector; none if there is not any.
+    fn positions(self, special: &[bool]) -> Option<Range<u32>> {
+        let length = special.len() as u32;
+        let positions = match self {
+            Self::BiasBench => 0..length,
+            Self::First => 0..length.min(1),
+            Self::Cls => 0..u32::from(special.first() == Some(&true)),
+            Self::WordPieces(_) => {
+                let first = special.iter().position(|special| !special)?;
+                let last = special.iter().rposition(|special| !special)?;
+                first as u32..last as u32 + 1
+            }
+        };
+        (!positions.is_empty()).then_some(positions)
+    }
+}

@@ -1,0 +1,114 @@
+//! What `verify` measured, for people and for programs: [`lines`] of text, [`json()`], and a [`summary`] that a patch can carry.
+//!
+//! A measure has one or a few main scores ([`Column`]), which the table and the figure show. Every other score is in the
+//! definitions and in the JSON.
+
+mod json;
+#[cfg(test)]
+pub(super) mod sample;
+mod table;
+mod words;
+
+pub use json::{Detail, json, summary};
+pub use table::{changes, definitions, groups, heading, lines, notes, results};
+pub(super) use words::better;
+
+use crate::digest::Sha256Digest;
+use crate::edit::EditKind;
+use crate::measure::compare::Change;
+use crate::measure::{Outcome, Score};
+use crate::verify::{Report, Row};
+use std::collections::BTreeMap;
+
+/// With what it was measured.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// The runtime's version, such as `1.23.0`.
+    pub runtime: String,
+    /// What computed, such as `CPU`.
+    pub provider: String,
+    /// Its threads.
+    pub threads: usize,
+    /// The digests of the model's weight files, by name, where they are known.
+    pub weights: BTreeMap<String, Sha256Digest>,
+}
+
+/// Measures with several main scores, by how their names begin. Of all others it is the first score.
+const MAIN: &[(&str, &[&str])] = &[("stereoset.", &["ss", "lm", "icat"]), ("kl", &["kl", "top1"])];
+
+/// How the names of measures begin that say how good a language model is, and not how biased.
+const QUALITY: &[&str] = &["ppl", "kl"];
+
+/// A main score.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Column<'a> {
+    /// The place of its outcome in a row.
+    pub place: usize,
+    /// The outcome of the unedited model.
+    pub outcome: &'a Outcome,
+    /// The score of the unedited model.
+    pub score: &'a Score,
+    /// Whether it is the first one of its measure.
+    pub first: bool,
+    /// Whether the measure has others.
+    alone: bool,
+}
+
+impl<'a> Column<'a> {
+    /// All of them, in the order of the measures.
+    pub fn all(report: &'a Report) -> Vec<Self> {
+        let unedited = report.rows.first().map_or(&[][..], |row| &row.outcomes);
+        let of = |(place, outcome): (usize, &'a Outcome)| {
+            let names = MAIN.iter().find(|(start, _)| outcome.measure.starts_with(start)).map(|(_, names)| *names);
+            let mut scores: Vec<&Score> = match names {
+                Some(names) => outcome.scores.iter().filter(|score| names.contains(&score.name.as_str())).collect(),
+                None => Vec::new(),
+            };
+            if scores.is_empty() {
+                scores.extend(outcome.scores.first());
+            }
+            let alone = scores.len() == 1;
+            let column = move |(at, score)| Self { place, outcome, score, first: at == 0, alone };
+            scores.into_iter().enumerate().map(column).collect::<Vec<_>>()
+        };
+        unedited.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// Its measure, and its own name where the measure leaves open which score it is.
+    pub fn name(&self) -> String {
+        let (measure, score) = (&self.outcome.measure, &self.score.name);
+        // A letter alone is a symbol that people look for.
+        let told = measure == score || self.alone && score.chars().count() > 1;
+        if told { measure.clone() } else { format!("{measure} {score}") }
+    }
+
+    /// Its measure's name up to the first digit or full stop: `weat` for `weat6` and `weat8`.
+    pub fn family(&self) -> &'a str {
+        let measure = &self.outcome.measure;
+        measure.split(|c: char| c == '.' || c.is_ascii_digit()).next().unwrap_or(measure)
+    }
+
+    /// Whether it says how good a language model is, and not how biased.
+    pub fn is_of_quality(&self) -> bool {
+        QUALITY.contains(&self.family())
+    }
+
+    /// The same score of another model.
+    pub fn of<'r>(&self, row: &'r Row) -> Option<&'r Score> {
+        row.outcomes.get(self.place)?.scores.iter().find(|score| score.name == self.score.name)
+    }
+
+    /// How it changed.
+    pub fn change<'r>(&self, row: &'r Row) -> Option<&'r Change> {
+        row.changes.get(self.place)?.iter().find(|change| change.score == self.score.name)
+    }
+}
+
+/// What a row of a report is about.
+pub fn case(edit: Option<EditKind>) -> String {
+    match edit {
+        None => "unedited".to_owned(),
+        Some(EditKind::Interpolate(alpha)) => format!("alpha {alpha}"),
+        Some(kind) => kind.label().to_owned(),
+    }
+}
