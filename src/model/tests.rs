@@ -4,8 +4,7 @@ use crate::measure::{Layers, Work};
 use batches::Limits;
 
 fn engine() -> Engine {
-    let environment = ort::init_from(std::env::var("ORT_DYLIB_PATH").unwrap()).unwrap().build().unwrap();
-    Engine { environment, providers: Vec::new(), threads: None, limits: Limits::CPU }
+    Engine::start(runtime::Provider::Cpu, None).unwrap()
 }
 
 #[test]

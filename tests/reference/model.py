@@ -60,11 +60,13 @@ class Model:
 
 
 def tokenizer_of(folder):
-    """The checkpoint's tokenizer. One that has no more than a tokenizer.json is taken as it stands there: AutoTokenizer would
-    rebuild it with the habits of the model's family."""
+    """The checkpoint's tokenizer. A tokenizer.json is taken as it stands there: AutoTokenizer would rebuild it with the habits of
+    the model's family."""
     file = folder / "tokenizer.json"
-    if not file.exists() or (folder / "tokenizer_config.json").exists():
+    if not file.exists():
         return transformers.AutoTokenizer.from_pretrained(folder)
+    if (folder / "tokenizer_config.json").exists():
+        return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     known = {token["content"] for token in json.loads(file.read_text())["added_tokens"]}
     names = dict(mask_token=("[MASK]", "<mask>"), pad_token=("[PAD]", "<pad>"), cls_token=("[CLS]", "<s>"),
                  sep_token=("[SEP]", "</s>"), unk_token=("[UNK]", "<unk>"),
