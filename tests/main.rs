@@ -2,6 +2,8 @@
 
 mod support; // scratch directories, checkpoints made by the element, runs of the command
 
+#[cfg(feature = "verify")]
+mod agreement; // verify finds what the published code finds, item by item
 mod commands; // flags, edge cases and exit codes of each command
 mod interop; // spec/decode.py gives the same bytes and breaks the same rules
 mod layers; // modules use only those before them

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+#[cfg(feature = "verify")]
+use std::sync::OnceLock;
 
 /// A scratch directory.
 pub struct Dir(tempfile::TempDir);
@@ -61,6 +63,44 @@ pub fn names(folder: &Path) -> Vec<String> {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// A file of benchmark data, which is not part of the project: in the folder LCEPATCH_DATA, else in `shared/data` beside the checkout.
+#[cfg(feature = "verify")]
+#[track_caller]
+pub fn data(name: &str) -> PathBuf {
+    let folder = std::env::var_os("LCEPATCH_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    let path = std::path::absolute(folder.join(name)).unwrap();
+    assert!(path.exists(), "{} is missing; LCEPATCH_DATA names the folder with benchmark data", path.display());
+    path
+}
+
+/// The library of ONNX Runtime, for ORT_DYLIB_PATH: the one that the variable names, else one that is installed among the
+/// outputs of tests and stays there.
+#[cfg(feature = "verify")]
+pub fn runtime() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| match std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        Some(named) => std::path::absolute(named).unwrap(),
+        None => installed_runtime(),
+    })
+}
+
+#[cfg(feature = "verify")]
+fn installed_runtime() -> PathBuf {
+    let (dir, home) = (Dir::new(), Path::new(env!("CARGO_TARGET_TMPDIR")).join("home"));
+    std::fs::create_dir_all(&home).unwrap();
+    // Of test processes that run side by side one installs, and the others wait.
+    let lock = std::fs::File::create(home.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let run = |arguments: &str| {
+        let mut command = dir.command();
+        command.env_remove("ORT_DYLIB_PATH").env("LCEPATCH_HOME", &home).args(arguments.split_whitespace());
+        Run::new(arguments, command.output().unwrap()).ok()
+    };
+    run("runtime install");
+    run("runtime status --json").json()["library"].as_str().unwrap().into()
 }
 
 /// What a run of the command gave.
