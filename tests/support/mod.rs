@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 /// A scratch directory.
 pub struct Dir(tempfile::TempDir);
@@ -49,11 +50,49 @@ impl Dir {
         run
     }
 
+    /// Runs `lcepatch` here with an ONNX Runtime.
+    pub fn run_model(&self, arguments: &str) -> Run {
+        let mut command = self.command();
+        command.env("ORT_DYLIB_PATH", runtime());
+        let output = command.args(arguments.split_whitespace()).output().unwrap();
+        let run = Run::new(arguments, output);
+        assert!(!run.err.contains("panicked"), "{run:?}");
+        run
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lcepatch"));
         command.current_dir(self.0.path()).env_remove("LCEPATCH_THREADS");
         command
     }
+}
+
+/// The library of ONNX Runtime that the tests use: what ORT_DYLIB_PATH names, or else one that the tests install for themselves.
+pub fn runtime() -> PathBuf {
+    static RUNTIME: OnceLock<PathBuf> = OnceLock::new();
+    RUNTIME.get_or_init(install_runtime).clone()
+}
+
+fn install_runtime() -> PathBuf {
+    if let Some(named) = std::env::var_os("ORT_DYLIB_PATH") {
+        return named.into();
+    }
+    let lcepatch = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lcepatch"));
+        command.env("LCEPATCH_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("home")).env_remove("VIRTUAL_ENV");
+        Run::new(&arguments.join(" "), command.args(arguments).output().unwrap())
+    };
+    lcepatch(&["runtime", "install"]).ok();
+    let status = lcepatch(&["runtime", "status", "--json"]).ok().json();
+    status["library"].as_str().unwrap().into()
+}
+
+/// A file or folder of the benchmark data, which is not part of the project.
+pub fn data(name: &str) -> PathBuf {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let path = std::env::var_os("LCEPATCH_DATA").map_or_else(beside, PathBuf::from).join(name);
+    assert!(path.exists(), "{} is not there; LCEPATCH_DATA names the folder with the data", path.display());
+    path
 }
 
 pub fn names(folder: &Path) -> Vec<String> {
