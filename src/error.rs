@@ -49,6 +49,15 @@ pub enum Reason {
         /// What is wrong.
         reason: Malformed,
     },
+    /// Something is not an ONNX file.
+    #[cfg(feature = "verify")]
+    #[error("{}: {reason}", path.display())]
+    Onnx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: crate::onnx::Malformed,
+    },
     /// Target and reference do not pair.
     #[error("target and reference do not have the same tensors")]
     Pair(Mismatch),
@@ -115,6 +124,8 @@ impl Error {
             Reason::Io { .. } => "io",
             Reason::Patch { .. } => "patch.invalid",
             Reason::Checkpoint { .. } => "checkpoint.malformed",
+            #[cfg(feature = "verify")]
+            Reason::Onnx { .. } => "onnx.malformed",
             Reason::Pair(_) => "checkpoint.unpaired",
             Reason::Localize(Impossible::NotFinite { .. } | Impossible::Cast { .. }) => "numbers.not-finite",
             Reason::Localize(Impossible::Cancelled(_)) | Reason::Cancelled => "interrupted",
@@ -139,7 +150,7 @@ impl Error {
             "selection.impossible" | "output.exists" | "edit.order" => 2,
             "io" | "output.io" => 3,
             "patch.invalid" => 4,
-            "checkpoint.malformed" | "checkpoint.unpaired" | "mask.malformed" | "log.malformed" => 5,
+            "checkpoint.malformed" | "checkpoint.unpaired" | "mask.malformed" | "log.malformed" | "onnx.malformed" => 5,
             "numbers.not-finite" => 7,
             "runtime.missing" | "runtime.unusable" | "runtime.provider" | "runtime.not-installable" => 8,
             "runtime.download" => 9,
@@ -302,6 +313,18 @@ impl From<OpenError> for Error {
         match error {
             OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
             OpenError::Malformed { path, reason } => Reason::Checkpoint { path, reason },
+        }
+        .into()
+    }
+}
+
+#[cfg(feature = "verify")]
+impl From<crate::onnx::OpenError> for Error {
+    fn from(error: crate::onnx::OpenError) -> Self {
+        use crate::onnx::OpenError;
+        match error {
+            OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
+            OpenError::Malformed { path, reason } => Reason::Onnx { path, reason },
         }
         .into()
     }
