@@ -29,7 +29,7 @@ fn a_model_is_measured_at_each_alpha_and_nothing_is_written_to_it() {
         rows[0]["measures"].as_array().unwrap().iter().map(|outcome| outcome["measure"].as_str().unwrap()).collect();
     assert_eq!(measures, ["weat8", "ppl.mlm", "kl"]);
     assert!(String::from_utf8(dir.read("sweep.svg")).unwrap().contains("ppl.mlm"));
-    dir.run_model(&line).ok().prints(&["alpha 0.5", "weat8 d", "ddof", "left out: empty lines: 1"]);
+    dir.run_model(&line).ok().prints(&["alpha 0.5", "weat8 d", "ddof", "1 left out: empty lines"]);
     assert_eq!(std::fs::read(Path::new(&model).join("model.safetensors")).unwrap(), before);
 }
 
