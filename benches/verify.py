@@ -69,11 +69,10 @@ def main():
             for _ in range(options.runs):
                 seconds, memory, out = run([options.tool, "verify", model, *ours, "--json", "--items", "--quiet"])
                 best, peak = min(best, seconds), max(peak, memory)
-            found = json.loads(out)["rows"][0]["outcomes"][0]
+            found = json.loads(out)["rows"][0]["measures"][0]["items"]
             _, _, out = run([sys.executable, reference, model, *theirs])
-            expected = json.loads(out)
-            expected = (expected["measures"] if "measures" in expected else expected)[0]
-            decisions = {item["id"]: item["decision"] for item in found["items"]}
+            expected = json.loads(out)["results"][0]
+            decisions = dict(zip(found["ids"], found["values"]))
             wanted = {item["id"]: item["decision"] for item in expected["items"]}
             wrong = sum(decisions.get(name) != decision for name, decision in wanted.items())
             differing += wrong + (decisions.keys() != wanted.keys())

@@ -96,6 +96,7 @@ mod tests {
             measure: "m".to_owned(),
             scores: scores.iter().map(score).collect(),
             groups: Vec::new(),
+            details: Vec::new(),
             items,
             counts: BTreeMap::new(),
             settings: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! A model directory that can be asked: configuration, tokenizer, ONNX graph, ONNX Runtime.
 //!
-//! [`Model::open`] reads a directory and builds its graph; [`Model::session`] loads the weights, each edited tensor a private
+//! [`Model::open`] reads a configuration and builds the graph; [`Model::session`] loads the weights, each edited tensor a private
 //! copy and the others mapped from their files; [`Session::answer`] answers a [`Work`](crate::measure::Work) list.
 
 pub mod batches;
@@ -10,8 +10,6 @@ mod fault;
 pub mod graph;
 pub mod runtime;
 pub mod session;
-#[cfg(test)]
-mod tests;
 pub mod tokenizer;
 mod weights;
 
@@ -25,7 +23,6 @@ use config::Config;
 use graph::{Graph, Interface};
 use std::collections::BTreeMap;
 use std::path::Path;
-use tokenizer::Tokenizer;
 use weights::WeightFiles;
 
 /// Tensors that an edit changes, by name: their bytes, in the checkpoint's dtype.
@@ -35,14 +32,12 @@ pub type Edited = BTreeMap<String, Vec<u8>>;
 pub struct Model {
     /// `config.json`.
     pub config: Config,
-    /// The tokenizer.
-    pub tokenizer: Tokenizer,
     graph: Graph,
     files: WeightFiles,
 }
 
 impl Model {
-    /// Reads a model directory whose weights are `checkpoint`, and builds its graph. No weights are loaded.
+    /// Reads the configuration of a model directory whose weights are `checkpoint`, and builds the graph. No weights are loaded.
     ///
     /// # Errors
     /// [`ModelFault`]: a missing or malformed file, an unknown architecture, tensors that do not fit the configuration.
@@ -50,8 +45,7 @@ impl Model {
         let config = Config::read(directory)?;
         let files = WeightFiles::of(checkpoint)?;
         let graph = graph::build(&config, checkpoint, &|file| files.location(file), Interface::Scoring)?;
-        let tokenizer = Tokenizer::read(directory, &config)?;
-        Ok(Self { config, tokenizer, graph, files })
+        Ok(Self { config, graph, files })
     }
 
     /// The model in numbers.

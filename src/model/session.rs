@@ -2,7 +2,7 @@
 
 use super::batches::{Ask, Batch, Batches, Limits};
 use super::graph::Graph;
-use super::runtime::{self, About, Provider, RuntimeFault};
+use super::runtime::{self, About, Found, Provider, RuntimeFault};
 use super::weights::WeightFiles;
 use super::{Edited, ModelFault};
 use crate::checkpoint::Checkpoint;
@@ -37,14 +37,21 @@ impl Engine {
     /// # Errors
     /// [`RuntimeFault`].
     pub fn start(provider: Provider, threads: Option<usize>) -> Result<Self, RuntimeFault> {
-        let found = runtime::find(provider)?;
-        let environment = runtime::load(&found)?;
-        let about = runtime::about(&found, &environment)?;
-        let limits = match provider {
+        Self::of(&runtime::find(provider)?, threads)
+    }
+
+    /// Loads an ONNX Runtime, and starts the provider that it was found for.
+    ///
+    /// # Errors
+    /// [`RuntimeFault`].
+    pub fn of(found: &Found, threads: Option<usize>) -> Result<Self, RuntimeFault> {
+        let environment = runtime::load(found)?;
+        let about = runtime::about(found, &environment)?;
+        let limits = match found.provider {
             Provider::Cpu => Limits::CPU,
             Provider::Cuda { .. } => Limits::CUDA,
         };
-        Ok(Self { about, provider, threads, limits, environment })
+        Ok(Self { about, provider: found.provider, threads, limits, environment })
     }
 }
 

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "verify")]
 mod axis;
+#[cfg(feature = "verify")]
+mod panel;
 mod png;
 mod raster;
 // Only figures of measured scores have curves.

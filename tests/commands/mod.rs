@@ -7,3 +7,4 @@ mod mask;
 #[cfg(feature = "verify")]
 mod runtime;
 mod show;
+mod verify;

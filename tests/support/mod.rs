@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-#[cfg(feature = "verify")]
 use std::sync::OnceLock;
 
 /// A scratch directory.
@@ -51,6 +50,16 @@ impl Dir {
         run
     }
 
+    /// Runs `lcepatch` here with an ONNX Runtime.
+    pub fn run_model(&self, arguments: &str) -> Run {
+        let mut command = self.command();
+        command.env("ORT_DYLIB_PATH", runtime());
+        let output = command.args(arguments.split_whitespace()).output().unwrap();
+        let run = Run::new(arguments, output);
+        assert!(!run.err.contains("panicked"), "{run:?}");
+        run
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lcepatch"));
         command.current_dir(self.0.path()).env_remove("LCEPATCH_THREADS");
@@ -58,49 +67,44 @@ impl Dir {
     }
 }
 
+/// The library of ONNX Runtime that the tests use: what ORT_DYLIB_PATH names, or else one that the tests install for themselves.
+pub fn runtime() -> PathBuf {
+    static RUNTIME: OnceLock<PathBuf> = OnceLock::new();
+    RUNTIME.get_or_init(install_runtime).clone()
+}
+
+fn install_runtime() -> PathBuf {
+    if let Some(named) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        return std::path::absolute(named).unwrap();
+    }
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    // Of test processes that run side by side one installs, and the others wait.
+    let lock = std::fs::File::create(home.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let lcepatch = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lcepatch"));
+        command.env("LCEPATCH_HOME", &home).env_remove("ORT_DYLIB_PATH").env_remove("VIRTUAL_ENV");
+        Run::new(&arguments.join(" "), command.args(arguments).output().unwrap())
+    };
+    lcepatch(&["runtime", "install"]).ok();
+    let status = lcepatch(&["runtime", "status", "--json"]).ok().json();
+    status["library"].as_str().unwrap().into()
+}
+
+/// A file or folder of the benchmark data, which is not part of the project.
+pub fn data(name: &str) -> PathBuf {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let path = std::env::var_os("LCEPATCH_DATA").map_or_else(beside, PathBuf::from).join(name);
+    assert!(path.exists(), "{} is not there; LCEPATCH_DATA names the folder with the data", path.display());
+    std::path::absolute(path).unwrap()
+}
+
 pub fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
-}
-
-/// A file of benchmark data, which is not part of the project: in the folder LCEPATCH_DATA, else in `shared/data` beside the checkout.
-#[cfg(feature = "verify")]
-#[track_caller]
-pub fn data(name: &str) -> PathBuf {
-    let folder = std::env::var_os("LCEPATCH_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-    let path = std::path::absolute(folder.join(name)).unwrap();
-    assert!(path.exists(), "{} is missing; LCEPATCH_DATA names the folder with benchmark data", path.display());
-    path
-}
-
-/// The library of ONNX Runtime, for ORT_DYLIB_PATH: the one that the variable names, else one that is installed among the
-/// outputs of tests and stays there.
-#[cfg(feature = "verify")]
-pub fn runtime() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| match std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        Some(named) => std::path::absolute(named).unwrap(),
-        None => installed_runtime(),
-    })
-}
-
-#[cfg(feature = "verify")]
-fn installed_runtime() -> PathBuf {
-    let (dir, home) = (Dir::new(), Path::new(env!("CARGO_TARGET_TMPDIR")).join("home"));
-    std::fs::create_dir_all(&home).unwrap();
-    // Of test processes that run side by side one installs, and the others wait.
-    let lock = std::fs::File::create(home.join("lock")).unwrap();
-    lock.lock().unwrap();
-    let run = |arguments: &str| {
-        let mut command = dir.command();
-        command.env_remove("ORT_DYLIB_PATH").env("LCEPATCH_HOME", &home).args(arguments.split_whitespace());
-        Run::new(arguments, command.output().unwrap()).ok()
-    };
-    run("runtime install");
-    run("runtime status --json").json()["library"].as_str().unwrap().into()
 }
 
 /// What a run of the command gave.

@@ -15,6 +15,7 @@ use lcepatch::error::Error;
 use lcepatch::format::Patch;
 use lcepatch::measure::threshold::Threshold;
 use lcepatch::model::runtime::Provider;
+use lcepatch::model::tokenizer::Tokenizer;
 use lcepatch::model::{Engine, Model};
 use lcepatch::report::plot::{Picture, sweep};
 use lcepatch::report::verify::{Detail, Setup, case, json, lines, summary};
@@ -109,8 +110,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         .map(|path| Ok((path.clone(), patch_argument::open(path)?)))
         .collect::<Result<Vec<(PathBuf, Patch)>, Failure>>()?;
     let model = Model::open(&arguments.model, &checkpoint)?;
+    let tokenizer = Tokenizer::read(&arguments.model, &model.config)?;
     let mut planning = Planning::default();
-    arguments.measures.plan(&model.tokenizer, model.facts(), !patches.is_empty(), &mut planning)?;
+    arguments.measures.plan(&tokenizer, model.facts(), !patches.is_empty(), &mut planning)?;
     let options = VerifyOptions {
         check: if arguments.quick { Check::Quick } else { Check::Full },
         prefix: arguments.map_prefix.clone(),

@@ -148,14 +148,14 @@ fn interval(interval: Option<(f64, f64)>) -> Value {
     json!(interval.map(|(low, high)| [low, high]))
 }
 
-/// The main scores of a report, small enough for the metadata of a patch (`results`): no paths, no items, and nothing that is not known.
+/// The main scores of a report, small enough for the metadata of a patch (`results`): no paths, no
+/// items, no ids of patches (recording gives a patch another one), and nothing that is not known.
 ///
 /// ```json
 /// {
 ///   "tool": "lcepatch 0.1.0",
 ///   "model": { "model_type": "bert", "dtypes": ["F32"], "weights": { "model.safetensors": "9f0c..." } },
 ///   "runtime": { "version": "1.23.0", "provider": "CPU" },
-///   "patches": ["51aa..."],
 ///   "data": { "crows_pairs_anonymized.csv": "3b1d..." },
 ///   "rows": [ { "case": "alpha 0.5", "scores": { "crows.diff.%stereo": { "value": 57.25, "n": 262, "error": 3.06 } } } ]
 /// }
@@ -181,7 +181,6 @@ pub fn summary(report: &Report, setup: &Setup) -> Map<String, Value> {
         ("tool", json!(TOOL)),
         ("model", json!({ "model_type": model.model_type, "dtypes": model.dtypes, "weights": weights(setup) })),
         ("runtime", json!({ "version": setup.runtime, "provider": setup.provider })),
-        ("patches", report.patches.iter().map(|patch| patch.id.to_string()).collect()),
         ("data", Value::Object(data)),
         ("rows", report.rows.iter().map(row).collect()),
     ];

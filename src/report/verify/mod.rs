@@ -3,14 +3,17 @@
 //! A measure has one or a few main scores ([`Column`]), which the table and the figure show. Every other score is in the
 //! definitions and in the JSON.
 
+mod groups;
 mod json;
 #[cfg(test)]
 pub(super) mod sample;
 mod table;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use json::{Detail, json, summary};
-pub use table::{changes, definitions, groups, heading, lines, notes, results};
+pub use table::lines;
 pub(super) use words::better;
 
 use crate::digest::Sha256Digest;

@@ -1,8 +1,9 @@
 //! A report as lines of text.
 
+use super::groups::groups;
 use super::words::{better, decimals, number, short, signed, time, wrapped};
 use super::{Column, Setup, case};
-use crate::measure::{Group, Kind, Outcome, Score};
+use crate::measure::{Better, Kind, Score};
 use crate::report::table::{Align, count, lines as columns, printable};
 use crate::verify::{Report, Row};
 use std::collections::BTreeMap;
@@ -14,13 +15,19 @@ const NOISE: char = '~';
 
 /// Everything there is to say of a report, for a terminal.
 pub fn lines(report: &Report, setup: &Setup) -> Vec<String> {
-    let parts =
-        [heading(report, setup), results(report), changes(report), definitions(report), notes(report), groups(report)];
+    let parts = [
+        heading(report, setup),
+        results(report),
+        confidence(report),
+        definitions(report),
+        notes(report),
+        groups(report),
+    ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(&String::new())
 }
 
 /// Model, runtime, patches, and how much was asked.
-pub fn heading(report: &Report, setup: &Setup) -> Vec<String> {
+fn heading(report: &Report, setup: &Setup) -> Vec<String> {
     let Report { model, work, .. } = report;
     let kind = match model.facts.kind {
         Kind::Masked => "masked language model",
@@ -40,7 +47,7 @@ pub fn heading(report: &Report, setup: &Setup) -> Vec<String> {
 }
 
 /// A row for each model, a column for each main score, with the change from the unedited model.
-pub fn results(report: &Report) -> Vec<String> {
+fn results(report: &Report) -> Vec<String> {
     let all = Column::all(report);
     if all.is_empty() {
         return Vec::new();
@@ -94,7 +101,8 @@ pub fn results(report: &Report) -> Vec<String> {
     out
 }
 
-fn fits(lines: &[String]) -> bool {
+/// Whether a table is narrow enough.
+pub(super) fn fits(lines: &[String]) -> bool {
     lines.iter().all(|line| line.chars().count() <= WIDTH)
 }
 
@@ -117,46 +125,72 @@ fn cells(column: &Column<'_>, rows: &[Row]) -> Vec<String> {
     parts.into_iter().map(|(value, change)| format!("{value:>width$}{change}").trim_end().to_owned()).collect()
 }
 
-/// What is known of each change besides its size.
-pub fn changes(report: &Report) -> Vec<String> {
+/// How sure each main score is, and how sure its change.
+fn confidence(report: &Report) -> Vec<String> {
     let mut rows = Vec::new();
-    let mut tests = 0u64;
+    let (mut tests, mut of_scores) = (0u64, false);
     for column in Column::all(report) {
         let decimals = decimals(report.rows.iter().filter_map(|row| Some(column.of(row)?.value)));
         let mut name = printable(&column.name());
         for row in &report.rows {
-            let Some(change) = column.change(row) else { continue };
-            if change.flips.is_none() && change.interval.is_none() {
+            let Some(score) = column.of(row) else { continue };
+            let change = column.change(row);
+            let flips = change.and_then(|change| change.flips);
+            let shift = change.and_then(|change| change.interval);
+            if score.interval.is_none()
+                && score.error.is_none()
+                && score.p.is_none()
+                && flips.is_none()
+                && shift.is_none()
+            {
                 continue;
             }
-            tests += u64::from(change.flips.is_some());
-            let interval =
-                change.interval.map(|(low, high)| format!("{} to {}", signed(low, decimals), signed(high, decimals)));
-            let flips = change.flips.map(|flips| format!("{} yes, {} no", count(flips.to_yes), count(flips.to_no)));
+            (tests, of_scores) = (tests + u64::from(flips.is_some()), of_scores || score.p.is_some());
+            let plain = |value: f64| number(value, decimals);
+            let sign = |value: f64| signed(value, decimals);
             rows.push(vec![
                 std::mem::take(&mut name),
                 case(row.edit),
-                signed(change.difference, decimals),
-                interval.unwrap_or_default(),
-                flips.unwrap_or_default(),
-                change.flips.map_or(String::new(), |flips| p(flips.p)),
+                plain(score.value),
+                score.error.map_or(String::new(), plain),
+                range(score.interval, plain),
+                score.p.map_or(String::new(), p),
+                change.map_or(String::new(), |change| sign(change.difference)),
+                range(shift, sign),
+                flips.map_or(String::new(), |flips| format!("{} yes, {} no", count(flips.to_yes), count(flips.to_no))),
+                flips.map_or(String::new(), |flips| p(flips.p)),
             ]);
         }
     }
     if rows.is_empty() {
         return Vec::new();
     }
-    let titles = ["change of", "at", "", "95 % interval", "turned to", "p"];
-    let header = titles.map(|title| (title, if title.is_empty() { Align::Right } else { Align::Left }));
+    let (left, right) = (Align::Left, Align::Right);
+    let titles = ["score", "of", "", "error", "95 % interval", "p", "change", "95 % interval", "turned to", "p"];
+    let sides = [left, left, right, right, right, right, right, right, right, right];
+    let header: Vec<(&str, Align)> = titles.into_iter().zip(sides).collect();
+    // A column that nothing stands in is left out.
+    let used: Vec<usize> = (0..titles.len()).filter(|at| rows.iter().any(|row| !row[*at].is_empty())).collect();
+    let header: Vec<(&str, Align)> = used.iter().map(|at| header[*at]).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| used.iter().map(|at| row[*at].clone()).collect()).collect();
     let mut out = columns(&header, &rows);
+    if of_scores {
+        out.push("p of a score: the test that belongs to the measure, such as the permutation test of WEAT".to_owned());
+    }
     if tests > 0 {
-        out.push("p: exact two-sided McNemar test of the decisions that turned".to_owned());
+        out.push("p of a change: exact two-sided McNemar test of the decisions that turned".to_owned());
     }
     if tests > 1 {
         let bound = short(0.05 / tests as f64);
-        out.push(format!("{tests} such tests: by Bonferroni, a p below {bound} counts as one below 0.05 would alone"));
+        out.push(format!(
+            "{tests} changes are tested: by Bonferroni, a p below {bound} counts as much as one below 0.05 alone"
+        ));
     }
     out
+}
+
+fn range(interval: Option<(f64, f64)>, shown: impl Fn(f64) -> String) -> String {
+    interval.map_or(String::new(), |(low, high)| format!("{} to {}", shown(low), shown(high)))
 }
 
 fn p(p: f64) -> String {
@@ -164,7 +198,7 @@ fn p(p: f64) -> String {
 }
 
 /// For each measure: what its numbers mean, what they are for the unedited model, and how they were measured.
-pub fn definitions(report: &Report) -> Vec<String> {
+fn definitions(report: &Report) -> Vec<String> {
     let all = Column::all(report);
     let mut out = Vec::new();
     for (place, outcome) in report.rows.first().map_or(&[][..], |row| &row.outcomes).iter().enumerate() {
@@ -178,7 +212,7 @@ pub fn definitions(report: &Report) -> Vec<String> {
         let others =
             others.map(|score| printable(&format!("{} {}, {}", score.name, short(score.value), spread(score))));
         let others: Vec<String> = others.collect();
-        let counts = listed(&outcome.counts, |count| count.to_string());
+        let counts = outcome.counts.iter().map(|(name, n)| printable(&format!("{} {name}", count(*n)))).collect();
         let settings = listed(&outcome.settings, String::clone);
         let data = listed(&outcome.data, |digest| digest.short());
         for (start, parts) in [("others", others), ("counts", counts), ("settings", settings), ("data", data)] {
@@ -191,7 +225,8 @@ pub fn definitions(report: &Report) -> Vec<String> {
 }
 
 fn definition(score: &Score) -> Vec<String> {
-    let neutral = score.neutral.map(|neutral| format!("neutral {neutral}"));
+    // Where nearer is better, that says what is neutral.
+    let neutral = score.neutral.filter(|_| score.better != Better::Neutral).map(|neutral| format!("neutral {neutral}"));
     let p = score.p.map(|value| format!("p {}", p(value)));
     let unedited = format!("unedited {}, {}", short(score.value), spread(score));
     let parts = [Some(score.meaning.to_owned()), neutral, Some(better(score)), Some(unedited), p];
@@ -203,7 +238,7 @@ fn spread(score: &Score) -> String {
     if let Some(error) = score.error {
         out += &format!(", standard error {}", short(error));
     }
-    if let Some((low, high)) = score.interval {
+    if let Some((low, high)) = score.interval.filter(|(low, high)| low < high) {
         out += &format!(", 95 % interval {} to {}", short(low), short(high));
     }
     out
@@ -214,7 +249,7 @@ fn listed<T>(map: &BTreeMap<String, T>, value: impl Fn(&T) -> String) -> Vec<Str
 }
 
 /// What must not be overlooked.
-pub fn notes(report: &Report) -> Vec<String> {
+fn notes(report: &Report) -> Vec<String> {
     let mut out = Vec::new();
     for row in report.rows.iter().filter(|row| row.edit.is_some() && row.edited == 0) {
         out.push(format!("{}: no weight of this model is edited", case(row.edit)));
@@ -252,54 +287,4 @@ fn nothing(name: &str, cases: &[(String, String)], why: &str) -> Option<String> 
             Some(format!("{name} at {}: {why}: these say nothing", cases.join(", ")))
         }
     }
-}
-
-/// For each main score a table of the parts of the data, where there are several.
-pub fn groups(report: &Report) -> Vec<String> {
-    let several = |column: &Column<'_>| {
-        let has = |group: &&Group| group.scores.iter().any(|score| score.name == column.score.name);
-        column.outcome.groups.iter().filter(has).count() > 1
-    };
-    let tables = Column::all(report).into_iter().filter(several).flat_map(|column| group_tables(&column, &report.rows));
-    tables.collect::<Vec<_>>().join(&String::new())
-}
-
-fn group_tables(column: &Column<'_>, rows: &[Row]) -> Vec<Vec<String>> {
-    let of = |outcome: &Outcome, group: &str| {
-        let group = outcome.groups.iter().find(|there| there.name == group)?;
-        group.scores.iter().find(|score| score.name == column.score.name).cloned()
-    };
-    let value = |row: &Row, group: &str| Some(of(row.outcomes.get(column.place)?, group)?.value);
-    let names: Vec<&str> = column.outcome.groups.iter().map(|group| group.name.as_str()).collect();
-    let names: Vec<&str> = names.into_iter().filter(|name| of(column.outcome, name).is_some()).collect();
-    let decimals = decimals(rows.iter().flat_map(|row| names.iter().filter_map(|name| value(row, name))));
-    let unedited = |name: &str| of(column.outcome, name).map_or(f64::NAN, |score| score.value);
-    let cell = |row: &Row, name: &str| match (value(row, name), row.edit) {
-        (None, _) => "-".to_owned(),
-        (Some(value), None) => number(value, decimals),
-        (Some(value), Some(_)) => format!("{} ({})", number(value, decimals), signed(value - unedited(name), decimals)),
-    };
-    let title = printable(&column.name());
-    let table = |shown: &[&Row]| {
-        let cases: Vec<String> = shown.iter().map(|row| case(row.edit)).collect();
-        let mut header = vec![(title.as_str(), Align::Left), ("n", Align::Right)];
-        header.extend(cases.iter().map(|case| (case.as_str(), Align::Right)));
-        let row = |name: &&str| {
-            let n = of(column.outcome, name).map_or(String::new(), |score| count(score.n));
-            [printable(name), n].into_iter().chain(shown.iter().map(|row| cell(row, name))).collect()
-        };
-        columns(&header, &names.iter().map(row).collect::<Vec<Vec<String>>>())
-    };
-    let mut tables = Vec::new();
-    let mut shown: Vec<&Row> = Vec::new();
-    for row in rows {
-        shown.push(row);
-        if shown.len() > 1 && !fits(&table(&shown)) {
-            shown.pop();
-            tables.push(table(&shown));
-            shown = vec![row];
-        }
-    }
-    tables.push(table(&shown));
-    tables
 }

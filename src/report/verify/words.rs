@@ -3,10 +3,13 @@
 use crate::measure::{Better, Score};
 use std::time::Duration;
 
+/// Numbers from here on are written with a power of ten.
+const LARGE: f64 = 1e7;
+
 /// How many digits after the point tell numbers of that size apart.
 pub fn decimals(values: impl IntoIterator<Item = f64>) -> usize {
-    let largest =
-        values.into_iter().filter(|value| value.is_finite()).fold(0.0, |most: f64, value| most.max(value.abs()));
+    let sizes = values.into_iter().map(f64::abs).filter(|size| *size < LARGE);
+    let largest = sizes.fold(0.0, f64::max);
     match largest {
         1000.0.. => 1,
         10.0.. => 2,
@@ -21,7 +24,7 @@ pub fn decimals(values: impl IntoIterator<Item = f64>) -> usize {
 pub fn number(value: f64, decimals: usize) -> String {
     match value {
         value if !value.is_finite() => "not finite".to_owned(),
-        value if value.abs() >= 1e7 => format!("{value:.3e}"),
+        value if value.abs() >= LARGE => format!("{value:.3e}"),
         value => format!("{value:.decimals$}"),
     }
 }
@@ -39,7 +42,7 @@ pub fn signed(difference: f64, decimals: usize) -> String {
 /// A number with four digits that count.
 pub fn short(value: f64) -> String {
     match format!("{value:.3e}").parse::<f64>() {
-        Ok(rounded) if rounded != 0.0 && !(1e-4..1e7).contains(&rounded.abs()) => format!("{rounded:e}"),
+        Ok(rounded) if rounded != 0.0 && !(1e-4..LARGE).contains(&rounded.abs()) => format!("{rounded:e}"),
         Ok(rounded) if rounded.is_finite() => rounded.to_string(),
         _ => "not finite".to_owned(),
     }

@@ -1,0 +1,155 @@
+//! Our graphs against transformers: every model of `fixtures/models`, hidden states and logits.
+
+use crate::support::{read_safetensors, runtime};
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::context::Context;
+use lcepatch::measure::{Answers, Kind, Layers, Tokens, Work};
+use lcepatch::model::batches::{Batches, Limits};
+use lcepatch::model::runtime::{Found, Place, Provider};
+use lcepatch::model::tokenizer::Tokenizer;
+use lcepatch::model::{Edited, Engine, Model};
+use std::path::{Path, PathBuf};
+
+fn engine(threads: Option<usize>) -> Engine {
+    let (provider, library) = (Provider::Cpu, runtime());
+    let found = Found { provider, library, place: Place::Named, site_packages: Vec::new() };
+    Engine::of(&found, threads).unwrap()
+}
+
+fn models() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models");
+    let mut models: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    models.sort();
+    assert!(models.len() >= 22);
+    models
+}
+
+/// What transformers says of a few sequences.
+struct Expected {
+    /// Token ids, padded to one length.
+    ids: Vec<i64>,
+    mask: Vec<i64>,
+    length: usize,
+    /// By layer.
+    hidden: Vec<Vec<f32>>,
+    logits: Option<Vec<f32>>,
+}
+
+impl Expected {
+    fn read(directory: &Path) -> Self {
+        let tensors = read_safetensors(&std::fs::read(directory.join("expected.safetensors")).unwrap());
+        let bytes = |name: &str| tensors.iter().find(|(found, _)| found == name).map(|(_, bytes)| bytes.clone());
+        let floats = |bytes: Vec<u8>| bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<f32>>();
+        let integers = |name: &str| {
+            bytes(name).unwrap().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect::<Vec<i64>>()
+        };
+        let (ids, mask) = (integers("input_ids"), integers("attention_mask"));
+        // Three sequences.
+        let length = ids.len() / 3;
+        let hidden = (0..).map_while(|layer| bytes(&format!("hidden.{layer}")).map(floats)).collect();
+        Self { ids, mask, length, hidden, logits: bytes("logits").map(floats) }
+    }
+
+    /// Rows of tokens, and each sequence.
+    fn sequences(&self) -> impl Iterator<Item = (usize, Vec<u32>)> {
+        self.ids.chunks(self.length).zip(self.mask.chunks(self.length)).enumerate().map(|(row, (ids, mask))| {
+            let length = mask.iter().sum::<i64>() as usize;
+            (row * self.length, ids[..length].iter().map(|id| *id as u32).collect())
+        })
+    }
+}
+
+/// Asks for everything: each row's hidden states and distribution.
+fn everything(expected: &Expected, kind: Kind) -> (Work, Vec<(usize, usize, Option<usize>)>) {
+    let mut work = Work::default();
+    let mut asked = Vec::new();
+    for (first, ids) in expected.sequences() {
+        let sequence = work.sequence(&ids);
+        for position in 0..ids.len() as u32 {
+            let distribution = (kind != Kind::Encoder).then(|| work.distribution(sequence, position));
+            let hidden = work.embedding(sequence, position..position + 1, Layers::Every);
+            asked.push((first + position as usize, hidden, distribution));
+        }
+    }
+    (work, asked)
+}
+
+fn answers(directory: &Path, engine: &Engine, limits: Limits, ask: impl Fn(&Model) -> Work) -> Answers {
+    let checkpoint = Checkpoint::open(directory).unwrap();
+    let model = Model::open(directory, &checkpoint).unwrap();
+    let work = ask(&model);
+    let mut session = model.session(&checkpoint, Edited::new(), engine).unwrap();
+    session.answer(&work, &Batches::new(&work, model.facts().vocabulary, limits), &Context::silent()).unwrap()
+}
+
+/// The largest difference, as a share of the largest expected number.
+fn distance<'n>(pairs: impl Iterator<Item = (&'n f32, &'n f32)>) -> f32 {
+    let (mut distance, mut scale) = (0f32, f32::MIN_POSITIVE);
+    for (found, expected) in pairs {
+        (distance, scale) = (distance.max((found - expected).abs()), scale.max(expected.abs()));
+    }
+    distance / scale
+}
+
+#[test]
+fn every_family_agrees_with_transformers() {
+    let engine = engine(None);
+    for directory in models() {
+        let expected = Expected::read(&directory);
+        let checkpoint = Checkpoint::open(&directory).unwrap();
+        let facts = *Model::open(&directory, &checkpoint).unwrap().facts();
+        assert_eq!(
+            (facts.layers as usize + 1, facts.kind != Kind::Encoder),
+            (expected.hidden.len(), expected.logits.is_some())
+        );
+        let (_, asked) = everything(&expected, facts.kind);
+        let found = answers(&directory, &engine, Limits::CPU, |_| everything(&expected, facts.kind).0);
+        for (layer, expected) in expected.hidden.iter().enumerate() {
+            let width = found.embeddings[0][layer].len();
+            let pairs = asked.iter().flat_map(|(row, hidden, _)| {
+                found.embeddings[*hidden][layer].iter().zip(&expected[row * width..(row + 1) * width])
+            });
+            let distance = distance(pairs);
+            assert!(distance < 1e-5, "{}: hidden states of layer {layer}: {distance}", directory.display());
+        }
+        let Some(logits) = &expected.logits else { continue };
+        let vocabulary = facts.vocabulary as usize;
+        for (row, _, distribution) in &asked {
+            let logits = &logits[row * vocabulary..(row + 1) * vocabulary];
+            let sum = logits.iter().map(|logit| f64::from(*logit).exp()).sum::<f64>().ln();
+            let logarithms: Vec<f32> = logits.iter().map(|logit| (f64::from(*logit) - sum) as f32).collect();
+            let distance = distance(found.distributions[distribution.unwrap()].iter().zip(&logarithms));
+            assert!(distance < 1e-5, "{}: row {row}: {distance}", directory.display());
+        }
+    }
+}
+
+#[test]
+fn answers_are_the_same_bits_in_any_batches_on_any_threads() {
+    let expected = |directory: &Path| Expected::read(directory);
+    let [two, one] = [None, Some(1)].map(engine);
+    for directory in models() {
+        let ask = |model: &Model| everything(&expected(&directory), model.facts().kind).0;
+        let wide = answers(&directory, &two, Limits::CPU, ask);
+        let narrow = answers(&directory, &one, Limits { tokens: 1, logits: 1 }, ask);
+        assert_eq!(wide, narrow, "{}", directory.display());
+    }
+}
+
+#[test]
+fn tokenizers_agree_with_transformers() {
+    let mut tried = 0;
+    for directory in models().into_iter().filter(|directory| directory.join("tokens.json").exists()) {
+        let checkpoint = Checkpoint::open(&directory).unwrap();
+        let config = Model::open(&directory, &checkpoint).unwrap().config;
+        let tokenizer = Tokenizer::read(&directory, &config).unwrap();
+        let texts: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(directory.join("tokens.json")).unwrap()).unwrap();
+        for (text, ids) in texts.as_object().unwrap() {
+            let ids: Vec<u32> = ids.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+            assert_eq!(tokenizer.encode(text).ids, ids, "{}: {text}", directory.display());
+        }
+        tried += 1;
+    }
+    assert!(tried >= 8);
+}
