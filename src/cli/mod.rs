@@ -14,6 +14,7 @@ mod invert;
 mod log;
 mod mask;
 mod new_patch;
+mod pair;
 mod patch_argument;
 mod revert;
 #[cfg(feature = "verify")]
