@@ -17,10 +17,10 @@ pub struct PairArguments {
     /// The checkpoint that will be edited: a file, an index of shards or a model directory
     pub target: PathBuf,
     /// The checkpoint that behaves differently
-    pub reference: PathBuf,
+    reference: PathBuf,
     /// Rank all candidates together, or each tensor for itself
     #[arg(long, default_value = "global", value_parser = ["global", "tensor"])]
-    pub scope: String,
+    scope: String,
     /// Pruning mask of the target, a mask file
     #[arg(long, value_name = "MASK", help_heading = "Pruned models")]
     target_mask: Option<PathBuf>,

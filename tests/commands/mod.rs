@@ -7,3 +7,5 @@ mod mask;
 #[cfg(feature = "verify")]
 mod runtime;
 mod show;
+#[cfg(feature = "verify")]
+mod sweep;
