@@ -51,23 +51,23 @@ impl Column {
         crate::report::verify::better(better, self.score.neutral)
     }
 
-    /// The mean of some rows with their range. One row alone has none, and `alone` says whether it has the interval of its score.
-    pub fn mark<'r>(&self, rows: impl IntoIterator<Item = &'r Row>, alone: bool) -> Option<Mark> {
+    /// The mean of some rows with their range. One row alone has the 95 % interval of its change, which tells it from the unedited model.
+    pub fn mark<'r>(&self, rows: impl IntoIterator<Item = &'r Row>) -> Option<Mark> {
         let scores: Vec<&Score> = rows.into_iter().filter_map(|row| self.of(row)).collect();
         let values: Vec<f64> = scores.iter().filter_map(|score| score.value).collect();
         let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (v.min(l), v.max(h)));
         let y = values.iter().sum::<f64>() / values.len() as f64;
         let interval = match scores[..] {
             [] => None,
-            [score] => interval(score).filter(|_| alone),
+            [score] => of_change(score),
             _ => Some((low, high)),
         };
         y.is_finite().then_some(Mark { y, interval })
     }
 }
 
-/// The 95 % interval of a score; without one, 1.96 standard errors to both sides.
-fn interval(score: &Score) -> Option<(f64, f64)> {
-    let y = score.value?;
-    score.interval.or_else(|| score.error.map(|error| (y - 1.96 * error, y + 1.96 * error)))
+fn of_change(score: &Score) -> Option<(f64, f64)> {
+    let change = score.change.as_ref()?;
+    let (unedited, (low, high)) = (score.value? - change.difference?, change.interval?);
+    Some((unedited + low, unedited + high))
 }

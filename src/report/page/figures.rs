@@ -63,8 +63,8 @@ pub fn size_name(pool: &Pool<'_>, size: &str, kinds: &[Kind]) -> String {
         false => format!("{} to {} weights", count(low), count(high)),
     });
     let k = match size {
-        "" => None,
-        "from-mask" => Some("as many as the masks give".to_owned()),
+        "" => Some("every edit".to_owned()),
+        "from-mask" => Some("k from-mask, as many as the masks give".to_owned()),
         size => Some(format!("k {size}")),
     };
     [k, selected].into_iter().flatten().collect::<Vec<_>>().join(": ")
@@ -78,35 +78,31 @@ pub fn against_alpha(page: &mut Html, pool: &Pool<'_>) {
     }
     page.line("<h3>Scores against alpha</h3>");
     page.line(format_args!("<p class=\"note\">{}</p>", escaped(&key(pool))));
-    for (size, kinds) in pool.sizes() {
-        let name = size_name(pool, &size, &kinds);
-        if !name.is_empty() {
-            page.line(format_args!("<h4>{}</h4>", escaped(&name)));
-        }
-        page.line("<div class=\"panels\">");
+    for (at, (size, kinds)) in pool.sizes().iter().enumerate() {
+        let open = if at == 0 { " open" } else { "" };
+        let name = escaped(&size_name(pool, size, kinds));
+        page.line(format_args!("<details{open}><summary>{name}</summary>\n<div class=\"panels\">"));
         for column in &columns {
-            figure(page, &mut alpha_panel(pool, column, &kinds), column);
+            figure(page, &mut alpha_panel(pool, column, kinds), column);
         }
-        page.line("</div>");
+        page.line("</div></details>");
     }
 }
 
 fn key(pool: &Pool<'_>) -> String {
-    let several = pool.kinds().iter().any(|kind| {
-        let cases = distinct(pool.of_kind(kind).map(|row| &row.case));
-        cases.iter().any(|case| pool.of_kind(kind).filter(|row| row.case == **case).count() > 1)
-    });
-    let mut key =
-        vec!["Alpha 0, the ring, is the unedited model; alpha 1 gives the reference's values at the selected weights."];
-    if pool.kinds().len() == 1 && !several {
-        key.push("Bands and whiskers are 95 % intervals of the scores.");
-    } else {
-        key.push("A whisker at the ring is the 95 % interval of the unedited model's score.");
-    }
-    if several {
-        key.push("Lines are means over seeds and runs, bands and other whiskers their range.");
-    }
-    if pool.kinds().iter().any(Kind::is_random) {
+    let several = |kind: &Kind| {
+        let rows: Vec<&Row> = pool.of_kind(kind).collect();
+        rows.iter().any(|row| rows.iter().filter(|other| other.case == row.case).count() > 1)
+    };
+    let kinds = pool.kinds();
+    let mut key = vec![
+        "Alpha 0, the ring, is the unedited model; alpha 1 gives the reference's values at the selected weights. Bands and whiskers:",
+    ];
+    key.extend(
+        kinds.iter().any(several).then_some("of lines that are means of several runs or seeds, the range of these;"),
+    );
+    key.push("of a single run, the 95 % interval of the change from the unedited model, where the measure has one.");
+    if kinds.iter().any(Kind::is_random) {
         key.push("Grey: as many weights drawn at random, which is what an edit does that knows nothing.");
     }
     key.join(" ")
@@ -114,14 +110,13 @@ fn key(pool: &Pool<'_>) -> String {
 
 fn alpha_panel(pool: &Pool<'_>, column: &Column, kinds: &[Kind]) -> Panel {
     let mut panel = Panel { ring: Some(0.0), ..panel(column, "alpha") };
-    let lone = kinds.len() == 1;
     for kind in kinds {
         let mut series = series(&kind.strategy, kind.strategy.clone());
         let rows: Vec<&Row> = pool.of_kind(kind).collect();
         for case in distinct(rows.iter().map(|row| &row.case)) {
             let alike: Vec<&Row> = rows.iter().filter(|row| row.case == *case).copied().collect();
             let alpha = alike.first().and_then(|row| row.alpha);
-            match (column.mark(alike.iter().copied(), lone), alpha) {
+            match (column.mark(alike.iter().copied()), alpha) {
                 (None, _) => panel.lost.push(format!("{} {case}", kind.strategy)),
                 (Some(mark), Some(alpha)) => series.curve.push((alpha, mark)),
                 (Some(mark), None) => {
@@ -133,7 +128,12 @@ fn alpha_panel(pool: &Pool<'_>, column: &Column, kinds: &[Kind]) -> Panel {
                 }
             }
         }
-        series.curve.extend(column.mark(pool.unedited(), true).map(|mark| (0.0, mark)));
+        if let Some(mut unedited) = column.mark(pool.unedited()) {
+            // Bands begin here.
+            let banded = series.curve.iter().any(|(_, mark)| mark.interval.is_some());
+            unedited.interval = unedited.interval.or(banded.then_some((unedited.y, unedited.y)));
+            series.curve.push((0.0, unedited));
+        }
         series.curve.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         panel.series.push(series);
     }
@@ -186,7 +186,7 @@ fn k_panel(pool: &Pool<'_>, column: &Column, case: &str) -> Panel {
                 continue;
             }
             let share = shares.iter().sum::<f64>() / shares.len() as f64;
-            match column.mark(rows, false) {
+            match column.mark(rows) {
                 Some(mark) => series.curve.push((share, mark)),
                 None => panel.lost.push(strategy.clone()),
             }
@@ -194,7 +194,7 @@ fn k_panel(pool: &Pool<'_>, column: &Column, case: &str) -> Panel {
         series.curve.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         panel.series.push(series);
     }
-    panel.level = column.mark(pool.unedited(), false).map(|mark| mark.y);
+    panel.level = column.mark(pool.unedited()).map(|mark| mark.y);
     panel
 }
 

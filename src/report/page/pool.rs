@@ -50,14 +50,21 @@ fn label(file: &Results) -> String {
     if let Some(label) = &head.label {
         return label.clone();
     }
+    let model = last(&head.model.path);
     match (&head.reference, &head.patches[..]) {
-        (Some(reference), _) => format!("{} towards {}", head.model.path, reference.path),
-        (None, []) => head.model.path.clone(),
+        (Some(reference), _) => format!("{model} towards {}", last(&reference.path)),
+        (None, []) => model,
         (None, patches) => {
-            let names: Vec<&str> = patches.iter().map(|patch| patch.path.as_str()).collect();
-            format!("{} with {}", head.model.path, names.join(" and "))
+            let names: Vec<String> = patches.iter().map(|patch| last(&patch.path)).collect();
+            format!("{model} with {}", names.join(" and "))
         }
     }
+}
+
+/// The end of a path, which is enough for a headline.
+fn last(path: &str) -> String {
+    let parts: Vec<&str> = path.split(['/', '\\']).filter(|part| !part.is_empty()).collect();
+    parts[parts.len().saturating_sub(2)..].join("/")
 }
 
 impl Kind {

@@ -94,7 +94,6 @@ pub fn numbers(page: &mut Html, pool: &Pool<'_>) {
             }
         }
         let name = size_name(pool, size, kinds);
-        let name = if name.is_empty() { "All rows".to_owned() } else { name };
         let open = if at == 0 && rows.len() < 40 { " open" } else { "" };
         page.line(format_args!("<details{open}><summary>{}</summary>", escaped(&name)));
         page.table(&header, &rows);

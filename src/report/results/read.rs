@@ -176,6 +176,8 @@ pub struct Score {
 pub struct Change {
     /// After less before; none if it is not finite.
     pub difference: Option<f64>,
+    /// Its 95 % interval.
+    pub interval: Option<(f64, f64)>,
     /// Whether that may be chance.
     pub inside_noise: Option<bool>,
 }
