@@ -48,6 +48,27 @@ def main(corpus):
                     write(corpus, "read_and_apply", seed, front + content)
                 for width in range(3):
                     write(corpus, "grouped_integers", f"{seed}.{width}", struct.pack("<BHH", width, 255, block.k) + content[7:])
+    for path in sorted(glob.glob(os.path.join(root, "fixtures", "models", "*", "config.json"))):
+        with open(path, "rb") as file:
+            write(corpus, "model_config", os.path.basename(os.path.dirname(path)), file.read())
+    with open(os.path.join(root, "fixtures", "onnx", "model.onnx"), "rb") as file:
+        write(corpus, "onnx_file", "export", file.read())
+    for name, text in DATA_FILES.items():
+        write(corpus, "data_files", name, text.encode())
+
+
+# The forms of benchmark data, as small as they can be.
+DATA_FILES = {
+    "crows": ",sent_more,sent_less,stereo_antistereo,bias_type\n0,\"a b, c\",a d,stereo,gender\n1,x,y,antistereo,age\n",
+    "stereoset": '{"version": "1", "data": {"intrasentence": [{"id": "1", "bias_type": "gender", "target": "t", "context": '
+                 '"a BLANK b", "sentences": [{"id": "2", "sentence": "a c b", "gold_label": "stereotype"}, {"id": "3", '
+                 '"sentence": "a d b", "gold_label": "anti-stereotype"}, {"id": "4", "sentence": "a e b", "gold_label": '
+                 '"unrelated"}]}], "intersentence": []}}',
+    "weat": '{"targ1": {"category": "X", "examples": ["a"]}, "targ2": {"category": "Y", "examples": ["b"]}, '
+            '"attr1": {"category": "A", "examples": ["c"]}, "attr2": {"category": "B", "examples": ["d"]}}',
+    "text": " = A heading = \n\nA line.\nAnother one, with \u00e9.\n",
+    "condition": "|stereoset.intra.lm| <= -2pt",
+}
 
 
 if __name__ == "__main__":

@@ -51,6 +51,15 @@ pub enum Reason {
         /// What is wrong.
         reason: Malformed,
     },
+    /// Something is not an ONNX file.
+    #[cfg(feature = "verify")]
+    #[error("{}: {reason}", path.display())]
+    Onnx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: crate::onnx::Malformed,
+    },
     /// Target and reference do not pair.
     #[error("target and reference do not have the same tensors")]
     Pair(Mismatch),
@@ -152,6 +161,8 @@ impl Error {
             Reason::Io { .. } => "io",
             Reason::Patch { .. } => "patch.invalid",
             Reason::Checkpoint { .. } => "checkpoint.malformed",
+            #[cfg(feature = "verify")]
+            Reason::Onnx { .. } => "onnx.malformed",
             Reason::Pair(_) => "checkpoint.unpaired",
             Reason::Localize(Impossible::NotFinite { .. } | Impossible::Cast { .. }) => "numbers.not-finite",
             Reason::Localize(Impossible::Cancelled(_)) | Reason::Cancelled => "interrupted",
@@ -196,6 +207,7 @@ impl Error {
             | "log.malformed"
             | "model.malformed"
             | "data.malformed"
+            | "onnx.malformed"
             | "results.malformed" => 5,
             "numbers.not-finite" => 7,
             "runtime.missing"
@@ -372,6 +384,18 @@ impl From<OpenError> for Error {
         match error {
             OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
             OpenError::Malformed { path, reason } => Reason::Checkpoint { path, reason },
+        }
+        .into()
+    }
+}
+
+#[cfg(feature = "verify")]
+impl From<crate::onnx::OpenError> for Error {
+    fn from(error: crate::onnx::OpenError) -> Self {
+        use crate::onnx::OpenError;
+        match error {
+            OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
+            OpenError::Malformed { path, reason } => Reason::Onnx { path, reason },
         }
         .into()
     }

@@ -37,7 +37,7 @@ It goes to $LCEPATCH_HOME, or lcepatch in the user's directory for data.
 
 CUDA's own libraries are not part of ONNX Runtime. They are used from where the system's loader finds them (LD_LIBRARY_PATH), \
 or from NVIDIA's packages in the active virtual environment or in python3's: nvidia-cuda-runtime, nvidia-cublas, nvidia-curand, \
-nvidia-cufft, nvidia-cuda-nvrtc (CUDA 13), nvidia-cudnn-cu13; PyTorch for CUDA 13 brings them.")]
+nvidia-cufft, nvidia-cuda-nvrtc (CUDA 13), nvidia-cudnn-cu13. PyTorch for CUDA 13 brings most of them.")]
 struct Install {
     /// The build for NVIDIA GPUs (CUDA 13)
     #[arg(long)]

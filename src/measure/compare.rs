@@ -1,6 +1,6 @@
 //! Before against after: what changed, and whether that is more than noise.
 
-use super::statistics::{Flips, Interval, RESAMPLES, shift_interval};
+use super::statistics::{Flips, Interval, RESAMPLES, Wilcoxon, shift_interval, wilcoxon_greater};
 use super::{Items, Outcome};
 
 /// How a score changed.
@@ -16,6 +16,8 @@ pub struct Change {
     pub difference: f64,
     /// Decisions that flipped, of a main score that comes from decisions.
     pub flips: Option<Flips>,
+    /// Wilcoxon's signed-rank test of the items, one-sided in the direction of the change, of a main score that comes from numbers.
+    pub signed_rank: Option<Wilcoxon>,
     /// The 95 % interval of the difference by a paired bootstrap, of a main score that comes from items.
     pub interval: Option<Interval>,
     /// Whether the change may be chance: the interval contains 0; without an interval, the difference is smaller than
@@ -35,6 +37,7 @@ pub fn compare(before: &Outcome, after: &Outcome, seed: u64) -> Vec<Change> {
             (Items::Decisions(before), Items::Decisions(after)) if main => Flips::between(before, after),
             _ => None,
         };
+        let signed_rank = if main { signed_rank(&before.items, &after.items) } else { None };
         let interval = if main { shift(&before.items, &after.items, seed) } else { None };
         let by_error = || old.error.map(|error| difference.abs() < error || difference == 0.0);
         changes.push(Change {
@@ -43,6 +46,7 @@ pub fn compare(before: &Outcome, after: &Outcome, seed: u64) -> Vec<Change> {
             after: new.value,
             difference,
             flips,
+            signed_rank,
             interval,
             inside_noise: interval.map(|(low, high)| low <= 0.0 && high >= 0.0).or_else(by_error),
         });
@@ -68,6 +72,18 @@ fn shift(before: &Items, after: &Items, seed: u64) -> Option<Interval> {
         }
         _ => None,
     }
+}
+
+/// Whether items went the way that they went together.
+fn signed_rank(before: &Items, after: &Items) -> Option<Wilcoxon> {
+    let ((Items::Values { values: before, .. }, Items::Values { values: after, .. })
+    | (Items::Logarithms { values: before, .. }, Items::Logarithms { values: after, .. })) = (before, after)
+    else {
+        return None;
+    };
+    let differences: Vec<f64> = before.iter().zip(after).map(|(before, after)| after - before).collect();
+    let way = if differences.iter().sum::<f64>() < 0.0 { -1.0 } else { 1.0 };
+    wilcoxon_greater(&differences.into_iter().map(|difference| way * difference).collect::<Vec<f64>>())
 }
 
 fn percent(yes: &bool) -> f64 {
@@ -107,6 +123,21 @@ mod tests {
     fn decisions(yes: usize, of: usize) -> Outcome {
         let items = (0..of).map(|i| i < yes).collect();
         outcome(&[("score", 100.0 * yes as f64 / of as f64, Some(5.0))], Items::Decisions(items))
+    }
+
+    #[test]
+    fn numbers_are_tested_in_the_direction_that_they_went() {
+        let losses = |shift: f64| {
+            let values = (0..10).map(|i| f64::from(i) + shift * f64::from(i + 1)).collect();
+            outcome(&[("ppl", 1.0, None)], Items::Logarithms { values, weights: vec![1.0; 10] })
+        };
+        for shift in [0.1, -0.1] {
+            let test = compare(&losses(0.0), &losses(shift), 0).remove(0).signed_rank.unwrap();
+            // All ten went one way; sizes differ but for rounding.
+            assert!((test.p - 2f64.powi(-10)).abs() < 1e-3, "{test:?}");
+            assert_eq!(test.n, 10);
+        }
+        assert_eq!(compare(&losses(0.0), &losses(0.0), 0)[0].signed_rank, None);
     }
 
     #[test]

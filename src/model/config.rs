@@ -34,6 +34,9 @@ const FAMILIES: [(&str, Family); 12] = [
     ("xlm-roberta", Family::Roberta),
 ];
 
+/// The largest size that is believed: no dimension of any model comes near it, and a list of so many numbers is no burden.
+const SIZE_MAX: u64 = 1 << 24;
+
 /// The known architectures, for messages.
 pub(super) fn known() -> String {
     FAMILIES.map(|(name, _)| name).join(", ")
@@ -88,11 +91,20 @@ impl Config {
         Ok(Self { family, model_type, path: path.to_owned(), json })
     }
 
+    /// How many layers there are: some architectures have the weights of one only, so that nothing else bounds it.
+    pub(super) fn layers(&self, keys: &[&'static str]) -> Result<u64, ModelFault> {
+        const LAYERS_MAX: u64 = 4096;
+        match self.size(keys)? {
+            layers if layers <= LAYERS_MAX => Ok(layers),
+            layers => Err(self.malformed(format!("{} is {layers}, more than {LAYERS_MAX}", keys[0]))),
+        }
+    }
+
     /// A size, which is at least 1 and small enough for any real model.
     pub(super) fn size(&self, keys: &[&'static str]) -> Result<u64, ModelFault> {
         let found = self.value(keys).ok_or_else(|| self.malformed(format!("it has no {}", keys[0])))?;
         match found.as_u64() {
-            Some(size @ 1..=0x7fff_ffff) => Ok(size),
+            Some(size @ 1..=SIZE_MAX) => Ok(size),
             _ => Err(self.malformed(format!("{} is {found}, which is no size", keys[0]))),
         }
     }

@@ -1,3 +1,15 @@
-//! ONNX files: the protobuf messages of a model.
+//! ONNX files: the messages of a model, a user's own export, and which of its weights are a checkpoint's.
+//!
+//! An export holds the weights of a checkpoint under names of its own, some of them transposed. [`OnnxFile`] lists
+//! what it holds, and [`bind()`] finds by content which tensor of the checkpoint each of them is, so that an edit of
+//! the checkpoint can be made in the export as well.
 
+pub mod bind;
+mod element;
+pub mod file;
+pub mod malformed;
 pub mod message;
+
+pub use bind::{Binding, Bindings, Source, bind};
+pub use file::{Initializer, OnnxFile, Place};
+pub use malformed::{Malformed, OpenError};

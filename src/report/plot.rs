@@ -62,17 +62,26 @@ const ROWS_MAX: usize = 200;
 
 /// Draws the figure for a patch.
 pub fn selection(stat: &Stat, picture: Picture) -> Vec<u8> {
-    let scene = scene(stat, &SHEET);
+    let scene = scene(stat, &SHEET, darkest(stat));
     match picture {
         Picture::Svg => svg::write(&scene).into_bytes(),
         Picture::Png => png::write(&scene),
     }
 }
 
-/// The figure for a patch as a part of a page.
+/// The figure for a patch as a part of a page, with the share that is darkest.
 #[cfg(feature = "verify")]
-pub(super) fn selection_part(stat: &Stat, title: &str) -> String {
-    svg::inline(&scene(stat, &PART), title)
+pub(super) fn selection_part(stat: &Stat, darkest: f64, title: &str) -> String {
+    svg::inline(&scene(stat, &PART, darkest), title)
+}
+
+/// The largest share of a component's weights in a layer.
+pub(super) fn darkest(stat: &Stat) -> f64 {
+    stat.cells.iter().map(|cell| ratio(cell.selected, cell.elements)).fold(0.0, f64::max)
+}
+
+fn ratio(selected: u64, elements: u64) -> f64 {
+    selected as f64 / elements.max(1) as f64
 }
 
 /// A panel as a part of a page.
@@ -83,7 +92,7 @@ pub(super) fn panel_part(panel: &panel::Panel, title: &str) -> String {
     svg::inline(&scene, title)
 }
 
-fn scene(stat: &Stat, form: &Form) -> Scene {
+fn scene(stat: &Stat, form: &Form, darkest: f64) -> Scene {
     let cell = form.cell;
     let columns: Vec<&str> = stat.components.iter().map(|row| row.label.as_str()).collect();
     let rows: Vec<&str> = stat.layers.iter().map(|row| row.label.as_str()).collect();
@@ -107,8 +116,6 @@ fn scene(stat: &Stat, form: &Form) -> Scene {
         let text = percent(selected, elements);
         if form.alone { text } else { text.trim_end_matches(" %").chars().take(5).collect() }
     };
-    let ratio = |selected: u64, elements: u64| selected as f64 / elements.max(1) as f64;
-    let largest = stat.cells.iter().map(|cell| ratio(cell.selected, cell.elements)).fold(0.0, f64::max);
     for (row, layer) in shown.iter().enumerate() {
         let y = top + cell.1 * row as u32;
         let name = if *layer == "-" { "other".to_owned() } else { format!("layer {layer}") };
@@ -117,7 +124,7 @@ fn scene(stat: &Stat, form: &Form) -> Scene {
             let x = left + cell.0 * column as u32;
             let place = stat.cells.iter().find(|cell| cell.layer == *layer && cell.component == *component);
             let share = place.map(|place| ratio(place.selected, place.elements));
-            let colour = Colour::scale(share.map_or(0.0, |share| share / largest.max(f64::MIN_POSITIVE)));
+            let colour = Colour::scale(share.map_or(0.0, |share| share / darkest.max(f64::MIN_POSITIVE)));
             scene.rectangle(x + 1, y + 1, cell.0 - 2, cell.1 - 2, colour);
             if let Some(place) = place {
                 let text = share_text(place.selected, place.elements);
@@ -131,7 +138,7 @@ fn scene(stat: &Stat, form: &Form) -> Scene {
         let text = share_text(component.selected, component.elements);
         scene.text_centered(left + cell.0 * column as u32 + cell.0 / 2, y + 20, &text, Colour::INK);
     }
-    legend(&mut scene, left, y + cell.1 + 22, largest);
+    legend(&mut scene, left, y + cell.1 + 22, darkest);
     if rows.len() > shown.len() {
         let text = format!("{} more layers are not shown", rows.len() - shown.len());
         scene.text(MARGIN, y + cell.1 + 66, &text, Colour::FAINT);
@@ -139,13 +146,13 @@ fn scene(stat: &Stat, form: &Form) -> Scene {
     scene
 }
 
-fn legend(scene: &mut Scene, left: u32, y: u32, largest: f64) {
+fn legend(scene: &mut Scene, left: u32, y: u32, darkest: f64) {
     const STEPS: u32 = 20;
     for step in 0..STEPS {
         scene.rectangle(left + 12 * step, y, 12, 12, Colour::scale(f64::from(step) / f64::from(STEPS - 1)));
     }
     scene.text(left, y + 28, "0 %", Colour::FAINT);
-    let most = percent((largest * 1e9) as u64, 1_000_000_000);
+    let most = percent((darkest * 1e9) as u64, 1_000_000_000);
     scene.text(left + 12 * STEPS - 48, y + 28, &most, Colour::FAINT);
 }
 
@@ -197,13 +204,13 @@ mod tests {
     fn the_png_has_the_size_of_the_scene() {
         let bytes = selection(&stat(3), Picture::Png);
         let reader = ::png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
-        let (scene, info) = (scene(&stat(3), &SHEET), reader.info());
+        let (scene, info) = (scene(&stat(3), &SHEET, 0.02), reader.info());
         assert_eq!((info.width, info.height), (2 * scene.width, 2 * scene.height));
     }
 
     #[test]
     fn thousands_of_layers_make_no_giant() {
-        let scene = scene(&stat(5000), &SHEET);
+        let scene = scene(&stat(5000), &SHEET, 1.0);
         assert!(scene.height < 6000);
         assert!(svg::write(&scene).contains("4800 more layers"));
         assert!(!selection(&stat(0), Picture::Png).is_empty());

@@ -9,3 +9,4 @@ mod runtime;
 mod show;
 #[cfg(feature = "verify")]
 mod sweep;
+mod verify;

@@ -74,12 +74,17 @@ pub fn runtime() -> PathBuf {
 }
 
 fn install_runtime() -> PathBuf {
-    if let Some(named) = std::env::var_os("ORT_DYLIB_PATH") {
-        return named.into();
+    if let Some(named) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        return std::path::absolute(named).unwrap();
     }
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    // Of test processes that run side by side one installs, and the others wait.
+    let lock = std::fs::File::create(home.join("lock")).unwrap();
+    lock.lock().unwrap();
     let lcepatch = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lcepatch"));
-        command.env("LCEPATCH_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("home")).env_remove("VIRTUAL_ENV");
+        command.env("LCEPATCH_HOME", &home).env_remove("ORT_DYLIB_PATH").env_remove("VIRTUAL_ENV");
         Run::new(&arguments.join(" "), command.args(arguments).output().unwrap())
     };
     lcepatch(&["runtime", "install"]).ok();
@@ -92,7 +97,7 @@ pub fn data(name: &str) -> PathBuf {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let path = std::env::var_os("LCEPATCH_DATA").map_or_else(beside, PathBuf::from).join(name);
     assert!(path.exists(), "{} is not there; LCEPATCH_DATA names the folder with the data", path.display());
-    path
+    std::path::absolute(path).unwrap()
 }
 
 pub fn names(folder: &Path) -> Vec<String> {

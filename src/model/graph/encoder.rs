@@ -84,7 +84,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
     let (embedded, positions) = embeddings(builder, config, prefix, hidden, epsilon)?;
     let bias = builder.padding_bias();
     let mut states = vec![embedded];
-    for layer in 0..config.size(&["num_hidden_layers", "n_layers"])? {
+    for layer in 0..config.layers(&["num_hidden_layers", "n_layers"])? {
         let at = format!("{prefix}{}", names.layer.replace("{}", &layer.to_string()));
         let x = states[layer as usize].clone();
         let mut by_head = |name: &str| {

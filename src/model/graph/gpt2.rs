@@ -29,7 +29,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
     let mut x = builder.flat(&embedded, hidden);
     let bias = builder.causal_bias(None);
     let mut states = vec![x.clone()];
-    let layers = config.size(&["n_layer", "num_hidden_layers"])?;
+    let layers = config.layers(&["n_layer", "num_hidden_layers"])?;
     for layer in 0..layers {
         let at = format!("{prefix}h.{layer}.");
         let normal = builder.layer_norm(&x, &format!("{at}ln_1"), hidden, epsilon)?;

@@ -26,7 +26,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
     let rotary = Rotary::new(builder, config, turned_width(config, heads.width, 1.0), heads.width)?;
     let widths = [heads.queries * heads.width, heads.keys * heads.width];
     let mut states = vec![x.clone()];
-    let layers = config.size(&["num_hidden_layers"])?;
+    let layers = config.layers(&["num_hidden_layers"])?;
     for layer in 0..layers {
         let at = format!("{prefix}layers.{layer}.");
         let normal = builder.rms_norm(&x, &format!("{at}input_layernorm"), hidden, epsilon)?;

@@ -27,7 +27,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
     let bias = builder.causal_bias(None);
     let rotary = Rotary::new(builder, config, turned_width(config, heads.width, 0.25), heads.width)?;
     let mut states = vec![x.clone()];
-    let layers = config.size(&["num_hidden_layers"])?;
+    let layers = config.layers(&["num_hidden_layers"])?;
     for layer in 0..layers {
         let at = format!("{prefix}layers.{layer}.");
         let normal = builder.layer_norm(&x, &format!("{at}input_layernorm"), hidden, epsilon)?;

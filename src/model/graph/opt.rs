@@ -40,7 +40,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
     x = builder.flat(&x, hidden);
     let bias = builder.causal_bias(None);
     let mut states = vec![x.clone()];
-    let layers = config.size(&["num_hidden_layers"])?;
+    let layers = config.layers(&["num_hidden_layers"])?;
     for layer in 0..layers {
         let at = format!("{prefix}layers.{layer}.");
         let attention_norm = format!("{at}self_attn_layer_norm");

@@ -48,13 +48,11 @@ pub enum RuntimeFault {
         /// The other one.
         asked: PathBuf,
     },
-    /// The library was built without a provider.
-    #[error("{}: a build of ONNX Runtime without {provider}", library.display())]
+    /// CUDA was asked for, and the library was built without.
+    #[error("{}: a build of ONNX Runtime without CUDA", library.display())]
     NotBuilt {
         /// The library.
         library: PathBuf,
-        /// The provider's label.
-        provider: String,
     },
     /// A provider does not start.
     #[error("{provider} can not be used: {reason}")]
@@ -160,8 +158,8 @@ impl RuntimeFault {
     pub fn details(&self) -> Vec<String> {
         match self {
             RuntimeFault::NotFound { looked, .. } => looked.clone(),
-            RuntimeFault::Provider { missing, .. } => {
-                missing.iter().map(|library| format!("{library} is nowhere")).collect()
+            RuntimeFault::Provider { missing, .. } if !missing.is_empty() => {
+                vec![format!("not found: {}", missing.join(", "))]
             }
             _ => Vec::new(),
         }

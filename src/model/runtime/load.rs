@@ -110,16 +110,24 @@ fn open(library: &Path) -> Result<Environment, RuntimeFault> {
 
 /// Registers the provider with a session that is never made, so that what is missing is said now.
 fn start(found: &Found, environment: &Environment, missing: Vec<String>) -> Result<(), RuntimeFault> {
-    let provider = found.provider.label();
     if let Provider::Cuda { .. } = found.provider
         && !ep::CUDA::is_available().unwrap_or(false)
     {
-        return Err(RuntimeFault::NotBuilt { library: found.library.clone(), provider });
+        return Err(RuntimeFault::NotBuilt { library: found.library.clone() });
     }
     let registered = Session::builder(environment).and_then(|mut builder| {
         execution_providers(found.provider).iter().try_for_each(|dispatch| dispatch.register(&mut builder))
     });
-    registered.map_err(|error| RuntimeFault::Provider { provider, reason: error.to_string(), missing })
+    registered.map_err(|error| {
+        let reason = said(&error.to_string()).to_owned();
+        RuntimeFault::Provider { provider: found.provider.label(), reason, missing }
+    })
+}
+
+/// What ONNX Runtime's message says, without the place in its source and its code.
+fn said(message: &str) -> &str {
+    let after = message.rsplit_once("[ONNXRuntimeError] : ").map_or(message, |(_, after)| after);
+    after.splitn(3, " : ").last().unwrap_or(after).trim()
 }
 
 /// Loads CUDA's libraries, so that the provider finds them in memory: those on the loader's path first, then those of
@@ -161,4 +169,16 @@ fn search_path_of_python() -> Vec<PathBuf> {
     let Ok(output) = output else { return Vec::new() };
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     lines.lines().map(PathBuf::from).filter(|folder| folder.is_absolute()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_the_runtime_is_shortened_to_what_it_says() {
+        let message = "/src/provider.cc:20 Provider& Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load x : y\n";
+        assert_eq!(said(message), "Failed to load x : y");
+        assert_eq!(said("no device"), "no device");
+    }
 }

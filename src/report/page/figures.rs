@@ -6,7 +6,7 @@ use super::pool::{Kind, Pool};
 use crate::report::plot::axis::Scale;
 use crate::report::plot::panel::{Marker, Panel, Series};
 use crate::report::plot::scene::Colour;
-use crate::report::plot::{panel_part, selection_part};
+use crate::report::plot::{darkest, panel_part, selection_part};
 use crate::report::results::{PatchLine, Row};
 use crate::report::table::{count, percent, printable};
 
@@ -214,14 +214,17 @@ pub fn places(page: &mut Html, pool: &Pool<'_>) {
         return;
     }
     page.line("<h3>Where the selected weights are</h3>");
-    page.line("<p class=\"note\">Percent of each component's weights in each layer.</p>\n<div class=\"places-list\">");
-    for PatchLine { localization, candidates, stat } in shown {
+    page.line("<p class=\"note\">Percent of each component's weights in each layer; patches of about the same size have the same colours.</p>\n<div class=\"places-list\">");
+    for PatchLine { localization, candidates, stat } in shown.iter().copied() {
+        // Patches of about one size are compared by their colours.
+        let alike = |patch: &&&PatchLine| patch.stat.selected.abs_diff(stat.selected) <= stat.selected / 10;
+        let most = shown.iter().filter(alike).map(|patch| darkest(&patch.stat)).fold(0.0, f64::max);
         let k = localization.k.as_ref().map_or(String::new(), |k| format!(", k {k}"));
         let seed = localization.seed.map_or(String::new(), |seed| format!(", seed {seed}"));
         let share = percent(stat.selected, *candidates);
         let name =
             format!("{}{k}{seed}: {} weights, {share} of the candidates", localization.strategy, count(stat.selected));
-        let svg = selection_part(stat, &format!("Selected weights by layer and component: {name}"));
+        let svg = selection_part(stat, most, &format!("Selected weights by layer and component: {name}"));
         let caption = format!("<figcaption>{}</figcaption>", escaped(&name));
         page.line(format_args!("<figure class=\"places\">{caption}\n{svg}</figure>"));
     }

@@ -50,3 +50,6 @@ fn section(page: &mut Html, pool: &Pool<'_>) {
     tables::definitions(page, pool);
     tables::sources(page, pool);
 }
+
+#[cfg(test)]
+mod tests;

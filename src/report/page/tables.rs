@@ -86,7 +86,9 @@ pub fn numbers(page: &mut Html, pool: &Pool<'_>) {
         for kind in kinds {
             for file in &pool.files {
                 let alone = Pool { label: String::new(), files: vec![file] };
-                for row in alone.of_kind(kind) {
+                let mut of_kind: Vec<&Row> = alone.of_kind(kind).collect();
+                of_kind.sort_by(|a, b| order(a).total_cmp(&order(b)));
+                for row in of_kind {
                     let seed = row.localization.as_ref().and_then(|localization| localization.seed);
                     let seed = seed.map_or(String::new(), |seed| format!(", seed {seed}"));
                     rows.push(cells(in_file(format!("{}{seed}: {}", kind.strategy, row.case), file), row));
@@ -99,6 +101,11 @@ pub fn numbers(page: &mut Html, pool: &Pool<'_>) {
         page.table(&header, &rows);
         page.line("</details>");
     }
+}
+
+/// By alpha, then edits without one.
+fn order(row: &Row) -> f64 {
+    row.alpha.unwrap_or(f64::INFINITY)
 }
 
 /// What the numbers mean.

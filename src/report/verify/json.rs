@@ -2,7 +2,7 @@
 
 use super::{Column, Setup, case};
 use crate::measure::compare::Change;
-use crate::measure::statistics::Flips;
+use crate::measure::statistics::{Flips, Wilcoxon};
 use crate::measure::{Better, Group, Items, Kind, Outcome, Score};
 use crate::verify::{ModelSummary, Report, Row, WorkSummary};
 use serde_json::{Map, Value, json};
@@ -153,10 +153,13 @@ fn brief(score: &Score) -> Map<String, Value> {
 
 fn of_change(change: &Change) -> Value {
     let flips = |Flips { to_yes, to_no, p }| json!({ "to_yes": to_yes, "to_no": to_no, "p": p });
+    let signed_rank =
+        |Wilcoxon { statistic, n, p, exact }| json!({ "statistic": statistic, "n": n, "p": p, "exact": exact });
     json!({
         "difference": change.difference,
         "interval": interval(change.interval),
         "flips": change.flips.map(flips),
+        "signed_rank": change.signed_rank.map(signed_rank),
         "inside_noise": change.inside_noise,
     })
 }

@@ -178,6 +178,7 @@ fn changes(before: &Outcome, after: &Outcome) -> Vec<Change> {
             before: old.value,
             after: new.value,
             difference,
+            signed_rank: None,
             flips: decisions.then_some(Flips { to_yes: 12, to_no: 9, p: 0.6636 }),
             interval,
             inside_noise: by_interval.or_else(|| old.error.map(|error| difference.abs() < error)),

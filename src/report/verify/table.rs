@@ -136,7 +136,7 @@ fn cells(column: &Column<'_>, rows: &[Row]) -> Vec<String> {
 /// How sure each main score is, and how sure its change.
 fn confidence(report: &Report) -> Vec<String> {
     let mut rows = Vec::new();
-    let (mut tests, mut of_scores) = (0u64, false);
+    let (mut tests, mut of_scores, mut turned, mut ranked) = (0u64, false, false, false);
     for column in Column::all(report) {
         let decimals = decimals(report.rows.iter().filter_map(|row| Some(column.of(row)?.value)));
         let mut name = printable(&column.name());
@@ -144,16 +144,19 @@ fn confidence(report: &Report) -> Vec<String> {
             let Some(score) = column.of(row) else { continue };
             let change = column.change(row);
             let flips = change.and_then(|change| change.flips);
+            let signed_rank = change.and_then(|change| change.signed_rank);
+            let test = flips.map(|flips| flips.p).or(signed_rank.map(|test| test.p));
             let shift = change.and_then(|change| change.interval);
             if score.interval.is_none()
                 && score.error.is_none()
                 && score.p.is_none()
-                && flips.is_none()
+                && test.is_none()
                 && shift.is_none()
             {
                 continue;
             }
-            (tests, of_scores) = (tests + u64::from(flips.is_some()), of_scores || score.p.is_some());
+            (tests, of_scores) = (tests + u64::from(test.is_some()), of_scores || score.p.is_some());
+            (turned, ranked) = (turned || flips.is_some(), ranked || signed_rank.is_some());
             let plain = |value: f64| number(value, decimals);
             let sign = |value: f64| signed(value, decimals);
             rows.push(vec![
@@ -166,7 +169,7 @@ fn confidence(report: &Report) -> Vec<String> {
                 change.map_or(String::new(), |change| sign(change.difference)),
                 range(shift, sign),
                 flips.map_or(String::new(), |flips| format!("{} yes, {} no", count(flips.to_yes), count(flips.to_no))),
-                flips.map_or(String::new(), |flips| p(flips.p)),
+                test.map_or(String::new(), p),
             ]);
         }
     }
@@ -185,8 +188,13 @@ fn confidence(report: &Report) -> Vec<String> {
     if of_scores {
         out.push("p of a score: the test that belongs to the measure, such as the permutation test of WEAT".to_owned());
     }
-    if tests > 0 {
-        out.push("p of a change: exact two-sided McNemar test of the decisions that turned".to_owned());
+    if turned {
+        out.push("p of a change of decisions: exact two-sided McNemar test of those that turned".to_owned());
+    }
+    if ranked {
+        out.push(
+            "p of a change of numbers: Wilcoxon's signed-rank test of the items, one-sided the way it went".to_owned(),
+        );
     }
     if tests > 1 {
         let bound = short(0.05 / tests as f64);

@@ -80,7 +80,7 @@ fn scores_have_their_confidence() {
         |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap().split_whitespace().collect::<Vec<_>>();
     assert_eq!(line("weat8 d     unedited"), ["weat8", "d", "unedited", "0.5000", "0.0123"]);
     assert_eq!(line("crows.diff  unedited"), ["crows.diff", "unedited", "57.25", "3.06"]);
-    assert_has(&text, &["p of a change: exact two-sided McNemar test of the decisions that turned"]);
+    assert_has(&text, &["p of a change of decisions: exact two-sided McNemar test of those that turned"]);
     assert!(text.contains("-1.15  -3.65 to +1.35  12 yes, 9 no  0.6636"), "{text}");
 }
 

@@ -1,0 +1,159 @@
+//! `lcepatch verify` and `export`.
+
+use crate::support::*;
+use std::path::Path;
+
+fn fixture(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name).to_str().unwrap().to_owned()
+}
+
+/// A trained model, and a patch of a tenth of its weights towards its counterpart.
+fn patched() -> (Dir, String) {
+    let dir = Dir::new();
+    let [target, reference] = ["target", "reference"].map(|side| fixture(&format!("imp/{side}/pruned")));
+    dir.run(&format!("diff {target} {reference} -o p --density 10% --mask-from none --portable")).ok();
+    dir.write("text", b"the nurse said that she was late .\n\nhe is an engineer , and she is a doctor .\nwe asked her about science .\n");
+    (dir, target)
+}
+
+#[test]
+fn a_model_is_measured_at_each_alpha_and_nothing_is_written_to_it() {
+    let (dir, model) = patched();
+    let before = std::fs::read(Path::new(&model).join("model.safetensors")).unwrap();
+    let line = format!("verify {model} --patch p --alpha -2,0,0.5,1 --weat 8 --perplexity text --kl");
+    let json = dir.run_model(&format!("{line} --json --items --plot sweep.svg")).ok().json();
+    let rows = json["rows"].as_array().unwrap();
+    let cases: Vec<&str> = rows.iter().map(|row| row["case"].as_str().unwrap()).collect();
+    assert_eq!(cases, ["unedited", "alpha -2", "alpha 0.5", "alpha 1"], "alpha 0 is the unedited model");
+    let measures: Vec<&str> =
+        rows[0]["measures"].as_array().unwrap().iter().map(|outcome| outcome["measure"].as_str().unwrap()).collect();
+    assert_eq!(measures, ["weat8", "ppl.mlm", "kl"]);
+    assert!(String::from_utf8(dir.read("sweep.svg")).unwrap().contains("ppl.mlm"));
+    dir.run_model(&line).ok().prints(&["alpha 0.5", "weat8 d", "ddof", "1 left out: empty lines"]);
+    assert_eq!(std::fs::read(Path::new(&model).join("model.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn an_edit_is_measured_as_apply_would_write_it() {
+    let (dir, model) = patched();
+    for edit in ["--alpha -2", "--alpha 1", "--edit pr"] {
+        dir.run(&format!("apply {model} p {edit} -o edited --no-log")).ok();
+        let measures = "--weat 6,8 --weat-encoding wordpiece --perplexity text --ppl mlm,pseudo --json";
+        let edited = dir.run_model(&format!("verify edited {measures}")).ok().json();
+        let swept = dir.run_model(&format!("verify {model} --patch p {edit} {measures}")).ok().json();
+        let values = |row: &serde_json::Value| {
+            let measures = row["measures"].as_array().unwrap().iter();
+            let scores = measures.flat_map(|measure| measure["scores"].as_array().unwrap());
+            scores.map(|score| score["value"].as_f64().unwrap().to_bits()).collect::<Vec<u64>>()
+        };
+        assert!(values(&edited["rows"][0]).len() > 4);
+        assert_eq!(values(&swept["rows"][1]), values(&edited["rows"][0]), "{edit}");
+        assert_ne!(values(&swept["rows"][0]), values(&edited["rows"][0]), "{edit}");
+        std::fs::remove_dir_all(dir.path("edited")).unwrap();
+    }
+}
+
+#[test]
+fn results_are_recorded_in_the_patch_and_leave_it_whole() {
+    let (dir, model) = patched();
+    let id = |dir: &Dir| dir.run("show p --json").ok().json()["stat"]["id"].as_str().unwrap().to_owned();
+    let before = id(&dir);
+    dir.run(&format!("apply {model} p -o edited --no-log")).ok();
+    dir.run_model(&format!("verify {model} --patch p --alpha -2,1 --weat 8 --record")).ok();
+    assert_ne!(id(&dir), before);
+    dir.run(&format!("check p {model}")).ok();
+    dir.run("show p").ok().prints(&["weat8", "alpha -2"]);
+    dir.run(&format!("apply {model} p -o again --no-log")).ok().prints(&["promises"]);
+    assert_eq!(dir.read("again/model.safetensors"), dir.read("edited/model.safetensors"));
+}
+
+#[test]
+fn a_condition_that_comes_true_is_a_no() {
+    let (dir, model) = patched();
+    let line = format!("verify {model} --patch p --alpha 1 --weat 8 --perplexity text");
+    dir.run_model(&format!("{line} --fail-if ppl.mlm>+10000% --fail-if |weat8|>3")).ok();
+    dir.run_model(&format!("{line} --fail-if ppl.mlm>1")).fails(1).says(&["alpha 1", "ppl.mlm"]);
+    dir.run_model(&format!("{line} --fail-if crows.diff>60")).fails(2).says(&["was not measured", "weat8"]);
+    dir.run_model(&format!("{line} --fail-if weat8")).fails(2).says(&["is not a condition"]);
+    dir.run_model(&format!("verify {model} --weat 8 --fail-if |weat8|>0.000001")).fails(1).says(&["unedited"]);
+}
+
+#[test]
+fn what_can_not_be_measured_is_said() {
+    let (dir, model) = patched();
+    let gpt2 = fixture("models/gpt2");
+    let refused = |line: &str, code: i32, says: &[&str]| {
+        dir.run_model(&format!("verify {line}")).fails(code).says(says);
+    };
+    refused(&model, 2, &["nothing to measure", "--weat"]);
+    refused(&format!("{model} --weat 99"), 2, &["no such list", "6b"]);
+    refused(&format!("{model} --crows-pairs absent.csv"), 3, &["absent.csv"]);
+    dir.write("pairs.csv", b"sent_more,sent_less\na,b\n");
+    refused(&format!("{model} --crows-pairs pairs.csv"), 5, &["pairs.csv", "stereo_antistereo"]);
+    dir.write("set.json", b"{\"data\": 1}");
+    refused(&format!("{model} --stereoset set.json"), 5, &["set.json"]);
+    dir.write("latin1", b"caf\xe9\n");
+    refused(&format!("{model} --perplexity latin1"), 5, &["line 1", "UTF-8"]);
+    refused(&format!("{gpt2} --perplexity text --ppl mlm"), 6, &["masked language model", "causal"]);
+    refused(&format!("{model} --perplexity text --ppl causal"), 6, &["causal language model", "masked"]);
+    refused(&format!("{} --perplexity text", fixture("models/bert-sharded")), 0, &[]);
+    refused(&format!("{model} --patch p --alpha x --weat 8"), 2, &["not a number"]);
+    refused(&format!("{model} --alpha 1 --weat 8"), 2, &["--patch"]);
+    refused(&format!("{} --patch p --weat 8", fixture("models/bert")), 6, &["does not fit this base"]);
+    refused("text --weat 8", 2, &["no directory"]);
+}
+
+#[test]
+fn a_directory_that_is_no_model_is_said() {
+    let dir = Dir::new();
+    let source = fixture("models/bert");
+    let with = |name: &str, change: &dyn Fn(&Path)| {
+        let model = dir.path(name);
+        std::fs::create_dir(&model).unwrap();
+        for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+            std::fs::copy(Path::new(&source).join(file), model.join(file)).unwrap();
+        }
+        change(&model);
+        dir.run_model(&format!("verify {name} --weat 8"))
+    };
+    let config = |model: &Path, from: &str, to: &str| {
+        let path = model.join("config.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    };
+    with("whole", &|_| {}).ok();
+    with("no-config", &|model| std::fs::remove_file(model.join("config.json")).unwrap())
+        .fails(8)
+        .says(&["there is no config.json"]);
+    with("no-tokenizer", &|model| std::fs::remove_file(model.join("tokenizer.json")).unwrap())
+        .fails(8)
+        .says(&["tokenizer.json or vocab.txt"]);
+    with("t5", &|model| config(model, "\"model_type\": \"bert\"", "\"model_type\": \"t5\"")).fails(6).says(&[
+        "\"t5\" is not known",
+        "distilbert",
+        "--onnx",
+    ]);
+    with("wider", &|model| config(model, "\"hidden_size\": 16", "\"hidden_size\": 32"))
+        .fails(5)
+        .says(&["the configuration asks for", "32]"]);
+    with("small-vocabulary", &|model| config(model, "\"vocab_size\": 83", "\"vocab_size\": 60")).fails(5).says(&["60"]);
+    with("broken", &|model| std::fs::write(model.join("config.json"), "{").unwrap()).fails(5).says(&["config.json"]);
+    with("broken-tokenizer", &|model| std::fs::write(model.join("tokenizer.json"), "{}").unwrap())
+        .fails(5)
+        .says(&["tokenizer.json"]);
+}
+
+#[test]
+fn an_export_is_a_graph_beside_its_weights() {
+    let dir = Dir::new();
+    let source = fixture("models/bert");
+    dir.run(&format!("export {source} -o out")).ok().prints(&["model.onnx"]);
+    assert_eq!(dir.read("out/model.safetensors"), std::fs::read(Path::new(&source).join("model.safetensors")).unwrap());
+    assert!(dir.read("out/model.onnx").len() < 60_000, "weights stay where they are");
+    dir.run(&format!("export {source} -o out")).fails(2).says(&["out exists"]);
+    dir.run("export out -o out").fails(2).says(&["model.onnx exists"]);
+    dir.run("export out -o out --force").ok();
+    dir.run(&format!("export {source}/config.json -o x")).fails(2);
+    assert!(!dir.exists("x"));
+}
