@@ -98,6 +98,33 @@ pub enum Reason {
     #[cfg(feature = "verify")]
     #[error("{0}")]
     Runtime(RuntimeFault),
+    /// A file does not hold results of measuring.
+    #[cfg(feature = "verify")]
+    #[error("{}{}: not results of `lcepatch sweep` or `verify --json`: {reason}", path.display(), line.map_or(String::new(), |line| format!(", line {line}")))]
+    Results {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1 on, where there is one.
+        line: Option<usize>,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Asked to stop, in work that can go on.
+    #[cfg(feature = "verify")]
+    #[error("interrupted; what was measured is in {}, and the same command goes on", path.display())]
+    Paused {
+        /// The results.
+        path: PathBuf,
+    },
+    /// A file holds the results of another sweep than the one that shall go on.
+    #[cfg(feature = "verify")]
+    #[error("{} holds the results of another sweep: {difference}", path.display())]
+    OtherSweep {
+        /// The file.
+        path: PathBuf,
+        /// What differs first.
+        difference: String,
+    },
     /// An output can not be put in its place.
     #[error("{0}")]
     Output(durable::Failed),
@@ -158,6 +185,12 @@ impl Error {
             Reason::Data(_) => "data.malformed",
             #[cfg(feature = "verify")]
             Reason::Runtime(fault) => fault.code(),
+            #[cfg(feature = "verify")]
+            Reason::Paused { .. } => "interrupted",
+            #[cfg(feature = "verify")]
+            Reason::Results { .. } => "results.malformed",
+            #[cfg(feature = "verify")]
+            Reason::OtherSweep { .. } => "results.other",
             Reason::Output(failed) => failed.code(),
         }
     }
@@ -165,7 +198,7 @@ impl Error {
     /// The exit code of the command line, by the table in the README.
     pub fn exit_code(&self) -> u8 {
         match self.code() {
-            "selection.impossible" | "output.exists" | "edit.order" => 2,
+            "selection.impossible" | "output.exists" | "output.in-use" | "results.other" | "edit.order" => 2,
             "io" | "output.io" => 3,
             "patch.invalid" => 4,
             "checkpoint.malformed"
@@ -174,7 +207,8 @@ impl Error {
             | "log.malformed"
             | "model.malformed"
             | "data.malformed"
-            | "onnx.malformed" => 5,
+            | "onnx.malformed"
+            | "results.malformed" => 5,
             "numbers.not-finite" => 7,
             "runtime.missing"
             | "runtime.unusable"
@@ -245,6 +279,8 @@ impl Error {
             }
             #[cfg(feature = "verify")]
             Reason::Runtime(fault) => return fault.help(),
+            #[cfg(feature = "verify")]
+            Reason::OtherSweep { .. } => "choose another file, or go on with what it was made with",
             Reason::Output(failed) => return failed.help(),
             _ => return None,
         };

@@ -78,5 +78,9 @@ pub mod history;
 #[cfg(feature = "verify")]
 pub mod verify;
 
+// A verb of verbs
+#[cfg(feature = "verify")]
+pub mod sweep;
+
 // What people look at
 pub mod report;

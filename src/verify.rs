@@ -125,77 +125,116 @@ pub fn verify(
     engine: &Engine,
     context: &Context<'_>,
 ) -> Result<Report, Error> {
-    let Planning { work, planned } = planning;
-    let batches = Batches::new(work, model.facts().vocabulary, engine.limits);
-    let asked = Asked { model, checkpoint, work, batches: &batches, planned, engine };
     // A base that does not fit is worth knowing before the first hour of work.
-    let mut check = options.check;
     if !patches.is_empty() {
         let edits = edits(patches, EditKind::Prune)?;
-        Plan::check(checkpoint, &edits, &plan_options(check, options), context)?;
-        check = Check::Quick;
+        Plan::check(checkpoint, &edits, &plan_options(options.check, options), context)?;
     }
-    let start = Instant::now();
-    let unedited = asked.answer(Edited::new(), context)?;
-    let outcomes = asked.outcomes(&unedited, &unedited);
-    let mut rows = vec![Row { edit: None, edited: 0, outcomes, changes: Vec::new(), time: start.elapsed() }];
+    let bench = Bench::new(model, checkpoint, planning, options, engine, context)?;
+    let mut rows = vec![bench.unedited.clone()];
     for case in cases {
-        let edits = edits(patches, case.kind)?;
-        let plan = Plan::check(checkpoint, &edits, &plan_options(check, options), context)?;
-        let start = Instant::now();
-        let (tensors, edited) = edited(&plan, model, context)?;
-        let answers = asked.answer(tensors, context)?;
-        let outcomes = asked.outcomes(&answers, &unedited);
-        let before = &rows[0].outcomes;
-        let changes =
-            before.iter().zip(&outcomes).map(|(before, after)| compare(before, after, options.seed)).collect();
-        rows.push(Row { edit: Some(case.kind), edited, outcomes, changes, time: start.elapsed() });
+        rows.push(bench.row(patches, *case, context)?);
     }
-    let mut dtypes: Vec<String> =
-        model.weights().iter().filter_map(|name| checkpoint.tensor(name)).map(dtype).collect();
-    dtypes.sort();
-    dtypes.dedup();
     let summary = |(path, patch): &(PathBuf, Patch)| PatchSummary { path: path.clone(), id: patch.id };
-    Ok(Report {
-        model: ModelSummary {
-            path: checkpoint.path.clone(),
-            model_type: model.config.model_type.clone(),
-            dtypes,
-            facts: *model.facts(),
-        },
-        work: WorkSummary {
-            sequences: work.sequences().len(),
-            questions: work.log_probabilities().len() + work.embeddings().len() + work.distributions().len(),
-            tokens: batches.tokens,
-        },
-        patches: patches.iter().map(summary).collect(),
-        rows,
-    })
+    Ok(Report { model: bench.model(), work: bench.work(), patches: patches.iter().map(summary).collect(), rows })
 }
 
-fn dtype(tensor: Tensor<'_>) -> String {
-    tensor.info.dtype.to_string()
-}
-
-/// What every model is asked.
-struct Asked<'a> {
+/// A model that was measured as it is, ready to be measured with edits: each is asked the same questions, and compared with it.
+pub struct Bench<'a> {
+    /// The unedited model.
+    pub unedited: Row,
+    answers: Answers,
     model: &'a Model,
     checkpoint: &'a Checkpoint,
-    work: &'a Work,
-    batches: &'a Batches,
-    planned: &'a [Box<dyn Planned>],
+    planning: &'a Planning,
+    batches: Batches,
+    options: &'a VerifyOptions,
     engine: &'a Engine,
 }
 
-impl Asked<'_> {
+impl<'a> Bench<'a> {
+    /// Measures `model`, whose weights are `checkpoint`.
+    ///
+    /// # Errors
+    /// [`ModelFault`]; cancellation.
+    pub fn new(
+        model: &'a Model,
+        checkpoint: &'a Checkpoint,
+        planning: &'a Planning,
+        options: &'a VerifyOptions,
+        engine: &'a Engine,
+        context: &Context<'_>,
+    ) -> Result<Self, Error> {
+        let start = Instant::now();
+        let unedited = Row { edit: None, edited: 0, outcomes: Vec::new(), changes: Vec::new(), time: Duration::ZERO };
+        let batches = Batches::new(&planning.work, model.facts().vocabulary, engine.limits);
+        let answers = Answers::default();
+        let mut bench = Self { unedited, answers, model, checkpoint, planning, batches, options, engine };
+        bench.answers = bench.answer(Edited::new(), context)?;
+        bench.unedited.outcomes = bench.outcomes(&bench.answers);
+        bench.unedited.time = start.elapsed();
+        Ok(bench)
+    }
+
+    /// Whether `patches` can be applied so, as far as that can be known without editing.
+    ///
+    /// # Errors
+    /// As [`verify`].
+    pub fn check(&self, patches: &[(PathBuf, Patch)], case: Case, context: &Context<'_>) -> Result<(), Error> {
+        Plan::check(self.checkpoint, &edits(patches, case.kind)?, &self.quick(), context).map(|_| ())
+    }
+
+    /// Measures the model with `patches`, whose base was checked before.
+    ///
+    /// # Errors
+    /// As [`verify`].
+    pub fn row(&self, patches: &[(PathBuf, Patch)], case: Case, context: &Context<'_>) -> Result<Row, Error> {
+        let edits = edits(patches, case.kind)?;
+        let plan = Plan::check(self.checkpoint, &edits, &self.quick(), context)?;
+        let start = Instant::now();
+        let (tensors, edited) = edited(&plan, self.model, context)?;
+        let outcomes = self.outcomes(&self.answer(tensors, context)?);
+        let pairs = self.unedited.outcomes.iter().zip(&outcomes);
+        let changes = pairs.map(|(before, after)| compare(before, after, self.options.seed)).collect();
+        Ok(Row { edit: Some(case.kind), edited, outcomes, changes, time: start.elapsed() })
+    }
+
+    /// The model, for a report.
+    pub fn model(&self) -> ModelSummary {
+        let weights = self.model.weights().iter().filter_map(|name| self.checkpoint.tensor(name));
+        let mut dtypes: Vec<String> = weights.map(|tensor| tensor.info.dtype.to_string()).collect();
+        dtypes.sort();
+        dtypes.dedup();
+        ModelSummary {
+            path: self.checkpoint.path.clone(),
+            model_type: self.model.config.model_type.clone(),
+            dtypes,
+            facts: *self.model.facts(),
+        }
+    }
+
+    /// What every model is asked, for a report.
+    pub fn work(&self) -> WorkSummary {
+        let work = &self.planning.work;
+        WorkSummary {
+            sequences: work.sequences().len(),
+            questions: work.log_probabilities().len() + work.embeddings().len() + work.distributions().len(),
+            tokens: self.batches.tokens,
+        }
+    }
+
     fn answer(&self, edited: Edited, context: &Context<'_>) -> Result<Answers, ModelFault> {
         context.count("measuring", self.batches.tokens);
         let mut session = self.model.session(self.checkpoint, edited, self.engine)?;
-        session.answer(self.work, self.batches, context)
+        session.answer(&self.planning.work, &self.batches, context)
     }
 
-    fn outcomes(&self, answers: &Answers, unedited: &Answers) -> Vec<Outcome> {
-        self.planned.par_iter().map(|planned| planned.outcome(answers, unedited)).collect()
+    fn outcomes(&self, answers: &Answers) -> Vec<Outcome> {
+        self.planning.planned.par_iter().map(|planned| planned.outcome(answers, &self.answers)).collect()
+    }
+
+    fn quick(&self) -> PlanOptions {
+        plan_options(Check::Quick, self.options)
     }
 }
 

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["apply"],
     &["check"],
     &["diff", "algebra", "history", "verify"],
+    &["sweep"],
     &["report"],
 ];
 

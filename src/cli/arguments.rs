@@ -32,6 +32,15 @@ pub fn size(text: &str) -> Result<Size, String> {
     }
 }
 
+/// A share such as `10%`, a count, or `from-mask`.
+#[cfg(feature = "verify")]
+pub fn amount(text: &str) -> Result<Size, String> {
+    match text {
+        "from-mask" => Ok(Size::FromMask),
+        amount => top(amount).map(Size::Amount),
+    }
+}
+
 /// A share such as `10%`, or a count.
 pub fn top(text: &str) -> Result<Amount, String> {
     match text.ends_with('%') {

@@ -2,19 +2,17 @@
 
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
-use super::{Answer, Outcome, arguments, mask as masks, show};
+use super::{Answer, Outcome, arguments, mask as masks, pair, show};
 use clap::Args;
-use lcepatch::checkpoint::Checkpoint;
-use lcepatch::checkpoint::pair::{OtherDtype, PairOptions, PrefixMap, PruningPairs, Unpaired};
-use lcepatch::diff::{DiffOptions, Diffed, Labels, Localize, MaskSource, Size, diff};
+use lcepatch::diff::{DiffOptions, Labels, Localize, Size, diff};
 use lcepatch::durable::{self, Existing};
 use lcepatch::edit::Alpha;
-use lcepatch::localize::candidates::{CandidateOptions, Params};
 use lcepatch::localize::random::Among;
 use lcepatch::localize::value::{Amount, Density};
-use lcepatch::mask::{PruningMask, Scope, Sparsity};
+use lcepatch::mask::Scope;
 use lcepatch::patch::gather::{Portability, Precision};
 use lcepatch::report::Stat;
+use pair::PairArguments;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -29,10 +27,8 @@ Examples:
   lcepatch diff t/ r/ -o random.lcepatch --localize random --seed 1 --k from-mask --sparsity 30%
   lcepatch diff bert/ bert-mlm/ -o p.lcepatch --k 425000 --common --map-prefix bert.=")]
 pub struct Arguments {
-    /// The checkpoint that will be edited: a file, an index of shards or a model directory
-    target: PathBuf,
-    /// The checkpoint that behaves differently
-    reference: PathBuf,
+    #[command(flatten)]
+    pair: PairArguments,
     /// Write the patch here
     #[arg(long, short, value_name = "PATCH")]
     output: Option<PathBuf>,
@@ -48,55 +44,12 @@ pub struct Arguments {
     /// How the weights are found: the largest differences, those that exactly one pruning mask keeps, or drawn
     #[arg(long, default_value = "value", value_parser = ["value", "mask", "random"])]
     localize: String,
-    /// Rank all candidates together, or each tensor for itself
-    #[arg(long, default_value = "global", value_parser = ["global", "tensor"])]
-    scope: String,
-    /// Pruning mask of the target, a mask file
-    #[arg(long, value_name = "MASK", help_heading = "Pruned models")]
-    target_mask: Option<PathBuf>,
-    /// Pruning mask of the reference, a mask file
-    #[arg(long, value_name = "MASK", help_heading = "Pruned models")]
-    reference_mask: Option<PathBuf>,
-    /// Where masks are that are not in files [default: X_mask beside X_orig, if there are any]
-    #[arg(long, value_parser = ["pairs", "zeros", "none"], help_heading = "Pruned models", long_help = "\
-Where masks are that are not in files: as X_mask beside X_orig in the checkpoint (torch.nn.utils.prune), its zeros, or \
-nowhere, since it is not pruned.
-[default: pairs, if there are any]")]
-    mask_from: Option<String>,
-    /// Prune this share of the weights of both, by magnitude, instead
-    #[arg(long, value_parser = arguments::sparsity, conflicts_with_all = ["mask_from", "target_mask", "reference_mask"],
-        help_heading = "Pruned models")]
-    sparsity: Option<Sparsity>,
-    /// The target from before it was pruned; with it `apply --edit sw` can restore what was pruned
-    #[arg(long, value_name = "CHECKPOINT", help_heading = "Pruned models")]
-    unpruned: Option<PathBuf>,
     /// What --localize random draws from: what either mask keeps, or what the target's keeps
     #[arg(long, default_value = "either", value_parser = ["either", "target"], help_heading = "Pruned models")]
     among: String,
     /// The seed of --localize random
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Tensors to select from: the dense layers of transformer blocks, all float matrices, or all
-    #[arg(long, value_parser = ["encoder-dense", "matrices", "all"], long_help = "\
-Tensors to select from: the dense layers of transformer blocks (query, key, value, attention output, intermediate, \
-output), all float tensors of two or more dimensions, or all.
-[default: encoder-dense, or matrices where the names are no known transformer's; all with --all]")]
-    params: Option<String>,
-    /// Only tensors whose name matches this glob; may be repeated
-    #[arg(long, value_name = "GLOB")]
-    include: Vec<String>,
-    /// No tensor whose name matches this glob; may be repeated
-    #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
-    /// Work on the tensors that both have with the same shape, and record the others in the patch
-    #[arg(long)]
-    common: bool,
-    /// Round a reference of another float dtype to the target's, and record the tensors in the patch
-    #[arg(long)]
-    cast: bool,
-    /// Exchange a prefix of the reference's names for one of the target's, as in `bert.=`
-    #[arg(long, value_name = "REFERENCE=TARGET", value_parser = arguments::prefix_map)]
-    map_prefix: Option<PrefixMap>,
     /// Keep deltas exactly, or smaller and with an error that the patch records
     #[arg(long, default_value = "exact", value_parser = ["exact", "bf16", "int8"])]
     delta_dtype: String,
@@ -137,40 +90,16 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         // Before the work, not after it.
         return Err(durable::Failed::Exists { path: output.clone() }.into());
     }
-    if arguments.scope == "tensor" && arguments.density.is_none() {
+    if arguments.pair.scope() == Scope::Tensor && arguments.density.is_none() {
         return Err(Failure::usage("--scope tensor ranks each tensor for itself", "say how much with --density"));
     }
-    let target = Checkpoint::open(&arguments.target)?;
-    let reference = Checkpoint::open(&arguments.reference)?;
-    let files = MaskFiles::open(&arguments)?;
-    let masks = files.masks(&arguments, &target, &reference)?;
-    let unpruned = arguments.unpruned.as_deref().map(Checkpoint::open).transpose()?;
-    let options = DiffOptions { masks, unpruned: unpruned.as_ref(), ..options(&arguments)? };
-    let Diffed { patch, unrecognized, other_differences, unchanged, masked_elsewhere } =
-        diff(&target, &reference, &options, &terminal.context())?;
+    let opened = arguments.pair.open()?;
+    let masks = if arguments.all { None } else { opened.masks(&arguments.pair)? };
+    let options = options(&arguments, arguments.pair.options(&opened, masks, localize(&arguments)?));
+    let diffed = diff(&opened.target, &opened.reference, &options, &terminal.context())?;
     terminal.done();
-    if unrecognized {
-        terminal.note("the names are no known transformer's; selecting from all matrices (--params says otherwise)");
-    }
-    if let [first, rest @ ..] = &other_differences[..] {
-        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-        terminal.note(&format!("{first}{more} hold no floats and differ too; only --all carries that"));
-    }
-    if let [first, ..] = &masked_elsewhere[..] {
-        let n = masked_elsewhere.len();
-        terminal
-            .note(&format!("{n} tensors have masks and were not considered, such as {first}; --params says otherwise"));
-    }
-    if let Some(overlap) = patch.metadata.masks.as_ref().map(|masks| masks.overlap) {
-        let (base, reference) = (overlap.base_pruned(), overlap.reference_pruned());
-        if base != reference {
-            terminal.note(&format!("the target has {base} pruned weights, the reference {reference}"));
-        }
-    }
-    if unchanged > 0 {
-        terminal
-            .note(&format!("more weights were asked for than differ: {unchanged} selected ones are the same in both"));
-    }
+    pair::tell(&diffed, terminal);
+    let patch = diffed.patch;
     if let Some(output) = &arguments.output {
         let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
         patch.save(output, existing)?;
@@ -193,58 +122,6 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     Ok(Answer::Yes)
 }
 
-/// Mask files, open while they are needed.
-struct MaskFiles {
-    target: Option<Checkpoint>,
-    reference: Option<Checkpoint>,
-}
-
-impl MaskFiles {
-    fn open(arguments: &Arguments) -> Result<Self, Failure> {
-        let open = |path: &Option<PathBuf>| path.as_deref().map(Checkpoint::open).transpose();
-        Ok(Self { target: open(&arguments.target_mask)?, reference: open(&arguments.reference_mask)? })
-    }
-
-    /// Where each side's mask is; none if neither has one.
-    fn masks(
-        &self,
-        arguments: &Arguments,
-        target: &Checkpoint,
-        reference: &Checkpoint,
-    ) -> Result<Option<[MaskSource<'_>; 2]>, Failure> {
-        let scope = scope(arguments);
-        let source = |file: &'_ Option<Checkpoint>, checkpoint: &Checkpoint| match (file, &arguments.mask_from) {
-            (Some(_), _) => None,
-            (None, Some(from)) => Some(match from.as_str() {
-                "pairs" => MaskSource::Pairs,
-                "zeros" => MaskSource::Zeros,
-                _ => MaskSource::Dense,
-            }),
-            (None, None) => match arguments.sparsity {
-                Some(sparsity) => Some(MaskSource::Sparsity(sparsity, scope)),
-                None => PruningMask::pairs(checkpoint).ok().map(|_| MaskSource::Pairs),
-            },
-        };
-        let target = self.target.as_ref().map(MaskSource::File).or(source(&self.target, target));
-        let reference = self.reference.as_ref().map(MaskSource::File).or(source(&self.reference, reference));
-        let missing = |side: &str| {
-            let message = format!("the {side} has no pruning mask, the other side has one");
-            Failure::usage(message, format!("give --{side}-mask, or say --mask-from zeros or none"))
-        };
-        match (target, reference) {
-            _ if arguments.all => Ok(None),
-            (None, None) => Ok(None),
-            (Some(target), Some(reference)) => Ok(Some([target, reference])),
-            (None, Some(_)) => Err(missing("target")),
-            (Some(_), None) => Err(missing("reference")),
-        }
-    }
-}
-
-fn scope(arguments: &Arguments) -> Scope {
-    if arguments.scope == "tensor" { Scope::Tensor } else { Scope::Global }
-}
-
 fn localize(arguments: &Arguments) -> Result<Localize, Failure> {
     let density = arguments.density.map(|density| Size::Amount(Amount::Density(density)));
     let amount = density.or(arguments.k);
@@ -259,31 +136,13 @@ fn localize(arguments: &Arguments) -> Result<Localize, Failure> {
             Ok(Localize::Random { amount, seed: arguments.seed, among })
         }
         ("random", None) => Err(Failure::usage("--localize random draws a number of weights", "say how many with --k")),
-        (_, Some(amount)) => Ok(Localize::Value { amount, scope: scope(arguments) }),
+        (_, Some(amount)) => Ok(Localize::Value { amount, scope: arguments.pair.scope() }),
         (_, None) => Ok(Localize::Full),
     }
 }
 
-fn options(arguments: &Arguments) -> Result<DiffOptions<'static>, Failure> {
-    let localize = localize(arguments)?;
-    let params = match arguments.params.as_deref() {
-        None if localize == Localize::Full => Some(Params::All),
-        label => label.and_then(Params::from_label),
-    };
-    let (include, exclude) = (arguments.include.clone(), arguments.exclude.clone());
-    // A lossless delta takes every tensor as it is.
-    let pruning_pairs = if localize == Localize::Full { PruningPairs::Tensors } else { PruningPairs::Weights };
-    Ok(DiffOptions {
-        pair: PairOptions {
-            unpaired: if arguments.common { Unpaired::LeaveOut } else { Unpaired::Refuse },
-            other_dtype: if arguments.cast { OtherDtype::Cast } else { OtherDtype::Refuse },
-            prefix: arguments.map_prefix.clone(),
-            pruning_pairs,
-        },
-        masks: None,
-        unpruned: None,
-        candidates: CandidateOptions { params, include, exclude },
-        localize,
+fn options<'a>(arguments: &Arguments, options: DiffOptions<'a>) -> DiffOptions<'a> {
+    DiffOptions {
         precision: match arguments.delta_dtype.as_str() {
             "bf16" => Precision::Bf16,
             "int8" => Precision::Int8,
@@ -299,7 +158,8 @@ fn options(arguments: &Arguments) -> Result<DiffOptions<'static>, Failure> {
             results: arguments.result.iter().map(|(key, value)| (key.clone(), json_value(value))).collect(),
             x: arguments.meta.iter().map(|(key, value)| (key.clone(), json_value(value))).collect(),
         },
-    })
+        ..options
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -14,7 +14,10 @@ mod invert;
 mod log;
 mod mask;
 mod new_patch;
+mod pair;
 mod patch_argument;
+#[cfg(feature = "verify")]
+mod report;
 mod revert;
 #[cfg(feature = "verify")]
 mod runtime;
@@ -22,6 +25,8 @@ mod select;
 mod show;
 mod squash;
 mod status;
+#[cfg(feature = "verify")]
+mod sweep;
 mod terminal;
 #[cfg(feature = "verify")]
 mod verify;
@@ -92,6 +97,12 @@ enum Command {
     /// Measure bias and perplexity of a model, without and with patches
     #[cfg(feature = "verify")]
     Verify(Box<verify::Arguments>),
+    /// Measure many edits of one pair: strategies, sizes, seeds and alphas, into one file that can be continued
+    #[cfg(feature = "verify")]
+    Sweep(Box<sweep::Arguments>),
+    /// Draw results of `sweep` and `verify` as one HTML page
+    #[cfg(feature = "verify")]
+    Report(report::Arguments),
     /// Write the graph of a model as an ONNX file that uses the weights where they are
     #[cfg(feature = "verify")]
     Export(export::Arguments),
@@ -146,6 +157,10 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Compare(arguments) => compare::run(&arguments, &terminal),
         #[cfg(feature = "verify")]
         Command::Verify(arguments) => verify::run(&arguments, &terminal),
+        #[cfg(feature = "verify")]
+        Command::Sweep(arguments) => sweep::run(&arguments, &terminal),
+        #[cfg(feature = "verify")]
+        Command::Report(arguments) => report::run(&arguments),
         #[cfg(feature = "verify")]
         Command::Export(arguments) => export::run(&arguments),
         #[cfg(feature = "verify")]

@@ -11,6 +11,8 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Standard error: a progress bar where someone can see it, and notes.
 pub struct Terminal {
     bar: ProgressBar,
+    #[cfg_attr(not(feature = "verify"), allow(dead_code))]
+    quiet: bool,
     threads: Option<NonZeroUsize>,
 }
 
@@ -23,7 +25,7 @@ impl Terminal {
             }
         });
         let visible = !quiet && std::io::stderr().is_terminal();
-        Self { bar: if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() }, threads }
+        Self { bar: if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() }, quiet, threads }
     }
 
     /// How many threads to use, where that was said.
@@ -42,6 +44,17 @@ impl Terminal {
         self.bar.suspend(|| {
             let _ = writeln!(anstream::stderr(), "note: {text}");
         });
+    }
+
+    /// How far a long run is, unless no one wants to know.
+    #[cfg(feature = "verify")]
+    pub fn tell(&self, text: &str) {
+        if !self.quiet {
+            let text = lcepatch::report::table::printable(text);
+            self.bar.suspend(|| {
+                let _ = writeln!(anstream::stderr(), "{text}");
+            });
+        }
     }
 
     pub fn done(&self) {

@@ -32,6 +32,20 @@ pub enum Size {
     FromMask,
 }
 
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Size::FromMask => f.write_str("from-mask"),
+            Size::Amount(Amount::Count(count)) => count.fmt(f),
+            Size::Amount(Amount::Density(density)) => {
+                // Without the digits that binary fractions leave.
+                let percent = (density.share() * 1e8).round() / 1e6;
+                write!(f, "{percent}%")
+            }
+        }
+    }
+}
+
 /// How the weights are found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Localize {

@@ -1,7 +1,9 @@
-//! Outputs that are whole or absent: written beside their place, synced, then renamed.
+//! Outputs that are whole or absent: written beside their place, synced, then renamed; or line by line.
 
+mod lines;
 mod replace;
 
+pub use lines::Lines;
 pub use replace::{NewDirectory, NewFile, write_file};
 
 use std::path::{Path, PathBuf};
@@ -24,6 +26,12 @@ pub enum Failed {
         /// The output.
         path: PathBuf,
     },
+    /// Another process writes it.
+    #[error("another process is writing {}", path.display())]
+    InUse {
+        /// The output.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("{operation} {}: {source}", path.display())]
     Io {
@@ -41,6 +49,7 @@ impl Failed {
     pub fn code(&self) -> &'static str {
         match self {
             Failed::Exists { .. } => "output.exists",
+            Failed::InUse { .. } => "output.in-use",
             Failed::Io { .. } => "output.io",
         }
     }
@@ -50,6 +59,7 @@ impl Failed {
         match self {
             Failed::Exists { path } if path.is_dir() => Some("choose another name, or remove the directory".to_owned()),
             Failed::Exists { .. } => Some("choose another name, or replace it with --force".to_owned()),
+            Failed::InUse { .. } => Some("wait for it, or choose another name".to_owned()),
             Failed::Io { .. } => None,
         }
     }

@@ -1,6 +1,10 @@
-//! What people look at: tables, JSON, figures. Made from headers; no weights are read.
+//! What people look at: tables, JSON, figures, pages. Made from headers and results; no weights are read.
 
+#[cfg(feature = "verify")]
+pub mod page;
 pub mod plot;
+#[cfg(feature = "verify")]
+pub mod results;
 pub mod stat;
 pub mod table;
 #[cfg(feature = "verify")]

@@ -3,14 +3,14 @@
 //! One scene of shapes and text, written as SVG or drawn as PNG.
 
 #[cfg(feature = "verify")]
-mod axis;
+pub(super) mod axis;
 #[cfg(feature = "verify")]
-mod panel;
+pub(super) mod panel;
 mod png;
 mod raster;
 // Only figures of measured scores have curves.
 #[cfg_attr(not(feature = "verify"), allow(dead_code))]
-mod scene;
+pub(super) mod scene;
 mod svg;
 #[cfg(feature = "verify")]
 mod sweep;
@@ -43,87 +43,128 @@ impl Picture {
     }
 }
 
-const CELL: (u32, u32) = (104, 24);
+/// How large a figure of a selection is.
+struct Form {
+    cell: (u32, u32),
+    labels: u32,
+    head: u32,
+    /// Whether it stands alone, and says itself what it is about.
+    alone: bool,
+}
+
+const SHEET: Form = Form { cell: (104, 24), labels: 88, head: 76, alone: true };
+/// Small enough for a page on a telephone.
+#[cfg(feature = "verify")]
+const PART: Form = Form { cell: (60, 22), labels: 72, head: 28, alone: false };
 const MARGIN: u32 = 16;
-const LABELS: u32 = 88;
-const HEAD: u32 = 76;
 /// Rows drawn: a patch may claim any number of layers.
 const ROWS_MAX: usize = 200;
 
 /// Draws the figure for a patch.
 pub fn selection(stat: &Stat, picture: Picture) -> Vec<u8> {
-    let scene = scene(stat);
+    let scene = scene(stat, &SHEET, darkest(stat));
     match picture {
         Picture::Svg => svg::write(&scene).into_bytes(),
         Picture::Png => png::write(&scene),
     }
 }
 
-fn scene(stat: &Stat) -> Scene {
+/// The figure for a patch as a part of a page, with the share that is darkest.
+#[cfg(feature = "verify")]
+pub(super) fn selection_part(stat: &Stat, darkest: f64, title: &str) -> String {
+    svg::inline(&scene(stat, &PART, darkest), title)
+}
+
+/// The largest share of a component's weights in a layer.
+pub(super) fn darkest(stat: &Stat) -> f64 {
+    stat.cells.iter().map(|cell| ratio(cell.selected, cell.elements)).fold(0.0, f64::max)
+}
+
+fn ratio(selected: u64, elements: u64) -> f64 {
+    selected as f64 / elements.max(1) as f64
+}
+
+/// A panel as a part of a page.
+#[cfg(feature = "verify")]
+pub(super) fn panel_part(panel: &panel::Panel, title: &str) -> String {
+    let mut scene = Scene::new(panel::SIZE.0, panel.height());
+    panel::draw(panel, &mut scene, 0, 0);
+    svg::inline(&scene, title)
+}
+
+fn scene(stat: &Stat, form: &Form, darkest: f64) -> Scene {
+    let cell = form.cell;
     let columns: Vec<&str> = stat.components.iter().map(|row| row.label.as_str()).collect();
     let rows: Vec<&str> = stat.layers.iter().map(|row| row.label.as_str()).collect();
     let shown = &rows[..rows.len().min(ROWS_MAX)];
-    let width = (MARGIN * 2 + LABELS + CELL.0 * columns.len() as u32).max(560);
-    let height = HEAD + CELL.1 * (shown.len() as u32 + 1) + 76;
-    let mut scene = Scene::new(width, height);
-    scene.text(MARGIN, 24, "Selected weights by layer and component", Colour::INK);
-    let id = stat.id.get(..12).unwrap_or(&stat.id);
-    let share = percent(stat.selected, stat.base_elements);
-    let line = format!("patch {id}: {} weights, {share} of the base's", count(stat.selected));
-    scene.text(MARGIN, 42, &line, Colour::FAINT);
-    let (left, top) = (MARGIN + LABELS, HEAD);
-    for (column, label) in columns.iter().enumerate() {
-        scene.text_centered(left + CELL.0 * column as u32 + CELL.0 / 2, top - 8, short(label), Colour::INK);
+    let width = MARGIN * 2 + form.labels + cell.0 * columns.len() as u32;
+    let height = form.head + cell.1 * (shown.len() as u32 + 1) + 76;
+    let mut scene = Scene::new(width.max(if form.alone { 560 } else { 360 }), height);
+    if form.alone {
+        scene.text(MARGIN, 24, "Selected weights by layer and component", Colour::INK);
+        let id = stat.id.get(..12).unwrap_or(&stat.id);
+        let share = percent(stat.selected, stat.base_elements);
+        let line = format!("patch {id}: {} weights, {share} of the base's", count(stat.selected));
+        scene.text(MARGIN, 42, &line, Colour::FAINT);
     }
-    let ratio = |selected: u64, elements: u64| selected as f64 / elements.max(1) as f64;
-    let largest = stat.cells.iter().map(|cell| ratio(cell.selected, cell.elements)).fold(0.0, f64::max);
+    let (left, top) = (MARGIN + form.labels, form.head);
+    for (column, label) in columns.iter().enumerate() {
+        let label = short(label, form);
+        scene.text_centered(left + cell.0 * column as u32 + cell.0 / 2, top - 8, label, Colour::INK);
+    }
+    let share_text = |selected: u64, elements: u64| {
+        let text = percent(selected, elements);
+        if form.alone { text } else { text.trim_end_matches(" %").chars().take(5).collect() }
+    };
     for (row, layer) in shown.iter().enumerate() {
-        let y = top + CELL.1 * row as u32;
+        let y = top + cell.1 * row as u32;
         let name = if *layer == "-" { "other".to_owned() } else { format!("layer {layer}") };
         scene.text(MARGIN, y + 16, &name, Colour::INK);
         for (column, component) in columns.iter().enumerate() {
-            let x = left + CELL.0 * column as u32;
-            let cell = stat.cells.iter().find(|cell| cell.layer == *layer && cell.component == *component);
-            let share = cell.map(|cell| ratio(cell.selected, cell.elements));
-            let colour = Colour::scale(share.map_or(0.0, |share| share / largest.max(f64::MIN_POSITIVE)));
-            scene.rectangle(x + 1, y + 1, CELL.0 - 2, CELL.1 - 2, colour);
-            if let Some(cell) = cell {
-                let text = percent(cell.selected, cell.elements);
-                scene.text_centered(x + CELL.0 / 2, y + 16, &text, colour.ink());
+            let x = left + cell.0 * column as u32;
+            let place = stat.cells.iter().find(|cell| cell.layer == *layer && cell.component == *component);
+            let share = place.map(|place| ratio(place.selected, place.elements));
+            let colour = Colour::scale(share.map_or(0.0, |share| share / darkest.max(f64::MIN_POSITIVE)));
+            scene.rectangle(x + 1, y + 1, cell.0 - 2, cell.1 - 2, colour);
+            if let Some(place) = place {
+                let text = share_text(place.selected, place.elements);
+                scene.text_centered(x + cell.0 / 2, y + 16, &text, colour.ink());
             }
         }
     }
-    let y = top + CELL.1 * shown.len() as u32;
+    let y = top + cell.1 * shown.len() as u32;
     scene.text(MARGIN, y + 20, "all", Colour::INK);
     for (column, component) in stat.components.iter().enumerate() {
-        let text = percent(component.selected, component.elements);
-        scene.text_centered(left + CELL.0 * column as u32 + CELL.0 / 2, y + 20, &text, Colour::INK);
+        let text = share_text(component.selected, component.elements);
+        scene.text_centered(left + cell.0 * column as u32 + cell.0 / 2, y + 20, &text, Colour::INK);
     }
-    legend(&mut scene, y + CELL.1 + 22, largest);
+    legend(&mut scene, left, y + cell.1 + 22, darkest);
     if rows.len() > shown.len() {
         let text = format!("{} more layers are not shown", rows.len() - shown.len());
-        scene.text(MARGIN, y + CELL.1 + 66, &text, Colour::FAINT);
+        scene.text(MARGIN, y + cell.1 + 66, &text, Colour::FAINT);
     }
     scene
 }
 
-fn legend(scene: &mut Scene, y: u32, largest: f64) {
+fn legend(scene: &mut Scene, left: u32, y: u32, darkest: f64) {
     const STEPS: u32 = 20;
-    let left = MARGIN + LABELS;
     for step in 0..STEPS {
         scene.rectangle(left + 12 * step, y, 12, 12, Colour::scale(f64::from(step) / f64::from(STEPS - 1)));
     }
     scene.text(left, y + 28, "0 %", Colour::FAINT);
-    let most = percent((largest * 1e9) as u64, 1_000_000_000);
+    let most = percent((darkest * 1e9) as u64, 1_000_000_000);
     scene.text(left + 12 * STEPS - 48, y + 28, &most, Colour::FAINT);
 }
 
 /// Column heads have little room.
-fn short(component: &str) -> &str {
-    component.strip_prefix("attention.").map_or(component, |part| match part {
-        "output" => "att. out",
-        part => part,
-    })
+fn short<'a>(component: &'a str, form: &Form) -> &'a str {
+    match component.strip_prefix("attention.") {
+        Some("output") if form.alone => "att. out",
+        Some("output") => "att.out",
+        Some(part) => part,
+        None if !form.alone && component == "intermediate" => "interm.",
+        None => component,
+    }
 }
 
 #[cfg(test)]
@@ -163,13 +204,13 @@ mod tests {
     fn the_png_has_the_size_of_the_scene() {
         let bytes = selection(&stat(3), Picture::Png);
         let reader = ::png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
-        let (scene, info) = (scene(&stat(3)), reader.info());
+        let (scene, info) = (scene(&stat(3), &SHEET, 0.02), reader.info());
         assert_eq!((info.width, info.height), (2 * scene.width, 2 * scene.height));
     }
 
     #[test]
     fn thousands_of_layers_make_no_giant() {
-        let scene = scene(&stat(5000));
+        let scene = scene(&stat(5000), &SHEET, 1.0);
         assert!(scene.height < 6000);
         assert!(svg::write(&scene).contains("4800 more layers"));
         assert!(!selection(&stat(0), Picture::Png).is_empty());

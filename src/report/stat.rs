@@ -3,11 +3,11 @@
 use crate::checkpoint::names::place;
 use crate::format::Patch;
 use crate::format::tensor_table::TensorEntry;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The stat table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stat {
     /// The patch id, in hexadecimal.
     pub id: String,
@@ -32,7 +32,7 @@ pub struct Stat {
 }
 
 /// One line of a table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// What it is about.
     pub label: String,
@@ -47,7 +47,7 @@ pub struct Row {
 }
 
 /// One component in one layer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// The layer's label.
     pub layer: String,
@@ -60,7 +60,7 @@ pub struct Cell {
 }
 
 /// One tensor.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TensorRow {
     /// Its name.
     pub name: String,

@@ -7,4 +7,6 @@ mod mask;
 #[cfg(feature = "verify")]
 mod runtime;
 mod show;
+#[cfg(feature = "verify")]
+mod sweep;
 mod verify;

@@ -1,6 +1,6 @@
 //! `lcepatch verify`.
 
-mod measures;
+pub mod measures;
 
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
@@ -54,12 +54,8 @@ pub struct Arguments {
     edit: Vec<String>,
     #[command(flatten)]
     measures: measures::Measures,
-    /// What computes
-    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"], help_heading = "Computing")]
-    provider: String,
-    /// Which GPU
-    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Computing")]
-    device: u16,
+    #[command(flatten)]
+    computing: Computing,
     /// Check the base's values at the selected weights only
     #[arg(long)]
     quick: bool,
@@ -86,6 +82,33 @@ pub struct Arguments {
     items: bool,
 }
 
+#[derive(Args)]
+pub struct Computing {
+    /// What computes
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"], help_heading = "Computing")]
+    provider: String,
+    /// Which GPU
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Computing")]
+    device: u16,
+}
+
+impl Computing {
+    pub fn engine(&self, terminal: &Terminal) -> Result<Engine, Failure> {
+        let provider = match self.provider.as_str() {
+            "cuda" => Provider::Cuda { device: self.device.into() },
+            _ => Provider::Cpu,
+        };
+        Ok(Engine::start(provider, terminal.threads())?)
+    }
+
+    /// With what is measured; the digests of weights are not looked for.
+    pub fn setup(&self, engine: &Engine, terminal: &Terminal) -> Setup {
+        let threads = terminal.threads().unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let (runtime, provider) = (engine.about.version.clone(), engine.provider.label());
+        Setup { runtime, provider, threads, weights: BTreeMap::new() }
+    }
+}
+
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     let plot = arguments.plot.as_deref().map(|path| picture(path, existing)).transpose()?;
@@ -97,11 +120,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         return Err(Failure::usage(message, "give the model directory, with config.json, tokenizer and weights"));
     }
     let cases = cases(arguments);
-    let provider = match arguments.provider.as_str() {
-        "cuda" => Provider::Cuda { device: arguments.device.into() },
-        _ => Provider::Cpu,
-    };
-    let engine = Engine::start(provider, terminal.threads())?;
+    let engine = arguments.computing.engine(terminal)?;
     let context = terminal.context();
     let checkpoint = Checkpoint::open(&arguments.model)?;
     let patches = arguments
@@ -126,8 +145,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         }
     }
     terminal.done();
-    let threads = terminal.threads().unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let setup = Setup { runtime: engine.about.version.clone(), provider: provider.label(), threads, weights };
+    let setup = Setup { weights, ..arguments.computing.setup(&engine, terminal) };
     if let (true, [(path, patch)]) = (arguments.record, &patches[..]) {
         report.patches[0].id = record(path, patch, &report, &setup)?;
     }

@@ -196,7 +196,7 @@ impl Package {
 fn failed(failed: Failed) -> RuntimeFault {
     match failed {
         Failed::Io { operation, path, source } => RuntimeFault::Io { operation, path, source },
-        Failed::Exists { path } => {
+        Failed::Exists { path } | Failed::InUse { path } => {
             RuntimeFault::Io { operation: "create", path, source: std::io::ErrorKind::AlreadyExists.into() }
         }
     }

@@ -1,21 +1,18 @@
-//! A panel of a figure: a curve over its axes, and marks beside it.
+//! A panel of a figure: curves over shared axes, and marks beside them.
 
 use super::axis::{Axis, Scale, Tick};
 use super::scene::{CHARACTER, Colour, Point, Scene, Stroke, width};
 
-/// The size of a panel.
+/// The size of a panel without a legend.
 pub const SIZE: (u32, u32) = (368, 268);
 /// Around the plot: left, top, right, bottom.
 const AROUND: (u32, u32, u32, u32) = (72, 44, 16, 52);
-/// The width of a slot beside the curve.
+/// The width of a slot beside the curves.
 const SLOT: u32 = 44;
+/// The height of a line of the legend.
+const LINE: u32 = 18;
 
-const CURVE: Colour = Colour([0x0b, 0x3c, 0x7d]);
-const NEUTRAL: Colour = Colour([0xb3, 0x54, 0x1e]);
-const GRID: Colour = Colour([0xe8, 0xe8, 0xe8]);
-const FRAME: Colour = Colour([0x99, 0x99, 0x99]);
-
-/// A score of one model.
+/// A score of one model, or of several that are alike.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
     pub y: f64,
@@ -30,24 +27,107 @@ impl Mark {
     }
 }
 
+/// How the models of a series are marked. Series differ in shape too, for those who see no difference in colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marker {
+    Disc,
+    Square,
+    Triangle,
+}
+
+/// Models that belong together.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// For the legend.
+    pub name: String,
+    pub colour: Colour,
+    pub marker: Marker,
+    /// By what the axis shows, ascending.
+    pub curve: Vec<(f64, Mark)>,
+    /// By the number of a slot.
+    pub beside: Vec<(usize, Mark)>,
+}
+
+impl Series {
+    pub fn new(name: &str, colour: Colour, marker: Marker) -> Self {
+        Self { name: name.to_owned(), colour, marker, curve: Vec::new(), beside: Vec::new() }
+    }
+
+    pub fn marks(&self) -> impl Iterator<Item = Mark> {
+        self.curve.iter().map(|(_, mark)| *mark).chain(self.beside.iter().map(|(_, mark)| *mark))
+    }
+}
+
 /// A score of all models.
+#[derive(Debug, Clone)]
 pub struct Panel {
     pub title: String,
     pub subtitle: String,
+    /// What the axis along shows.
+    pub along: &'static str,
+    pub along_scale: Scale,
+    /// Where the unedited model is on it, which is marked with a ring.
+    pub ring: Option<f64>,
     pub neutral: Option<f64>,
+    /// The unedited model's score, where it has no place along the axis.
+    pub level: Option<f64>,
     pub scale: Scale,
-    /// By alpha, which is 0 for the unedited model.
-    pub curve: Vec<(f64, Mark)>,
-    /// Edits without alpha.
-    pub beside: Vec<(String, Mark)>,
+    /// The first ones are drawn below the others.
+    pub series: Vec<Series>,
+    /// Names of slots beside the curves.
+    pub slots: Vec<String>,
     /// Models of which the score is not a finite number.
     pub lost: Vec<String>,
 }
 
 impl Panel {
     pub fn marks(&self) -> impl Iterator<Item = Mark> {
-        self.curve.iter().map(|(_, mark)| *mark).chain(self.beside.iter().map(|(_, mark)| *mark))
+        self.series.iter().flat_map(Series::marks)
     }
+
+    /// Spreads scores of language models by their logarithm, where they are far apart.
+    pub fn spread(&mut self) {
+        let values = self.marks().map(|mark| mark.y);
+        let (low, high) = values.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), y| (low.min(y), high.max(y)));
+        if self.neutral.is_none() && low > 0.0 && high > 10.0 * low {
+            self.scale = Scale::Logarithmic;
+            self.subtitle.push_str(", logarithmic");
+        }
+    }
+
+    fn has_curves(&self) -> bool {
+        self.series.iter().any(|series| !series.curve.is_empty())
+    }
+
+    /// With the legend, if there are several series.
+    pub fn height(&self) -> u32 {
+        SIZE.1 + LINE * self.legend().len() as u32
+    }
+
+    /// The places of series in each line of the legend.
+    fn legend(&self) -> Vec<Vec<usize>> {
+        if self.series.len() < 2 {
+            return Vec::new();
+        }
+        let (mut lines, mut used) = (vec![Vec::new()], 0);
+        // The last ones are on top, in the plot and here.
+        for (at, series) in self.series.iter().enumerate().rev() {
+            let needed = legend_width(series);
+            if used > 0 && used + needed > SIZE.0 - AROUND.2 {
+                lines.push(Vec::new());
+                used = 0;
+            }
+            used += needed;
+            if let Some(line) = lines.last_mut() {
+                line.push(at);
+            }
+        }
+        lines
+    }
+}
+
+fn legend_width(series: &Series) -> u32 {
+    width(&series.name) + 36
 }
 
 fn stroke(colour: Colour, width: f64) -> Stroke {
@@ -62,6 +142,9 @@ struct Area {
     bottom: f64,
 }
 
+/// A mark's place and the ends of its interval on paper.
+type Placed = (Point, Option<(f64, f64)>);
+
 /// Draws a panel whose corner is at `left` and `top`.
 pub fn draw(panel: &Panel, scene: &mut Scene, left: u32, top: u32) {
     let most = ((SIZE.0 - AROUND.2) / CHARACTER) as usize;
@@ -73,92 +156,139 @@ pub fn draw(panel: &Panel, scene: &mut Scene, left: u32, top: u32) {
         right: f64::from(left + SIZE.0 - AROUND.2),
         bottom: f64::from(top + SIZE.1 - AROUND.3),
     };
-    let beside = f64::from(SLOT) * panel.beside.len() as f64;
-    let end = if panel.curve.is_empty() { area.left } else { area.right - beside };
-    let x = Axis::new(panel.curve.iter().map(|(alpha, _)| *alpha), Scale::Linear, (area.left, end));
-    let values = panel.marks().flat_map(Mark::values).chain(panel.neutral);
+    let end = if panel.has_curves() { area.right - f64::from(SLOT) * panel.slots.len() as f64 } else { area.left };
+    let curves = panel.series.iter().flat_map(|series| &series.curve);
+    let x = Axis::new(curves.map(|(along, _)| *along), panel.along_scale, (area.left, end));
+    let values = panel.marks().flat_map(Mark::values).chain(panel.neutral).chain(panel.level);
     let y = Axis::new(values, panel.scale, (area.bottom, area.top));
 
     frame(scene, &area, &x, &y, end, panel);
-    let curve: Vec<(Point, Option<(f64, f64)>)> =
-        panel.curve.iter().map(|(alpha, mark)| place(x.at(*alpha), *mark, &y)).collect();
-    let slot = |at: usize| end + f64::from(SLOT) * (at as f64 + 0.5);
-    let beside: Vec<_> = panel.beside.iter().enumerate().map(|(at, (_, mark))| place(slot(at), *mark, &y)).collect();
-    let band: Vec<(f64, f64, f64)> =
-        curve.iter().filter_map(|(point, interval)| interval.map(|(low, high)| (point.0, low, high))).collect();
-    let banded = band.len() > 1;
-    if banded {
-        let above = band.iter().map(|(x, _, high)| (*x, *high));
-        let below = band.iter().rev().map(|(x, low, _)| (*x, *low));
-        scene.area(above.chain(below).collect(), CURVE, 0.15);
+    let place = |along: f64, mark: &Mark| -> Placed {
+        ((along, y.at(mark.y)), mark.interval.map(|(low, high)| (y.at(low), y.at(high))))
+    };
+    let drawn: Vec<(&Series, Vec<Placed>, Vec<Placed>)> = panel
+        .series
+        .iter()
+        .enumerate()
+        .map(|(at, series)| {
+            // Marks of several series share a slot.
+            let aside = 9.0 * (at as f64 - (panel.series.len() - 1) as f64 / 2.0);
+            let slot = |at: usize| end + f64::from(SLOT) * (at as f64 + 0.5) + aside;
+            let curve = series.curve.iter().map(|(along, mark)| place(x.at(*along), mark));
+            let beside = series.beside.iter().map(|(at, mark)| place(slot(*at), mark));
+            (series, curve.collect(), beside.collect())
+        })
+        .collect();
+    for (series, curve, _) in &drawn {
+        let band = band(curve);
+        if band.len() > 1 {
+            let above = band.iter().map(|(x, _, high)| (*x, *high));
+            let below = band.iter().rev().map(|(x, low, _)| (*x, *low));
+            scene.area(above.chain(below).collect(), series.colour, 0.15);
+        }
     }
     if let Some(neutral) = panel.neutral {
         let level = y.at(neutral);
-        scene.line(vec![(area.left, level), (area.right, level)], Stroke { colour: NEUTRAL, width: 1.25, dash: 5.0 });
+        let dashes = Stroke { colour: Colour::NEUTRAL, width: 1.25, dash: 5.0 };
+        scene.line(vec![(area.left, level), (area.right, level)], dashes);
     }
-    scene.line(curve.iter().map(|(point, _)| *point).collect(), stroke(CURVE, 2.0));
-    let alone = if banded { &[][..] } else { &curve[..] };
-    for ((x, _), interval) in alone.iter().chain(&beside) {
+    if let Some(level) = panel.level.map(|level| y.at(level)) {
+        let dashes = Stroke { colour: Colour::FAINT, width: 1.25, dash: 3.0 };
+        scene.line(vec![(area.left, level), (area.right, level)], dashes);
+    }
+    for (series, curve, beside) in &drawn {
+        draw_series(scene, panel, series, curve, beside);
+    }
+    let points: Vec<Point> =
+        drawn.iter().flat_map(|(_, curve, beside)| curve.iter().chain(beside)).map(|(point, _)| *point).collect();
+    if let Some(neutral) = panel.neutral {
+        label(scene, &area, &format!("neutral {neutral}"), y.at(neutral), &points);
+    }
+    for (at, line) in (0u32..).zip(panel.legend()) {
+        let foot = top + SIZE.1 + LINE * at + 8;
+        let mut left = left + 8;
+        for series in line.into_iter().map(|at| &panel.series[at]) {
+            let (from, level) = (f64::from(left), f64::from(foot) - 5.0);
+            scene.line(vec![(from - 4.0, level), (from + 14.0, level)], stroke(series.colour, 2.0));
+            mark(scene, series.marker, (from + 5.0, level), 3.5, series.colour);
+            scene.text(left + 20, foot, &series.name, Colour::INK);
+            left += legend_width(series);
+        }
+    }
+}
+
+fn band(curve: &[Placed]) -> Vec<(f64, f64, f64)> {
+    curve.iter().filter_map(|(point, interval)| interval.map(|(low, high)| (point.0, low, high))).collect()
+}
+
+fn draw_series(scene: &mut Scene, panel: &Panel, series: &Series, curve: &[Placed], beside: &[Placed]) {
+    scene.line(curve.iter().map(|(point, _)| *point).collect(), stroke(series.colour, 2.0));
+    let alone = if band(curve).len() > 1 { &[][..] } else { curve };
+    for ((x, _), interval) in alone.iter().chain(beside) {
         let Some((low, high)) = interval else { continue };
-        scene.line(vec![(*x, *low), (*x, *high)], stroke(CURVE, 1.25));
+        scene.line(vec![(*x, *low), (*x, *high)], stroke(series.colour, 1.25));
         for end in [low, high] {
-            scene.line(vec![(x - 4.0, *end), (x + 4.0, *end)], stroke(CURVE, 1.25));
+            scene.line(vec![(x - 4.0, *end), (x + 4.0, *end)], stroke(series.colour, 1.25));
         }
     }
     // Many marks on a line hide it.
     let radius = if curve.len() > 16 { 2.0 } else { 3.5 };
-    for ((alpha, _), (point, _)) in panel.curve.iter().zip(&curve) {
-        if *alpha == 0.0 {
-            scene.disc(*point, 5.0, CURVE);
+    // The unedited model belongs to all series.
+    let unedited = if panel.series.len() > 1 { Colour::INK } else { series.colour };
+    for ((along, _), (point, _)) in series.curve.iter().zip(curve) {
+        if Some(*along) == panel.ring {
+            scene.disc(*point, 5.0, unedited);
             scene.disc(*point, 3.25, Colour::PAPER);
         } else {
-            scene.disc(*point, radius, CURVE);
+            mark(scene, series.marker, *point, radius, series.colour);
         }
     }
-    for (point, _) in &beside {
-        scene.disc(*point, 3.5, CURVE);
-    }
-    let points: Vec<Point> = curve.iter().chain(&beside).map(|(point, _)| *point).collect();
-    if let Some(neutral) = panel.neutral {
-        label(scene, &area, &format!("neutral {neutral}"), y.at(neutral), &points);
+    for (point, _) in beside {
+        mark(scene, series.marker, *point, 3.5, series.colour);
     }
 }
 
-/// A mark's place and the ends of its interval on paper.
-fn place(x: f64, mark: Mark, y: &Axis) -> (Point, Option<(f64, f64)>) {
-    ((x, y.at(mark.y)), mark.interval.map(|(low, high)| (y.at(low), y.at(high))))
+/// A mark whose area is about that of a disc.
+fn mark(scene: &mut Scene, marker: Marker, (x, y): Point, radius: f64, colour: Colour) {
+    let corners: &[Point] = match marker {
+        Marker::Disc => return scene.disc((x, y), radius, colour),
+        Marker::Square => &[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+        Marker::Triangle => &[(0.0, -1.35), (1.25, 0.85), (-1.25, 0.85)],
+    };
+    let points = corners.iter().map(|(across, down)| (x + radius * across, y + radius * down));
+    scene.area(points.collect(), colour, 1.0);
 }
 
 /// The axes with their numbers, and the slots beside them.
 fn frame(scene: &mut Scene, area: &Area, x: &Axis, y: &Axis, end: f64, panel: &Panel) {
     for Tick { value, label } in y.ticks(6) {
         let level = y.at(value);
-        scene.line(vec![(area.left, level), (area.right, level)], stroke(GRID, 1.0));
+        scene.line(vec![(area.left, level), (area.right, level)], stroke(Colour::GRID, 1.0));
         scene.text_before(area.left as u32 - 7, level.round() as u32 + 5, &label, Colour::INK);
     }
     let foot = area.bottom as u32 + 18;
-    if !panel.curve.is_empty() {
-        for Tick { value, label } in fitting(x, end - area.left, &panel.curve) {
+    if panel.has_curves() {
+        for Tick { value, label } in fitting(x, end - area.left, panel) {
             let along = x.at(value);
-            scene.line(vec![(along, area.top), (along, area.bottom)], stroke(GRID, 1.0));
+            scene.line(vec![(along, area.top), (along, area.bottom)], stroke(Colour::GRID, 1.0));
             scene.text_centered(along.round() as u32, foot, &label, Colour::INK);
         }
     }
-    let name = match (panel.curve.is_empty(), panel.lost.is_empty()) {
-        (true, true) => String::new(),
-        (false, true) => "alpha".to_owned(),
-        (_, false) => format!("alpha; not finite: {}", panel.lost.join(", ")),
+    let name = match (panel.has_curves(), panel.lost.is_empty()) {
+        (false, true) => String::new(),
+        (true, true) => panel.along.to_owned(),
+        (_, false) => format!("{}; not finite: {}", panel.along, panel.lost.join(", ")),
     };
     let most = (area.right - area.left) / f64::from(CHARACTER);
     let middle = if panel.lost.is_empty() { (area.left + end) / 2.0 } else { (area.left + area.right) / 2.0 };
     scene.text_centered(middle as u32, foot + 18, &shortened(&name, most as usize), Colour::FAINT);
-    for (at, (name, _)) in panel.beside.iter().enumerate() {
+    for (at, name) in panel.slots.iter().enumerate() {
         let along = end + f64::from(SLOT) * (at as f64 + 0.5);
-        scene.line(vec![(along, area.top), (along, area.bottom)], stroke(GRID, 1.0));
+        scene.line(vec![(along, area.top), (along, area.bottom)], stroke(Colour::GRID, 1.0));
         scene.text_centered(along.round() as u32, foot, name, Colour::INK);
     }
-    if !panel.beside.is_empty() && !panel.curve.is_empty() {
-        scene.line(vec![(end, area.top), (end, area.bottom)], stroke(FRAME, 1.0));
+    if !panel.slots.is_empty() && panel.has_curves() {
+        scene.line(vec![(end, area.top), (end, area.bottom)], stroke(Colour::FRAME, 1.0));
     }
     let corners = [
         (area.left, area.top),
@@ -167,13 +297,16 @@ fn frame(scene: &mut Scene, area: &Area, x: &Axis, y: &Axis, end: f64, panel: &P
         (area.left, area.bottom),
         (area.left, area.top),
     ];
-    scene.line(corners.to_vec(), stroke(FRAME, 1.0));
+    scene.line(corners.to_vec(), stroke(Colour::FRAME, 1.0));
 }
 
-/// As many round numbers as there is room for; a lone alpha itself.
-fn fitting(axis: &Axis, length: f64, curve: &[(f64, Mark)]) -> Vec<Tick> {
-    if let [(alpha, _)] = curve {
-        return vec![Tick { value: *alpha, label: alpha.to_string() }];
+/// As many round numbers as there is room for; a lone number itself.
+fn fitting(axis: &Axis, length: f64, panel: &Panel) -> Vec<Tick> {
+    let mut along = panel.series.iter().flat_map(|series| &series.curve).map(|(along, _)| *along);
+    if let Some(first) = along.next()
+        && along.all(|other| other == first)
+    {
+        return vec![Tick { value: first, label: first.to_string() }];
     }
     let fits = |ticks: &Vec<Tick>| {
         let gaps = ticks.windows(2).map(|pair| {
@@ -202,7 +335,7 @@ fn label(scene: &mut Scene, area: &Area, text: &str, level: f64, points: &[Point
         }
     }
     if best.0 > f64::NEG_INFINITY {
-        scene.text(best.1 as u32, best.2 as u32, text, NEUTRAL);
+        scene.text(best.1 as u32, best.2 as u32, text, Colour::NEUTRAL);
     }
 }
 

@@ -8,6 +8,30 @@ impl Colour {
     pub const INK: Self = Self([0x22, 0x22, 0x22]);
     pub const FAINT: Self = Self([0x66, 0x66, 0x66]);
     pub const PAPER: Self = Self([0xff, 0xff, 0xff]);
+    pub const GRID: Self = Self([0xe8, 0xe8, 0xe8]);
+    pub const FRAME: Self = Self([0x99, 0x99, 0x99]);
+    /// Where there is no bias.
+    pub const NEUTRAL: Self = Self([0xb3, 0x54, 0x1e]);
+    // Of series: a blue and a green that those who see no red or no green tell apart.
+    pub const BLUE: Self = Self([0x0b, 0x4f, 0x9e]);
+    pub const GREEN: Self = Self([0x00, 0x9e, 0x73]);
+    pub const GREY: Self = Self([0x80, 0x80, 0x80]);
+
+    /// The name of a colour that a page may exchange for one on dark paper.
+    pub fn name(self) -> Option<&'static str> {
+        let named = [
+            (Self::INK, "ink"),
+            (Self::FAINT, "faint"),
+            (Self::PAPER, "paper"),
+            (Self::GRID, "grid"),
+            (Self::FRAME, "frame"),
+            (Self::NEUTRAL, "neutral"),
+            (Self::BLUE, "blue"),
+            (Self::GREEN, "green"),
+            (Self::GREY, "grey"),
+        ];
+        named.into_iter().find(|(colour, _)| *colour == self).map(|(_, name)| name)
+    }
 
     /// From nearly white at 0 to a deep blue at 1.
     pub fn scale(share: f64) -> Self {
@@ -18,10 +42,10 @@ impl Colour {
         Self([mix(0), mix(1), mix(2)])
     }
 
-    /// The colour of text on it.
+    /// The colour of text on it, whatever the paper's is.
     pub fn ink(self) -> Self {
         let bright = u32::from(self.0[0]) + u32::from(self.0[1]) + u32::from(self.0[2]) > 3 * 140;
-        if bright { Self::INK } else { Self::PAPER }
+        if bright { Self([0x20, 0x20, 0x20]) } else { Self([0xfd, 0xfd, 0xfd]) }
     }
 }
 

@@ -3,25 +3,42 @@
 use super::scene::{Colour, Point, Scene, Shape, Stroke, width};
 use std::fmt::Write;
 
+/// A file of its own.
 pub fn write(scene: &Scene) -> String {
     let (across, down) = (scene.width, scene.height);
-    let mut out = String::new();
-    let _ = writeln!(
-        out,
+    let start = format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {across} {down}" width="{across}" height="{down}" font-family="monospace" font-size="13">"#
     );
-    let _ = writeln!(out, r#"<rect width="{across}" height="{down}" fill="{}"/>"#, hex(Colour::PAPER));
+    drawing(&start, scene, hex)
+}
+
+/// A part of a page, whose style sheet has the named colours. As wide as there is room for; `title` is for those who can not see it.
+pub fn inline(scene: &Scene, title: &str) -> String {
+    let (across, down) = (scene.width, scene.height);
+    let title = escaped(title).replace('"', "&quot;");
+    let start = format!(r#"<svg role="img" aria-label="{title}" viewBox="0 0 {across} {down}">"#);
+    drawing(&start, scene, |colour| match colour.name() {
+        Some(name) => format!("var(--{name})"),
+        None => hex(colour),
+    })
+}
+
+fn drawing(start: &str, scene: &Scene, paint: impl Fn(Colour) -> String) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{start}");
+    let (across, down) = (scene.width, scene.height);
+    let _ = writeln!(out, r#"<rect width="{across}" height="{down}" fill="{}"/>"#, paint(Colour::PAPER));
     for shape in &scene.shapes {
         let _ = match shape {
             Shape::Rectangle { x, y, width, height, colour } => {
-                writeln!(out, r#"<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{}"/>"#, hex(*colour))
+                writeln!(out, r#"<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{}"/>"#, paint(*colour))
             }
             // The length keeps columns in place whatever font is there.
             Shape::Text { x, y, text, colour } => writeln!(
                 out,
                 r#"<text x="{x}" y="{y}" textLength="{}" fill="{}">{}</text>"#,
                 width(text),
-                hex(*colour),
+                paint(*colour),
                 escaped(text)
             ),
             Shape::Line { points, stroke: Stroke { colour, width, dash } } => {
@@ -30,17 +47,17 @@ pub fn write(scene: &Scene) -> String {
                     out,
                     r#"<polyline points="{}" fill="none" stroke="{}" stroke-width="{width}" stroke-linejoin="round"{dashes}/>"#,
                     list(points),
-                    hex(*colour)
+                    paint(*colour)
                 )
             }
             Shape::Disc { center: (x, y), radius, colour } => {
-                writeln!(out, r#"<circle cx="{x:.2}" cy="{y:.2}" r="{radius}" fill="{}"/>"#, hex(*colour))
+                writeln!(out, r#"<circle cx="{x:.2}" cy="{y:.2}" r="{radius}" fill="{}"/>"#, paint(*colour))
             }
             Shape::Area { points, colour, opacity } => writeln!(
                 out,
                 r#"<polygon points="{}" fill="{}" fill-opacity="{opacity}"/>"#,
                 list(points),
-                hex(*colour)
+                paint(*colour)
             ),
         };
     }

@@ -3,7 +3,7 @@
 //! The unedited model is alpha 0. Edits without a strength stand beside the curve, each in a slot of its own.
 
 use super::axis::Scale;
-use super::panel::{Mark, Panel, SIZE, draw, shortened};
+use super::panel::{Mark, Marker, Panel, SIZE, Series, draw, shortened};
 use super::scene::{CHARACTER, Colour, Scene};
 use super::{Picture, png, svg};
 use crate::report::table::{count, printable};
@@ -29,32 +29,37 @@ fn panel(column: &Column<'_>, report: &Report) -> Panel {
     let score = column.score;
     let mut panel = Panel {
         title: printable(&column.name()),
-        subtitle: format!("{}, n {}", better(score), count(score.n)),
+        subtitle: format!("{}, n {}", better(score.better, score.neutral), count(score.n)),
+        along: "alpha",
+        along_scale: Scale::Linear,
+        ring: Some(0.0),
         neutral: score.neutral,
+        level: None,
         scale: Scale::Linear,
-        curve: Vec::new(),
-        beside: Vec::new(),
+        series: Vec::new(),
+        slots: Vec::new(),
         lost: Vec::new(),
     };
+    let mut series = Series::new("", Colour::BLUE, Marker::Disc);
     for row in &report.rows {
         let Some(mark) = mark(column, row) else { continue };
         let name = case(row.edit);
         match row.edit.map(|edit| edit.alpha()) {
             _ if !mark.y.is_finite() => panel.lost.push(name),
-            None => panel.curve.push((0.0, mark)),
+            None => series.curve.push((0.0, mark)),
             // That is the unedited model again.
             Some(Some(alpha)) if alpha.value() == 0.0 => {}
-            Some(Some(alpha)) => panel.curve.push((alpha.value(), mark)),
-            Some(None) => panel.beside.push((name, mark)),
+            Some(Some(alpha)) => series.curve.push((alpha.value(), mark)),
+            Some(None) => {
+                series.beside.push((panel.slots.len(), mark));
+                panel.slots.push(name);
+            }
         }
     }
-    panel.curve.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    let values: Vec<f64> = panel.marks().map(|mark| mark.y).collect();
-    let (low, high) =
-        values.iter().fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), y| (low.min(*y), high.max(*y)));
-    if column.is_of_quality() && score.neutral.is_none() && low > 0.0 && high > 10.0 * low {
-        panel.scale = Scale::Logarithmic;
-        panel.subtitle.push_str(", logarithmic");
+    series.curve.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    panel.series.push(series);
+    if column.is_of_quality() {
+        panel.spread();
     }
     panel
 }

@@ -4,7 +4,7 @@ use super::{Column, Setup, case};
 use crate::measure::compare::Change;
 use crate::measure::statistics::{Flips, Wilcoxon};
 use crate::measure::{Better, Group, Items, Kind, Outcome, Score};
-use crate::verify::{Report, Row};
+use crate::verify::{ModelSummary, Report, Row, WorkSummary};
 use serde_json::{Map, Value, json};
 
 /// How much goes into the JSON.
@@ -16,34 +16,51 @@ pub enum Detail {
     Items,
 }
 
-const TOOL: &str = concat!("lcepatch ", env!("CARGO_PKG_VERSION"));
+pub(in crate::report) const TOOL: &str = concat!("lcepatch ", env!("CARGO_PKG_VERSION"));
 
 /// Everything in a report.
 pub fn json(report: &Report, setup: &Setup, detail: Detail) -> Value {
     let Report { model, work, patches, rows } = report;
+    let patch = |patch: &crate::verify::PatchSummary| json!({ "path": patch.path.display().to_string(), "id": patch.id.to_string() });
+    json!({
+        "tool": TOOL,
+        "model": model_json(model, setup),
+        "runtime": runtime_json(setup),
+        "work": work_json(work),
+        "patches": patches.iter().map(patch).collect::<Vec<_>>(),
+        "rows": rows.iter().map(|row| of_row(row, detail)).collect::<Vec<_>>(),
+    })
+}
+
+pub(in crate::report) fn model_json(model: &ModelSummary, setup: &Setup) -> Value {
     let kind = match model.facts.kind {
         Kind::Masked => "masked",
         Kind::Causal => "causal",
         Kind::Encoder => "encoder",
     };
-    let patch = |patch: &crate::verify::PatchSummary| json!({ "path": patch.path.display().to_string(), "id": patch.id.to_string() });
     json!({
-        "tool": TOOL,
-        "model": {
-            "path": model.path.display().to_string(),
-            "model_type": model.model_type,
-            "kind": kind,
-            "dtypes": model.dtypes,
-            "layers": model.facts.layers,
-            "positions": model.facts.positions,
-            "vocabulary": model.facts.vocabulary,
-            "weights": weights(setup),
-        },
-        "runtime": { "version": setup.runtime, "provider": setup.provider, "threads": setup.threads },
-        "work": { "sequences": work.sequences, "questions": work.questions, "tokens": work.tokens },
-        "patches": patches.iter().map(patch).collect::<Vec<_>>(),
-        "rows": rows.iter().map(|row| of_row(row, detail)).collect::<Vec<_>>(),
+        "path": model.path.display().to_string(),
+        "model_type": model.model_type,
+        "kind": kind,
+        "dtypes": model.dtypes,
+        "layers": model.facts.layers,
+        "positions": model.facts.positions,
+        "vocabulary": model.facts.vocabulary,
+        "weights": weights(setup),
     })
+}
+
+pub(in crate::report) fn runtime_json(setup: &Setup) -> Value {
+    json!({ "version": setup.runtime, "provider": setup.provider, "threads": setup.threads })
+}
+
+pub(in crate::report) fn work_json(work: &WorkSummary) -> Value {
+    json!({ "sequences": work.sequences, "questions": work.questions, "tokens": work.tokens })
+}
+
+/// A row without what items contribute.
+pub(in crate::report) fn row_json(row: &Row) -> Value {
+    of_row(row, Detail::Scores)
 }
 
 fn weights(setup: &Setup) -> Map<String, Value> {

@@ -13,8 +13,9 @@ mod tests;
 mod words;
 
 pub use json::{Detail, json, summary};
-pub use table::lines;
-pub(super) use words::better;
+pub(super) use json::{TOOL, model_json, row_json, runtime_json, work_json};
+pub use table::{brief, lines};
+pub(super) use words::{better, decimals, number, short, signed};
 
 use crate::digest::Sha256Digest;
 use crate::edit::EditKind;
@@ -60,40 +61,33 @@ pub(super) struct Column<'a> {
 impl<'a> Column<'a> {
     /// All of them, in the order of the measures.
     pub fn all(report: &'a Report) -> Vec<Self> {
-        let unedited = report.rows.first().map_or(&[][..], |row| &row.outcomes);
+        report.rows.first().map_or(Vec::new(), Self::of_row)
+    }
+
+    /// Those of a row.
+    pub fn of_row(row: &'a Row) -> Vec<Self> {
         let of = |(place, outcome): (usize, &'a Outcome)| {
-            let names = MAIN.iter().find(|(start, _)| outcome.measure.starts_with(start)).map(|(_, names)| *names);
-            let mut scores: Vec<&Score> = match names {
-                Some(names) => outcome.scores.iter().filter(|score| names.contains(&score.name.as_str())).collect(),
-                None => Vec::new(),
-            };
-            if scores.is_empty() {
-                scores.extend(outcome.scores.first());
-            }
+            let scores: Vec<&Score> = main_scores(&outcome.measure, &outcome.scores, |score| &score.name);
             let alone = scores.len() == 1;
             let column = move |(at, score)| Self { place, outcome, score, first: at == 0, alone };
             scores.into_iter().enumerate().map(column).collect::<Vec<_>>()
         };
-        unedited.iter().enumerate().flat_map(of).collect()
+        row.outcomes.iter().enumerate().flat_map(of).collect()
     }
 
     /// Its measure, and its own name where the measure leaves open which score it is.
     pub fn name(&self) -> String {
-        let (measure, score) = (&self.outcome.measure, &self.score.name);
-        // A letter alone is a symbol that people look for.
-        let told = measure == score || self.alone && score.chars().count() > 1;
-        if told { measure.clone() } else { format!("{measure} {score}") }
+        column_name(&self.outcome.measure, &self.score.name, self.alone)
     }
 
     /// Its measure's name up to the first digit or full stop: `weat` for `weat6` and `weat8`.
     pub fn family(&self) -> &'a str {
-        let measure = &self.outcome.measure;
-        measure.split(|c: char| c == '.' || c.is_ascii_digit()).next().unwrap_or(measure)
+        family(&self.outcome.measure)
     }
 
     /// Whether it says how good a language model is, and not how biased.
     pub fn is_of_quality(&self) -> bool {
-        QUALITY.contains(&self.family())
+        is_of_quality(&self.outcome.measure)
     }
 
     /// The same score of another model.
@@ -105,6 +99,32 @@ impl<'a> Column<'a> {
     pub fn change<'r>(&self, row: &'r Row) -> Option<&'r Change> {
         row.changes.get(self.place)?.iter().find(|change| change.score == self.score.name)
     }
+}
+
+/// The main ones among the scores of a measure.
+pub(super) fn main_scores<'a, T>(measure: &str, scores: &'a [T], name: impl Fn(&T) -> &str) -> Vec<&'a T> {
+    let names = MAIN.iter().find(|(start, _)| measure.starts_with(start)).map_or(&[][..], |(_, names)| names);
+    let mut main: Vec<&T> = scores.iter().filter(|score| names.contains(&name(score))).collect();
+    if main.is_empty() {
+        main.extend(scores.first());
+    }
+    main
+}
+
+/// A measure, and a score's own name where the measure leaves open which score it is.
+pub(super) fn column_name(measure: &str, score: &str, alone: bool) -> String {
+    // A letter alone is a symbol that people look for.
+    let told = measure == score || alone && score.chars().count() > 1;
+    if told { measure.to_owned() } else { format!("{measure} {score}") }
+}
+
+fn family(measure: &str) -> &str {
+    measure.split(|c: char| c == '.' || c.is_ascii_digit()).next().unwrap_or(measure)
+}
+
+/// Whether a measure says how good a language model is, and not how biased.
+pub(super) fn is_of_quality(measure: &str) -> bool {
+    QUALITY.contains(&family(measure))
 }
 
 /// What a row of a report is about.

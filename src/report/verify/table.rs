@@ -26,6 +26,14 @@ pub fn lines(report: &Report, setup: &Setup) -> Vec<String> {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(&String::new())
 }
 
+/// The main scores of a model in a line.
+pub fn brief(row: &Row) -> String {
+    let columns = Column::of_row(row);
+    let score = |column: &Column<'_>| format!("{} {}", column.name(), short(column.score.value));
+    let scores: Vec<String> = columns.iter().map(score).collect();
+    format!("{}: {} ({})", case(row.edit), scores.join(", "), time(row.time))
+}
+
 /// Model, runtime, patches, and how much was asked.
 fn heading(report: &Report, setup: &Setup) -> Vec<String> {
     let Report { model, work, .. } = report;
@@ -237,7 +245,7 @@ fn definition(score: &Score) -> Vec<String> {
     let neutral = score.neutral.filter(|_| score.better != Better::Neutral).map(|neutral| format!("neutral {neutral}"));
     let p = score.p.map(|value| format!("p {}", p(value)));
     let unedited = format!("unedited {}, {}", short(score.value), spread(score));
-    let parts = [Some(score.meaning.to_owned()), neutral, Some(better(score)), Some(unedited), p];
+    let parts = [Some(score.meaning.to_owned()), neutral, Some(better(score.better, score.neutral)), Some(unedited), p];
     parts.into_iter().flatten().collect()
 }
 

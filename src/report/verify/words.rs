@@ -1,6 +1,6 @@
 //! Scores in words and digits.
 
-use crate::measure::{Better, Score};
+use crate::measure::Better;
 use std::time::Duration;
 
 /// Numbers from here on are written with a power of ten.
@@ -49,8 +49,8 @@ pub fn short(value: f64) -> String {
 }
 
 /// Which way a score is better.
-pub fn better(score: &Score) -> String {
-    match (score.better, score.neutral) {
+pub fn better(better: Better, neutral: Option<f64>) -> String {
+    match (better, neutral) {
         (Better::Lower, _) => "lower is better".to_owned(),
         (Better::Higher, _) => "higher is better".to_owned(),
         (Better::Neutral, Some(neutral)) => format!("nearer to {neutral} is better"),

@@ -1,0 +1,180 @@
+//! What `diff` and `sweep` have in common: the two checkpoints, their pruning masks, and where weights are looked for.
+
+use super::arguments;
+use super::exit::Failure;
+use super::terminal::Terminal;
+use clap::Args;
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::checkpoint::pair::{OtherDtype, PairOptions, PrefixMap, PruningPairs, Unpaired};
+use lcepatch::diff::{DiffOptions, Diffed, Labels, Localize, MaskSource};
+use lcepatch::localize::candidates::{CandidateOptions, Params};
+use lcepatch::mask::{PruningMask, Scope, Sparsity};
+use lcepatch::patch::gather::{Portability, Precision};
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct PairArguments {
+    /// The checkpoint that will be edited: a file, an index of shards or a model directory
+    pub target: PathBuf,
+    /// The checkpoint that behaves differently
+    reference: PathBuf,
+    /// Rank all candidates together, or each tensor for itself
+    #[arg(long, default_value = "global", value_parser = ["global", "tensor"])]
+    scope: String,
+    /// Pruning mask of the target, a mask file
+    #[arg(long, value_name = "MASK", help_heading = "Pruned models")]
+    target_mask: Option<PathBuf>,
+    /// Pruning mask of the reference, a mask file
+    #[arg(long, value_name = "MASK", help_heading = "Pruned models")]
+    reference_mask: Option<PathBuf>,
+    /// Where masks are that are not in files [default: X_mask beside X_orig, if there are any]
+    #[arg(long, value_parser = ["pairs", "zeros", "none"], help_heading = "Pruned models", long_help = "\
+Where masks are that are not in files: as X_mask beside X_orig in the checkpoint (torch.nn.utils.prune), its zeros, or \
+nowhere, since it is not pruned.
+[default: pairs, if there are any]")]
+    mask_from: Option<String>,
+    /// Prune this share of the weights of both, by magnitude, instead
+    #[arg(long, value_parser = arguments::sparsity, conflicts_with_all = ["mask_from", "target_mask", "reference_mask"],
+        help_heading = "Pruned models")]
+    sparsity: Option<Sparsity>,
+    /// The target from before it was pruned; with it `apply --edit sw` can restore what was pruned
+    #[arg(long, value_name = "CHECKPOINT", help_heading = "Pruned models")]
+    unpruned: Option<PathBuf>,
+    /// Tensors to select from: the dense layers of transformer blocks, all float matrices, or all
+    #[arg(long, value_parser = ["encoder-dense", "matrices", "all"], long_help = "\
+Tensors to select from: the dense layers of transformer blocks (query, key, value, attention output, intermediate, \
+output), all float tensors of two or more dimensions, or all.
+[default: encoder-dense, or matrices where the names are no known transformer's; all with --all]")]
+    params: Option<String>,
+    /// Only tensors whose name matches this glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// No tensor whose name matches this glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Work on the tensors that both have with the same shape, and record the others in the patch
+    #[arg(long)]
+    common: bool,
+    /// Round a reference of another float dtype to the target's, and record the tensors in the patch
+    #[arg(long)]
+    cast: bool,
+    /// Exchange a prefix of the reference's names for one of the target's, as in `bert.=`
+    #[arg(long, value_name = "REFERENCE=TARGET", value_parser = arguments::prefix_map)]
+    map_prefix: Option<PrefixMap>,
+}
+
+impl PairArguments {
+    /// Opens everything that the arguments name.
+    pub fn open(&self) -> Result<Opened, Failure> {
+        let open = |path: &Option<PathBuf>| path.as_deref().map(Checkpoint::open).transpose();
+        Ok(Opened {
+            target: Checkpoint::open(&self.target)?,
+            reference: Checkpoint::open(&self.reference)?,
+            target_mask: open(&self.target_mask)?,
+            reference_mask: open(&self.reference_mask)?,
+            unpruned: open(&self.unpruned)?,
+        })
+    }
+
+    pub fn scope(&self) -> Scope {
+        if self.scope == "tensor" { Scope::Tensor } else { Scope::Global }
+    }
+
+    /// An exact patch that needs its base, with `masks` as [`Opened::masks`] finds them.
+    pub fn options<'a>(
+        &self,
+        opened: &'a Opened,
+        masks: Option<[MaskSource<'a>; 2]>,
+        localize: Localize,
+    ) -> DiffOptions<'a> {
+        let full = localize == Localize::Full;
+        let params = match self.params.as_deref() {
+            None if full => Some(Params::All),
+            label => label.and_then(Params::from_label),
+        };
+        let (include, exclude) = (self.include.clone(), self.exclude.clone());
+        DiffOptions {
+            pair: PairOptions {
+                unpaired: if self.common { Unpaired::LeaveOut } else { Unpaired::Refuse },
+                other_dtype: if self.cast { OtherDtype::Cast } else { OtherDtype::Refuse },
+                prefix: self.map_prefix.clone(),
+                // A lossless delta takes every tensor as it is.
+                pruning_pairs: if full { PruningPairs::Tensors } else { PruningPairs::Weights },
+            },
+            masks,
+            unpruned: opened.unpruned.as_ref(),
+            candidates: CandidateOptions { params, include, exclude },
+            localize,
+            precision: Precision::Exact,
+            portability: Portability::NeedsBase,
+            labels: Labels::default(),
+        }
+    }
+}
+
+/// Checkpoints and mask files, open while they are needed.
+pub struct Opened {
+    pub target: Checkpoint,
+    pub reference: Checkpoint,
+    target_mask: Option<Checkpoint>,
+    reference_mask: Option<Checkpoint>,
+    unpruned: Option<Checkpoint>,
+}
+
+impl Opened {
+    /// Where each side's mask is; none if neither has one.
+    pub fn masks(&self, arguments: &PairArguments) -> Result<Option<[MaskSource<'_>; 2]>, Failure> {
+        let source = |file: &'_ Option<Checkpoint>, checkpoint: &Checkpoint| match (file, &arguments.mask_from) {
+            (Some(_), _) => None,
+            (None, Some(from)) => Some(match from.as_str() {
+                "pairs" => MaskSource::Pairs,
+                "zeros" => MaskSource::Zeros,
+                _ => MaskSource::Dense,
+            }),
+            (None, None) => match arguments.sparsity {
+                Some(sparsity) => Some(MaskSource::Sparsity(sparsity, arguments.scope())),
+                None => PruningMask::pairs(checkpoint).ok().map(|_| MaskSource::Pairs),
+            },
+        };
+        let target = self.target_mask.as_ref().map(MaskSource::File).or(source(&self.target_mask, &self.target));
+        let reference =
+            self.reference_mask.as_ref().map(MaskSource::File).or(source(&self.reference_mask, &self.reference));
+        let missing = |side: &str| {
+            let message = format!("the {side} has no pruning mask, the other side has one");
+            Failure::usage(message, format!("give --{side}-mask, or say --mask-from zeros or none"))
+        };
+        match (target, reference) {
+            (None, None) => Ok(None),
+            (Some(target), Some(reference)) => Ok(Some([target, reference])),
+            (None, Some(_)) => Err(missing("target")),
+            (Some(_), None) => Err(missing("reference")),
+        }
+    }
+}
+
+/// Says what was noticed while a patch was made.
+pub fn tell(diffed: &Diffed, terminal: &Terminal) {
+    if diffed.unrecognized {
+        terminal.note("the names are no known transformer's; selecting from all matrices (--params says otherwise)");
+    }
+    if let [first, rest @ ..] = &diffed.other_differences[..] {
+        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        terminal.note(&format!("{first}{more} hold no floats and differ too; only --all carries that"));
+    }
+    if let [first, ..] = &diffed.masked_elsewhere[..] {
+        let n = diffed.masked_elsewhere.len();
+        terminal
+            .note(&format!("{n} tensors have masks and were not considered, such as {first}; --params says otherwise"));
+    }
+    if let Some(overlap) = diffed.patch.metadata.masks.as_ref().map(|masks| masks.overlap) {
+        let (base, reference) = (overlap.base_pruned(), overlap.reference_pruned());
+        if base != reference {
+            terminal.note(&format!("the target has {base} pruned weights, the reference {reference}"));
+        }
+    }
+    if diffed.unchanged > 0 {
+        let unchanged = diffed.unchanged;
+        terminal
+            .note(&format!("more weights were asked for than differ: {unchanged} selected ones are the same in both"));
+    }
+}

@@ -1,0 +1,210 @@
+//! `lcepatch sweep`.
+
+use super::exit::Failure;
+use super::pair::{self, PairArguments};
+use super::terminal::Terminal;
+use super::verify::{Computing, measures::Measures};
+use super::{Answer, Outcome, arguments};
+use clap::Args;
+use lcepatch::apply::Check;
+use lcepatch::diff::{Diffed, Localize, Size};
+use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::error::{Error, Reason};
+use lcepatch::format::Patch;
+use lcepatch::localize::value::Amount;
+use lcepatch::mask::Scope;
+use lcepatch::model::Model;
+use lcepatch::model::tokenizer::Tokenizer;
+use lcepatch::report::results::{ResultsFile, Source, head};
+use lcepatch::report::verify::{Setup, brief};
+use lcepatch::sweep::{Grid, Journal, Localization, Strategy, sweep};
+use lcepatch::verify::{Bench, Planning, Row, VerifyOptions};
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "\
+Every strategy is taken with every --k and, if it is random, with every --seeds; the weights that it finds are edited in every way, and \
+each edited model is measured like the unedited one, with the same questions. No patch and no model is written: `diff` makes any of the \
+patches again, with the same id.
+
+  value    the largest differences; between pruned models, of what both keep
+  mask     what exactly one pruning mask keeps; that needs masks, and no --k
+  random   as many, drawn from what either mask keeps, or for `pr` from what the target's keeps
+
+Each row is in the results file as soon as it is measured. Run the same command again after an interruption, or with more strategies, \
+sizes, seeds or alphas, and what is there already is not measured again. Another model, other data or other measures need another file.
+
+Needs ONNX Runtime: `lcepatch runtime install`.
+
+Examples:
+  lcepatch sweep target/ reference/ -o sweep.jsonl --k 1% --alpha -2,-1,0.5,1,2 --weat 8 --perplexity heldout.txt
+  lcepatch sweep t20/ r20/ -o sweep.jsonl --mask-from zeros --strategies value,mask,random --k from-mask,10% --seeds 0,1,2 \\
+      --edit ip,ep,pr --crows-pairs crows_pairs_anonymized.csv --stereoset test.json
+  lcepatch report sweep.jsonl -o report.html")]
+pub struct Arguments {
+    #[command(flatten)]
+    pair: PairArguments,
+    /// The results: a file of JSON lines, made or continued
+    #[arg(long, short, value_name = "RESULTS")]
+    output: PathBuf,
+    /// How weights are found
+    #[arg(long, default_value = "value,random", value_delimiter = ',', value_parser = ["value", "mask", "random"],
+        value_name = "STRATEGY,...", hide_possible_values = true)]
+    strategies: Vec<String>,
+    /// How many: shares of the candidates such as 10%, counts, or as many as the masks give
+    #[arg(long, short, default_value = "1%", value_delimiter = ',', value_parser = arguments::amount,
+        value_name = "SHARE|COUNT|from-mask,...")]
+    k: Vec<Size>,
+    /// The seeds of random strategies
+    #[arg(long, default_value = "0", value_delimiter = ',', value_name = "SEED,...")]
+    seeds: Vec<u64>,
+    /// Edits: interpolation takes the alphas from 0 to 1, extrapolation the others; pruning and mask switch take none
+    #[arg(long, default_value = "ip,ep", value_delimiter = ',', value_parser = ["ip", "ep", "pr", "sw"],
+        value_name = "ip,ep,pr,sw", hide_possible_values = true)]
+    edit: Vec<String>,
+    /// How strongly to edit
+    #[arg(long, short, default_value = "-2,-1,0.5,1,2", value_parser = arguments::alpha, value_delimiter = ',',
+        allow_hyphen_values = true, value_name = "ALPHA,...")]
+    alpha: Vec<Alpha>,
+    /// What to call the pair; `report` draws files of the same label together, such as those of several training runs
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    #[command(flatten)]
+    measures: Measures,
+    #[command(flatten)]
+    computing: Computing,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    let grid = grid(arguments)?;
+    if !arguments.pair.target.is_dir() {
+        let message = format!("{} is no directory", arguments.pair.target.display());
+        return Err(Failure::usage(
+            message,
+            "the target is measured: give its directory, with config.json, tokenizer and weights",
+        ));
+    }
+    let opened = arguments.pair.open()?;
+    let masks = opened.masks(&arguments.pair)?;
+    if masks.is_none() && grid.strategies.contains(&Strategy::Mask) {
+        let help = "say where they are with --target-mask and --reference-mask, --mask-from zeros, or --sparsity";
+        return Err(Failure::usage("the mask strategy needs pruning masks", help));
+    }
+    let cells = grid.cells(masks.is_some());
+    let total = cells.iter().map(|(_, edits)| edits.len()).sum();
+    if total == 0 {
+        return Err(Failure::usage("there is no edit to measure", "see --strategies, --edit and --alpha"));
+    }
+    let options = arguments.pair.options(&opened, masks, Localize::Mask);
+    let engine = arguments.computing.engine(terminal)?;
+    let context = terminal.context();
+    let model = Model::open(&arguments.pair.target, &opened.target)?;
+    let tokenizer = Tokenizer::read(&arguments.pair.target, &model.config)?;
+    let mut planning = Planning::default();
+    arguments.measures.plan(&tokenizer, model.facts(), true, &mut planning)?;
+    let seed = arguments.measures.seed();
+    let verify_options = VerifyOptions { check: Check::Quick, prefix: None, seed };
+    context.begin("hashing the files", opened.target.bytes() + opened.reference.bytes());
+    let source = Source::of(&opened.target, &context)?;
+    let reference = Source::of(&opened.reference, &context)?;
+    let setup = Setup { weights: source.weights, ..arguments.computing.setup(&engine, terminal) };
+    let bench = Bench::new(&model, &opened.target, &planning, &verify_options, &engine, &context)?;
+    let head = head(&bench, &reference, &setup, seed, arguments.label.as_deref());
+    let file = ResultsFile::open(&arguments.output, &head, &bench.unedited)?;
+    terminal.tell(&brief(&bench.unedited));
+    let mut told = Told { file, terminal, measured: 0, there: 0, total };
+    let swept = sweep(&grid, &opened.target, &opened.reference, &options, &bench, &mut told, &context);
+    swept.map_err(|error| match error.code() {
+        "interrupted" => Reason::Paused { path: arguments.output.clone() }.into(),
+        _ => error,
+    })?;
+    terminal.done();
+    let Told { measured, there, .. } = told;
+    terminal.tell(&format!("{}: {measured} rows measured, {there} were there", arguments.output.display()));
+    Ok(Answer::Yes)
+}
+
+fn grid(arguments: &Arguments) -> Result<Grid, Failure> {
+    let scope = arguments.pair.scope();
+    if scope == Scope::Tensor && arguments.k.iter().any(|size| !matches!(size, Size::Amount(Amount::Density(_)))) {
+        return Err(Failure::usage("--scope tensor ranks each tensor for itself", "give --k as shares, such as 1%"));
+    }
+    let strategy = |name: &String| match name.as_str() {
+        "value" => Strategy::Value,
+        "mask" => Strategy::Mask,
+        _ => Strategy::Random,
+    };
+    let mut edits = Vec::new();
+    for edit in &arguments.edit {
+        match edit.as_str() {
+            "pr" => edits.push(EditKind::Prune),
+            "sw" => edits.push(EditKind::Switch),
+            // Alpha 0 is the unedited model, which is always measured.
+            label => edits.extend(
+                arguments
+                    .alpha
+                    .iter()
+                    .filter(|alpha| alpha.value() != 0.0)
+                    .map(|alpha| EditKind::Interpolate(*alpha))
+                    .filter(|edit| edit.label() == label),
+            ),
+        }
+    }
+    let mut grid = Grid {
+        strategies: arguments.strategies.iter().map(strategy).collect(),
+        sizes: arguments.k.clone(),
+        seeds: arguments.seeds.clone(),
+        edits,
+        scope,
+    };
+    without_repetition(&mut grid.strategies);
+    without_repetition(&mut grid.sizes);
+    without_repetition(&mut grid.seeds);
+    without_repetition(&mut grid.edits);
+    Ok(grid)
+}
+
+fn without_repetition<T: PartialEq + Copy>(list: &mut Vec<T>) {
+    let mut kept = Vec::new();
+    for item in list.drain(..) {
+        if !kept.contains(&item) {
+            kept.push(item);
+        }
+    }
+    *list = kept;
+}
+
+/// The results file, and a line on the terminal for each row.
+struct Told<'a> {
+    file: ResultsFile,
+    terminal: &'a Terminal,
+    measured: usize,
+    there: usize,
+    total: usize,
+}
+
+impl Journal for Told<'_> {
+    fn patch(
+        &mut self,
+        localization: &Localization,
+        diffed: &Diffed,
+        edits: Vec<EditKind>,
+    ) -> Result<Vec<EditKind>, Error> {
+        let asked = edits.len();
+        let left = self.file.patch(localization, diffed, edits)?;
+        // What was said of the first patch is true of the others.
+        if self.measured + self.there == 0 {
+            pair::tell(diffed, self.terminal);
+        }
+        self.there += asked - left.len();
+        Ok(left)
+    }
+
+    fn row(&mut self, localization: &Localization, patch: &Patch, row: &Row) -> Result<(), Error> {
+        self.file.row(localization, patch, row)?;
+        self.measured += 1;
+        let (done, total) = (self.measured + self.there, self.total);
+        self.terminal.tell(&format!("[{done}/{total}] {localization}: {}", brief(row)));
+        Ok(())
+    }
+}

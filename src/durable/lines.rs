@@ -1,0 +1,83 @@
+//! A file of lines that grows. A line is there whole or not at all, whatever interrupts the writer.
+
+use super::Failed;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// An open file of lines. No other process can write to it meanwhile.
+#[derive(Debug)]
+pub struct Lines {
+    file: File,
+    path: PathBuf,
+    /// Bytes of whole lines. What comes after them is a line that was not finished.
+    whole: u64,
+}
+
+impl Lines {
+    /// Opens the file at `path`, or makes an empty one; returns its lines. Nothing in it is changed before something is appended: only
+    /// then a last line without an end is dropped.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub fn open(path: &Path) -> Result<(Self, Vec<String>), Failed> {
+        let failed = |operation: &'static str| move |source| Failed::io(operation, path, source);
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = options.map_err(failed("open"))?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Failed::InUse { path: path.to_owned() },
+            TryLockError::Error(source) => Failed::io("lock", path, source),
+        })?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed("read"))?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        bytes.truncate(whole);
+        let lines = String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect();
+        Ok((Self { file, path: path.to_owned(), whole: whole as u64 }, lines))
+    }
+
+    /// Appends a line, which is on the disk then.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub fn append(&mut self, line: &str) -> Result<(), Failed> {
+        let line = format!("{line}\n");
+        let mut write = || {
+            self.file.set_len(self.whole)?;
+            self.file.seek(SeekFrom::Start(self.whole))?;
+            self.file.write_all(line.as_bytes())?;
+            self.file.sync_data()
+        };
+        write().map_err(|source| Failed::io("write", &self.path, source))?;
+        self.whole += line.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_not_finished_is_dropped_when_the_next_one_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        std::fs::write(&path, "one\ntwo\nthr").unwrap();
+        let (mut lines, found) = Lines::open(&path).unwrap();
+        assert_eq!(found, ["one", "two"]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\nthr");
+        lines.append("3").unwrap();
+        lines.append("4").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n3\n4\n");
+    }
+
+    #[test]
+    fn one_process_writes_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        let first = Lines::open(&path).unwrap();
+        assert!(matches!(Lines::open(&path), Err(Failed::InUse { .. })));
+        drop(first);
+        Lines::open(&path).unwrap();
+    }
+}

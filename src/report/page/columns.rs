@@ -1,0 +1,73 @@
+//! The scores of a page, and their values.
+
+use super::pool::Pool;
+use crate::measure::Better;
+use crate::report::plot::panel::Mark;
+use crate::report::results::{Row, Score};
+use crate::report::verify::{column_name, is_of_quality, main_scores};
+
+/// A main score.
+pub struct Column {
+    pub measure: String,
+    /// Of the unedited model.
+    pub score: Score,
+    pub name: String,
+    pub is_of_quality: bool,
+}
+
+impl Column {
+    /// Those of bias first.
+    pub fn all(pool: &Pool<'_>) -> Vec<Self> {
+        let mut columns: Vec<Self> = Vec::new();
+        for measure in pool.unedited().flat_map(|row| &row.measures) {
+            let main = main_scores(&measure.measure, &measure.scores, |score| &score.name);
+            for score in &main {
+                let known =
+                    columns.iter().any(|column| column.measure == measure.measure && column.score.name == score.name);
+                if !known {
+                    columns.push(Self {
+                        measure: measure.measure.clone(),
+                        score: (*score).clone(),
+                        name: column_name(&measure.measure, &score.name, main.len() == 1),
+                        is_of_quality: is_of_quality(&measure.measure),
+                    });
+                }
+            }
+        }
+        columns.sort_by_key(|column| column.is_of_quality);
+        columns
+    }
+
+    pub fn of<'r>(&self, row: &'r Row) -> Option<&'r Score> {
+        row.score(&self.measure, &self.score.name)
+    }
+
+    pub fn better(&self) -> String {
+        let better = match self.score.better.as_str() {
+            "lower" => Better::Lower,
+            "higher" => Better::Higher,
+            _ => Better::Neutral,
+        };
+        crate::report::verify::better(better, self.score.neutral)
+    }
+
+    /// The mean of some rows with their range. One row alone has the 95 % interval of its change, which tells it from the unedited model.
+    pub fn mark<'r>(&self, rows: impl IntoIterator<Item = &'r Row>) -> Option<Mark> {
+        let scores: Vec<&Score> = rows.into_iter().filter_map(|row| self.of(row)).collect();
+        let values: Vec<f64> = scores.iter().filter_map(|score| score.value).collect();
+        let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (v.min(l), v.max(h)));
+        let y = values.iter().sum::<f64>() / values.len() as f64;
+        let interval = match scores[..] {
+            [] => None,
+            [score] => of_change(score),
+            _ => Some((low, high)),
+        };
+        y.is_finite().then_some(Mark { y, interval })
+    }
+}
+
+fn of_change(score: &Score) -> Option<(f64, f64)> {
+    let change = score.change.as_ref()?;
+    let (unedited, (low, high)) = (score.value? - change.difference?, change.interval?);
+    Some((unedited + low, unedited + high))
+}

@@ -1,0 +1,232 @@
+//! The figures of a page: scores against alpha (the paper's figures 4 and 6) and against k (figure 5), and where the weights are (3).
+
+use super::columns::Column;
+use super::html::{Html, escaped};
+use super::pool::{Kind, Pool};
+use crate::report::plot::axis::Scale;
+use crate::report::plot::panel::{Marker, Panel, Series};
+use crate::report::plot::scene::Colour;
+use crate::report::plot::{darkest, panel_part, selection_part};
+use crate::report::results::{PatchLine, Row};
+use crate::report::table::{count, percent, printable};
+
+fn series(strategy: &str, name: String) -> Series {
+    let (colour, marker) = match strategy {
+        "random" => (Colour::GREY, Marker::Triangle),
+        "mask" => (Colour::GREEN, Marker::Square),
+        _ => (Colour::BLUE, Marker::Disc),
+    };
+    Series::new(&printable(&name), colour, marker)
+}
+
+fn panel(column: &Column, along: &'static str) -> Panel {
+    Panel {
+        title: printable(&column.name),
+        subtitle: format!("{}, n {}", printable(&column.better()), count(column.score.n)),
+        along,
+        along_scale: Scale::Linear,
+        ring: None,
+        neutral: column.score.neutral,
+        level: None,
+        scale: Scale::Linear,
+        series: Vec::new(),
+        slots: Vec::new(),
+        lost: Vec::new(),
+    }
+}
+
+fn figure(page: &mut Html, panel: &mut Panel, column: &Column) {
+    // Baselines below.
+    panel.series.sort_by_key(|series| series.colour != Colour::GREY);
+    if column.is_of_quality {
+        panel.spread();
+    }
+    let title = format!("{} against {}", panel.title, panel.along);
+    page.line(format_args!("<figure>{}</figure>", panel_part(panel, &title)));
+}
+
+/// The distinct values of a list, in its order.
+fn distinct<T: PartialEq>(list: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut out = Vec::new();
+    for item in list {
+        if !out.contains(&item) {
+            out.push(item);
+        }
+    }
+    out
+}
+
+/// What a size is called, with the number of weights.
+pub fn size_name(pool: &Pool<'_>, size: &str, kinds: &[Kind]) -> String {
+    let selected = pool.selected(kinds).map(|(low, high)| match low == high {
+        true => format!("{} weights", count(low)),
+        false => format!("{} to {} weights", count(low), count(high)),
+    });
+    let k = match size {
+        "" => Some("every edit".to_owned()),
+        "from-mask" => Some("k from-mask, as many as the masks give".to_owned()),
+        size => Some(format!("k {size}")),
+    };
+    [k, selected].into_iter().flatten().collect::<Vec<_>>().join(": ")
+}
+
+/// Every score against alpha, a figure for each size.
+pub fn against_alpha(page: &mut Html, pool: &Pool<'_>) {
+    let columns = Column::all(pool);
+    if pool.edited().next().is_none() {
+        return;
+    }
+    page.line("<h3>Scores against alpha</h3>");
+    page.line(format_args!("<p class=\"note\">{}</p>", escaped(&key(pool))));
+    for (at, (size, kinds)) in pool.sizes().iter().enumerate() {
+        let open = if at == 0 { " open" } else { "" };
+        let name = escaped(&size_name(pool, size, kinds));
+        page.line(format_args!("<details{open}><summary>{name}</summary>\n<div class=\"panels\">"));
+        for column in &columns {
+            figure(page, &mut alpha_panel(pool, column, kinds), column);
+        }
+        page.line("</div></details>");
+    }
+}
+
+fn key(pool: &Pool<'_>) -> String {
+    let several = |kind: &Kind| {
+        let rows: Vec<&Row> = pool.of_kind(kind).collect();
+        rows.iter().any(|row| rows.iter().filter(|other| other.case == row.case).count() > 1)
+    };
+    let kinds = pool.kinds();
+    let mut key = vec![
+        "Alpha 0, the ring, is the unedited model; alpha 1 gives the reference's values at the selected weights. Bands and whiskers:",
+    ];
+    key.extend(
+        kinds.iter().any(several).then_some("of lines that are means of several runs or seeds, the range of these;"),
+    );
+    key.push("of a single run, the 95 % interval of the change from the unedited model, where the measure has one.");
+    if kinds.iter().any(Kind::is_random) {
+        key.push("Grey: as many weights drawn at random, which is what an edit does that knows nothing.");
+    }
+    key.join(" ")
+}
+
+fn alpha_panel(pool: &Pool<'_>, column: &Column, kinds: &[Kind]) -> Panel {
+    let mut panel = Panel { ring: Some(0.0), ..panel(column, "alpha") };
+    for kind in kinds {
+        let mut series = series(&kind.strategy, kind.strategy.clone());
+        let rows: Vec<&Row> = pool.of_kind(kind).collect();
+        for case in distinct(rows.iter().map(|row| &row.case)) {
+            let alike: Vec<&Row> = rows.iter().filter(|row| row.case == *case).copied().collect();
+            let alpha = alike.first().and_then(|row| row.alpha);
+            match (column.mark(alike.iter().copied()), alpha) {
+                (None, _) => panel.lost.push(format!("{} {case}", kind.strategy)),
+                (Some(mark), Some(alpha)) => series.curve.push((alpha, mark)),
+                (Some(mark), None) => {
+                    let slot = panel.slots.iter().position(|slot| slot == case).unwrap_or(panel.slots.len());
+                    if slot == panel.slots.len() {
+                        panel.slots.push(case.clone());
+                    }
+                    series.beside.push((slot, mark));
+                }
+            }
+        }
+        if let Some(mut unedited) = column.mark(pool.unedited()) {
+            // Bands begin here.
+            let banded = series.curve.iter().any(|(_, mark)| mark.interval.is_some());
+            unedited.interval = unedited.interval.or(banded.then_some((unedited.y, unedited.y)));
+            series.curve.push((0.0, unedited));
+        }
+        series.curve.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        panel.series.push(series);
+    }
+    panel
+}
+
+/// Every score against the number of weights, a figure for each edit that was made with several.
+pub fn against_k(page: &mut Html, pool: &Pool<'_>) {
+    let columns = Column::all(pool);
+    let shares = |case: &str| {
+        let of = |strategy: &str| {
+            let rows = pool.edited().filter(|row| row.case == case);
+            let rows = rows.filter(|row| row.localization.as_ref().is_some_and(|there| there.strategy == strategy));
+            distinct(rows.filter_map(|row| row.localization.as_ref()?.k.clone())).len()
+        };
+        of("value").max(of("random"))
+    };
+    let mut cases: Vec<&Row> = Vec::new();
+    for row in pool.edited() {
+        if cases.iter().all(|there| there.case != row.case) && shares(&row.case) > 1 {
+            cases.push(row);
+        }
+    }
+    cases.sort_by(|a, b| a.alpha.unwrap_or(f64::MAX).total_cmp(&b.alpha.unwrap_or(f64::MAX)));
+    if cases.is_empty() {
+        return;
+    }
+    page.line("<h3>Scores against the number of weights</h3>");
+    page.line("<p class=\"note\">The dashed line in grey is the unedited model. Masks decide themselves how many weights they give.</p>");
+    let strongest = cases.iter().map(|row| row.alpha.unwrap_or(0.0).abs()).fold(0.0, f64::max);
+    let first = cases.iter().position(|row| row.alpha.unwrap_or(0.0).abs() == strongest);
+    for (at, row) in cases.iter().enumerate() {
+        let open = if first == Some(at) { " open" } else { "" };
+        page.line(format_args!("<details{open}><summary>{}</summary>\n<div class=\"panels\">", escaped(&row.case)));
+        for column in &columns {
+            figure(page, &mut k_panel(pool, column, &row.case), column);
+        }
+        page.line("</div></details>");
+    }
+}
+
+fn k_panel(pool: &Pool<'_>, column: &Column, case: &str) -> Panel {
+    let mut panel = Panel { along_scale: Scale::Logarithmic, ..panel(column, "% of the candidates") };
+    for strategy in distinct(pool.kinds().into_iter().map(|kind| kind.strategy)) {
+        let mut series = series(&strategy, strategy.clone());
+        for kind in pool.kinds().iter().filter(|kind| kind.strategy == strategy) {
+            let rows: Vec<&Row> = pool.of_kind(kind).filter(|row| row.case == case).collect();
+            let shares: Vec<f64> = rows.iter().filter_map(|row| pool.share(row)).collect();
+            if shares.is_empty() {
+                continue;
+            }
+            let share = shares.iter().sum::<f64>() / shares.len() as f64;
+            match column.mark(rows) {
+                Some(mark) => series.curve.push((share, mark)),
+                None => panel.lost.push(strategy.clone()),
+            }
+        }
+        series.curve.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        panel.series.push(series);
+    }
+    panel.level = column.mark(pool.unedited()).map(|mark| mark.y);
+    panel
+}
+
+/// Where the selected weights are, for each strategy and size; of random ones, one seed.
+pub fn places(page: &mut Html, pool: &Pool<'_>) {
+    let mut shown: Vec<&PatchLine> = Vec::new();
+    for patch in pool.patches() {
+        let is_alike = |there: &&PatchLine| {
+            (&there.localization.strategy, &there.localization.k)
+                == (&patch.localization.strategy, &patch.localization.k)
+        };
+        if !shown.iter().any(is_alike) {
+            shown.push(patch);
+        }
+    }
+    if shown.is_empty() {
+        return;
+    }
+    page.line("<h3>Where the selected weights are</h3>");
+    page.line("<p class=\"note\">Percent of each component's weights in each layer; patches of about the same size have the same colours.</p>\n<div class=\"places-list\">");
+    for PatchLine { localization, candidates, stat } in shown.iter().copied() {
+        // Patches of about one size are compared by their colours.
+        let alike = |patch: &&&PatchLine| patch.stat.selected.abs_diff(stat.selected) <= stat.selected / 10;
+        let most = shown.iter().filter(alike).map(|patch| darkest(&patch.stat)).fold(0.0, f64::max);
+        let k = localization.k.as_ref().map_or(String::new(), |k| format!(", k {k}"));
+        let seed = localization.seed.map_or(String::new(), |seed| format!(", seed {seed}"));
+        let share = percent(stat.selected, *candidates);
+        let name =
+            format!("{}{k}{seed}: {} weights, {share} of the candidates", localization.strategy, count(stat.selected));
+        let svg = selection_part(stat, most, &format!("Selected weights by layer and component: {name}"));
+        let caption = format!("<figcaption>{}</figcaption>", escaped(&name));
+        page.line(format_args!("<figure class=\"places\">{caption}\n{svg}</figure>"));
+    }
+    page.line("</div>");
+}

@@ -1,0 +1,148 @@
+//! Which files are drawn together, and what of them stands on one line.
+
+use crate::report::results::{PatchLine, Results, Row};
+
+/// Files that are drawn together.
+pub struct Pool<'a> {
+    pub label: String,
+    pub files: Vec<&'a Results>,
+}
+
+/// Rows that differ by chance only: their seeds, and the files they are in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kind {
+    /// `value`, `mask` or `random`; of a report of `verify`, `patch`.
+    pub strategy: String,
+    /// How many weights were asked for; none where masks decide, and in a report of `verify`.
+    pub k: Option<String>,
+}
+
+/// What masks give, as `--k` has it.
+const FROM_MASK: &str = "from-mask";
+/// Of a report of `verify`.
+const PATCH: &str = "patch";
+
+/// Files of one label, or of the same weights on both sides.
+pub fn pools(results: &[Results]) -> Vec<Pool<'_>> {
+    let mut pools: Vec<Pool<'_>> = Vec::new();
+    for file in results {
+        let alike = |other: &Results| match (&file.head.label, &other.head.label) {
+            (Some(label), Some(other)) => label == other,
+            (None, None) => same_pair(file, other),
+            _ => false,
+        };
+        match pools.iter_mut().find(|pool| pool.files.first().is_some_and(|first| alike(first))) {
+            Some(pool) => pool.files.push(file),
+            None => pools.push(Pool { label: label(file), files: vec![file] }),
+        }
+    }
+    pools
+}
+
+fn same_pair(one: &Results, other: &Results) -> bool {
+    let weights =
+        |results: &Results| Some((results.head.model.weights.clone(), results.head.reference.clone()?.weights));
+    weights(one).is_some_and(|pair| !pair.0.is_empty() && weights(other) == Some(pair))
+}
+
+fn label(file: &Results) -> String {
+    let head = &file.head;
+    if let Some(label) = &head.label {
+        return label.clone();
+    }
+    let model = last(&head.model.path);
+    match (&head.reference, &head.patches[..]) {
+        (Some(reference), _) => format!("{model} towards {}", last(&reference.path)),
+        (None, []) => model,
+        (None, patches) => {
+            let names: Vec<String> = patches.iter().map(|patch| last(&patch.path)).collect();
+            format!("{model} with {}", names.join(" and "))
+        }
+    }
+}
+
+/// The end of a path, which is enough for a headline.
+fn last(path: &str) -> String {
+    let parts: Vec<&str> = path.split(['/', '\\']).filter(|part| !part.is_empty()).collect();
+    parts[parts.len().saturating_sub(2)..].join("/")
+}
+
+impl Kind {
+    fn of(row: &Row) -> Self {
+        match &row.localization {
+            Some(localization) => Self { strategy: localization.strategy.clone(), k: localization.k.clone() },
+            None => Self { strategy: PATCH.to_owned(), k: None },
+        }
+    }
+
+    /// Baselines are drawn below the others, in grey.
+    pub fn is_random(&self) -> bool {
+        self.strategy == "random"
+    }
+}
+
+impl<'a> Pool<'a> {
+    /// The unedited models.
+    pub fn unedited(&self) -> impl Iterator<Item = &'a Row> {
+        self.files.iter().filter_map(|file| file.rows.first())
+    }
+
+    /// All other rows.
+    pub fn edited(&self) -> impl Iterator<Item = &'a Row> {
+        self.files.iter().flat_map(|file| file.rows.iter().skip(1)).filter(|row| row.edit.is_some())
+    }
+
+    /// The kinds of rows there are, in the order of the files.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        for kind in self.edited().map(Kind::of) {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        kinds
+    }
+
+    pub fn of_kind(&self, kind: &Kind) -> impl Iterator<Item = &'a Row> {
+        self.edited().filter(move |row| Kind::of(row) == *kind)
+    }
+
+    /// Kinds that select about as many weights each: what is drawn in one figure. Masks stand beside what is as large as they are.
+    pub fn sizes(&self) -> Vec<(String, Vec<Kind>)> {
+        let mut sizes: Vec<(String, Vec<Kind>)> = Vec::new();
+        for kind in self.kinds() {
+            let size = match (&kind.k, kind.strategy.as_str()) {
+                (Some(k), _) => k.clone(),
+                (None, PATCH) => String::new(),
+                (None, _) => FROM_MASK.to_owned(),
+            };
+            match sizes.iter_mut().find(|(there, _)| *there == size) {
+                Some((_, kinds)) => kinds.push(kind),
+                None => sizes.push((size, vec![kind])),
+            }
+        }
+        sizes
+    }
+
+    pub fn patches(&self) -> impl Iterator<Item = &'a PatchLine> {
+        self.files.iter().flat_map(|file| &file.patches)
+    }
+
+    /// The share of the candidates that a row's patch selects, in percent.
+    pub fn share(&self, row: &Row) -> Option<f64> {
+        let id = row.patch.as_ref()?;
+        let patch = self.patches().find(|patch| patch.stat.id == *id)?;
+        (patch.candidates > 0).then(|| 100.0 * patch.stat.selected as f64 / patch.candidates as f64)
+    }
+
+    /// How many weights the patches of some kinds select, from and to.
+    pub fn selected(&self, kinds: &[Kind]) -> Option<(u64, u64)> {
+        let rows = kinds.iter().flat_map(|kind| self.of_kind(kind));
+        let ids: Vec<&String> = rows.filter_map(|row| row.patch.as_ref()).collect();
+        let selected = self.patches().filter(|patch| ids.contains(&&patch.stat.id)).map(|patch| patch.stat.selected);
+        selected.fold(None, |range, n| {
+            let (low, high) = range.unwrap_or((n, n));
+            Some((n.min(low), n.max(high)))
+        })
+    }
+}
