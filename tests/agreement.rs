@@ -93,7 +93,9 @@ impl Expected<'_> {
 
     fn near(&mut self, what: &str, found: f64, expected: f64, apart: f64) {
         // Also if either is not a number.
-        if !((found - expected).abs() <= apart) {
+        // Not a number is no agreement either.
+        let agrees = (found - expected).abs() <= apart;
+        if !agrees {
             self.differs(what, found, expected);
         }
     }
