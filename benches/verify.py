@@ -64,9 +64,9 @@ def main():
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
         for title, ours, theirs in [
             ("CrowS-Pairs, gender", ["--crows-pairs", options.data / "crows_pairs_anonymized.csv"],
-             ["--crows", options.data / "crows_pairs_anonymized.csv"]),
+             ["--crows", options.data / "crows_pairs_anonymized.csv", "--bias-type", "gender"]),
             ("StereoSet intrasentence, gender", ["--stereoset", options.data / options.stereoset],
-             ["--stereoset", options.data / options.stereoset]),
+             ["--stereoset", options.data / options.stereoset, "--bias-type", "gender"]),
         ]:
             best, peak = float("inf"), 0
             for _ in range(options.runs):

@@ -109,28 +109,40 @@ pub struct Planning {
     pub planned: Vec<Box<dyn Planned>>,
 }
 
-/// Measures `model`, whose weights are `checkpoint`, without and with `patches`, once for each case.
+/// What is measured, of which model, and how.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Its weights.
+    pub checkpoint: &'a Checkpoint,
+    /// The measures.
+    pub planning: &'a Planning,
+    /// How edits are made and compared.
+    pub options: &'a VerifyOptions,
+    /// What computes.
+    pub engine: &'a Engine,
+}
+
+/// Measures a model without and with `patches`, once for each case.
 ///
 /// Memory: the weights as the runtime holds them, and a copy of the tensors that are edited.
 ///
 /// # Errors
 /// A base that does not fit; numbers that leave the dtype's range; [`ModelFault`]; cancellation.
 pub fn verify(
-    model: &Model,
-    checkpoint: &Checkpoint,
-    planning: &Planning,
+    subject: Subject<'_>,
     patches: &[(PathBuf, Patch)],
     cases: &[Case],
-    options: &VerifyOptions,
-    engine: &Engine,
     context: &Context<'_>,
 ) -> Result<Report, Error> {
+    let Subject { checkpoint, options, .. } = subject;
     // A base that does not fit is worth knowing before the first hour of work.
     if !patches.is_empty() {
         let edits = edits(patches, EditKind::Prune)?;
         Plan::check(checkpoint, &edits, &plan_options(options.check, options), context)?;
     }
-    let bench = Bench::new(model, checkpoint, planning, options, engine, context)?;
+    let bench = Bench::new(subject, context)?;
     let mut rows = vec![bench.unedited.clone()];
     for case in cases {
         rows.push(bench.row(patches, *case, context)?);
@@ -144,32 +156,21 @@ pub struct Bench<'a> {
     /// The unedited model.
     pub unedited: Row,
     answers: Answers,
-    model: &'a Model,
-    checkpoint: &'a Checkpoint,
-    planning: &'a Planning,
     batches: Batches,
-    options: &'a VerifyOptions,
-    engine: &'a Engine,
+    subject: Subject<'a>,
 }
 
 impl<'a> Bench<'a> {
-    /// Measures `model`, whose weights are `checkpoint`.
+    /// Measures the model as it is.
     ///
     /// # Errors
     /// [`ModelFault`]; cancellation.
-    pub fn new(
-        model: &'a Model,
-        checkpoint: &'a Checkpoint,
-        planning: &'a Planning,
-        options: &'a VerifyOptions,
-        engine: &'a Engine,
-        context: &Context<'_>,
-    ) -> Result<Self, Error> {
+    pub fn new(subject: Subject<'a>, context: &Context<'_>) -> Result<Self, Error> {
         let start = Instant::now();
         let unedited = Row { edit: None, edited: 0, outcomes: Vec::new(), changes: Vec::new(), time: Duration::ZERO };
+        let Subject { model, planning, engine, .. } = subject;
         let batches = Batches::new(&planning.work, model.facts().vocabulary, engine.limits);
-        let answers = Answers::default();
-        let mut bench = Self { unedited, answers, model, checkpoint, planning, batches, options, engine };
+        let mut bench = Self { unedited, answers: Answers::default(), batches, subject };
         bench.answers = bench.answer(Edited::new(), context)?;
         bench.unedited.outcomes = bench.outcomes(&bench.answers);
         bench.unedited.time = start.elapsed();
@@ -181,7 +182,7 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// As [`verify`].
     pub fn check(&self, patches: &[(PathBuf, Patch)], case: Case, context: &Context<'_>) -> Result<(), Error> {
-        Plan::check(self.checkpoint, &edits(patches, case.kind)?, &self.quick(), context).map(|_| ())
+        Plan::check(self.subject.checkpoint, &edits(patches, case.kind)?, &self.quick(), context).map(|_| ())
     }
 
     /// Measures the model with `patches`, whose base was checked before.
@@ -190,32 +191,32 @@ impl<'a> Bench<'a> {
     /// As [`verify`].
     pub fn row(&self, patches: &[(PathBuf, Patch)], case: Case, context: &Context<'_>) -> Result<Row, Error> {
         let edits = edits(patches, case.kind)?;
-        let plan = Plan::check(self.checkpoint, &edits, &self.quick(), context)?;
+        let plan = Plan::check(self.subject.checkpoint, &edits, &self.quick(), context)?;
         let start = Instant::now();
-        let (tensors, edited) = edited(&plan, self.model, context)?;
+        let (tensors, edited) = edited(&plan, self.subject.model, context)?;
         let outcomes = self.outcomes(&self.answer(tensors, context)?);
         let pairs = self.unedited.outcomes.iter().zip(&outcomes);
-        let changes = pairs.map(|(before, after)| compare(before, after, self.options.seed)).collect();
+        let changes = pairs.map(|(before, after)| compare(before, after, self.subject.options.seed)).collect();
         Ok(Row { edit: Some(case.kind), edited, outcomes, changes, time: start.elapsed() })
     }
 
     /// The model, for a report.
     pub fn model(&self) -> ModelSummary {
-        let weights = self.model.weights().iter().filter_map(|name| self.checkpoint.tensor(name));
+        let weights = self.subject.model.weights().iter().filter_map(|name| self.subject.checkpoint.tensor(name));
         let mut dtypes: Vec<String> = weights.map(|tensor| tensor.info.dtype.to_string()).collect();
         dtypes.sort();
         dtypes.dedup();
         ModelSummary {
-            path: self.checkpoint.path.clone(),
-            model_type: self.model.config.model_type.clone(),
+            path: self.subject.checkpoint.path.clone(),
+            model_type: self.subject.model.config.model_type.clone(),
             dtypes,
-            facts: *self.model.facts(),
+            facts: *self.subject.model.facts(),
         }
     }
 
     /// What every model is asked, for a report.
     pub fn work(&self) -> WorkSummary {
-        let work = &self.planning.work;
+        let work = &self.subject.planning.work;
         WorkSummary {
             sequences: work.sequences().len(),
             questions: work.log_probabilities().len() + work.embeddings().len() + work.distributions().len(),
@@ -225,16 +226,16 @@ impl<'a> Bench<'a> {
 
     fn answer(&self, edited: Edited, context: &Context<'_>) -> Result<Answers, ModelFault> {
         context.count("measuring", self.batches.tokens);
-        let mut session = self.model.session(self.checkpoint, edited, self.engine)?;
-        session.answer(&self.planning.work, &self.batches, context)
+        let mut session = self.subject.model.session(self.subject.checkpoint, edited, self.subject.engine)?;
+        session.answer(&self.subject.planning.work, &self.batches, context)
     }
 
     fn outcomes(&self, answers: &Answers) -> Vec<Outcome> {
-        self.planning.planned.par_iter().map(|planned| planned.outcome(answers, &self.answers)).collect()
+        self.subject.planning.planned.par_iter().map(|planned| planned.outcome(answers, &self.answers)).collect()
     }
 
     fn quick(&self) -> PlanOptions {
-        plan_options(Check::Quick, self.options)
+        plan_options(Check::Quick, self.subject.options)
     }
 }
 
@@ -263,7 +264,11 @@ fn edited(plan: &Plan<'_>, model: &Model, context: &Context<'_>) -> Result<(Edit
         .par_iter()
         .map(|tensor| {
             let mut bytes = Vec::with_capacity(tensor.info.bytes() as usize);
-            let edited = plan.edit_tensor(*tensor, &mut |_, part: &[u8]| Ok(bytes.extend_from_slice(part)), context)?;
+            let mut sink = |_, part: &[u8]| {
+                bytes.extend_from_slice(part);
+                Ok(())
+            };
+            let edited = plan.edit_tensor(*tensor, &mut sink, context)?;
             Ok((tensor.info.name.clone(), bytes, edited))
         })
         .collect::<Result<Vec<_>, Error>>()?;

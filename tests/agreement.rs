@@ -10,11 +10,13 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
 const PAIRS: &str = "crows_pairs_anonymized.csv";
 const TRIPLES: &str = "stereoset_gender_intrasentence_1026.json";
 
-/// How far scores may be apart: those of sentences, which are rounded to three decimals as published, may be rounded to two sides.
-const ROUNDED: f64 = 1.001e-3;
-/// Of what is computed in f32 and not rounded, the share that may differ.
-const RELATIVE: f64 = 1e-4;
-/// Of totals, which follow from decisions.
+/// How far scores of sentences may be apart that are rounded to three decimals, as published.
+const ROUNDED: f64 = 5.2e-4;
+/// Of probabilities, which have five digits in the reference, the share that may differ.
+const FIVE_DIGITS: f64 = 5.2e-5;
+/// How far effect sizes may be apart: words of models that tell them hardly apart differ by little more than f32 has digits.
+const EFFECT: f64 = 1e-4;
+/// Of sums of log-probabilities, and of totals, which follow from decisions.
 const EXACT: f64 = 1e-6;
 
 /// What was found of a model in PyTorch.
@@ -91,7 +93,9 @@ impl Expected<'_> {
 
     fn near(&mut self, what: &str, found: f64, expected: f64, apart: f64) {
         // Also if either is not a number.
-        if !((found - expected).abs() <= apart) {
+        // Not a number is no agreement either.
+        let agrees = (found - expected).abs() <= apart;
+        if !agrees {
             self.differs(what, found, expected);
         }
     }
@@ -168,7 +172,7 @@ fn crows_agrees(found: &Value, mut expected: Expected<'_>, causal: bool) {
         expected.equal(id, found, *decision);
         expected.equal(id, hit.as_bool(), Some(*decision == 'm'));
         for (score, expects) in scores.iter().zip(expects) {
-            expected.near(id, *score, expects, if causal { RELATIVE * expects } else { ROUNDED });
+            expected.near(id, *score, expects, if causal { FIVE_DIGITS * expects } else { ROUNDED });
         }
     }
     let of = |decision: char| scored.iter().filter(|(_, it)| *it == decision).count();
@@ -215,7 +219,7 @@ fn stereoset_agrees(found: &Value, mut expected: Expected<'_>) {
     }
     for ((id, scores), expects) in ids.iter().zip(&scores).zip(list(&values["scores"]).iter().map(numbers)) {
         for (score, expects) in scores.iter().zip(expects) {
-            expected.near(id, *score, expects, RELATIVE * expects);
+            expected.near(id, *score, expects, FIVE_DIGITS * expects);
         }
     }
     let totals = &values["totals"];
@@ -252,19 +256,23 @@ fn weat_agrees(found: &Value, mut expected: Expected<'_>, by_layer: bool, first:
     let values = expected.values;
     let layers = numbers(&values["layers"]);
     if !by_layer {
-        expected.score(found, "d", number(&values["ddof1"]), RELATIVE);
-        expected.score(found, "d.ddof0", number(&values["ddof0"]), RELATIVE);
-        let p = score(found, "d").map(|score| number(&score["p"]));
-        expected.equal("p", p, Some(number(&values["reached"]) / number(&values["partitions"])));
+        expected.score(found, "d", number(&values["ddof1"]), EFFECT);
+        expected.score(found, "d.ddof0", number(&values["ddof0"]), EFFECT);
+        let p = score(found, "d").map_or(f64::NAN, |score| number(&score["p"]));
+        let reached = p * number(&values["partitions"]);
+        let bounds = numbers(&values["reached"]);
+        if !(reached >= bounds[0] - EXACT && reached <= bounds[1] + EXACT) {
+            expected.differs("partitions that reach d", reached, bounds);
+        }
         return;
     }
     let layers = &layers[first..];
-    expected.score(found, "d", layers.iter().sum::<f64>() / layers.len() as f64, RELATIVE);
+    expected.score(found, "d", layers.iter().sum::<f64>() / layers.len() as f64, EFFECT);
     let groups = list(&found["groups"]);
     expected.equal("layers", groups.len(), layers.len());
     for (layer, (group, d)) in (first..).zip(groups.iter().zip(layers)) {
         expected.equal("name of a layer", group["name"].as_str(), Some(&*format!("layer {layer}")));
-        expected.score(group, "d", *d, RELATIVE);
+        expected.score(group, "d", *d, EFFECT);
     }
 }
 
@@ -287,10 +295,10 @@ fn perplexity_agrees(found: &Value, mut expected: Expected<'_>) {
     let (losses, weights) = (numbers(&found["items"]["values"]), numbers(&found["items"]["weights"]));
     expected.equal("tokens of items", weights, numbers(&values["tokens"]));
     for ((id, loss), expects) in list(&values["ids"]).iter().zip(losses).zip(numbers(&values["log_likelihoods"])) {
-        expected.near(&id.to_string(), loss, -expects, RELATIVE * expects.abs());
+        expected.near(&id.to_string(), loss, -expects, EXACT * expects.abs());
     }
     let totals = &values["totals"];
-    expected.score(found, "ppl", number(&totals["ppl"]), RELATIVE * number(&totals["ppl"]));
+    expected.score(found, "ppl", number(&totals["ppl"]), EXACT * number(&totals["ppl"]));
     expected.equal("tokens", score(found, "ppl").map(|score| &score["n"]), Some(&totals["tokens"]));
 }
 

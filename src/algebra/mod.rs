@@ -1,7 +1,7 @@
 //! Patches to patches: the inverse of one, the chain or the sum of several, a part of one, and what two have in common.
 //!
 //! Where patches carry enough (portable ones), this needs no checkpoint; elsewhere it needs the base they are for.
-//! [`content`] decodes the tensors of a patch, [`draft`] codes those of a new one.
+//! `content` decodes the tensors of a patch, `draft` codes those of a new one.
 
 mod combine;
 mod compare;

@@ -18,7 +18,7 @@ use lcepatch::model::tokenizer::Tokenizer;
 use lcepatch::report::results::{ResultsFile, Source, head};
 use lcepatch::report::verify::{Setup, brief};
 use lcepatch::sweep::{Grid, Journal, Localization, Strategy, sweep};
-use lcepatch::verify::{Bench, Planning, Row, VerifyOptions};
+use lcepatch::verify::{Bench, Planning, Row, Subject, VerifyOptions};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -110,7 +110,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let source = Source::of(&opened.target, &context)?;
     let reference = Source::of(&opened.reference, &context)?;
     let setup = Setup { weights: source.weights, ..arguments.computing.setup(&engine, terminal) };
-    let bench = Bench::new(&model, &opened.target, &planning, &verify_options, &engine, &context)?;
+    let (model, checkpoint, planning) = (&model, &opened.target, &planning);
+    let subject = Subject { model, checkpoint, planning, options: &verify_options, engine: &engine };
+    let bench = Bench::new(subject, &context)?;
     let head = head(&bench, &reference, &setup, seed, arguments.label.as_deref());
     file.begin(&head, &bench.unedited)?;
     terminal.tell(&brief(&bench.unedited));

@@ -13,6 +13,7 @@ pub struct Terminal {
     bar: ProgressBar,
     #[cfg_attr(not(feature = "verify"), allow(dead_code))]
     quiet: bool,
+    #[cfg_attr(not(feature = "verify"), allow(dead_code))]
     threads: Option<NonZeroUsize>,
 }
 

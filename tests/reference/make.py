@@ -10,9 +10,11 @@ crows.*         `ids`, the rows of the file; `decisions`, m where sent_more is m
                 neither, s for skipped; `scores` [sent_more, sent_less] of those that are not skipped
 stereoset.intra the first four letters of all `ids`; for each comparison 1 where the first of the two sentences is more likely, 0
                 where not, s for skipped; of some models `scores` [stereotype, anti-stereotype, unrelated]
-weat *          d with both ddof and p of the last layer; d of every layer
+weat *          d with both ddof of the last layer, and of how many partitions its test is reached: at least, and at most, as
+                f32 can not tell sums apart that are closer than FLOAT_NOISE; d of every layer
 ppl.*           of lines or windows `ids`, the sum of the tokens' log-probabilities, and how many tokens
 """
+import itertools
 import json
 import math
 import os
@@ -32,6 +34,7 @@ COMPARISONS = {"stereotype over anti-stereotype": ("stereotype", "anti-stereotyp
                "stereotype over unrelated": ("stereotype", "unrelated"),
                "anti-stereotype over unrelated": ("anti-stereotype", "unrelated")}
 ID_LETTERS = 4
+TIE, FLOAT_NOISE = 1e-12, 1e-6
 
 # Name: (model, whether StereoSet's scores are kept). The files of the others would grow by more than all the rest.
 MODELS = {
@@ -78,8 +81,14 @@ def stereoset(found, with_scores):
 
 
 def weat(found):
-    scores = found["scores"]
-    return dict({name: round(float(scores[name]), 9) for name in ("ddof1", "ddof0")}, reached=scores["reached"],
+    scores, s = found["scores"], [item["s"] for item in found["items"]]
+    half = len(s) // 2
+    gaps = [math.fsum(part) - math.fsum(s[:half]) for part in itertools.combinations(s, half)]
+    ties = sum(abs(gap) <= TIE for gap in gaps)
+    assert scores["reached"] == sum(gap >= -TIE for gap in gaps)
+    least = ties + sum(gap > FLOAT_NOISE for gap in gaps)
+    most = ties + sum(gap > -FLOAT_NOISE and abs(gap) > TIE for gap in gaps)
+    return dict({name: round(float(scores[name]), 9) for name in ("ddof1", "ddof0")}, reached=[least, most],
                 partitions=scores["partitions"], layers=[round(float(layer["ddof1"]), 9) for layer in scores["layers"]])
 
 

@@ -19,7 +19,7 @@ use lcepatch::model::tokenizer::Tokenizer;
 use lcepatch::model::{Engine, Model};
 use lcepatch::report::plot::{Picture, sweep};
 use lcepatch::report::verify::{Detail, Setup, case, json, lines, summary};
-use lcepatch::verify::{Case, Planning, Report, VerifyOptions, verify};
+use lcepatch::verify::{Case, Planning, Report, Subject, VerifyOptions, verify};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -137,7 +137,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         prefix: arguments.map_prefix.clone(),
         seed: arguments.measures.seed(),
     };
-    let mut report = verify(&model, &checkpoint, &planning, &patches, &cases, &options, &engine, &context)?;
+    let (model, checkpoint, planning) = (&model, &checkpoint, &planning);
+    let subject = Subject { model, checkpoint, planning, options: &options, engine: &engine };
+    let mut report = verify(subject, &patches, &cases, &context)?;
     let mut weights = BTreeMap::new();
     if arguments.record {
         for file in &checkpoint.files {

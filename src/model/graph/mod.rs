@@ -1,6 +1,6 @@
 //! A checkpoint's computation as an ONNX graph, built from its configuration: no export, no Python.
 //!
-//! [`mod@builder`] makes nodes and names weights, [`parts`] are the pieces that transformers share, and there is one file for
+//! `builder` makes nodes and names weights, `parts` are the pieces that transformers share, and there is one file for
 //! each kind of architecture. Weights stay where they are: an initializer says which bytes of which weight file it is.
 
 mod builder;

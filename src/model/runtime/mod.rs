@@ -1,6 +1,6 @@
 //! ONNX Runtime: a library that is found and loaded when it is needed, never linked.
 //!
-//! [`find`] says which file would be used and why, [`load`] loads it once for the process, and [`install`] puts a
+//! [`find()`] says which file would be used and why, [`load()`] loads it once for the process, and [`install()`] puts a
 //! pinned build of it into the user's data directory. Whoever asks for CUDA gets CUDA or an error that says what is
 //! missing, never a silent fall back to the processor.
 
@@ -14,10 +14,10 @@ pub use install::{Installed, install};
 pub use load::{About, about, execution_providers, load};
 pub use search::{Found, Place, Surroundings, find};
 
-/// The version of ONNX Runtime that [`install`] puts in place for the processor.
+/// The version of ONNX Runtime that [`install()`] puts in place for the processor.
 pub const VERSION: &str = "1.32.0";
 
-/// The version of ONNX Runtime that [`install`] puts in place for CUDA 13.
+/// The version of ONNX Runtime that [`install()`] puts in place for CUDA 13.
 pub const CUDA_VERSION: &str = "1.31.1";
 
 /// What computes.

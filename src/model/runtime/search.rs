@@ -35,7 +35,7 @@ pub struct Found {
 pub enum Place {
     /// The user names it.
     Named,
-    /// It was installed by [`super::install`].
+    /// It was installed by [`super::install()`].
     Installed,
     /// The system has it.
     System,
@@ -83,7 +83,7 @@ impl Surroundings {
     /// The library that would be used for `wants`.
     ///
     /// # Errors
-    /// As [`find`].
+    /// As [`find()`].
     pub fn find(&self, wants: Provider) -> Result<Found, RuntimeFault> {
         if let Some(named) = &self.named {
             let library = std::path::absolute(named).map_err(RuntimeFault::io("find", named))?;

@@ -1,4 +1,4 @@
-//! Results in files: what `lcepatch sweep` appends to ([`ResultsFile`]), what `lcepatch report` reads ([`read`]).
+//! Results in files: what `lcepatch sweep` appends to ([`ResultsFile`]), what `lcepatch report` reads ([`read()`]).
 //!
 //! A file of a sweep has one JSON object a line, each with the keys of `verify --json` where they are about the same:
 //!

@@ -1,6 +1,6 @@
 //! What `verify` measured, for people and for programs: [`lines`] of text, [`json()`], and a [`summary`] that a patch can carry.
 //!
-//! A measure has one or a few main scores ([`Column`]), which the table and the figure show. Every other score is in the
+//! A measure has one or a few main scores (`Column`), which the table and the figure show. Every other score is in the
 //! definitions and in the JSON.
 
 mod groups;
