@@ -95,6 +95,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if total == 0 {
         return Err(Failure::usage("there is no edit to measure", "see --strategies, --edit and --alpha"));
     }
+    // A file that is something else is worth knowing before the first measurement.
+    let mut file = ResultsFile::open(&arguments.output)?;
     let options = arguments.pair.options(&opened, masks, Localize::Mask);
     let engine = arguments.computing.engine(terminal)?;
     let context = terminal.context();
@@ -112,7 +114,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let subject = Subject { model, checkpoint, planning, options: &verify_options, engine: &engine };
     let bench = Bench::new(subject, &context)?;
     let head = head(&bench, &reference, &setup, seed, arguments.label.as_deref());
-    let file = ResultsFile::open(&arguments.output, &head, &bench.unedited)?;
+    file.begin(&head, &bench.unedited)?;
     terminal.tell(&brief(&bench.unedited));
     let mut told = Told { file, terminal, measured: 0, there: 0, total };
     let swept = sweep(&grid, &opened.target, &opened.reference, &options, &bench, &mut told, &context);

@@ -14,13 +14,22 @@ pub struct Lines {
     whole: u64,
 }
 
+/// What is in a file of lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its lines.
+    pub lines: Vec<String>,
+    /// A last line without an end.
+    pub unfinished: String,
+}
+
 impl Lines {
-    /// Opens the file at `path`, or makes an empty one; returns its lines. Nothing in it is changed before something is appended: only
+    /// Opens the file at `path`, or makes an empty one; returns what is in it. Nothing in it is changed before something is appended: only
     /// then a last line without an end is dropped.
     ///
     /// # Errors
     /// [`Failed`].
-    pub fn open(path: &Path) -> Result<(Self, Vec<String>), Failed> {
+    pub fn open(path: &Path) -> Result<(Self, Found), Failed> {
         let failed = |operation: &'static str| move |source| Failed::io(operation, path, source);
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = options.map_err(failed("open"))?;
@@ -31,9 +40,9 @@ impl Lines {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed("read"))?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        bytes.truncate(whole);
+        let unfinished = String::from_utf8_lossy(&bytes.split_off(whole)).into_owned();
         let lines = String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect();
-        Ok((Self { file, path: path.to_owned(), whole: whole as u64 }, lines))
+        Ok((Self { file, path: path.to_owned(), whole: whole as u64 }, Found { lines, unfinished }))
     }
 
     /// Appends a line, which is on the disk then.
@@ -64,7 +73,7 @@ mod tests {
         let path = folder.path().join("lines");
         std::fs::write(&path, "one\ntwo\nthr").unwrap();
         let (mut lines, found) = Lines::open(&path).unwrap();
-        assert_eq!(found, ["one", "two"]);
+        assert_eq!((found.lines, found.unfinished), (vec!["one".to_owned(), "two".to_owned()], "thr".to_owned()));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\nthr");
         lines.append("3").unwrap();
         lines.append("4").unwrap();

@@ -3,7 +3,7 @@
 mod lines;
 mod replace;
 
-pub use lines::Lines;
+pub use lines::{Found, Lines};
 pub use replace::{NewDirectory, NewFile, write_file};
 
 use std::path::{Path, PathBuf};

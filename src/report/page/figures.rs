@@ -176,7 +176,7 @@ pub fn against_k(page: &mut Html, pool: &Pool<'_>) {
 }
 
 fn k_panel(pool: &Pool<'_>, column: &Column, case: &str) -> Panel {
-    let mut panel = Panel { along_scale: Scale::Logarithmic, ..panel(column, "% of the candidates") };
+    let mut panel = panel(column, "% of the candidates");
     for strategy in distinct(pool.kinds().into_iter().map(|kind| kind.strategy)) {
         let mut series = series(&strategy, strategy.clone());
         for kind in pool.kinds().iter().filter(|kind| kind.strategy == strategy) {
@@ -193,6 +193,13 @@ fn k_panel(pool: &Pool<'_>, column: &Column, case: &str) -> Panel {
         }
         series.curve.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         panel.series.push(series);
+    }
+    let shares = panel.series.iter().flat_map(|series| &series.curve).map(|(share, _)| *share);
+    let (low, high) =
+        shares.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), share| (low.min(share), high.max(share)));
+    // A short stretch of a logarithmic axis has hardly a round number on it.
+    if high > 4.0 * low {
+        panel.along_scale = Scale::Logarithmic;
     }
     panel.level = column.mark(pool.unedited()).map(|mark| mark.y);
     panel

@@ -4,7 +4,7 @@ use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};
 use crate::diff::Diffed;
 use crate::digest::Sha256Digest;
-use crate::durable::Lines;
+use crate::durable::{Found, Lines};
 use crate::edit::EditKind;
 use crate::error::{Error, Reason};
 use crate::format::Patch;
@@ -64,6 +64,7 @@ const TOLD: &[&[&str]] = &[&["label"], &["model", "path"], &["reference", "path"
 pub struct ResultsFile {
     lines: Lines,
     path: PathBuf,
+    found: Found,
     /// The patch of each localization.
     patches: BTreeMap<String, String>,
     /// Localizations and cases that were measured.
@@ -71,34 +72,56 @@ pub struct ResultsFile {
 }
 
 impl ResultsFile {
-    /// Begins the file at `path`, or goes on with it, if its first line says the same as `head`.
+    /// Opens the file at `path`, or makes an empty one. Until [`ResultsFile::begin`] it stays as it is.
+    ///
+    /// # Errors
+    /// [`Reason::Results`], I/O.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let (lines, found) = Lines::open(path)?;
+        let (patches, measured) = (BTreeMap::new(), BTreeSet::new());
+        let mut file = Self { lines, path: path.to_owned(), found, patches, measured };
+        for (at, line) in file.found.lines.clone().iter().enumerate() {
+            let value = serde_json::from_str(line).map_err(|error| file.malformed(at, error.to_string()))?;
+            file.take(&value);
+        }
+        match file.first()? {
+            Some(first) if first.get("sweep").is_none() => {
+                Err(file.malformed(0, "it is not the first line of a sweep".to_owned()))
+            }
+            _ => Ok(file),
+        }
+    }
+
+    /// Begins the file, or goes on with it, if its first line says the same as `head`.
     ///
     /// # Errors
     /// [`Reason::OtherSweep`], [`Reason::Results`], I/O.
-    pub fn open(path: &Path, head: &Value, unedited: &Row) -> Result<Self, Error> {
-        let (lines, found) = Lines::open(path)?;
-        let mut file = Self { lines, path: path.to_owned(), patches: BTreeMap::new(), measured: BTreeSet::new() };
-        for (at, line) in found.iter().enumerate() {
-            let malformed = |reason: String| Reason::Results { path: path.to_owned(), line: Some(at + 1), reason };
-            let value: Value = serde_json::from_str(line).map_err(|error| malformed(error.to_string()))?;
-            if at == 0 {
-                if value.get("sweep").is_none() {
-                    return Err(malformed("the first line is not that of a sweep".to_owned()).into());
+    pub fn begin(&mut self, head: &Value, unedited: &Row) -> Result<(), Error> {
+        match self.first()? {
+            Some(first) => {
+                if let Some(difference) = difference(&common(&first), &common(head), "") {
+                    return Err(self.other(difference));
                 }
-                if let Some(difference) = difference(&common(&value), &common(head), "") {
-                    return Err(file.other(difference));
-                }
-            } else {
-                file.take(&value);
             }
+            // Whatever else is there is someone's.
+            None if !head.to_string().starts_with(&self.found.unfinished) => {
+                return Err(self.malformed(0, "it is not the first line of this sweep".to_owned()));
+            }
+            None => self.append(head)?,
         }
-        if found.is_empty() {
-            file.append(head)?;
+        if self.found.lines.len() < 2 {
+            self.append(&row_json(unedited))?;
         }
-        if found.len() < 2 {
-            file.append(&row_json(unedited))?;
-        }
-        Ok(file)
+        Ok(())
+    }
+
+    fn first(&self) -> Result<Option<Value>, Error> {
+        let first = self.found.lines.first().map(|line| serde_json::from_str(line));
+        first.transpose().map_err(|error| self.malformed(0, error.to_string()))
+    }
+
+    fn malformed(&self, at: usize, reason: String) -> Error {
+        Reason::Results { path: self.path.clone(), line: Some(at + 1), reason }.into()
     }
 
     /// Learns from a line.
