@@ -57,6 +57,8 @@ pub struct Report {
 pub struct ModelSummary {
     /// Its directory.
     pub path: PathBuf,
+    /// The export that it was measured through, if not through a graph of our own.
+    pub onnx: Option<PathBuf>,
     /// `model_type` of its configuration.
     pub model_type: String,
     /// The dtypes of its weights, such as `F32`.
@@ -126,13 +128,14 @@ pub fn verify(
     context: &Context<'_>,
 ) -> Result<Report, Error> {
     let Planning { work, planned } = planning;
-    let batches = Batches::new(work, model.facts().vocabulary, engine.limits);
+    let batches = model.batches(work, engine.limits);
     let asked = Asked { model, checkpoint, work, batches: &batches, planned, engine };
     // A base that does not fit is worth knowing before the first hour of work.
     let mut check = options.check;
     if !patches.is_empty() {
         let edits = edits(patches, EditKind::Prune)?;
-        Plan::check(checkpoint, &edits, &plan_options(check, options), context)?;
+        let plan = Plan::check(checkpoint, &edits, &plan_options(check, options), context)?;
+        model.used(plan.changed())?;
         check = Check::Quick;
     }
     let start = Instant::now();
@@ -159,6 +162,7 @@ pub fn verify(
     Ok(Report {
         model: ModelSummary {
             path: checkpoint.path.clone(),
+            onnx: model.foreign().map(|foreign| foreign.file.path.clone()),
             model_type: model.config.model_type.clone(),
             dtypes,
             facts: *model.facts(),
@@ -214,11 +218,8 @@ fn plan_options(check: Check, options: &VerifyOptions) -> PlanOptions {
 
 /// The bytes of the model's tensors that a plan changes, and how many weights it edits in them.
 fn edited(plan: &Plan<'_>, model: &Model, context: &Context<'_>) -> Result<(Edited, u64), Error> {
-    let used: Vec<Tensor<'_>> = plan
-        .changed()
-        .filter(|name| model.weights().iter().any(|weight| weight == name))
-        .filter_map(|name| plan.base().tensor(name))
-        .collect();
+    let used = model.used(plan.changed())?;
+    let used: Vec<Tensor<'_>> = used.into_iter().filter_map(|name| plan.base().tensor(name)).collect();
     context.begin("editing", used.iter().map(|tensor| tensor.info.bytes()).sum());
     let results = used
         .par_iter()

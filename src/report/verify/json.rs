@@ -31,6 +31,7 @@ pub fn json(report: &Report, setup: &Setup, detail: Detail) -> Value {
         "tool": TOOL,
         "model": {
             "path": model.path.display().to_string(),
+            "onnx": model.onnx.as_ref().map(|onnx| onnx.display().to_string()),
             "model_type": model.model_type,
             "kind": kind,
             "dtypes": model.dtypes,
