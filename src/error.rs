@@ -228,6 +228,8 @@ impl Error {
             Reason::Pair(mismatch) => mismatch_details(mismatch),
             Reason::Refused(refusal) => refusal.details(),
             #[cfg(feature = "verify")]
+            Reason::Model(fault) => first_ten(fault.details().into_iter(), "tensors"),
+            #[cfg(feature = "verify")]
             Reason::Runtime(fault) => fault.details(),
             _ => Vec::new(),
         }
@@ -461,6 +463,7 @@ impl From<ModelFault> for Error {
         match fault {
             ModelFault::Cancelled(cancelled) => cancelled.into(),
             ModelFault::Io { operation, path, source } => Reason::Io { operation, path, source }.into(),
+            ModelFault::Onnx(error) => error.into(),
             fault => Reason::Model(fault).into(),
         }
     }

@@ -57,6 +57,8 @@ pub struct Report {
 pub struct ModelSummary {
     /// Its directory.
     pub path: PathBuf,
+    /// The export that it was measured through, if not through a graph of our own.
+    pub onnx: Option<PathBuf>,
     /// `model_type` of its configuration.
     pub model_type: String,
     /// The dtypes of its weights, such as `F32`.
@@ -136,11 +138,12 @@ pub fn verify(
     cases: &[Case],
     context: &Context<'_>,
 ) -> Result<Report, Error> {
-    let Subject { checkpoint, options, .. } = subject;
+    let Subject { model, checkpoint, options, .. } = subject;
     // A base that does not fit is worth knowing before the first hour of work.
     if !patches.is_empty() {
         let edits = edits(patches, EditKind::Prune)?;
-        Plan::check(checkpoint, &edits, &plan_options(options.check, options), context)?;
+        let plan = Plan::check(checkpoint, &edits, &plan_options(options.check, options), context)?;
+        model.used(plan.changed())?;
     }
     let bench = Bench::new(subject, context)?;
     let mut rows = vec![bench.unedited.clone()];
@@ -169,7 +172,7 @@ impl<'a> Bench<'a> {
         let start = Instant::now();
         let unedited = Row { edit: None, edited: 0, outcomes: Vec::new(), changes: Vec::new(), time: Duration::ZERO };
         let Subject { model, planning, engine, .. } = subject;
-        let batches = Batches::new(&planning.work, model.facts().vocabulary, engine.limits);
+        let batches = model.batches(&planning.work, engine.limits);
         let mut bench = Self { unedited, answers: Answers::default(), batches, subject };
         bench.answers = bench.answer(Edited::new(), context)?;
         bench.unedited.outcomes = bench.outcomes(&bench.answers);
@@ -208,6 +211,7 @@ impl<'a> Bench<'a> {
         dtypes.dedup();
         ModelSummary {
             path: self.subject.checkpoint.path.clone(),
+            onnx: self.subject.model.foreign().map(|foreign| foreign.file.path.clone()),
             model_type: self.subject.model.config.model_type.clone(),
             dtypes,
             facts: *self.subject.model.facts(),
@@ -254,11 +258,8 @@ fn plan_options(check: Check, options: &VerifyOptions) -> PlanOptions {
 
 /// The bytes of the model's tensors that a plan changes, and how many weights it edits in them.
 fn edited(plan: &Plan<'_>, model: &Model, context: &Context<'_>) -> Result<(Edited, u64), Error> {
-    let used: Vec<Tensor<'_>> = plan
-        .changed()
-        .filter(|name| model.weights().iter().any(|weight| weight == name))
-        .filter_map(|name| plan.base().tensor(name))
-        .collect();
+    let used = model.used(plan.changed())?;
+    let used: Vec<Tensor<'_>> = used.into_iter().filter_map(|name| plan.base().tensor(name)).collect();
     context.begin("editing", used.iter().map(|tensor| tensor.info.bytes()).sum());
     let results = used
         .par_iter()

@@ -4,7 +4,7 @@ use crate::support::{read_safetensors, runtime};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::measure::{Answers, Kind, Layers, Tokens, Work};
-use lcepatch::model::batches::{Batches, Limits};
+use lcepatch::model::batches::Limits;
 use lcepatch::model::runtime::{Found, Place, Provider};
 use lcepatch::model::tokenizer::Tokenizer;
 use lcepatch::model::{Edited, Engine, Model};
@@ -79,7 +79,7 @@ fn answers(directory: &Path, engine: &Engine, limits: Limits, ask: impl Fn(&Mode
     let model = Model::open(directory, &checkpoint).unwrap();
     let work = ask(&model);
     let mut session = model.session(&checkpoint, Edited::new(), engine).unwrap();
-    session.answer(&work, &Batches::new(&work, model.facts().vocabulary, limits), &Context::silent()).unwrap()
+    session.answer(&work, &model.batches(&work, limits), &Context::silent()).unwrap()
 }
 
 /// The largest difference, as a share of the largest expected number.

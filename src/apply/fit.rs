@@ -74,6 +74,10 @@ pub enum Difference {
     },
     /// It has other values at selected positions.
     Selected,
+    /// No weight of an ONNX file is it or its transpose.
+    Unbound,
+    /// Its elements are equal, and several weights of an ONNX file may be it.
+    Constant,
 }
 
 impl std::fmt::Display for Difference {
@@ -84,6 +88,10 @@ impl std::fmt::Display for Difference {
             Difference::Shape { found, expected } => write!(f, "shape is {found:?}, the patch expects {expected:?}"),
             Difference::Digest { found, expected } => {
                 write!(f, "digest is {}…, the patch expects {}…", found.short(), expected.short())
+            }
+            Difference::Unbound => f.write_str("no initializer of this ONNX file is equal to it or its transpose"),
+            Difference::Constant => {
+                f.write_str("its elements are all equal, and it can not be told from other weights of this ONNX file")
             }
             Difference::Selected => f.write_str("values at selected positions differ"),
         }

@@ -138,7 +138,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Names of the base's tensors that change.
-    pub fn changed(&self) -> impl Iterator<Item = &str> {
+    pub fn changed(&self) -> impl Iterator<Item = &str> + Clone {
         self.by_tensor.keys().chain(self.companions.keys()).map(String::as_str)
     }
 

@@ -78,6 +78,18 @@ pub enum Refusal {
         /// One thing to do about it.
         help: &'static str,
     },
+    /// The result of an ONNX file would take the place of the file itself, or of one that its weights are in.
+    BesideBase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// One weight of an ONNX file is several tensors, of which the edits differ.
+    Shared {
+        /// The weight.
+        initializer: String,
+        /// Two of them.
+        tensors: [String; 2],
+    },
     /// The base would be overwritten while it is read.
     SameFile {
         /// The file.
@@ -99,7 +111,8 @@ impl Refusal {
             Refusal::NotFinite { .. } => "numbers.not-finite",
             Refusal::Promise { .. } => "result.differs",
             Refusal::NoRevert { .. } => "revert.impossible",
-            Refusal::SameFile { .. } => "output.is-base",
+            Refusal::SameFile { .. } | Refusal::BesideBase { .. } => "output.is-base",
+            Refusal::Shared { .. } => "base.shared",
         }
     }
 
@@ -125,6 +138,12 @@ impl Refusal {
             Refusal::Base { differences, .. } if differences.iter().any(|(_, d)| *d == Difference::Missing) => {
                 "if only a prefix of the names differs, `--map-prefix PATCH=BASE` pairs them"
             }
+            Refusal::Base { differences, .. } if differences.iter().any(|(_, d)| *d == Difference::Unbound) => {
+                "is it an export of the patch's base, in the same dtype, with weights that were not fused or quantized?"
+            }
+            Refusal::Base { differences, .. } if differences.iter().any(|(_, d)| *d == Difference::Constant) => {
+                "apply to the checkpoint and export the result, or leave them out: `lcepatch select --exclude`"
+            }
             Refusal::Base { portable: true, .. } => {
                 "`--allow-different-base` adds the patch's deltas to this checkpoint all the same"
             }
@@ -147,6 +166,12 @@ impl Refusal {
             }
             Refusal::Promise { .. } => "check the disk and memory of this machine, then try again",
             Refusal::NoRevert { help, .. } => help,
+            Refusal::BesideBase { .. } => {
+                "give the result another name, and another directory where weights are in files beside the ONNX file"
+            }
+            Refusal::Shared { .. } => {
+                "export without merging equal weights, or leave them out: `lcepatch select --exclude`"
+            }
             Refusal::SameFile { .. } => "use --in-place to replace the base",
         };
         Some(help.to_owned())
@@ -187,6 +212,10 @@ impl std::fmt::Display for Refusal {
             }
             Refusal::NoRevert { path, reason, .. } => {
                 write!(f, "the last step in {} can not be taken back: {reason}", path.display())
+            }
+            Refusal::BesideBase { path } => write!(f, "{} holds the base itself", path.display()),
+            Refusal::Shared { initializer, tensors: [first, last] } => {
+                write!(f, "{initializer:?} is {first:?} and {last:?}, which are equal and are not edited alike")
             }
             Refusal::SameFile { path } => write!(f, "{} is the base itself", path.display()),
         }

@@ -104,7 +104,7 @@ pub fn in_place(
 }
 
 /// Writes weight files of the base, by index, with the edits.
-fn write_weights(
+pub(super) fn write_weights(
     rewrite: &impl Rewrite,
     outputs: &[(usize, &NewFile)],
     applied: &mut Applied,
@@ -264,7 +264,7 @@ fn result_root(base: &Checkpoint, directory: &Path) -> PathBuf {
     }
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
+pub(super) fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 

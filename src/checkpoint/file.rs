@@ -66,7 +66,7 @@ impl WeightFile {
     /// # Errors
     /// [`Malformed`], as [`WeightFile::open`].
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, OpenError> {
-        Self::parse(path, FileBytes::Owned(bytes))
+        Self::parse(path, FileBytes::Owned(bytes.into()))
     }
 
     fn parse(path: &Path, map: FileBytes) -> Result<Self, OpenError> {

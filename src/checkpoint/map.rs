@@ -11,12 +11,13 @@
 use memmap2::{Advice, Mmap, UncheckedAdvice};
 use std::fs::File;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// A file's bytes: mapped, or held in memory.
-#[derive(Debug)]
+/// A file's bytes: mapped, or held in memory. Clones share them.
+#[derive(Debug, Clone)]
 pub(crate) enum FileBytes {
-    Mapped(Mmap),
-    Owned(Vec<u8>),
+    Mapped(Arc<Mmap>),
+    Owned(Arc<Vec<u8>>),
 }
 
 impl FileBytes {
@@ -25,7 +26,7 @@ impl FileBytes {
         let map = unsafe { Mmap::map(file)? };
         // Tensors are walked from front to back; a refusal only costs speed.
         let _ = map.advise(Advice::Sequential);
-        Ok(Self::Mapped(map))
+        Ok(Self::Mapped(Arc::new(map)))
     }
 
     pub(crate) fn len(&self) -> u64 {

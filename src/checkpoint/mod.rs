@@ -100,7 +100,11 @@ impl Checkpoint {
         Self::of_files(path, Layout::File, vec![WeightFile::from_bytes(path, bytes)?])
     }
 
-    fn of_files(path: &Path, layout: Layout, files: Vec<WeightFile>) -> Result<Self, OpenError> {
+    /// A checkpoint of files that are known; they need not be `.safetensors` files.
+    ///
+    /// # Errors
+    /// [`Malformed::TwoShards`].
+    pub(crate) fn of_files(path: &Path, layout: Layout, files: Vec<WeightFile>) -> Result<Self, OpenError> {
         let mut by_name = BTreeMap::new();
         for (file_index, file) in files.iter().enumerate() {
             for (index, tensor) in file.tensors.iter().enumerate() {

@@ -1,5 +1,8 @@
 //! `lcepatch apply`.
 
+#[cfg(feature = "verify")]
+mod onnx;
+
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
@@ -27,15 +30,18 @@ The result is base + alpha * (reference - base) at the selected weights: alpha 1
 Before anything is written the base is checked: by default every tensor that a patch changes is hashed (about one \
 second a gigabyte and core); --quick compares the values at the selected weights only.
 
-A directory gives a directory: configuration, tokenizer and index come along; weights in other formats do not.
+A directory gives a directory: configuration, tokenizer and index come along; weights in other formats do not. An .onnx file \
+gives an .onnx file: its weights, inside it or in files beside it, are recognized by the digests of the patch's base, as they are \
+or transposed.
 
 Examples:
   lcepatch apply model/ debias.lcepatch --alpha -2 -o edited/
   lcepatch apply model.safetensors a.lcepatch:0.5 b.lcepatch:-2 -o edited.safetensors
   lcepatch apply model/ debias.lcepatch --in-place --undo undo.lcepatch
+  lcepatch apply model.onnx debias.lcepatch --alpha -2 -o edited/model.onnx
   lcepatch apply pruned/ p.lcepatch --edit sw -o switched/ --keep-mask switched-mask.safetensors")]
 pub struct Arguments {
-    /// The checkpoint to edit: a file, an index of shards or a model directory
+    /// The checkpoint to edit: a file, an index of shards, a model directory or an ONNX file
     base: PathBuf,
     /// Patches, each with its own alpha after a colon if it is not --alpha
     #[arg(required = true, value_name = "PATCH[:ALPHA]")]
@@ -96,14 +102,12 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if let Some(path) = outputs.into_iter().flatten().find(|path| path.is_file() && !arguments.force) {
         return Err(Failed::Exists { path: path.clone() }.into());
     }
+    #[cfg(feature = "verify")]
+    if patch_argument::is_onnx(&arguments.base) {
+        return onnx::run(&arguments, existing, terminal);
+    }
     let base = Checkpoint::open(&arguments.base)?;
-    let edits = arguments.patches.iter().map(|patch| edit(patch, &arguments)).collect::<Result<Vec<_>, Failure>>()?;
-    let options = PlanOptions {
-        check: if arguments.quick { Check::Quick } else { Check::Full },
-        different_base: if arguments.allow_different_base { DifferentBase::Add } else { DifferentBase::Refuse },
-        not_finite: if arguments.allow_non_finite { NotFinite::Write } else { NotFinite::Refuse },
-        prefix: arguments.map_prefix.clone(),
-    };
+    let (edits, options) = (edits(&arguments)?, plan_options(&arguments));
     let context = terminal.context();
     let plan = Plan::check(&base, &edits, &options, &context)?;
     if plan.is_added() {
@@ -218,6 +222,19 @@ fn write_mask(
     let mask = plan.result_mask(&base_mask, context)?;
     let covered: Vec<Tensor<'_>> = mask.names().filter_map(|name| base.tensor(name)).collect();
     Ok(lcepatch::mask::file::write(&mask, &covered, path, existing, context)?)
+}
+
+fn plan_options(arguments: &Arguments) -> PlanOptions {
+    PlanOptions {
+        check: if arguments.quick { Check::Quick } else { Check::Full },
+        different_base: if arguments.allow_different_base { DifferentBase::Add } else { DifferentBase::Refuse },
+        not_finite: if arguments.allow_non_finite { NotFinite::Write } else { NotFinite::Refuse },
+        prefix: arguments.map_prefix.clone(),
+    }
+}
+
+fn edits(arguments: &Arguments) -> Result<Vec<Edit>, Failure> {
+    arguments.patches.iter().map(|patch| edit(patch, arguments)).collect()
 }
 
 fn edit(text: &str, arguments: &Arguments) -> Result<Edit, Failure> {

@@ -1,17 +1,19 @@
 //! `lcepatch check`.
 
-use super::exit::{print, print_json};
+use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, patch_argument};
 use clap::Args;
-use lcepatch::apply::fit::BaseState;
+use lcepatch::apply::fit::{BaseState, Difference};
 use lcepatch::apply::{Check, Fit, fit};
 use lcepatch::check::{Intact, decodes_with, intact};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::context::Context;
+use lcepatch::format::Patch;
 use lcepatch::report::table::printable;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -21,11 +23,12 @@ With a base: also whether the patch fits it (exit code 1 if not), and if so, the
 Examples:
   lcepatch check debias.lcepatch
   lcepatch check debias.lcepatch model/
-  lcepatch check debias.lcepatch model/ --quick")]
+  lcepatch check debias.lcepatch model/ --quick
+  lcepatch check debias.lcepatch model.onnx")]
 pub struct Arguments {
     /// The patch
     patch: PathBuf,
-    /// The checkpoint that it may be for
+    /// The checkpoint that it may be for, or an ONNX export of it
     base: Option<PathBuf>,
     /// Compare the base's values at the selected positions instead of hashing whole tensors
     #[arg(long)]
@@ -48,10 +51,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let Intact { blocks, mut decoded } = intact(&patch, &arguments.patch, &context)?;
     let mut found = None;
     if let Some(base) = &arguments.base {
-        let base = Checkpoint::open(base)?;
+        let (base, missing) = open(base, &patch, &context)?;
         let check = if arguments.quick { Check::Quick } else { Check::Full };
         let prefix = arguments.map_prefix.as_ref();
-        let fit = fit(&base, &patch, &arguments.patch, check, prefix, &context)?;
+        let fit = match missing.is_empty() {
+            true => fit(&base, &patch, &arguments.patch, check, prefix, &context)?,
+            false => Fit { differences: missing, state: BaseState::Unknown },
+        };
         if fit.differences.is_empty() && decoded < blocks {
             decoded += decodes_with(&patch, &arguments.patch, (&base, prefix), &context)?;
         }
@@ -89,6 +95,18 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         }
     }
     Ok(if fits { Answer::Yes } else { Answer::No })
+}
+
+/// The base, and what an ONNX file lacks of it.
+fn open(base: &Path, patch: &Patch, context: &Context<'_>) -> Result<(Checkpoint, Vec<(String, Difference)>), Failure> {
+    #[cfg(feature = "verify")]
+    if patch_argument::is_onnx(base) {
+        let lcepatch::apply::OnnxBase { tensors, missing, .. } =
+            lcepatch::apply::OnnxBase::open(base, [patch], context)?;
+        return Ok((tensors, missing));
+    }
+    let (_, _) = (patch, context);
+    Ok((Checkpoint::open(base)?, Vec::new()))
 }
 
 fn verdict(fit: &Fit, tensors: usize) -> String {

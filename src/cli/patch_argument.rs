@@ -12,6 +12,12 @@ pub fn open(path: &Path) -> Result<Patch, Failure> {
     Patch::open(path).map_err(|error| Error::of_patch(path, error).into())
 }
 
+/// Whether a checkpoint is an ONNX file.
+#[cfg(feature = "verify")]
+pub fn is_onnx(checkpoint: &Path) -> bool {
+    checkpoint.extension().is_some_and(|extension| extension == "onnx") && !checkpoint.is_dir()
+}
+
 /// `PATCH` or `PATCH:NUMBER`; a file whose name ends that way goes first.
 pub fn with_number(text: &str) -> Result<(PathBuf, Option<Alpha>), Failure> {
     match text.rsplit_once(':') {

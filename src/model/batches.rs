@@ -25,6 +25,30 @@ pub struct Batch {
     pub length: usize,
 }
 
+/// A batch as a graph reads it: `B` sequences, padded to the `S` tokens of the longest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Padded {
+    /// `B` and `S`.
+    pub shape: [usize; 2],
+    /// Token ids, `[B, S]`.
+    pub ids: Vec<i64>,
+    /// 1 for tokens, 0 for padding, `[B, S]`.
+    pub mask: Vec<i64>,
+    /// The questions, in the batch's order.
+    pub asked: Vec<Asked>,
+}
+
+/// A question about a row of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Its number in the work list.
+    pub question: Question,
+    /// `b * S + s`: where the prediction is made, or, of hidden states, where the sequence begins.
+    pub row: usize,
+    /// The token whose log-probability is asked for; 0 where none is.
+    pub token: u32,
+}
+
 /// All batches of a work list, in the order in which they run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batches {
@@ -81,6 +105,39 @@ impl Batches {
         }
         let tokens = batches.iter().map(|batch| (batch.length * batch.sequences.len()) as u64).sum();
         Self { batches, tokens }
+    }
+}
+
+impl Padded {
+    /// Lays out a batch of `work`.
+    pub fn new(work: &Work, batch: &Batch) -> Self {
+        let (size, length) = (batch.sequences.len(), batch.length);
+        let (mut ids, mut mask) = (vec![0; size * length], vec![0; size * length]);
+        let mut asked = Vec::new();
+        for (row, (sequence, questions)) in batch.sequences.iter().enumerate() {
+            let first = row * length;
+            for (at, id) in work.sequences()[sequence.0].iter().enumerate() {
+                ids[first + at] = i64::from(*id);
+                mask[first + at] = 1;
+            }
+            asked.extend(questions.iter().map(|&question| {
+                let (position, token) = match batch.ask {
+                    Ask::LogProbabilities => {
+                        let asked = work.log_probabilities()[question];
+                        (asked.place.position, asked.token)
+                    }
+                    Ask::Distributions => (work.distributions()[question].position, 0),
+                    Ask::Embeddings => (0, 0),
+                };
+                Asked { question, row: first + position as usize, token }
+            }));
+        }
+        Self { shape: [size, length], ids, mask, asked }
+    }
+
+    /// Rows in all, padding included.
+    pub fn rows(&self) -> usize {
+        self.ids.len()
     }
 }
 

@@ -52,8 +52,8 @@ impl Family {
 /// A parsed `config.json`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The architecture.
-    pub family: Family,
+    /// The architecture, if it is a known one.
+    pub family: Option<Family>,
     /// `model_type`, as written.
     pub model_type: String,
     path: PathBuf,
@@ -64,7 +64,7 @@ impl Config {
     /// Reads `config.json` of a model directory.
     ///
     /// # Errors
-    /// [`ModelFault::Missing`], [`ModelFault::Malformed`], [`ModelFault::Architecture`].
+    /// [`ModelFault::Missing`], [`ModelFault::Malformed`].
     pub fn read(directory: &Path) -> Result<Self, ModelFault> {
         let path = directory.join("config.json");
         let text = match std::fs::read(&path) {
@@ -87,7 +87,6 @@ impl Config {
         let model_type = json.get("model_type").and_then(Value::as_str);
         let model_type = model_type.ok_or_else(|| malformed("it has no model_type".to_owned()))?.to_owned();
         let family = FAMILIES.iter().find(|(name, _)| *name == model_type).map(|(_, family)| *family);
-        let family = family.ok_or_else(|| ModelFault::Architecture { found: model_type.clone() })?;
         Ok(Self { family, model_type, path: path.to_owned(), json })
     }
 
@@ -98,6 +97,20 @@ impl Config {
             layers if layers <= LAYERS_MAX => Ok(layers),
             layers => Err(self.malformed(format!("{} is {layers}, more than {LAYERS_MAX}", keys[0]))),
         }
+    }
+
+    /// The architecture, which must be a known one for a graph to be built.
+    ///
+    /// # Errors
+    /// [`ModelFault::Architecture`].
+    pub fn family(&self) -> Result<Family, ModelFault> {
+        self.family.ok_or_else(|| ModelFault::Architecture { found: self.model_type.clone() })
+    }
+
+    /// Whether any of the classes that it is saved from, such as `BertForMaskedLM`, ends in one of these.
+    pub(super) fn is_saved_from(&self, suffixes: &[&str]) -> bool {
+        let classes = self.json.get("architectures").and_then(Value::as_array).into_iter().flatten();
+        classes.filter_map(Value::as_str).any(|class| suffixes.iter().any(|suffix| class.ends_with(suffix)))
     }
 
     /// A size, which is at least 1 and small enough for any real model.
@@ -174,7 +187,9 @@ mod tests {
 
     #[test]
     fn an_unknown_architecture_is_named_beside_the_known_ones() {
-        let error = parse(r#"{"model_type": "t5"}"#).unwrap_err().to_string();
+        let config = parse(r#"{"model_type": "t5", "architectures": ["T5ForCausalLM"]}"#).unwrap();
+        assert!(config.is_saved_from(&["ForCausalLM"]) && !config.is_saved_from(&["ForMaskedLM"]));
+        let error = config.family().unwrap_err().to_string();
         assert!(error.contains("\"t5\"") && error.contains("distilbert, electra"), "{error}");
         assert!(parse("{}").unwrap_err().to_string().contains("no model_type"));
         assert!(parse("[").is_err());

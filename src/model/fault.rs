@@ -82,6 +82,49 @@ pub enum ModelFault {
         /// The longest.
         most: u32,
     },
+    /// A user's export can not be opened.
+    #[error("{0}")]
+    Onnx(#[from] crate::onnx::OpenError),
+    /// An export takes what can not be given, or not what has to be.
+    #[error("the export's input {input:?} {reason}; understood are {}", super::signature::UNDERSTOOD)]
+    Input {
+        /// Its name.
+        input: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An export has no output for a question.
+    #[error("the export has no output {output}, and {question} is asked for")]
+    NoOutput {
+        /// The name or names.
+        output: &'static str,
+        /// What it would answer.
+        question: &'static str,
+    },
+    /// An output of an export is not what its name says.
+    #[error("the export's output {output:?} has the shape {found}; expected is {expected}")]
+    Output {
+        /// Its name.
+        output: String,
+        /// Its shape.
+        found: String,
+        /// The shape that it should have.
+        expected: String,
+    },
+    /// Edited tensors are nowhere in an export.
+    #[error("the patch edits {}, and no initializer of the export is equal to it or its transpose", few(tensors))]
+    Unbound {
+        /// The tensors.
+        tensors: Vec<String>,
+    },
+    /// One weight of an export is several tensors, of which the edits differ.
+    #[error("the export's {initializer:?} may be {}, which are equal and are not edited alike", few(tensors))]
+    Shared {
+        /// The weight.
+        initializer: String,
+        /// The tensors.
+        tensors: Vec<String>,
+    },
     /// ONNX Runtime refused.
     #[error("ONNX Runtime: {reason}")]
     Runtime {
@@ -99,6 +142,14 @@ pub enum ModelFault {
     Cancelled(#[from] crate::context::Cancelled),
 }
 
+/// The first of several names, and how many there are.
+fn few(names: &[String]) -> String {
+    match names {
+        [first, _, ..] => format!("{first:?} and {} more", names.len() - 1),
+        _ => format!("{:?}", names.concat()),
+    }
+}
+
 impl ModelFault {
     /// A stable name for scripts.
     pub fn code(&self) -> &'static str {
@@ -110,9 +161,21 @@ impl ModelFault {
                 "model.malformed"
             }
             Self::TooLong { .. } => "model.too-long",
+            Self::Onnx(crate::onnx::OpenError::Io { .. }) => "io",
+            Self::Onnx(_) | Self::Output { .. } => "onnx.malformed",
+            Self::Input { .. } | Self::NoOutput { .. } => "onnx.unsuited",
+            Self::Unbound { .. } | Self::Shared { .. } => "onnx.unbound",
             Self::Runtime { .. } => "runtime.failed",
             Self::NotFinite { .. } => "numbers.not-finite",
             Self::Cancelled(_) => "interrupted",
+        }
+    }
+
+    /// Which tensors, of those that are too many for one line.
+    pub fn details(&self) -> Vec<String> {
+        match self {
+            Self::Unbound { tensors } | Self::Shared { tensors, .. } if tensors.len() > 1 => tensors.clone(),
+            _ => Vec::new(),
         }
     }
 
@@ -127,6 +190,15 @@ impl ModelFault {
             }
             Self::NoTensor { .. } | Self::Tensor { .. } => "are config.json and the weights of the same model?",
             Self::Vocabulary { .. } => "are the tokenizer and the weights of the same model?",
+            Self::Input { .. } => "export without past keys, with dynamic axes, as `optimum-cli export onnx` does",
+            Self::NoOutput { .. } => "export with this output, or choose another measure",
+            Self::Output { .. } => "are config.json and the export of the same model?",
+            Self::Unbound { .. } => {
+                "export in the dtype of the checkpoint and without fusing weights, or leave them out: `lcepatch select --exclude`"
+            }
+            Self::Shared { .. } => {
+                "export without merging equal weights, or leave them out: `lcepatch select --exclude`"
+            }
             Self::NotFinite { .. } => "an alpha nearer to 0 keeps the numbers finite",
             _ => return None,
         };

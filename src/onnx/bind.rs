@@ -1,6 +1,7 @@
 //! Which weight of an export is which tensor of a checkpoint, by content: names do not say, and exporters transpose.
 
 use super::OnnxFile;
+use super::transpose::{is_transpose, matrix};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
 use crate::digest::Sha256Digest;
@@ -28,6 +29,13 @@ pub struct Binding {
     /// The other tensors that it may be, since they have the same content: tied weights, biases that are all zero.
     /// Exporters write equal tensors once, so it may be all of them, and an edit is only sure if they all get the same.
     pub alternatives: Vec<Source>,
+}
+
+impl Binding {
+    /// All tensors that it may be.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        std::iter::once(&self.source).chain(&self.alternatives)
+    }
 }
 
 /// A tensor of the checkpoint, as an initializer holds it.
@@ -63,7 +71,7 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
     }
     let mut matrices: BTreeMap<(Dtype, [u64; 2]), Vec<&Group<'_>>> = BTreeMap::new();
     for ((dtype, _), group) in &groups {
-        let shapes: BTreeSet<[u64; 2]> = group.iter().filter_map(|it| matrix(*it)).collect();
+        let shapes: BTreeSet<[u64; 2]> = group.iter().filter_map(|it| matrix(&it.info.shape)).collect();
         for shape in shapes {
             matrices.entry((*dtype, shape)).or_default().push(group);
         }
@@ -75,9 +83,9 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
         let dtype = initializer.info.dtype;
         let same = groups.get(&(dtype, initializer.digest(context)?));
         let mut sources: BTreeSet<Source> = same.into_iter().flatten().map(|it| source(*it, false)).collect();
-        if let Some([rows, columns]) = matrix(initializer) {
+        if let Some([rows, columns]) = matrix(&initializer.info.shape) {
             for group in matrices.get(&(dtype, [columns, rows])).into_iter().flatten() {
-                let mut shaped = group.iter().filter(|it| matrix(**it) == Some([columns, rows])).peekable();
+                let mut shaped = group.iter().filter(|it| matrix(&it.info.shape) == Some([columns, rows])).peekable();
                 if let Some(first) = shaped.peek()
                     && is_transpose(initializer, **first, [rows, columns], context)?
                 {
@@ -97,10 +105,18 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
     }
     let unbound = tensors.iter().map(|it| &it.info.name).filter(|name| !used.contains(*name));
     bindings.unbound_tensors = unbound.cloned().collect();
+    settle(&mut bindings.bound);
     Ok(bindings)
 }
 
-fn is_weight(tensor: Tensor<'_>) -> bool {
+/// Whether an initializer has the name of a tensor, behind the prefix of a wrapper or without that of a model.
+pub(super) fn is_named(initializer: &str, tensor: &str) -> bool {
+    let ends =
+        |long: &str, short: &str| long.strip_suffix(short).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    ends(initializer, tensor) || ends(tensor, initializer)
+}
+
+pub(super) fn is_weight(tensor: Tensor<'_>) -> bool {
     tensor.info.dtype.float().is_some()
 }
 
@@ -112,44 +128,24 @@ fn source(tensor: Tensor<'_>, transposed: bool) -> Source {
     Source { transposed, tensor: tensor.info.name.clone() }
 }
 
-/// Rows and columns of a tensor whose transpose has other bytes, as a row's and a column's has not.
-fn matrix(tensor: Tensor<'_>) -> Option<[u64; 2]> {
-    match tensor.info.shape[..] {
-        [rows, columns] if rows >= 2 && columns >= 2 => Some([rows, columns]),
-        _ => None,
-    }
-}
-
-/// Rows and columns that are compared at a time, so that both tensors are read in pieces that a cache can hold.
-const TILE: usize = 64;
-
-/// Whether `first`, of `rows` times `columns` elements, is the transpose of `second`.
-fn is_transpose(
-    first: Tensor<'_>,
-    second: Tensor<'_>,
-    [rows, columns]: [u64; 2],
-    context: &Context<'_>,
-) -> Result<bool, Cancelled> {
-    let (n, width) = (rows * columns, first.info.dtype.width());
-    let (a, b) = (first.elements(0..n), second.elements(0..n));
-    let (rows, columns) = (rows as usize, columns as usize);
-    let tile = |top: usize, left: usize| {
-        (top..rows.min(top + TILE)).all(|row| {
-            (left..columns.min(left + TILE))
-                .all(|column| width.load(a, row * columns + column) == width.load(b, column * rows + row))
-        })
+/// Of equal tensors, names may tell which initializer is which: where every tensor has an initializer of its own name, each of these
+/// is that tensor alone.
+pub(super) fn settle(bound: &mut [Binding]) {
+    let own = |binding: &Binding| {
+        let mut named = binding.sources().filter(|source| is_named(&binding.initializer, &source.tensor));
+        let only = named.next().filter(|_| named.next().is_none());
+        binding.sources().find(|source| source.tensor == binding.initializer).or(only).cloned()
     };
-    let mut same = true;
-    for top in (0..rows).step_by(TILE) {
-        same = same && (0..columns).step_by(TILE).all(|left| tile(top, left));
-        context.advance(0)?;
-        if !same {
-            break;
+    let owned: Vec<Option<Source>> =
+        bound.iter().map(|binding| own(binding).filter(|_| !binding.alternatives.is_empty())).collect();
+    let tensors: BTreeSet<String> = owned.iter().flatten().map(|source| source.tensor.clone()).collect();
+    for (binding, own) in bound.iter_mut().zip(owned) {
+        if let Some(own) = own
+            && binding.sources().all(|source| tensors.contains(&source.tensor))
+        {
+            (binding.source, binding.alternatives) = (own, Vec::new());
         }
     }
-    first.release(0..n);
-    second.release(0..n);
-    Ok(same)
 }
 
 #[cfg(test)]

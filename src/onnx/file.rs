@@ -1,13 +1,15 @@
 //! A user's ONNX file: what it wants and gives, and where the bytes of its weights are.
 
 use super::malformed::{Malformed, OpenError};
-use super::message::{DataLocation, DataType, GraphProto, ModelProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
+use super::message::{
+    DataLocation, DataType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
+};
 use crate::checkpoint::map::FileBytes;
 use crate::checkpoint::{Tensor, TensorInfo, WeightFile};
 use crate::dtype::Dtype;
 use prost::Message;
 use prost::bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
@@ -42,6 +44,8 @@ pub struct Initializer {
     pub shape: Vec<u64>,
     /// Where its elements are.
     pub place: Place,
+    /// How many inputs of nodes it is.
+    pub uses: usize,
 }
 
 /// Where the elements of an initializer are.
@@ -108,10 +112,18 @@ impl OnnxFile {
         })
     }
 
+    /// The file itself, then those that its weights are in.
+    pub fn files(&self) -> &[WeightFile] {
+        &self.files
+    }
+
     fn list(&mut self, graph: GraphProto, whole: &Bytes) -> Result<(), OpenError> {
         let mut names = BTreeSet::new();
+        let mut uses = HashMap::new();
+        count_uses(&graph.node, &mut uses);
         for tensor in &graph.initializer {
-            let initializer = self.initializer(tensor, whole)?;
+            let mut initializer = self.initializer(tensor, whole)?;
+            initializer.uses = uses.get(initializer.name.as_str()).copied().unwrap_or(0);
             if !names.insert(initializer.name.clone()) {
                 return self.refuse(Malformed::Twice { initializer: initializer.name });
             }
@@ -127,8 +139,9 @@ impl OnnxFile {
         let name = tensor.name.clone();
         let impossible = || Malformed::Shape { initializer: tensor.name.clone(), shape: tensor.dims.clone() };
         let Some(shape) = shape(&tensor.dims) else { return self.refuse(impossible()) };
+        let uses = 0;
         let dtype = DataType::try_from(tensor.data_type).ok().and_then(DataType::dtype);
-        let Some(dtype) = dtype else { return Ok(Initializer { name, dtype, shape, place: Place::Listed }) };
+        let Some(dtype) = dtype else { return Ok(Initializer { name, dtype, shape, place: Place::Listed, uses }) };
         let Some(expected) = bytes(&shape, dtype) else { return self.refuse(impossible()) };
         let (file, range) = if tensor.data_location == DataLocation::External as i32 {
             self.external(tensor, expected)?
@@ -141,13 +154,13 @@ impl OnnxFile {
             let start = if raw.is_empty() { 0 } else { (raw.as_ptr() as usize - whole.as_ptr() as usize) as u64 };
             (0, start..start + expected)
         } else {
-            return Ok(Initializer { name, dtype: Some(dtype), shape, place: Place::Listed });
+            return Ok(Initializer { name, dtype: Some(dtype), shape, place: Place::Listed, uses });
         };
         let WeightFile { path, tensors, .. } = &mut self.files[file];
         self.comparable.push((file, tensors.len()));
         tensors.push(TensorInfo { name: name.clone(), dtype, shape: shape.clone(), range: range.clone() });
         let place = if file == 0 { Place::Embedded(range) } else { Place::External { path: path.clone(), range } };
-        Ok(Initializer { name, dtype: Some(dtype), shape, place })
+        Ok(Initializer { name, dtype: Some(dtype), shape, place, uses })
     }
 
     /// The file that a tensor names, in [`Self::files`], and its bytes there.
@@ -195,12 +208,21 @@ impl OnnxFile {
     }
 }
 
+/// Counts the inputs of nodes that each value is, those of inner graphs too.
+fn count_uses<'n>(nodes: &'n [NodeProto], uses: &mut HashMap<&'n str, usize>) {
+    for node in nodes {
+        node.input.iter().for_each(|input| *uses.entry(input).or_default() += 1);
+        let inner = node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
+        inner.for_each(|graph| count_uses(&graph.node, uses));
+    }
+}
+
 fn map(path: &Path) -> Result<FileBytes, OpenError> {
     let file = File::open(path).map_err(OpenError::io("open", path))?;
     let metadata = file.metadata().map_err(OpenError::io("open", path))?;
     if metadata.len() == 0 {
         // An empty file can not be mapped on every system.
-        return Ok(FileBytes::Owned(Vec::new()));
+        return Ok(FileBytes::Owned(Default::default()));
     }
     FileBytes::map(&file).map_err(OpenError::io("map", path))
 }

@@ -57,6 +57,12 @@ pub enum Malformed {
         /// The file.
         location: String,
     },
+    /// Two initializers have some of their bytes in common.
+    #[error("the initializers {:?} and {:?} overlap", initializers[0], initializers[1])]
+    Overlap {
+        /// Their names.
+        initializers: [String; 2],
+    },
     /// The file with its bytes is too short.
     #[error("initializer {initializer:?} ends at byte {end} of {location:?}, which has {bytes} bytes")]
     Beyond {

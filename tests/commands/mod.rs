@@ -5,6 +5,8 @@ mod diff;
 mod history;
 mod mask;
 #[cfg(feature = "verify")]
+mod onnx;
+#[cfg(feature = "verify")]
 mod runtime;
 mod show;
 #[cfg(feature = "verify")]

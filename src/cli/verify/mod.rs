@@ -16,7 +16,7 @@ use lcepatch::format::Patch;
 use lcepatch::measure::threshold::Threshold;
 use lcepatch::model::runtime::Provider;
 use lcepatch::model::tokenizer::Tokenizer;
-use lcepatch::model::{Engine, Model};
+use lcepatch::model::{Engine, Foreign, Model};
 use lcepatch::report::plot::{Picture, sweep};
 use lcepatch::report::verify::{Detail, Setup, case, json, lines, summary};
 use lcepatch::verify::{Case, Planning, Report, Subject, VerifyOptions, verify};
@@ -38,10 +38,14 @@ Examples:
       --stereoset test.json --perplexity heldout.txt --kl --plot sweep.svg
   lcepatch verify pruned/ --patch p.lcepatch --edit pr,sw --weat 8 --weat-encoding wordpiece
   lcepatch verify model/ --patch p.lcepatch --perplexity heldout.txt --fail-if 'ppl.mlm>+1%' --json
+  lcepatch verify t5/ --onnx t5-encoder.onnx --weat 6,7,8
   lcepatch verify gpt2/ --crows-pairs crows_pairs_anonymized.csv --perplexity wiki.txt --provider cuda")]
 pub struct Arguments {
     /// The model directory: config.json, tokenizer, weights
     model: PathBuf,
+    /// Measure through this export of the model; its weights are found by content, whatever they are called
+    #[arg(long, value_name = "MODEL.onnx")]
+    onnx: Option<PathBuf>,
     /// A patch to measure the effect of; several are applied together
     #[arg(long, short, value_name = "PATCH")]
     patch: Vec<PathBuf>,
@@ -109,6 +113,9 @@ impl Computing {
     }
 }
 
+/// How many weights of an export a note names.
+const UNBOUND_SHOWN: usize = 10;
+
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     let plot = arguments.plot.as_deref().map(|path| picture(path, existing)).transpose()?;
@@ -128,7 +135,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         .iter()
         .map(|path| Ok((path.clone(), patch_argument::open(path)?)))
         .collect::<Result<Vec<(PathBuf, Patch)>, Failure>>()?;
-    let model = Model::open(&arguments.model, &checkpoint)?;
+    let model = match &arguments.onnx {
+        Some(onnx) => Model::with_onnx(&arguments.model, &checkpoint, onnx, &context)?,
+        None => Model::open(&arguments.model, &checkpoint)?,
+    };
+    if let Some(foreign) = model.foreign() {
+        unbound(foreign, terminal);
+    }
     let tokenizer = Tokenizer::read(&arguments.model, &model.config)?;
     let mut planning = Planning::default();
     arguments.measures.plan(&tokenizer, model.facts(), !patches.is_empty(), &mut planning)?;
@@ -143,6 +156,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let mut weights = BTreeMap::new();
     if arguments.record {
         for file in &checkpoint.files {
+            weights.insert(file.name(), file.digest(&context)?);
+        }
+        for file in model.foreign().iter().flat_map(|foreign| foreign.file.files()) {
             weights.insert(file.name(), file.digest(&context)?);
         }
     }
@@ -163,6 +179,18 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         }
     }
     answer(arguments, &report, terminal)
+}
+
+/// Says which weights of an export are not the checkpoint's, so that no edit reaches them.
+fn unbound(foreign: &Foreign, terminal: &Terminal) {
+    let names = &foreign.bindings.unbound_initializers;
+    if names.is_empty() {
+        return;
+    }
+    let shown = names.iter().take(UNBOUND_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if names.len() > UNBOUND_SHOWN { ", ..." } else { "" };
+    terminal
+        .note(&format!("{} initializers of the export are no tensors of the checkpoint: {shown}{more}", names.len()));
 }
 
 /// The edits to measure, in the order in which they were asked for.

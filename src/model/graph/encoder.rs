@@ -67,11 +67,11 @@ const WORDS: &str = "embeddings.word_embeddings.weight";
 pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
     config.only("position_embedding_type", "absolute")?;
     let names = match config.family {
-        Family::DistilBert => &DISTILBERT,
-        Family::Albert => &ALBERT,
+        Some(Family::DistilBert) => &DISTILBERT,
+        Some(Family::Albert) => &ALBERT,
         _ => &BERT,
     };
-    if config.family == Family::Albert {
+    if config.family == Some(Family::Albert) {
         config.only("num_hidden_groups", "1")?;
         config.only("inner_group_num", "1")?;
     }
@@ -109,7 +109,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
 /// ELECTRA and ALBERT may embed in fewer dimensions than they work in.
 fn embedding_size(config: &Config, hidden: u64) -> Result<u64, ModelFault> {
     match config.family {
-        Family::Electra | Family::Albert => config.size_or(&["embedding_size"], 128),
+        Some(Family::Electra | Family::Albert) => config.size_or(&["embedding_size"], 128),
         _ => Ok(hidden),
     }
 }
@@ -127,7 +127,7 @@ fn embeddings(
     let rows = config.size(&["max_position_embeddings"])?;
     // RoBERTa numbers positions from behind its padding token's id.
     let first = match config.family {
-        Family::Roberta => config.size_or(&["pad_token_id"], 1)? + 1,
+        Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? + 1,
         _ => 0,
     };
     let words = builder.weight(&format!("{prefix}{WORDS}"), &[vocabulary, width])?;
@@ -146,11 +146,11 @@ fn embeddings(
     x = builder.flat(&x, width);
     x = builder.layer_norm(&x, &format!("{prefix}embeddings.LayerNorm"), width, epsilon)?;
     let projection = match config.family {
-        Family::Electra => "embeddings_project",
+        Some(Family::Electra) => "embeddings_project",
         _ => "encoder.embedding_hidden_mapping_in",
     };
     // ALBERT always projects, ELECTRA only where the widths differ.
-    if config.family == Family::Albert || width != hidden {
+    if config.family == Some(Family::Albert) || width != hidden {
         x = builder.linear(&x, &format!("{prefix}{projection}"), [width, hidden], true)?;
     }
     Ok((x, rows.saturating_sub(first)))
@@ -167,15 +167,17 @@ fn masked_head(
 ) -> Result<Option<Head>, ModelFault> {
     // Dense layer, normalization, decoder, bias.
     let [dense, norm, own, bias] = match config.family {
-        Family::Roberta => ["lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head.bias"],
-        Family::DistilBert => ["vocab_transform", "vocab_layer_norm", "vocab_projector", "vocab_projector.bias"],
-        Family::Electra => [
+        Some(Family::Roberta) => ["lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head.bias"],
+        Some(Family::DistilBert) => ["vocab_transform", "vocab_layer_norm", "vocab_projector", "vocab_projector.bias"],
+        Some(Family::Electra) => [
             "generator_predictions.dense",
             "generator_predictions.LayerNorm",
             "generator_lm_head",
             "generator_lm_head.bias",
         ],
-        Family::Albert => ["predictions.dense", "predictions.LayerNorm", "predictions.decoder", "predictions.bias"],
+        Some(Family::Albert) => {
+            ["predictions.dense", "predictions.LayerNorm", "predictions.decoder", "predictions.bias"]
+        }
         _ => [
             "cls.predictions.transform.dense",
             "cls.predictions.transform.LayerNorm",
@@ -187,7 +189,7 @@ fn masked_head(
         return Ok(None);
     }
     let activation = match config.family {
-        Family::Roberta | Family::Electra => "gelu".to_owned(),
+        Some(Family::Roberta | Family::Electra) => "gelu".to_owned(),
         _ => activation,
     };
     let (own_bias, own) = (format!("{own}.bias"), format!("{own}.weight"));

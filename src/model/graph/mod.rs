@@ -57,15 +57,16 @@ struct Body {
 /// found by whoever loads the graph.
 ///
 /// # Errors
-/// [`ModelFault::Setting`], [`ModelFault::NoTensor`], [`ModelFault::Tensor`], [`ModelFault::Malformed`].
+/// [`ModelFault::Architecture`], [`ModelFault::Setting`], [`ModelFault::NoTensor`], [`ModelFault::Tensor`], [`ModelFault::Malformed`].
 pub fn build(
     config: &Config,
     checkpoint: &Checkpoint,
     locate: &dyn Fn(usize) -> Location,
     interface: Interface,
 ) -> Result<Graph, ModelFault> {
+    let family = config.family()?;
     let mut builder = Builder::new(config, checkpoint, locate);
-    let (body, positions) = match config.family {
+    let (body, positions) = match family {
         Family::Gpt2 => gpt2::body(&mut builder, config)?,
         Family::GptNeoX => neox::body(&mut builder, config)?,
         Family::Llama => llama::body(&mut builder, config)?,
@@ -75,7 +76,7 @@ pub fn build(
         }
     };
     let facts = Facts {
-        kind: match (&body.head, config.family.is_causal()) {
+        kind: match (&body.head, family.is_causal()) {
             (None, _) => Kind::Encoder,
             (Some(_), true) => Kind::Causal,
             (Some(_), false) => Kind::Masked,

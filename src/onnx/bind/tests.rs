@@ -120,3 +120,15 @@ fn tiles_cover_the_whole_of_a_large_matrix() {
     let bindings = bound(&[("a", shapes[1], &transpose)], &[("w", shapes[0], &weights)]);
     assert_eq!(bindings.unbound_initializers, ["a"]);
 }
+
+#[test]
+fn names_tell_equal_tensors_apart_only_if_each_has_an_initializer() {
+    let zeros = [0.0; 4];
+    let tensors: [(&str, [u64; 2], &[f32]); 2] = [("a.bias", [2, 2], &zeros), ("b.bias", [2, 2], &zeros)];
+    let bindings = bound(&[("model.b.bias", [2, 2], &zeros), ("a.bias", [2, 2], &zeros)], &tensors);
+    assert!(bindings.bound.iter().all(|binding| binding.alternatives.is_empty()));
+    assert_eq!([0, 1].map(|at| &bindings.bound[at].source.tensor[..]), ["b.bias", "a.bias"]);
+    // An exporter that writes equal tensors once keeps one of the names.
+    let bindings = bound(&[("a.bias", [2, 2], &zeros)], &tensors);
+    assert!(bindings.bound[0].alternatives.iter().any(|source| source.tensor == "b.bias"));
+}

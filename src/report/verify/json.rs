@@ -40,6 +40,7 @@ pub(in crate::report) fn model_json(model: &ModelSummary, setup: &Setup) -> Valu
     };
     json!({
         "path": model.path.display().to_string(),
+        "onnx": model.onnx.as_ref().map(|onnx| onnx.display().to_string()),
         "model_type": model.model_type,
         "kind": kind,
         "dtypes": model.dtypes,

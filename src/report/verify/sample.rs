@@ -157,6 +157,7 @@ pub fn report(edits: &[EditKind], outcomes: impl Fn(f64) -> Vec<Outcome>) -> Rep
     Report {
         model: ModelSummary {
             path: "models/bert-base-uncased".into(),
+            onnx: None,
             model_type: "bert".to_owned(),
             dtypes: vec!["F32".to_owned()],
             facts,

@@ -44,6 +44,7 @@ fn heading(report: &Report, setup: &Setup) -> Vec<String> {
     };
     let (path, dtypes, layers) = (model.path.display(), model.dtypes.join(" and "), model.facts.layers);
     let mut facts = vec![("model", format!("{path}: {}, {dtypes}, {kind} of {layers} layers", model.model_type))];
+    facts.extend(model.onnx.iter().map(|onnx| ("export", onnx.display().to_string())));
     let threads = if setup.threads == 1 { "thread" } else { "threads" };
     facts.push(("runtime", format!("ONNX Runtime {}, {}, {} {threads}", setup.runtime, setup.provider, setup.threads)));
     facts

@@ -1,0 +1,269 @@
+//! ONNX files as bases: the tensors that patches change are found in them by their digests, edited by the very code that edits
+//! checkpoints, and put back.
+
+use super::fit::Difference;
+use super::plan::{Edit, Plan, PlanOptions};
+use super::refusal::Refusal;
+use super::rewrite::{Rewrite, Sink};
+use super::run::{Applied, same_file, write_weights};
+use crate::checkpoint::{Checkpoint, Layout, Tensor, TensorInfo, WeightFile};
+use crate::context::Context;
+use crate::digest::{Hasher, Sha256Digest};
+use crate::durable::{Existing, Failed, NewFile};
+use crate::error::Error;
+use crate::format::Patch;
+use crate::onnx::{Binding, Malformed, OnnxFile, OpenError, Source, Wanted, find, matrix, transpose};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// An ONNX file in which the tensors that patches change have been looked for.
+#[derive(Debug)]
+pub struct OnnxBase {
+    /// The tensors that were found, as the patches have them: by their names there, transposed back.
+    pub tensors: Checkpoint,
+    /// The tensors that were not found, or not surely.
+    pub missing: Vec<(String, Difference)>,
+    /// The file and those that its weights are in. Their tensors are the initializers that were found.
+    places: Checkpoint,
+    /// What each of those is.
+    bindings: BTreeMap<String, Binding>,
+}
+
+impl OnnxBase {
+    /// Opens the ONNX file at `path`, and looks for what `patches` change.
+    ///
+    /// Memory: a copy of each matrix that the file holds transposed.
+    ///
+    /// # Errors
+    /// I/O; [`Malformed`]; cancellation. That something is missing is for [`OnnxBase::plan`] to refuse.
+    pub fn open<'p>(
+        path: &Path,
+        patches: impl IntoIterator<Item = &'p Patch>,
+        context: &Context<'_>,
+    ) -> Result<Self, Error> {
+        let file = OnnxFile::open(path)?;
+        let mut wanted: BTreeMap<&str, Wanted> = BTreeMap::new();
+        for entry in patches.into_iter().flat_map(|patch| &patch.table.tensors) {
+            // A second patch with another base is not this one's; the plan will say so.
+            wanted.entry(&entry.name).or_insert_with(|| Wanted {
+                name: entry.name.clone(),
+                dtype: entry.dtype,
+                shape: entry.shape.clone(),
+                digest: entry.base_digest,
+            });
+        }
+        let wanted: Vec<Wanted> = wanted.into_values().collect();
+        let found = find(&file, &wanted, context)?;
+        let absent = found.absent.into_iter().map(|name| (name, Difference::Unbound));
+        let unsure = found.unsure.into_iter().map(|name| (name, Difference::Constant));
+        let mut missing: Vec<(String, Difference)> = absent.chain(unsure).collect();
+        missing.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut bindings = found.bound.into_iter().map(|binding| (binding.initializer.clone(), binding)).collect();
+        let places = places(&file, &mut bindings)?;
+        let tensors = tensors(&places, &bindings, &wanted)?;
+        Ok(Self { tensors, missing, places, bindings })
+    }
+
+    /// Plans edits of the tensors that were found.
+    ///
+    /// # Errors
+    /// [`Refusal::Base`], if any is missing; what [`Plan::check`] returns.
+    pub fn plan<'a>(
+        &'a self,
+        edits: &'a [Edit],
+        options: &PlanOptions,
+        context: &Context<'_>,
+    ) -> Result<Plan<'a>, Error> {
+        for edit in edits {
+            if let Some(refusal) = self.refusal(&edit.patch, &edit.path) {
+                return Err(refusal.into());
+            }
+        }
+        Plan::check(&self.tensors, edits, options, context)
+    }
+
+    /// Why `patch`, which is at `path`, does not fit, if tensors that it changes are missing.
+    pub fn refusal(&self, patch: &Patch, path: &Path) -> Option<Refusal> {
+        let names = |name: &String| patch.table.tensors.iter().any(|entry| entry.name == *name);
+        let differences: Vec<_> = self.missing.iter().filter(|(name, _)| names(name)).cloned().collect();
+        (!differences.is_empty()).then(|| Refusal::Base {
+            patch: path.to_owned(),
+            differences,
+            tensors: patch.table.tensors.len(),
+            state: super::fit::BaseState::Unknown,
+            portable: false,
+        })
+    }
+
+    /// Writes the result to `output`, and the files that its weights are in beside it, under the names that it has for them,
+    /// changed or not. The base is not touched.
+    ///
+    /// # Errors
+    /// [`Refusal::BesideBase`]; [`Refusal::Shared`]; what [`to_path`](super::to_path) returns. Files are put in their places
+    /// once all are complete, the ONNX file last.
+    pub fn write(
+        &self,
+        plan: &Plan<'_>,
+        output: &Path,
+        existing: Existing,
+        context: &Context<'_>,
+    ) -> Result<Applied, Error> {
+        context.begin("applying", self.places.bytes());
+        let folder = |path: &Path| path.parent().unwrap_or(Path::new("")).to_owned();
+        let (from, to) = (folder(&self.places.path), folder(output));
+        let mut files = Vec::new();
+        for (index, file) in self.places.files.iter().enumerate() {
+            let path = match file.path.strip_prefix(&from) {
+                Ok(inner) if index > 0 => to.join(inner),
+                _ => output.to_owned(),
+            };
+            if same_file(&path, &file.path) {
+                return Err(Refusal::BesideBase { path }.into());
+            }
+            if index > 0 {
+                let folder = folder(&path);
+                std::fs::create_dir_all(&folder).map_err(|e| Failed::io("create", &folder, e))?;
+            }
+            files.push(NewFile::create(&path, existing)?);
+        }
+        let export = Export { base: self, plan, digests: Mutex::default() };
+        let mut applied = Applied::default();
+        write_weights(&export, &files.iter().enumerate().collect::<Vec<_>>(), &mut applied, context)?;
+        files.iter().try_for_each(NewFile::sync)?;
+        files.into_iter().rev().try_for_each(NewFile::commit)?;
+        Ok(applied)
+    }
+}
+
+/// The files of `file`, whose tensors are the initializers of `bindings`, in the order of their bytes. Of several at one place
+/// the first stands for all.
+fn places(file: &OnnxFile, bindings: &mut BTreeMap<String, Binding>) -> Result<Checkpoint, Error> {
+    let mut files = Vec::new();
+    for place in file.files() {
+        let mut bound: Vec<TensorInfo> =
+            place.tensors.iter().filter(|tensor| bindings.contains_key(&tensor.name)).cloned().collect();
+        bound.sort_by_key(|tensor| (tensor.range.start, tensor.range.end));
+        let mut tensors: Vec<TensorInfo> = Vec::new();
+        for tensor in bound {
+            match tensors.last() {
+                Some(last) if last.range == tensor.range => {
+                    let same = bindings.remove(&tensor.name);
+                    if let (Some(first), Some(same)) = (bindings.get_mut(&last.name), same) {
+                        first.alternatives.extend(same.sources().cloned());
+                    }
+                }
+                Some(last) if last.range.end > tensor.range.start => {
+                    let initializers = [last.name.clone(), tensor.name];
+                    let reason = Malformed::Overlap { initializers };
+                    return Err(OpenError::Malformed { path: file.path.clone(), reason }.into());
+                }
+                _ => tensors.push(tensor),
+            }
+        }
+        let (path, map) = (place.path.clone(), place.map.clone());
+        files.push(WeightFile { path, tensors, header_bytes: 0, map });
+    }
+    Ok(Checkpoint::of_files(&file.path, Layout::File, files)?)
+}
+
+/// The tensors of `bindings` as the patches have them: views of the files, or copies of what is transposed.
+fn tensors(places: &Checkpoint, bindings: &BTreeMap<String, Binding>, wanted: &[Wanted]) -> Result<Checkpoint, Error> {
+    let mut files: Vec<WeightFile> = Vec::new();
+    for Wanted { name, dtype, shape, .. } in wanted {
+        let is = |source: &&Source| source.tensor == *name;
+        let mut found = bindings.values().filter_map(|binding| Some((binding, binding.sources().find(is)?)));
+        let Some((binding, source)) = found.clone().find(|(_, source)| !source.transposed).or_else(|| found.next())
+        else {
+            continue;
+        };
+        let Some(place) = places.tensor(&binding.initializer) else { continue };
+        let (path, info) = (place.file.path.clone(), place.info);
+        let (range, map) = match matrix(shape) {
+            Some([rows, columns]) if source.transposed => {
+                let bytes = transpose(place.elements(0..rows * columns), [columns, rows], dtype.width());
+                place.release(0..rows * columns);
+                (0..bytes.len() as u64, crate::checkpoint::map::FileBytes::Owned(bytes.into()))
+            }
+            _ => (info.range.clone(), place.file.map.clone()),
+        };
+        let tensors = vec![TensorInfo { name: name.clone(), dtype: *dtype, shape: shape.clone(), range }];
+        files.push(WeightFile { path, tensors, header_bytes: 0, map });
+    }
+    Ok(Checkpoint::of_files(&places.path, Layout::File, files)?)
+}
+
+/// A plan for tensors, as one for the initializers that hold them.
+struct Export<'a> {
+    base: &'a OnnxBase,
+    plan: &'a Plan<'a>,
+    /// Of the result's tensors, as the patches have them.
+    digests: Mutex<Vec<(String, Sha256Digest)>>,
+}
+
+impl Export<'_> {
+    /// Edits the tensor that an initializer is, and notes its digest.
+    fn edit(&self, source: &Source, sink: &mut Sink<'_>, context: &Context<'_>) -> Result<u64, Error> {
+        let Some(tensor) = self.plan.base().tensor(&source.tensor) else { return Ok(0) };
+        let mut hasher = Hasher::default();
+        let mut hashing = |offset, bytes: &[u8]| {
+            hasher.update(bytes);
+            sink(offset, bytes)
+        };
+        let edited = self.plan.edit_tensor(tensor, &mut hashing, context)?;
+        let mut digests = self.digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        digests.push((source.tensor.clone(), hasher.finish()));
+        Ok(edited)
+    }
+
+    /// The result's bytes of the tensor that an initializer is, as the initializer holds them.
+    fn oriented(&self, source: &Source, place: Tensor<'_>, context: &Context<'_>) -> Result<(Vec<u8>, u64), Error> {
+        let mut bytes = Vec::with_capacity(place.info.bytes() as usize);
+        let mut sink = |_, part: &[u8]| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        };
+        let edited = self.edit(source, &mut sink, context)?;
+        let tensor = self.plan.base().tensor(&source.tensor);
+        Ok(match tensor.and_then(|tensor| matrix(&tensor.info.shape)) {
+            Some(shape) if source.transposed => (transpose(&bytes, shape, place.info.dtype.width()), edited),
+            _ => (bytes, edited),
+        })
+    }
+}
+
+impl Rewrite for Export<'_> {
+    fn base(&self) -> &Checkpoint {
+        &self.base.places
+    }
+
+    fn changes(&self, initializer: &str) -> bool {
+        let binding = self.base.bindings.get(initializer);
+        binding.is_some_and(|binding| binding.sources().any(|source| self.plan.changes(&source.tensor)))
+    }
+
+    fn rewrite(&self, place: Tensor<'_>, sink: &mut Sink<'_>, context: &Context<'_>) -> Result<u64, Error> {
+        let Some(binding) = self.base.bindings.get(&place.info.name) else { return Ok(0) };
+        if binding.alternatives.is_empty() && !binding.source.transposed {
+            return self.edit(&binding.source, sink, context);
+        }
+        let (bytes, edited) = self.oriented(&binding.source, place, context)?;
+        for alternative in &binding.alternatives {
+            if self.oriented(alternative, place, context)?.0 != bytes {
+                let tensors = [&binding.source, alternative].map(|source| source.tensor.clone());
+                return Err(Refusal::Shared { initializer: binding.initializer.clone(), tensors }.into());
+            }
+        }
+        sink(0, &bytes)?;
+        Ok(edited)
+    }
+
+    fn has_promise(&self) -> bool {
+        self.plan.has_promise()
+    }
+
+    fn keep_promise(&self, _: &[(String, Sha256Digest)]) -> Result<(), Error> {
+        let digests = self.digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.plan.keep_promise(&digests)
+    }
+}

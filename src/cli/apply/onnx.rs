@@ -1,0 +1,35 @@
+//! `lcepatch apply` to an ONNX file.
+
+use super::super::exit::Failure;
+use super::super::terminal::Terminal;
+use super::{Answer, Arguments, Outcome, edits, plan_options, report};
+use lcepatch::apply::OnnxBase;
+use lcepatch::durable::Existing;
+
+pub fn run(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Outcome {
+    let unsupported = [
+        ("--in-place", arguments.in_place, "write the result elsewhere with -o; the base stays as it is"),
+        ("--undo", arguments.undo.is_some(), "keep the base, which stays as it is"),
+        ("--keep-mask", arguments.keep_mask.is_some(), "take the mask of the checkpoint that it was exported from"),
+        ("--allow-different-base", arguments.allow_different_base, "apply to the checkpoint, and export the result"),
+        (
+            "--map-prefix",
+            arguments.map_prefix.is_some(),
+            "leave it out: weights are recognized by content, not by name",
+        ),
+    ];
+    if let Some((flag, _, help)) = unsupported.into_iter().find(|(_, given, _)| *given) {
+        return Err(Failure::usage(format!("{flag} does not go with an ONNX file"), help));
+    }
+    let Some(output) = &arguments.output else {
+        return Err(Failure::usage("there is no output", "say where to write the result with -o"));
+    };
+    let context = terminal.context();
+    let (edits, options) = (edits(arguments)?, plan_options(arguments));
+    let base = OnnxBase::open(&arguments.base, edits.iter().map(|edit| &edit.patch), &context)?;
+    let plan = base.plan(&edits, &options, &context)?;
+    let applied = base.write(&plan, output, existing, &context)?;
+    terminal.done();
+    report(arguments, output, &applied, false, terminal)?;
+    Ok(Answer::Yes)
+}
