@@ -60,7 +60,7 @@ impl Model {
         let config = Config::read(directory)?;
         let files = WeightFiles::of(checkpoint)?;
         let graph = graph::build(&config, checkpoint, &|file| files.location(file), Interface::Scoring)?;
-        Ok(Self { config, computation: Computation::Own(graph, files) })
+        Ok(Self { config, computation: Computation::Own(Box::new(graph), files) })
     }
 
     /// Reads the configuration of a model directory, and takes the export at `onnx` for the graph. Of what architecture the model is
