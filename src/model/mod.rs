@@ -48,7 +48,7 @@ pub struct Model {
 enum Computation {
     /// A graph of our own, and where its weights are.
     Own(Box<Graph>, WeightFiles),
-    Foreign(Foreign),
+    Foreign(Box<Foreign>),
 }
 
 impl Model {
@@ -76,7 +76,7 @@ impl Model {
     ) -> Result<Self, ModelFault> {
         let config = Config::read(directory)?;
         let foreign = Foreign::open(onnx, checkpoint, &config, context)?;
-        Ok(Self { config, computation: Computation::Foreign(foreign) })
+        Ok(Self { config, computation: Computation::Foreign(Box::new(foreign)) })
     }
 
     /// The model in numbers.
