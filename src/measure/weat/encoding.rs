@@ -6,7 +6,8 @@ use crate::measure::{Facts, Kind, Layers, Tokens, Work};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Which hidden states are a text's vector. Of a causal model all of them take the tokens without special ones.
+/// Which hidden states are a text's vector. The special tokens around it are those that the tokenizer adds: GPT-2's adds none, that of
+/// Llama a token before the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WordEncoding {
     /// bias-bench (Meade et al. 2022): the mean of the last layer over all positions, `[CLS]` and `[SEP]` included.
@@ -61,16 +62,14 @@ impl WordEncoding {
         work: &mut Work,
         bad: impl Fn(&str, String) -> BadData,
     ) -> Result<Vec<Question>, BadData> {
-        let causal = facts.kind == Kind::Causal;
-        if causal && self == Self::Cls {
+        if self == Self::Cls && facts.kind == Kind::Causal {
             return Err(BadData::Kind {
                 measure: "the encoding cls",
                 needs: "a model with a token like [CLS] before the text",
                 found: "a causal language model",
             });
         }
-        let plain = causal || self == Self::First;
-        let encode = |text: &&str| if plain { tokens.encode_plain(text) } else { tokens.encode(text) };
+        let encode = |text: &&str| if self == Self::First { tokens.encode_plain(text) } else { tokens.encode(text) };
         let encodings: Vec<_> = texts.par_iter().map(encode).collect();
         let mut questions = Vec::with_capacity(texts.len());
         for (text, encoding) in texts.iter().zip(encodings) {

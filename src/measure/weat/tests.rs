@@ -134,8 +134,8 @@ fn encodings_ask_for_the_published_positions() {
         (WordEncoding::WordPieces(LayerChoice::Hidden), Kind::Encoder, 5, 1..4),
         (WordEncoding::Cls, Kind::Masked, 5, 0..1),
         (WordEncoding::First, Kind::Masked, 3, 0..1),
-        (WordEncoding::BiasBench, Kind::Causal, 3, 0..3),
-        (WordEncoding::WordPieces(LayerChoice::Hidden), Kind::Causal, 3, 0..3),
+        (WordEncoding::BiasBench, Kind::Causal, 5, 0..5),
+        (WordEncoding::WordPieces(LayerChoice::Hidden), Kind::Causal, 5, 1..4),
     ];
     for (encoding, kind, length, positions) in cases {
         let work = asked(encoding, kind).unwrap();
