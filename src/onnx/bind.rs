@@ -132,8 +132,9 @@ fn source(tensor: Tensor<'_>, transposed: bool) -> Source {
 /// is that tensor alone.
 pub(super) fn settle(bound: &mut [Binding]) {
     let own = |binding: &Binding| {
-        let mut named = binding.sources().filter(|source| is_named(&binding.initializer, &source.tensor));
-        let only = named.next().filter(|_| named.next().is_none());
+        let named = || binding.sources().filter(|source| is_named(&binding.initializer, &source.tensor));
+        // A symmetric matrix is its own transpose, and so there twice.
+        let only = named().next().filter(|first| named().all(|source| source.tensor == first.tensor));
         binding.sources().find(|source| source.tensor == binding.initializer).or(only).cloned()
     };
     let owned: Vec<Option<Source>> =
