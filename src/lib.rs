@@ -10,6 +10,7 @@
 //! apply    file --format--> Patch \
 //!                                  Plan (base checked) --edit--> tensors --durable--> file
 //!          Checkpoint ------------/
+//! verify   measures --plan--> Work;  Model (graph built) --edited tensors--> Session --Work--> Answers --> Outcomes --> Report
 //! ```
 //!
 //! The modules below are in reading order, and each uses only those above it (`tests/layers.rs` holds the exceptions).
