@@ -5,6 +5,7 @@
 mod float;
 
 pub use float::{FloatFormat, Rounded};
+use std::iter::repeat_n;
 
 /// The type of one element, as `safetensors` names it. The discriminant is the code of spec §7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +95,39 @@ impl Width {
         let n = self.bytes();
         bytes[index * n..(index + 1) * n].copy_from_slice(&bits.to_le_bytes()[..n]);
     }
+}
+
+/// The classes of consecutive elements ([`Dtype::class`]), in bytes where they fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Classes {
+    Narrow(Vec<u8>),
+    Wide(Vec<u16>),
+}
+
+impl Classes {
+    /// How many there are.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Narrow(classes) => classes.len(),
+            Self::Wide(classes) => classes.len(),
+        }
+    }
+
+    fn into_narrow(self) -> Vec<u8> {
+        if let Self::Narrow(classes) = self { classes } else { Vec::new() }
+    }
+
+    fn into_wide(self) -> Vec<u16> {
+        if let Self::Wide(classes) = self { classes } else { Vec::new() }
+    }
+}
+
+fn refilled<T>(mut old: Vec<T>, new: impl IntoIterator<Item = T>) -> Vec<T> {
+    old.clear();
+    old.extend(new);
+    old
 }
 
 const NAMES: [(Dtype, &str); 22] = [
@@ -193,24 +227,28 @@ impl Dtype {
         }
     }
 
-    /// Puts the classes of all elements of `bytes` into `out`.
-    pub fn classes_of(self, bytes: &[u8], out: &mut Vec<u16>) {
-        out.clear();
+    /// The classes of all elements of `bytes`, in the memory of `old` where it can be used.
+    pub fn classes_of(self, bytes: &[u8], old: Classes) -> Classes {
         let Some(float) = self.float() else {
-            out.resize(bytes.len() / self.width().bytes(), 0);
-            return;
+            return Classes::Narrow(refilled(old.into_narrow(), repeat_n(0, bytes.len() / self.width().bytes())));
         };
         let (shift, mask) = (float.mantissa_bits, (1u16 << float.exponent_bits) - 1);
-        match self.width() {
-            Width::W1 => out.extend(bytes.iter().map(|byte| u16::from(*byte) >> shift & mask)),
-            Width::W2 => out.extend(bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b) >> shift & mask)),
-            Width::W4 => {
-                out.extend(bytes.as_chunks().0.iter().map(|b| (u32::from_le_bytes(*b) >> shift) as u16 & mask))
-            }
+        let narrow = match self.width() {
+            Width::W1 => refilled(old.into_narrow(), bytes.iter().map(|byte| byte >> shift & mask as u8)),
+            Width::W2 => refilled(
+                old.into_narrow(),
+                bytes.as_chunks().0.iter().map(|b| (u16::from_le_bytes(*b) >> shift) as u8 & mask as u8),
+            ),
+            Width::W4 => refilled(
+                old.into_narrow(),
+                bytes.as_chunks().0.iter().map(|b| (u32::from_le_bytes(*b) >> shift) as u8 & mask as u8),
+            ),
             Width::W8 => {
-                out.extend(bytes.as_chunks().0.iter().map(|b| (u64::from_le_bytes(*b) >> shift) as u16 & mask))
+                let classes = bytes.as_chunks().0.iter().map(|b| (u64::from_le_bytes(*b) >> shift) as u16 & mask);
+                return Classes::Wide(refilled(old.into_wide(), classes));
             }
-        }
+        };
+        Classes::Narrow(narrow)
     }
 
     /// Puts the values of all elements of `bytes` into `out`; of dtypes that are no floats, their bits as a number.
@@ -245,15 +283,20 @@ impl Dtype {
     /// Dtypes that are no floats are their own image.
     #[inline]
     pub const fn image(self, bits: u64) -> u64 {
-        let sign = 1u64 << (self.width().bits() - 1);
-        if self.float().is_some() && bits & sign != 0 { !(bits & !sign) & self.width().mask() } else { bits }
+        bits ^ self.below_sign(bits)
     }
 
     /// The bit pattern whose [`Dtype::image`] is `image`.
     #[inline]
     pub const fn from_image(self, image: u64) -> u64 {
-        let sign = 1u64 << (self.width().bits() - 1);
-        if self.float().is_some() && image & sign != 0 { (!image & self.width().mask()) | sign } else { image }
+        image ^ self.below_sign(image)
+    }
+
+    /// All ones below the sign bit where that is set, in floats.
+    #[inline(always)]
+    const fn below_sign(self, bits: u64) -> u64 {
+        let sign = bits >> (self.width().bits() - 1) & self.float().is_some() as u64;
+        sign.wrapping_neg() & self.width().mask() >> 1
     }
 }
 

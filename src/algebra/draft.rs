@@ -3,6 +3,7 @@
 use super::content::Content;
 use crate::apply::{Edit, results};
 use crate::checkpoint::{Checkpoint, Tensor};
+use crate::codec::Effort;
 use crate::context::Context;
 use crate::digest::Sha256Digest;
 use crate::error::Error;
@@ -70,7 +71,7 @@ impl Draft {
         let coded = blocks.par_iter().filter_map(|(index, elements)| {
             let base = base(*index);
             // Only reduced precision can fail.
-            code((place, *index), elements, base.as_ref(), Precision::Exact, self.portability).ok()
+            code((place, *index), elements, base.as_ref(), Precision::Exact, self.portability, Effort::Default).ok()
         });
         let coded: Vec<Variants> = coded.collect();
         self.variants.extend(coded);
@@ -90,7 +91,9 @@ impl Draft {
     /// Adds elements of one block of the tensor at `place`.
     pub fn add_block(&mut self, place: usize, content: &Content, base: &BaseBlock<'_>) {
         for (index, elements) in elements(content, self.tensors[place].entry.dtype) {
-            self.variants.extend(code((place, index), &elements, Some(base), Precision::Exact, self.portability).ok());
+            self.variants.extend(
+                code((place, index), &elements, Some(base), Precision::Exact, self.portability, Effort::Default).ok(),
+            );
         }
     }
 

@@ -4,6 +4,7 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask as masks, pair, show};
 use clap::Args;
+use lcepatch::codec::Effort;
 use lcepatch::diff::{DiffOptions, Labels, Localize, Size, diff};
 use lcepatch::durable::{self, Existing};
 use lcepatch::edit::Alpha;
@@ -56,6 +57,12 @@ pub struct Arguments {
     /// Store what it takes to use the patch without its base
     #[arg(long)]
     portable: bool,
+    /// Code with less work: a larger patch
+    #[arg(long, conflicts_with = "best")]
+    fast: bool,
+    /// Code in every way and keep the smallest
+    #[arg(long)]
+    best: bool,
     /// Alpha to recommend to users
     #[arg(long, value_parser = arguments::alpha, allow_negative_numbers = true, value_name = "ALPHA")]
     recommended_alpha: Option<Alpha>,
@@ -149,6 +156,11 @@ fn options<'a>(arguments: &Arguments, options: DiffOptions<'a>) -> DiffOptions<'
             _ => Precision::Exact,
         },
         portability: if arguments.portable { Portability::Portable } else { Portability::NeedsBase },
+        effort: match (arguments.fast, arguments.best) {
+            (true, _) => Effort::Fast,
+            (_, true) => Effort::Best,
+            _ => Effort::Default,
+        },
         labels: Labels {
             base_model: arguments.base_model.clone(),
             reference_model: arguments.reference_model.clone(),

@@ -6,6 +6,7 @@ use super::terminal::Terminal;
 use clap::Args;
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::{OtherDtype, PairOptions, PrefixMap, PruningPairs, Unpaired};
+use lcepatch::codec::Effort;
 use lcepatch::diff::{DiffOptions, Diffed, Labels, Localize, MaskSource};
 use lcepatch::localize::candidates::{CandidateOptions, Params};
 use lcepatch::mask::{PruningMask, Scope, Sparsity};
@@ -107,6 +108,7 @@ impl PairArguments {
             localize,
             precision: Precision::Exact,
             portability: Portability::NeedsBase,
+            effort: Effort::Default,
             labels: Labels::default(),
         }
     }

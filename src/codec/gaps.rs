@@ -4,25 +4,42 @@
 //! selected one of that group. With a single group that is the distance between neighbours. With groups of exponents
 //! it is far cheaper, because how likely a weight is to change hangs on its exponent; but both sides must then walk
 //! the base's elements.
+//!
+//! A walk takes a stride of elements at a time, and counts in it the members of each group. The counting is written so
+//! that compilers make vector instructions of it; `multiversion` adds versions for wider vectors than every processor of
+//! the architecture has. All versions are the same code.
 
-use super::Corrupt;
-use super::groups::{self, Partition};
+use super::groups::{self, Partition, Sequences};
+use super::{Corrupt, Effort};
+use crate::dtype::Classes;
+use multiversion::multiversion;
 
-/// Gaps are coded as numbers of this many bits.
-pub const GAP_BITS: u32 = 32;
+/// Elements of a stride: as many as a set of them has bits.
+const STRIDE: usize = 64;
+const PLACES: [u8; STRIDE] = {
+    let mut places = [0; STRIDE];
+    let mut at = 0;
+    while at < STRIDE {
+        places[at] = at as u8;
+        at += 1;
+    }
+    places
+};
+
+/// One in each byte of a word.
+const ONES: u64 = u64::MAX / 255;
+/// The highest bit of each byte of a word.
+const HIGHS: u64 = ONES << 7;
 
 /// Codes ascending `positions` without looking at the base (spec §9.3).
-pub fn encode(positions: &[u32]) -> Vec<u8> {
-    let mut next = 0;
-    let gaps = positions
-        .iter()
-        .map(|position| {
-            let gap = position - next;
-            next = position + 1;
-            u64::from(gap)
-        })
-        .collect();
-    groups::encode(&Partition::whole(1), &[gaps], GAP_BITS)
+pub fn encode(positions: &[u32], effort: Effort) -> Vec<u8> {
+    groups::encode_whole(&gaps(positions), effort)
+}
+
+/// The number of elements before each of the ascending `positions`, counted from the one before it.
+pub fn gaps(positions: &[u32]) -> Vec<u32> {
+    let first = positions.first().copied();
+    first.into_iter().chain(positions.windows(2).map(|pair| pair[1] - pair[0] - 1)).collect()
 }
 
 /// Decodes `count` ascending positions, each below `elements`.
@@ -30,66 +47,163 @@ pub fn encode(positions: &[u32]) -> Vec<u8> {
 /// # Errors
 /// Every [`Corrupt`].
 pub fn decode(bytes: &[u8], count: usize, elements: u32) -> Result<Vec<u32>, Corrupt> {
-    let (_, sequences) = groups::decode(bytes, 1, count, GAP_BITS)?;
+    let mut numbers = groups::decode::<u32>(bytes, 1, count)?.into_numbers();
     let mut next = 0u64;
-    let mut positions = Vec::with_capacity(count);
-    for gap in sequences.iter().flatten() {
-        let position = next + gap;
-        if position >= u64::from(elements) {
-            return Err(Corrupt::PastEnd { elements: elements.into() });
-        }
-        positions.push(position as u32);
+    for number in &mut numbers {
+        let position = next + u64::from(*number);
+        *number = position as u32;
         next = position + 1;
     }
-    Ok(positions)
+    // They ascend: if the last one is below, all are.
+    if next > u64::from(elements) { Err(Corrupt::PastEnd { elements: elements.into() }) } else { Ok(numbers) }
+}
+
+/// A class as it lies in [`Classes`].
+trait Lane: Copy + Ord + Into<u16> {
+    fn low(class: u16) -> Self;
+}
+
+impl Lane for u8 {
+    fn low(class: u16) -> Self {
+        class as u8
+    }
+}
+
+impl Lane for u16 {
+    fn low(class: u16) -> Self {
+        class
+    }
+}
+
+/// The members of a stride up to a class.
+#[inline(always)]
+fn up_to<L: Lane>(stride: &[L; STRIDE], last: L) -> u32 {
+    stride.iter().fold(0u8, |count, class| count + u8::from(*class <= last)).into()
+}
+
+/// The first and the last class of each group.
+#[derive(Debug)]
+struct Bounds(Vec<(u16, u16)>);
+
+impl Bounds {
+    fn new(partition: &Partition) -> Self {
+        let mut first = 0;
+        let bounds = (0..partition.groups()).map(|group| {
+            let last = partition.last_class(group);
+            (std::mem::replace(&mut first, last + 1), last)
+        });
+        Self(bounds.collect())
+    }
+
+    fn of<L: Lane>(&self, group: usize) -> (L, L) {
+        let (first, last) = self.0[group];
+        (L::low(first), L::low(last))
+    }
+
+    fn lasts<L: Lane>(&self) -> Vec<L> {
+        self.0.iter().map(|(_, last)| L::low(*last)).collect()
+    }
 }
 
 /// Gathers gaps for each group while walking the elements of a block.
-pub struct GroupedGaps<'a> {
-    partition: &'a Partition,
-    unselected: Vec<u64>,
-    gaps: Vec<Vec<u64>>,
+#[derive(Debug)]
+pub struct GroupedGaps {
+    gaps: Sequences<u32>,
+    bounds: Bounds,
+    /// For each group, the members passed.
+    passed: Vec<u32>,
+    /// For each group, the members passed at its latest selected one, that one included.
+    latest: Vec<u32>,
+    /// For each group, where its next gap goes.
+    next: Vec<usize>,
 }
 
-impl<'a> GroupedGaps<'a> {
-    /// Begins at a block's first element.
-    pub fn new(partition: &'a Partition) -> Self {
+impl GroupedGaps {
+    /// Begins at a block's first element. `selected_per_class` are all that will be found.
+    pub fn new(partition: Partition, selected_per_class: &[u64]) -> Self {
         let groups = partition.groups();
-        Self { partition, unselected: vec![0; groups], gaps: vec![Vec::new(); groups] }
+        let gaps = Sequences::zeros(partition, selected_per_class);
+        let (bounds, next) = (Bounds::new(gaps.partition()), gaps.starts());
+        Self { gaps, bounds, passed: vec![0; groups], latest: vec![0; groups], next }
     }
 
     /// Walks the next elements, from position `start` on, of which `positions` (ascending, all within) are selected.
-    pub fn walk(&mut self, start: u32, classes: &[u16], positions: &[u32]) {
-        let mut at = 0;
-        for position in positions {
-            let selected = (position - start) as usize;
-            self.pass(&classes[at..selected]);
-            let group = self.partition.group(classes[selected]);
-            self.gaps[group].push(std::mem::take(&mut self.unselected[group]));
-            at = selected + 1;
-        }
-        self.pass(&classes[at..]);
-    }
-
-    #[inline]
-    fn pass(&mut self, unselected: &[u16]) {
-        for class in unselected {
-            self.unselected[self.partition.group(*class)] += 1;
-        }
+    ///
+    /// # Panics
+    /// When more elements are selected than [`GroupedGaps::new`] was told.
+    pub fn walk(&mut self, start: u32, classes: &Classes, positions: &[u32]) {
+        gather(self, start, classes, positions);
     }
 
     /// The coded form (spec §9.4).
-    pub fn encode(self) -> Vec<u8> {
-        groups::encode(self.partition, &self.gaps, GAP_BITS)
+    pub fn encode(self, effort: Effort) -> Vec<u8> {
+        self.gaps.encode(effort)
+    }
+
+    #[inline(always)]
+    fn select(&mut self, group: usize, before: u32) {
+        self.gaps.numbers_mut()[self.next[group]] = before - self.latest[group];
+        self.next[group] += 1;
+        self.latest[group] = before + 1;
+    }
+
+    #[inline(always)]
+    fn walk_lanes<L: Lane>(&mut self, start: u32, classes: &[L], positions: &[u32]) {
+        let lasts: Vec<L> = self.bounds.lasts();
+        let mut positions = positions.iter().peekable();
+        let (strides, rest) = classes.as_chunks::<STRIDE>();
+        let mut first = start;
+        for stride in strides {
+            while let Some(position) = positions.next_if(|position| **position < first + STRIDE as u32) {
+                let place = (position - first) as u8;
+                let group = self.gaps.partition().group(stride[usize::from(place)].into());
+                let (low, high) = self.bounds.of::<L>(group);
+                let before = stride.iter().zip(&PLACES).fold(0u8, |count, (class, other)| {
+                    count + u8::from((*class >= low) & (*class <= high) & (*other < place))
+                });
+                self.select(group, self.passed[group] + u32::from(before));
+            }
+            let mut below = 0;
+            for (passed, last) in self.passed.iter_mut().zip(&lasts) {
+                let up_to = up_to(stride, *last);
+                *passed += up_to - below;
+                below = up_to;
+            }
+            first += STRIDE as u32;
+        }
+        for (position, class) in (first..).zip(rest) {
+            let group = self.gaps.partition().group((*class).into());
+            if positions.next_if_eq(&&position).is_some() {
+                self.select(group, self.passed[group]);
+            }
+            self.passed[group] += 1;
+        }
     }
 }
 
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
+))]
+fn gather(gaps: &mut GroupedGaps, start: u32, classes: &Classes, positions: &[u32]) {
+    match classes {
+        Classes::Narrow(classes) => gaps.walk_lanes(start, classes, positions),
+        Classes::Wide(classes) => gaps.walk_lanes(start, classes, positions),
+    }
+}
+
+/// More members than a block has: what is left before a selected one when there is none.
+const NEVER: u32 = u32::MAX;
+
 /// Finds positions again while walking the elements of a block.
+#[derive(Debug)]
 pub struct GroupedPositions {
-    partition: Partition,
-    /// For each group, unselected elements before its next selected one; `u64::MAX` when there is none.
-    countdown: Vec<u64>,
-    gaps: Vec<std::vec::IntoIter<u64>>,
+    gaps: Sequences<u32>,
+    bounds: Bounds,
+    /// For each group, unselected members before its next selected one; at least half of [`NEVER`] when there is none.
+    left: Vec<u32>,
+    /// For each group, where the gap after that is.
+    next: Vec<usize>,
     positions: Vec<u32>,
 }
 
@@ -99,24 +213,24 @@ impl GroupedPositions {
     /// # Errors
     /// Every [`Corrupt`].
     pub fn decode(bytes: &[u8], classes: usize, count: usize) -> Result<Self, Corrupt> {
-        let (partition, sequences) = groups::decode(bytes, classes, count, GAP_BITS)?;
-        let mut gaps: Vec<_> = sequences.into_iter().map(Vec::into_iter).collect();
-        let countdown = gaps.iter_mut().map(|g| g.next().unwrap_or(u64::MAX)).collect();
-        Ok(Self { partition, countdown, gaps, positions: Vec::with_capacity(count) })
+        let gaps = groups::decode(bytes, classes, count)?;
+        let bounds = Bounds::new(gaps.partition());
+        let mut found = Self {
+            bounds,
+            left: vec![NEVER; gaps.partition().groups()],
+            next: gaps.starts(),
+            gaps,
+            positions: Vec::with_capacity(count),
+        };
+        (0..found.left.len()).for_each(|group| found.left[group] = found.pull(group));
+        Ok(found)
     }
 
     /// Walks the next elements, from position `start` on.
-    pub fn walk(&mut self, start: u32, classes: &[u16]) {
-        for (element, class) in (start..).zip(classes) {
-            let group = self.partition.group(*class);
-            let countdown = &mut self.countdown[group];
-            if *countdown == 0 {
-                *countdown = self.gaps[group].next().unwrap_or(u64::MAX);
-                self.positions.push(element);
-            } else {
-                // `u64::MAX` never reaches zero: a block has fewer elements.
-                *countdown -= 1;
-            }
+    pub fn walk(&mut self, start: u32, classes: &Classes) {
+        // Most of a block's end, where few are selected.
+        if self.positions.len() < self.gaps.numbers().len() {
+            find(self, start, classes);
         }
     }
 
@@ -125,10 +239,112 @@ impl GroupedPositions {
     /// # Errors
     /// [`Corrupt::PastEnd`] when gaps are left over: they do not belong to these `elements`.
     pub fn finish(self, elements: u32) -> Result<Vec<u32>, Corrupt> {
-        if self.countdown.iter().zip(&self.gaps).any(|(next, rest)| *next <= u64::from(u32::MAX) || rest.len() > 0) {
+        if self.positions.len() < self.gaps.numbers().len() {
             return Err(Corrupt::PastEnd { elements: elements.into() });
         }
         Ok(self.positions)
+    }
+
+    /// The next gap of `group`. One that no block has elements for is as good as none: it is never reached.
+    #[inline(always)]
+    fn pull(&mut self, group: usize) -> u32 {
+        let at = self.next[group];
+        if at == self.gaps.ends()[group] {
+            return NEVER;
+        }
+        self.next[group] += 1;
+        let gap = self.gaps.numbers()[at];
+        if gap > NEVER / 2 { NEVER } else { gap }
+    }
+
+    #[inline(always)]
+    fn walk_lanes<L: Lane>(&mut self, start: u32, classes: &[L]) {
+        let lasts: Vec<L> = self.bounds.lasts();
+        let (strides, rest) = classes.as_chunks::<STRIDE>();
+        let mut first = start;
+        // For up to 64 groups, the members in a stride.
+        let mut members = [0u32; 64];
+        for stride in strides {
+            let (mut selected, mut below) = (0u64, 0);
+            for from in (0..lasts.len()).step_by(64) {
+                // The groups whose next selected one is in this stride.
+                let mut reached = 0u64;
+                let lasts = lasts[from..].iter().take(64).zip(&mut members).zip(&mut self.left[from..]);
+                for (at, ((last, members), left)) in lasts.enumerate() {
+                    let up_to = up_to(stride, *last);
+                    *members = up_to - below;
+                    below = up_to;
+                    reached |= u64::from(*left < *members) << at;
+                    *left = left.wrapping_sub(*members);
+                }
+                while reached != 0 {
+                    let at = reached.trailing_zeros() as usize;
+                    reached &= reached - 1;
+                    selected |= self.reach(from + at, stride, members[at]);
+                }
+            }
+            while selected != 0 {
+                self.positions.push(first + selected.trailing_zeros());
+                selected &= selected - 1;
+            }
+            first += STRIDE as u32;
+        }
+        for (position, class) in (first..).zip(rest) {
+            let group = self.gaps.partition().group((*class).into());
+            if self.left[group] == 0 {
+                self.positions.push(position);
+                self.left[group] = self.pull(group);
+            } else {
+                self.left[group] -= 1;
+            }
+        }
+    }
+
+    /// The set of selected elements of a stride that has `members` of `group`, of which at least one is selected; `left` has
+    /// passed them.
+    #[inline(always)]
+    fn reach<L: Lane>(&mut self, group: usize, stride: &[L; STRIDE], members: u32) -> u64 {
+        let (low, high) = self.bounds.of::<L>(group);
+        let mut own = [0u8; STRIDE];
+        for (own, class) in own.iter_mut().zip(stride) {
+            *own = u8::from((*class >= low) & (*class <= high));
+        }
+        let words: [u64; 8] = std::array::from_fn(|at| u64::from_le_bytes(*own[at * 8..].first_chunk().unwrap()));
+        // Multiplying by ones sums up: byte by byte of a word, word by word of a stride.
+        let sums: [u8; 8] = std::array::from_fn(|at| (words[at].wrapping_mul(ONES) >> 56) as u8);
+        let sums = u64::from_le_bytes(sums).wrapping_mul(ONES);
+        let mut left = self.left[group].wrapping_add(members);
+        let mut selected = 0;
+        loop {
+            let word = first_above(sums, left);
+            let before = sums << 8 >> (8 * word) & 0xff;
+            let place = first_above(words[word as usize & 7].wrapping_mul(ONES), left - before as u32);
+            selected |= 1 << (8 * word + place);
+            let gap = self.pull(group);
+            left = if gap == NEVER { NEVER } else { left + 1 + gap };
+            if left >= members {
+                break;
+            }
+        }
+        self.left[group] = left - members;
+        selected
+    }
+}
+
+/// The place of the first byte of `sums` above `count`, all of them below 128.
+#[inline(always)]
+fn first_above(sums: u64, count: u32) -> u32 {
+    ((sums | HIGHS).wrapping_sub(u64::from(count + 1).wrapping_mul(ONES)) & HIGHS).trailing_zeros() / 8
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
+))]
+fn find(found: &mut GroupedPositions, start: u32, classes: &Classes) {
+    match classes {
+        Classes::Narrow(classes) => found.walk_lanes(start, classes),
+        Classes::Wide(classes) => found.walk_lanes(start, classes),
     }
 }
 
@@ -137,43 +353,119 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Gaps as the spec has them, element by element.
+    fn by_the_spec(classes: &[u16], positions: &[u32], partition: &Partition) -> Vec<u32> {
+        let mut groups = vec![(0, Vec::new()); partition.groups()];
+        for (position, class) in (0u32..).zip(classes) {
+            let (unselected, gaps) = &mut groups[partition.group(*class)];
+            if positions.contains(&position) {
+                gaps.push(std::mem::take(unselected));
+            } else {
+                *unselected += 1;
+            }
+        }
+        groups.into_iter().flat_map(|(_, gaps)| gaps).collect()
+    }
+
+    fn lanes(classes: &[u16], wide: bool) -> Classes {
+        let narrow = || classes.iter().map(|class| *class as u8).collect();
+        if wide { Classes::Wide(classes.to_vec()) } else { Classes::Narrow(narrow()) }
+    }
+
     proptest! {
         #[test]
         fn positions_come_back_with_and_without_groups(
-            elements in prop::collection::vec((0usize..16, any::<bool>(), 0u8..20), 1..3000),
+            elements in prop::collection::vec((0u16..256, any::<bool>(), 0u8..20), 1..3000),
+            spread in prop::sample::select(vec![1u16, 4, 16, 256]),
             sparse: bool,
-            split in 0u32..3000,
+            wide: bool,
+            split in 0usize..3000,
         ) {
             let positions: Vec<u32> = (0u32..).zip(&elements)
                 .filter(|(_, (_, selected, rare))| if sparse { *rare == 0 } else { *selected })
                 .map(|(i, _)| i).collect();
             let n = elements.len() as u32;
-            prop_assert_eq!(decode(&encode(&positions), positions.len(), n), Ok(positions.clone()));
+            let bytes = encode(&positions, Effort::Default);
+            prop_assert_eq!(decode(&bytes, positions.len(), n), Ok(positions.clone()));
 
-            let classes: Vec<u16> = elements.iter().map(|(class, ..)| *class as u16).collect();
-            let mut counts = vec![0; 16];
+            let classes: Vec<u16> = elements.iter().map(|(class, ..)| class % spread).collect();
+            let mut counts = vec![0; 256];
             positions.iter().for_each(|p| counts[usize::from(classes[*p as usize])] += 1);
             let partition = Partition::of_counts(&counts);
-            let split = split.min(n);
-            let cut = positions.partition_point(|p| *p < split);
-            let (first, second) = classes.split_at(split as usize);
-            let mut gaps = GroupedGaps::new(&partition);
-            gaps.walk(0, first, &positions[..cut]);
-            gaps.walk(split, second, &positions[cut..]);
-            let bytes = gaps.encode();
-            let mut found = GroupedPositions::decode(&bytes, 16, positions.len()).unwrap();
-            found.walk(0, first);
-            found.walk(split, second);
+            let split = split.min(elements.len());
+            let cut = positions.partition_point(|p| (*p as usize) < split);
+            let (first, second) = classes.split_at(split);
+            let (first, second) = (lanes(first, wide), lanes(second, wide));
+            let mut gaps = GroupedGaps::new(partition.clone(), &counts);
+            gaps.walk(0, &first, &positions[..cut]);
+            gaps.walk(split as u32, &second, &positions[cut..]);
+            prop_assert_eq!(gaps.gaps.numbers(), by_the_spec(&classes, &positions, &partition));
+            let bytes = gaps.encode(Effort::Default);
+            let mut found = GroupedPositions::decode(&bytes, 256, positions.len()).unwrap();
+            found.walk(0, &first);
+            found.walk(split as u32, &second);
             prop_assert_eq!(found.finish(n), Ok(positions));
+        }
+
+        #[test]
+        fn the_versions_for_every_processor_agree(
+            classes in prop::collection::vec(0u16..16, 1..1000),
+            picks in prop::collection::vec(0u8..8, 1000),
+            wide: bool,
+        ) {
+            let positions: Vec<u32> = (0..classes.len() as u32).filter(|p| picks[*p as usize] == 0).collect();
+            let mut counts = vec![0; 16];
+            positions.iter().for_each(|p| counts[usize::from(classes[*p as usize])] += 1);
+            let lanes = lanes(&classes, wide);
+            let begin = || GroupedGaps::new(Partition::of_counts(&counts), &counts);
+            let (mut fastest, mut portable) = (begin(), begin());
+            gather(&mut fastest, 0, &lanes, &positions);
+            match &lanes {
+                Classes::Narrow(lanes) => portable.walk_lanes(0, lanes, &positions),
+                Classes::Wide(lanes) => portable.walk_lanes(0, lanes, &positions),
+            }
+            prop_assert_eq!(&fastest.gaps, &portable.gaps);
+            let bytes = fastest.encode(Effort::Default);
+            let begin = || GroupedPositions::decode(&bytes, 16, positions.len()).unwrap();
+            let (mut fastest, mut portable) = (begin(), begin());
+            find(&mut fastest, 0, &lanes);
+            match &lanes {
+                Classes::Narrow(lanes) => portable.walk_lanes(0, lanes),
+                Classes::Wide(lanes) => portable.walk_lanes(0, lanes),
+            }
+            prop_assert_eq!(fastest.positions, portable.positions);
+        }
+
+        #[test]
+        fn gaps_of_another_base_are_refused_or_give_positions_in_the_block(
+            gaps in prop::collection::vec(prop_oneof![0u32..40, any::<u32>()], 0..100),
+            classes in prop::collection::vec(0u16..4, 1..300),
+            counts in prop::collection::vec(0u64..100, 4),
+        ) {
+            let mut counts = counts;
+            let mut left = gaps.len() as u64;
+            for count in &mut counts {
+                *count = left.min(*count);
+                left -= *count;
+            }
+            counts[3] += left;
+            let mut sequences = Sequences::zeros(Partition::of_counts(&counts), &counts);
+            sequences.numbers_mut().copy_from_slice(&gaps);
+            let mut found = GroupedPositions::decode(&sequences.encode(Effort::Default), 4, gaps.len()).unwrap();
+            found.walk(0, &lanes(&classes, false));
+            if let Ok(positions) = found.finish(classes.len() as u32) {
+                prop_assert_eq!(positions.len(), gaps.len());
+                prop_assert_eq!(by_the_spec(&classes, &positions, sequences.partition()), gaps);
+            }
         }
     }
 
     #[test]
     fn refuses_positions_past_the_end() {
-        let bytes = encode(&[0, 5]);
+        let bytes = encode(&[0, 5], Effort::Default);
         assert_eq!(decode(&bytes, 2, 5), Err(Corrupt::PastEnd { elements: 5 }));
         let mut found = GroupedPositions::decode(&bytes, 1, 2).unwrap();
-        found.walk(0, &[0; 5]);
+        found.walk(0, &Classes::Narrow(vec![0; 5]));
         assert_eq!(found.finish(5), Err(Corrupt::PastEnd { elements: 5 }));
     }
 }

@@ -5,7 +5,7 @@
 //! shares its neighbour's. Base-free streams have one class and one group.
 
 use super::reader::Reader;
-use super::{Corrupt, pco, rice, varint};
+use super::{Corrupt, Effort, Number, pco, rice, statistics, varint};
 
 /// The method byte that stands for pco; lower ones are Rice parameters (spec §9.2).
 pub const METHOD_PCO: u8 = 64;
@@ -16,6 +16,18 @@ const GROUP_ELEMENTS_MIN: u64 = 64;
 
 /// Numbers below which pco's own table costs more than it saves.
 const PCO_NUMBERS_MIN: usize = 192;
+
+/// Numbers from which on the estimate of what pco takes is believed when it is below what Rice takes.
+const ESTIMATED_NUMBERS_MIN: usize = 2048;
+
+/// How much more than pco Rice may take of a sequence and still be preferred, as 1 of so many: it is several times faster.
+const fn rice_tolerance(effort: Effort) -> u64 {
+    match effort {
+        Effort::Fast => 4,
+        Effort::Default => 64,
+        Effort::Best => u64::MAX,
+    }
+}
 
 /// Which group each class belongs to: groups are runs of consecutive classes, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,36 +73,134 @@ impl Partition {
         usize::from(self.group_of_class[usize::from(class)])
     }
 
+    /// The last class of `group`.
+    ///
+    /// # Panics
+    /// When there is no such group.
+    pub fn last_class(&self, group: usize) -> u16 {
+        // A group begins where the one before it ends, and each has a class.
+        (self.group_of_class.partition_point(|g| usize::from(*g) <= group) - 1) as u16
+    }
+
     fn span(&self, group: usize) -> u64 {
         self.group_of_class.iter().filter(|g| usize::from(**g) == group).count() as u64
     }
 }
 
-/// The coded form of one sequence for each group of `partition`, of numbers below `2^width`.
-pub fn encode(partition: &Partition, sequences: &[Vec<u64>], width: u32) -> Vec<u8> {
+/// One sequence of numbers for each group of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequences<N> {
+    partition: Partition,
+    /// The numbers of the first group, then those of the second, and so on.
+    numbers: Vec<N>,
+    /// Where the numbers of each group end.
+    ends: Vec<usize>,
+}
+
+impl<N: Number> Sequences<N> {
+    /// Zeros: as many for each group as its classes count.
+    pub fn zeros(partition: Partition, count_per_class: &[u64]) -> Self {
+        let mut counts = vec![0; partition.groups()];
+        for (class, count) in (0u16..).zip(count_per_class) {
+            counts[partition.group(class)] += *count as usize;
+        }
+        Self::of_counts(partition, counts)
+    }
+
+    fn of_counts(partition: Partition, mut counts: Vec<usize>) -> Self {
+        let mut end = 0;
+        for count in &mut counts {
+            end += *count;
+            *count = end;
+        }
+        Self { partition, numbers: vec![N::default(); end], ends: counts }
+    }
+
+    /// The groups.
+    pub fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    /// All numbers, group by group, out of their groups.
+    pub fn into_numbers(self) -> Vec<N> {
+        self.numbers
+    }
+
+    /// Where in [`Sequences::numbers`] each group begins.
+    pub fn starts(&self) -> Vec<usize> {
+        std::iter::once(0).chain(self.ends.iter().copied()).take(self.ends.len()).collect()
+    }
+
+    /// Where in [`Sequences::numbers`] each group ends.
+    pub fn ends(&self) -> &[usize] {
+        &self.ends
+    }
+
+    /// All numbers, group by group.
+    pub fn numbers(&self) -> &[N] {
+        &self.numbers
+    }
+
+    /// All numbers, group by group, to be changed.
+    pub fn numbers_mut(&mut self) -> &mut [N] {
+        &mut self.numbers
+    }
+
+    /// About how many bytes the coded form takes.
+    pub fn estimated_bytes(&self) -> u64 {
+        let groups = self.starts().into_iter().zip(&self.ends);
+        groups.map(|(start, end)| estimated_bits(&self.numbers[start..*end])).sum::<u64>().div_ceil(8)
+    }
+
+    /// The coded form.
+    pub fn encode(&self, effort: Effort) -> Vec<u8> {
+        encode(&self.partition, &self.numbers, &self.ends, effort)
+    }
+}
+
+/// The coded form of a sequence that is one group.
+pub fn encode_whole<N: Number>(numbers: &[N], effort: Effort) -> Vec<u8> {
+    encode(&Partition::whole(1), numbers, &[numbers.len()], effort)
+}
+
+/// About how many bytes [`encode_whole`] gives.
+pub fn estimated_bytes<N: Number>(numbers: &[N]) -> u64 {
+    estimated_bits(numbers).div_ceil(8)
+}
+
+fn estimated_bits<N: Number>(sequence: &[N]) -> u64 {
+    if sequence.len() < PCO_NUMBERS_MIN {
+        return rice::best_parameter(sequence).1;
+    }
+    let cost = statistics::cost(sequence);
+    cost.rice_bits.min(cost.pco_bits)
+}
+
+fn encode<N: Number>(partition: &Partition, numbers: &[N], ends: &[usize], effort: Effort) -> Vec<u8> {
     let mut out = Vec::new();
     varint::write(&mut out, partition.groups() as u64 - 1);
-    let mut rice_bits = rice::Writer::default();
+    let mut rice_numbers = rice::Writer::default();
     let mut long: Vec<(Vec<u8>, usize)> = Vec::new();
-    for (group, sequence) in sequences.iter().enumerate() {
+    let mut start = 0;
+    for (group, end) in ends.iter().enumerate() {
+        let sequence = &numbers[start..*end];
+        start = *end;
         if group + 1 < partition.groups() {
             varint::write(&mut out, partition.span(group) - 1);
         }
         varint::write(&mut out, sequence.len() as u64);
-        let (parameter, bits) = rice::best_parameter(sequence, width);
-        let chunks = (sequence.len() >= PCO_NUMBERS_MIN).then(|| pco::chunks(sequence, width));
-        match chunks.filter(|chunks| (chunks.len() as u64) < bits.div_ceil(8)) {
-            Some(chunks) => {
+        match method(sequence, effort) {
+            Method::Pco(chunks) => {
                 out.push(METHOD_PCO);
                 long.push((chunks, sequence.len()));
             }
-            None => {
+            Method::Rice(parameter) => {
                 out.push(parameter as u8);
-                sequence.iter().for_each(|value| rice_bits.push(*value, parameter, width));
+                sequence.iter().for_each(|number| rice_numbers.push(*number, parameter));
             }
         }
     }
-    out.extend(rice_bits.finish());
+    out.extend(rice_numbers.finish());
     if !long.is_empty() {
         let numbers = long.iter().map(|(_, numbers)| numbers).sum();
         out.extend(pco::file(long.iter().map(|(chunks, _)| &chunks[..]), numbers));
@@ -98,13 +208,40 @@ pub fn encode(partition: &Partition, sequences: &[Vec<u64>], width: u32) -> Vec<
     out
 }
 
-/// Decodes one sequence for each group: `total` numbers of `width` bits over `classes` classes.
+enum Method {
+    Pco(Vec<u8>),
+    Rice(u32),
+}
+
+fn method<N: Number>(sequence: &[N], effort: Effort) -> Method {
+    let exact = || {
+        let (parameter, bits) = rice::best_parameter(sequence);
+        (parameter, bits.div_ceil(8))
+    };
+    if sequence.len() < PCO_NUMBERS_MIN {
+        return Method::Rice(exact().0);
+    }
+    if effort != Effort::Best {
+        let cost = statistics::cost(sequence);
+        if cost.rice_bits <= cost.pco_bits + cost.pco_bits / rice_tolerance(effort) {
+            return Method::Rice(cost.parameter);
+        }
+        if sequence.len() >= ESTIMATED_NUMBERS_MIN {
+            return Method::Pco(pco::chunks(sequence, effort));
+        }
+    }
+    let (chunks, (parameter, bytes)) = (pco::chunks(sequence, effort), exact());
+    if (chunks.len() as u64) < bytes { Method::Pco(chunks) } else { Method::Rice(parameter) }
+}
+
+/// Decodes one sequence for each group: `total` numbers over `classes` classes.
 ///
-/// Allocates at most 8 bytes for each of the `total` numbers, which the caller has bounded, and 2 for each class.
+/// Allocates for the `total` numbers, which the caller has bounded, twice where both methods are used, and 2 bytes for
+/// each class.
 ///
 /// # Errors
 /// Every [`Corrupt`].
-pub fn decode(bytes: &[u8], classes: usize, total: usize, width: u32) -> Result<(Partition, Vec<Vec<u64>>), Corrupt> {
+pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<Sequences<N>, Corrupt> {
     let mut reader = Reader::new(bytes);
     let groups = reader.varint("groups - 1", 0, classes as u64 - 1)? as usize + 1;
     let mut group_of_class = Vec::with_capacity(classes);
@@ -120,8 +257,8 @@ pub fn decode(bytes: &[u8], classes: usize, total: usize, width: u32) -> Result<
         let count = reader.varint("numbers in a group", 0, left as u64)? as usize;
         left -= count;
         let method = reader.u8("method")?;
-        let most = METHOD_PCO as u64;
-        if method != METHOD_PCO && u32::from(method) >= width {
+        if method != METHOD_PCO && u32::from(method) >= N::BITS {
+            let most = METHOD_PCO.into();
             return Err(Corrupt::Range { field: "method", found: method.into(), least: 0, most });
         }
         table.push((count, method));
@@ -135,32 +272,41 @@ pub fn decode(bytes: &[u8], classes: usize, total: usize, width: u32) -> Result<
         });
     }
 
-    let mut sequences = vec![Vec::new(); groups];
-    let mut rice_bits = rice::Reader::new(reader.rest());
-    for (sequence, (count, method)) in sequences.iter_mut().zip(&table) {
-        if *method != METHOD_PCO {
-            // Each number takes a bit at least, so the bytes bound what a count may claim.
-            sequence.reserve(*count.min(&(bytes.len() * 8)));
-            for _ in 0..*count {
-                sequence.push(rice_bits.pull(u32::from(*method), width)?);
-            }
-        }
+    let mut by_rice = Vec::new();
+    let mut rice_numbers = rice::Reader::new(reader.rest());
+    for (count, method) in table.iter().filter(|(_, method)| *method != METHOD_PCO) {
+        rice_numbers.pull_all(*count, u32::from(*method), &mut by_rice)?;
     }
-    let rest = rice_bits.finish()?;
-    let long: usize = table.iter().filter(|(_, method)| *method == METHOD_PCO).map(|(count, _)| count).sum();
-    if table.iter().all(|(_, method)| *method != METHOD_PCO) {
-        Reader::new(rest).finish("Rice-coded numbers")?;
+    let rest = rice_numbers.finish()?;
+    let by_pco = if table.iter().any(|(_, method)| *method == METHOD_PCO) {
+        pco::decode(rest, total - by_rice.len())?
     } else {
-        let mut numbers = Vec::new();
-        pco::decode(rest, long, width, &mut numbers)?;
-        let mut numbers = &numbers[..];
-        for (sequence, (count, _)) in sequences.iter_mut().zip(&table).filter(|(_, (_, m))| *m == METHOD_PCO) {
-            let (own, others) = numbers.split_at(*count);
-            sequence.extend_from_slice(own);
-            numbers = others;
+        Reader::new(rest).finish("Rice-coded numbers")?;
+        Vec::new()
+    };
+
+    let mut end = 0;
+    let ends = table.iter().map(|(count, _)| {
+        end += count;
+        end
+    });
+    let ends = ends.collect();
+    let numbers = if by_pco.is_empty() {
+        by_rice
+    } else if by_rice.is_empty() {
+        by_pco
+    } else {
+        let mut numbers = Vec::with_capacity(total);
+        let (mut by_rice, mut by_pco) = (&by_rice[..], &by_pco[..]);
+        for (count, method) in table {
+            let from = if method == METHOD_PCO { &mut by_pco } else { &mut by_rice };
+            let (own, others) = from.split_at(count);
+            numbers.extend_from_slice(own);
+            *from = others;
         }
-    }
-    Ok((Partition { group_of_class, groups }, sequences))
+        numbers
+    };
+    Ok(Sequences { partition: Partition { group_of_class, groups }, numbers, ends })
 }
 
 #[cfg(test)]
@@ -168,22 +314,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn round_trip(selected_per_class: &[u64], width: u32, seed: u64) {
-        let partition = Partition::of_counts(selected_per_class);
+    fn round_trip<N: Number>(selected_per_class: &[u64], seed: u64) {
+        let mut sequences = Sequences::<N>::zeros(Partition::of_counts(selected_per_class), selected_per_class);
         let mut state = seed | 1;
-        let mut sequences = vec![Vec::new(); partition.groups()];
-        for (class, count) in (0u16..).zip(selected_per_class) {
-            for _ in 0..*count {
-                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-                sequences[partition.group(class)].push(state >> (64 - width) >> (state % u64::from(width)));
-            }
+        for number in sequences.numbers_mut() {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            *number = N::low(state >> (64 - N::BITS) >> (state % u64::from(N::BITS)));
         }
-        let total = sequences.iter().map(Vec::len).sum();
-        let bytes = encode(&partition, &sequences, width);
-        let decoded = decode(&bytes, selected_per_class.len(), total, width);
-        assert_eq!(decoded, Ok((partition, sequences)));
+        let total = sequences.numbers().len();
+        for effort in [Effort::Fast, Effort::Default, Effort::Best] {
+            let bytes = sequences.encode(effort);
+            assert_eq!(decode(&bytes, selected_per_class.len(), total), Ok(sequences.clone()));
+        }
+        let bytes = sequences.encode(Effort::Default);
         for end in 0..bytes.len() {
-            assert!(decode(&bytes[..end], selected_per_class.len(), total, width).is_err(), "prefix of {end}");
+            assert!(decode::<N>(&bytes[..end], selected_per_class.len(), total).is_err(), "prefix of {end}");
         }
     }
 
@@ -192,10 +337,13 @@ mod tests {
         #[test]
         fn what_is_encoded_is_decoded_and_no_prefix_is(
             counts in prop::collection::vec(prop_oneof![Just(0u64), 0u64..20, 100u64..400], 1..20),
-            width in prop::sample::select(vec![16u32, 32, 64]),
             seed: u64,
         ) {
-            round_trip(&counts, width, seed);
+            match seed % 3 {
+                0 => round_trip::<u16>(&counts, seed),
+                1 => round_trip::<u32>(&counts, seed),
+                _ => round_trip::<u64>(&counts, seed),
+            }
         }
     }
 
@@ -204,14 +352,15 @@ mod tests {
         let partition = Partition::of_counts(&[0, 3, 70, 0, 63, 1, 64, 2]);
         let groups: Vec<usize> = (0..8).map(|class| partition.group(class)).collect();
         assert_eq!(groups, [0, 0, 0, 1, 1, 1, 2, 2]);
+        assert_eq!([0, 1, 2].map(|group| partition.last_class(group)), [2, 5, 7]);
         assert_eq!(Partition::of_counts(&[0, 0]), Partition::whole(2));
     }
 
     #[test]
     fn refuses_totals_that_do_not_add_up() {
-        let bytes = encode(&Partition::whole(1), &[vec![1, 2, 3]], 32);
+        let bytes = encode_whole(&[1u32, 2, 3], Effort::Default);
         let wrong = Corrupt::Count { field: "numbers in all groups", found: 3, expected: 4 };
-        assert_eq!(decode(&bytes, 1, 4, 32), Err(wrong));
-        assert!(matches!(decode(&bytes, 1, 2, 32), Err(Corrupt::Range { .. })));
+        assert_eq!(decode::<u32>(&bytes, 1, 4), Err(wrong));
+        assert!(matches!(decode::<u32>(&bytes, 1, 2), Err(Corrupt::Range { .. })));
     }
 }

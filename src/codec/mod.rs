@@ -6,10 +6,26 @@
 
 pub mod gaps;
 pub mod groups;
+pub mod number;
 pub mod pco;
 pub mod reader;
 pub mod rice;
+pub(crate) mod statistics;
 pub mod varint;
+
+pub use number::Number;
+
+/// How much work goes into small streams. Readers need the same, and nothing new, for every one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// Several times faster than [`Effort::Default`], and larger: the base is not looked at.
+    Fast,
+    /// Within about 1 % of [`Effort::Best`], at a fraction of its time.
+    #[default]
+    Default,
+    /// Every way is tried.
+    Best,
+}
 
 /// Why coded bytes make no sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,8 @@
 //! [`ESCAPE`] or more is [`ESCAPE`] one bits, then `v` whole, so that a number costs at most [`ESCAPE`] + width bits.
 //! Bits fill bytes from the lowest bit up.
 
-use super::Corrupt;
+use super::{Corrupt, Number};
+use std::ops::RangeInclusive;
 
 /// The quotient from which on a number is written whole (spec §9.2).
 pub const ESCAPE: u32 = 24;
@@ -14,67 +15,81 @@ pub const ESCAPE: u32 = 24;
 pub struct Writer {
     bytes: Vec<u8>,
     pending: u64,
+    /// At most 63.
     pending_bits: u32,
 }
 
 impl Writer {
-    /// Appends `value`, below `2^width`, with `parameter`, below `width`.
-    pub fn push(&mut self, value: u64, parameter: u32, width: u32) {
-        let quotient = value >> parameter;
-        if quotient < u64::from(ESCAPE) {
-            self.bits((1 << quotient) - 1, quotient as u32 + 1);
-            self.bits(value & ((1 << parameter) - 1), parameter);
-        } else {
+    /// Appends `number` with `parameter`, below its width.
+    #[inline]
+    pub fn push<N: Number>(&mut self, number: N, parameter: u32) {
+        let number: u64 = number.into();
+        let quotient = number >> parameter;
+        if quotient >= u64::from(ESCAPE) {
             self.bits((1 << ESCAPE) - 1, ESCAPE);
-            self.bits(value, width);
+            self.bits(number, N::BITS);
+            return;
+        }
+        let (ones, low) = ((1 << quotient) - 1, number & ((1 << parameter) - 1));
+        let unary_bits = quotient as u32 + 1;
+        if unary_bits + parameter <= 64 {
+            self.bits(ones | low << unary_bits, unary_bits + parameter);
+        } else {
+            self.bits(ones, unary_bits);
+            self.bits(low, parameter);
         }
     }
 
     /// The bytes, the last one padded with zero bits.
     pub fn finish(mut self) -> Vec<u8> {
-        if self.pending_bits > 0 {
-            self.bytes.push(self.pending as u8);
-        }
+        let left = self.pending_bits.div_ceil(8) as usize;
+        self.bytes.extend_from_slice(&self.pending.to_le_bytes()[..left]);
         self.bytes
     }
 
+    /// Appends the `count` bits of `value`, at most 64.
+    #[inline]
     fn bits(&mut self, value: u64, count: u32) {
-        // Two halves, so that at most 7 + 32 bits are ever pending.
-        if count > 32 {
-            self.bits(value & u64::from(u32::MAX), 32);
-            return self.bits(value >> 32, count - 32);
-        }
         self.pending |= value << self.pending_bits;
-        self.pending_bits += count;
-        while self.pending_bits >= 8 {
-            self.bytes.push(self.pending as u8);
-            self.pending >>= 8;
-            self.pending_bits -= 8;
+        let bits = self.pending_bits + count;
+        if bits < 64 {
+            self.pending_bits = bits;
+        } else {
+            self.bytes.extend_from_slice(&self.pending.to_le_bytes());
+            // What did not fit; in two shifts, as it may be nothing.
+            self.pending = value >> 1 >> (63 - self.pending_bits);
+            self.pending_bits = bits - 64;
         }
     }
 }
 
-/// Bits that `values` take with `parameter`.
-pub fn cost_bits(values: &[u64], parameter: u32, width: u32) -> u64 {
-    values
-        .iter()
-        .map(|value| {
-            let quotient = value >> parameter;
-            if quotient < u64::from(ESCAPE) { quotient + 1 + u64::from(parameter) } else { u64::from(ESCAPE + width) }
-        })
-        .sum()
+/// Bits that a number of `width` bits takes with `parameter`.
+#[inline(always)]
+pub fn bits_of(number: u64, parameter: u32, width: u32) -> u64 {
+    let quotient = number >> parameter;
+    if quotient < u64::from(ESCAPE) { quotient + 1 + u64::from(parameter) } else { u64::from(ESCAPE + width) }
 }
 
-/// The cheapest parameter for `values` and the bits they take with it; the lowest among equals.
-pub fn best_parameter(values: &[u64], width: u32) -> (u32, u64) {
-    let sum: u128 = values.iter().map(|v| u128::from(*v)).sum();
-    let mean = (sum / values.len().max(1) as u128) as u64;
+/// Bits that `numbers` take with `parameter`.
+pub fn cost_bits<N: Number>(numbers: &[N], parameter: u32) -> u64 {
+    numbers.iter().map(|number| bits_of((*number).into(), parameter, N::BITS)).sum()
+}
+
+/// The parameters among which the best one is, for numbers of `width` bits.
+pub fn parameters(mean: u64, width: u32) -> RangeInclusive<u32> {
     // The best parameter for a geometric source lies within two of log2 of the mean; for others it is worth
     // looking below, where a few outliers pull the mean up.
     let middle = 64 - mean.leading_zeros();
     let (low, high) = (middle.saturating_sub(8), (middle + 2).min(width - 1));
-    (low.min(high)..=high)
-        .map(|parameter| (parameter, cost_bits(values, parameter, width)))
+    low.min(high)..=high
+}
+
+/// The cheapest parameter for `numbers` and the bits they take with it; the lowest among equals.
+pub fn best_parameter<N: Number>(numbers: &[N]) -> (u32, u64) {
+    let sum: u128 = numbers.iter().map(|v| u128::from((*v).into())).sum();
+    let mean = (sum / numbers.len().max(1) as u128) as u64;
+    parameters(mean, N::BITS)
+        .map(|parameter| (parameter, cost_bits(numbers, parameter)))
         .min_by_key(|(parameter, bits)| (*bits, *parameter))
         .unwrap_or((0, 0))
 }
@@ -91,24 +106,54 @@ impl<'a> Reader<'a> {
         Self { bytes, bit: 0 }
     }
 
-    /// The next number, of `width` bits, with `parameter` below `width`.
+    /// Appends the next `count` numbers, with `parameter` below their width, to `out`.
     ///
     /// # Errors
-    /// [`Corrupt::Truncated`]; [`Corrupt::Range`] for a number of more than `width` bits.
-    pub fn pull(&mut self, parameter: u32, width: u32) -> Result<u64, Corrupt> {
+    /// As [`Reader::pull`].
+    pub fn pull_all<N: Number>(&mut self, count: usize, parameter: u32, out: &mut Vec<N>) -> Result<(), Corrupt> {
+        // Each number takes a bit at least, so the bytes bound what a count may claim.
+        out.reserve(count.min((self.bytes.len() * 8).saturating_sub(self.bit)));
+        // Whether a number with a quotient below the escape fits its width, and a number eight bytes.
+        let fits = parameter + 5 <= N::BITS && ESCAPE + parameter <= 57;
+        for _ in 0..count {
+            let eight = self.bytes.get(self.bit / 8..).and_then(<[u8]>::first_chunk::<8>);
+            let number = match eight {
+                Some(eight) if fits => {
+                    let bits = u64::from_le_bytes(*eight) >> (self.bit % 8);
+                    let quotient = bits.trailing_ones();
+                    if quotient < ESCAPE {
+                        self.bit += (quotient + 1 + parameter) as usize;
+                        let low = bits >> (quotient + 1) & ((1 << parameter) - 1);
+                        N::low(u64::from(quotient) << parameter | low)
+                    } else {
+                        self.pull(parameter)?
+                    }
+                }
+                _ => self.pull(parameter)?,
+            };
+            out.push(number);
+        }
+        Ok(())
+    }
+
+    /// The next number, with `parameter` below its width.
+    ///
+    /// # Errors
+    /// [`Corrupt::Truncated`]; [`Corrupt::Range`] for a number that is too wide.
+    pub fn pull<N: Number>(&mut self, parameter: u32) -> Result<N, Corrupt> {
         let mut quotient = 0;
         while quotient < ESCAPE && self.bits(1)? == 1 {
             quotient += 1;
         }
         if quotient == ESCAPE {
-            return self.bits(width);
+            return Ok(N::low(self.bits(N::BITS)?));
         }
         let value = u128::from(quotient) << parameter | u128::from(self.bits(parameter)?);
-        let most = u64::MAX >> (64 - width);
-        match u64::try_from(value) {
-            Ok(value) if value <= most => Ok(value),
-            _ => Err(Corrupt::Range { field: "Rice-coded number", found: u64::MAX, least: 0, most }),
+        let most = u64::MAX >> (64 - N::BITS);
+        if value > u128::from(most) {
+            return Err(Corrupt::Range { field: "Rice-coded number", found: u64::MAX, least: 0, most });
         }
+        Ok(N::low(value as u64))
     }
 
     /// The bytes after the last one that a number touched; the padding between must be zero.
@@ -147,36 +192,59 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn round_trip<N: Number>(seeds: &[(u64, u32)], parameter: u32) -> Result<(), TestCaseError> {
+        let parameter = parameter % N::BITS;
+        let numbers: Vec<N> = seeds.iter().map(|(v, s)| N::low(v >> (64 - N::BITS) >> (s % N::BITS))).collect();
+        let mut writer = Writer::default();
+        for number in &numbers {
+            writer.push(*number, parameter);
+        }
+        let mut bytes = writer.finish();
+        prop_assert_eq!(bytes.len() as u64, cost_bits(&numbers, parameter).div_ceil(8));
+        bytes.push(0xab);
+        let (mut one, mut all) = (Reader::new(&bytes), Reader::new(&bytes));
+        for number in &numbers {
+            prop_assert_eq!(one.pull(parameter), Ok(*number));
+        }
+        prop_assert_eq!(one.finish(), Ok(&[0xab][..]));
+        let mut read: Vec<N> = Vec::new();
+        prop_assert_eq!(all.pull_all(numbers.len(), parameter, &mut read), Ok(()));
+        prop_assert_eq!(read, numbers);
+        prop_assert_eq!(all.finish(), Ok(&[0xab][..]));
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            width in prop::sample::select(vec![16u32, 32, 64]),
             seeds in prop::collection::vec((any::<u64>(), 0u32..64), 0..200),
             parameter in 0u32..64,
         ) {
-            let parameter = parameter % width;
-            let values: Vec<u64> = seeds.iter().map(|(v, s)| v >> (64 - width) >> (s % width)).collect();
-            let mut writer = Writer::default();
-            for value in &values {
-                writer.push(*value, parameter, width);
-            }
-            let mut bytes = writer.finish();
-            prop_assert_eq!(bytes.len() as u64, cost_bits(&values, parameter, width).div_ceil(8));
-            bytes.push(0xab);
-            let mut reader = Reader::new(&bytes);
-            for value in &values {
-                prop_assert_eq!(reader.pull(parameter, width), Ok(*value));
-            }
-            prop_assert_eq!(reader.finish(), Ok(&[0xab][..]));
+            round_trip::<u16>(&seeds, parameter)?;
+            round_trip::<u32>(&seeds, parameter)?;
+            round_trip::<u64>(&seeds, parameter)?;
+        }
+
+        #[test]
+        fn any_bytes_are_read_alike_one_by_one_and_together(
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0xff)], 0..100),
+            parameter in 0u32..32,
+            count in 0usize..300,
+        ) {
+            let (mut one, mut all) = (Reader::new(&bytes), Reader::new(&bytes));
+            let expected: Result<Vec<u32>, Corrupt> = (0..count).map(|_| one.pull(parameter)).collect();
+            let mut read = Vec::new();
+            prop_assert_eq!(all.pull_all(count, parameter, &mut read).map(|()| read), expected);
+            prop_assert_eq!(one.bit, all.bit);
         }
     }
 
     #[test]
     fn refuses_padding_that_is_not_zero_and_numbers_too_wide() {
         let mut reader = Reader::new(&[0b1000_0000]);
-        assert_eq!(reader.pull(0, 16), Ok(0));
+        assert_eq!(reader.pull(0), Ok(0u16));
         assert_eq!(reader.finish(), Err(Corrupt::Padding { field: "Rice-coded numbers" }));
         let mut reader = Reader::new(&[0xff, 0x7f, 0xff, 0xff]);
-        assert!(matches!(reader.pull(15, 16), Err(Corrupt::Range { .. })));
+        assert!(matches!(reader.pull::<u16>(15), Err(Corrupt::Range { .. })));
     }
 }

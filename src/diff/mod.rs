@@ -7,6 +7,7 @@ pub use masks::MaskSource;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::pair::{Pair, PairOptions, PruningPairs};
+use crate::codec::Effort;
 use crate::context::{Cancelled, Context};
 use crate::edit::Alpha;
 use crate::error::Error;
@@ -107,6 +108,8 @@ pub struct DiffOptions<'a> {
     pub precision: Precision,
     /// Whether the patch must serve without its base.
     pub portability: Portability,
+    /// How much work goes into a small patch.
+    pub effort: Effort,
     /// What people should read.
     pub labels: Labels,
 }
@@ -176,6 +179,7 @@ pub fn diff(
         portability: options.portability,
         masks: masks.as_ref().filter(|_| keeps_masks).map(|masks| &masks.pair),
         unpruned: options.unpruned,
+        effort: options.effort,
     };
     let whole = options.localize == Localize::Full;
     let (patch, Magnitude { unchanged, .. }) = write(&pair, &selection, metadata, coding, whole, context)?;
@@ -273,7 +277,7 @@ pub fn undo(result: &Checkpoint, base: &Checkpoint, changed: &[String], context:
         ..Metadata::default()
     };
     let (precision, portability) = (Precision::Exact, Portability::NeedsBase);
-    let coding = Coding { precision, portability, masks: None, unpruned: None };
+    let coding = Coding { precision, portability, masks: None, unpruned: None, effort: Effort::Default };
     write(&pair, &selection, metadata, coding, true, context).map(|(patch, _)| patch)
 }
 

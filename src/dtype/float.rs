@@ -66,7 +66,7 @@ impl FloatFormat {
         match (self.exponent_bits, self.mantissa_bits) {
             (11, 52) => return f64::from_bits(bits),
             (8, 23) => return f64::from(f32::from_bits(bits as u32)),
-            (8, 7) => return half::bf16::from_bits(bits as u16).to_f64(),
+            (8, 7) => return f64::from(f32::from_bits((bits as u32) << 16)),
             (5, 10) => return half::f16::from_bits(bits as u16).to_f64(),
             _ => {}
         }

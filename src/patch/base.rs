@@ -1,8 +1,15 @@
 //! The base's elements of one block, as base-conditioned codecs need them.
 
 use crate::checkpoint::Tensor;
-use crate::dtype::Dtype;
+use crate::dtype::{Classes, Dtype};
 use std::ops::Range;
+
+/// Bytes of elements whose classes are taken at a time: they stay in the processor's nearest memory.
+const CLASS_BYTES: usize = 1 << 15;
+
+/// A sample is one of so many runs of so many elements.
+const SAMPLED_RUNS: usize = 61;
+const SAMPLED_RUN: usize = 64;
 
 /// The elements of one block of a base tensor.
 #[derive(Debug, Clone)]
@@ -57,12 +64,31 @@ impl<'a> BaseBlock<'a> {
     }
 
     /// Calls `each` with the first position and the classes of consecutive parts.
-    pub(crate) fn walk_classes(&self, mut each: impl FnMut(u32, &[u16])) {
-        let mut classes = Vec::new();
+    pub(crate) fn walk_classes(&self, mut each: impl FnMut(u32, &Classes)) {
+        let width = self.dtype().width().bytes();
+        let mut classes = Classes::Narrow(Vec::new());
         self.walk(|start, bytes| {
-            self.dtype().classes_of(bytes, &mut classes);
-            each(start, &classes);
+            for (position, bytes) in (start..).step_by(CLASS_BYTES / width).zip(bytes.chunks(CLASS_BYTES)) {
+                classes = self.dtype().classes_of(bytes, std::mem::replace(&mut classes, Classes::Narrow(Vec::new())));
+                each(position, &classes);
+            }
         });
+    }
+
+    /// About how many elements there are of each class: a sample, multiplied.
+    pub(crate) fn class_counts(&self) -> Vec<u64> {
+        let dtype = self.dtype();
+        let mut counts = vec![0; dtype.classes()];
+        let run_bytes = SAMPLED_RUN * dtype.width().bytes();
+        self.walk(|_, bytes| {
+            for run in bytes.chunks(run_bytes).step_by(SAMPLED_RUNS) {
+                (0..run.len() / dtype.width().bytes())
+                    .for_each(|at| counts[usize::from(dtype.class(dtype.width().load(run, at)))] += 1);
+            }
+        });
+        let sampled = counts.iter().sum::<u64>().max(1);
+        counts.iter_mut().for_each(|count| *count = *count * u64::from(self.elements()) / sampled);
+        counts
     }
 
     /// The bit patterns at `positions`, ascending and all below [`BaseBlock::elements`].

@@ -4,7 +4,7 @@ use super::base::BaseBlock;
 use super::masks::{Kept, Masks, count, spread};
 use crate::codec::gaps::{self, GroupedPositions};
 use crate::codec::reader::Reader;
-use crate::codec::{Corrupt, groups};
+use crate::codec::{Corrupt, Number, groups};
 use crate::dtype::{Dtype, FloatFormat};
 use crate::format::block::{DeltaCodec, PositionCodec, Streams};
 use crate::format::invalid::StreamFault;
@@ -77,11 +77,6 @@ pub enum BlockError {
     NeedsBase,
 }
 
-/// The bits of the numbers that ULP deltas and base values are coded as.
-pub(super) fn number_bits(dtype: Dtype) -> u32 {
-    dtype.width().bits().max(16)
-}
-
 /// Decodes a block of `selected` of `elements` elements. `base` are those elements, needed by base-conditioned codecs.
 ///
 /// Allocates at most 40 bytes for each of the `selected` elements, which the tensor table bounds by the block.
@@ -115,7 +110,9 @@ pub fn decode(
     let n_deltas = kept.map_or(selected as usize, |kept| count(kept, |kept| kept.in_reference()));
     let deltas = match streams.deltas {
         (DeltaCodec::Ulp, bytes) => {
-            let ulps = unwrap_ulps(numbers_of(bytes, 1, n_deltas, dtype)?.1.concat(), dtype)?;
+            let ulps = with_number!(dtype, N => {
+                unwrap_ulps(&groups::decode::<N>(bytes, 1, n_deltas)?.into_numbers(), dtype)?
+            });
             Deltas::Ulp(aligned(ulps, kept))
         }
         (DeltaCodec::ClassUlp, bytes) => {
@@ -125,7 +122,10 @@ pub fn decode(
             let base_bits = base_bits.iter().flatten().enumerate();
             let has_delta = |entry: usize| kept.is_none_or(|kept| kept[entry].in_reference());
             let base_bits = base_bits.filter(|(entry, _)| has_delta(*entry)).map(|(_, bits)| *bits);
-            Deltas::Ulp(aligned(unwrap_ulps(class_deltas(bytes, n_deltas, dtype, base_bits)?, dtype)?, kept))
+            let ulps = with_number!(dtype, N => {
+                unwrap_ulps(&class_deltas::<N>(bytes, n_deltas, dtype, base_bits)?, dtype)?
+            });
+            Deltas::Ulp(aligned(ulps, kept))
         }
         (DeltaCodec::Bf16, bytes) => Deltas::Value(aligned(bf16_deltas(bytes, n_deltas)?, kept)),
         (DeltaCodec::Int8, bytes) => Deltas::Value(aligned(int8_deltas(bytes, n_deltas)?, kept)),
@@ -148,16 +148,24 @@ fn class_positions(bytes: &[u8], count: usize, dtype: Dtype, base: &BaseBlock<'_
 }
 
 /// Puts deltas that are coded group by group back in the order of positions.
-fn class_deltas(
+fn class_deltas<N: Number>(
     bytes: &[u8],
     count: usize,
     dtype: Dtype,
     base_bits: impl Iterator<Item = u64>,
-) -> Result<Vec<u64>, BlockError> {
-    let (partition, sequences) = numbers_of(bytes, dtype.classes(), count, dtype)?;
-    let mut sequences: Vec<_> = sequences.into_iter().map(Vec::into_iter).collect();
-    let mut next = |bits: u64| sequences[partition.group(dtype.class(bits))].next();
-    let deltas = base_bits.map_while(&mut next).collect::<Vec<u64>>();
+) -> Result<Vec<N>, BlockError> {
+    let sequences = groups::decode::<N>(bytes, dtype.classes(), count)?;
+    let (mut next, ends, numbers) = (sequences.starts(), sequences.ends(), sequences.numbers());
+    let mut deltas = Vec::with_capacity(count);
+    for bits in base_bits {
+        let group = sequences.partition().group(dtype.class(bits));
+        let at = &mut next[group];
+        if *at == ends[group] {
+            break;
+        }
+        deltas.push(numbers[*at]);
+        *at += 1;
+    }
     if deltas.len() == count {
         return Ok(deltas);
     }
@@ -165,20 +173,16 @@ fn class_deltas(
     Err(Corrupt::Count { field: "deltas of the base's classes", found, expected }.into())
 }
 
-type Grouped = (groups::Partition, Vec<Vec<u64>>);
-
-fn numbers_of(bytes: &[u8], classes: usize, count: usize, dtype: Dtype) -> Result<Grouped, Corrupt> {
-    groups::decode(bytes, classes, count, number_bits(dtype))
-}
-
 pub(super) fn numbers(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
-    let (_, sequences) = numbers_of(bytes, 1, count, dtype)?;
-    let images = sequences.concat();
-    let most = dtype.width().mask();
-    match images.iter().find(|image| **image > most) {
-        Some(image) => Err(Corrupt::Range { field: "a base value", found: *image, least: 0, most }),
-        None => Ok(images.into_iter().map(|image| from_unsigned_image(dtype, image)).collect()),
-    }
+    with_number!(dtype, N => {
+        let images = groups::decode::<N>(bytes, 1, count)?.into_numbers().into_iter().map(u64::from);
+        let most = dtype.width().mask();
+        let bits = |image| {
+            let out_of_range = Corrupt::Range { field: "a base value", found: image, least: 0, most };
+            if image > most { Err(out_of_range) } else { Ok(from_unsigned_image(dtype, image)) }
+        };
+        images.map(bits).collect()
+    })
 }
 
 /// The image with its order kept when read as unsigned, as base values are coded (spec §9.8).
@@ -201,22 +205,22 @@ pub(super) fn wrap_ulp(delta: u64, dtype: Dtype) -> u64 {
     zigzag.wrapping_sub(1) & mask
 }
 
-fn unwrap_ulps(mut coded: Vec<u64>, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
+fn unwrap_ulps<N: Number>(coded: &[N], dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
     let mask = dtype.width().mask();
-    for number in &mut coded {
-        if *number > mask {
-            return Err(Corrupt::Range { field: "a ULP delta", found: *number, least: 0, most: mask });
-        }
-        let zigzag = number.wrapping_add(1) & mask;
-        *number = (zigzag >> 1 ^ (zigzag & 1).wrapping_neg()) & mask;
+    let coded = coded.iter().map(|number| (*number).into());
+    if let Some(found) = coded.clone().find(|number: &u64| *number > mask) {
+        return Err(Corrupt::Range { field: "a ULP delta", found, least: 0, most: mask });
     }
-    Ok(coded)
+    let unfolded = coded.map(|number| {
+        let zigzag = number.wrapping_add(1) & mask;
+        (zigzag >> 1 ^ (zigzag & 1).wrapping_neg()) & mask
+    });
+    Ok(unfolded.collect())
 }
 
 /// Deltas as bfloat16 (spec §9.6).
 fn bf16_deltas(bytes: &[u8], count: usize) -> Result<Vec<f64>, Corrupt> {
-    let (_, sequences) = groups::decode(bytes, 1, count, 16)?;
-    let bits = unwrap_ulps(sequences.concat(), Dtype::Bf16)?;
+    let bits = unwrap_ulps(&groups::decode::<u16>(bytes, 1, count)?.into_numbers(), Dtype::Bf16)?;
     let value = |image: u64| FloatFormat::BF16.value(Dtype::Bf16.from_image(image));
     bits.into_iter().map(value).map(finite).collect()
 }
@@ -225,8 +229,7 @@ fn bf16_deltas(bytes: &[u8], count: usize) -> Result<Vec<f64>, Corrupt> {
 fn int8_deltas(bytes: &[u8], count: usize) -> Result<Vec<f64>, Corrupt> {
     let mut reader = Reader::new(bytes);
     let scale = finite(f64::from(f32::from_le_bytes(reader.array("scale")?)))?;
-    let (_, sequences) = groups::decode(reader.rest(), 1, count, 16)?;
-    let steps = unwrap_ulps(sequences.concat(), Dtype::I8)?;
+    let steps = unwrap_ulps(&groups::decode::<u16>(reader.rest(), 1, count)?.into_numbers(), Dtype::I8)?;
     steps.into_iter().map(|step| finite(f64::from(step as u8 as i8) * scale)).collect()
 }
 
@@ -245,7 +248,7 @@ mod tests {
         for dtype in [Dtype::F8E4M3, Dtype::Bf16, Dtype::F32, Dtype::F64, Dtype::U8] {
             let mask = dtype.width().mask();
             for delta in [0, 1, 2, mask, mask - 1, mask >> 1, (mask >> 1) + 1] {
-                assert_eq!(unwrap_ulps(vec![wrap_ulp(delta, dtype)], dtype), Ok(vec![delta]));
+                assert_eq!(unwrap_ulps(&[wrap_ulp(delta, dtype)], dtype), Ok(vec![delta]));
             }
             assert_eq!(wrap_ulp(mask, dtype), 0, "minus one is the cheapest");
             assert_eq!(wrap_ulp(1, dtype), 1);

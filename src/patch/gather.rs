@@ -1,15 +1,18 @@
 //! From a pair and a selection to coded blocks (spec §8, §9): the writer's side of [`super::decode`].
 //!
-//! Every block is coded with and without its base, and `choose` decides for the whole patch, because a
-//! base-conditioned patch asks more of its readers than a base-free one.
+//! Whether the base is used is decided for the whole patch, because a base-conditioned patch asks more of its readers than
+//! a base-free one. Where estimates do not tell, blocks are coded both ways, and `choose` decides.
 
 use super::base::BaseBlock;
-use super::decode::{number_bits, unsigned_image, wrap_ulp};
+use super::decode::{unsigned_image, wrap_ulp};
 use super::elements::{Elements, Magnitude};
+use super::masks::Kept;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::pair::Pair;
 use crate::codec::gaps::{self, GroupedGaps};
-use crate::codec::groups::{self, Partition};
+use crate::codec::groups::{self, Partition, Sequences};
+use crate::codec::statistics::choice_bits;
+use crate::codec::{Effort, Number};
 use crate::context::{Cancelled, Context};
 use crate::digest::{Hasher, Sha256Digest};
 use crate::dtype::{Dtype, FloatFormat, Rounded};
@@ -48,6 +51,8 @@ pub struct Coding<'a> {
     pub masks: Option<&'a PairMasks<'a>>,
     /// The target from before it was pruned, with the same tensors, for what it held where it is pruned now.
     pub unpruned: Option<&'a Checkpoint>,
+    /// How much work goes into a small patch.
+    pub effort: Effort,
 }
 
 /// A coded block.
@@ -112,6 +117,9 @@ impl From<MaskFault> for GatherError {
 const CONDITIONED_SAVES_MIN: f64 = 0.05;
 /// Share that positions, or deltas, must save for themselves once they may be base-conditioned.
 const STREAM_SAVES_MIN: f64 = 0.01;
+/// Where a block is estimated to save this many times as much, it is coded in the base-conditioned way alone, and where
+/// one part of this many, in the base-free way alone.
+const CLEARLY: f64 = 2.5;
 
 /// Codes the selected elements of `pair`, in parallel by block.
 ///
@@ -131,7 +139,7 @@ pub fn gather(
         let base = BaseBlock::new(tensor.target, block_range(block.index, tensor.target.info.elements()));
         let elements = Elements::read(pair, block, coding, context)?;
         let (precision, portability) = (coding.precision, coding.portability);
-        code((block.tensor, block.index), &elements, Some(&base), precision, portability).map_err(|at| {
+        code((block.tensor, block.index), &elements, Some(&base), precision, portability, coding.effort).map_err(|at| {
             let index = block.index * BLOCK_ELEMENTS + u64::from(block.positions[at]);
             GatherError::NotFinite { tensor: tensor.name().to_owned(), index }
         })
@@ -140,12 +148,13 @@ pub fn gather(
     Ok(choose(variants, coding.portability))
 }
 
-/// A block, coded in all ways.
+/// A block, coded in all ways that may be chosen.
 pub(crate) struct Variants {
+    /// Without positions and deltas.
     block: GatheredBlock,
-    class_gaps: Option<Vec<u8>>,
-    class_ulps: Option<Vec<u8>>,
-    base_values: BaseValues,
+    positions: Ways<PositionCodec>,
+    deltas: Ways<DeltaCodec>,
+    base_values: Coded,
     /// Whether the base holds something else than zero where it is pruned.
     base_is_unpruned: bool,
     /// Elements that are pruned in the base, and of which the block does not say what they were before.
@@ -154,29 +163,67 @@ pub(crate) struct Variants {
     invertible: bool,
 }
 
-/// The base's values at the selected positions.
-enum BaseValues {
-    /// As they go into the patch.
-    Coded(Vec<u8>),
-    /// How many bytes they would take.
+/// A stream, coded without and with the base, or with an estimate for one of them.
+struct Ways<C> {
+    free: (C, Coded),
+    conditioned: (C, Coded),
+}
+
+impl<C> Ways<C> {
+    /// Bytes that the base saves.
+    fn saved(&self) -> u64 {
+        self.free.1.bytes().saturating_sub(self.conditioned.1.bytes())
+    }
+
+    fn choose(self, conditioned_may_be: bool) -> (C, Vec<u8>) {
+        let saves = conditioned_may_be && self.saved() > 0;
+        match (self.free, self.conditioned) {
+            ((codec, Coded::Bytes(free)), (_, Coded::Estimated(_))) => (codec, free),
+            ((codec, Coded::Bytes(free)), _) if !saves => (codec, free),
+            (_, (codec, conditioned)) => (codec, conditioned.into_bytes()),
+        }
+    }
+}
+
+/// A stream.
+enum Coded {
+    /// As it goes into the patch.
+    Bytes(Vec<u8>),
+    /// How many bytes it would take.
     Estimated(u64),
 }
 
-/// Values of a block that are coded to estimate what all of them would take.
-const SAMPLE: usize = 1 << 14;
+impl Coded {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Estimated(bytes) => *bytes,
+        }
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Estimated(_) => Vec::new(),
+        }
+    }
+}
+
+/// Values of a block that are looked at to estimate what all of them would take.
+const SAMPLE: usize = 1 << 12;
+/// Bytes that a group's own statistics take, about.
+const GROUP_BYTES: u64 = 40;
+/// Elements that are hashed at a time.
+const DIGEST_ELEMENTS: usize = 1 << 12;
 
 /// Decides for all blocks of a patch.
 pub(crate) fn choose(variants: Vec<Variants>, portability: Portability) -> Gathered {
-    let saved = |free: usize, conditioned: usize| free.saturating_sub(conditioned) as u64;
     let (mut free, mut gaps_save, mut ulps_save, mut base_values) = (0, 0, 0, 0);
     for v in &variants {
-        free += (v.block.streams.positions.1.len() + v.block.streams.deltas.1.len()) as u64;
-        gaps_save += v.class_gaps.as_ref().map_or(0, |gaps| saved(v.block.streams.positions.1.len(), gaps.len()));
-        ulps_save += v.class_ulps.as_ref().map_or(0, |ulps| saved(v.block.streams.deltas.1.len(), ulps.len()));
-        base_values += match &v.base_values {
-            BaseValues::Coded(bytes) => bytes.len() as u64,
-            BaseValues::Estimated(bytes) => *bytes,
-        };
+        free += v.positions.free.1.bytes() + v.deltas.free.1.bytes();
+        gaps_save += v.positions.saved();
+        ulps_save += v.deltas.saved();
+        base_values += v.base_values.bytes();
     }
     let pays = |save: u64, share: f64| save > 0 && save as f64 >= share * (free - save) as f64;
     let conditioned = pays(gaps_save + ulps_save, CONDITIONED_SAVES_MIN);
@@ -197,13 +244,9 @@ pub(crate) fn choose(variants: Vec<Variants>, portability: Portability) -> Gathe
         if let Some((codec, _)) = streams.masks.as_mut().filter(|_| base_is_unpruned) {
             *codec = MaskCodec::UnprunedBase;
         }
-        if let Some(gaps) = v.class_gaps.filter(|gaps| use_gaps && gaps.len() < streams.positions.1.len()) {
-            streams.positions = (PositionCodec::ClassGaps, gaps);
-        }
-        if let Some(ulps) = v.class_ulps.filter(|ulps| use_ulps && ulps.len() < streams.deltas.1.len()) {
-            streams.deltas = (DeltaCodec::ClassUlp, ulps);
-        }
-        if let BaseValues::Coded(bytes) = v.base_values {
+        streams.positions = v.positions.choose(use_gaps);
+        streams.deltas = v.deltas.choose(use_ulps);
+        if let Coded::Bytes(bytes) = v.base_values {
             streams.base_values = Some((BaseCodec::Bits, bytes));
         }
         block
@@ -220,51 +263,100 @@ pub(crate) fn code(
     base: Option<&BaseBlock<'_>>,
     precision: Precision,
     portability: Portability,
+    effort: Effort,
+) -> Result<Variants, usize> {
+    with_number!(elements.dtype, N => code_as::<N>(place, elements, base, precision, portability, effort))
+}
+
+fn code_as<N: Number>(
+    place: (usize, u64),
+    elements: &Elements,
+    base: Option<&BaseBlock<'_>>,
+    precision: Precision,
+    portability: Portability,
+    effort: Effort,
 ) -> Result<Variants, usize> {
     let (dtype, positions) = (elements.dtype, &elements.positions[..]);
-
+    let portable = portability == Portability::Portable;
     // Only elements that are kept in the reference have a delta.
-    let with_delta: Vec<usize> = (0..positions.len()).filter(|at| elements.kept(*at).in_reference()).collect();
-    let base_bits: Vec<u64> = with_delta.iter().map(|at| elements.base[*at]).collect();
-    let ulp = |at: &usize| wrap_ulp(dtype.ulp_delta(elements.base[*at], elements.reference[*at]), dtype);
-    let ulps: Vec<u64> = with_delta.iter().map(ulp).collect();
-    let (partition, class_ulps) = grouped(&base_bits, &ulps, dtype);
-    let class_gaps = base.map(|base| class_gaps(base, positions, &partition));
+    let with_delta = || (0..positions.len()).filter(|at| elements.kept(*at).in_reference());
 
+    let mut magnitude = elements.magnitude();
     let reduced = match dtype.float() {
         Some(float) if precision != Precision::Exact => {
-            let values: Vec<f64> = with_delta.iter().map(|at| elements.delta(*at, float)).collect();
-            Some(reduce(&values, precision).map_err(|at| with_delta[at])?)
+            let exact: Vec<f64> = with_delta().map(|at| elements.delta(at, float)).collect();
+            let reduced = reduce(&exact, precision, effort);
+            let (deltas, seen) = reduced.map_err(|at| with_delta().nth(at).unwrap_or_default())?;
+            magnitude.add_errors(exact.iter().zip(seen).map(|(exact, seen)| seen - exact));
+            Some(deltas)
         }
         _ => None,
     };
-    let mut magnitude = elements.magnitude();
-    let (deltas, class_ulps) = match reduced {
-        Some((deltas, seen)) => {
-            let exact = with_delta.iter().filter_map(|at| Some(elements.delta(*at, dtype.float()?)));
-            magnitude.add_errors(exact.zip(seen).map(|(exact, seen)| seen - exact));
-            (deltas, None)
+
+    let gaps = gaps::gaps(positions);
+    let counts = class_counts(dtype, elements.base.iter().copied());
+    let mut of_positions = Estimate { free: groups::estimated_bytes(&gaps), saved: 0 };
+    if let Some(base) = base.filter(|_| portable || effort != Effort::Fast) {
+        of_positions.saved = saved_by_classes(&counts, &base.class_counts()).min(of_positions.free);
+    }
+    let (ulps, by_class, of_deltas);
+    match &reduced {
+        Some((_, bytes)) => {
+            (ulps, by_class) = (Vec::new(), Sequences::zeros(Partition::whole(1), &[]));
+            of_deltas = Estimate { free: bytes.len() as u64, saved: 0 };
         }
-        None => ((DeltaCodec::Ulp, single(ulps, number_bits(dtype))), Some(class_ulps)),
+        None => {
+            (ulps, by_class) = exact_deltas::<N>(elements, with_delta());
+            let free = groups::estimated_bytes(&ulps);
+            of_deltas = Estimate { free, saved: free.saturating_sub(by_class.estimated_bytes()) };
+        }
+    }
+
+    let positions_in = match base {
+        Some(_) if !portable && effort != Effort::Fast => of_positions.verdict(of_deltas, effort),
+        _ => Verdict::Free,
     };
-    let mut hasher = Hasher::default();
-    elements.base.iter().for_each(|bits| hasher.update(&bits.to_le_bytes()[..dtype.width().bytes()]));
-    let image = |bits: &u64| unsigned_image(dtype, *bits);
-    let base_values = match portability {
-        Portability::Portable => {
-            BaseValues::Coded(single(elements.base.iter().map(image).collect(), number_bits(dtype)))
+    let deltas_in = match reduced {
+        Some(_) => Verdict::Free,
+        None if portable && effort != Effort::Best => {
+            if of_deltas.saved > 0 {
+                Verdict::Conditioned
+            } else {
+                Verdict::Free
+            }
         }
-        Portability::NeedsBase => {
-            let sample: Vec<u64> = elements.base.iter().take(SAMPLE).map(image).collect();
-            let share = elements.base.len() as f64 / sample.len() as f64;
-            BaseValues::Estimated((single(sample, number_bits(dtype)).len() as f64 * share) as u64)
-        }
+        None => of_deltas.verdict(of_positions, effort),
     };
-    let masks = elements.kept.as_ref().map(|kept| single(kept.iter().map(|kept| kept.symbol()).collect(), 16));
-    let values_before = elements.before.as_ref().map(|before| {
-        let bits = before.iter().map(image).collect();
-        (BaseCodec::Bits, single(bits, number_bits(dtype)))
-    });
+    let positions_ways = Ways {
+        free: (PositionCodec::Gaps, of_positions.free(positions_in, || groups::encode_whole(&gaps, effort))),
+        conditioned: (
+            PositionCodec::ClassGaps,
+            of_positions.conditioned(positions_in, || match base {
+                Some(base) => class_gaps(base, positions, &counts).encode(effort),
+                None => Vec::new(),
+            }),
+        ),
+    };
+    let deltas_ways = Ways {
+        conditioned: (DeltaCodec::ClassUlp, of_deltas.conditioned(deltas_in, || by_class.encode(effort))),
+        free: match reduced {
+            Some((codec, bytes)) => (codec, Coded::Bytes(bytes)),
+            None => (DeltaCodec::Ulp, of_deltas.free(deltas_in, || groups::encode_whole(&ulps, effort))),
+        },
+    };
+
+    let image = |bits: &u64| N::low(unsigned_image(dtype, *bits));
+    let images = |bits: &[u64]| groups::encode_whole(&bits.iter().map(image).collect::<Vec<N>>(), effort);
+    let base_values = if portable {
+        Coded::Bytes(images(&elements.base))
+    } else {
+        let step = elements.base.len().div_ceil(SAMPLE).max(1);
+        let sample: Vec<N> = elements.base.iter().step_by(step).map(image).collect();
+        Coded::Estimated(groups::estimated_bytes(&sample) * elements.base.len() as u64 / sample.len().max(1) as u64)
+    };
+    let symbols = |kept: &Vec<Kept>| kept.iter().map(|kept| kept.symbol()).collect::<Vec<u16>>();
+    let masks = elements.kept.as_ref().map(|kept| groups::encode_whole(&symbols(kept), effort));
+    let values_before = elements.before.as_ref().map(|before| (BaseCodec::Bits, images(before)));
     Ok(Variants {
         base_is_unpruned: elements.base_is_unpruned(),
         invertible: precision == Precision::Exact && elements.holds_zeros && elements.before.is_none(),
@@ -274,69 +366,144 @@ pub(crate) fn code(
             index: place.1,
             selected: positions.len() as u32,
             streams: Streams {
-                positions: (PositionCodec::Gaps, gaps::encode(positions)),
-                deltas,
+                positions: (PositionCodec::Gaps, Vec::new()),
+                deltas: (DeltaCodec::Ulp, Vec::new()),
                 base_values: None,
                 masks: masks.map(|masks| (MaskCodec::PrunedBase, masks)),
                 values_before,
             },
-            base_digest: hasher.finish(),
+            base_digest: digest(dtype, &elements.base),
             magnitude,
         },
-        class_gaps,
-        class_ulps,
+        positions: positions_ways,
+        deltas: deltas_ways,
         base_values,
     })
 }
 
-fn single(numbers: Vec<u64>, width: u32) -> Vec<u8> {
-    groups::encode(&Partition::whole(1), &[numbers], width)
+/// About how many bytes a stream takes base-free, and how many of them the base saves.
+#[derive(Clone, Copy)]
+struct Estimate {
+    free: u64,
+    saved: u64,
 }
 
-/// The groups of classes that suit the selected elements, and the deltas coded by them.
-fn grouped(base_bits: &[u64], ulps: &[u64], dtype: Dtype) -> (Partition, Vec<u8>) {
-    let mut counts = vec![0; dtype.classes()];
-    base_bits.iter().for_each(|bits| counts[usize::from(dtype.class(*bits))] += 1);
-    let partition = Partition::of_counts(&counts);
-    let mut sequences = vec![Vec::new(); partition.groups()];
-    for (bits, ulp) in base_bits.iter().zip(ulps) {
-        sequences[partition.group(dtype.class(*bits))].push(*ulp);
+/// In which ways a stream is worth coding.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Free,
+    Conditioned,
+    Either,
+}
+
+impl Estimate {
+    /// `other` is the block's other stream.
+    fn verdict(self, other: Self, effort: Effort) -> Verdict {
+        let free = self.free + other.free;
+        let saves = |saved: u64, share: f64| saved > 0 && saved as f64 >= share * (free - saved) as f64;
+        let both = self.saved + other.saved;
+        let may_pay =
+            |factor: f64| saves(both, CONDITIONED_SAVES_MIN * factor) && saves(self.saved, STREAM_SAVES_MIN * factor);
+        match effort {
+            Effort::Best => Verdict::Either,
+            _ if may_pay(CLEARLY) => Verdict::Conditioned,
+            _ if may_pay(1.0 / CLEARLY) => Verdict::Either,
+            _ => Verdict::Free,
+        }
     }
-    let coded = groups::encode(&partition, &sequences, number_bits(dtype));
-    (partition, coded)
+
+    fn free(self, verdict: Verdict, code: impl FnOnce() -> Vec<u8>) -> Coded {
+        if verdict == Verdict::Conditioned { Coded::Estimated(self.free) } else { Coded::Bytes(code()) }
+    }
+
+    fn conditioned(self, verdict: Verdict, code: impl FnOnce() -> Vec<u8>) -> Coded {
+        if verdict == Verdict::Free { Coded::Estimated(self.free - self.saved) } else { Coded::Bytes(code()) }
+    }
 }
 
-fn class_gaps(base: &BaseBlock<'_>, positions: &[u32], partition: &Partition) -> Vec<u8> {
-    let mut gaps = GroupedGaps::new(partition);
+/// How many of `bits` are of each class.
+fn class_counts(dtype: Dtype, bits: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut counts = vec![0; dtype.classes()];
+    bits.for_each(|bits| counts[usize::from(dtype.class(bits))] += 1);
+    counts
+}
+
+/// Bytes that positions are cheaper if the class of every element of the block is known.
+fn saved_by_classes(selected: &[u64], all: &[u64]) -> u64 {
+    let (k, n) = (selected.iter().sum(), all.iter().zip(selected).map(|(n, k)| *n.max(k)).sum());
+    let by_class: u64 = selected.iter().zip(all).map(|(k, n)| choice_bits(*n.max(k), *k)).sum();
+    let groups = Partition::of_counts(selected).groups() as u64;
+    (choice_bits(n, k).saturating_sub(by_class) / 8).saturating_sub(GROUP_BYTES * groups)
+}
+
+/// The ULP deltas of the elements `with_delta`, in their order, and by groups of classes that suit them.
+fn exact_deltas<N: Number>(elements: &Elements, with_delta: impl Iterator<Item = usize>) -> (Vec<N>, Sequences<N>) {
+    let dtype = elements.dtype;
+    let entries: Vec<(u16, N)> = with_delta
+        .map(|at| {
+            let (base, reference) = (elements.base[at], elements.reference[at]);
+            (dtype.class(base), N::low(wrap_ulp(dtype.ulp_delta(base, reference), dtype)))
+        })
+        .collect();
+    let mut counts = vec![0; dtype.classes()];
+    entries.iter().for_each(|(class, _)| counts[usize::from(*class)] += 1);
+    let mut by_class = Sequences::zeros(Partition::of_counts(&counts), &counts);
+    let mut next = by_class.starts();
+    for (class, ulp) in &entries {
+        let at = &mut next[by_class.partition().group(*class)];
+        by_class.numbers_mut()[*at] = *ulp;
+        *at += 1;
+    }
+    (entries.into_iter().map(|(_, ulp)| ulp).collect(), by_class)
+}
+
+fn class_gaps(base: &BaseBlock<'_>, positions: &[u32], selected_per_class: &[u64]) -> GroupedGaps {
+    let mut gaps = GroupedGaps::new(Partition::of_counts(selected_per_class), selected_per_class);
     let mut rest = positions;
     base.walk_classes(|start, classes| {
         let end = start + classes.len() as u32;
         let (here, later) = rest.split_at(rest.partition_point(|p| *p < end));
-        gaps.walk(start, classes, here);
+        // What follows the last selected element is in no gap.
+        if !rest.is_empty() {
+            gaps.walk(start, classes, here);
+        }
         rest = later;
     });
-    gaps.encode()
+    gaps
+}
+
+/// SHA-256 of elements.
+fn digest(dtype: Dtype, bits: &[u64]) -> Sha256Digest {
+    let width = dtype.width();
+    let mut hasher = Hasher::default();
+    let mut bytes = Vec::new();
+    for part in bits.chunks(DIGEST_ELEMENTS) {
+        bytes.resize(part.len() * width.bytes(), 0);
+        part.iter().enumerate().for_each(|(at, bits)| width.store(&mut bytes, at, *bits));
+        hasher.update(&bytes);
+    }
+    hasher.finish()
 }
 
 type Reduced = ((DeltaCodec, Vec<u8>), Vec<f64>);
 
 /// Deltas with reduced precision: coded, and as a reader will see them. On failure, the place of a delta that has no
 /// such form.
-fn reduce(values: &[f64], precision: Precision) -> Result<Reduced, usize> {
+fn reduce(values: &[f64], precision: Precision, effort: Effort) -> Result<Reduced, usize> {
     if precision == Precision::Int8 {
-        return reduce_to_int8(values);
+        return reduce_to_int8(values, effort);
     }
     let rounded = |(at, value): (usize, &f64)| match FloatFormat::BF16.round(*value) {
         Rounded::Finite(bits) => Ok(bits),
         Rounded::NotFinite(_) => Err(at),
     };
     let bits = values.iter().enumerate().map(rounded).collect::<Result<Vec<u64>, usize>>()?;
-    let coded = bits.iter().map(|bits| wrap_ulp(Dtype::Bf16.image(*bits), Dtype::Bf16)).collect();
+    let coded: Vec<u16> = bits.iter().map(|bits| wrap_ulp(Dtype::Bf16.image(*bits), Dtype::Bf16) as u16).collect();
     let seen = bits.iter().map(|bits| FloatFormat::BF16.value(*bits)).collect();
-    Ok(((DeltaCodec::Bf16, single(coded, 16)), seen))
+    Ok(((DeltaCodec::Bf16, groups::encode_whole(&coded, effort)), seen))
 }
 
-fn reduce_to_int8(values: &[f64]) -> Result<Reduced, usize> {
+fn reduce_to_int8(values: &[f64], effort: Effort) -> Result<Reduced, usize> {
     let largest = values.iter().fold(0f64, |largest, value| largest.max(value.abs()));
     let scale = (largest / 127.0) as f32;
     let bad = values.iter().position(|value| !value.is_finite());
@@ -348,7 +515,8 @@ fn reduce_to_int8(values: &[f64]) -> Result<Reduced, usize> {
         |value: &f64| if scale == 0.0 { 0 } else { (value / scale_value).round_ties_even().clamp(-127.0, 127.0) as i8 };
     let steps: Vec<i8> = values.iter().map(step).collect();
     let mut coded = scale.to_le_bytes().to_vec();
-    coded.extend(single(steps.iter().map(|s| wrap_ulp(u64::from(*s as u8), Dtype::I8)).collect(), 16));
+    let numbers: Vec<u16> = steps.iter().map(|s| wrap_ulp(u64::from(*s as u8), Dtype::I8) as u16).collect();
+    coded.extend(groups::encode_whole(&numbers, effort));
     let seen = steps.iter().map(|s| f64::from(*s) * scale_value).collect();
     Ok(((DeltaCodec::Int8, coded), seen))
 }

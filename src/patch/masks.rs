@@ -35,14 +35,14 @@ impl Kept {
     }
 
     /// The number that stands for it (spec §9.9).
-    pub(super) fn symbol(self) -> u64 {
+    pub(super) fn symbol(self) -> u16 {
         self.0.into()
     }
 
-    fn from_symbol(symbol: u64) -> Result<Self, Corrupt> {
+    fn from_symbol(symbol: u16) -> Result<Self, Corrupt> {
         match symbol {
             1..=3 | 5 => Ok(Self(symbol as u8)),
-            _ => Err(Corrupt::Range { field: "a mask symbol", found: symbol, least: 1, most: 5 }),
+            _ => Err(Corrupt::Range { field: "a mask symbol", found: symbol.into(), least: 1, most: 5 }),
         }
     }
 }
@@ -67,7 +67,7 @@ impl Masks {
     /// Decodes the masks of a block of `selected` elements.
     pub(super) fn decode(streams: &Streams<&[u8]>, selected: usize, dtype: Dtype) -> Result<Option<Self>, Corrupt> {
         let Some((codec, bytes)) = streams.masks else { return Ok(None) };
-        let symbols = groups::decode(bytes, 1, selected, 16)?.1.concat();
+        let symbols = groups::decode::<u16>(bytes, 1, selected)?.into_numbers();
         let kept = symbols.into_iter().map(Kept::from_symbol).collect::<Result<Vec<_>, Corrupt>>()?;
         let before = match streams.values_before {
             Some((BaseCodec::Bits, bytes)) => {
@@ -111,7 +111,7 @@ mod tests {
         let symbols = [(true, false, 0), (false, true, 7), (true, true, 7), (true, false, 0x8000)];
         let symbols = symbols.map(|(base, reference, bits)| Kept::new(dtype, base, reference, bits).symbol());
         assert_eq!(symbols, [1, 2, 3, 5]);
-        let legal: Vec<u64> = (0..20).filter(|symbol| Kept::from_symbol(*symbol).is_ok()).collect();
+        let legal: Vec<u16> = (0..20).filter(|symbol| Kept::from_symbol(*symbol).is_ok()).collect();
         assert_eq!(legal, [1, 2, 3, 5]);
         assert_eq!(Kept(5).reference_zero(dtype), 0x8000);
         assert_eq!(Kept(1).reference_zero(dtype), 0);

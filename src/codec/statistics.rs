@@ -1,0 +1,153 @@
+//! What a sequence would take by Rice and by pco, from a histogram: much cheaper than coding it both ways.
+//!
+//! In integers alone, so that every machine decides alike.
+
+use super::{Number, rice};
+
+/// Numbers of a longer sequence that are looked at, evenly spread.
+const SAMPLE: usize = 1 << 15;
+/// Numbers below this have buckets of their own; above it there are four to each power of two.
+const EXACT: u64 = 16;
+const BUCKETS: usize = 256;
+/// Bits that pco spends on itself: once, and for each bucket that is used. Fitted to its files.
+const PCO_BITS: u64 = 64;
+const PCO_BUCKET_BITS: u64 = 12;
+
+/// Fractional bits of [`log2`].
+const LOG2_FRACTION: u32 = 16;
+
+/// What a sequence would take.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    /// Bits by pco.
+    pub pco_bits: u64,
+    /// The parameter with which Rice takes least.
+    pub parameter: u32,
+    /// Bits by Rice with it.
+    pub rice_bits: u64,
+}
+
+/// Estimates what `numbers` take.
+pub fn cost<N: Number>(numbers: &[N]) -> Cost {
+    let step = numbers.len().div_ceil(SAMPLE).max(1);
+    // Four histograms, so that a run of equal numbers does not wait for itself.
+    let mut counts = [[0u32; BUCKETS]; 4];
+    if step == 1 {
+        let (fours, rest) = numbers.as_chunks::<4>();
+        for four in fours {
+            for (counts, number) in counts.iter_mut().zip(four) {
+                counts[bucket((*number).into())] += 1;
+            }
+        }
+        rest.iter().for_each(|number| counts[0][bucket((*number).into())] += 1);
+    } else {
+        numbers.iter().step_by(step).for_each(|number| counts[0][bucket((*number).into())] += 1);
+    }
+    let used: Vec<(usize, u64)> = (0..BUCKETS)
+        .map(|bucket| (bucket, counts.iter().map(|counts| u64::from(counts[bucket])).sum()))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let seen: u64 = used.iter().map(|(_, count)| count).sum();
+    let scaled = |bits: u128| (bits * numbers.len() as u128 / u128::from(seen.max(1))) as u64;
+
+    let entropy = |(bucket, count): &(usize, u64)| {
+        u128::from(*count) * u128::from(log2(seen) - log2(*count) + (u64::from(low_bits(*bucket)) << LOG2_FRACTION))
+    };
+    let entropy_bits = used.iter().map(entropy).sum::<u128>() >> LOG2_FRACTION;
+    let pco_bits = scaled(entropy_bits) + PCO_BITS + PCO_BUCKET_BITS * used.len() as u64;
+
+    let sum: u128 = used.iter().map(|(bucket, count)| u128::from(middle(*bucket)) * u128::from(*count)).sum();
+    let by_rice = |parameter| {
+        let bits = |(bucket, count): &(usize, u64)| {
+            u128::from(*count) * u128::from(rice::bits_of(middle(*bucket), parameter, N::BITS))
+        };
+        (used.iter().map(bits).sum::<u128>(), parameter)
+    };
+    let mean = (sum / u128::from(seen.max(1))) as u64;
+    let (rice_bits, parameter) = rice::parameters(mean, N::BITS).map(by_rice).min().unwrap_or_default();
+    Cost { pco_bits, parameter, rice_bits: scaled(rice_bits) }
+}
+
+/// Bits that it takes at least to tell which `k` of `n` things are meant, all choices being as likely.
+pub fn choice_bits(n: u64, k: u64) -> u64 {
+    let weighted = |x: u64| if x == 0 { 0 } else { u128::from(x) * u128::from(log2(x)) };
+    (weighted(n).saturating_sub(weighted(k) + weighted(n - k)) >> LOG2_FRACTION) as u64
+}
+
+#[inline(always)]
+fn bucket(number: u64) -> usize {
+    if number < EXACT {
+        return number as usize;
+    }
+    let low_bits = number.ilog2() - 2;
+    (low_bits * 4 + (number >> low_bits & 3) as u32 + 8) as usize
+}
+
+/// Bits of a number in `bucket` that the bucket does not tell.
+fn low_bits(bucket: usize) -> u32 {
+    if bucket < EXACT as usize { 0 } else { (bucket as u32 - 8) / 4 }
+}
+
+/// The middle number of `bucket`.
+fn middle(bucket: usize) -> u64 {
+    if bucket < EXACT as usize {
+        return bucket as u64;
+    }
+    let low_bits = low_bits(bucket);
+    (4 + (bucket as u64 - 8) % 4) << low_bits | 1 << (low_bits - 1)
+}
+
+/// The binary logarithm of `x`, at least 1, in units of `2^-LOG2_FRACTION`, rounded down.
+fn log2(x: u64) -> u64 {
+    let whole = x.ilog2();
+    // Above the point 1 bit, below it 63: from 1 to below 2.
+    let mut rest = x << (63 - whole);
+    let mut out = u64::from(whole);
+    for _ in 0..LOG2_FRACTION {
+        let square = (u128::from(rest) * u128::from(rest)) >> 63;
+        let carry = square >> 64 != 0;
+        rest = (if carry { square >> 1 } else { square }) as u64;
+        out = out << 1 | u64::from(carry);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Effort, pco};
+    use proptest::prelude::*;
+
+    #[test]
+    fn buckets_hold_their_middles_and_all_numbers() {
+        for at in 0..BUCKETS {
+            assert_eq!(bucket(middle(at)), at);
+        }
+        assert_eq!((bucket(15), bucket(16), bucket(u64::MAX)), (15, 16, 255));
+    }
+
+    proptest! {
+        #[test]
+        fn logarithms_are_those_of_floats(x in 1u64..) {
+            let expected = (x as f64).log2() * f64::from(1 << LOG2_FRACTION);
+            prop_assert!((log2(x) as f64 - expected).abs() <= 2.0, "{} {expected}", log2(x));
+        }
+
+        #[test]
+        fn costs_are_close_to_what_coding_takes(seed: u64, mean_bits in 0u32..20, n in 1000usize..50_000) {
+            let mut state = seed | 1;
+            let numbers: Vec<u32> = (0..n).map(|_| {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                (-f64::from((state >> 40) as u32 + 1).log2() + 24.0).mul_add(f64::from(1 << mean_bits), 0.0) as u32
+            }).collect();
+            let cost = cost(&numbers);
+            let by_pco = pco::chunks(&numbers, Effort::Best).len() as f64 * 8.0;
+            let by_rice = rice::best_parameter(&numbers).1 as f64;
+            let close = |estimate: u64, real: f64| (estimate as f64 - real).abs() <= 0.02 * real + 1500.0;
+            prop_assert!(close(cost.pco_bits, by_pco), "pco {} {by_pco}", cost.pco_bits);
+            prop_assert!(close(cost.rice_bits, by_rice), "Rice {} {by_rice}", cost.rice_bits);
+            let chosen = rice::cost_bits(&numbers, cost.parameter);
+            prop_assert!(close(chosen, by_rice), "parameter {} takes {chosen}, best is {by_rice}", cost.parameter);
+        }
+    }
+}
