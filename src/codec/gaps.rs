@@ -26,6 +26,9 @@ const PLACES: [u8; STRIDE] = {
     places
 };
 
+/// Groups that are looked at together.
+const EIGHT: usize = 8;
+
 /// One in each byte of a word.
 const ONES: u64 = u64::MAX / 255;
 /// The highest bit of each byte of a word.
@@ -200,7 +203,8 @@ const NEVER: u32 = u32::MAX;
 pub struct GroupedPositions {
     gaps: Sequences<u32>,
     bounds: Bounds,
-    /// For each group, unselected members before its next selected one; at least half of [`NEVER`] when there is none.
+    /// For each group, unselected members before its next selected one; at least half of [`NEVER`] when there is none. And so for
+    /// groups that are none, up to a multiple of [`EIGHT`].
     left: Vec<u32>,
     /// For each group, where the gap after that is.
     next: Vec<usize>,
@@ -217,12 +221,12 @@ impl GroupedPositions {
         let bounds = Bounds::new(gaps.partition());
         let mut found = Self {
             bounds,
-            left: vec![NEVER; gaps.partition().groups()],
+            left: vec![NEVER; gaps.partition().groups().next_multiple_of(EIGHT)],
             next: gaps.starts(),
             gaps,
             positions: Vec::with_capacity(count),
         };
-        (0..found.left.len()).for_each(|group| found.left[group] = found.pull(group));
+        (0..found.next.len()).for_each(|group| found.left[group] = found.pull(group));
         Ok(found)
     }
 
@@ -259,26 +263,26 @@ impl GroupedPositions {
 
     #[inline(always)]
     fn walk_lanes<L: Lane>(&mut self, start: u32, classes: &[L]) {
-        let lasts: Vec<L> = self.bounds.lasts();
+        let mut lasts: Vec<L> = self.bounds.lasts();
+        // The groups that are none have no members in a stride.
+        lasts.resize(self.left.len(), L::low(u16::MAX));
+        let lasts = lasts.as_chunks::<EIGHT>().0;
         let (strides, rest) = classes.as_chunks::<STRIDE>();
         let mut first = start;
-        // For up to 64 groups, the members in a stride.
-        let mut members = [0u32; 64];
         for stride in strides {
             let (mut selected, mut below) = (0u64, 0);
-            for from in (0..lasts.len()).step_by(64) {
+            for (lasts, from) in lasts.iter().zip((0..).step_by(EIGHT)) {
+                let up_to = lasts.map(|last| up_to(stride, last));
+                let members: [u32; EIGHT] =
+                    std::array::from_fn(|at| up_to[at] - if at == 0 { below } else { up_to[at - 1] });
+                below = up_to[EIGHT - 1];
+                let left = &mut self.left.as_chunks_mut::<EIGHT>().0[from / EIGHT];
                 // The groups whose next selected one is in this stride.
-                let mut reached = 0u64;
-                let lasts = lasts[from..].iter().take(64).zip(&mut members).zip(&mut self.left[from..]);
-                for (at, ((last, members), left)) in lasts.enumerate() {
-                    let up_to = up_to(stride, *last);
-                    *members = up_to - below;
-                    below = up_to;
-                    reached |= u64::from(*left < *members) << at;
-                    *left = left.wrapping_sub(*members);
-                }
+                let reached: [u8; EIGHT] = std::array::from_fn(|at| u8::from(left[at] < members[at]));
+                *left = std::array::from_fn(|at| left[at].wrapping_sub(members[at]));
+                let mut reached = u64::from_le_bytes(reached);
                 while reached != 0 {
-                    let at = reached.trailing_zeros() as usize;
+                    let at = (reached.trailing_zeros() / 8) as usize;
                     reached &= reached - 1;
                     selected |= self.reach(from + at, stride, members[at]);
                 }
@@ -310,9 +314,9 @@ impl GroupedPositions {
             *own = u8::from((*class >= low) & (*class <= high));
         }
         let words: [u64; 8] = std::array::from_fn(|at| u64::from_le_bytes(*own[at * 8..].first_chunk().unwrap()));
-        // Multiplying by ones sums up: byte by byte of a word, word by word of a stride.
-        let sums: [u8; 8] = std::array::from_fn(|at| (words[at].wrapping_mul(ONES) >> 56) as u8);
-        let sums = u64::from_le_bytes(sums).wrapping_mul(ONES);
+        let counts = words.map(|word| word.count_ones() as u8);
+        // Multiplying by ones sums up, byte by byte.
+        let sums = u64::from_le_bytes(counts).wrapping_mul(ONES);
         let mut left = self.left[group].wrapping_add(members);
         let mut selected = 0;
         loop {
