@@ -85,7 +85,7 @@ fn up_to<L: Lane>(stride: &[L; STRIDE], last: L) -> u32 {
 }
 
 /// The first and the last class of each group.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Bounds(Vec<(u16, u16)>);
 
 impl Bounds {
@@ -109,7 +109,7 @@ impl Bounds {
 }
 
 /// Gathers gaps for each group while walking the elements of a block.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct GroupedGaps {
     gaps: Sequences<u32>,
     bounds: Bounds,

@@ -7,9 +7,10 @@ use std::ops::Range;
 /// Bytes of elements whose classes are taken at a time: they stay in the processor's nearest memory.
 const CLASS_BYTES: usize = 1 << 15;
 
-/// A sample is one of so many runs of so many elements.
-const SAMPLED_RUNS: usize = 61;
+/// Runs of so many elements are sampled, one of every so many, or more where the sample would be smaller than that.
 const SAMPLED_RUN: usize = 64;
+const SAMPLED_RUNS: usize = 61;
+const SAMPLE: usize = 1 << 16;
 
 /// The elements of one block of a base tensor.
 #[derive(Debug, Clone)]
@@ -80,8 +81,9 @@ impl<'a> BaseBlock<'a> {
         let dtype = self.dtype();
         let mut counts = vec![0; dtype.classes()];
         let run_bytes = SAMPLED_RUN * dtype.width().bytes();
+        let step = (self.elements() as usize / SAMPLE).clamp(1, SAMPLED_RUNS);
         self.walk(|_, bytes| {
-            for run in bytes.chunks(run_bytes).step_by(SAMPLED_RUNS) {
+            for run in bytes.chunks(run_bytes).step_by(step) {
                 (0..run.len() / dtype.width().bytes())
                     .for_each(|at| counts[usize::from(dtype.class(dtype.width().load(run, at)))] += 1);
             }

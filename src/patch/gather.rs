@@ -211,8 +211,8 @@ impl Coded {
 
 /// Values of a block that are looked at to estimate what all of them would take.
 const SAMPLE: usize = 1 << 12;
-/// Bytes that a group's own statistics take, about.
-const GROUP_BYTES: u64 = 40;
+/// Bytes that a group's entry takes, and parameters that suit it less than they could.
+const GROUP_BYTES: u64 = 6;
 /// Elements that are hashed at a time.
 const DIGEST_ELEMENTS: usize = 1 << 12;
 
