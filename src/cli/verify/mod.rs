@@ -156,10 +156,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let mut weights = BTreeMap::new();
     if arguments.record {
         for file in &checkpoint.files {
-            weights.insert(file.name(), file.digest(&context)?);
+            weights.insert(file.name(), file.sha256(&context)?);
         }
         for file in model.foreign().iter().flat_map(|foreign| foreign.file.files()) {
-            weights.insert(file.name(), file.digest(&context)?);
+            weights.insert(file.name(), file.sha256(&context)?);
         }
     }
     terminal.done();
@@ -220,7 +220,7 @@ fn record(
     patch: &Patch,
     report: &Report,
     setup: &Setup,
-) -> Result<lcepatch::digest::Sha256Digest, Failure> {
+) -> Result<lcepatch::digest::Digest, Failure> {
     let mut metadata = patch.metadata.clone();
     metadata.results.extend(summary(report, setup));
     let recorded = patch.with_metadata(&metadata).map_err(|error| Error::of_patch(path, error))?;

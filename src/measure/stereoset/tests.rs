@@ -11,7 +11,7 @@ const LABELS: [&str; 3] = ["stereotype", "anti-stereotype", "unrelated"];
 fn file(content: &str) -> DataFile {
     DataFile {
         path: "dev.json".into(),
-        digest: Sha256Digest::of(content.as_bytes()),
+        digest: Digest::sha256(content.as_bytes()),
         bytes: content.as_bytes().to_vec(),
     }
 }
