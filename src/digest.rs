@@ -158,7 +158,9 @@ impl PartHasher {
     /// By BLAKE3, for the part that begins `offset` bytes into what has `total` bytes. All parts have `part_bytes`, a power of two
     /// that is at least [`PART_BYTES_MIN`]; the last one may be shorter.
     pub fn new(offset: u64, total: u64, part_bytes: u64) -> Self {
-        debug_assert!(part_bytes.is_power_of_two() && part_bytes >= PART_BYTES_MIN && offset.is_multiple_of(part_bytes));
+        debug_assert!(
+            part_bytes.is_power_of_two() && part_bytes >= PART_BYTES_MIN && offset.is_multiple_of(part_bytes)
+        );
         if total <= part_bytes {
             return Self::Whole(ContentHash::Blake3.hasher());
         }

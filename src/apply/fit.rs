@@ -228,8 +228,7 @@ fn selected_values_fit(
             }
         })
         .collect::<Result<Vec<Option<Digest>>, Error>>()?;
-    Ok(digests.iter().all(Option::is_some)
-        && hash.root(digests.iter().flatten()) == patch.table.roots.selected)
+    Ok(digests.iter().all(Option::is_some) && hash.root(digests.iter().flatten()) == patch.table.roots.selected)
 }
 
 /// Why a block could not be decoded.

@@ -119,13 +119,11 @@ pub(super) fn write_weights(
         let file = &rewrite.base().files[*index];
         new.file().set_len(file.bytes()).map_err(|e| Failed::io("write", new.path(), e))?;
         let work = work(rewrite, file, *index);
-        let done = work
-            .par_iter()
-            .map(|work| match work {
-                Work::Copy(range) => copy(file, range, new, context).map(|()| None),
-                Work::Edit(tensor, part) => edit(rewrite, *tensor, part.clone(), new, context).map(Some),
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
+        let each = |work: &Work<'_>| match work {
+            Work::Copy(range) => copy(file, range, new, context).map(|()| None),
+            Work::Edit(tensor, part) => edit(rewrite, *tensor, part.clone(), new, context).map(Some),
+        };
+        let done = new.while_writing(|| work.par_iter().map(each).collect::<Result<Vec<_>, Error>>())?;
         let mut by_tensor: BTreeMap<&str, Vec<PartDigest>> = BTreeMap::new();
         for (work, done) in work.iter().zip(done) {
             if let (Work::Edit(tensor, _), Some((edited, digest))) = (work, done) {

@@ -12,7 +12,7 @@ use crate::dtype::{Dtype, Rounded};
 use crate::edit::{Alpha, EditKind, interpolate};
 use crate::error::Error;
 use crate::format::limits::BLOCK_LOG2_MAX;
-use crate::patch::{BaseBlock, DecodedBlock, Kept};
+use crate::patch::{BaseBlock, DecodedBlock, Deltas, Kept};
 use std::ops::Range;
 
 /// The selected elements of one patch in a stretch of a tensor, from the first to the last.
@@ -52,6 +52,17 @@ impl Plan<'_> {
                 let base = tensor.elements(part.clone());
                 buffer.clear();
                 buffer.extend_from_slice(base);
+                if let ([cursor], None) = (&mut cursors[..], companion)
+                    && let Some(references) = cursor.references(part.clone())
+                {
+                    // The way of most applies, and the same as what follows.
+                    for (element, delta) in references {
+                        let at = (element - part.start) as usize;
+                        let reference = dtype.add_ulp(width.load(&buffer, at), delta);
+                        width.store(&mut buffer, at, reference);
+                        edited += 1;
+                    }
+                }
                 while let Some(element) = next(&cursors, part.end) {
                     let at = (element - part.start) as usize;
                     let base = width.load(&buffer, at);
@@ -88,12 +99,7 @@ impl Plan<'_> {
     ///
     /// # Errors
     /// [`Refusal`] for numbers; R18 to R20; cancellation.
-    pub fn result_digest(
-        &self,
-        tensor: Tensor<'_>,
-        hash: ContentHash,
-        context: &Context<'_>,
-    ) -> Result<Digest, Error> {
+    pub fn result_digest(&self, tensor: Tensor<'_>, hash: ContentHash, context: &Context<'_>) -> Result<Digest, Error> {
         let mut hasher = hash.hasher();
         let mut sink = |_, bytes: &[u8]| {
             hasher.update(bytes);
@@ -247,6 +253,23 @@ impl Cursor<'_> {
         if self.blocks.get(self.block).is_some_and(|(_, decoded)| self.entry == decoded.positions.len()) {
             (self.block, self.entry) = (self.block + 1, 0);
         }
+    }
+
+    /// The selected elements of `part` that lie in one block, which is passed then, with what leads to the reference's bits; none if
+    /// the edit does not lead to these.
+    fn references(&mut self, part: Range<u64>) -> Option<impl Iterator<Item = (u64, u64)>> {
+        let (start, decoded) = self.blocks.get(self.block)?;
+        let at_one = self.edit.kind == EditKind::Interpolate(Alpha::ONE) && !self.added;
+        let (Deltas::Ulp(deltas), None, true) = (&decoded.deltas, &decoded.masks, at_one) else { return None };
+        let positions = &decoded.positions[self.entry..];
+        let n = positions.partition_point(|position| start + u64::from(*position) < part.end);
+        let deltas = &deltas[self.entry..self.entry + n];
+        self.entry += n;
+        if self.entry == decoded.positions.len() {
+            (self.block, self.entry) = (self.block + 1, 0);
+        }
+        let start = *start;
+        Some(positions[..n].iter().zip(deltas).map(move |(position, delta)| (start + u64::from(*position), *delta)))
     }
 
     fn has_masks(&self) -> bool {

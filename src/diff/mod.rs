@@ -15,8 +15,8 @@ use crate::format::Patch;
 use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
 use crate::localize::candidates::{CandidateOptions, Candidates, Kinds};
 use crate::localize::random::Among;
-use crate::localize::value::Amount;
 use crate::localize::survey::{PairDigests, survey};
+use crate::localize::value::Amount;
 use crate::localize::{Impossible, random, value};
 use crate::mask::{Scope, Selection};
 use crate::patch::Magnitude;
@@ -168,9 +168,11 @@ pub fn diff(
         }
     };
     let is_other = |pair: &TensorPair<'_>| kinds == Kinds::Floats && pair.dtype().float().is_none();
-    let others = pair.tensors.iter().zip(&localized.digests.0).filter(|(pair, digests)| {
-        is_other(pair) && digests.target != digests.reference
-    });
+    let others = pair
+        .tensors
+        .iter()
+        .zip(&localized.digests.0)
+        .filter(|(pair, digests)| is_other(pair) && digests.target != digests.reference);
     let other_differences = others.map(|(pair, _)| pair.name().to_owned()).collect();
     let labels = options.labels.clone();
     let [base, reference] =

@@ -13,9 +13,7 @@ use crate::localize::full::differing;
 use crate::localize::survey::{PairDigests, TensorDigests, survey};
 use crate::mask::Selection;
 use crate::patch::Magnitude;
-use crate::patch::gather::{
-    Coding, GatherError, Portability, Precision, Sides, Variants, choose, code_block, gather,
-};
+use crate::patch::gather::{Coding, GatherError, Portability, Precision, Sides, Variants, choose, code_block, gather};
 use crate::patch::group::by_tensor;
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 use super::invalid::{Invalid, SectionFault};
 use super::limits::*;
 use crate::codec::reader::Reader;
-use crate::digest::{Hasher, Digest};
+use crate::digest::{Digest, Hasher};
 
 /// Section types (spec §5.2).
 pub mod section {

@@ -133,7 +133,9 @@ impl Patch {
             match kind {
                 section::METADATA => write_section(&mut header, kind, &metadata.write()?, Packing::Zstd),
                 // Digests do not pack.
-                section::DIGESTS | section::TREE_DIGESTS | section::COUNTERPARTS => write_section(&mut header, kind, &content, Packing::Raw),
+                section::DIGESTS | section::TREE_DIGESTS | section::COUNTERPARTS => {
+                    write_section(&mut header, kind, &content, Packing::Raw)
+                }
                 _ => write_section(&mut header, kind, &content, Packing::Zstd),
             }
         }

@@ -26,29 +26,32 @@ pub(crate) fn differing(block: Block<'_>, context: &Context<'_>) -> Result<(Elem
     Ok((elements, digests))
 }
 
-/// Elements compared before the next look whether there is anything to write down.
-const STRIDE: usize = 64;
-
 /// Puts the indices of elements of `N` bytes that differ into `found`.
 fn compare<const N: usize>(target: &[u8], reference: &[u8], found: &mut Vec<u32>) {
-    let (target, reference) = (target.as_chunks::<N>().0, reference.as_chunks::<N>().0);
-    found.clear();
-    let strides = target.chunks(STRIDE).zip(reference.chunks(STRIDE));
-    let mut kept = [0u32; STRIDE];
-    for ((target, reference), start) in strides.zip((0u32..).step_by(STRIDE)) {
-        // A loop without an early end, which becomes a few vector instructions; a call of memcmp costs more here.
-        let differs = target.iter().zip(reference).fold(false, |differs, (t, r)| differs | (t != r));
-        if !differs {
-            continue;
+    let lanes = 8 / N as u32;
+    // Writing always and counting only what differs has no branch to mispredict.
+    found.resize(target.len() / N + 1, 0);
+    let mut n = 0;
+    let mut add = |difference: u64, first: u32, lanes: u32| {
+        for lane in 0..lanes {
+            let bits = difference >> (8 * N as u32 * lane) & (u64::MAX >> (64 - 8 * N));
+            found[n] = first + lane;
+            n += usize::from(bits != 0);
         }
-        // Writing always and counting only what differs has no branch to mispredict.
-        let mut n = 0;
-        for ((t, r), index) in target.iter().zip(reference).zip(start..) {
-            kept[n % STRIDE] = index;
-            n += usize::from(t != r);
+    };
+    let (words, rest) = target.as_chunks::<8>();
+    let (other_words, other_rest) = reference.as_chunks::<8>();
+    for ((t, r), first) in words.iter().zip(other_words).zip((0u32..).step_by(lanes as usize)) {
+        let difference = u64::from_le_bytes(*t) ^ u64::from_le_bytes(*r);
+        if difference != 0 {
+            add(difference, first, lanes);
         }
-        found.extend_from_slice(&kept[..n]);
     }
+    let first = words.len() as u32 * lanes;
+    for ((t, r), index) in rest.chunks(N).zip(other_rest.chunks(N)).zip(first..) {
+        add(u64::from(t != r), index, 1);
+    }
+    found.truncate(n);
 }
 
 #[cfg(test)]

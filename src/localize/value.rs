@@ -75,7 +75,8 @@ pub fn select(
         Scope::Global => vec![candidates],
         Scope::Tensor => candidates.chunks(1).collect(),
     };
-    let amounts = groups.iter().map(|group| amount.of(elements(pair, group))).collect::<Result<Vec<u64>, Impossible>>()?;
+    let amounts =
+        groups.iter().map(|group| amount.of(elements(pair, group))).collect::<Result<Vec<u64>, Impossible>>()?;
     let mut bounds: Vec<Option<Bound>> = vec![None; pair.tensors.len()];
     let budget = Budget::new(amounts.iter().sum());
     for (group, k) in groups.iter().zip(&amounts) {
@@ -238,7 +239,9 @@ fn rough_differences(dtype: Dtype, target: &[u8], reference: &[u8], bound: Bound
     out.clear();
     match dtype {
         // The difference of two F32, rounded, is in order with the exact one.
-        Dtype::F32 => reaching::<4>(target, reference, |t, r| f32::from_le_bytes(r) - f32::from_le_bytes(t), bound, out),
+        Dtype::F32 => {
+            reaching::<4>(target, reference, |t, r| f32::from_le_bytes(r) - f32::from_le_bytes(t), bound, out)
+        }
         Dtype::Bf16 => {
             let value = |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16);
             reaching::<2>(target, reference, |t, r| value(r) - value(t), bound, out)

@@ -5,7 +5,7 @@
 
 use super::{Build, CUDA_VERSION, RuntimeFault, Surroundings, VERSION};
 use crate::context::Context;
-use crate::digest::{Hasher, Digest};
+use crate::digest::{Digest, Hasher};
 use crate::durable::{Failed, NewDirectory};
 use std::fs::File;
 use std::io::Read;
@@ -136,7 +136,7 @@ impl Package {
 
     fn check(&self, wheel: &Path, context: &Context<'_>) -> Result<(), RuntimeFault> {
         let mut file = File::open(wheel).map_err(RuntimeFault::io("open", wheel))?;
-        let (mut hasher, mut window) = (Hasher::default(), vec![0; 1 << 20]);
+        let (mut hasher, mut window) = (Hasher::sha256(), vec![0; 1 << 20]);
         loop {
             let read = file.read(&mut window).map_err(RuntimeFault::io("read", wheel))?;
             if read == 0 {
