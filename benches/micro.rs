@@ -47,7 +47,7 @@ fn weights() -> Vec<u8> {
 /// Positions of selected elements, and how many there are of each class.
 fn selected(weights: &[u8]) -> (Vec<u32>, Vec<u64>) {
     let mut numbers = Numbers(2);
-    let positions: Vec<u32> = (0..ELEMENTS as u32).filter(|_| numbers.next() % RARITY == 0).collect();
+    let positions: Vec<u32> = (0..ELEMENTS as u32).filter(|_| numbers.next().is_multiple_of(RARITY)).collect();
     let mut counts = vec![0; Dtype::Bf16.classes()];
     let class = |at: &u32| Dtype::Bf16.class(Dtype::Bf16.width().load(weights, *at as usize));
     positions.iter().for_each(|at| counts[usize::from(class(at))] += 1);
@@ -99,9 +99,7 @@ fn class_walk_to_positions(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn gaps_encode(bencher: Bencher<'_, '_>) {
     let (positions, _) = selected(&weights());
-    bencher
-        .counter(ItemsCount::new(positions.len()))
-        .bench(|| gaps::encode(black_box(&positions), Effort::Default));
+    bencher.counter(ItemsCount::new(positions.len())).bench(|| gaps::encode(black_box(&positions), Effort::Default));
 }
 
 #[divan::bench]

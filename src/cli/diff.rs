@@ -63,6 +63,9 @@ pub struct Arguments {
     /// Code in every way and keep the smallest
     #[arg(long)]
     best: bool,
+    /// Also name whole files by SHA-256, as hubs list it; takes about a second a gigabyte and core
+    #[arg(long)]
+    sha256: bool,
     /// Alpha to recommend to users
     #[arg(long, value_parser = arguments::alpha, allow_negative_numbers = true, value_name = "ALPHA")]
     recommended_alpha: Option<Alpha>,
@@ -161,6 +164,7 @@ fn options<'a>(arguments: &Arguments, options: DiffOptions<'a>) -> DiffOptions<'
             (_, true) => Effort::Best,
             _ => Effort::Default,
         },
+        sha256: arguments.sha256,
         labels: Labels {
             base_model: arguments.base_model.clone(),
             reference_model: arguments.reference_model.clone(),

@@ -109,6 +109,7 @@ impl PairArguments {
             precision: Precision::Exact,
             portability: Portability::NeedsBase,
             effort: Effort::Default,
+            sha256: false,
             labels: Labels::default(),
         }
     }

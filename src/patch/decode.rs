@@ -174,15 +174,16 @@ fn class_deltas<N: Number>(
 }
 
 pub(super) fn numbers(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
-    with_number!(dtype, N => {
-        let images = groups::decode::<N>(bytes, 1, count)?.into_numbers().into_iter().map(u64::from);
-        let most = dtype.width().mask();
-        let bits = |image| {
-            let out_of_range = Corrupt::Range { field: "a base value", found: image, least: 0, most };
-            if image > most { Err(out_of_range) } else { Ok(from_unsigned_image(dtype, image)) }
-        };
-        images.map(bits).collect()
-    })
+    with_number!(dtype, N => numbers_as::<N>(bytes, count, dtype))
+}
+
+fn numbers_as<N: Number>(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
+    let most = dtype.width().mask();
+    let bits = |image: N| match image.into() {
+        image if image > most => Err(Corrupt::Range { field: "a base value", found: image, least: 0, most }),
+        image => Ok(from_unsigned_image(dtype, image)),
+    };
+    groups::decode(bytes, 1, count)?.into_numbers().into_iter().map(bits).collect()
 }
 
 /// The image with its order kept when read as unsigned, as base values are coded (spec §9.8).
