@@ -57,10 +57,10 @@ pub struct Arguments {
     /// Store what it takes to use the patch without its base
     #[arg(long)]
     portable: bool,
-    /// Code with less work: a larger patch
+    /// Code with less work: where weights are is coded without the base, which makes a patch a fifth to two fifths larger
     #[arg(long, conflicts_with = "best")]
     fast: bool,
-    /// Code in every way and keep the smallest
+    /// Code in every way and keep the smallest: several times the work of coding, for less than 1 % of the bytes
     #[arg(long)]
     best: bool,
     /// Also name whole files by SHA-256, as hubs list it; takes about a second a gigabyte and core
