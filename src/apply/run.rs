@@ -1,11 +1,11 @@
-//! Results on disk: a new file, a new directory, or the base replaced.
+//! Results on disk: a new file, or a new directory.
 
 use super::refusal::Refusal;
 use super::rewrite::Rewrite;
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::Context;
 use crate::digest::{Hasher, Sha256Digest};
-use crate::durable::{Existing, Failed, NewDirectory, NewFile};
+use crate::durable::{Existing, Failed, NewDirectory, NewFile, journal, write_at};
 use crate::error::Error;
 use rayon::prelude::*;
 use std::fs::File;
@@ -68,58 +68,50 @@ pub fn to_path(
     Ok(applied)
 }
 
-/// Replaces the base's files by the result's. Each old file is whole until its new one is; `before_commit` gets the
-/// finished result before the first is replaced.
-///
-/// # Errors
-/// As [`to_path`]. If the system fails between the replacement of two shards, the error names the first one that was
-/// not replaced.
-pub fn in_place(
-    rewrite: &impl Rewrite,
-    before_commit: impl FnOnce(&Checkpoint) -> Result<(), Error>,
-    context: &Context<'_>,
-) -> Result<Applied, Error> {
-    let base = rewrite.base();
-    let changes = |file: &WeightFile| file.tensors.iter().any(|tensor| rewrite.changes(&tensor.name));
-    let changed: Vec<usize> = (0..base.files.len()).filter(|index| changes(&base.files[*index])).collect();
-    context.begin("applying", changed.iter().map(|index| base.files[*index].bytes()).sum());
-    let files = changed
-        .iter()
-        .map(|index| Ok((*index, NewFile::create(&base.files[*index].path, Existing::Replace)?)))
-        .collect::<Result<Vec<_>, Failed>>()?;
-    let mut applied = Applied::default();
-    let outputs: Vec<(usize, &NewFile)> = files.iter().map(|(index, new)| (*index, new)).collect();
-    write_weights(rewrite, &outputs, &mut applied, context)?;
-    let result: Vec<PathBuf> = (0..base.files.len())
-        .map(|index| match files.iter().find(|(changed, _)| *changed == index) {
-            Some((_, new)) => new.temporary_path().to_owned(),
-            None => base.files[index].path.clone(),
-        })
-        .collect();
-    before_commit(&Checkpoint::open_files(&base.path, base.layout.clone(), &result)?)?;
-    // Everything is on disk before the first rename, so that what can fail has failed.
-    files.iter().try_for_each(|(_, new)| new.sync())?;
-    files.into_iter().try_for_each(|(_, new)| new.commit())?;
-    Ok(applied)
+/// Where the result of a weight file goes.
+pub(super) trait Destination: Sync {
+    /// A result of so many bytes will come.
+    fn begin(&self, bytes: u64) -> Result<(), Error>;
+
+    /// Takes the bytes `range` of the base's file, which are the result's.
+    fn copy(&self, file: &WeightFile, range: &Range<u64>, context: &Context<'_>) -> Result<(), Error>;
+
+    /// Takes the result's bytes at `offset` of a tensor.
+    fn write(&self, tensor: Tensor<'_>, offset: u64, bytes: &[u8]) -> Result<(), Error>;
+}
+
+impl Destination for &NewFile {
+    fn begin(&self, bytes: u64) -> Result<(), Error> {
+        self.file().set_len(bytes).map_err(|e| Failed::io("write", self.path(), e).into())
+    }
+
+    fn copy(&self, file: &WeightFile, range: &Range<u64>, context: &Context<'_>) -> Result<(), Error> {
+        copy(file, range, self, context)
+    }
+
+    fn write(&self, tensor: Tensor<'_>, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let written = write_at(self.file(), bytes, tensor.info.range.start + offset);
+        written.map_err(|e| Failed::io("write", self.path(), e).into())
+    }
 }
 
 /// Writes weight files of the base, by index, with the edits.
 pub(super) fn write_weights(
     rewrite: &impl Rewrite,
-    outputs: &[(usize, &NewFile)],
+    outputs: &[(usize, impl Destination)],
     applied: &mut Applied,
     context: &Context<'_>,
 ) -> Result<(), Error> {
     let mut digests = Vec::new();
-    for (index, new) in outputs {
+    for (index, to) in outputs {
         let file = &rewrite.base().files[*index];
-        new.file().set_len(file.bytes()).map_err(|e| Failed::io("write", new.path(), e))?;
+        to.begin(file.bytes())?;
         let work = work(rewrite, file);
         let done = work
             .par_iter()
             .map(|work| match work {
-                Work::Copy(range) => copy(file, range, new, context).map(|()| None),
-                Work::Edit(tensor) => edit(rewrite, file, *index, *tensor, new, context).map(Some),
+                Work::Copy(range) => to.copy(file, range, context).map(|()| None),
+                Work::Edit(tensor) => edit(rewrite, file, *index, *tensor, to, context).map(Some),
             })
             .collect::<Result<Vec<_>, Error>>()?;
         for (name, edited, digest) in done.into_iter().flatten() {
@@ -164,19 +156,19 @@ fn edit(
     file: &WeightFile,
     file_index: usize,
     tensor: usize,
-    new: &NewFile,
+    to: &impl Destination,
     context: &Context<'_>,
 ) -> Result<Edited, Error> {
     let info = &file.tensors[tensor];
+    let tensor = Tensor { file, file_index, info };
     let mut hasher = rewrite.has_promise().then(Hasher::default);
     let mut sink = |offset, bytes: &[u8]| {
         if let Some(hasher) = &mut hasher {
             hasher.update(bytes);
         }
-        let written = write_at(new.file(), bytes, info.range.start + offset);
-        written.map_err(|e| Failed::io("write", new.path(), e).into())
+        to.write(tensor, offset, bytes)
     };
-    let edited = rewrite.rewrite(Tensor { file, file_index, info }, &mut sink, context)?;
+    let edited = rewrite.rewrite(tensor, &mut sink, context)?;
     Ok((info.name.clone(), edited, hasher.map(Hasher::finish)))
 }
 
@@ -213,7 +205,10 @@ fn carry_along(base: &Checkpoint, new: &NewDirectory) -> Result<Vec<String>, Err
     let mut left_behind = Vec::new();
     carry_folder(&directory, new.temporary_path(), &mut |name, top| {
         let text = name.to_string_lossy();
-        if only_index.is_some_and(|index| index != name) || (top && weights.iter().any(|weight| *weight == text)) {
+        if text == journal::FILE_NAME
+            || only_index.is_some_and(|index| index != name)
+            || (top && weights.iter().any(|weight| *weight == text))
+        {
             return false;
         }
         let stale = OTHER_WEIGHTS.iter().any(|suffix| text.ends_with(suffix)) || text.ends_with(".safetensors");
@@ -266,18 +261,4 @@ fn result_root(base: &Checkpoint, directory: &Path) -> PathBuf {
 
 pub(super) fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-fn write_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-    #[cfg(unix)]
-    return std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
-    #[cfg(windows)]
-    {
-        let (mut bytes, mut offset) = (bytes, offset);
-        while !bytes.is_empty() {
-            let n = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
-            (bytes, offset) = (&bytes[n..], offset + n as u64);
-        }
-        Ok(())
-    }
 }

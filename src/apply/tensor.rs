@@ -64,8 +64,8 @@ impl Plan<'_> {
                     width.store(&mut buffer, at, result);
                     advance(&mut cursors, element);
                 }
-                tensor.release(part.clone());
                 sink(part.start * width.bytes() as u64, &buffer)?;
+                tensor.release(part);
                 context.advance(buffer.len() as u64)?;
             }
         }

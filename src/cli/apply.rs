@@ -7,7 +7,7 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use clap::Args;
-use lcepatch::apply::{Applied, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, in_place, to_path};
+use lcepatch::apply::{Applied, Check, DifferentBase, Edit, Needed, NotFinite, Plan, PlanOptions, in_place, to_path};
 use lcepatch::checkpoint::pair::PrefixMap;
 use lcepatch::checkpoint::{Checkpoint, Tensor, WeightFile};
 use lcepatch::context::Context;
@@ -117,6 +117,9 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         write_mask(&arguments, &plan, path, existing, &context)?;
     }
     let mut history = if arguments.no_log { None } else { History::of(&base)? };
+    // Ahead of the edit: in place, there is no base after it.
+    let before = history.is_some().then(|| digests(&base, &base, &context)).transpose()?;
+    let needed = if arguments.undo.is_some() { Needed::Both } else { Needed::Result };
     let mut is_reference = false;
     let before_commit = |result: &Checkpoint| -> Result<(), Error> {
         let undo =
@@ -127,8 +130,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         }
         let after = digests(result, &base, &context)?;
         is_reference = wanted.is_some_and(|wanted| after.values().eq(wanted));
-        if let Some(history) = &mut history {
-            let before = digests(&base, &base, &context)?;
+        if let (Some(history), Some(before)) = (&mut history, before) {
             history.steps.push(Step::new(&edits, before, after, undo));
             if arguments.output.is_some() {
                 history.save(result)?;
@@ -138,7 +140,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     };
     let applied = match &arguments.output {
         Some(output) => to_path(&plan, output, existing, before_commit, &context)?,
-        None => in_place(&plan, before_commit, &context)?,
+        None => in_place(&plan, needed, before_commit, &context)?,
     };
     if let (Some(history), true) = (&history, arguments.in_place) {
         history.save(&base)?;
