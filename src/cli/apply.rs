@@ -30,6 +30,10 @@ The result is base + alpha * (reference - base) at the selected weights: alpha 1
 Before anything is written the base is checked: by default every tensor that a patch changes is hashed (about one \
 second a gigabyte and core); --quick compares the values at the selected weights only.
 
+With --in-place the weights are changed in the files themselves, with a journal of what they held beside them: it takes no second \
+copy, and a crash leaves nothing half done (`lcepatch recover`). With --undo, where most weights change, and for links and files \
+with several names, new files take the place of the old ones.
+
 A directory gives a directory: configuration, tokenizer and index come along; weights in other formats do not. An .onnx file \
 gives an .onnx file: its weights, inside it or in files beside it, are recognized by the digests of the patch's base, as they are \
 or transposed.
@@ -67,7 +71,7 @@ What to do with the selected weights:
     /// Write the result here
     #[arg(long, short, value_name = "RESULT", required_unless_present = "in_place", conflicts_with = "in_place")]
     output: Option<PathBuf>,
-    /// Replace the base; it stays whole until the result is complete
+    /// Change the base itself: all of it, or after an error or a crash nothing
     #[arg(long)]
     in_place: bool,
     /// Write the patch that takes the result back to the base, exactly
