@@ -2,12 +2,14 @@
 
 use super::plan::Plan;
 use super::rewrite::Rewrite;
-use super::run::{Applied, Destination, write_weights};
+use super::run::{Applied, write_weights};
+use super::tensor::SPAN;
 use crate::checkpoint::{Checkpoint, Tensor, WeightFile};
 use crate::context::Context;
 use crate::durable::{Editable, Existing, Failed, Journal, NewFile, NewJournal, journal};
 use crate::error::Error;
 use crate::format::tensor_table::TensorEntry;
+use rayon::prelude::*;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -79,9 +81,7 @@ fn edit(
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = plan.base();
-    let mut applied = Applied::default();
-    let notes = |(target, index): (usize, &usize)| (*index, Notes { journal: &journal, target });
-    write_weights(plan, &changed.iter().enumerate().map(notes).collect::<Vec<_>>(), &mut applied, context)?;
+    let applied = note(plan, changed, &journal, context)?;
     // What was refused was refused by now. From here on nothing reads the base as it is mapped.
     let journal = journal.commit()?;
     let files: Vec<PathBuf> = base.files.iter().map(|file| file.path.clone()).collect();
@@ -99,30 +99,41 @@ fn edit(
     Ok(applied)
 }
 
-/// Notes in a journal what changes in one of its files.
-struct Notes<'j> {
-    journal: &'j NewJournal,
-    target: usize,
+/// Notes in a journal what will change in files of the base, by index, and compares the result's digests with what was promised.
+fn note(plan: &Plan<'_>, changed: &[usize], journal: &NewJournal, context: &Context<'_>) -> Result<Applied, Error> {
+    let files = changed.iter().map(|index| (*index, &plan.base().files[*index]));
+    let tensors: Vec<(usize, Tensor<'_>)> = files
+        .enumerate()
+        .flat_map(|(target, (file_index, file))| {
+            file.tensors.iter().map(move |info| (target, Tensor { file, file_index, info }))
+        })
+        .filter(|(_, tensor)| plan.changes(&tensor.info.name))
+        .collect();
+    let spans: Vec<(usize, Tensor<'_>, Range<u64>)> =
+        tensors.iter().flat_map(|(target, tensor)| spans(*tensor).map(|span| (*target, *tensor, span))).collect();
+    let of_span = |(target, tensor, span): &(usize, Tensor<'_>, Range<u64>)| {
+        let width = tensor.info.dtype.width().bytes();
+        let mut note = |part: Range<u64>, edits: &[(u32, u64)]| {
+            let offset = tensor.info.range.start + part.start * width as u64;
+            Ok(journal.note(*target, offset, width, tensor.elements(part), edits)?)
+        };
+        plan.edits(*tensor, span.clone(), &mut note, context)
+    };
+    let edited = spans.par_iter().map(of_span).try_reduce(|| 0, |a, b| Ok(a + b))?;
+    let verified = plan.has_promise();
+    if verified {
+        context.begin("hashing the result", tensors.iter().map(|(_, tensor)| tensor.info.bytes()).sum());
+        let digest =
+            |(_, tensor): &(usize, Tensor<'_>)| Ok((tensor.info.name.clone(), plan.result_digest(*tensor, context)?));
+        plan.keep_promise(&tensors.par_iter().map(digest).collect::<Result<Vec<_>, Error>>()?)?;
+    }
+    Ok(Applied { edited, tensors: tensors.len(), verified, left_behind: Vec::new() })
 }
 
-impl Destination for Notes<'_> {
-    fn begin(&self, _: u64) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn copy(&self, _: &WeightFile, range: &Range<u64>, context: &Context<'_>) -> Result<(), Error> {
-        Ok(context.advance(range.end - range.start)?)
-    }
-
-    fn write(&self, tensor: Tensor<'_>, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        let width = tensor.info.dtype.width().bytes();
-        let first = offset / width as u64;
-        let elements = first..first + (bytes.len() / width) as u64;
-        let before = tensor.elements(elements.clone());
-        self.journal.note(self.target, tensor.info.range.start + offset, width, before, bytes)?;
-        tensor.release(elements);
-        Ok(())
-    }
+/// The elements of a tensor, in parts that are edited in parallel.
+fn spans(tensor: Tensor<'_>) -> impl Iterator<Item = Range<u64>> {
+    let elements = tensor.info.elements();
+    (0..elements).step_by(SPAN as usize).map(move |start| start..(start + SPAN).min(elements))
 }
 
 /// Puts new files in the place of those of the base, by index.

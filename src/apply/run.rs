@@ -68,50 +68,23 @@ pub fn to_path(
     Ok(applied)
 }
 
-/// Where the result of a weight file goes.
-pub(super) trait Destination: Sync {
-    /// A result of so many bytes will come.
-    fn begin(&self, bytes: u64) -> Result<(), Error>;
-
-    /// Takes the bytes `range` of the base's file, which are the result's.
-    fn copy(&self, file: &WeightFile, range: &Range<u64>, context: &Context<'_>) -> Result<(), Error>;
-
-    /// Takes the result's bytes at `offset` of a tensor.
-    fn write(&self, tensor: Tensor<'_>, offset: u64, bytes: &[u8]) -> Result<(), Error>;
-}
-
-impl Destination for &NewFile {
-    fn begin(&self, bytes: u64) -> Result<(), Error> {
-        self.file().set_len(bytes).map_err(|e| Failed::io("write", self.path(), e).into())
-    }
-
-    fn copy(&self, file: &WeightFile, range: &Range<u64>, context: &Context<'_>) -> Result<(), Error> {
-        copy(file, range, self, context)
-    }
-
-    fn write(&self, tensor: Tensor<'_>, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        let written = write_at(self.file(), bytes, tensor.info.range.start + offset);
-        written.map_err(|e| Failed::io("write", self.path(), e).into())
-    }
-}
-
 /// Writes weight files of the base, by index, with the edits.
 pub(super) fn write_weights(
     rewrite: &impl Rewrite,
-    outputs: &[(usize, impl Destination)],
+    outputs: &[(usize, &NewFile)],
     applied: &mut Applied,
     context: &Context<'_>,
 ) -> Result<(), Error> {
     let mut digests = Vec::new();
-    for (index, to) in outputs {
+    for (index, new) in outputs {
         let file = &rewrite.base().files[*index];
-        to.begin(file.bytes())?;
+        new.file().set_len(file.bytes()).map_err(|e| Failed::io("write", new.path(), e))?;
         let work = work(rewrite, file);
         let done = work
             .par_iter()
             .map(|work| match work {
-                Work::Copy(range) => to.copy(file, range, context).map(|()| None),
-                Work::Edit(tensor) => edit(rewrite, file, *index, *tensor, to, context).map(Some),
+                Work::Copy(range) => copy(file, range, new, context).map(|()| None),
+                Work::Edit(tensor) => edit(rewrite, file, *index, *tensor, new, context).map(Some),
             })
             .collect::<Result<Vec<_>, Error>>()?;
         for (name, edited, digest) in done.into_iter().flatten() {
@@ -156,19 +129,19 @@ fn edit(
     file: &WeightFile,
     file_index: usize,
     tensor: usize,
-    to: &impl Destination,
+    new: &NewFile,
     context: &Context<'_>,
 ) -> Result<Edited, Error> {
     let info = &file.tensors[tensor];
-    let tensor = Tensor { file, file_index, info };
     let mut hasher = rewrite.has_promise().then(Hasher::default);
     let mut sink = |offset, bytes: &[u8]| {
         if let Some(hasher) = &mut hasher {
             hasher.update(bytes);
         }
-        to.write(tensor, offset, bytes)
+        let written = write_at(new.file(), bytes, info.range.start + offset);
+        written.map_err(|e| Failed::io("write", new.path(), e).into())
     };
-    let edited = rewrite.rewrite(tensor, &mut sink, context)?;
+    let edited = rewrite.rewrite(Tensor { file, file_index, info }, &mut sink, context)?;
     Ok((info.name.clone(), edited, hasher.map(Hasher::finish)))
 }
 

@@ -26,7 +26,7 @@ struct Cursor<'p> {
 
 /// Elements decoded at a time: blocks of different patches may differ in size, and the largest size is a multiple of
 /// every other.
-const SPAN: u64 = 1 << BLOCK_LOG2_MAX;
+pub(super) const SPAN: u64 = 1 << BLOCK_LOG2_MAX;
 
 impl Plan<'_> {
     /// Gives the result's bytes of one tensor of the base to `sink`, part by part; returns how many weights were edited.
@@ -38,21 +38,41 @@ impl Plan<'_> {
         sink: &mut Sink<'_>,
         context: &Context<'_>,
     ) -> Result<u64, Error> {
-        let (elements, dtype, width) = (tensor.info.elements(), tensor.info.dtype, tensor.info.dtype.width());
+        let width = tensor.info.dtype.width();
+        let mut buffer = Vec::new();
+        let mut each = |part: Range<u64>, edits: &[(u32, u64)]| {
+            buffer.clear();
+            buffer.extend_from_slice(tensor.elements(part.clone()));
+            edits.iter().for_each(|(at, bits)| width.store(&mut buffer, *at as usize, *bits));
+            sink(part.start * width.bytes() as u64, &buffer)
+        };
+        self.edits(tensor, 0..tensor.info.elements(), &mut each, context)
+    }
+
+    /// Calls `each` with consecutive parts of `elements` of a tensor of the base, and what is edited in them: the place in the
+    /// part, and the result's bits. Returns how many weights were edited. `elements` begin and, but for the tensor's end, end
+    /// at a multiple of [`SPAN`].
+    pub(super) fn edits(
+        &self,
+        tensor: Tensor<'_>,
+        elements: Range<u64>,
+        each: &mut dyn FnMut(Range<u64>, &[(u32, u64)]) -> Result<(), Error>,
+        context: &Context<'_>,
+    ) -> Result<u64, Error> {
+        let (dtype, width) = (tensor.info.dtype, tensor.info.dtype.width());
         let companion = self.companions.get(&tensor.info.name);
         let weights = companion.copied().unwrap_or(tensor);
         let mut edited = 0;
-        let mut buffer = Vec::new();
-        for start in (0..elements).step_by(SPAN as usize) {
-            let range = start..(start + SPAN).min(elements);
+        let mut edits = Vec::new();
+        for start in elements.clone().step_by(SPAN as usize) {
+            let range = start..(start + SPAN).min(elements.end);
             let mut cursors = self.decode(weights, &range)?;
             for part in tensor.element_windows(range) {
-                let base = tensor.elements(part.clone());
-                buffer.clear();
-                buffer.extend_from_slice(base);
+                let bytes = tensor.elements(part.clone());
+                edits.clear();
                 while let Some(element) = next(&cursors, part.end) {
                     let at = (element - part.start) as usize;
-                    let base = width.load(&buffer, at);
+                    let base = width.load(bytes, at);
                     let result = match companion {
                         Some(weights) => mask_element(dtype, base, here(&cursors, element))
                             .map_err(|kept| mask_differs(*weights, element, kept))?,
@@ -61,12 +81,12 @@ impl Plan<'_> {
                             self.weight(tensor, element, base, here(&cursors, element))?
                         }
                     };
-                    width.store(&mut buffer, at, result);
+                    edits.push((at as u32, result));
                     advance(&mut cursors, element);
                 }
-                sink(part.start * width.bytes() as u64, &buffer)?;
+                each(part.clone(), &edits)?;
                 tensor.release(part);
-                context.advance(buffer.len() as u64)?;
+                context.advance(bytes.len() as u64)?;
             }
         }
         Ok(edited)

@@ -122,36 +122,30 @@ impl NewJournal {
         Ok(journal)
     }
 
-    /// Notes that units of `width` bytes at `offset` of target `target` will change from `before` to `after`.
+    /// Notes that units of `width` bytes at `offset` of target `target` will change: `before` is what they all hold, and each of
+    /// `changes` is a unit of them, ascending, and its new bits.
     ///
     /// # Errors
     /// [`Failed::Io`].
     ///
     /// # Panics
-    /// When `width` is not 1, 2, 4 or 8.
-    pub fn note(&self, target: usize, offset: u64, width: usize, before: &[u8], after: &[u8]) -> Result<(), Failed> {
-        let mut out = Vec::new();
-        let (mut units, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
-        let bytes = SEGMENT_UNITS * width;
-        for (index, (before, after)) in before.chunks(bytes).zip(after.chunks(bytes)).enumerate() {
-            [&mut units, &mut old, &mut new].into_iter().for_each(Vec::clear);
-            match width {
-                1 => differing::<1>(before, after, [&mut units, &mut old, &mut new]),
-                2 => differing::<2>(before, after, [&mut units, &mut old, &mut new]),
-                4 => differing::<4>(before, after, [&mut units, &mut old, &mut new]),
-                8 => differing::<8>(before, after, [&mut units, &mut old, &mut new]),
-                _ => panic!("units of {width} bytes"),
-            }
-            if units.is_empty() {
-                continue;
-            }
-            out.extend((offset + (index * bytes) as u64).to_le_bytes());
-            out.extend((target as u32).to_le_bytes());
-            out.extend(((units.len() / 2 - 1) as u16).to_le_bytes());
-            out.extend((width as u16).to_le_bytes());
-            [&units, &old, &new].into_iter().for_each(|part| out.extend(part));
-        }
-        self.append(&out)
+    /// When `width` is not 1, 2, 4 or 8, or a unit lies outside `before`.
+    pub fn note(
+        &self,
+        target: usize,
+        offset: u64,
+        width: usize,
+        before: &[u8],
+        changes: &[(u32, u64)],
+    ) -> Result<(), Failed> {
+        let segments = match width {
+            1 => segments::<1>,
+            2 => segments::<2>,
+            4 => segments::<4>,
+            8 => segments::<8>,
+            _ => panic!("units of {width} bytes"),
+        };
+        self.append(&segments(target, offset, before, changes))
     }
 
     fn append(&self, bytes: &[u8]) -> Result<(), Failed> {
@@ -182,26 +176,31 @@ impl NewJournal {
     }
 }
 
-/// Appends the units of `before` and `after` that differ: which, the old bytes, the new bytes.
-fn differing<const WIDTH: usize>(before: &[u8], after: &[u8], out: [&mut Vec<u8>; 3]) {
-    // Most stretches of so many bytes are equal, and are compared at once.
-    const STRETCH: usize = 64;
-    let [units, old, new] = out;
-    let mut compare = |first: usize, before: &[u8], after: &[u8]| {
-        let pairs = before.as_chunks::<WIDTH>().0.iter().zip(after.as_chunks::<WIDTH>().0);
-        for (unit, (before, after)) in pairs.enumerate().filter(|(_, (before, after))| before != after) {
-            units.extend(((first + unit) as u16).to_le_bytes());
-            old.extend(before);
-            new.extend(after);
+/// The segments of changes in `before`, which is at `offset`.
+fn segments<const WIDTH: usize>(target: usize, offset: u64, before: &[u8], changes: &[(u32, u64)]) -> Vec<u8> {
+    let before = before.as_chunks::<WIDTH>().0;
+    let segment_of = |change: &(u32, u64)| change.0 as usize / SEGMENT_UNITS;
+    let mut out = Vec::new();
+    let mut real: Vec<(u16, [u8; WIDTH], [u8; WIDTH])> = Vec::new();
+    for changes in changes.chunk_by(|a, b| segment_of(a) == segment_of(b)) {
+        real.clear();
+        real.extend(changes.iter().filter_map(|(unit, bits)| {
+            let (old, mut new) = (before[*unit as usize], [0; WIDTH]);
+            new.copy_from_slice(&bits.to_le_bytes()[..WIDTH]);
+            (old != new).then_some((*unit as u16, old, new))
+        }));
+        if real.is_empty() {
+            continue;
         }
-    };
-    let ((before, before_rest), (after, after_rest)) = (before.as_chunks::<STRETCH>(), after.as_chunks::<STRETCH>());
-    for (index, (before, after)) in before.iter().zip(after).enumerate() {
-        if before != after {
-            compare(index * STRETCH / WIDTH, before, after);
-        }
+        out.extend((offset + (segment_of(&changes[0]) * SEGMENT_UNITS * WIDTH) as u64).to_le_bytes());
+        out.extend((target as u32).to_le_bytes());
+        out.extend(((real.len() - 1) as u16).to_le_bytes());
+        out.extend((WIDTH as u16).to_le_bytes());
+        real.iter().for_each(|(unit, _, _)| out.extend(unit.to_le_bytes()));
+        real.iter().for_each(|(_, old, _)| out.extend(old));
+        real.iter().for_each(|(_, _, new)| out.extend(new));
     }
-    compare(before.len() * STRETCH / WIDTH, before_rest, after_rest);
+    out
 }
 
 /// A journal in its place, and the lock on it.
@@ -408,25 +407,19 @@ impl Journal {
         bytes.resize((window.end - window.start) as usize, 0);
         read_at(&target.file, bytes, window.start).map_err(|e| Failed::io("read", &target.path, e))?;
         for segment in segments {
-            let (units, old, new) = notes_of(segment);
-            let values = old.chunks_exact(segment.width).zip(new.chunks_exact(segment.width));
-            for (unit, (old, new)) in units.iter().zip(values) {
-                let place = segment.place(*unit).filter(|place| window.start <= place.start && place.end <= window.end);
-                let place = place.ok_or_else(invalid)?;
-                let here = &mut bytes[(place.start - window.start) as usize..(place.end - window.start) as usize];
-                let as_noted = match pass {
-                    Pass::Edit => here == old,
-                    // A disk may have written some of the bytes of a unit.
-                    Pass::Check => here.iter().zip(old).zip(new).all(|((here, old), new)| here == old || here == new),
-                    Pass::PutBack => true,
-                };
-                if !as_noted {
+            let change = match segment.width {
+                1 => change::<1>,
+                2 => change::<2>,
+                4 => change::<4>,
+                _ => change::<8>,
+            };
+            // Segments begin in the window, but for the first, of which only the changes do.
+            let offset = segment.offset.wrapping_sub(window.start);
+            match change(bytes, offset, notes_of(segment), pass) {
+                Change::Made => {}
+                Change::Outside => return Err(invalid()),
+                Change::OtherBytes => {
                     return Err(Failed::OtherFile { path: target.path.clone(), journal: self.path.clone() });
-                }
-                match pass {
-                    Pass::Edit => here.copy_from_slice(new),
-                    Pass::Check => {}
-                    Pass::PutBack => here.copy_from_slice(old),
                 }
             }
         }
@@ -445,6 +438,43 @@ impl Journal {
 struct Buffers {
     notes: Vec<u8>,
     bytes: Vec<u8>,
+}
+
+/// How the changes of a segment went.
+enum Change {
+    Made,
+    Outside,
+    OtherBytes,
+}
+
+/// Makes the changes of a segment in `bytes`, from which it begins `offset` bytes on, modulo 2^64.
+fn change<const WIDTH: usize>(
+    bytes: &mut [u8],
+    offset: u64,
+    (units, old, new): (&[[u8; 2]], &[u8], &[u8]),
+    pass: Pass,
+) -> Change {
+    let values = old.as_chunks::<WIDTH>().0.iter().zip(new.as_chunks::<WIDTH>().0);
+    for (unit, (old, new)) in units.iter().zip(values) {
+        let start = offset.wrapping_add(u64::from(u16::from_le_bytes(*unit)) * WIDTH as u64);
+        let here = usize::try_from(start).ok().and_then(|start| bytes.get_mut(start..)?.first_chunk_mut::<WIDTH>());
+        let Some(here) = here else { return Change::Outside };
+        let as_noted = match pass {
+            Pass::Edit => here == old,
+            // A disk may have written some of the bytes of a unit.
+            Pass::Check => here.iter().zip(old).zip(new).all(|((here, old), new)| here == old || here == new),
+            Pass::PutBack => true,
+        };
+        if !as_noted {
+            return Change::OtherBytes;
+        }
+        match pass {
+            Pass::Edit => *here = *new,
+            Pass::Check => {}
+            Pass::PutBack => *here = *old,
+        }
+    }
+    Change::Made
 }
 
 /// Whether `segment` lies behind those of `window`, in its file as in its journal, and near enough.

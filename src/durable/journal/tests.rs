@@ -67,8 +67,13 @@ impl Files {
     fn begin(&self) -> NewJournal {
         let targets = NAMES.iter().map(|name| Editable::open(&self.path(name)).unwrap()).collect();
         let journal = NewJournal::create(targets).unwrap();
-        journal.note(0, 0, 1, &self.before[0], &self.after[0]).unwrap();
-        journal.note(1, 16, 8, &self.before[1][16..], &self.after[1][16..]).unwrap();
+        let bytes = |at: usize| u64::from(self.after[0][at]);
+        // One of them changes nothing.
+        let changes = [0, 1, 7, 8, 64, 65_535, 65_536, 131_071, 150_000].map(|at| (at as u32, bytes(at)));
+        journal.note(0, 0, 1, &self.before[0], &changes).unwrap();
+        let words = self.after[1][16..].as_chunks().0;
+        let changes = [0, 508, 509].map(|at| (at as u32, u64::from_le_bytes(words[at])));
+        journal.note(1, 16, 8, &self.before[1][16..], &changes).unwrap();
         journal
     }
 
