@@ -7,7 +7,7 @@
 
 Edits: ip, interpolation and extrapolation (§11.1, §11.3); pr, pruning (§11.4); sw, mask switch (§11.5). Only ip uses alphas.
 
-Needs numpy, and the bindings of the two published codecs: pcodec and zstandard. BASE is one safetensors file.
+Needs numpy, and the bindings of the published codecs and hash: pcodec, zstandard, blake3. BASE is one safetensors file.
 Exit codes: 0 done or yes, 1 the base does not fit (check), 3 files, 4 not a valid patch ("Rn: ..." on stderr), 6 refused,
 7 an edited number is not finite.
 """
@@ -22,6 +22,7 @@ from functools import partial
 
 import numpy as np
 import zstandard
+from blake3 import blake3
 from pcodec import standalone
 
 
@@ -86,7 +87,7 @@ class Reader:
 
 MAGIC = bytes.fromhex("894C43450D0A1A0A")
 DAMAGED = [b"\x89LCE" + tail for tail in (b"\n\x1a\n", b"\r\r\n", b"\r\n\x1a\r\n", b"\r\n\x1a\r")]
-METADATA, TABLE, DIGESTS, STATISTICS, COUNTERPARTS = 1, 2, 3, 0x8004, 0x8005
+METADATA, TABLE, DIGESTS, TREE_DIGESTS, STATISTICS, COUNTERPARTS = 1, 2, 3, 4, 0x8004, 0x8005
 
 
 def preamble(front, file_bytes):
@@ -117,6 +118,8 @@ def unpack_sections(data):
             raise Reject(5, "a reserved field of a section is not 0")
         if kind <= last:
             raise Reject(7, "sections out of order or twice")
+        if kind == TREE_DIGESTS and last == DIGESTS:
+            raise Reject(7, "both DIGESTS and TREE DIGESTS")
         last = kind
         if encoding == 0 and raw != stored:
             raise Reject(7, "raw section of two lengths")
@@ -135,7 +138,7 @@ def unpack_sections(data):
             raise Reject(7, f"section encoding {encoding}")
         sections[kind] = content
     for kind in sections:
-        if kind not in (METADATA, TABLE, DIGESTS) and not kind & 0x8000:
+        if kind not in (METADATA, TABLE, DIGESTS, TREE_DIGESTS) and not kind & 0x8000:
             raise Reject(8, f"unknown required section {kind:#06x}")
     return sections
 
@@ -148,8 +151,9 @@ def section(sections, kind):
 
 # §6 Metadata
 
-STRINGS, NUMBERS, NAMES, OVERLAPS = "string", "number", "names", "overlaps"
+STRINGS, NUMBERS, NAMES, OVERLAPS, FILES = "string", "number", "names", "overlaps", "files"
 OVERLAP = {"both": NUMBERS, "base_only": NUMBERS, "reference_only": NUMBERS, "neither": NUMBERS}
+FILE = {"name": STRINGS, "bytes": NUMBERS, "sha256": STRINGS, "content": STRINGS}
 KNOWN = {
     "tool": STRINGS, "license": STRINGS, "description": STRINGS, "recommended_alpha": NUMBERS, "portability_bytes": NUMBERS,
     "portable": bool, "results": dict, "x": dict,
@@ -158,8 +162,8 @@ KNOWN = {
     "derived": {"verb": STRINGS, "patches": NAMES},
     "candidates": {"params": STRINGS, "include": NAMES, "exclude": NAMES, "family": STRINGS, "tensors": NUMBERS,
                    "elements": NUMBERS, "by_component": dict, "by_layer": dict},
-    "base": {"model_id": STRINGS, "elements": NUMBERS, "files": list},
-    "reference": {"model_id": STRINGS, "elements": NUMBERS, "files": list},
+    "base": {"model_id": STRINGS, "elements": NUMBERS, "files": FILES},
+    "reference": {"model_id": STRINGS, "elements": NUMBERS, "files": FILES},
     "pairing": {"only_in_base": NAMES, "only_in_reference": NAMES, "mismatched": NAMES, "cast": NAMES, "prefix": NAMES},
     "reduced": {"delta_dtype": STRINGS, "max_error": NUMBERS, "relative_error": NUMBERS},
 }
@@ -181,6 +185,8 @@ def check_kinds(value, known):
             fine = isinstance(found, list) and all(isinstance(name, str) for name in found)
         elif kind is OVERLAPS:
             fine = isinstance(found, dict) and all(check_kinds(overlap, OVERLAP) for overlap in found.values())
+        elif kind is FILES:
+            fine = isinstance(found, list) and all(check_kinds(file, FILE) for file in found)
         elif isinstance(kind, dict):
             fine = check_kinds(found, kind)
         else:
@@ -613,6 +619,10 @@ def sha256(data):
     return hashlib.sha256(data).digest()
 
 
+def tree_hash(data):
+    return blake3(data).digest()
+
+
 class Patch:
     def __init__(self, data):
         sections, payload, self.id = preamble(data[:64], len(data))
@@ -620,12 +630,14 @@ class Patch:
             raise Reject(6, "header digest")
         content = unpack_sections(data[64 : 64 + sections])
         self.metadata = parse_metadata(section(content, METADATA))
-        table, digests = section(content, TABLE), section(content, DIGESTS)
+        table = section(content, TABLE)
+        self.H = tree_hash if TREE_DIGESTS in content else sha256  # §12.2
+        digests = section(content, TREE_DIGESTS if TREE_DIGESTS in content else DIGESTS)
         self.tensors = parse_table(table, payload)
         self.payload = memoryview(data)[64 + sections :]
         blocks = [block for tensor in self.tensors for block in tensor.blocks]
         if len(digests) != 32 * (3 + len(self.tensors) + len(blocks)):
-            raise Reject(16, "length of DIGESTS")
+            raise Reject(16, "length of DIGESTS or TREE DIGESTS")
         if STATISTICS in content and len(content[STATISTICS]) != 4 * len(self.tensors):
             raise Reject(16, "length of STATISTICS")
         if COUNTERPARTS in content and len(content[COUNTERPARTS]) not in (32 * len(self.tensors), 96 * len(self.tensors)):
@@ -671,6 +683,11 @@ class Checkpoint:
         begin, end = info["data_offsets"]
         return np.frombuffer(self.data, tensor.dtype.numpy, (end - begin) * 8 // tensor.dtype.w, self.start + begin)
 
+    def content(self):
+        """§6: what names the whole file, from the digests of its tensors."""
+        spans = sorted(info["data_offsets"] for info in self.info.values())
+        digests = (tree_hash(self.data[self.start + begin : self.start + end]) for begin, end in spans)
+        return tree_hash(self.data[: self.start] + b"".join(digests))
 
     def write(self, name, bits):
         begin = self.start + self.info[name]["data_offsets"][0]
@@ -682,11 +699,11 @@ def fits(patch, base):
     bits = [base.bits(tensor) for tensor in patch.tensors]
     if any(b is None for b in bits):
         return False, False
-    digests = [sha256(b.tobytes()) for b in bits]
+    digests = [patch.H(b.tobytes()) for b in bits]
     same = digests == [tensor.base_digest for tensor in patch.tensors]
     if not same and patch.result_root is None:
         return False, None
-    return same, not same and sha256(b"".join(digests)) == patch.result_root
+    return same, not same and patch.H(b"".join(digests)) == patch.result_root
 
 
 def fits_quickly(patch, base):
@@ -700,10 +717,10 @@ def fits_quickly(patch, base):
         for block in tensor.blocks:
             here = bits[tensor][block.start : block.start + block.n]
             try:
-                digests.append(sha256(here[decode_block(patch.read(block), block, tensor.dtype, here).positions].tobytes()))
+                digests.append(patch.H(here[decode_block(patch.read(block), block, tensor.dtype, here).positions].tobytes()))
             except WrongBase:
                 return None
-    return sha256(b"".join(digests)) == patch.selected_root
+    return patch.H(b"".join(digests)) == patch.selected_root
 
 
 # §11 Arithmetic of apply
@@ -864,7 +881,8 @@ def check(path, base_path, quick):
                     raise
     selected = sum(block.k for tensor in patch.tensors for block in tensor.blocks)
     print(json.dumps({"id": patch.id.hex(), "tensors": len(patch.tensors), "selected": selected, "blocks": blocks,
-                      "decoded": decoded, "fits": same, "already_applied": applied}))
+                      "decoded": decoded, "fits": same, "already_applied": applied,
+                      "base_content": base.content().hex() if base else None}))
     return 1 if same is False else 0
 
 

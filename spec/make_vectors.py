@@ -16,6 +16,7 @@ from fractions import Fraction
 
 import numpy as np
 import zstandard
+from blake3 import blake3
 from pcodec import ChunkConfig, DeltaSpec, ModeSpec, PagingSpec, standalone
 
 # The builder: one function a structure
@@ -41,6 +42,10 @@ def varint(value):
 
 def sha256(data):
     return hashlib.sha256(data).digest()
+
+
+def tree_hash(data):
+    return blake3(data).digest()
 
 
 def section(kind, content, zstd=False, encoding=None, reserved=0, raw=None):
@@ -147,8 +152,10 @@ def safetensors(tensors):
 class Case:
     """A base, what a patch makes of it, and the patch. Vectors change one part and leave the others right."""
 
-    def __init__(self, tensors, log2=8, selected=None, encode=None):
-        """`tensors`: name -> (dtype, shape, base bits, reference bits); all that differ are selected, or `selected[name]`."""
+    def __init__(self, tensors, log2=8, selected=None, encode=None, H=sha256):
+        """`tensors`: name -> (dtype, shape, base bits, reference bits); all that differ are selected, or `selected[name]`. `H` is
+        the content hash of §12.2."""
+        self.H = H
         self.base = {name: (dtype, shape, base) for name, (dtype, shape, base, _) in tensors.items()}
         self.reference = {name: reference for name, (_, _, _, reference) in tensors.items()}
         self.result, self.alphas, self.where = {}, [], {}
@@ -163,11 +170,11 @@ class Case:
             if not where:
                 continue
             self.table_tensors.append(table_tensor(name.encode(), dtype, shape))
-            self.base_digests.append(sha256(tensor_bytes(base, dtype)))
-            self.result_digests.append(sha256(tensor_bytes(result, dtype)))
-            self.reference_digests.append(sha256(tensor_bytes(reference, dtype)))
+            self.base_digests.append(H(tensor_bytes(base, dtype)))
+            self.result_digests.append(H(tensor_bytes(result, dtype)))
+            self.reference_digests.append(H(tensor_bytes(reference, dtype)))
             put_back = [base[i] if i in set(where) else u for i, u in enumerate(reference)]
-            self.put_back_digests.append(sha256(tensor_bytes(put_back, dtype)))
+            self.put_back_digests.append(H(tensor_bytes(put_back, dtype)))
             for start in range(0, len(base), 2**log2):
                 inside = [i - start for i in where if start <= i < start + 2**log2]
                 self.table_blocks += varint(len(inside))
@@ -176,7 +183,7 @@ class Case:
                     bits, aims = [part[p] for p in inside], [reference[start + p] for p in inside]
                     self.blocks.append(self.block_of(name, start, encode, inside, bits, aims, dtype, part))
                     self.table_blocks += varint(len(self.blocks[-1]))
-                    self.picked.append(sha256(tensor_bytes(bits, dtype)))
+                    self.picked.append(H(tensor_bytes(bits, dtype)))
 
     def block_of(self, name, start, encode, *arguments):
         return (encode or plain)(*arguments)
@@ -191,12 +198,16 @@ class Case:
         return bytes([changed.get("log2", self.log2)]) + varint(len(tensors)) + b"".join(tensors) + changed.get("blocks", self.table_blocks)
 
     def digests(self):
-        roots = [sha256(b"".join(d)) for d in (self.picked, self.reference_digests, self.result_digests)]
+        roots = [self.H(b"".join(d)) for d in (self.picked, self.reference_digests, self.result_digests)]
         return b"".join(roots + self.base_digests + [sha256(b) for b in self.blocks])
+
+    def digests_kind(self):
+        """DIGESTS or TREE DIGESTS."""
+        return 3 if self.H is sha256 else 4
 
     def sections(self, metadata=b"{}", table=None, digests=None, extra=b"", zstd=False):
         return (section(1, metadata, zstd) + section(2, self.table() if table is None else table, zstd)
-                + section(3, self.digests() if digests is None else digests) + extra)
+                + section(self.digests_kind(), self.digests() if digests is None else digests) + extra)
 
     def file(self, payload=None, sections=None, **changed):
         return file_of(self.sections() if sections is None else sections, b"".join(self.blocks) if payload is None else payload, **changed)
@@ -220,7 +231,7 @@ class Masked(Case):
     `encode` gets the sums of §9.9, the masks' codec, and the bits before pruning, beside what those of Case get.
     """
 
-    def __init__(self, tensors, codec=1, before=None, bare=False, exact=True, encode=None, selected=None, log2=8):
+    def __init__(self, tensors, codec=1, before=None, bare=False, exact=True, encode=None, selected=None, log2=8, H=sha256):
         self.codec, self.before, self.bare, self.exact, self.bare_blocks, self.sums = codec, before, bare, exact, 0, {}
         where = dict(selected or {})
         for name, (dtype, shape, base, reference, *kept) in tensors.items():
@@ -230,7 +241,7 @@ class Masked(Case):
                 assert all(r or u in (0, negative) for u, r in zip(reference, kept[1]))
                 assert codec == 2 or all(b or u in (0, negative) for u, b in zip(base, kept[0]))
                 where.setdefault(name, [i for i, s in enumerate(self.sums[name]) if s in (1, 2, 5) or s == 3 and base[i] != reference[i]])
-        super().__init__({name: tensor[:4] for name, tensor in tensors.items()}, log2, where, encode)
+        super().__init__({name: tensor[:4] for name, tensor in tensors.items()}, log2, where, encode, H)
         result = self.outcome(lambda name, i: self.element(name, i, 1), lambda name, i: self.sum(name, i) & 2)
         assert all(self.result[name] == result[name] for name in self.sums)
         self.result = result
@@ -567,16 +578,19 @@ def accept_class_gaps_of_integers():
     return Case({"w": ("I32", [40], base, changed(base, "I32"))}, encode=encode)
 
 
+def portable(positions, base, reference, dtype, part):
+    """Base values, class ULP deltas and base-free positions of BF16."""
+    spans, groups = [127], [[], []]
+    for u, c in zip(base, ulps(base, reference, dtype)):
+        groups[exponent(u, dtype) >= 127].append(c)
+    values = [(image(u, dtype) + 2**15) % 2**16 for u in base]
+    return block((1, 1, grouped([gaps(positions)], 32, [1])), (2, 2, grouped(groups, 16, [2, 2], spans)), (3, 1, grouped([values], 16, [64])))
+
+
 def accept_portable():
     """Base values in the block; class ULP deltas take their classes from them."""
     base = numbers(10, 60)
-    def encode(positions, b, r, dtype, part):
-        spans, groups = [127], [[], []]
-        for u, c in zip(b, ulps(b, r, dtype)):
-            groups[exponent(u, dtype) >= 127].append(c)
-        values = [(image(u, dtype) + 2**15) % 2**16 for u in b]
-        return block((1, 1, grouped([gaps(positions)], 32, [1])), (2, 2, grouped(groups, 16, [2, 2], spans)), (3, 1, grouped([values], 16, [64])))
-    case = Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=encode).at(0.5)
+    case = Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=portable).at(0.5)
     return case, case.file(sections=case.sections(metadata=b'{"portable": true}'))
 
 
@@ -877,6 +891,84 @@ def accept_metadata_of_masks():
     return case, case.file(sections=case.sections(metadata=json.dumps(metadata).encode()))
 
 
+def accept_tree_digests():
+    """TREE DIGESTS in the place of DIGESTS: the content hash is BLAKE3, the block's digest SHA-256 all the same."""
+    return small(H=tree_hash).at(-2.0)
+
+
+def accept_tree_digests_of_an_empty_patch():
+    """No tensors: each root is BLAKE3 of nothing."""
+    return Case({"w": ("F32", [2], [0, 1], [0, 1])}, H=tree_hash)
+
+
+def accept_tree_digests_of_several_blocks():
+    """A tensor of 6146 bytes, seven chunks of BLAKE3, in blocks of 2048 bytes: three and one of a single element."""
+    base = numbers(70, 3 * 1024 + 1)
+    return Case({"w": ("BF16", [3 * 1024 + 1], base, changed(base, "BF16", 512))}, log2=10, H=tree_hash).at(0.5)
+
+
+def accept_tree_digests_of_many_blocks():
+    """33 blocks with a selected element: the digests under the selected root are more than a chunk of BLAKE3."""
+    base = numbers(71, 33 * 256, "U8")
+    return Case({"w": ("U8", [33 * 256], base, changed(base, "U8", 256))}, H=tree_hash)
+
+
+def accept_tree_digests_of_many_values():
+    """The values at the selected positions of a block are 1032 bytes, more than a chunk of BLAKE3."""
+    base = numbers(72, 129, "F64")
+    return Case({"w": ("F64", [129], base, changed(base, "F64", 1))}, H=tree_hash)
+
+
+def accept_tree_digests_of_whole_chunks():
+    """Tensors of exactly one and two chunks of BLAKE3, and of a byte less and more."""
+    tensors = {f"w{n}": ("I8", [n], numbers(73, n, "I8")) for n in (1023, 1024, 1025, 2047, 2048, 2049)}
+    return Case({name: (*tensor, changed(tensor[2], "I8", 400)) for name, tensor in tensors.items()}, H=tree_hash)
+
+
+def accept_tree_digests_portable():
+    """A portable patch with COUNTERPARTS of one list, by BLAKE3."""
+    tensors = {name: ("BF16", [600], numbers(seed, 600), changed(numbers(seed, 600), "BF16")) for name, seed in (("a", 74), ("b", 75))}
+    case = Case(tensors, encode=portable, H=tree_hash).at(0.5)
+    return case, case.file(sections=case.sections(metadata=b'{"portable": true}', extra=section(0x8005, b"".join(case.reference_digests))))
+
+
+def accept_tree_digests_portable_selection():
+    """A portable patch that selects not all elements that differ, with COUNTERPARTS of three lists, by BLAKE3."""
+    base = numbers(76, 600)
+    case = Case({"w": ("BF16", [600], base, changed(base, "BF16"))}, selected={"w": [0, 6, 300, 597]}, encode=portable, H=tree_hash).at(0.5)
+    lists = case.reference_digests + case.result_digests + case.put_back_digests
+    return case, case.file(sections=case.sections(metadata=b'{"portable": true}', extra=section(0x8005, b"".join(lists))))
+
+
+def accept_tree_digests_of_masks():
+    """Masks in three blocks of a tensor, values before pruning, and COUNTERPARTS of three lists, by BLAKE3."""
+    case = Masked({"w": pruned(78, 700, "BF16")}, before={"w": moderate(80, 700, "BF16")}, H=tree_hash).at(0.5)
+    lists = case.reference_digests + case.result_digests + case.put_back_digests
+    return case, case.file(sections=case.sections(extra=section(0x8005, b"".join(lists))))
+
+
+def accept_tree_digests_roots_not_known():
+    """Three roots of zero bytes in TREE DIGESTS."""
+    case = small(H=tree_hash).at(0.5)
+    return case, case.file(sections=case.sections(digests=bytes(96) + case.digests()[96:]))
+
+
+def content_of(case):
+    """§6: `content` of the file of the base."""
+    whole, tensors = safetensors(case.base), [tensor_bytes(bits, dtype) for dtype, _, bits in case.base.values()]
+    front = whole[: len(whole) - sum(map(len, tensors))]
+    return tree_hash(front + b"".join(map(tree_hash, tensors)))
+
+
+def accept_content_of_files():
+    """The keys sha256 and content of the base's file: three tensors, not in the order of their names, one of no bytes."""
+    tensors = {name: ("BF16", [n], numbers(seed, n), changed(numbers(seed, n), "BF16")) for name, n, seed in (("b", 700, 81), ("c", 0, 82), ("a", 5, 83))}
+    case, name = Case(tensors, H=tree_hash), "accept_content_of_files.base.safetensors"
+    whole = safetensors(case.base)
+    file = {"name": name, "bytes": len(whole), "sha256": sha256(whole).hex(), "content": content_of(case).hex()}
+    return case, case.file(sections=case.sections(metadata=json.dumps({"base": {"files": [file]}}).encode()))
+
+
 # Rejects
 
 
@@ -963,6 +1055,19 @@ def reject_r06_metadata_changed():
     right = bytearray(small().file())
     right[64 + 12] ^= 0x20
     return bytes(right)
+
+
+def reject_r06_header_digest_by_blake3():
+    """The header digest is SHA-256 beside TREE DIGESTS too."""
+    case = small(H=tree_hash)
+    right = case.file()
+    return right[:32] + tree_hash(right[:32] + case.sections()) + right[64:]
+
+
+def reject_r07_digests_and_tree_digests():
+    """Both sections, each right in itself."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(4, small(H=tree_hash).digests())))
 
 
 def reject_r07_out_of_order():
@@ -1101,6 +1206,24 @@ def reject_r16_digests_long():
     return case.file(sections=case.sections(digests=case.digests() + bytes(32)))
 
 
+def reject_r16_tree_digests_short():
+    """TREE DIGESTS without its last byte."""
+    case = small(H=tree_hash)
+    return case.file(sections=case.sections(digests=case.digests()[:-1]))
+
+
+def reject_r16_tree_digests_long():
+    """One digest too many in TREE DIGESTS."""
+    case = small(H=tree_hash)
+    return case.file(sections=case.sections(digests=case.digests() + bytes(32)))
+
+
+def reject_r16_tree_digests_of_no_bytes():
+    """TREE DIGESTS without content."""
+    case = small(H=tree_hash)
+    return case.file(sections=case.sections(digests=b""))
+
+
 def reject_r16_statistics_short():
     """STATISTICS of three bytes for one tensor."""
     case = small()
@@ -1127,6 +1250,20 @@ def reject_r18_block_digest():
     payload = bytearray(b"".join(case.blocks))
     payload[-1] ^= 0x40
     return case, case.file(payload=bytes(payload))
+
+
+def reject_r18_block_digest_in_tree_digests():
+    """One bit of a block's digest in TREE DIGESTS."""
+    case = small(H=tree_hash)
+    digests = bytearray(case.digests())
+    digests[-1] ^= 1
+    return case, case.file(sections=case.sections(digests=bytes(digests)))
+
+
+def reject_r18_block_digest_by_blake3():
+    """A block's digest is SHA-256 beside TREE DIGESTS too."""
+    case = small(H=tree_hash)
+    return case, case.file(sections=case.sections(digests=case.digests()[:-32] + tree_hash(case.blocks[0])))
 
 
 def with_block(make, comment, tensors=None, **options):
@@ -1194,6 +1331,8 @@ VECTORS |= {
     "reject_r10_array": with_metadata(b"[]", "METADATA is an array."),
     "reject_r10_not_utf8": with_metadata(b'{"tool": "\xff"}', "METADATA is not UTF-8."),
     "reject_r10_wrong_kind": with_metadata(b'{"tool": 1}', "A known key with a value of another kind."),
+    "reject_r10_content_not_a_string": with_metadata(b'{"base": {"files": [{"content": 1}]}}', "The key content of a file with a number."),
+    "reject_r10_file_not_an_object": with_metadata(b'{"reference": {"files": ["content"]}}', "A file that is a string."),
     "reject_r10_nan": with_metadata(b'{"recommended_alpha": NaN}', "NaN is not JSON."),
     "reject_r11_log2_7": with_table("Blocks of 128 elements.", log2=7),
     "reject_r11_log2_23": with_table("Blocks of 2^23 elements.", log2=23),

@@ -1,26 +1,19 @@
-//! SHA-256 digests as values: what names a file, a tensor, a block and a patch (spec §12).
+//! Digests as values: what names a file, a tensor, a block and a patch (spec §12).
+//!
+//! Patches, their blocks and files as hubs list them are named by SHA-256. What is *in* a checkpoint is named by the patch's
+//! [`ContentHash`]: BLAKE3, whose tree lets the parts of a tensor be hashed apart, or SHA-256 in patches of format 1.0 and 1.1.
 
+use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use sha2::Digest as _;
 
-/// A SHA-256 digest.
+/// A digest of 32 bytes. What made it stands in its context.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Sha256Digest(pub [u8; 32]);
+pub struct Digest(pub [u8; 32]);
 
-impl Sha256Digest {
-    /// The digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
-        let mut hasher = Hasher::default();
-        hasher.update(bytes);
-        hasher.finish()
-    }
-
-    /// The digest of the concatenation of `parts`: one name for an ordered list (spec §12.2).
-    pub fn root<'a>(parts: impl IntoIterator<Item = &'a Sha256Digest>) -> Self {
-        let mut hasher = Hasher::default();
-        for part in parts {
-            hasher.update(&part.0);
-        }
-        hasher.finish()
+impl Digest {
+    /// SHA-256 of `bytes`.
+    pub fn sha256(bytes: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(bytes).into())
     }
 
     /// Stands in a patch for a digest that its writer did not know (spec §12.2).
@@ -50,44 +43,206 @@ impl Sha256Digest {
     }
 }
 
-impl std::fmt::Display for Sha256Digest {
+impl std::fmt::Display for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
-impl std::fmt::Debug for Sha256Digest {
+impl std::fmt::Debug for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Sha256Digest({self})")
+        write!(f, "Digest({self})")
+    }
+}
+
+/// What the digests of a checkpoint's content in a patch are made with (spec §12.2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ContentHash {
+    /// As in patches of format 1.0 and 1.1.
+    Sha256,
+    /// As in patches that are written now.
+    #[default]
+    Blake3,
+}
+
+impl ContentHash {
+    /// Its name, for people and scripts.
+    pub fn label(self) -> &'static str {
+        match self {
+            ContentHash::Sha256 => "sha256",
+            ContentHash::Blake3 => "blake3",
+        }
+    }
+
+    /// The digest of `bytes`.
+    pub fn of(self, bytes: &[u8]) -> Digest {
+        let mut hasher = self.hasher();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// The digest of the concatenation of `parts`: one name for an ordered list (spec §12.2).
+    pub fn root<'a>(self, parts: impl IntoIterator<Item = &'a Digest>) -> Digest {
+        let mut hasher = self.hasher();
+        for part in parts {
+            hasher.update(&part.0);
+        }
+        hasher.finish()
+    }
+
+    /// Hashes as bytes come by.
+    pub fn hasher(self) -> Hasher {
+        match self {
+            ContentHash::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
+            ContentHash::Blake3 => Hasher::Blake3(Box::default()),
+        }
     }
 }
 
 /// Hashes as bytes come by.
-#[derive(Clone, Default)]
-pub struct Hasher(sha2::Sha256);
+#[derive(Clone)]
+pub enum Hasher {
+    /// To SHA-256.
+    Sha256(sha2::Sha256),
+    /// To BLAKE3.
+    Blake3(Box<blake3::Hasher>),
+}
 
 impl Hasher {
+    /// To SHA-256.
+    pub fn sha256() -> Self {
+        ContentHash::Sha256.hasher()
+    }
+
     /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        match self {
+            Hasher::Sha256(hasher) => hasher.update(bytes),
+            Hasher::Blake3(hasher) => {
+                hasher.update(bytes);
+            }
+        }
     }
 
     /// The digest of all bytes taken in.
-    pub fn finish(self) -> Sha256Digest {
-        Sha256Digest(self.0.finalize().into())
+    pub fn finish(self) -> Digest {
+        match self {
+            Hasher::Sha256(hasher) => Digest(hasher.finalize().into()),
+            Hasher::Blake3(hasher) => Digest(hasher.finalize().into()),
+        }
+    }
+}
+
+/// The smallest size of parts that are hashed apart: a leaf of BLAKE3's tree.
+pub const PART_BYTES_MIN: u64 = blake3::CHUNK_LEN as u64;
+
+/// Hashes one part of something, so that parts can be hashed apart, in parallel.
+#[derive(Clone)]
+pub enum PartHasher {
+    /// The only part, with any hash.
+    Whole(Hasher),
+    /// One of several, by BLAKE3.
+    Subtree(Box<blake3::Hasher>),
+}
+
+/// The digest of a part, for [`join`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartDigest {
+    /// Of the only part.
+    Whole(Digest),
+    /// Of one of several.
+    Subtree(ChainingValue),
+}
+
+impl PartHasher {
+    /// By BLAKE3, for the part that begins `offset` bytes into what has `total` bytes. All parts have `part_bytes`, a power of two
+    /// that is at least [`PART_BYTES_MIN`]; the last one may be shorter.
+    pub fn new(offset: u64, total: u64, part_bytes: u64) -> Self {
+        debug_assert!(
+            part_bytes.is_power_of_two() && part_bytes >= PART_BYTES_MIN && offset.is_multiple_of(part_bytes)
+        );
+        if total <= part_bytes {
+            return Self::Whole(ContentHash::Blake3.hasher());
+        }
+        let mut hasher = Box::<blake3::Hasher>::default();
+        hasher.set_input_offset(offset);
+        Self::Subtree(hasher)
+    }
+
+    /// Takes in the part's next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            PartHasher::Whole(hasher) => hasher.update(bytes),
+            PartHasher::Subtree(hasher) => {
+                hasher.update(bytes);
+            }
+        }
+    }
+
+    /// The digest of the part.
+    pub fn finish(self) -> PartDigest {
+        match self {
+            PartHasher::Whole(hasher) => PartDigest::Whole(hasher.finish()),
+            PartHasher::Subtree(hasher) => PartDigest::Subtree(hasher.finalize_non_root()),
+        }
+    }
+}
+
+/// The digest of the whole, from those of all its parts in order; of nothing, if there are none, by BLAKE3.
+pub fn join(parts: &[PartDigest]) -> Digest {
+    fn subtree(parts: &[PartDigest]) -> ChainingValue {
+        match parts {
+            [PartDigest::Subtree(value)] => *value,
+            [PartDigest::Whole(digest)] => digest.0,
+            _ => {
+                let (left, right) = split(parts);
+                merge_subtrees_non_root(&subtree(left), &subtree(right), Mode::Hash)
+            }
+        }
+    }
+    /// BLAKE3's trees are complete on the left.
+    fn split(parts: &[PartDigest]) -> (&[PartDigest], &[PartDigest]) {
+        parts.split_at(parts.len().next_power_of_two() / 2)
+    }
+    match parts {
+        [] => ContentHash::Blake3.of(&[]),
+        [PartDigest::Whole(digest)] => *digest,
+        _ => {
+            let (left, right) = split(parts);
+            Digest(merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash).into())
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn hex_goes_both_ways() {
-        let digest = Sha256Digest::of(b"abc");
+        let digest = Digest::sha256(b"abc");
         assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(Sha256Digest::from_hex(&digest.to_string()), Some(digest));
-        assert_eq!(Sha256Digest::from_hex("ba78"), None);
-        assert_eq!(Sha256Digest::from_hex(&"g".repeat(64)), None);
+        assert_eq!(Digest::from_hex(&digest.to_string()), Some(digest));
+        assert_eq!(Digest::from_hex("ba78"), None);
+        assert_eq!(Digest::from_hex(&"g".repeat(64)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_that_are_hashed_apart_join_to_the_digest_of_the_whole(
+            bytes in 0usize..40_000, part_log2 in 10u32..14, cut in 1usize..3000,
+        ) {
+            let whole: Vec<u8> = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();
+            let part_bytes = 1usize << part_log2;
+            let digest = |(index, part): (usize, &[u8])| {
+                let mut hasher = PartHasher::new((index * part_bytes) as u64, bytes as u64, part_bytes as u64);
+                part.chunks(cut).for_each(|bytes| hasher.update(bytes));
+                hasher.finish()
+            };
+            let parts: Vec<PartDigest> = whole.chunks(part_bytes).enumerate().map(digest).collect();
+            prop_assert_eq!(join(&parts), Digest(blake3::hash(&whole).into()));
+            prop_assert_eq!(join(&parts), ContentHash::Blake3.of(&whole));
+        }
     }
 }

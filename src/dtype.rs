@@ -85,6 +85,11 @@ impl Width {
         }
     }
 
+    /// The bit patterns of all elements of `bytes`.
+    pub fn load_all(self, bytes: &[u8]) -> Vec<u64> {
+        (0..bytes.len() / self.bytes()).map(|index| self.load(bytes, index)).collect()
+    }
+
     /// Stores the low bits of `bits` as element `index` of `bytes`, little-endian.
     ///
     /// # Panics

@@ -4,7 +4,7 @@
 use crate::apply::Edit;
 use crate::checkpoint::{Checkpoint, Layout, WeightFile};
 use crate::context::{Cancelled, Context};
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use crate::durable::{Existing, Failed, write_file};
 use crate::error::{Error, Reason};
 use rayon::prelude::*;
@@ -138,7 +138,7 @@ impl Step {
 
 impl Undo {
     /// The undo patch with this id, at `path`. Only its name is kept: where it lies is nobody else's business.
-    pub fn new(id: Sha256Digest, path: &Path) -> Self {
+    pub fn new(id: Digest, path: &Path) -> Self {
         Self { id: id.to_string(), file: file_name(path) }
     }
 }
@@ -150,7 +150,7 @@ impl Undo {
 pub fn digests(checkpoint: &Checkpoint, named: &Checkpoint, context: &Context<'_>) -> Result<Digests, Cancelled> {
     context.begin("hashing the files", checkpoint.bytes());
     let files = checkpoint.files.par_iter().zip(&named.files);
-    files.map(|(file, named): (&WeightFile, _)| Ok((named.name(), file.digest(context)?.to_string()))).collect()
+    files.map(|(file, named): (&WeightFile, _)| Ok((named.name(), file.sha256(context)?.to_string()))).collect()
 }
 
 /// The folder of a checkpoint that is a model directory, or an index of shards in one.

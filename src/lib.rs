@@ -38,7 +38,7 @@
 //!     // A plan exists only for a base that fits.
 //!     let edits = [edit];
 //!     let plan = Plan::check(&base, &edits, &options, &context)?;
-//!     to_path(&plan, result, Existing::Keep, |_| Ok(()), &context)?;
+//!     to_path(&plan, result, Existing::Keep, |_, _| Ok(()), &context)?;
 //!     Ok(())
 //! }
 //! ```

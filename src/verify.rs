@@ -10,7 +10,7 @@ use crate::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 use crate::checkpoint::pair::PrefixMap;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use crate::edit::EditKind;
 use crate::error::Error;
 use crate::format::Patch;
@@ -84,7 +84,7 @@ pub struct PatchSummary {
     /// Its file.
     pub path: PathBuf,
     /// Its id.
-    pub id: Sha256Digest,
+    pub id: Digest,
 }
 
 /// A model and what was measured of it.

@@ -54,7 +54,7 @@ fn apply(patch: &Path, base: Option<&Path>, kind: EditKind) -> Result<Vec<(Strin
     };
     let dir = Dir::new();
     let plan = Plan::check(&base, &edits, &options, &context)?;
-    to_path(&plan, &dir.path("r"), Existing::Keep, |_| Ok(()), &context)?;
+    to_path(&plan, &dir.path("r"), Existing::Keep, |_, _| Ok(()), &context)?;
     Ok(read_safetensors(&dir.read("r")))
 }
 

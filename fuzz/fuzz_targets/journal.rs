@@ -3,7 +3,7 @@
 
 use lcepatch::apply::recover;
 use lcepatch::context::Context;
-use lcepatch::digest::Sha256Digest;
+use lcepatch::digest::Digest;
 use lcepatch::durable::journal::FILE_NAME;
 use libfuzzer_sys::fuzz_target;
 
@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
     let (file, other) = (folder.path().join("f"), folder.path().join("other"));
     std::fs::write(&file, [0; 64]).unwrap();
     std::fs::write(&other, [0; 64]).unwrap();
-    let bytes = [data, &Sha256Digest::of(data).0].concat();
+    let bytes = [data, &Digest::sha256(data).0].concat();
     std::fs::write(folder.path().join(FILE_NAME), bytes).unwrap();
     let recovered = recover(folder.path(), &Context::silent());
     assert_eq!(std::fs::read(&file).unwrap().len(), 64);

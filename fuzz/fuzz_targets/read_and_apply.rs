@@ -4,7 +4,7 @@
 use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch::digest::Sha256Digest;
+use lcepatch::digest::Digest;
 use lcepatch::dtype::Dtype;
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::tensor_table::Roots;
@@ -28,12 +28,12 @@ fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
         name: "w".to_owned(),
         dtype: Dtype::from_name(name).expect("a known name"),
         shape: vec![ELEMENTS],
-        base_digest: Sha256Digest::of(&weights),
+        base_digest: Digest::sha256(&weights),
         statistics: None,
         counterparts: None,
         blocks: vec![EncodedBlock { index: 0, selected, bytes: [block, &[0]].concat() }],
     };
-    let zero = Sha256Digest([0; 32]);
+    let zero = Digest([0; 32]);
     let roots = Roots { selected: zero, reference: zero, result: zero };
     let metadata = Metadata { portable, ..Metadata::default() };
     let patch = Patch::from_bytes(assemble(&metadata, roots, &[tensor]).expect("writable")).expect("a valid header");

@@ -2,11 +2,11 @@
 
 use super::content::Content;
 use super::draft::{Description, Draft};
-use super::{Obstacle, check_base};
+use super::{Obstacle, check_base, common_hash};
 use crate::apply::Edit;
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use crate::dtype::{FloatFormat, Rounded};
 use crate::edit::{Alpha, interpolate};
 use crate::error::Error;
@@ -63,6 +63,7 @@ pub fn combine(
     base: Option<&Checkpoint>,
     context: &Context<'_>,
 ) -> Result<Combined, Error> {
+    let hash = common_hash(&edits.iter().collect::<Vec<_>>())?;
     for edit in edits {
         check_base(edit, "combine", base, context)?;
     }
@@ -74,7 +75,7 @@ pub fn combine(
         }
     }
     let portability = if base.is_some() { Portability::NeedsBase } else { Portability::Portable };
-    let mut draft = Draft::new(portability);
+    let mut draft = Draft::new(portability, hash);
     let mut met = Met::default();
     for entries in by_name.into_values() {
         let (first, entry) = entries[0];
@@ -106,7 +107,7 @@ pub fn combine(
         base: edits.first().map(|edit| edit.patch.metadata.base.clone()).unwrap_or_default(),
         ..Metadata::default()
     };
-    let unknown = |_: &[_]| (Sha256Digest::UNKNOWN, Sha256Digest::UNKNOWN);
+    let unknown = |_, _: &[_]| (Digest::UNKNOWN, Digest::UNKNOWN);
     let patch = draft.finish(metadata, unknown, base, context)?;
     let Met { selected, overlapping, conflicting } = met;
     Ok(Combined { patch, selected, overlapping, conflicting })

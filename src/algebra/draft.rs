@@ -4,7 +4,7 @@ use super::content::Content;
 use crate::apply::{Edit, results};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
-use crate::digest::Sha256Digest;
+use crate::digest::{ContentHash, Digest};
 use crate::error::Error;
 use crate::format::metadata::Metadata;
 use crate::format::read::ReadError;
@@ -22,7 +22,7 @@ use std::path::Path;
 #[derive(Debug, Clone)]
 pub(super) struct Description {
     pub entry: TensorEntry,
-    pub base_digest: Sha256Digest,
+    pub base_digest: Digest,
     pub counterparts: Option<Counterparts>,
 }
 
@@ -36,16 +36,19 @@ impl Description {
 /// The tensors so far, ascending by name.
 pub(super) struct Draft {
     portability: Portability,
+    /// What its digests are made with: those of the patches that it is made of.
+    hash: ContentHash,
     tensors: Vec<Description>,
     variants: Vec<Variants>,
     copies: Vec<(usize, Vec<EncodedBlock>)>,
     /// Digests of the base's selected values, by block; none once one is not known.
-    selected: Option<Vec<(usize, u64, Sha256Digest)>>,
+    selected: Option<Vec<(usize, u64, Digest)>>,
 }
 
 impl Draft {
-    pub fn new(portability: Portability) -> Self {
-        Self { portability, tensors: Vec::new(), variants: Vec::new(), copies: Vec::new(), selected: Some(Vec::new()) }
+    pub fn new(portability: Portability, hash: ContentHash) -> Self {
+        let (tensors, variants, copies, selected) = (Vec::new(), Vec::new(), Vec::new(), Some(Vec::new()));
+        Self { portability, hash, tensors, variants, copies, selected }
     }
 
     /// Adds a tensor with elements whose bits on both sides are known; none if there are none. `base` is the new patch's
@@ -70,7 +73,7 @@ impl Draft {
         let coded = blocks.par_iter().filter_map(|(index, elements)| {
             let base = base(*index);
             // Only reduced precision can fail.
-            code((place, *index), elements, base.as_ref(), Precision::Exact, self.portability).ok()
+            code((place, *index), elements, base.as_ref(), self.hash, Precision::Exact, self.portability).ok()
         });
         let coded: Vec<Variants> = coded.collect();
         self.variants.extend(coded);
@@ -83,14 +86,15 @@ impl Draft {
     }
 
     /// Changes what is said of a tensor.
-    pub fn describe(&mut self, place: usize, base_digest: Sha256Digest) {
+    pub fn describe(&mut self, place: usize, base_digest: Digest) {
         self.tensors[place].base_digest = base_digest;
     }
 
     /// Adds elements of one block of the tensor at `place`.
     pub fn add_block(&mut self, place: usize, content: &Content, base: &BaseBlock<'_>) {
         for (index, elements) in elements(content, self.tensors[place].entry.dtype) {
-            self.variants.extend(code((place, index), &elements, Some(base), Precision::Exact, self.portability).ok());
+            let coded = code((place, index), &elements, Some(base), self.hash, Precision::Exact, self.portability);
+            self.variants.extend(coded.ok());
         }
     }
 
@@ -108,7 +112,7 @@ impl Draft {
                 for block in &entry.blocks {
                     let (own, later) = rest.split_at(block.selected as usize);
                     rest = later;
-                    let digest = digest_of(own, entry.dtype.width().bytes());
+                    let digest = digest_of(self.hash, own, entry.dtype.width().bytes());
                     self.selected.iter_mut().for_each(|selected| selected.push((place, block.index, digest)));
                 }
             }
@@ -122,11 +126,11 @@ impl Draft {
     pub fn finish(
         self,
         metadata: Metadata,
-        roots: impl FnOnce(&[EncodedTensor]) -> (Sha256Digest, Sha256Digest),
+        roots: impl FnOnce(ContentHash, &[EncodedTensor]) -> (Digest, Digest),
         base: Option<&Checkpoint>,
         context: &Context<'_>,
     ) -> Result<Patch, Error> {
-        let Draft { portability, tensors: descriptions, variants, copies, selected } = self;
+        let Draft { portability, hash, tensors: descriptions, variants, copies, selected } = self;
         let gathered = choose(variants, portability);
         let (portability_bytes, all_coded) = (gathered.portability_bytes, copies.is_empty());
         let mut digests = selected;
@@ -141,7 +145,7 @@ impl Draft {
         let mut tensors = by_tensor(gathered.blocks, describe);
         for (place, blocks) in copies {
             let TensorEntry { name, dtype, shape, statistics, .. } = descriptions[place].entry.clone();
-            let (base_digest, counterparts) = (Sha256Digest::UNKNOWN, None);
+            let (base_digest, counterparts) = (Digest::UNKNOWN, None);
             tensors.push((place, EncodedTensor { name, dtype, shape, base_digest, statistics, counterparts, blocks }));
         }
         tensors.sort_by_key(|(place, _)| *place);
@@ -152,9 +156,9 @@ impl Draft {
                 EncodedTensor { base_digest, counterparts, ..tensor }
             })
             .collect();
-        let selected = digests.map_or(Sha256Digest::UNKNOWN, |mut digests| {
+        let selected = digests.map_or(Digest::UNKNOWN, |mut digests| {
             digests.sort_by_key(|(place, index, _)| (*place, *index));
-            Sha256Digest::root(digests.iter().map(|(_, _, digest)| digest))
+            hash.root(digests.iter().map(|(_, _, digest)| digest))
         });
         let metadata = Metadata {
             tool: concat!("lcepatch ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -162,11 +166,11 @@ impl Draft {
             portability_bytes: all_coded.then_some(portability_bytes),
             ..metadata
         };
-        let (reference, result) = roots(&tensors);
-        let mut roots = Roots { selected, reference, result };
+        let (reference, result) = roots(hash, &tensors);
+        let mut roots = Roots { hash, selected, reference, result };
         let assembled = |roots| assemble(&metadata, roots, &tensors).map_err(new_patch).and_then(open);
         if let (Some(base), false) = (base, result.is_known() || tensors.is_empty()) {
-            roots.result = Sha256Digest::root(&results(base, assembled(roots)?, context)?);
+            roots.result = hash.root(&results(base, assembled(roots)?, context)?);
         }
         assembled(roots)
     }
@@ -180,8 +184,8 @@ fn new_patch(invalid: Invalid) -> Error {
     Error::of_patch(Path::new("the new patch"), ReadError::Invalid(invalid))
 }
 
-fn digest_of(bits: &[u64], width: usize) -> Sha256Digest {
-    let mut hasher = crate::digest::Hasher::default();
+fn digest_of(hash: ContentHash, bits: &[u64], width: usize) -> Digest {
+    let mut hasher = hash.hasher();
     bits.iter().for_each(|bits| hasher.update(&bits.to_le_bytes()[..width]));
     hasher.finish()
 }

@@ -6,7 +6,7 @@ use super::{Obstacle, check_base, must_be_exact};
 use crate::apply::Edit;
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
-use crate::digest::{Hasher, Sha256Digest};
+use crate::digest::{ContentHash, Digest};
 use crate::error::Error;
 use crate::format::Patch;
 use crate::format::metadata::Metadata;
@@ -56,7 +56,7 @@ fn exchanged(entry: &TensorEntry, content: Content) -> Content {
 }
 
 fn from_patch(edit: &Edit, context: &Context<'_>) -> Result<Patch, Error> {
-    let mut draft = Draft::new(crate::patch::gather::Portability::Portable);
+    let mut draft = Draft::new(crate::patch::gather::Portability::Portable, edit.patch.table.roots.hash);
     for entry in &edit.patch.table.tensors {
         let content = Content::read(edit, entry, "invert", None)?;
         let Some(there) = entry.counterparts else { continue };
@@ -70,21 +70,22 @@ fn from_patch(edit: &Edit, context: &Context<'_>) -> Result<Patch, Error> {
 }
 
 /// The roots of the reference and the result, from what is known of each tensor.
-pub(super) fn known_roots(tensors: &[crate::format::write::EncodedTensor]) -> (Sha256Digest, Sha256Digest) {
-    let root = |of: fn(&Counterparts) -> Sha256Digest| {
+pub(super) fn known_roots(hash: ContentHash, tensors: &[crate::format::write::EncodedTensor]) -> (Digest, Digest) {
+    let root = |of: fn(&Counterparts) -> Digest| {
         let digests: Option<Vec<_>> = tensors.iter().map(|t| t.counterparts.as_ref().map(of)).collect();
-        digests.map_or(Sha256Digest::UNKNOWN, |digests| Sha256Digest::root(&digests))
+        digests.map_or(Digest::UNKNOWN, |digests| hash.root(&digests))
     };
     (root(|there| there.reference), root(|there| there.result))
 }
 
 fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Patch, Error> {
-    let mut draft = Draft::new(crate::patch::gather::Portability::NeedsBase);
+    let hash = edit.patch.table.roots.hash;
+    let mut draft = Draft::new(crate::patch::gather::Portability::NeedsBase, hash);
     context.begin("inverting", 0);
     for entry in &edit.patch.table.tensors {
         let content = exchanged(entry, Content::read(edit, entry, "invert", Some(base))?);
         let place = draft.begin(Description { counterparts: None, ..Description::of(entry) });
-        let mut hasher = Hasher::default();
+        let mut hasher = hash.hasher();
         super::squash::result_blocks(edit, base, entry, context, |index, bytes| {
             hasher.update(bytes);
             let own = content.block(index);
@@ -93,7 +94,7 @@ fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Pa
         })?;
         draft.describe(place, hasher.finish());
     }
-    let bases: Vec<Sha256Digest> = edit.patch.table.tensors.iter().map(|entry| entry.base_digest).collect();
-    let root = Sha256Digest::root(&bases);
-    draft.finish(metadata(&edit.patch.metadata), |_| (root, root), None, context)
+    let bases: Vec<Digest> = edit.patch.table.tensors.iter().map(|entry| entry.base_digest).collect();
+    let root = hash.root(&bases);
+    draft.finish(metadata(&edit.patch.metadata), |_, _| (root, root), None, context)
 }

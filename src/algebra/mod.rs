@@ -22,6 +22,7 @@ pub use squash::squash;
 use crate::apply::{Check, Edit, Fit, Refusal, fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
+use crate::digest::ContentHash;
 use crate::error::Error;
 use crate::format::tensor_table::TensorEntry;
 use std::cmp::Ordering;
@@ -30,6 +31,16 @@ use std::cmp::Ordering;
 fn must_be_exact(edit: &Edit) -> Result<(), Obstacle> {
     let reduced = edit.patch.metadata.reduced.is_some();
     if reduced { Err(Obstacle::Reduced { patch: edit.path.clone() }) } else { Ok(()) }
+}
+
+/// What the digests of all patches are made with. Refuses patches whose digests can not be compared.
+fn common_hash(edits: &[&Edit]) -> Result<ContentHash, Obstacle> {
+    let hash = |edit: &Edit| edit.patch.table.roots.hash;
+    let Some(first) = edits.first() else { return Ok(ContentHash::default()) };
+    match edits.iter().find(|other| hash(other) != hash(first)) {
+        Some(second) => Err(Obstacle::Hashes { first: first.path.clone(), second: second.path.clone() }),
+        None => Ok(hash(first)),
+    }
 }
 
 /// Refuses a base that is not the patch's, and a patch that needs one and gets none.

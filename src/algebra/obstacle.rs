@@ -48,6 +48,14 @@ pub enum Obstacle {
         /// The first tensor that differs.
         tensor: String,
     },
+    /// The digests of two patches are made with different hashes.
+    #[error("{} and {} name their bases by different hashes, so they can not be compared", first.display(), second.display())]
+    Hashes {
+        /// One patch.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
     /// Base values that a mask does not count.
     #[error("{} is for a base that holds unpruned weights, which {verb} can not take into account", patch.display())]
     Unpruned {
@@ -87,6 +95,7 @@ impl Obstacle {
             Obstacle::NoInverse { .. } => "algebra.no-inverse",
             Obstacle::Chain { .. } => "algebra.chain",
             Obstacle::Bases { .. } => "algebra.bases",
+            Obstacle::Hashes { .. } => "algebra.hashes",
             Obstacle::Unpruned { .. } => "algebra.unpruned",
             Obstacle::Integer { .. } => "algebra.integer",
             Obstacle::NotFinite { .. } => "numbers.not-finite",
@@ -102,6 +111,7 @@ impl Obstacle {
             Obstacle::NoInverse { .. } => "`lcepatch diff REFERENCE TARGET` makes it from the checkpoints",
             Obstacle::Chain { .. } => "patches of one base are added up by `lcepatch combine`",
             Obstacle::Bases { .. } => "patches that follow each other are joined by `lcepatch squash`",
+            Obstacle::Hashes { .. } => "make the older one again with this version of lcepatch",
             Obstacle::Unpruned { .. } => "make it from pruned checkpoints; `lcepatch mask --pruned` writes them",
             Obstacle::Integer { .. } => "leave the tensor out with `lcepatch select --exclude`",
             Obstacle::NotFinite { .. } => "use weights nearer to 0",

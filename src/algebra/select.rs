@@ -141,7 +141,7 @@ fn part(
         check_base(edit, verb, base, context)?;
     }
     let portability = if patch.metadata.portable { Portability::Portable } else { Portability::NeedsBase };
-    let mut draft = Draft::new(portability);
+    let mut draft = Draft::new(portability, patch.table.roots.hash);
     let mut kept = 0;
     for entry in entries {
         // What a portable patch and a base tell is the base's selected values, and so their digest.

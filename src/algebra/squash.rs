@@ -3,11 +3,11 @@
 use super::content::Content;
 use super::draft::{Description, Draft};
 use super::invert::known_roots;
-use super::{Obstacle, Side, by_name, check_base, must_be_exact};
+use super::{Obstacle, Side, by_name, check_base, common_hash, must_be_exact};
 use crate::apply::{Edit, Plan};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
-use crate::digest::{Hasher, Sha256Digest};
+use crate::digest::Digest;
 use crate::error::Error;
 use crate::format::Patch;
 use crate::format::metadata::{Derived, Localization, Metadata};
@@ -27,6 +27,7 @@ use crate::patch::gather::Portability;
 pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
     must_be_exact(first)?;
     must_be_exact(second)?;
+    let hash = common_hash(&[first, second])?;
     check_base(first, "squash", base, context)?;
     if base.is_none() && !second.patch.metadata.portable {
         return Err(Obstacle::NeedsBase { patch: second.path.clone(), verb: "squash" }.into());
@@ -37,7 +38,7 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
         Error::from(Obstacle::Chain { first: first.path.clone(), second: second.path.clone(), tensor })
     };
     let portability = if base.is_some() { Portability::NeedsBase } else { Portability::Portable };
-    let mut draft = Draft::new(portability);
+    let mut draft = Draft::new(portability, hash);
     for side in by_name(&first.patch.table.tensors, &second.patch.table.tensors) {
         let (entry, content, result) = match side {
             Side::One(entry) => {
@@ -47,7 +48,7 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
             Side::Other(entry) => {
                 if let Some(base) = base {
                     let tensor = base.tensor(&entry.name).ok_or_else(|| broken(entry))?;
-                    if tensor.digest(context)? != entry.base_digest {
+                    if tensor.digest(hash, context)? != entry.base_digest {
                         return Err(broken(entry));
                     }
                 }
@@ -133,9 +134,9 @@ fn chained(
     other: &TensorEntry,
     base: &Checkpoint,
     context: &Context<'_>,
-) -> Result<(Option<Content>, Option<Sha256Digest>), Error> {
+) -> Result<(Option<Content>, Option<Digest>), Error> {
     let mut two = Content::default();
-    let mut hasher = Hasher::default();
+    let mut hasher = first.patch.table.roots.hash.hasher();
     let width = one.dtype.width().bytes() as u64;
     result_blocks(first, base, one, context, |index, bytes| {
         hasher.update(bytes);

@@ -3,7 +3,7 @@
 use crate::checkpoint::pair::PrefixMap;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
-use crate::digest::{Hasher, Sha256Digest};
+use crate::digest::Digest;
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::format::block::{PositionCodec, Streams};
@@ -20,7 +20,7 @@ use std::path::Path;
 pub enum Check {
     /// The base's values at the selected positions. Decodes the patch; reads only what it must.
     Quick,
-    /// SHA-256 of every tensor that the patch changes.
+    /// The digest of every tensor that the patch changes.
     Full,
 }
 
@@ -68,9 +68,9 @@ pub enum Difference {
     /// It has other bytes.
     Digest {
         /// Here.
-        found: Sha256Digest,
+        found: Digest,
         /// In the patch.
-        expected: Sha256Digest,
+        expected: Digest,
     },
     /// It has other values at selected positions.
     Selected,
@@ -130,7 +130,7 @@ pub(crate) fn base_block<'a>(
 
 /// Checks whether `base` is the base of `patch`, which is at `path`. `prefix` maps the patch's names to the base's.
 ///
-/// [`Check::Full`] hashes every tensor that the patch changes, once, in parallel by tensor. [`Check::Quick`] decodes
+/// [`Check::Full`] hashes every tensor that the patch changes, once, in parallel. [`Check::Quick`] decodes
 /// the patch and hashes the base's values at the selected positions; where positions are coded relative to the base it
 /// also walks the base's elements once.
 ///
@@ -166,6 +166,7 @@ pub fn fit(
         return Ok(Fit { differences, state: BaseState::Unknown });
     }
     context.begin("checking the base", tensors.iter().map(|(_, tensor)| tensor.info.bytes()).sum());
+    let hash = patch.table.roots.hash;
     // A patch that does not know its base's selected values can only be checked in full.
     let check = if patch.table.roots.selected.is_known() { check } else { Check::Full };
     if check == Check::Quick && selected_values_fit(patch, path, &tensors, context)? {
@@ -174,15 +175,15 @@ pub fn fit(
     // A quick check that fails is worth a full one: only that can say what the checkpoint is instead.
     let digests = tensors
         .par_iter()
-        .map(|(_, tensor)| tensor.digest(context))
-        .collect::<Result<Vec<Sha256Digest>, Cancelled>>()?;
+        .map(|(_, tensor)| tensor.digest(hash, context))
+        .collect::<Result<Vec<Digest>, Cancelled>>()?;
     for ((entry, _), found) in tensors.iter().zip(&digests) {
         let expected = entry.base_digest;
         if *found != expected {
             differences.push((entry.name.clone(), Difference::Digest { found: *found, expected }));
         }
     }
-    let root = Sha256Digest::root(&digests);
+    let root = hash.root(&digests);
     let state = match root {
         _ if differences.is_empty() => BaseState::Base,
         root if root == patch.table.roots.result => BaseState::Result,
@@ -206,6 +207,7 @@ fn selected_values_fit(
 ) -> Result<bool, Error> {
     let units: Vec<_> =
         tensors.iter().flat_map(|(entry, tensor)| entry.blocks.iter().map(move |b| (*entry, *tensor, b))).collect();
+    let hash = patch.table.roots.hash;
     let digests = units
         .par_iter()
         .map(|(entry, tensor, block)| {
@@ -214,7 +216,7 @@ fn selected_values_fit(
             context.advance((range.end - range.start) * entry.dtype.width().bytes() as u64)?;
             match decode_block(patch, path, entry, block, Some(&base)) {
                 Ok(decoded) => {
-                    let mut hasher = Hasher::default();
+                    let mut hasher = hash.hasher();
                     let width = entry.dtype.width().bytes();
                     let bits = base.bits_at(&decoded.positions);
                     bits.iter().for_each(|bits| hasher.update(&bits.to_le_bytes()[..width]));
@@ -225,9 +227,8 @@ fn selected_values_fit(
                 Err(DecodeError { error, .. }) => Err(error),
             }
         })
-        .collect::<Result<Vec<Option<Sha256Digest>>, Error>>()?;
-    Ok(digests.iter().all(Option::is_some)
-        && Sha256Digest::root(digests.iter().flatten()) == patch.table.roots.selected)
+        .collect::<Result<Vec<Option<Digest>>, Error>>()?;
+    Ok(digests.iter().all(Option::is_some) && hash.root(digests.iter().flatten()) == patch.table.roots.selected)
 }
 
 /// Why a block could not be decoded.

@@ -4,6 +4,7 @@ use super::plan::Plan;
 use super::rewrite::Rewrite;
 use super::run::{Applied, write_weights};
 use super::tensor::SPAN;
+use crate::checkpoint::scan::windows;
 use crate::checkpoint::{Checkpoint, Tensor, WeightFile};
 use crate::context::Context;
 use crate::durable::{Editable, Existing, Failed, Journal, NewFile, NewJournal, journal};
@@ -37,7 +38,7 @@ pub enum Needed {
 pub fn in_place(
     plan: &Plan<'_>,
     needed: Needed,
-    before_commit: impl FnOnce(&Checkpoint) -> Result<(), Error>,
+    before_commit: impl FnOnce(&Checkpoint, &Applied) -> Result<(), Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = plan.base();
@@ -77,7 +78,7 @@ fn edit(
     plan: &Plan<'_>,
     changed: &[usize],
     journal: NewJournal,
-    before_commit: impl FnOnce(&Checkpoint) -> Result<(), Error>,
+    before_commit: impl FnOnce(&Checkpoint, &Applied) -> Result<(), Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = plan.base();
@@ -86,7 +87,8 @@ fn edit(
     let journal = journal.commit()?;
     let files: Vec<PathBuf> = base.files.iter().map(|file| file.path.clone()).collect();
     let edited = journal.edit(context);
-    let done = edited.and_then(|()| before_commit(&Checkpoint::open_files(&base.path, base.layout.clone(), &files)?));
+    let open = || Checkpoint::open_files(&base.path, base.layout.clone(), &files);
+    let done = edited.and_then(|()| before_commit(&open()?, &applied));
     match done {
         Ok(()) => journal.finish()?,
         Err(error) => {
@@ -109,8 +111,10 @@ fn note(plan: &Plan<'_>, changed: &[usize], journal: &NewJournal, context: &Cont
         })
         .filter(|(_, tensor)| plan.changes(&tensor.info.name))
         .collect();
-    let spans: Vec<(usize, Tensor<'_>, Range<u64>)> =
-        tensors.iter().flat_map(|(target, tensor)| spans(*tensor).map(|span| (*target, *tensor, span))).collect();
+    let spans: Vec<(usize, Tensor<'_>, Range<u64>)> = tensors
+        .iter()
+        .flat_map(|(target, tensor)| windows(0..tensor.info.elements(), SPAN).map(|span| (*target, *tensor, span)))
+        .collect();
     let of_span = |(target, tensor, span): &(usize, Tensor<'_>, Range<u64>)| {
         let width = tensor.info.dtype.width().bytes();
         let mut note = |part: Range<u64>, edits: &[(u32, u64)]| {
@@ -120,27 +124,25 @@ fn note(plan: &Plan<'_>, changed: &[usize], journal: &NewJournal, context: &Cont
         plan.edits(*tensor, span.clone(), &mut note, context)
     };
     let edited = spans.par_iter().map(of_span).try_reduce(|| 0, |a, b| Ok(a + b))?;
-    let verified = plan.has_promise();
-    if verified {
+    let mut applied = Applied { edited, tensors: tensors.len(), ..Applied::default() };
+    if let Some(hash) = plan.promise() {
         context.begin("hashing the result", tensors.iter().map(|(_, tensor)| tensor.info.bytes()).sum());
-        let digest =
-            |(_, tensor): &(usize, Tensor<'_>)| Ok((tensor.info.name.clone(), plan.result_digest(*tensor, context)?));
-        plan.keep_promise(&tensors.par_iter().map(digest).collect::<Result<Vec<_>, Error>>()?)?;
+        let digest = |(_, tensor): &(usize, Tensor<'_>)| {
+            Ok((tensor.info.name.clone(), plan.result_digest(*tensor, hash, context)?))
+        };
+        let digests = tensors.par_iter().map(digest).collect::<Result<Vec<_>, Error>>()?;
+        plan.keep_promise(&digests)?;
+        applied.verified = true;
+        applied.digests.extend(digests);
     }
-    Ok(Applied { edited, tensors: tensors.len(), verified, left_behind: Vec::new() })
-}
-
-/// The elements of a tensor, in parts that are edited in parallel.
-fn spans(tensor: Tensor<'_>) -> impl Iterator<Item = Range<u64>> {
-    let elements = tensor.info.elements();
-    (0..elements).step_by(SPAN as usize).map(move |start| start..(start + SPAN).min(elements))
+    Ok(applied)
 }
 
 /// Puts new files in the place of those of the base, by index.
 fn replace(
     plan: &Plan<'_>,
     changed: &[usize],
-    before_commit: impl FnOnce(&Checkpoint) -> Result<(), Error>,
+    before_commit: impl FnOnce(&Checkpoint, &Applied) -> Result<(), Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = plan.base();
@@ -157,7 +159,7 @@ fn replace(
             None => base.files[index].path.clone(),
         })
         .collect();
-    before_commit(&Checkpoint::open_files(&base.path, base.layout.clone(), &result)?)?;
+    before_commit(&Checkpoint::open_files(&base.path, base.layout.clone(), &result)?, &applied)?;
     // Everything is on disk before the first rename, so that what can fail has failed.
     files.iter().try_for_each(|(_, new)| new.sync())?;
     files.into_iter().try_for_each(|(_, new)| new.commit())?;

@@ -8,12 +8,13 @@ use super::rewrite::{Rewrite, Sink};
 use super::run::{Applied, same_file, write_weights};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, TensorInfo, WeightFile};
 use crate::context::Context;
-use crate::digest::{Hasher, Sha256Digest};
+use crate::digest::{ContentHash, Digest};
 use crate::durable::{Existing, Failed, NewFile};
 use crate::error::Error;
 use crate::format::Patch;
 use crate::onnx::{Binding, Malformed, OnnxFile, OpenError, Source, Wanted, find, matrix, transpose};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -44,14 +45,17 @@ impl OnnxBase {
     ) -> Result<Self, Error> {
         let file = OnnxFile::open(path)?;
         let mut wanted: BTreeMap<&str, Wanted> = BTreeMap::new();
-        for entry in patches.into_iter().flat_map(|patch| &patch.table.tensors) {
-            // A second patch with another base is not this one's; the plan will say so.
-            wanted.entry(&entry.name).or_insert_with(|| Wanted {
-                name: entry.name.clone(),
-                dtype: entry.dtype,
-                shape: entry.shape.clone(),
-                digest: entry.base_digest,
-            });
+        for patch in patches {
+            for entry in &patch.table.tensors {
+                // A second patch with another base is not this one's; the plan will say so.
+                wanted.entry(&entry.name).or_insert_with(|| Wanted {
+                    name: entry.name.clone(),
+                    dtype: entry.dtype,
+                    shape: entry.shape.clone(),
+                    hash: patch.table.roots.hash,
+                    digest: entry.base_digest,
+                });
+            }
         }
         let wanted: Vec<Wanted> = wanted.into_values().collect();
         let found = find(&file, &wanted, context)?;
@@ -198,14 +202,14 @@ struct Export<'a> {
     base: &'a OnnxBase,
     plan: &'a Plan<'a>,
     /// Of the result's tensors, as the patches have them.
-    digests: Mutex<Vec<(String, Sha256Digest)>>,
+    digests: Mutex<Vec<(String, Digest)>>,
 }
 
 impl Export<'_> {
     /// Edits the tensor that an initializer is, and notes its digest.
     fn edit(&self, source: &Source, sink: &mut Sink<'_>, context: &Context<'_>) -> Result<u64, Error> {
         let Some(tensor) = self.plan.base().tensor(&source.tensor) else { return Ok(0) };
-        let mut hasher = Hasher::default();
+        let mut hasher = self.promise().unwrap_or_default().hasher();
         let mut hashing = |offset, bytes: &[u8]| {
             hasher.update(bytes);
             sink(offset, bytes)
@@ -242,7 +246,18 @@ impl Rewrite for Export<'_> {
         binding.is_some_and(|binding| binding.sources().any(|source| self.plan.changes(&source.tensor)))
     }
 
-    fn rewrite(&self, place: Tensor<'_>, sink: &mut Sink<'_>, context: &Context<'_>) -> Result<u64, Error> {
+    /// A transpose can not be divided.
+    fn parts(&self, place: Tensor<'_>) -> Vec<Range<u64>> {
+        vec![0..place.info.elements()]
+    }
+
+    fn rewrite(
+        &self,
+        place: Tensor<'_>,
+        _: Range<u64>,
+        sink: &mut Sink<'_>,
+        context: &Context<'_>,
+    ) -> Result<u64, Error> {
         let Some(binding) = self.base.bindings.get(&place.info.name) else { return Ok(0) };
         if binding.alternatives.is_empty() && !binding.source.transposed {
             return self.edit(&binding.source, sink, context);
@@ -258,11 +273,11 @@ impl Rewrite for Export<'_> {
         Ok(edited)
     }
 
-    fn has_promise(&self) -> bool {
-        self.plan.has_promise()
+    fn promise(&self) -> Option<ContentHash> {
+        self.plan.promise()
     }
 
-    fn keep_promise(&self, _: &[(String, Sha256Digest)]) -> Result<(), Error> {
+    fn keep_promise(&self, _: &[(String, Digest)]) -> Result<(), Error> {
         let digests = self.digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.plan.keep_promise(&digests)
     }

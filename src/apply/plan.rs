@@ -5,7 +5,7 @@ use super::refusal::Refusal;
 use crate::checkpoint::pair::PrefixMap;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use crate::edit::{Alpha, EditKind};
 use crate::error::Error;
 use crate::format::tensor_table::TensorEntry;
@@ -183,14 +183,15 @@ fn companions<'a>(
     companions
 }
 
-/// SHA-256 of each tensor of the table of `patch` in its result at alpha 1 on its own `base`.
+/// The digest of each tensor of the table of `patch` in its result at alpha 1 on its own `base`.
 ///
 /// # Errors
 /// R18 to R20; cancellation.
-pub fn results(base: &Checkpoint, patch: Patch, context: &Context<'_>) -> Result<Vec<Sha256Digest>, Error> {
+pub fn results(base: &Checkpoint, patch: Patch, context: &Context<'_>) -> Result<Vec<Digest>, Error> {
+    let hash = patch.table.roots.hash;
     let edits = [Edit { patch, path: "the new patch".into(), kind: EditKind::Interpolate(Alpha::ONE) }];
     let plan = Plan::of_own_base(base, &edits);
     let tensors: Vec<Tensor<'_>> =
         edits[0].patch.table.tensors.iter().filter_map(|entry| base.tensor(&entry.name)).collect();
-    tensors.par_iter().map(|tensor| plan.result_digest(*tensor, context)).collect()
+    tensors.par_iter().map(|tensor| plan.result_digest(*tensor, hash, context)).collect()
 }

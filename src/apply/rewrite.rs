@@ -2,12 +2,14 @@
 
 use super::plan::Plan;
 use super::refusal::Refusal;
-use super::tensor::one;
+use super::tensor::{SPAN, one};
+use crate::checkpoint::scan::windows;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
-use crate::digest::Sha256Digest;
+use crate::digest::{ContentHash, Digest};
 use crate::error::Error;
-use crate::mask::{PruningMask, block_range, blocks};
+use crate::mask::{BLOCK_ELEMENTS, PruningMask, block_range};
+use std::ops::Range;
 
 /// Takes the result's bytes of a tensor, part by part: their offset in the tensor, and they.
 pub type Sink<'s> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 's;
@@ -20,20 +22,39 @@ pub trait Rewrite: Sync {
     /// Whether a tensor of the base changes; the others are copied.
     fn changes(&self, tensor: &str) -> bool;
 
-    /// Gives the result's bytes of a tensor that changes to `sink`; returns how many weights were edited.
+    /// The parts of [`SPAN`] elements into which a tensor that changes is divided, to be rewritten in parallel; the whole of it,
+    /// if it can not be.
+    fn parts(&self, tensor: Tensor<'_>) -> Vec<Range<u64>> {
+        let elements = 0..tensor.info.elements();
+        match self.promise() {
+            // Only the other one can be joined from parts.
+            Some(ContentHash::Sha256) => vec![elements],
+            _ => windows(elements, SPAN).collect(),
+        }
+    }
+
+    /// Gives the result's bytes of one of the [`Rewrite::parts`] of a tensor to `sink`, with their offset in the tensor; returns how
+    /// many weights were edited.
     ///
     /// # Errors
     /// What keeps a weight from having a result; what `sink` returns.
-    fn rewrite(&self, tensor: Tensor<'_>, sink: &mut Sink<'_>, context: &Context<'_>) -> Result<u64, Error>;
+    fn rewrite(
+        &self,
+        tensor: Tensor<'_>,
+        part: Range<u64>,
+        sink: &mut Sink<'_>,
+        context: &Context<'_>,
+    ) -> Result<u64, Error>;
 
-    /// Whether it is known beforehand what the changed tensors' digests are, so that they are worth computing.
-    fn has_promise(&self) -> bool;
+    /// What the changed tensors' digests are made with that are known beforehand, so that they are worth computing; none if they
+    /// are not known.
+    fn promise(&self) -> Option<ContentHash>;
 
     /// Compares the digests of the changed tensors, by name, with what was promised.
     ///
     /// # Errors
     /// [`Refusal::Promise`].
-    fn keep_promise(&self, digests: &[(String, Sha256Digest)]) -> Result<(), Error>;
+    fn keep_promise(&self, digests: &[(String, Digest)]) -> Result<(), Error>;
 }
 
 impl Rewrite for Plan<'_> {
@@ -45,15 +66,21 @@ impl Rewrite for Plan<'_> {
         self.by_tensor.contains_key(tensor) || self.companions.contains_key(tensor)
     }
 
-    fn rewrite(&self, tensor: Tensor<'_>, sink: &mut Sink<'_>, context: &Context<'_>) -> Result<u64, Error> {
-        self.edit_tensor(tensor, sink, context)
+    fn rewrite(
+        &self,
+        tensor: Tensor<'_>,
+        part: Range<u64>,
+        sink: &mut Sink<'_>,
+        context: &Context<'_>,
+    ) -> Result<u64, Error> {
+        self.edit_elements(tensor, part, sink, context)
     }
 
-    fn has_promise(&self) -> bool {
-        self.promised().is_some()
+    fn promise(&self) -> Option<ContentHash> {
+        self.promised().map(|edit| edit.patch.table.roots.hash)
     }
 
-    fn keep_promise(&self, digests: &[(String, Sha256Digest)]) -> Result<(), Error> {
+    fn keep_promise(&self, digests: &[(String, Digest)]) -> Result<(), Error> {
         let Some(edit) = self.promised() else { return Ok(()) };
         // In the order of the patch's table, which is that of the patch's names.
         let by_entry = edit.patch.table.tensors.iter().map(|entry| {
@@ -62,7 +89,7 @@ impl Rewrite for Plan<'_> {
             let name = self.by_tensor.iter().find(is_entry).map(|(name, _)| name);
             digests.iter().find(|(found, _)| Some(found) == name).map(|(_, digest)| digest)
         });
-        if Sha256Digest::root(by_entry.flatten()) != edit.patch.table.roots.result {
+        if edit.patch.table.roots.hash.root(by_entry.flatten()) != edit.patch.table.roots.result {
             return Err(Refusal::Promise { patch: edit.path.clone() }.into());
         }
         Ok(())
@@ -100,12 +127,18 @@ impl Rewrite for Pruning<'_> {
         self.covers(tensor) || self.weights_of_mask(tensor).is_some()
     }
 
-    fn rewrite(&self, tensor: Tensor<'_>, sink: &mut Sink<'_>, context: &Context<'_>) -> Result<u64, Error> {
+    fn rewrite(
+        &self,
+        tensor: Tensor<'_>,
+        part: Range<u64>,
+        sink: &mut Sink<'_>,
+        context: &Context<'_>,
+    ) -> Result<u64, Error> {
         let (elements, width) = (tensor.info.elements(), tensor.info.dtype.width());
         let weights_of_mask = self.weights_of_mask(&tensor.info.name);
         let mut edited = 0;
         let mut buffer = Vec::new();
-        for index in blocks(elements) {
+        for index in part.start / BLOCK_ELEMENTS..part.end.div_ceil(BLOCK_ELEMENTS) {
             let range = block_range(index, elements);
             let kept = self.mask.block(weights_of_mask.unwrap_or(tensor), index, context)?;
             for part in tensor.element_windows(range.clone()) {
@@ -129,11 +162,11 @@ impl Rewrite for Pruning<'_> {
         Ok(edited)
     }
 
-    fn has_promise(&self) -> bool {
-        false
+    fn promise(&self) -> Option<ContentHash> {
+        None
     }
 
-    fn keep_promise(&self, _: &[(String, Sha256Digest)]) -> Result<(), Error> {
+    fn keep_promise(&self, _: &[(String, Digest)]) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -2,12 +2,14 @@
 
 use super::refusal::Refusal;
 use super::rewrite::Rewrite;
+use super::tensor::SPAN;
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::Context;
-use crate::digest::{Hasher, Sha256Digest};
+use crate::digest::{Digest, PartDigest, PartHasher, join};
 use crate::durable::{Existing, Failed, NewDirectory, NewFile, journal, write_at};
 use crate::error::Error;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -22,6 +24,8 @@ pub struct Applied {
     pub tensors: usize,
     /// Whether the result's digest is the one that the patch promises (known for one patch at alpha 1 and a full check).
     pub verified: bool,
+    /// The digests of the tensors that were edited, by name, where the patch promises them.
+    pub digests: BTreeMap<String, Digest>,
     /// Files of the base's directory that were left behind because they hold weights in another format.
     pub left_behind: Vec<String>,
 }
@@ -40,7 +44,7 @@ pub fn to_path(
     rewrite: &impl Rewrite,
     path: &Path,
     existing: Existing,
-    before_commit: impl FnOnce(&Checkpoint) -> Result<(), Error>,
+    before_commit: impl FnOnce(&Checkpoint, &Applied) -> Result<(), Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = rewrite.base();
@@ -52,7 +56,7 @@ pub fn to_path(
         let new = NewFile::create(path, existing)?;
         let mut applied = Applied::default();
         write_weights(rewrite, &[(0, &new)], &mut applied, context)?;
-        before_commit(&Checkpoint::open_files(path, Layout::File, &[new.temporary_path().to_owned()])?)?;
+        before_commit(&Checkpoint::open_files(path, Layout::File, &[new.temporary_path().to_owned()])?, &applied)?;
         new.commit()?;
         return Ok(applied);
     }
@@ -63,7 +67,7 @@ pub fn to_path(
     write_weights(rewrite, &files.iter().enumerate().collect::<Vec<_>>(), &mut applied, context)?;
     files.into_iter().try_for_each(NewFile::commit)?;
     applied.left_behind = carry_along(base, &new)?;
-    before_commit(&Checkpoint::open(&result_root(base, new.temporary_path()))?)?;
+    before_commit(&Checkpoint::open(&result_root(base, new.temporary_path()))?, &applied)?;
     new.commit()?;
     Ok(applied)
 }
@@ -79,42 +83,46 @@ pub(super) fn write_weights(
     for (index, new) in outputs {
         let file = &rewrite.base().files[*index];
         new.file().set_len(file.bytes()).map_err(|e| Failed::io("write", new.path(), e))?;
-        let work = work(rewrite, file);
-        let done = work
-            .par_iter()
-            .map(|work| match work {
-                Work::Copy(range) => copy(file, range, new, context).map(|()| None),
-                Work::Edit(tensor) => edit(rewrite, file, *index, *tensor, new, context).map(Some),
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        for (name, edited, digest) in done.into_iter().flatten() {
-            applied.edited += edited;
-            applied.tensors += 1;
-            digests.extend(digest.map(|digest| (name, digest)));
+        let work = work(rewrite, file, *index);
+        let each = |work: &Work<'_>| match work {
+            Work::Copy(range) => copy(file, range, new, context).map(|()| None),
+            Work::Edit(tensor, part) => edit(rewrite, *tensor, part.clone(), new, context).map(Some),
+        };
+        let done = new.while_writing(|| work.par_iter().map(each).collect::<Result<Vec<_>, Error>>())?;
+        let mut by_tensor: BTreeMap<&str, Vec<PartDigest>> = BTreeMap::new();
+        for (work, done) in work.iter().zip(done) {
+            if let (Work::Edit(tensor, _), Some((edited, digest))) = (work, done) {
+                applied.edited += edited;
+                by_tensor.entry(&tensor.info.name).or_default().extend(digest);
+            }
         }
+        applied.tensors += by_tensor.len();
+        digests.extend(by_tensor.into_iter().map(|(name, parts)| (name.to_owned(), join(&parts))));
     }
-    if rewrite.has_promise() {
+    if rewrite.promise().is_some() {
         rewrite.keep_promise(&digests)?;
         applied.verified = true;
+        applied.digests.extend(digests);
     }
     Ok(())
 }
 
-/// A part of a file: bytes to copy, or a tensor to edit.
-enum Work {
+/// A part of a file: bytes to copy, or elements of a tensor to edit.
+enum Work<'a> {
     Copy(Range<u64>),
-    Edit(usize),
+    Edit(Tensor<'a>, Range<u64>),
 }
 
-/// The parts of `file`, in order; together they are the whole file.
-fn work(rewrite: &impl Rewrite, file: &WeightFile) -> Vec<Work> {
+/// The parts of `file`, which is that `index` of the base, in order; together they are the whole file.
+fn work<'a>(rewrite: &impl Rewrite, file: &'a WeightFile, index: usize) -> Vec<Work<'a>> {
     let mut work = Vec::new();
     let mut copied = 0;
-    for (index, tensor) in file.tensors.iter().enumerate() {
-        if rewrite.changes(&tensor.name) {
-            work.push(Work::Copy(copied..tensor.range.start));
-            work.push(Work::Edit(index));
-            copied = tensor.range.end;
+    for info in &file.tensors {
+        if rewrite.changes(&info.name) {
+            let tensor = Tensor { file, file_index: index, info };
+            work.push(Work::Copy(copied..info.range.start));
+            work.extend(rewrite.parts(tensor).into_iter().map(|part| Work::Edit(tensor, part)));
+            copied = info.range.end;
         }
     }
     work.push(Work::Copy(copied..file.bytes()));
@@ -122,18 +130,19 @@ fn work(rewrite: &impl Rewrite, file: &WeightFile) -> Vec<Work> {
     work
 }
 
-type Edited = (String, u64, Option<Sha256Digest>);
-
+/// Writes elements of a tensor; returns how many were edited, and their digest if a promise is to be kept.
 fn edit(
     rewrite: &impl Rewrite,
-    file: &WeightFile,
-    file_index: usize,
-    tensor: usize,
+    tensor: Tensor<'_>,
+    part: Range<u64>,
     new: &NewFile,
     context: &Context<'_>,
-) -> Result<Edited, Error> {
-    let info = &file.tensors[tensor];
-    let mut hasher = rewrite.has_promise().then(Hasher::default);
+) -> Result<(u64, Option<PartDigest>), Error> {
+    let (info, width) = (tensor.info, tensor.info.dtype.width().bytes() as u64);
+    let mut hasher = rewrite.promise().map(|hash| match part == (0..info.elements()) {
+        true => PartHasher::Whole(hash.hasher()),
+        false => PartHasher::new(part.start * width, info.bytes(), SPAN * width),
+    });
     let mut sink = |offset, bytes: &[u8]| {
         if let Some(hasher) = &mut hasher {
             hasher.update(bytes);
@@ -141,8 +150,8 @@ fn edit(
         let written = write_at(new.file(), bytes, info.range.start + offset);
         written.map_err(|e| Failed::io("write", new.path(), e).into())
     };
-    let edited = rewrite.rewrite(Tensor { file, file_index, info }, &mut sink, context)?;
-    Ok((info.name.clone(), edited, hasher.map(Hasher::finish)))
+    let edited = rewrite.rewrite(tensor, part.clone(), &mut sink, context)?;
+    Ok((edited, hasher.map(PartHasher::finish)))
 }
 
 /// Copies bytes from file to file; the system may do it without passing them through this process.

@@ -5,13 +5,14 @@ use super::plan::{Edit, NotFinite, Plan};
 use super::refusal::Refusal;
 use super::rewrite::Sink;
 use crate::checkpoint::Tensor;
+use crate::checkpoint::scan::windows;
 use crate::context::Context;
-use crate::digest::{Hasher, Sha256Digest};
+use crate::digest::{ContentHash, Digest};
 use crate::dtype::{Dtype, Rounded};
 use crate::edit::{Alpha, EditKind, interpolate};
 use crate::error::Error;
 use crate::format::limits::BLOCK_LOG2_MAX;
-use crate::patch::{BaseBlock, DecodedBlock, Kept};
+use crate::patch::{BaseBlock, DecodedBlock, Deltas, Kept};
 use std::ops::Range;
 
 /// The selected elements of one patch in a stretch of a tensor, from the first to the last.
@@ -29,12 +30,14 @@ struct Cursor<'p> {
 pub(super) const SPAN: u64 = 1 << BLOCK_LOG2_MAX;
 
 impl Plan<'_> {
-    /// Gives the result's bytes of one tensor of the base to `sink`, part by part; returns how many weights were edited.
+    /// Gives the result's bytes of `elements` of a tensor of the base to `sink`, part by part; returns how many weights were
+    /// edited. `elements` begin and, but for the tensor's end, end at a multiple of [`SPAN`].
     ///
     /// Memory: a window, and at most 20 bytes for each selected element of the blocks in work.
-    pub(crate) fn edit_tensor(
+    pub(crate) fn edit_elements(
         &self,
         tensor: Tensor<'_>,
+        elements: Range<u64>,
         sink: &mut Sink<'_>,
         context: &Context<'_>,
     ) -> Result<u64, Error> {
@@ -46,12 +49,11 @@ impl Plan<'_> {
             edits.iter().for_each(|(at, bits)| width.store(&mut buffer, *at as usize, *bits));
             sink(part.start * width.bytes() as u64, &buffer)
         };
-        self.edits(tensor, 0..tensor.info.elements(), &mut each, context)
+        self.edits(tensor, elements, &mut each, context)
     }
 
-    /// Calls `each` with consecutive parts of `elements` of a tensor of the base, and what is edited in them: the place in the
-    /// part, and the result's bits. Returns how many weights were edited. `elements` begin and, but for the tensor's end, end
-    /// at a multiple of [`SPAN`].
+    /// As [`Plan::edit_elements`], but calls `each` with the elements of each part and what is edited in them: the place in the part,
+    /// and the result's bits.
     pub(super) fn edits(
         &self,
         tensor: Tensor<'_>,
@@ -64,12 +66,21 @@ impl Plan<'_> {
         let weights = companion.copied().unwrap_or(tensor);
         let mut edited = 0;
         let mut edits = Vec::new();
-        for start in elements.clone().step_by(SPAN as usize) {
-            let range = start..(start + SPAN).min(elements.end);
+        for range in windows(elements, SPAN) {
             let mut cursors = self.decode(weights, &range)?;
             for part in tensor.element_windows(range) {
                 let bytes = tensor.elements(part.clone());
                 edits.clear();
+                if let ([cursor], None) = (&mut cursors[..], companion)
+                    && let Some(references) = cursor.references(part.clone())
+                {
+                    // The way of most applies, and the same as what follows.
+                    for (element, delta) in references {
+                        let at = (element - part.start) as usize;
+                        edits.push((at as u32, dtype.add_ulp(width.load(bytes, at), delta)));
+                        edited += 1;
+                    }
+                }
                 while let Some(element) = next(&cursors, part.end) {
                     let at = (element - part.start) as usize;
                     let base = width.load(bytes, at);
@@ -92,12 +103,22 @@ impl Plan<'_> {
         Ok(edited)
     }
 
-    /// SHA-256 of the result's bytes of one tensor of the base.
+    /// As [`Plan::edit_elements`], of a whole tensor.
+    pub(crate) fn edit_tensor(
+        &self,
+        tensor: Tensor<'_>,
+        sink: &mut Sink<'_>,
+        context: &Context<'_>,
+    ) -> Result<u64, Error> {
+        self.edit_elements(tensor, 0..tensor.info.elements(), sink, context)
+    }
+
+    /// The digest of the result's bytes of one tensor of the base.
     ///
     /// # Errors
     /// [`Refusal`] for numbers; R18 to R20; cancellation.
-    pub fn result_digest(&self, tensor: Tensor<'_>, context: &Context<'_>) -> Result<Sha256Digest, Error> {
-        let mut hasher = Hasher::default();
+    pub fn result_digest(&self, tensor: Tensor<'_>, hash: ContentHash, context: &Context<'_>) -> Result<Digest, Error> {
+        let mut hasher = hash.hasher();
         let mut sink = |_, bytes: &[u8]| {
             hasher.update(bytes);
             Ok(())
@@ -250,6 +271,23 @@ impl Cursor<'_> {
         if self.blocks.get(self.block).is_some_and(|(_, decoded)| self.entry == decoded.positions.len()) {
             (self.block, self.entry) = (self.block + 1, 0);
         }
+    }
+
+    /// The selected elements of `part` that lie in one block, which is passed then, with what leads to the reference's bits; none if
+    /// the edit does not lead to these.
+    fn references(&mut self, part: Range<u64>) -> Option<impl Iterator<Item = (u64, u64)>> {
+        let (start, decoded) = self.blocks.get(self.block)?;
+        let at_one = self.edit.kind == EditKind::Interpolate(Alpha::ONE) && !self.added;
+        let (Deltas::Ulp(deltas), None, true) = (&decoded.deltas, &decoded.masks, at_one) else { return None };
+        let positions = &decoded.positions[self.entry..];
+        let n = positions.partition_point(|position| start + u64::from(*position) < part.end);
+        let deltas = &deltas[self.entry..self.entry + n];
+        self.entry += n;
+        if self.entry == decoded.positions.len() {
+            (self.block, self.entry) = (self.block + 1, 0);
+        }
+        let start = *start;
+        Some(positions[..n].iter().zip(deltas).map(move |(position, delta)| (start + u64::from(*position), *delta)))
     }
 
     fn has_masks(&self) -> bool {

@@ -2,7 +2,6 @@
 
 use super::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
-use crate::digest::{Hasher, Sha256Digest};
 use crate::dtype::{Dtype, Rounded};
 use crate::format::metadata::Pairing;
 use std::ops::Range;
@@ -116,13 +115,8 @@ impl<'a> TensorPair<'a> {
     ) -> Result<(), E> {
         let mut rounded = Vec::new();
         for part in self.target.element_windows(elements) {
-            let (target, reference) = (self.target.elements(part.clone()), self.reference.elements(part.clone()));
-            let reference = if self.is_cast() {
-                self.cast(reference, &mut rounded);
-                &rounded[..]
-            } else {
-                reference
-            };
+            let target = self.target.elements(part.clone());
+            let reference = self.reference_elements(part.clone(), &mut rounded);
             each(part.start, target, reference)?;
             self.target.release(part.clone());
             self.reference.release(part.clone());
@@ -131,17 +125,17 @@ impl<'a> TensorPair<'a> {
         Ok(())
     }
 
-    /// SHA-256 of the reference's bytes, in the target's dtype.
-    pub(crate) fn reference_digest(&self, context: &Context<'_>) -> Result<Sha256Digest, Cancelled> {
+    /// The reference's `elements` in the target's dtype; those that have to be rounded are then in `rounded`.
+    pub(crate) fn reference_elements<'b>(&self, elements: Range<u64>, rounded: &'b mut Vec<u8>) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        let own = self.reference.elements(elements);
         if !self.is_cast() {
-            return self.reference.digest(context);
+            return own;
         }
-        let mut hasher = Hasher::default();
-        self.windows(0..self.target.info.elements(), context, |_, _, reference| {
-            hasher.update(reference);
-            Ok::<(), Cancelled>(())
-        })?;
-        Ok(hasher.finish())
+        self.cast(own, rounded);
+        rounded
     }
 
     /// The first finite element of the reference that rounds to none of the target's dtype: its index and value.
@@ -167,8 +161,8 @@ impl<'a> TensorPair<'a> {
         Ok(None)
     }
 
-    /// Rounds `reference`, in its own dtype, to the target's.
-    fn cast(&self, reference: &[u8], out: &mut Vec<u8>) {
+    /// Rounds `reference`, in its own dtype, to the target's: into `out`, in place of what is there.
+    pub(crate) fn cast(&self, reference: &[u8], out: &mut Vec<u8>) {
         let (from, to) = (self.reference.info.dtype, self.target.info.dtype);
         let (Some(from_float), Some(to_float)) = (from.float(), to.float()) else { return };
         let n = reference.len() / from.width().bytes();

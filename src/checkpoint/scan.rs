@@ -1,36 +1,44 @@
 //! Walking tensors in bounded windows: no more of a checkpoint is resident than a few windows for each thread.
 
-use super::{Tensor, WeightFile};
+use super::{Tensor, TensorInfo, WeightFile};
 use crate::context::{Cancelled, Context};
-use crate::digest::{Hasher, Sha256Digest};
+use crate::digest::{ContentHash, Digest, Hasher, PartDigest, PartHasher, join};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Bytes walked before their memory is released. Small enough that two files and a few threads stay far below the
 /// memory bound, large enough that releasing costs nothing.
 pub const WINDOW_BYTES: u64 = 1 << 20;
 
+/// Bytes of a tensor that are hashed apart from the others.
+const PART_BYTES: u64 = 4 << 20;
+
 impl WeightFile {
     /// SHA-256 of the whole file, the digest that hubs list for it.
     ///
     /// # Errors
     /// [`Cancelled`].
-    pub fn digest(&self, context: &Context<'_>) -> Result<Sha256Digest, Cancelled> {
-        self.digest_range(0..self.bytes(), context)
+    pub fn sha256(&self, context: &Context<'_>) -> Result<Digest, Cancelled> {
+        let mut hasher = Hasher::sha256();
+        self.windows(0..self.bytes(), context, |bytes| hasher.update(bytes))?;
+        Ok(hasher.finish())
     }
 
-    pub(crate) fn digest_range(&self, range: Range<u64>, context: &Context<'_>) -> Result<Sha256Digest, Cancelled> {
-        let mut hasher = Hasher::default();
-        self.windows(range, context, |bytes| hasher.update(bytes))?;
+    /// The digest of the whole file that follows from those of its tensors (spec §6, `content`), which are `digest`'s, by BLAKE3.
+    ///
+    /// # Errors
+    /// What `digest` returns.
+    pub fn content_digest<E>(&self, mut digest: impl FnMut(&TensorInfo) -> Result<Digest, E>) -> Result<Digest, E> {
+        let mut hasher = ContentHash::Blake3.hasher();
+        hasher.update(self.map.bytes(0..self.header_bytes));
+        for tensor in &self.tensors {
+            hasher.update(&digest(tensor)?.0);
+        }
         Ok(hasher.finish())
     }
 
     /// Calls `each` with consecutive parts of `range`, releasing each afterwards.
-    pub(crate) fn windows(
-        &self,
-        range: Range<u64>,
-        context: &Context<'_>,
-        mut each: impl FnMut(&[u8]),
-    ) -> Result<(), Cancelled> {
+    fn windows(&self, range: Range<u64>, context: &Context<'_>, mut each: impl FnMut(&[u8])) -> Result<(), Cancelled> {
         for part in windows(range, WINDOW_BYTES) {
             each(self.map.bytes(part.clone()));
             self.map.release(part.clone());
@@ -41,12 +49,25 @@ impl WeightFile {
 }
 
 impl<'a> Tensor<'a> {
-    /// SHA-256 of the tensor's bytes.
+    /// The digest of the tensor's bytes. By BLAKE3 in parallel, part by part.
     ///
     /// # Errors
     /// [`Cancelled`].
-    pub fn digest(&self, context: &Context<'_>) -> Result<Sha256Digest, Cancelled> {
-        self.file.digest_range(self.info.range.clone(), context)
+    pub fn digest(&self, hash: ContentHash, context: &Context<'_>) -> Result<Digest, Cancelled> {
+        let (range, total) = (self.info.range.clone(), self.info.bytes());
+        if hash == ContentHash::Sha256 {
+            let mut hasher = hash.hasher();
+            self.file.windows(range, context, |bytes| hasher.update(bytes))?;
+            return Ok(hasher.finish());
+        }
+        let parts: Vec<Range<u64>> = windows(0..total, PART_BYTES).collect();
+        let digest = |part: Range<u64>| {
+            let mut hasher = PartHasher::new(part.start, total, PART_BYTES);
+            let bytes = range.start + part.start..range.start + part.end;
+            self.file.windows(bytes, context, |bytes| hasher.update(bytes))?;
+            Ok(hasher.finish())
+        };
+        Ok(join(&parts.into_par_iter().map(digest).collect::<Result<Vec<PartDigest>, Cancelled>>()?))
     }
 
     /// The bytes of elements `elements`, until [`Tensor::release`].
@@ -72,7 +93,7 @@ impl<'a> Tensor<'a> {
 }
 
 /// Consecutive parts of `range`, each of at most `size`.
-fn windows(range: Range<u64>, size: u64) -> impl Iterator<Item = Range<u64>> {
+pub(crate) fn windows(range: Range<u64>, size: u64) -> impl Iterator<Item = Range<u64>> {
     let end = range.end;
     range.step_by(size as usize).map(move |start| start..(start + size).min(end))
 }

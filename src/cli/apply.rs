@@ -10,13 +10,15 @@ use clap::Args;
 use lcepatch::apply::{Applied, Check, DifferentBase, Edit, Needed, NotFinite, Plan, PlanOptions, in_place, to_path};
 use lcepatch::checkpoint::pair::PrefixMap;
 use lcepatch::checkpoint::{Checkpoint, Tensor, WeightFile};
-use lcepatch::context::Context;
+use lcepatch::context::{Cancelled, Context};
 use lcepatch::diff::undo;
+use lcepatch::digest::Digest;
 use lcepatch::durable::{Existing, Failed};
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::error::Error;
 use lcepatch::history::{History, Step, Undo, digests};
 use lcepatch::localize::candidates::CandidateOptions;
+use lcepatch::localize::survey::of_files;
 use lcepatch::mask::PruningMask;
 use lcepatch::report::table::count;
 use serde_json::json;
@@ -125,16 +127,12 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     let before = history.is_some().then(|| digests(&base, &base, &context)).transpose()?;
     let needed = if arguments.undo.is_some() { Needed::Both } else { Needed::Result };
     let mut is_reference = false;
-    let before_commit = |result: &Checkpoint| -> Result<(), Error> {
+    let before_commit = |result: &Checkpoint, applied: &Applied| -> Result<(), Error> {
         let undo =
             arguments.undo.as_deref().map(|path| write_undo(&plan, result, path, existing, &context)).transpose()?;
-        let wanted = reference_files(&plan, result);
-        if history.is_none() && wanted.is_none() {
-            return Ok(());
-        }
-        let after = digests(result, &base, &context)?;
-        is_reference = wanted.is_some_and(|wanted| after.values().eq(wanted));
+        is_reference = is_reference_of(&plan, result, applied, &context)?;
         if let (Some(history), Some(before)) = (&mut history, before) {
+            let after = digests(result, &base, &context)?;
             history.steps.push(Step::new(&edits, before, after, undo));
             if arguments.output.is_some() {
                 history.save(result)?;
@@ -169,12 +167,25 @@ fn write_undo(
     Ok(Undo::new(patch.id, path))
 }
 
-/// The digests of the reference's files, if the result may be the same files: it has all differences, and the same sizes.
-fn reference_files<'p>(plan: &'p Plan<'_>, result: &Checkpoint) -> Option<impl Iterator<Item = &'p String> + use<'p>> {
-    let metadata = plan.whole_difference()?;
+/// Whether the files of `result` are those of the patch's reference, every byte, as far as that is known.
+fn is_reference_of(
+    plan: &Plan<'_>,
+    result: &Checkpoint,
+    applied: &Applied,
+    context: &Context<'_>,
+) -> Result<bool, Cancelled> {
+    let Some(metadata) = plan.whole_difference() else { return Ok(false) };
     let files = &metadata.reference.files;
-    let sizes = files.iter().map(|file| file.bytes);
-    sizes.eq(result.files.iter().map(WeightFile::bytes)).then(|| files.iter().map(|file| &file.sha256))
+    if !files.iter().map(|file| file.bytes).eq(result.files.iter().map(WeightFile::bytes)) {
+        return Ok(false);
+    }
+    if files.iter().all(|file| file.content.is_some()) {
+        let contents = of_files(result, &applied.digests, context)?;
+        return Ok(contents.iter().map(Digest::to_string).eq(files.iter().flat_map(|file| file.content.clone())));
+    }
+    // As in patches of format 1.0 and 1.1.
+    let sha256 = result.files.iter().map(|file| file.sha256(context)).collect::<Result<Vec<Digest>, Cancelled>>()?;
+    Ok(sha256.iter().map(|digest| Some(digest.to_string())).eq(files.iter().map(|file| file.sha256.clone())))
 }
 
 fn report(

@@ -56,6 +56,9 @@ pub struct Arguments {
     /// Store what it takes to use the patch without its base
     #[arg(long)]
     portable: bool,
+    /// Also name whole files by SHA-256, as hubs list it; takes about a second a gigabyte and core
+    #[arg(long)]
+    sha256: bool,
     /// Alpha to recommend to users
     #[arg(long, value_parser = arguments::alpha, allow_negative_numbers = true, value_name = "ALPHA")]
     recommended_alpha: Option<Alpha>,
@@ -149,6 +152,7 @@ fn options<'a>(arguments: &Arguments, options: DiffOptions<'a>) -> DiffOptions<'
             _ => Precision::Exact,
         },
         portability: if arguments.portable { Portability::Portable } else { Portability::NeedsBase },
+        sha256: arguments.sha256,
         labels: Labels {
             base_model: arguments.base_model.clone(),
             reference_model: arguments.reference_model.clone(),

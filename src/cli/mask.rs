@@ -102,7 +102,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     }
     if let Some(path) = &arguments.pruned {
         let pruning = Pruning { base: &checkpoint, mask: &mask };
-        to_path(&pruning, path, existing, |_| Ok::<(), Error>(()), &context)?;
+        to_path(&pruning, path, existing, |_, _| Ok::<(), Error>(()), &context)?;
     }
     terminal.done();
     if arguments.json {

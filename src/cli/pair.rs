@@ -107,6 +107,7 @@ impl PairArguments {
             localize,
             precision: Precision::Exact,
             portability: Portability::NeedsBase,
+            sha256: false,
             labels: Labels::default(),
         }
     }

@@ -5,7 +5,7 @@ use super::new_patch::input;
 use super::terminal::Terminal;
 use super::{Answer, Outcome};
 use clap::Args;
-use lcepatch::apply::{Check, DifferentBase, Needed, NotFinite, Plan, PlanOptions, Refusal, in_place};
+use lcepatch::apply::{Applied, Check, DifferentBase, Needed, NotFinite, Plan, PlanOptions, Refusal, in_place};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::error::Error;
 use lcepatch::history::{State, Undo, digests, folder};
@@ -58,7 +58,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let options = PlanOptions { check, different_base, not_finite: NotFinite::Refuse, prefix: None };
     let edits = [edit];
     let plan = Plan::check(&checkpoint, &edits, &options, &context)?;
-    let is_what_it_was = |result: &Checkpoint| -> Result<(), Error> {
+    let is_what_it_was = |result: &Checkpoint, _: &Applied| -> Result<(), Error> {
         if digests(result, &checkpoint, &context)? == step.before {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use anstyle::Style;
 use clap::Args;
 use lcepatch::durable::{Existing, write_file};
 use lcepatch::format::Metadata;
-use lcepatch::format::metadata::Source;
+use lcepatch::format::metadata::{Source, SourceFile};
 use lcepatch::report::plot::{self, Picture};
 use lcepatch::report::stat::Row;
 use lcepatch::report::table::{Align, bytes, count, lines, percent, printable};
@@ -146,10 +146,19 @@ fn facts(metadata: &Metadata, stat: &Stat) -> Vec<(&'static str, String)> {
 fn source(source: &Source) -> Option<String> {
     let files = match &source.files[..] {
         [] => return None,
-        [file] => format!("{}, {}, sha256 {}", file.name, bytes(file.bytes), file.sha256),
+        [file] => format!("{}, {}, {}", file.name, bytes(file.bytes), identity(file)),
         files => format!("{} files, {}", files.len(), bytes(files.iter().map(|file| file.bytes).sum())),
     };
     Some(source.model_id.as_ref().map_or(files.clone(), |id| format!("{id}: {files}")))
+}
+
+/// The digest that hubs list, if it is known, or the one that every patch has.
+fn identity(file: &SourceFile) -> String {
+    match (&file.sha256, &file.content) {
+        (Some(sha256), _) => format!("sha256 {sha256}"),
+        (None, Some(content)) => format!("content {content}"),
+        (None, None) => "no digest".to_owned(),
+    }
 }
 
 fn method(metadata: &Metadata) -> String {
@@ -226,7 +235,7 @@ fn tensor_table(stat: &Stat) -> Result<(), Failure> {
         ("bytes", Align::Right),
         ("mean |delta|", Align::Right),
         ("max |delta|", Align::Right),
-        ("base sha256", Align::Left),
+        ("base digest", Align::Left),
     ];
     let rows = stat.tensors.iter().map(|tensor| {
         vec![
@@ -238,7 +247,7 @@ fn tensor_table(stat: &Stat) -> Result<(), Failure> {
             count(tensor.bytes),
             delta(tensor.mean_delta),
             delta(tensor.max_delta),
-            tensor.base_sha256[..12].to_owned(),
+            tensor.base_digest[..12].to_owned(),
         ]
     });
     print_table(&header, &rows.collect::<Vec<_>>())

@@ -5,23 +5,25 @@ mod write;
 
 pub use masks::MaskSource;
 
-use crate::checkpoint::Checkpoint;
-use crate::checkpoint::pair::{Pair, PairOptions, PruningPairs};
+use crate::checkpoint::pair::{Pair, PairOptions, PruningPairs, TensorPair};
+use crate::checkpoint::{Checkpoint, WeightFile};
 use crate::context::{Cancelled, Context};
+use crate::digest::Digest;
 use crate::edit::Alpha;
 use crate::error::Error;
 use crate::format::Patch;
 use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
 use crate::localize::candidates::{CandidateOptions, Candidates, Kinds};
 use crate::localize::random::Among;
+use crate::localize::survey::{PairDigests, survey};
 use crate::localize::value::Amount;
-use crate::localize::{Impossible, full, random, value};
+use crate::localize::{Impossible, random, value};
 use crate::mask::{Scope, Selection};
 use crate::patch::Magnitude;
 use crate::patch::gather::{Coding, Portability, Precision};
 use masks::Masks;
 use rayon::prelude::*;
-use write::write;
+use write::{Localized, write};
 
 /// How many weights are selected.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,6 +109,8 @@ pub struct DiffOptions<'a> {
     pub precision: Precision,
     /// Whether the patch must serve without its base.
     pub portability: Portability,
+    /// Whether whole files are also named by SHA-256, as hubs list it.
+    pub sha256: bool,
     /// What people should read.
     pub labels: Labels,
 }
@@ -128,8 +132,9 @@ pub struct Diffed {
 
 /// Makes the patch that leads from `target` to `reference`.
 ///
-/// Cost: SHA-256 of both checkpoints twice (whole files; tensors that change), and three to eight passes over the
-/// candidates. Memory: 64 MiB and 40 bytes for each selected element, whatever the size of the checkpoints.
+/// Cost: one pass over both checkpoints, with BLAKE3 of all of it; for a selection that is not all that differs another one over
+/// its blocks; with [`DiffOptions::sha256`] SHA-256 of all files, which takes longer than the rest. Memory: 64 MiB and 40 bytes
+/// for each selected element, whatever the size of the checkpoints.
 ///
 /// # Errors
 /// By stage: pairing, masks, localization, gathering, cancellation.
@@ -143,24 +148,40 @@ pub fn diff(
     let kinds = if options.localize == Localize::Full { Kinds::Every } else { Kinds::Floats };
     let candidates = Candidates::new(&pair.targets(), &options.candidates, kinds)?;
     check_casts(&pair, &candidates.tensors, context)?;
-    context.begin("localizing", 0);
+    context.begin("localizing", target.bytes() + reference.bytes());
     let masks = Masks::find(&pair, &candidates, options, context)?;
-    let selection = localize(&pair, &candidates.tensors, options.localize, masks.as_ref(), context)?;
-    if selection.is_empty() && options.localize == Localize::Mask {
-        return Err(Impossible::SameMasks.into());
-    }
-    let other_differences = if kinds == Kinds::Floats { other_differences(&pair, context)? } else { Vec::new() };
+    let keeps_masks = matches!(options.localize, Localize::Mask | Localize::Random { .. });
+    let coding = Coding {
+        precision: options.precision,
+        portability: options.portability,
+        masks: masks.as_ref().filter(|_| keeps_masks).map(|masks| &masks.pair),
+        unpruned: options.unpruned,
+    };
+    let localized = match options.localize {
+        Localize::Full => Localized::full(&pair, &candidates.tensors, coding, context)?,
+        how => {
+            let (selection, digests) = select(&pair, &candidates.tensors, how, masks.as_ref(), context)?;
+            if selection.is_empty() && how == Localize::Mask {
+                return Err(Impossible::SameMasks.into());
+            }
+            Localized::gathered(&pair, &selection, digests, coding, context)?
+        }
+    };
+    let is_other = |pair: &TensorPair<'_>| kinds == Kinds::Floats && pair.dtype().float().is_none();
+    let others = pair
+        .tensors
+        .iter()
+        .zip(&localized.digests.0)
+        .filter(|(pair, digests)| is_other(pair) && digests.target != digests.reference);
+    let other_differences = others.map(|(pair, _)| pair.name().to_owned()).collect();
     let labels = options.labels.clone();
-    context.begin("hashing the files", target.bytes() + reference.bytes());
-    let (base, reference) = rayon::join(
-        || source(target, labels.base_model, context),
-        || source(reference, labels.reference_model, context),
-    );
+    let [base, reference] =
+        sources(&pair, &localized.digests, [labels.base_model, labels.reference_model], options.sha256, context)?;
     let metadata = Metadata {
-        localization: describe(options.localize, &selection),
+        localization: describe(options.localize, localized.selected()),
         candidates: candidates.description,
-        base: base?,
-        reference: reference?,
+        base,
+        reference,
         masks: masks.as_ref().map(|masks| masks.description.clone()),
         pairing: pair.pairing.clone(),
         recommended_alpha: labels.recommended_alpha.map(Alpha::value),
@@ -170,56 +191,50 @@ pub fn diff(
         x: labels.x,
         ..Metadata::default()
     };
-    let keeps_masks = matches!(options.localize, Localize::Mask | Localize::Random { .. });
-    let coding = Coding {
-        precision: options.precision,
-        portability: options.portability,
-        masks: masks.as_ref().filter(|_| keeps_masks).map(|masks| &masks.pair),
-        unpruned: options.unpruned,
-    };
-    let whole = options.localize == Localize::Full;
-    let (patch, Magnitude { unchanged, .. }) = write(&pair, &selection, metadata, coding, whole, context)?;
+    let (patch, Magnitude { unchanged, .. }) = write(&pair, localized, metadata, coding, context)?;
     let masked_elsewhere = masks.map_or(Vec::new(), |masks| masks.elsewhere);
     let unrecognized = candidates.unrecognized;
     Ok(Diffed { patch, unrecognized, other_differences, unchanged, masked_elsewhere })
 }
 
-fn localize(
+/// The elements that `how` selects, and the digests of the pair.
+fn select(
     pair: &Pair<'_>,
     candidates: &[usize],
     how: Localize,
     masks: Option<&Masks<'_>>,
     context: &Context<'_>,
-) -> Result<Selection, Impossible> {
+) -> Result<(Selection, PairDigests), Impossible> {
     let elements = candidates.iter().map(|at| pair.tensors[*at].target.info.elements()).sum();
     let from_mask = || masks.map(|masks| masks.description.overlap.differing()).ok_or(Impossible::NoMasks);
     let pair_masks = masks.map(|masks| &masks.pair);
-    match how {
-        Localize::Full => Ok(full::select(pair, candidates, context)?),
-        Localize::Mask => masks.map(|masks| masks.differing.clone()).ok_or(Impossible::NoMasks),
+    let selection = match how {
         Localize::Value { amount, scope } => {
             let amount = match amount {
                 Size::Amount(amount) => amount,
                 Size::FromMask => Amount::Count(from_mask()?),
             };
-            value::select(pair, candidates, amount, scope, pair_masks, context)
+            return value::select(pair, candidates, amount, scope, pair_masks, context);
         }
         Localize::Random { amount, seed, among } => {
             let k = match amount {
                 Size::Amount(amount) => amount.of(elements)?,
                 Size::FromMask => from_mask()?,
             };
-            random::select(pair, candidates, k, seed, pair_masks.map(|masks| (masks, among)), context)
+            random::select(pair, candidates, k, seed, pair_masks.map(|masks| (masks, among)), context)?
         }
-    }
+        Localize::Mask | Localize::Full => masks.map(|masks| masks.differing.clone()).ok_or(Impossible::NoMasks)?,
+    };
+    let (_, digests) = survey(pair, |block| Ok::<_, Cancelled>(((), block.skim(context)?)))?;
+    Ok((selection, digests))
 }
 
-fn describe(how: Localize, selection: &Selection) -> Localization {
+fn describe(how: Localize, selected: u64) -> Localization {
     let density = |size: Size| match size {
         Size::Amount(Amount::Density(density)) => Some(density.share()),
         _ => None,
     };
-    let k = Some(selection.len());
+    let k = Some(selected);
     match how {
         Localize::Full => Localization { method: "full".to_owned(), ..Localization::default() },
         Localize::Mask => Localization { method: "mask".to_owned(), k, ..Localization::default() },
@@ -263,34 +278,42 @@ pub fn undo(result: &Checkpoint, base: &Checkpoint, changed: &[String], context:
     let pair = Pair::new(result, base, &pair_options)?;
     let candidates: Vec<usize> =
         (0..pair.tensors.len()).filter(|at| changed.iter().any(|name| name == pair.tensors[*at].name())).collect();
-    context.begin("preparing the undo patch", 0);
-    let selection = full::select(&pair, &candidates, context)?;
-    let method = "undo".to_owned();
-    let metadata = Metadata {
-        localization: Localization { method, ..Localization::default() },
-        base: Source { elements: result.elements(), ..Source::default() },
-        reference: source(base, None, context)?,
-        ..Metadata::default()
-    };
+    context.begin("preparing the undo patch", result.bytes() + base.bytes());
     let (precision, portability) = (Precision::Exact, Portability::NeedsBase);
     let coding = Coding { precision, portability, masks: None, unpruned: None };
-    write(&pair, &selection, metadata, coding, true, context).map(|(patch, _)| patch)
-}
-
-fn source(checkpoint: &Checkpoint, model_id: Option<String>, context: &Context<'_>) -> Result<Source, Cancelled> {
-    let file = |file: &crate::checkpoint::WeightFile| {
-        let sha256 = file.digest(context)?.to_string();
-        Ok(SourceFile { name: file.name(), bytes: file.bytes(), sha256 })
+    let localized = Localized::full(&pair, &candidates, coding, context)?;
+    let [_, reference] = sources(&pair, &localized.digests, [None, None], false, context)?;
+    let metadata = Metadata {
+        localization: Localization { method: "undo".to_owned(), ..Localization::default() },
+        base: Source { elements: result.elements(), ..Source::default() },
+        reference,
+        ..Metadata::default()
     };
-    let files = checkpoint.files.par_iter().map(file).collect::<Result<Vec<_>, Cancelled>>()?;
-    Ok(Source { model_id, elements: checkpoint.elements(), files })
+    write(&pair, localized, metadata, coding, context).map(|(patch, _)| patch)
 }
 
-/// Tensors that have no order and no alpha, and yet differ.
-fn other_differences(pair: &Pair<'_>, context: &Context<'_>) -> Result<Vec<String>, Cancelled> {
-    let others: Vec<usize> = (0..pair.tensors.len()).filter(|at| pair.tensors[*at].dtype().float().is_none()).collect();
-    let selection = full::select(pair, &others, context)?;
-    let mut tensors: Vec<usize> = selection.blocks.iter().map(|block| block.tensor).collect();
-    tensors.dedup();
-    Ok(tensors.into_iter().map(|at| pair.tensors[at].name().to_owned()).collect())
+/// What is said of base and reference in a patch.
+fn sources(
+    pair: &Pair<'_>,
+    digests: &PairDigests,
+    model_ids: [Option<String>; 2],
+    sha256: bool,
+    context: &Context<'_>,
+) -> Result<[Source; 2], Cancelled> {
+    if sha256 {
+        context.begin("hashing the files", pair.target.bytes() + pair.reference.bytes());
+    }
+    let contents = digests.of_files(pair, context)?;
+    let source = |checkpoint: &Checkpoint, model_id, contents: Vec<Digest>| {
+        let file = |(file, content): (&WeightFile, Digest)| {
+            let sha256 = if sha256 { Some(file.sha256(context)?.to_string()) } else { None };
+            Ok(SourceFile { name: file.name(), bytes: file.bytes(), content: Some(content.to_string()), sha256 })
+        };
+        let files = checkpoint.files.par_iter().zip(contents).map(file).collect::<Result<Vec<_>, Cancelled>>()?;
+        Ok(Source { model_id, elements: checkpoint.elements(), files })
+    };
+    let ([base_id, reference_id], [base, reference]) = (model_ids, contents);
+    let (base, reference) =
+        rayon::join(|| source(pair.target, base_id, base), || source(pair.reference, reference_id, reference));
+    Ok([base?, reference?])
 }

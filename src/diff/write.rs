@@ -1,32 +1,87 @@
-//! A selection to the bytes of a patch.
+//! What was localized, coded, to the bytes of a patch.
 
 use crate::apply::results;
 use crate::checkpoint::pair::Pair;
-use crate::context::{Cancelled, Context};
-use crate::digest::{Hasher, Sha256Digest};
+use crate::context::Context;
+use crate::digest::{ContentHash, Digest, PartDigest, join};
 use crate::error::Error;
 use crate::format::metadata::{self, Metadata, Reduced};
 use crate::format::tensor_table::{Counterparts, Roots};
 use crate::format::write::{EncodedTensor, assemble};
 use crate::format::{Patch, read::ReadError};
-use crate::mask::{BLOCK_ELEMENTS, Selection};
+use crate::localize::full::differing;
+use crate::localize::survey::{PairDigests, TensorDigests, survey};
+use crate::mask::Selection;
 use crate::patch::Magnitude;
-use crate::patch::gather::{Coding, Gathered, Portability, Precision, gather};
+use crate::patch::gather::{Coding, GatherError, Portability, Precision, Sides, Variants, choose, code_block, gather};
 use crate::patch::group::by_tensor;
-use rayon::prelude::*;
 use std::path::Path;
 
-/// The patch of a selection. `whole` says that the selection is all that differs in its tensors.
+/// Selected elements, coded block by block, and the digests of their pair.
+pub(super) struct Localized {
+    blocks: Vec<(Variants, Option<Sides>)>,
+    pub digests: PairDigests,
+    /// Whether it is all that differs in its tensors, so that the result is the reference.
+    is_whole: bool,
+}
+
+impl Localized {
+    /// All that differs in the tensors `candidates`, coded as it is found.
+    ///
+    /// # Errors
+    /// [`GatherError`].
+    pub fn full(
+        pair: &Pair<'_>,
+        candidates: &[usize],
+        coding: Coding<'_>,
+        context: &Context<'_>,
+    ) -> Result<Self, GatherError> {
+        let (found, digests) = survey(pair, |block| {
+            if candidates.binary_search(&block.tensor).is_err() {
+                return Ok((None, block.skim(context)?));
+            }
+            let (tensor, place) = (block.pair, (block.tensor, block.index));
+            let (elements, digests) = differing(block, context)?;
+            let selected = (!elements.positions.is_empty()).then(|| code_block(tensor, place, &elements, coding));
+            Ok::<_, GatherError>((selected.transpose()?, digests))
+        })?;
+        let blocks = found.into_iter().flatten().map(|variants| (variants, None)).collect();
+        Ok(Self { blocks, digests, is_whole: true })
+    }
+
+    /// A selection.
+    ///
+    /// # Errors
+    /// [`GatherError`].
+    pub fn gathered(
+        pair: &Pair<'_>,
+        selection: &Selection,
+        digests: PairDigests,
+        coding: Coding<'_>,
+        context: &Context<'_>,
+    ) -> Result<Self, GatherError> {
+        context.begin("coding", 0);
+        let blocks = gather(pair, selection, coding, coding.precision == Precision::Exact, context)?;
+        Ok(Self { blocks, digests, is_whole: false })
+    }
+
+    /// Selected elements.
+    pub fn selected(&self) -> u64 {
+        self.blocks.iter().map(|(block, _)| block.selected()).sum()
+    }
+}
+
+/// The patch of what was localized.
 pub(super) fn write(
     pair: &Pair<'_>,
-    selection: &Selection,
+    localized: Localized,
     metadata: Metadata,
     coding: Coding<'_>,
-    whole: bool,
     context: &Context<'_>,
 ) -> Result<(Patch, Magnitude), Error> {
-    context.begin("coding", 0);
-    let gathered = gather(pair, selection, coding, context)?;
+    let Localized { blocks, digests, is_whole } = localized;
+    let (variants, sides): (Vec<Variants>, Vec<Option<Sides>>) = blocks.into_iter().unzip();
+    let gathered = choose(variants, coding.portability);
     let total = gathered.blocks.iter().map(|block| block.magnitude).fold(Magnitude::default(), Magnitude::and);
     let reduced = match coding.precision {
         Precision::Exact => None,
@@ -46,84 +101,58 @@ pub(super) fn write(
         portability_bytes: Some(gathered.portability_bytes),
         ..metadata
     };
-    let selected = Sha256Digest::root(gathered.blocks.iter().map(|block| &block.base_digest));
-    context.begin("hashing the tensors", 0);
+    let hash = ContentHash::default();
+    let selected = hash.root(gathered.blocks.iter().map(|block| &block.base_digest));
     let invertible = gathered.invertible && coding.portability == Portability::Portable && pair.pairing.is_none();
-    let (mut tensors, reference) = encoded_tensors(pair, gathered, context)?;
-    let mut roots = Roots { selected, reference: Sha256Digest::root(&reference), result: Sha256Digest::UNKNOWN };
-    let assembled = |roots, tensors: &[EncodedTensor]| {
-        let bytes = assemble(&metadata, roots, tensors).map_err(ReadError::Invalid);
-        bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new("the new patch"), e))
-    };
-    let exact_and_whole = whole && coding.precision == Precision::Exact;
-    let results = if exact_and_whole || tensors.is_empty() {
-        reference.clone()
-    } else {
-        // What the patch makes of the base is found by applying it, which also proves that it decodes.
-        results(pair.target, assembled(roots, &tensors)?, context)?
-    };
-    roots.result = Sha256Digest::root(&results);
-    if invertible {
-        for ((tensor, reference), result) in tensors.iter_mut().zip(&reference).zip(results) {
-            let inverse_result = match exact_and_whole {
-                true => tensor.base_digest,
-                false => inverse_result(pair, selection, &tensor.name, context)?,
-            };
-            tensor.counterparts = Some(Counterparts { reference: *reference, result, inverse_result });
-        }
-    }
-    Ok((assembled(roots, &tensors)?, total))
-}
-
-/// The tensors with a selected element, and their references' digests.
-fn encoded_tensors(
-    pair: &Pair<'_>,
-    gathered: Gathered,
-    context: &Context<'_>,
-) -> Result<(Vec<EncodedTensor>, Vec<Sha256Digest>), Cancelled> {
+    let places: Vec<(usize, u64)> = gathered.blocks.iter().map(|block| (block.tensor, block.index)).collect();
     let describe = |place: usize| {
         let tensor = &pair.tensors[place];
         (tensor.name().to_owned(), tensor.dtype(), tensor.target.info.shape.clone())
     };
-    let tensors = by_tensor(gathered.blocks, describe);
-    let digests = tensors
-        .par_iter()
-        .map(|(place, _)| {
-            let tensor = &pair.tensors[*place];
-            Ok((tensor.target.digest(context)?, tensor.reference_digest(context)?))
-        })
-        .collect::<Result<Vec<_>, Cancelled>>()?;
-    let (bases, references): (Vec<_>, Vec<_>) = digests.into_iter().unzip();
-    let with_digest = |((_, tensor), base_digest)| EncodedTensor { base_digest, ..tensor };
-    Ok((tensors.into_iter().zip(bases).map(with_digest).collect(), references))
-}
-
-/// SHA-256 of a tensor of the reference with the target's bits at the selected positions (spec §12.5).
-fn inverse_result(
-    pair: &Pair<'_>,
-    selection: &Selection,
-    name: &str,
-    context: &Context<'_>,
-) -> Result<Sha256Digest, Cancelled> {
-    let mut hasher = Hasher::default();
-    let Some(place) = pair.tensors.iter().position(|tensor| tensor.name() == name) else { return Ok(hasher.finish()) };
-    let tensor = &pair.tensors[place];
-    let width = tensor.dtype().width().bytes();
-    let blocks = selection.blocks.iter().filter(|block| block.tensor == place);
-    let mut selected = blocks
-        .flat_map(|block| block.positions.iter().map(|at| block.index * BLOCK_ELEMENTS + u64::from(*at)))
-        .peekable();
-    let mut buffer = Vec::new();
-    tensor.windows(0..tensor.target.info.elements(), context, |start, target, reference| {
-        buffer.clear();
-        buffer.extend_from_slice(reference);
-        let end = start + (target.len() / width) as u64;
-        while let Some(element) = selected.next_if(|element| *element < end) {
-            let bytes = (element - start) as usize * width..(element - start + 1) as usize * width;
-            buffer[bytes.clone()].copy_from_slice(&target[bytes]);
+    let mut tensors = Vec::new();
+    let mut of_pair = Vec::new();
+    for (place, tensor) in by_tensor(gathered.blocks, describe) {
+        let digests = &digests.0[place];
+        tensors.push(EncodedTensor { base_digest: digests.target, ..tensor });
+        of_pair.push((place, digests));
+    }
+    let references: Vec<Digest> = of_pair.iter().map(|(_, digests)| digests.reference).collect();
+    let reference = hash.root(&references);
+    let mut roots = Roots { hash, selected, reference, result: Digest::UNKNOWN };
+    let assembled = |roots, tensors: &[EncodedTensor]| {
+        let bytes = assemble(&metadata, roots, tensors).map_err(ReadError::Invalid);
+        bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new("the new patch"), e))
+    };
+    // The digest of a tensor of which some blocks become something else.
+    let with = |own: fn(&TensorDigests) -> &Vec<PartDigest>, side: fn(&Sides) -> PartDigest| {
+        let of_tensor = |(place, digests): &(usize, &TensorDigests)| {
+            let mut parts = own(digests).clone();
+            for ((tensor, index), sides) in places.iter().zip(&sides) {
+                if let (true, Some(sides)) = (tensor == place, sides) {
+                    parts[*index as usize] = side(sides);
+                }
+            }
+            join(&parts)
+        };
+        of_pair.iter().map(of_tensor).collect::<Vec<Digest>>()
+    };
+    let exact_and_whole = is_whole && coding.precision == Precision::Exact;
+    let results = match coding.precision {
+        Precision::Exact if is_whole => references.clone(),
+        Precision::Exact => with(|digests| &digests.target_blocks, |sides| sides.result),
+        // What the patch makes of the base is found by applying it.
+        _ => results(pair.target, assembled(roots, &tensors)?, context)?,
+    };
+    roots.result = hash.root(&results);
+    if invertible {
+        let inverse_results = match exact_and_whole {
+            true => of_pair.iter().map(|(_, digests)| digests.target).collect(),
+            false => with(|digests| &digests.reference_blocks, |sides| sides.inverse_result),
+        };
+        let counterparts = references.into_iter().zip(results).zip(inverse_results);
+        for (tensor, ((reference, result), inverse_result)) in tensors.iter_mut().zip(counterparts) {
+            tensor.counterparts = Some(Counterparts { reference, result, inverse_result });
         }
-        hasher.update(&buffer);
-        Ok::<(), Cancelled>(())
-    })?;
-    Ok(hasher.finish())
+    }
+    Ok((assembled(roots, &tensors)?, total))
 }

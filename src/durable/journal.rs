@@ -19,7 +19,7 @@ use super::at::{read_at, write_at};
 use super::replace::{folder, sync_folder};
 use super::{Existing, Failed, NewFile};
 use crate::context::{Cancelled, Context};
-use crate::digest::{Hasher, Sha256Digest};
+use crate::digest::{Digest, Hasher};
 use rayon::prelude::*;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -116,7 +116,7 @@ impl NewJournal {
             front.extend(target.name.as_bytes());
             front.extend(target.bytes.to_le_bytes());
         }
-        let written = Mutex::new(Written { hasher: Hasher::default(), bytes: 0, start: front.len() as u64 });
+        let written = Mutex::new(Written { hasher: Hasher::sha256(), bytes: 0, start: front.len() as u64 });
         let journal = Self { new, file, targets, written };
         journal.append(&front)?;
         Ok(journal)
@@ -595,7 +595,7 @@ fn read_part(file: &File, path: &Path, part: &mut [u8], at: u64, end: u64) -> Re
 }
 
 fn check_digest(file: &File, path: &Path, end: u64) -> Result<(), Failed> {
-    let mut hasher = Hasher::default();
+    let mut hasher = Hasher::sha256();
     let mut part = vec![0; WINDOW_BYTES.min(end) as usize];
     for start in (0..end).step_by(WINDOW_BYTES as usize) {
         let part = &mut part[..WINDOW_BYTES.min(end - start) as usize];
@@ -604,7 +604,7 @@ fn check_digest(file: &File, path: &Path, end: u64) -> Result<(), Failed> {
     }
     let mut digest = [0; DIGEST_BYTES as usize];
     read_part(file, path, &mut digest, end, end + DIGEST_BYTES)?;
-    if Sha256Digest(digest) != hasher.finish() {
+    if Digest(digest) != hasher.finish() {
         return Err(Failed::Damaged { path: path.to_owned(), reason: "its digest is wrong" });
     }
     Ok(())

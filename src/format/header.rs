@@ -3,7 +3,7 @@
 use super::invalid::{Invalid, SectionFault};
 use super::limits::*;
 use crate::codec::reader::Reader;
-use crate::digest::{Hasher, Sha256Digest};
+use crate::digest::{Digest, Hasher};
 
 /// Section types (spec §5.2).
 pub mod section {
@@ -11,8 +11,10 @@ pub mod section {
     pub const METADATA: u16 = 1;
     /// Tensors and blocks (spec §7).
     pub const TABLE: u16 = 2;
-    /// Digests (spec §12).
+    /// Digests, of contents by SHA-256 (spec §12).
     pub const DIGESTS: u16 = 3;
+    /// Digests, of contents by BLAKE3; in place of [`DIGESTS`].
+    pub const TREE_DIGESTS: u16 = 4;
     /// Delta magnitudes, optional (spec §7.3).
     pub const STATISTICS: u16 = 0x8004;
     /// What the inverse of a portable patch needs, optional (spec §12.5).
@@ -32,7 +34,7 @@ pub struct Preamble {
     /// Bytes of all blocks.
     pub payload_bytes: u64,
     /// Digest of the first 32 bytes and all sections: the patch id.
-    pub digest: Sha256Digest,
+    pub digest: Digest,
 }
 
 impl Preamble {
@@ -53,7 +55,7 @@ impl Preamble {
         let sections_bytes = reader.u32("sections length").map_err(short)?;
         let payload_bytes = reader.u64("payload length").map_err(short)?;
         let reserved_too = reader.u64("reserved").map_err(short)?;
-        let digest = Sha256Digest(reader.array("header digest").map_err(short)?);
+        let digest = Digest(reader.array("header digest").map_err(short)?);
         if reserved != 0 || reserved_too != 0 {
             return Err(Invalid::Reserved { field: "of the preamble" });
         }
@@ -81,8 +83,8 @@ impl Preamble {
 }
 
 /// The digest that the preamble must hold, which is the patch id (spec §12.1).
-pub fn header_digest(preamble: &[u8], sections: &[u8]) -> Sha256Digest {
-    let mut hasher = Hasher::default();
+pub fn header_digest(preamble: &[u8], sections: &[u8]) -> Digest {
+    let mut hasher = Hasher::sha256();
     hasher.update(&preamble[..PREAMBLE_DIGESTED_BYTES]);
     hasher.update(sections);
     hasher.finish()

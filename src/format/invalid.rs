@@ -1,7 +1,7 @@
 //! What a reader must reject, one variant a numbered rule (spec §14).
 
 use crate::codec::Corrupt;
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 
 /// Why bytes are not a valid patch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,9 +40,9 @@ pub enum Invalid {
     #[error("the header's digest is {found}, it must be {expected}")]
     HeaderDigest {
         /// Digest of the header's bytes.
-        found: Sha256Digest,
+        found: Digest,
         /// Digest in the preamble.
-        expected: Sha256Digest,
+        expected: Digest,
     },
     /// R7
     #[error("section {kind:#06x}: {reason}")]
@@ -125,9 +125,9 @@ pub enum Invalid {
         /// The block's index in the tensor.
         block: u64,
         /// Digest of the block's bytes.
-        found: Sha256Digest,
+        found: Digest,
         /// Digest in the header.
-        expected: Sha256Digest,
+        expected: Digest,
     },
     /// R19
     #[error("block {block} of {tensor:?}: {reason}")]
@@ -166,6 +166,9 @@ pub enum SectionFault {
     /// It does not unpack to its stated size.
     #[error("does not unpack to its stated size")]
     Unpack,
+    /// Two sections of which a file has one.
+    #[error("there is a section of type {0} too")]
+    Both(u16),
     /// Its bytes end early.
     #[error("{0}")]
     Bytes(Corrupt),

@@ -196,7 +196,7 @@ pub struct Source {
     pub files: Vec<SourceFile>,
 }
 
-/// One file of a checkpoint, with the digest that hubs list for it.
+/// One file of a checkpoint, with its digest and, if that was asked for, the one that hubs list for it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceFile {
@@ -204,8 +204,12 @@ pub struct SourceFile {
     pub name: String,
     /// Size.
     pub bytes: u64,
+    /// BLAKE3 of what comes before the first tensor and of the tensors' digests by BLAKE3, 64 hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
     /// SHA-256 of the whole file, 64 hexadecimal digits.
-    pub sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// How tensors were paired.

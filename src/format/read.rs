@@ -1,11 +1,11 @@
 //! Opening a patch: the header at once, blocks one by one, each checked against its digest (spec §4).
 
 use super::header::{Packing, Preamble, header_digest, read_sections, section, write_section};
-use super::invalid::Invalid;
+use super::invalid::{Invalid, SectionFault};
 use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES};
 use super::metadata::Metadata;
 use super::tensor_table::{BlockEntry, TensorEntry, TensorTable};
-use crate::digest::Sha256Digest;
+use crate::digest::{ContentHash, Digest};
 use crate::durable::{self, Existing};
 use std::fs::File;
 use std::io::Read;
@@ -15,7 +15,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Patch {
     /// SHA-256 of the header, which holds the digest of every block: one name for all its content (spec §12.1).
-    pub id: Sha256Digest,
+    pub id: Digest,
     /// What the patch says about itself.
     pub metadata: Metadata,
     /// The tensors it changes, and where their blocks are.
@@ -88,7 +88,12 @@ impl Patch {
             return Err(Invalid::HeaderDigest { found, expected }.into());
         }
         let sections = read_sections(&sections)?;
-        let known = [section::METADATA, section::TABLE, section::DIGESTS];
+        let has = |wanted| sections.iter().any(|(kind, _)| *kind == wanted);
+        if has(section::DIGESTS) && has(section::TREE_DIGESTS) {
+            let (kind, reason) = (section::TREE_DIGESTS, SectionFault::Both(section::DIGESTS));
+            return Err(Invalid::Section { kind, reason }.into());
+        }
+        let known = [section::METADATA, section::TABLE, section::DIGESTS, section::TREE_DIGESTS];
         if let Some((kind, _)) = sections.iter().find(|(kind, _)| !known.contains(kind) && kind & OPTIONAL_SECTION == 0)
         {
             return Err(Invalid::UnknownSection { kind: *kind }.into());
@@ -97,7 +102,11 @@ impl Patch {
         let content = |kind| optional(kind).ok_or(Invalid::MissingSection { kind });
         let metadata = Metadata::read(content(section::METADATA)?)?;
         let informative = [section::STATISTICS, section::COUNTERPARTS].map(optional);
-        let (table, digests) = (content(section::TABLE)?, content(section::DIGESTS)?);
+        let table = content(section::TABLE)?;
+        let digests = match optional(section::TREE_DIGESTS) {
+            Some(digests) => (ContentHash::Blake3, digests),
+            None => (ContentHash::Sha256, content(section::DIGESTS)?),
+        };
         let table = TensorTable::read(table, digests, informative, preamble.payload_bytes)?;
         let header_bytes = PREAMBLE_BYTES + u64::from(preamble.sections_bytes);
         Ok(Self { id: preamble.digest, metadata, table, header_bytes, file_bytes, source })
@@ -124,7 +133,9 @@ impl Patch {
             match kind {
                 section::METADATA => write_section(&mut header, kind, &metadata.write()?, Packing::Zstd),
                 // Digests do not pack.
-                section::DIGESTS | section::COUNTERPARTS => write_section(&mut header, kind, &content, Packing::Raw),
+                section::DIGESTS | section::TREE_DIGESTS | section::COUNTERPARTS => {
+                    write_section(&mut header, kind, &content, Packing::Raw)
+                }
                 _ => write_section(&mut header, kind, &content, Packing::Zstd),
             }
         }
@@ -140,7 +151,7 @@ impl Patch {
     /// I/O, and R18.
     pub fn block(&self, tensor: &TensorEntry, block: &BlockEntry) -> Result<Vec<u8>, ReadError> {
         let bytes = self.source.read_at(self.header_bytes + block.offset, block.bytes)?;
-        let (found, expected) = (Sha256Digest::of(&bytes), block.digest);
+        let (found, expected) = (Digest::sha256(&bytes), block.digest);
         if found != expected {
             return Err(
                 Invalid::BlockDigest { tensor: tensor.name.clone(), block: block.index, found, expected }.into()

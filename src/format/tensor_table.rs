@@ -5,7 +5,7 @@ use super::invalid::Invalid;
 use super::limits::*;
 use crate::codec::reader::Reader;
 use crate::codec::{Corrupt, varint};
-use crate::digest::Sha256Digest;
+use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
 
 /// A tensor that a patch changes.
@@ -18,7 +18,7 @@ pub struct TensorEntry {
     /// Its shape.
     pub shape: Vec<u64>,
     /// SHA-256 of its bytes in the base.
-    pub base_digest: Sha256Digest,
+    pub base_digest: Digest,
     /// How many of its elements are selected, at least 1.
     pub selected: u64,
     /// How far the deltas go, if the patch says.
@@ -56,11 +56,11 @@ pub struct Statistics {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counterparts {
     /// In the reference.
-    pub reference: Sha256Digest,
+    pub reference: Digest,
     /// In the result at alpha 1.
-    pub result: Sha256Digest,
+    pub result: Digest,
     /// In the reference with the base's bits at the selected positions: the result of the inverse patch.
-    pub inverse_result: Sha256Digest,
+    pub inverse_result: Digest,
 }
 
 /// Where a block lies.
@@ -75,18 +75,20 @@ pub struct BlockEntry {
     /// Bytes.
     pub bytes: u64,
     /// SHA-256 of these bytes.
-    pub digest: Sha256Digest,
+    pub digest: Digest,
 }
 
 /// The digests of the whole patch (spec §12.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roots {
+    /// What these, and the digests of tensors, are made with.
+    pub hash: ContentHash,
     /// Over the base's values at the selected positions, tensor by tensor.
-    pub selected: Sha256Digest,
+    pub selected: Digest,
     /// Over the reference's tensors.
-    pub reference: Sha256Digest,
+    pub reference: Digest,
     /// Over the result's tensors at alpha 1.
-    pub result: Sha256Digest,
+    pub result: Digest,
 }
 
 /// The sections TABLE, DIGESTS, STATISTICS and COUNTERPARTS together.
@@ -149,13 +151,13 @@ impl TensorTable {
         [table, digests, statistics]
     }
 
-    /// Reads the contents of TABLE, DIGESTS and, if there, STATISTICS and COUNTERPARTS.
+    /// Reads the contents of TABLE, DIGESTS or TREE DIGESTS, depending on `hash`, and, if there, STATISTICS and COUNTERPARTS.
     ///
     /// # Errors
     /// R11 to R17.
     pub fn read(
         table: &[u8],
-        digests: &[u8],
+        (hash, digests): (ContentHash, &[u8]),
         [statistics, counterparts]: [Option<&[u8]>; 2],
         payload_bytes: u64,
     ) -> Result<Self, Invalid> {
@@ -188,10 +190,10 @@ impl TensorTable {
             return Err(Invalid::Payload { found: offset, expected: payload_bytes });
         }
 
-        expect_length(section::DIGESTS, digests, 32 * (3 + tensors.len() + n_blocks))?;
+        expect_length(digests_section(hash), digests, 32 * (3 + tensors.len() + n_blocks))?;
         let mut digests = each_digest(digests);
-        let mut next = || digests.next().unwrap_or(Sha256Digest([0; 32]));
-        let roots = Roots { selected: next(), reference: next(), result: next() };
+        let mut next = || digests.next().unwrap_or(Digest([0; 32]));
+        let roots = Roots { hash, selected: next(), reference: next(), result: next() };
         tensors.iter_mut().for_each(|tensor| tensor.base_digest = next());
         tensors.iter_mut().flat_map(|tensor| &mut tensor.blocks).for_each(|block| block.digest = next());
 
@@ -210,8 +212,16 @@ impl TensorTable {
     }
 }
 
-fn each_digest(bytes: &[u8]) -> impl Iterator<Item = Sha256Digest> {
-    bytes.as_chunks().0.iter().map(|digest| Sha256Digest(*digest))
+/// The section that holds digests made with `hash`.
+pub(super) fn digests_section(hash: ContentHash) -> u16 {
+    match hash {
+        ContentHash::Sha256 => section::DIGESTS,
+        ContentHash::Blake3 => section::TREE_DIGESTS,
+    }
+}
+
+fn each_digest(bytes: &[u8]) -> impl Iterator<Item = Digest> {
+    bytes.as_chunks().0.iter().map(|digest| Digest(*digest))
 }
 
 fn read_counterparts(content: &[u8], tensors: &mut [TensorEntry]) -> Result<(), Invalid> {
@@ -220,7 +230,7 @@ fn read_counterparts(content: &[u8], tensors: &mut [TensorEntry]) -> Result<(), 
     if !whole {
         expect_length(section::COUNTERPARTS, content, 3 * list)?;
     }
-    let lists: Vec<Vec<Sha256Digest>> = content.chunks(list.max(1)).map(|list| each_digest(list).collect()).collect();
+    let lists: Vec<Vec<Digest>> = content.chunks(list.max(1)).map(|list| each_digest(list).collect()).collect();
     for (at, tensor) in tensors.iter_mut().enumerate() {
         tensor.counterparts = match &lists[..] {
             [reference] => Some(Counterparts {
@@ -249,7 +259,7 @@ fn read_tensor(reader: &mut Reader<'_>, index: usize) -> Result<TensorEntry, Inv
     if elements(dtype, &shape).unwrap_or(0) == 0 {
         return Err(Invalid::Shape { name });
     }
-    let base_digest = Sha256Digest([0; 32]);
+    let base_digest = Digest([0; 32]);
     Ok(TensorEntry {
         name,
         dtype,
@@ -282,7 +292,7 @@ fn read_blocks(
             selected: selected as u32,
             offset: *offset,
             bytes,
-            digest: Sha256Digest([0; 32]),
+            digest: Digest([0; 32]),
         });
         *offset = offset.saturating_add(bytes);
     }

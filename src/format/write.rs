@@ -4,8 +4,8 @@ use super::header::{Packing, Preamble, section, write_section};
 use super::invalid::Invalid;
 use super::limits::BLOCK_LOG2;
 use super::metadata::Metadata;
-use super::tensor_table::{BlockEntry, Counterparts, Roots, Statistics, TensorEntry, TensorTable};
-use crate::digest::Sha256Digest;
+use super::tensor_table::{BlockEntry, Counterparts, Roots, Statistics, TensorEntry, TensorTable, digests_section};
+use crate::digest::Digest;
 use crate::dtype::Dtype;
 
 /// A tensor to write.
@@ -18,7 +18,7 @@ pub struct EncodedTensor {
     /// Its shape.
     pub shape: Vec<u64>,
     /// SHA-256 of its bytes in the base.
-    pub base_digest: Sha256Digest,
+    pub base_digest: Digest,
     /// How far the deltas go.
     pub statistics: Option<Statistics>,
     /// Its digests on the other side, for portable patches.
@@ -57,7 +57,7 @@ pub fn assemble(metadata: &Metadata, roots: Roots, tensors: &[EncodedTensor]) ->
             .iter()
             .map(|block| {
                 let bytes = block.bytes.len() as u64;
-                let digest = Sha256Digest::of(&block.bytes);
+                let digest = Digest::sha256(&block.bytes);
                 let entry = BlockEntry { index: block.index, selected: block.selected, offset, bytes, digest };
                 offset += bytes;
                 entry
@@ -72,7 +72,7 @@ pub fn assemble(metadata: &Metadata, roots: Roots, tensors: &[EncodedTensor]) ->
     let mut sections = Vec::new();
     write_section(&mut sections, section::METADATA, &metadata.write()?, Packing::Zstd);
     write_section(&mut sections, section::TABLE, &table, Packing::Zstd);
-    write_section(&mut sections, section::DIGESTS, &digests, Packing::Raw);
+    write_section(&mut sections, digests_section(roots.hash), &digests, Packing::Raw);
     write_section(&mut sections, section::STATISTICS, &statistics, Packing::Zstd);
     if let Some(counterparts) = counterparts {
         write_section(&mut sections, section::COUNTERPARTS, &counterparts, Packing::Raw);

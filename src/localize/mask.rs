@@ -26,7 +26,7 @@ pub fn select(
             let (target, reference) = masks.block(&pair.tensors[tensor], index, context)?;
             let overlap = overlap(&target, &reference);
             let positions = (target ^ reference).iter_ones().map(|position| position as u32).collect();
-            Ok((SelectedBlock { tensor, index, positions }, overlap))
+            Ok((SelectedBlock { tensor, index, positions, bits: None }, overlap))
         })
         .collect::<Result<Vec<_>, Impossible>>()?;
     let of_tensor = |tensor: &usize| {

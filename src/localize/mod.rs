@@ -1,12 +1,14 @@
 //! A pair of checkpoints to a selection: which weights make the difference.
 //!
 //! [`candidates`] says where to look; [`mask`] takes what exactly one pruning mask keeps (paper eq 1), [`value`] the
-//! largest differences (eq 2), [`random`] draws a baseline, and [`full`] takes every element that differs.
+//! largest differences (eq 2), [`random`] draws a baseline, and [`full`] takes every element that differs. [`survey`] reads both
+//! checkpoints once, for whoever wants to look and for their digests.
 
 pub mod candidates;
 pub mod full;
 pub mod mask;
 pub mod random;
+pub mod survey;
 pub mod value;
 
 use crate::context::Cancelled;

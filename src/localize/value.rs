@@ -4,11 +4,14 @@
 //! order. Equal keys rank by tensor name, then flat index.
 
 use super::Impossible;
+use super::survey::{Block, BlockDigests, PairDigests, survey};
 use crate::checkpoint::pair::{Pair, TensorPair};
 use crate::context::Context;
 use crate::dtype::{Dtype, Width};
 use crate::mask::ranking::{self, Keys, Zeros};
-use crate::mask::{PairMasks, Scope, Selection, block_range, blocks};
+use crate::mask::{PairBits, PairMasks, Scope, SelectedBlock, Selection, block_range, blocks};
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// How many weights to select.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,10 +54,11 @@ impl Amount {
 }
 
 /// Selects the `amount` of elements with the largest |reference - target| of the float tensors `candidates`; with
-/// `masks`, of those elements only that both keep.
+/// `masks`, of those elements only that both keep. Also returns the digests of the pair.
 ///
-/// Walks the checkpoints three to six times, in parallel by block. Memory: 4 bytes for each selected element, and the
-/// larger of 8 MiB and 8 bytes for each selected element.
+/// Reads the checkpoints once: a sample gives a bound that few elements reach besides the selected ones, and those are kept with
+/// their bits. Where that fails, because too many are equal or fewer differ than are asked for, walks the checkpoints
+/// three to six times more. Memory: at most 40 bytes for each selected element and 24 MiB.
 ///
 /// # Errors
 /// [`Impossible`]: a candidate that is not finite, more asked for than there is, or cancellation.
@@ -65,20 +69,279 @@ pub fn select(
     scope: Scope,
     masks: Option<&PairMasks<'_>>,
     context: &Context<'_>,
-) -> Result<Selection, Impossible> {
-    let ranked = |candidates: &[usize]| {
-        let differences = Differences { pair, units: units(pair, candidates), masks, context };
-        ranking::select(amount.of(elements(pair, candidates))?, &differences)
+) -> Result<(Selection, PairDigests), Impossible> {
+    // What is ranked together, and how many of it are selected.
+    let groups: Vec<&[usize]> = match scope {
+        Scope::Global => vec![candidates],
+        Scope::Tensor => candidates.chunks(1).collect(),
     };
-    match scope {
-        Scope::Global => ranked(candidates),
-        Scope::Tensor => {
-            let mut selection = Selection::default();
-            for tensor in candidates {
-                selection.blocks.extend(ranked(std::slice::from_ref(tensor))?.blocks);
+    let amounts =
+        groups.iter().map(|group| amount.of(elements(pair, group))).collect::<Result<Vec<u64>, Impossible>>()?;
+    let mut bounds: Vec<Option<Bound>> = vec![None; pair.tensors.len()];
+    let budget = Budget::new(amounts.iter().sum());
+    for (group, k) in groups.iter().zip(&amounts) {
+        let bound = Bound::of(pair, group, *k);
+        group.iter().for_each(|tensor| bounds[*tensor] = bound);
+    }
+    let is_candidate = |tensor: &usize| candidates.binary_search(tensor).is_ok();
+    let (found, digests) = survey(pair, |block| match bounds[block.tensor] {
+        Some(bound) => above(block, bound, &budget, masks, context),
+        None if is_candidate(&block.tensor) => finite(block, context).map(|digests| (None, digests)),
+        None => Ok((None, block.skim(context)?)),
+    })?;
+    let found: Vec<SelectedBlock> = if budget.is_spent() { Vec::new() } else { found.into_iter().flatten().collect() };
+    let mut selection = Selection::default();
+    for (group, k) in groups.iter().zip(amounts) {
+        let kept = KeptDifferences::new(pair, found.iter().filter(|block| group.contains(&block.tensor)).collect());
+        let bound = group.first().and_then(|tensor| bounds[*tensor]).filter(|_| !budget.is_spent());
+        let blocks = match bound.filter(|bound| kept.reaching(*bound) >= k) {
+            Some(_) => kept.with_bits(ranking::select(k, &kept)?),
+            None => ranking::select(k, &Differences { pair, units: units(pair, group), masks, context })?.blocks,
+        };
+        selection.blocks.extend(blocks);
+    }
+    Ok((selection, digests))
+}
+
+/// A difference that at least the selected elements reach, as a sample tells.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    key: f64,
+    /// Not above it, and exact in an F32.
+    rough: f32,
+}
+
+/// Elements that are sampled, at least; where there are fewer, all are.
+const SAMPLE_ELEMENTS: u64 = 1 << 20;
+/// Bytes of each side that are sampled together: a cache line.
+const SAMPLE_BYTES: u64 = 64;
+
+impl Bound {
+    /// A bound for the `k` largest differences of `candidates`; none if it would not keep most elements out. Only costs time if it
+    /// is wrong.
+    fn of(pair: &Pair<'_>, candidates: &[usize], k: u64) -> Option<Self> {
+        let all = elements(pair, candidates);
+        let of_tensor = |tensor: &usize| {
+            let pair = &pair.tensors[*tensor];
+            let (n, dtype) = (pair.target.info.elements(), pair.dtype());
+            let line = SAMPLE_BYTES / dtype.width().bytes() as u64;
+            let step = line * (all / SAMPLE_ELEMENTS).max(1);
+            let (mut keys, mut rounded) = (Vec::new(), Vec::new());
+            for window in pair.target.element_windows(0..n) {
+                for start in (window.start..window.end).step_by(step as usize) {
+                    let part = start..(start + line).min(window.end);
+                    let reference = pair.reference_elements(part.clone(), &mut rounded);
+                    each_key(dtype, pair.target.elements(part), reference, Zeros::Visit, |_, key| keys.push(key));
+                }
+                pair.target.release(window.clone());
+                pair.reference.release(window);
             }
-            Ok(selection)
+            keys
+        };
+        let mut keys: Vec<u64> = candidates.par_iter().flat_map_iter(of_tensor).collect();
+        // A share of the sample as the selection is of all, and more: six standard deviations, and a tenth for elements near each
+        // other, which are alike.
+        let share = k as f64 / all as f64 * keys.len() as f64;
+        let rank = (1.1 * share + 6.0 * share.sqrt() + 16.0) as usize;
+        if rank >= keys.len() / 2 {
+            return None;
         }
+        let (_, key, _) = keys.select_nth_unstable_by(rank, |a, b| b.cmp(a));
+        let key = f64::from_bits(*key);
+        let rounded = key as f32;
+        let rough = if f64::from(rounded) > key { rounded.next_down() } else { rounded };
+        (key > 0.0 && rough.is_finite()).then_some(Self { key, rough })
+    }
+}
+
+/// Elements that may be kept in all.
+struct Budget {
+    left: AtomicI64,
+}
+
+impl Budget {
+    /// What leaves room for 40 bytes for each of `k` elements: the bits of F64 and its position are 20, ranking takes 8.
+    fn new(k: u64) -> Self {
+        Self { left: AtomicI64::new((k + k / 4 + (1 << 20)) as i64) }
+    }
+
+    fn spend(&self, elements: usize) {
+        self.left.fetch_sub(elements as i64, Ordering::Relaxed);
+    }
+
+    fn is_spent(&self) -> bool {
+        self.left.load(Ordering::Relaxed) < 0
+    }
+}
+
+type Looked = (Option<SelectedBlock>, BlockDigests);
+
+/// The elements of a block whose difference may reach `bound`, until the budget is spent.
+fn above(
+    block: Block<'_>,
+    bound: Bound,
+    budget: &Budget,
+    masks: Option<&PairMasks<'_>>,
+    context: &Context<'_>,
+) -> Result<Looked, Impossible> {
+    let (pair, tensor, index) = (block.pair, block.tensor, block.index);
+    let (dtype, width) = (pair.dtype(), pair.dtype().width().bytes());
+    let both = match masks {
+        Some(masks) => {
+            let (target, reference) = masks.block(pair, index, context)?;
+            Some(target & reference)
+        }
+        None => None,
+    };
+    let start = block_range(index, pair.target.info.elements()).start;
+    let (mut positions, mut bits, mut reaching) = (Vec::new(), PairBits::default(), Vec::new());
+    let digests = block.read(context, |first, target, reference| {
+        check_finite(pair, start + u64::from(first), target, reference)?;
+        if budget.is_spent() {
+            return Ok(());
+        }
+        rough_differences(dtype, target, reference, bound, &mut reaching);
+        if let Some(both) = &both {
+            reaching.retain(|at| both[(first + at) as usize]);
+        }
+        budget.spend(reaching.len());
+        for at in &reaching {
+            let bytes = *at as usize * width..(*at as usize + 1) * width;
+            positions.push(first + at);
+            bits.target.extend_from_slice(&target[bytes.clone()]);
+            bits.reference.extend_from_slice(&reference[bytes]);
+        }
+        Ok::<(), Impossible>(())
+    })?;
+    positions.shrink_to_fit();
+    bits.target.shrink_to_fit();
+    bits.reference.shrink_to_fit();
+    let found = (!positions.is_empty()).then_some(SelectedBlock { tensor, index, positions, bits: Some(bits) });
+    Ok((found, digests))
+}
+
+/// Reads a block only to see that it is finite.
+fn finite(block: Block<'_>, context: &Context<'_>) -> Result<BlockDigests, Impossible> {
+    let pair = block.pair;
+    let start = block_range(block.index, pair.target.info.elements()).start;
+    block.read(context, |first, target, reference| check_finite(pair, start + u64::from(first), target, reference))
+}
+
+fn check_finite(pair: &TensorPair<'_>, start: u64, target: &[u8], reference: &[u8]) -> Result<(), Impossible> {
+    match all_finite(pair.dtype(), target) && all_finite(pair.dtype(), reference) {
+        true => Ok(()),
+        false => Err(find_not_finite(pair, start, target, reference)),
+    }
+}
+
+/// Puts the indices of elements into `out` whose difference reaches `bound`, and of some that nearly do.
+fn rough_differences(dtype: Dtype, target: &[u8], reference: &[u8], bound: Bound, out: &mut Vec<u32>) {
+    out.clear();
+    match dtype {
+        // The difference of two F32, rounded, is in order with the exact one.
+        Dtype::F32 => {
+            reaching::<4>(target, reference, |t, r| f32::from_le_bytes(r) - f32::from_le_bytes(t), bound, out)
+        }
+        Dtype::Bf16 => {
+            let value = |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16);
+            reaching::<2>(target, reference, |t, r| value(r) - value(t), bound, out)
+        }
+        _ => {
+            each_key(dtype, target, reference, Zeros::Count, |at, key| {
+                if f64::from_bits(key) >= bound.key {
+                    out.push(at);
+                }
+            });
+        }
+    }
+}
+
+/// Elements compared before the next look whether there is anything to write down.
+const STRIDE: usize = 32;
+
+#[inline(always)]
+fn reaching<const N: usize>(
+    target: &[u8],
+    reference: &[u8],
+    difference: impl Fn([u8; N], [u8; N]) -> f32,
+    bound: Bound,
+    out: &mut Vec<u32>,
+) {
+    let (target, reference) = (target.as_chunks::<N>().0, reference.as_chunks::<N>().0);
+    let reaches = |t: &[u8; N], r: &[u8; N]| difference(*t, *r).abs() >= bound.rough;
+    let strides = target.chunks(STRIDE).zip(reference.chunks(STRIDE));
+    for ((target, reference), start) in strides.zip((0u32..).step_by(STRIDE)) {
+        // A loop without an early end, which becomes vector instructions.
+        if target.iter().zip(reference).fold(false, |any, (t, r)| any | reaches(t, r)) {
+            let places = target.iter().zip(reference).zip(start..);
+            out.extend(places.filter(|((t, r), _)| reaches(t, r)).map(|(_, at)| at));
+        }
+    }
+}
+
+/// Differences that were kept on the way, to be ranked without the checkpoints.
+struct KeptDifferences<'a> {
+    pair: &'a Pair<'a>,
+    blocks: Vec<&'a SelectedBlock>,
+    units: Vec<(usize, u64)>,
+}
+
+impl<'a> KeptDifferences<'a> {
+    fn new(pair: &'a Pair<'a>, blocks: Vec<&'a SelectedBlock>) -> Self {
+        let units = blocks.iter().map(|block| (block.tensor, block.index)).collect();
+        Self { pair, blocks, units }
+    }
+
+    /// How many reach `bound`. If that is as many as are selected, no other element is.
+    fn reaching(&self, bound: Bound) -> u64 {
+        let count = |block: &&SelectedBlock| {
+            let mut count = 0;
+            self.each(block, |_, key| count += u64::from(f64::from_bits(key) >= bound.key));
+            count
+        };
+        self.blocks.par_iter().map(count).sum()
+    }
+
+    fn each(&self, block: &SelectedBlock, mut each: impl FnMut(u32, u64)) {
+        let Some(bits) = &block.bits else { return };
+        let dtype = self.pair.tensors[block.tensor].dtype();
+        each_key(dtype, &bits.target, &bits.reference, Zeros::Visit, |at, key| each(block.positions[at as usize], key));
+    }
+
+    /// What is selected, with its bits.
+    fn with_bits(&self, selection: Selection) -> Vec<SelectedBlock> {
+        let with_bits = |block: SelectedBlock| {
+            let Ok(unit) = self.units.binary_search(&(block.tensor, block.index)) else { return block };
+            let SelectedBlock { positions, bits: Some(all), .. } = self.blocks[unit] else { return block };
+            let width = self.pair.tensors[block.tensor].dtype().width().bytes();
+            let mut bits = PairBits::default();
+            let mut at = 0;
+            for position in &block.positions {
+                while positions[at] < *position {
+                    at += 1;
+                }
+                let bytes = at * width..(at + 1) * width;
+                bits.target.extend_from_slice(&all.target[bytes.clone()]);
+                bits.reference.extend_from_slice(&all.reference[bytes]);
+            }
+            SelectedBlock { bits: Some(bits), ..block }
+        };
+        selection.blocks.into_par_iter().map(with_bits).collect()
+    }
+}
+
+impl Keys for KeptDifferences<'_> {
+    type Error = Impossible;
+
+    fn units(&self) -> &[(usize, u64)] {
+        &self.units
+    }
+
+    fn walk(&self, unit: (usize, u64), _: Zeros, each: impl FnMut(u32, u64)) -> Result<u64, Impossible> {
+        if let Ok(at) = self.units.binary_search(&unit) {
+            self.each(self.blocks[at], each);
+        }
+        Ok(0)
     }
 }
 
@@ -127,9 +390,7 @@ impl Keys for Differences<'_> {
         let mut counted = 0;
         pair.windows(range.clone(), self.context, |start, target, reference| {
             let first = (start - range.start) as u32;
-            if !all_finite(pair.dtype(), target) || !all_finite(pair.dtype(), reference) {
-                return Err(find_not_finite(pair, start, target, reference));
-            }
+            check_finite(pair, start, target, reference)?;
             counted += match &both {
                 None => each_key(pair.dtype(), target, reference, zeros, |at, key| each(first + at, key)),
                 Some(both) => each_key(pair.dtype(), target, reference, zeros, |at, key| {
@@ -138,7 +399,7 @@ impl Keys for Differences<'_> {
                     }
                 }),
             };
-            Ok(())
+            Ok::<(), Impossible>(())
         })?;
         Ok(counted)
     }

@@ -103,7 +103,7 @@ pub fn select<K: Keys>(k: u64, keys: &K) -> Result<Selection, K::Error> {
         .map(|(unit, (tensor, index))| {
             let mut positions = Vec::new();
             cut.walk(keys, unit, |position| positions.push(position))?;
-            Ok(SelectedBlock { tensor: *tensor, index: *index, positions })
+            Ok(SelectedBlock { tensor: *tensor, index: *index, positions, bits: None })
         })
         .collect::<Result<Vec<_>, K::Error>>()?;
     Ok(Selection { blocks: blocks.into_iter().filter(|block| !block.positions.is_empty()).collect() })

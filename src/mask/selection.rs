@@ -6,7 +6,7 @@ use std::ops::Range;
 /// Elements of a block, the last one of a tensor aside.
 pub const BLOCK_ELEMENTS: u64 = 1 << BLOCK_LOG2;
 
-/// The selected elements of one block. Takes 4 bytes for each.
+/// The selected elements of one block. Takes 4 bytes for each, and twice its width where it holds its bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectedBlock {
     /// The tensor's place in its pair.
@@ -15,6 +15,17 @@ pub struct SelectedBlock {
     pub index: u64,
     /// Positions in the block, ascending, at least one.
     pub positions: Vec<u32>,
+    /// What is at these positions, if whoever selected them kept it.
+    pub bits: Option<PairBits>,
+}
+
+/// Elements of target and reference, little-endian, in the target's dtype.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PairBits {
+    /// Of the target.
+    pub target: Vec<u8>,
+    /// Of the reference.
+    pub reference: Vec<u8>,
 }
 
 /// Selected elements, by tensor and block.

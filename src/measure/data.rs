@@ -1,7 +1,7 @@
 //! Data files: read whole, and known by their digest.
 
 use super::BadData;
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub(crate) struct DataFile {
     /// All of it.
     pub bytes: Vec<u8>,
     /// Of all bytes.
-    pub digest: Sha256Digest,
+    pub digest: Digest,
 }
 
 impl DataFile {
@@ -27,7 +27,7 @@ impl DataFile {
             path: path.to_owned(),
             reason: error.to_string(),
         })?;
-        Ok(Self { path: path.to_owned(), digest: Sha256Digest::of(&bytes), bytes })
+        Ok(Self { path: path.to_owned(), digest: Digest::sha256(&bytes), bytes })
     }
 
     /// The bytes without the mark that some editors put before UTF-8.
@@ -36,7 +36,7 @@ impl DataFile {
     }
 
     /// What [`super::Outcome::data`] says of it.
-    pub fn named_digest(&self) -> BTreeMap<String, Sha256Digest> {
+    pub fn named_digest(&self) -> BTreeMap<String, Digest> {
         let name = self.path.file_name().unwrap_or(self.path.as_os_str());
         BTreeMap::from([(name.to_string_lossy().into_owned(), self.digest)])
     }

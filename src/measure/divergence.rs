@@ -6,7 +6,7 @@ use super::statistics::{RESAMPLES, ratio, ratio_error, ratio_interval, share_err
 use super::text::{Piece, Text};
 use super::work::Question;
 use super::{Answers, BadData, Better, Facts, Items, Kind, Outcome, Planned, Score, Tokens, Work};
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use std::collections::BTreeMap;
 
 /// How to measure `kl`.
@@ -86,7 +86,7 @@ struct PlannedDivergence {
     questions: Vec<Question>,
     counts: BTreeMap<String, u64>,
     settings: BTreeMap<String, String>,
-    data: BTreeMap<String, Sha256Digest>,
+    data: BTreeMap<String, Digest>,
     seed: u64,
 }
 

@@ -1,6 +1,6 @@
 //! What a measure finds.
 
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ pub struct Outcome {
     /// How it was measured, for the report, such as `ddof: 1` or `split: dev`.
     pub settings: BTreeMap<String, String>,
     /// The data's file digests, by name; built-in data has none.
-    pub data: BTreeMap<String, Sha256Digest>,
+    pub data: BTreeMap<String, Digest>,
 }
 
 /// The scores of a part of the data.

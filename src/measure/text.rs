@@ -6,7 +6,7 @@ pub(super) use pieces::Piece;
 
 use super::BadData;
 use super::data::DataFile;
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub struct Text {
     pub(super) texts: Vec<String>,
     pub(super) path: PathBuf,
-    pub(super) digest: Sha256Digest,
+    pub(super) digest: Digest,
     pub(super) counts: BTreeMap<String, u64>,
     pub(super) options: TextOptions,
 }
@@ -92,7 +92,7 @@ impl Text {
     }
 
     /// The file's digest by its name, as outcomes list it.
-    pub(super) fn data(&self) -> BTreeMap<String, Sha256Digest> {
+    pub(super) fn data(&self) -> BTreeMap<String, Digest> {
         let name = self.path.file_name().map_or_else(|| "text".to_owned(), |name| name.to_string_lossy().into_owned());
         BTreeMap::from([(name, self.digest)])
     }

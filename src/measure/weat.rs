@@ -14,7 +14,7 @@ pub use encoding::{LayerChoice, WordEncoding};
 use super::data::DataFile;
 use super::work::Question;
 use super::{Answers, BadData, Better, Facts, Group, Items, Outcome, Planned, Score, Tokens, Work};
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use association::{associations, deviation, effect_size, permutation};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
@@ -27,7 +27,7 @@ pub struct Weat {
     name: String,
     sets: [Words; 4],
     path: PathBuf,
-    digest: Option<Sha256Digest>,
+    digest: Option<Digest>,
     duplicates: u64,
 }
 
@@ -225,7 +225,7 @@ impl PlannedWeat {
     }
 
     /// The digest of its file by its name; nothing for a test that is built in.
-    pub(super) fn data(&self) -> Option<(String, Sha256Digest)> {
+    pub(super) fn data(&self) -> Option<(String, Digest)> {
         self.weat.digest.map(|digest| (self.weat.name.clone(), digest))
     }
 }

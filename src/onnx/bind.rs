@@ -4,7 +4,7 @@ use super::OnnxFile;
 use super::transpose::{is_transpose, matrix};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
-use crate::digest::Sha256Digest;
+use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -65,9 +65,9 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
     let total = initializers.iter().chain(compared()).map(|it| it.info.bytes()).sum();
     context.begin("binding weights", total);
 
-    let mut groups: HashMap<(Dtype, Sha256Digest), Group<'_>> = HashMap::new();
+    let mut groups: HashMap<(Dtype, Digest), Group<'_>> = HashMap::new();
     for tensor in compared() {
-        groups.entry((tensor.info.dtype, tensor.digest(context)?)).or_default().push(*tensor);
+        groups.entry((tensor.info.dtype, tensor.digest(ContentHash::default(), context)?)).or_default().push(*tensor);
     }
     let mut matrices: BTreeMap<(Dtype, [u64; 2]), Vec<&Group<'_>>> = BTreeMap::new();
     for ((dtype, _), group) in &groups {
@@ -81,7 +81,7 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
     let mut used = BTreeSet::new();
     for initializer in initializers {
         let dtype = initializer.info.dtype;
-        let same = groups.get(&(dtype, initializer.digest(context)?));
+        let same = groups.get(&(dtype, initializer.digest(ContentHash::default(), context)?));
         let mut sources: BTreeSet<Source> = same.into_iter().flatten().map(|it| source(*it, false)).collect();
         if let Some([rows, columns]) = matrix(&initializer.info.shape) {
             for group in matrices.get(&(dtype, [columns, rows])).into_iter().flatten() {

@@ -5,7 +5,7 @@ use super::bind::{Binding, Source, is_named, is_weight, settle};
 use super::transpose::{matrix, transpose};
 use crate::checkpoint::Tensor;
 use crate::context::{Cancelled, Context};
-use crate::digest::Sha256Digest;
+use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
 use crate::format::tensor_table::elements;
 use rayon::prelude::*;
@@ -20,8 +20,10 @@ pub struct Wanted {
     pub dtype: Dtype,
     /// Its shape.
     pub shape: Vec<u64>,
-    /// SHA-256 of its bytes.
-    pub digest: Sha256Digest,
+    /// What its digest is made with.
+    pub hash: ContentHash,
+    /// The digest of its bytes.
+    pub digest: Digest,
 }
 
 /// What [`find`] found.
@@ -43,14 +45,15 @@ pub struct Found {
 /// # Errors
 /// [`Cancelled`].
 pub fn find(file: &OnnxFile, wanted: &[Wanted], context: &Context<'_>) -> Result<Found, Cancelled> {
-    let mut by_digest: BTreeMap<(Dtype, Sha256Digest), Vec<&Wanted>> = BTreeMap::new();
+    let mut by_digest: BTreeMap<(Dtype, ContentHash, Digest), Vec<&Wanted>> = BTreeMap::new();
     let mut by_size: BTreeSet<(Dtype, u64)> = BTreeSet::new();
     let mut matrices: BTreeSet<(Dtype, [u64; 2])> = BTreeSet::new();
     for tensor in wanted {
-        by_digest.entry((tensor.dtype, tensor.digest)).or_default().push(tensor);
+        by_digest.entry((tensor.dtype, tensor.hash, tensor.digest)).or_default().push(tensor);
         by_size.extend(elements(tensor.dtype, &tensor.shape).map(|elements| (tensor.dtype, elements)));
         matrices.extend(matrix(&tensor.shape).map(|shape| (tensor.dtype, shape)));
     }
+    let hashes: BTreeSet<ContentHash> = wanted.iter().map(|tensor| tensor.hash).collect();
     let compared = |it: &Tensor<'_>| {
         let elements = it.info.elements();
         is_weight(*it) && elements >= 2 && by_size.contains(&(it.info.dtype, elements))
@@ -59,16 +62,21 @@ pub fn find(file: &OnnxFile, wanted: &[Wanted], context: &Context<'_>) -> Result
     context.begin("finding the weights", initializers.iter().map(|it| it.info.bytes()).sum());
     let sources = |it: &Tensor<'_>| -> Result<BTreeSet<Source>, Cancelled> {
         let dtype = it.info.dtype;
-        let equal = |digest| by_digest.get(&(dtype, digest)).into_iter().flatten();
+        let equal = |(hash, digest)| by_digest.get(&(dtype, hash, digest)).into_iter().flatten();
         let source = |tensor: &&Wanted, transposed| Source { transposed, tensor: tensor.name.clone() };
-        let mut sources: BTreeSet<Source> = equal(it.digest(context)?).map(|tensor| source(tensor, false)).collect();
+        let mut sources = BTreeSet::new();
+        for hash in &hashes {
+            sources.extend(equal((*hash, it.digest(*hash, context)?)).map(|tensor| source(tensor, false)));
+        }
         if let Some([rows, columns]) = matrix(&it.info.shape)
             && matrices.contains(&(dtype, [columns, rows]))
         {
             let bytes = transpose(it.elements(0..rows * columns), [rows, columns], dtype.width());
             it.release(0..rows * columns);
-            let shaped = equal(Sha256Digest::of(&bytes)).filter(|tensor| tensor.shape == [columns, rows]);
-            sources.extend(shaped.map(|tensor| source(tensor, true)));
+            for hash in &hashes {
+                let shaped = equal((*hash, hash.of(&bytes))).filter(|tensor| tensor.shape == [columns, rows]);
+                sources.extend(shaped.map(|tensor| source(tensor, true)));
+            }
         }
         Ok(sources)
     };

@@ -5,7 +5,7 @@ use super::masks::Kept;
 use crate::checkpoint::pair::Pair;
 use crate::context::{Cancelled, Context};
 use crate::dtype::{Dtype, FloatFormat};
-use crate::mask::{SelectedBlock, block_range};
+use crate::mask::{PairBits, SelectedBlock, block_range};
 
 /// One entry for each selected element of a block.
 #[derive(Debug, Clone)]
@@ -26,6 +26,24 @@ pub(crate) struct Elements {
 }
 
 impl Elements {
+    /// No elements yet.
+    pub fn new(dtype: Dtype) -> Self {
+        let (positions, base, reference) = (Vec::new(), Vec::new(), Vec::new());
+        Self { dtype, positions, base, reference, kept: None, before: None, holds_zeros: true }
+    }
+
+    /// Adds those with the indices `places` of a part of the block, which begins at position `first`.
+    pub fn extend(&mut self, first: u32, places: &[u32], base: &[u8], reference: &[u8]) {
+        let width = self.dtype.width();
+        self.positions.extend(places.iter().map(|at| first + at));
+        self.base.extend(places.iter().map(|at| width.load(base, *at as usize)));
+        self.reference.extend(places.iter().map(|at| width.load(reference, *at as usize)));
+    }
+
+    /// The elements `selected` of `pair`, read from it unless their bits are at hand.
+    ///
+    /// # Errors
+    /// [`GatherError`]: masks, cancellation.
     pub fn read(
         pair: &Pair<'_>,
         selected: &SelectedBlock,
@@ -34,7 +52,10 @@ impl Elements {
     ) -> Result<Self, GatherError> {
         let tensor = &pair.tensors[selected.tensor];
         let (dtype, positions) = (tensor.dtype(), selected.positions.clone());
-        let (base, mut reference) = bits(pair, selected, context)?;
+        let (base, mut reference) = match &selected.bits {
+            Some(PairBits { target, reference }) => (dtype.width().load_all(target), dtype.width().load_all(reference)),
+            None => bits(pair, selected, context)?,
+        };
         let Some(masks) = coding.masks else {
             return Ok(Self { dtype, positions, base, reference, kept: None, before: None, holds_zeros: true });
         };

@@ -6,12 +6,13 @@
 use super::base::BaseBlock;
 use super::decode::{number_bits, unsigned_image, wrap_ulp};
 use super::elements::{Elements, Magnitude};
+use super::patched;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::pair::Pair;
+use crate::checkpoint::pair::{Pair, TensorPair};
 use crate::codec::gaps::{self, GroupedGaps};
 use crate::codec::groups::{self, Partition};
 use crate::context::{Cancelled, Context};
-use crate::digest::{Hasher, Sha256Digest};
+use crate::digest::{ContentHash, Digest, PartDigest};
 use crate::dtype::{Dtype, FloatFormat, Rounded};
 use crate::format::block::{BaseCodec, DeltaCodec, MaskCodec, PositionCodec, Streams};
 use crate::mask::{BLOCK_ELEMENTS, MaskFault, PairMasks, SelectedBlock, Selection, block_range};
@@ -61,8 +62,8 @@ pub struct GatheredBlock {
     pub selected: u32,
     /// Its streams.
     pub streams: Streams<Vec<u8>>,
-    /// SHA-256 of the base's values at the selected positions.
-    pub base_digest: Sha256Digest,
+    /// The digest of the base's values at the selected positions.
+    pub base_digest: Digest,
     /// What the deltas are like.
     pub magnitude: Magnitude,
 }
@@ -113,31 +114,64 @@ const CONDITIONED_SAVES_MIN: f64 = 0.05;
 /// Share that positions, or deltas, must save for themselves once they may be base-conditioned.
 const STREAM_SAVES_MIN: f64 = 0.01;
 
-/// Codes the selected elements of `pair`, in parallel by block.
+/// What the block of a tensor becomes, by BLAKE3.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sides {
+    /// With the reference's bits at the selected positions of the base: the result.
+    pub result: PartDigest,
+    /// With the base's bits at those of the reference: the result of the inverse.
+    pub inverse_result: PartDigest,
+}
+
+/// Codes the selected elements of `pair`, in parallel by block; `with_sides` also tells what each block becomes. In the order of
+/// the selection's blocks.
 ///
-/// Two passes over the blocks with a selected element. Memory: about 28 bytes for each selected element of the blocks
-/// in work, and the coded bytes.
+/// One to three passes over the blocks with a selected element, one for the sides among them. Memory: about 28 bytes for each
+/// selected element of the blocks in work, and the coded bytes.
 ///
 /// # Errors
 /// [`GatherError`].
-pub fn gather(
+pub(crate) fn gather(
     pair: &Pair<'_>,
     selection: &Selection,
     coding: Coding<'_>,
+    with_sides: bool,
     context: &Context<'_>,
-) -> Result<Gathered, GatherError> {
+) -> Result<Vec<(Variants, Option<Sides>)>, GatherError> {
     let one = |block: &SelectedBlock| {
         let tensor = &pair.tensors[block.tensor];
-        let base = BaseBlock::new(tensor.target, block_range(block.index, tensor.target.info.elements()));
         let elements = Elements::read(pair, block, coding, context)?;
-        let (precision, portability) = (coding.precision, coding.portability);
-        code((block.tensor, block.index), &elements, Some(&base), precision, portability).map_err(|at| {
-            let index = block.index * BLOCK_ELEMENTS + u64::from(block.positions[at]);
-            GatherError::NotFinite { tensor: tensor.name().to_owned(), index }
-        })
+        let variants = code_block(tensor, (block.tensor, block.index), &elements, coding)?;
+        if !with_sides {
+            return Ok((variants, None));
+        }
+        let result = patched::digest(tensor.target, block.index, &elements, &elements.reference, context)?;
+        // Only portable patches are inverted without their checkpoints.
+        let inverse_result = match coding.portability == Portability::Portable && !tensor.is_cast() {
+            true => patched::digest(tensor.reference, block.index, &elements, &elements.base, context)?,
+            false => PartDigest::Whole(Digest::UNKNOWN),
+        };
+        Ok((variants, Some(Sides { result, inverse_result })))
     };
-    let variants = selection.blocks.par_iter().map(one).collect::<Result<Vec<_>, GatherError>>()?;
-    Ok(choose(variants, coding.portability))
+    selection.blocks.par_iter().map(one).collect()
+}
+
+/// Codes the selected `elements` of the block of `pair` at `place`: the tensor's place and the block's index.
+///
+/// # Errors
+/// [`GatherError::NotFinite`].
+pub(crate) fn code_block(
+    pair: &TensorPair<'_>,
+    place: (usize, u64),
+    elements: &Elements,
+    coding: Coding<'_>,
+) -> Result<Variants, GatherError> {
+    let base = BaseBlock::new(pair.target, block_range(place.1, pair.target.info.elements()));
+    let hash = ContentHash::default();
+    code(place, elements, Some(&base), hash, coding.precision, coding.portability).map_err(|at| {
+        let index = place.1 * BLOCK_ELEMENTS + u64::from(elements.positions[at]);
+        GatherError::NotFinite { tensor: pair.name().to_owned(), index }
+    })
 }
 
 /// A block, coded in all ways.
@@ -152,6 +186,13 @@ pub(crate) struct Variants {
     unknown: usize,
     /// Whether nothing but the bits of base and reference is known of its elements.
     invertible: bool,
+}
+
+impl Variants {
+    /// Selected elements.
+    pub fn selected(&self) -> u64 {
+        self.block.selected.into()
+    }
 }
 
 /// The base's values at the selected positions.
@@ -218,6 +259,7 @@ pub(crate) fn code(
     place: (usize, u64),
     elements: &Elements,
     base: Option<&BaseBlock<'_>>,
+    hash: ContentHash,
     precision: Precision,
     portability: Portability,
 ) -> Result<Variants, usize> {
@@ -247,7 +289,7 @@ pub(crate) fn code(
         }
         None => ((DeltaCodec::Ulp, single(ulps, number_bits(dtype))), Some(class_ulps)),
     };
-    let mut hasher = Hasher::default();
+    let mut hasher = hash.hasher();
     elements.base.iter().for_each(|bits| hasher.update(&bits.to_le_bytes()[..dtype.width().bytes()]));
     let image = |bits: &u64| unsigned_image(dtype, *bits);
     let base_values = match portability {

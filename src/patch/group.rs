@@ -2,7 +2,7 @@
 
 use super::elements::Magnitude;
 use super::gather::GatheredBlock;
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use crate::dtype::Dtype;
 use crate::format::tensor_table::Statistics;
 use crate::format::write::{EncodedBlock, EncodedTensor};
@@ -18,7 +18,7 @@ pub fn by_tensor(
     for block in blocks {
         if tensors.last().is_none_or(|(place, _)| *place != block.tensor) {
             let (name, dtype, shape) = describe(block.tensor);
-            let base_digest = Sha256Digest::UNKNOWN;
+            let base_digest = Digest::UNKNOWN;
             let tensor = EncodedTensor {
                 name,
                 dtype,

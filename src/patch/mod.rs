@@ -7,6 +7,7 @@ mod elements;
 pub mod gather;
 pub mod group;
 pub mod masks;
+mod patched;
 
 pub use base::BaseBlock;
 pub use decode::{DecodedBlock, Deltas};

@@ -75,7 +75,7 @@ pub struct TensorRow {
     /// Bytes in the patch.
     pub bytes: u64,
     /// SHA-256 in the base.
-    pub base_sha256: String,
+    pub base_digest: String,
     /// Mean |reference - base| over the selected elements.
     pub mean_delta: Option<f64>,
     /// Largest |reference - base|.
@@ -163,7 +163,7 @@ fn tensor_row(tensor: &TensorEntry) -> TensorRow {
         selected: tensor.selected,
         elements: tensor.elements(),
         bytes: tensor.blocks.iter().map(|block| block.bytes).sum(),
-        base_sha256: tensor.base_digest.to_string(),
+        base_digest: tensor.base_digest.to_string(),
         mean_delta: tensor.statistics.map(|s| s.mean.into()),
         max_delta: tensor.statistics.map(|s| s.max.into()),
     }

@@ -47,7 +47,7 @@ fn an_auditor_compares_what_a_patch_says_with_what_it_does() {
     let done = dir.run("diff target.safetensors r --json").ok().json()["tensors"].clone();
     let rows = |rows: &serde_json::Value| -> Vec<_> {
         let rows = rows.as_array().unwrap().iter();
-        rows.map(|row| (row["name"].clone(), row["selected"].clone(), row["base_sha256"].clone())).collect()
+        rows.map(|row| (row["name"].clone(), row["selected"].clone(), row["base_digest"].clone())).collect()
     };
     assert_eq!(rows(&said), rows(&done));
 }

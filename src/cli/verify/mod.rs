@@ -156,10 +156,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let mut weights = BTreeMap::new();
     if arguments.record {
         for file in &checkpoint.files {
-            weights.insert(file.name(), file.digest(&context)?);
+            weights.insert(file.name(), file.sha256(&context)?);
         }
         for file in model.foreign().iter().flat_map(|foreign| foreign.file.files()) {
-            weights.insert(file.name(), file.digest(&context)?);
+            weights.insert(file.name(), file.sha256(&context)?);
         }
     }
     terminal.done();
@@ -215,12 +215,7 @@ fn picture(path: &Path, existing: Existing) -> Result<Picture, Failure> {
 }
 
 /// Puts the results into the patch's file, and returns its new id.
-fn record(
-    path: &Path,
-    patch: &Patch,
-    report: &Report,
-    setup: &Setup,
-) -> Result<lcepatch::digest::Sha256Digest, Failure> {
+fn record(path: &Path, patch: &Patch, report: &Report, setup: &Setup) -> Result<lcepatch::digest::Digest, Failure> {
     let mut metadata = patch.metadata.clone();
     metadata.results.extend(summary(report, setup));
     let recorded = patch.with_metadata(&metadata).map_err(|error| Error::of_patch(path, error))?;

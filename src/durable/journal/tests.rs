@@ -164,7 +164,7 @@ fn invalid_content_under_a_right_digest_changes_nothing() {
             let mut bytes = whole.clone();
             bytes[at] = value;
             let end = bytes.len() - 32;
-            let digest = Sha256Digest::of(&bytes[..end]);
+            let digest = Digest::sha256(&bytes[..end]);
             bytes[end..].copy_from_slice(&digest.0);
             std::fs::write(files.path(FILE_NAME), &bytes).unwrap();
             let Ok(Some(journal)) = files.find() else { continue };
@@ -187,7 +187,7 @@ fn names_lead_nowhere_else() {
         bytes.extend((name.len() as u16).to_le_bytes());
         bytes.extend(name.as_bytes());
         bytes.extend(0u64.to_le_bytes());
-        let digest = Sha256Digest::of(&bytes);
+        let digest = Digest::sha256(&bytes);
         bytes.extend(digest.0);
         std::fs::write(folder.path().join(FILE_NAME), bytes).unwrap();
         assert!(matches!(Journal::find(&folder.path().join("one")), Err(Failed::Damaged { .. })), "{name:?}");

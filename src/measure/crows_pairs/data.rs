@@ -91,10 +91,10 @@ fn unreadable(file: &DataFile, error: &csv::Error) -> BadData {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Sha256Digest;
+    use crate::digest::Digest;
 
     fn read(text: &[u8]) -> Result<Vec<Pair>, (Option<u64>, String)> {
-        let file = DataFile { path: "pairs.csv".into(), bytes: text.to_vec(), digest: Sha256Digest::UNKNOWN };
+        let file = DataFile { path: "pairs.csv".into(), bytes: text.to_vec(), digest: Digest::UNKNOWN };
         read_pairs(&file).map_err(|error| match error {
             BadData::Malformed { line, reason, .. } => (line, reason),
             other => panic!("{other}"),

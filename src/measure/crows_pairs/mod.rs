@@ -11,7 +11,7 @@ use super::ask::{self, NOT_FINITE, Reader, Skipped};
 use super::data::DataFile;
 use super::work::Question;
 use super::{Answers, BadData, Encoding, Facts, Item, Items, Outcome, Parts, Planned, Tokens, Work};
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use data::{Pair, read_pairs};
 use rayon::prelude::*;
 use score::{ScoredPair, groups, rounded, scores};
@@ -201,7 +201,7 @@ struct PlannedCrowsPairs {
     pairs: Vec<PlannedPair>,
     counts: BTreeMap<String, u64>,
     settings: BTreeMap<String, String>,
-    data: BTreeMap<String, Sha256Digest>,
+    data: BTreeMap<String, Digest>,
 }
 
 impl Planned for PlannedCrowsPairs {

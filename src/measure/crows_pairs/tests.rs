@@ -2,12 +2,12 @@ use super::super::data::of_tests;
 use super::super::testing::{BertUncased, CAUSAL, MASK, MASKED, Words, answer};
 use super::super::{Kind, Score};
 use super::*;
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use std::collections::BTreeSet;
 
 fn pairs(records: &str) -> CrowsPairs {
     let bytes = format!("sent_more,sent_less,stereo_antistereo,bias_type\n{records}").into_bytes();
-    let file = DataFile { path: "pairs.csv".into(), digest: Sha256Digest::of(&bytes), bytes };
+    let file = DataFile { path: "pairs.csv".into(), digest: Digest::sha256(&bytes), bytes };
     CrowsPairs { pairs: read_pairs(&file).unwrap(), file }
 }
 

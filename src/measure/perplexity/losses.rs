@@ -1,6 +1,6 @@
 //! From the log-probabilities of tokens to a perplexity.
 
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use crate::measure::statistics::{RESAMPLES, ratio, ratio_error, ratio_interval};
 use crate::measure::text::Text;
 use crate::measure::work::Question;
@@ -14,7 +14,7 @@ pub(super) struct Losses {
     clusters: Vec<Vec<Question>>,
     counts: BTreeMap<String, u64>,
     settings: BTreeMap<String, String>,
-    data: BTreeMap<String, Sha256Digest>,
+    data: BTreeMap<String, Digest>,
     seed: u64,
 }
 

@@ -16,7 +16,7 @@ use super::ask::{self, NOT_FINITE, Reader, Skipped};
 use super::data::DataFile;
 use super::work::Question;
 use super::{Answers, BadData, Facts, Item, Items, Outcome, Parts, Planned, Tokens, Work};
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use data::{Triple, Triples, read_triples};
 use inputs::{MaskedInput, masked_inputs, word};
 use rayon::prelude::*;
@@ -209,7 +209,7 @@ struct PlannedStereoSet {
     triples: Vec<PlannedTriple>,
     counts: BTreeMap<String, u64>,
     settings: BTreeMap<String, String>,
-    data: BTreeMap<String, Sha256Digest>,
+    data: BTreeMap<String, Digest>,
 }
 
 impl PlannedStereoSet {

@@ -9,11 +9,7 @@ const GENDER: &str = "stereoset_gender_intrasentence_1026.json";
 const LABELS: [&str; 3] = ["stereotype", "anti-stereotype", "unrelated"];
 
 fn file(content: &str) -> DataFile {
-    DataFile {
-        path: "dev.json".into(),
-        digest: Sha256Digest::of(content.as_bytes()),
-        bytes: content.as_bytes().to_vec(),
-    }
+    DataFile { path: "dev.json".into(), digest: Digest::sha256(content.as_bytes()), bytes: content.as_bytes().to_vec() }
 }
 
 fn data(content: &Value) -> StereoSet {

@@ -1,7 +1,7 @@
 //! Why there is no ONNX Runtime to work with.
 
 use crate::context::Cancelled;
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use std::path::{Path, PathBuf};
 
 /// Why ONNX Runtime can not be found, loaded or installed.
@@ -105,9 +105,9 @@ pub enum RuntimeFault {
         /// The downloaded file.
         file: String,
         /// Its digest.
-        found: Sha256Digest,
+        found: Digest,
         /// The pinned digest.
-        expected: Sha256Digest,
+        expected: Digest,
     },
     /// The download can not be unpacked.
     #[error("{package} can not be unpacked: {reason}")]

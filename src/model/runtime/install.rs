@@ -5,7 +5,7 @@
 
 use super::{Build, CUDA_VERSION, RuntimeFault, Surroundings, VERSION};
 use crate::context::Context;
-use crate::digest::{Hasher, Sha256Digest};
+use crate::digest::{Digest, Hasher};
 use crate::durable::{Failed, NewDirectory};
 use std::fs::File;
 use std::io::Read;
@@ -136,7 +136,7 @@ impl Package {
 
     fn check(&self, wheel: &Path, context: &Context<'_>) -> Result<(), RuntimeFault> {
         let mut file = File::open(wheel).map_err(RuntimeFault::io("open", wheel))?;
-        let (mut hasher, mut window) = (Hasher::default(), vec![0; 1 << 20]);
+        let (mut hasher, mut window) = (Hasher::sha256(), vec![0; 1 << 20]);
         loop {
             let read = file.read(&mut window).map_err(RuntimeFault::io("read", wheel))?;
             if read == 0 {
@@ -146,10 +146,10 @@ impl Package {
             context.advance(read as u64)?;
         }
         let found = hasher.finish();
-        match Sha256Digest::from_hex(self.sha256) {
+        match Digest::from_hex(self.sha256) {
             Some(expected) if expected == found => Ok(()),
             expected => {
-                let expected = expected.unwrap_or(Sha256Digest::UNKNOWN);
+                let expected = expected.unwrap_or(Digest::UNKNOWN);
                 Err(RuntimeFault::Digest { file: name_of(wheel), found, expected })
             }
         }
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn every_pinned_digest_is_one_and_every_build_its_version() {
         for package in &PACKAGES {
-            assert!(Sha256Digest::from_hex(package.sha256).is_some_and(|digest| digest.is_known()));
+            assert!(Digest::from_hex(package.sha256).is_some_and(|digest| digest.is_known()));
             let version = package.build.folder().rsplit('-').next().map(str::to_owned).unwrap_or_default();
             let versioned = package.libraries[0].contains(&version);
             assert!(versioned || package.machine.0 == "windows", "{:?}", package.libraries);

@@ -1,6 +1,6 @@
 //! Files of results, read back.
 
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use crate::error::{Error, Reason};
 use crate::report::Stat;
 use serde::Deserialize;
@@ -14,7 +14,7 @@ pub struct Results {
     /// Its name without folders.
     pub name: String,
     /// Of its bytes.
-    pub digest: Sha256Digest,
+    pub digest: Digest,
     /// What its rows have in common.
     pub head: Head,
     /// The patches of a sweep.
@@ -196,7 +196,7 @@ impl Row {
 /// [`Reason::Io`], [`Reason::Results`].
 pub fn read(path: &Path) -> Result<Results, Error> {
     let bytes = std::fs::read(path).map_err(|error| Error::io("read", path, error))?;
-    let digest = Sha256Digest::of(&bytes);
+    let digest = Digest::sha256(&bytes);
     let text = String::from_utf8_lossy(&bytes);
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let malformed = Malformed { path: path.to_owned() };

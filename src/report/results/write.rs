@@ -3,7 +3,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};
 use crate::diff::Diffed;
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use crate::durable::{Found, Lines};
 use crate::edit::EditKind;
 use crate::error::{Error, Reason};
@@ -22,7 +22,7 @@ pub struct Source {
     /// Where it is.
     pub path: PathBuf,
     /// SHA-256 of each weight file, by name.
-    pub weights: BTreeMap<String, Sha256Digest>,
+    pub weights: BTreeMap<String, Digest>,
 }
 
 impl Source {
@@ -31,14 +31,14 @@ impl Source {
     /// # Errors
     /// [`Cancelled`].
     pub fn of(checkpoint: &Checkpoint, context: &Context<'_>) -> Result<Self, Cancelled> {
-        let files = checkpoint.files.iter().map(|file| Ok((file.name(), file.digest(context)?)));
+        let files = checkpoint.files.iter().map(|file| Ok((file.name(), file.sha256(context)?)));
         Ok(Self { path: checkpoint.path.clone(), weights: files.collect::<Result<_, Cancelled>>()? })
     }
 }
 
 /// The first line: what all others have in common. `seed` is that of the measures, `label` what people call the pair.
 pub fn head(bench: &Bench<'_>, reference: &Source, setup: &Setup, seed: u64, label: Option<&str>) -> Value {
-    let digests = |digests: &BTreeMap<String, Sha256Digest>| -> Map<String, Value> {
+    let digests = |digests: &BTreeMap<String, Digest>| -> Map<String, Value> {
         digests.iter().map(|(name, digest)| (name.clone(), digest.to_string().into())).collect()
     };
     let measures = bench.unedited.outcomes.iter().map(

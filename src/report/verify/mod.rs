@@ -17,7 +17,7 @@ pub(super) use json::{TOOL, model_json, row_json, runtime_json, work_json};
 pub use table::{brief, lines};
 pub(super) use words::{better, decimals, number, short, signed};
 
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use crate::edit::EditKind;
 use crate::measure::compare::Change;
 use crate::measure::{Outcome, Score};
@@ -34,7 +34,7 @@ pub struct Setup {
     /// Its threads.
     pub threads: usize,
     /// The digests of the model's weight files, by name, where they are known.
-    pub weights: BTreeMap<String, Sha256Digest>,
+    pub weights: BTreeMap<String, Digest>,
 }
 
 /// Measures with several main scores, by how their names begin. Of all others it is the first score.

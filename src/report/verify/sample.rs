@@ -1,6 +1,6 @@
 //! Reports for tests, made by hand.
 
-use crate::digest::Sha256Digest;
+use crate::digest::Digest;
 use crate::edit::{Alpha, EditKind};
 use crate::measure::compare::Change;
 use crate::measure::statistics::Flips;
@@ -48,7 +48,7 @@ pub fn crows(value: f64) -> Outcome {
     out.details = vec![item("7", true), item("9", false)];
     out.counts = BTreeMap::from([("skipped: longer than the model takes".to_owned(), 2), ("ties".to_owned(), 1)]);
     out.settings = BTreeMap::from([("bias types".to_owned(), "gender, age".to_owned())]);
-    out.data = BTreeMap::from([("crows_pairs_anonymized.csv".to_owned(), Sha256Digest::of(b"crows"))]);
+    out.data = BTreeMap::from([("crows_pairs_anonymized.csv".to_owned(), Digest::sha256(b"crows"))]);
     out
 }
 
@@ -152,7 +152,7 @@ pub fn report(edits: &[EditKind], outcomes: impl Fn(f64) -> Vec<Outcome>) -> Rep
         let changes = before.iter().zip(&after).map(|(before, after)| changes(before, after)).collect();
         rows.push(Row { edit: Some(*edit), edited: 4_321, outcomes: after, changes, time: Duration::from_secs(125) });
     }
-    let patch = PatchSummary { path: "debias.lcepatch".into(), id: Sha256Digest::of(b"patch") };
+    let patch = PatchSummary { path: "debias.lcepatch".into(), id: Digest::sha256(b"patch") };
     let facts = Facts { kind: Kind::Masked, positions: 512, vocabulary: 30_522, layers: 12 };
     Report {
         model: ModelSummary {

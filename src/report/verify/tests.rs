@@ -4,7 +4,7 @@ use crate::edit::EditKind;
 use crate::verify::Report;
 
 fn setup() -> Setup {
-    let weights = BTreeMap::from([("model.safetensors".to_owned(), Sha256Digest::of(b"weights"))]);
+    let weights = BTreeMap::from([("model.safetensors".to_owned(), Digest::sha256(b"weights"))]);
     Setup { runtime: "1.32.0".to_owned(), provider: "CPU".to_owned(), threads: 2, weights }
 }
 
@@ -27,7 +27,7 @@ fn the_heading_says_with_what_it_was_measured() {
         &[
             "model    models/bert-base-uncased: bert, F32, masked language model of 12 layers",
             "runtime  ONNX Runtime 1.32.0, CPU, 2 threads",
-            &format!("patch    debias.lcepatch {}", Sha256Digest::of(b"patch").short()),
+            &format!("patch    debias.lcepatch {}", Digest::sha256(b"patch").short()),
             "asked    2,851 questions on 1,299 sequences, 31,000 tokens with padding",
         ],
     );
@@ -95,7 +95,7 @@ fn every_measure_is_defined() {
             "    others: stereotype 54.25, n 159, standard error 3.951",
             "    counts: 2 skipped: longer than the model takes; 1 ties",
             "    settings: bias types: gender, age",
-            &format!("    data: crows_pairs_anonymized.csv: {}", Sha256Digest::of(b"crows").short()),
+            &format!("    data: crows_pairs_anonymized.csv: {}", Digest::sha256(b"crows").short()),
         ],
     );
     assert!(text.contains("neutral 0; lower is better;") && !text.contains("interval 0 to 0"), "{text}");
@@ -161,7 +161,7 @@ fn names_from_files_can_not_disturb_a_terminal() {
 fn json_has_every_number() {
     let json = json(&full(), &setup(), Detail::Scores);
     assert_eq!(json["model"]["model_type"], "bert");
-    assert_eq!(json["patches"][0]["id"], Sha256Digest::of(b"patch").to_string());
+    assert_eq!(json["patches"][0]["id"], Digest::sha256(b"patch").to_string());
     let cases: Vec<&serde_json::Value> = json["rows"].as_array().unwrap().iter().map(|row| &row["case"]).collect();
     assert_eq!(cases, ["unedited", "alpha -2", "alpha 0.5", "alpha 1", "pr", "sw"]);
     let row = &json["rows"][2];
@@ -204,8 +204,8 @@ fn a_summary_is_small_and_has_no_paths() {
     let scores = &summary["rows"][1]["scores"];
     assert_eq!(scores["weat8.d"], serde_json::json!({ "value": 1.64, "n": 16, "p": 0.0123 }));
     assert_eq!(scores["stereoset.intra.icat"]["n"], 771);
-    assert_eq!(summary["data"]["crows_pairs_anonymized.csv"], Sha256Digest::of(b"crows").to_string());
-    assert_eq!(summary["model"]["weights"]["model.safetensors"], Sha256Digest::of(b"weights").to_string());
+    assert_eq!(summary["data"]["crows_pairs_anonymized.csv"], Digest::sha256(b"crows").to_string());
+    assert_eq!(summary["model"]["weights"]["model.safetensors"], Digest::sha256(b"weights").to_string());
 }
 
 #[test]

@@ -1,0 +1,183 @@
+//! One pass over a pair of checkpoints: the digests of all that is in them, and what someone looks for on the way, block by
+//! block, while the bytes are at hand.
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::pair::{Pair, TensorPair};
+use crate::context::{Cancelled, Context};
+use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
+use crate::dtype::Dtype;
+use crate::mask::{BLOCK_ELEMENTS, block_range, blocks};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+/// Bytes of each side that are handled before the next ones: few enough that all of them stay in a core's cache while one after
+/// the other looks at them.
+const STRIDE_BYTES: usize = 64 << 10;
+
+/// One block of a pair of tensors, to be read once.
+#[derive(Debug)]
+pub struct Block<'a> {
+    /// The tensors.
+    pub pair: &'a TensorPair<'a>,
+    /// Their place among all pairs.
+    pub tensor: usize,
+    /// The block's index in the tensor.
+    pub index: u64,
+}
+
+/// The digests of a block that was read. There is no other way to them, so that nothing that is found is without.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockDigests {
+    target: PartDigest,
+    /// In its own dtype.
+    reference: PartDigest,
+    /// In the target's.
+    cast: PartDigest,
+}
+
+impl Block<'_> {
+    /// Calls `each` with the first position and the bytes of consecutive parts of the block: in the target, and in the reference
+    /// in the target's dtype.
+    ///
+    /// # Errors
+    /// [`Cancelled`], or what `each` returns.
+    pub fn read<E: From<Cancelled>>(
+        self,
+        context: &Context<'_>,
+        mut each: impl FnMut(u32, &[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<BlockDigests, E> {
+        let TensorPair { target, reference } = *self.pair;
+        let (width, raw_width) = (target.info.dtype.width().bytes(), reference.info.dtype.width().bytes());
+        let range = block_range(self.index, target.info.elements());
+        let hasher = |dtype: Dtype| {
+            let width = dtype.width().bytes() as u64;
+            PartHasher::new(range.start * width, target.info.elements() * width, BLOCK_ELEMENTS * width)
+        };
+        let mut of_target = hasher(target.info.dtype);
+        // What is the same in both, as most is of many pairs, is hashed once.
+        let mut of_cast: Option<PartHasher> = None;
+        let mut of_reference = self.pair.is_cast().then(|| hasher(reference.info.dtype));
+        let mut rounded = Vec::new();
+        for part in target.element_windows(range.clone()) {
+            let (bytes, raw) = (target.elements(part.clone()), reference.elements(part.clone()));
+            let strides = bytes.chunks(STRIDE_BYTES).zip(raw.chunks(STRIDE_BYTES / width * raw_width));
+            let first = (part.start - range.start) as u32;
+            for ((bytes, raw), first) in strides.zip((first..).step_by(STRIDE_BYTES / width)) {
+                let cast = match &mut of_reference {
+                    Some(hasher) => {
+                        hasher.update(raw);
+                        self.pair.cast(raw, &mut rounded);
+                        &rounded[..]
+                    }
+                    None => raw,
+                };
+                if of_cast.is_none() && bytes != cast {
+                    of_cast = Some(of_target.clone());
+                }
+                of_target.update(bytes);
+                of_cast.iter_mut().for_each(|hasher| hasher.update(cast));
+                each(first, bytes, cast)?;
+            }
+            target.release(part.clone());
+            reference.release(part);
+            context.advance(bytes.len() as u64 + raw.len() as u64)?;
+        }
+        let target = of_target.finish();
+        let cast = of_cast.map_or(target, PartHasher::finish);
+        Ok(BlockDigests { target, reference: of_reference.map_or(cast, PartHasher::finish), cast })
+    }
+
+    /// Reads the block for its digests alone.
+    ///
+    /// # Errors
+    /// [`Cancelled`].
+    pub fn skim(self, context: &Context<'_>) -> Result<BlockDigests, Cancelled> {
+        self.read(context, |_, _, _| Ok(()))
+    }
+}
+
+/// The digests of a pair of tensors, by BLAKE3.
+#[derive(Debug, Clone)]
+pub struct TensorDigests {
+    /// Of the target.
+    pub target: Digest,
+    /// Of the reference in the target's dtype.
+    pub reference: Digest,
+    /// Of the reference in its own dtype.
+    own_reference: Digest,
+    /// Of the target's blocks.
+    pub target_blocks: Vec<PartDigest>,
+    /// Of the reference's blocks, in the target's dtype.
+    pub reference_blocks: Vec<PartDigest>,
+}
+
+/// The digests of a pair of checkpoints, pair of tensors by pair of tensors.
+#[derive(Debug, Clone)]
+pub struct PairDigests(pub Vec<TensorDigests>);
+
+/// Reads all blocks of `pair` once, in parallel; returns its digests and what `look` finds, in order. `look` has to read the block
+/// that it gets.
+///
+/// # Errors
+/// [`Cancelled`], or what `look` returns.
+pub fn survey<T: Send, E: From<Cancelled> + Send>(
+    pair: &Pair<'_>,
+    look: impl Fn(Block<'_>) -> Result<(T, BlockDigests), E> + Sync,
+) -> Result<(Vec<T>, PairDigests), E> {
+    let units: Vec<(usize, u64)> = (0..pair.tensors.len())
+        .flat_map(|tensor| blocks(pair.tensors[tensor].target.info.elements()).map(move |index| (tensor, index)))
+        .collect();
+    let read = units
+        .par_iter()
+        .map(|(tensor, index)| look(Block { pair: &pair.tensors[*tensor], tensor: *tensor, index: *index }))
+        .collect::<Result<Vec<(T, BlockDigests)>, E>>()?;
+    let (found, digests): (Vec<T>, Vec<BlockDigests>) = read.into_iter().unzip();
+    let mut by_tensor = vec![Vec::new(); pair.tensors.len()];
+    for ((tensor, _), digests) in units.iter().zip(digests) {
+        by_tensor[*tensor].push(digests);
+    }
+    let of_tensor = |blocks: Vec<BlockDigests>| {
+        let side = |of: fn(&BlockDigests) -> PartDigest| blocks.iter().map(of).collect::<Vec<_>>();
+        let (target_blocks, reference_blocks) = (side(|block| block.target), side(|block| block.cast));
+        TensorDigests {
+            target: join(&target_blocks),
+            reference: join(&reference_blocks),
+            own_reference: join(&side(|block| block.reference)),
+            target_blocks,
+            reference_blocks,
+        }
+    };
+    Ok((found, PairDigests(by_tensor.into_iter().map(of_tensor).collect())))
+}
+
+impl PairDigests {
+    /// The content digests of the files of both checkpoints (spec §6). What is not paired is hashed now.
+    ///
+    /// # Errors
+    /// [`Cancelled`].
+    pub fn of_files(&self, pair: &Pair<'_>, context: &Context<'_>) -> Result<[Vec<Digest>; 2], Cancelled> {
+        let by_name = |of: fn(&TensorPair<'_>, &TensorDigests) -> (String, Digest)| {
+            pair.tensors.iter().zip(&self.0).map(|(pair, digests)| of(pair, digests)).collect::<BTreeMap<_, _>>()
+        };
+        let target = by_name(|pair, digests| (pair.target.info.name.clone(), digests.target));
+        let reference = by_name(|pair, digests| (pair.reference.info.name.clone(), digests.own_reference));
+        Ok([of_files(pair.target, &target, context)?, of_files(pair.reference, &reference, context)?])
+    }
+}
+
+/// The content digests of the files of `checkpoint`, of which some tensors' digests are `known`, by name.
+///
+/// # Errors
+/// [`Cancelled`].
+pub fn of_files(
+    checkpoint: &Checkpoint,
+    known: &BTreeMap<String, Digest>,
+    context: &Context<'_>,
+) -> Result<Vec<Digest>, Cancelled> {
+    let digest = |name: &String| match (known.get(name), checkpoint.tensor(name)) {
+        (Some(digest), _) => Ok(*digest),
+        (None, Some(tensor)) => tensor.digest(ContentHash::Blake3, context),
+        (None, None) => Ok(Digest::UNKNOWN),
+    };
+    checkpoint.files.iter().map(|file| file.content_digest(|tensor| digest(&tensor.name))).collect()
+}
