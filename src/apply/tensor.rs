@@ -29,6 +29,9 @@ struct Cursor<'p> {
 /// every other.
 pub(super) const SPAN: u64 = 1 << BLOCK_LOG2_MAX;
 
+/// Takes a part of a tensor's elements, and what is edited in them: the place in the part, and the result's bits.
+pub(super) type EachPart<'e> = dyn FnMut(Range<u64>, &[(u32, u64)]) -> Result<(), Error> + 'e;
+
 impl Plan<'_> {
     /// Gives the result's bytes of `elements` of a tensor of the base to `sink`, part by part; returns how many weights were
     /// edited. `elements` begin and, but for the tensor's end, end at a multiple of [`SPAN`].
@@ -52,13 +55,12 @@ impl Plan<'_> {
         self.edits(tensor, elements, &mut each, context)
     }
 
-    /// As [`Plan::edit_elements`], but calls `each` with the elements of each part and what is edited in them: the place in the part,
-    /// and the result's bits.
+    /// As [`Plan::edit_elements`], but calls `each` with what is edited.
     pub(super) fn edits(
         &self,
         tensor: Tensor<'_>,
         elements: Range<u64>,
-        each: &mut dyn FnMut(Range<u64>, &[(u32, u64)]) -> Result<(), Error>,
+        each: &mut EachPart<'_>,
         context: &Context<'_>,
     ) -> Result<u64, Error> {
         let (dtype, width) = (tensor.info.dtype, tensor.info.dtype.width());

@@ -544,8 +544,11 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// The names and lengths of the files that a journal is about, and where its segments are.
-fn read_front(file: &File, path: &Path) -> Result<(Vec<(String, u64)>, Range<u64>), Failed> {
+/// Names of files, and their lengths.
+type Names = Vec<(String, u64)>;
+
+/// The files that a journal is about, and where its segments are.
+fn read_front(file: &File, path: &Path) -> Result<(Names, Range<u64>), Failed> {
     let damaged = |reason| Failed::Damaged { path: path.to_owned(), reason };
     let bytes = file.metadata().map_err(|e| Failed::io("read", path, e))?.len();
     let end = bytes.checked_sub(DIGEST_BYTES).ok_or_else(|| damaged("it is too short"))?;
