@@ -41,8 +41,8 @@ const NAME_BYTES_MAX: usize = 255;
 const FILES_MAX: u32 = 1 << 16;
 /// Bytes of a file that are read, changed and written at once.
 const WINDOW_BYTES: u64 = 1 << 20;
-/// Windows that are listed before they are worked on.
-const BATCH: usize = 1 << 12;
+/// Windows that are listed while as many are worked on.
+const BATCH: usize = 1 << 7;
 /// Between two requests to the disk to go on writing.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -345,25 +345,36 @@ impl Journal {
 
     /// Goes through all segments; returns how many changes they hold.
     fn walk<E: From<Failed> + From<Cancelled> + Send>(&self, pass: Pass, context: &Context<'_>) -> Result<u64, E> {
-        let mut at = self.segments.start;
         let changes = AtomicU64::new(0);
-        while at < self.segments.end {
-            let mut windows: Vec<Vec<Segment>> = Vec::new();
-            while at < self.segments.end && windows.len() < BATCH {
-                let segment = self.segment(at)?;
-                at = segment.at + segment.bytes() as u64;
-                match windows.last_mut().filter(|window| belongs(window, &segment)) {
-                    Some(window) => window.push(segment),
-                    None => windows.push(vec![segment]),
-                }
-            }
+        let work = |windows: &[Vec<Segment>]| {
             windows.par_iter().try_for_each_init(Buffers::default, |buffers, window| {
                 changes.fetch_add(self.window(window, pass, buffers)?, Ordering::Relaxed);
                 let bytes = window.iter().map(|segment| SEGMENT_HEADER_BYTES + segment.bytes()).sum::<usize>();
                 context.advance(bytes as u64).map_err(E::from)
-            })?;
+            })
+        };
+        let mut at = self.segments.start;
+        let mut windows = self.windows(&mut at)?;
+        while !windows.is_empty() {
+            let (done, next) = rayon::join(|| work(&windows), || self.windows(&mut at));
+            done?;
+            windows = next?;
         }
         Ok(changes.into_inner())
+    }
+
+    /// The next windows from `at` on, which moves behind them: segments that are worked on together.
+    fn windows(&self, at: &mut u64) -> Result<Vec<Vec<Segment>>, Failed> {
+        let mut windows: Vec<Vec<Segment>> = Vec::new();
+        while *at < self.segments.end && windows.len() < BATCH {
+            let segment = self.segment(*at)?;
+            *at = segment.at + segment.bytes() as u64;
+            match windows.last_mut().filter(|window| belongs(window, &segment)) {
+                Some(window) => window.push(segment),
+                None => windows.push(vec![segment]),
+            }
+        }
+        Ok(windows)
     }
 
     fn segment(&self, at: u64) -> Result<Segment, Failed> {
