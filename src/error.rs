@@ -205,6 +205,8 @@ impl Error {
             | "checkpoint.unpaired"
             | "mask.malformed"
             | "log.malformed"
+            | "edit.interrupted"
+            | "journal.damaged"
             | "model.malformed"
             | "data.malformed"
             | "onnx.malformed"
@@ -386,6 +388,7 @@ impl From<OpenError> for Error {
         match error {
             OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
             OpenError::Malformed { path, reason } => Reason::Checkpoint { path, reason },
+            OpenError::Unfinished(failed) => Reason::Output(failed),
         }
         .into()
     }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 /// Modules, lowest first. Those on one line do not use each other.
 const LAYERS: &[&[&str]] = &[
-    &["context", "digest", "dtype", "durable", "random"],
+    &["context", "digest", "dtype", "random"],
+    &["durable"],
     &["codec"],
     &["format"],
     &["checkpoint"],

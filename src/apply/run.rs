@@ -1,4 +1,4 @@
-//! Results on disk: a new file, a new directory, or the base replaced.
+//! Results on disk: a new file, or a new directory.
 
 use super::refusal::Refusal;
 use super::rewrite::Rewrite;
@@ -6,7 +6,7 @@ use super::tensor::SPAN;
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::Context;
 use crate::digest::{Digest, PartDigest, PartHasher, join};
-use crate::durable::{Existing, Failed, NewDirectory, NewFile};
+use crate::durable::{Existing, Failed, NewDirectory, NewFile, journal, write_at};
 use crate::error::Error;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -69,41 +69,6 @@ pub fn to_path(
     applied.left_behind = carry_along(base, &new)?;
     before_commit(&Checkpoint::open(&result_root(base, new.temporary_path()))?, &applied)?;
     new.commit()?;
-    Ok(applied)
-}
-
-/// Replaces the base's files by the result's. Each old file is whole until its new one is; `before_commit` gets the
-/// finished result before the first is replaced.
-///
-/// # Errors
-/// As [`to_path`]. If the system fails between the replacement of two shards, the error names the first one that was
-/// not replaced.
-pub fn in_place(
-    rewrite: &impl Rewrite,
-    before_commit: impl FnOnce(&Checkpoint, &Applied) -> Result<(), Error>,
-    context: &Context<'_>,
-) -> Result<Applied, Error> {
-    let base = rewrite.base();
-    let changes = |file: &WeightFile| file.tensors.iter().any(|tensor| rewrite.changes(&tensor.name));
-    let changed: Vec<usize> = (0..base.files.len()).filter(|index| changes(&base.files[*index])).collect();
-    context.begin("applying", changed.iter().map(|index| base.files[*index].bytes()).sum());
-    let files = changed
-        .iter()
-        .map(|index| Ok((*index, NewFile::create(&base.files[*index].path, Existing::Replace)?)))
-        .collect::<Result<Vec<_>, Failed>>()?;
-    let mut applied = Applied::default();
-    let outputs: Vec<(usize, &NewFile)> = files.iter().map(|(index, new)| (*index, new)).collect();
-    write_weights(rewrite, &outputs, &mut applied, context)?;
-    let result: Vec<PathBuf> = (0..base.files.len())
-        .map(|index| match files.iter().find(|(changed, _)| *changed == index) {
-            Some((_, new)) => new.temporary_path().to_owned(),
-            None => base.files[index].path.clone(),
-        })
-        .collect();
-    before_commit(&Checkpoint::open_files(&base.path, base.layout.clone(), &result)?, &applied)?;
-    // Everything is on disk before the first rename, so that what can fail has failed.
-    files.iter().try_for_each(|(_, new)| new.sync())?;
-    files.into_iter().try_for_each(|(_, new)| new.commit())?;
     Ok(applied)
 }
 
@@ -222,7 +187,10 @@ fn carry_along(base: &Checkpoint, new: &NewDirectory) -> Result<Vec<String>, Err
     let mut left_behind = Vec::new();
     carry_folder(&directory, new.temporary_path(), &mut |name, top| {
         let text = name.to_string_lossy();
-        if only_index.is_some_and(|index| index != name) || (top && weights.iter().any(|weight| *weight == text)) {
+        if text == journal::FILE_NAME
+            || only_index.is_some_and(|index| index != name)
+            || (top && weights.iter().any(|weight| *weight == text))
+        {
             return false;
         }
         let stale = OTHER_WEIGHTS.iter().any(|suffix| text.ends_with(suffix)) || text.ends_with(".safetensors");
@@ -275,18 +243,4 @@ fn result_root(base: &Checkpoint, directory: &Path) -> PathBuf {
 
 pub(super) fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-fn write_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-    #[cfg(unix)]
-    return std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
-    #[cfg(windows)]
-    {
-        let (mut bytes, mut offset) = (bytes, offset);
-        while !bytes.is_empty() {
-            let n = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
-            (bytes, offset) = (&bytes[n..], offset + n as u64);
-        }
-        Ok(())
-    }
 }

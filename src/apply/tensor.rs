@@ -29,6 +29,9 @@ struct Cursor<'p> {
 /// every other.
 pub(super) const SPAN: u64 = 1 << BLOCK_LOG2_MAX;
 
+/// Takes a part of a tensor's elements, and what is edited in them: the place in the part, and the result's bits.
+pub(super) type EachPart<'e> = dyn FnMut(Range<u64>, &[(u32, u64)]) -> Result<(), Error> + 'e;
+
 impl Plan<'_> {
     /// Gives the result's bytes of `elements` of a tensor of the base to `sink`, part by part; returns how many weights were
     /// edited. `elements` begin and, but for the tensor's end, end at a multiple of [`SPAN`].
@@ -41,31 +44,48 @@ impl Plan<'_> {
         sink: &mut Sink<'_>,
         context: &Context<'_>,
     ) -> Result<u64, Error> {
+        let width = tensor.info.dtype.width();
+        let mut buffer = Vec::new();
+        let mut each = |part: Range<u64>, edits: &[(u32, u64)]| {
+            buffer.clear();
+            buffer.extend_from_slice(tensor.elements(part.clone()));
+            edits.iter().for_each(|(at, bits)| width.store(&mut buffer, *at as usize, *bits));
+            sink(part.start * width.bytes() as u64, &buffer)
+        };
+        self.edits(tensor, elements, &mut each, context)
+    }
+
+    /// As [`Plan::edit_elements`], but calls `each` with what is edited.
+    pub(super) fn edits(
+        &self,
+        tensor: Tensor<'_>,
+        elements: Range<u64>,
+        each: &mut EachPart<'_>,
+        context: &Context<'_>,
+    ) -> Result<u64, Error> {
         let (dtype, width) = (tensor.info.dtype, tensor.info.dtype.width());
         let companion = self.companions.get(&tensor.info.name);
         let weights = companion.copied().unwrap_or(tensor);
         let mut edited = 0;
-        let mut buffer = Vec::new();
+        let mut edits = Vec::new();
         for range in windows(elements, SPAN) {
             let mut cursors = self.decode(weights, &range)?;
             for part in tensor.element_windows(range) {
-                let base = tensor.elements(part.clone());
-                buffer.clear();
-                buffer.extend_from_slice(base);
+                let bytes = tensor.elements(part.clone());
+                edits.clear();
                 if let ([cursor], None) = (&mut cursors[..], companion)
                     && let Some(references) = cursor.references(part.clone())
                 {
                     // The way of most applies, and the same as what follows.
                     for (element, delta) in references {
                         let at = (element - part.start) as usize;
-                        let reference = dtype.add_ulp(width.load(&buffer, at), delta);
-                        width.store(&mut buffer, at, reference);
+                        edits.push((at as u32, dtype.add_ulp(width.load(bytes, at), delta)));
                         edited += 1;
                     }
                 }
                 while let Some(element) = next(&cursors, part.end) {
                     let at = (element - part.start) as usize;
-                    let base = width.load(&buffer, at);
+                    let base = width.load(bytes, at);
                     let result = match companion {
                         Some(weights) => mask_element(dtype, base, here(&cursors, element))
                             .map_err(|kept| mask_differs(*weights, element, kept))?,
@@ -74,12 +94,12 @@ impl Plan<'_> {
                             self.weight(tensor, element, base, here(&cursors, element))?
                         }
                     };
-                    width.store(&mut buffer, at, result);
+                    edits.push((at as u32, result));
                     advance(&mut cursors, element);
                 }
-                tensor.release(part.clone());
-                sink(part.start * width.bytes() as u64, &buffer)?;
-                context.advance(buffer.len() as u64)?;
+                each(part.clone(), &edits)?;
+                tensor.release(part);
+                context.advance(bytes.len() as u64)?;
             }
         }
         Ok(edited)

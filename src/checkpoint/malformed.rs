@@ -1,5 +1,6 @@
 //! Why something is not a checkpoint.
 
+use crate::durable::Failed;
 use std::path::{Path, PathBuf};
 
 /// What is wrong with a checkpoint's files.
@@ -87,6 +88,9 @@ pub enum OpenError {
         /// What is wrong.
         reason: Malformed,
     },
+    /// It is being edited in place, or was, and the edit was interrupted.
+    #[error(transparent)]
+    Unfinished(#[from] Failed),
 }
 
 impl OpenError {

@@ -4,8 +4,9 @@
 //! A mapped file must not be changed by others while it is mapped. If it is, reads give the new bytes or, where the
 //! file became shorter, the process gets a SIGBUS; nothing worse follows, because mapped bytes are only ever read as
 //! plain integers, headers are parsed from an owned copy, and no bounds are derived from mapped bytes twice. For the
-//! same reason no slice of a mapping leaves the crate. Outputs are new files beside the old ones, so this crate never
-//! writes to a file that it has mapped.
+//! same reason no slice of a mapping leaves the crate. Outputs are new files beside the old ones, with one exception:
+//! `apply::in_place` writes to files that it has mapped, with the operating system's calls, after the last slice of the
+//! mapping is gone; who reads the base after that reads the result.
 #![allow(unsafe_code)]
 
 use memmap2::{Advice, Mmap, UncheckedAdvice};
@@ -22,7 +23,8 @@ pub(crate) enum FileBytes {
 
 impl FileBytes {
     pub(crate) fn map(file: &File) -> std::io::Result<Self> {
-        // SAFETY: the module's contract: the file is not changed while mapped; if it is, only integer values differ.
+        // SAFETY: the module's contract: the file is not changed while slices of the map live; if it is, only integer
+        // values differ.
         let map = unsafe { Mmap::map(file)? };
         // Tensors are walked from front to back; a refusal only costs speed.
         let _ = map.advise(Advice::Sequential);
@@ -44,7 +46,7 @@ impl FileBytes {
         let Self::Mapped(map) = self else { return };
         let (start, end) = (range.start as usize, (range.end as usize).min(map.len()));
         if start < end {
-            // SAFETY: the map is shared with the file and only ever read, so dropped pages come back with the same
+            // SAFETY: the map is shared with the file and only ever read, so dropped pages come back with the file's
             // bytes; there are no changes to lose, which is the danger of `DontNeed`.
             let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
         }

@@ -17,6 +17,7 @@ pub use file::{TensorInfo, WeightFile};
 pub use malformed::{Malformed, OpenError};
 
 use crate::dtype::Dtype;
+use crate::durable::journal::refuse_unfinished;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +70,8 @@ impl Checkpoint {
     /// Reads headers only: 8 bytes and the JSON of each file.
     ///
     /// # Errors
-    /// I/O with the path; [`Malformed`] for what is not a checkpoint.
+    /// I/O with the path; [`Malformed`] for what is not a checkpoint; [`OpenError::Unfinished`] for one that is being edited in
+    /// place, or was when something interrupted it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let metadata = std::fs::metadata(path).map_err(|e| OpenError::io("open", path, e))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -80,6 +82,7 @@ impl Checkpoint {
         } else {
             (Layout::File, vec![path.to_owned()])
         };
+        files.iter().try_for_each(|file| refuse_unfinished(file))?;
         Self::open_files(path, layout, &files)
     }
 

@@ -7,7 +7,7 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use clap::Args;
-use lcepatch::apply::{Applied, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, in_place, to_path};
+use lcepatch::apply::{Applied, Check, DifferentBase, Edit, Needed, NotFinite, Plan, PlanOptions, in_place, to_path};
 use lcepatch::checkpoint::pair::PrefixMap;
 use lcepatch::checkpoint::{Checkpoint, Tensor, WeightFile};
 use lcepatch::context::{Cancelled, Context};
@@ -31,6 +31,10 @@ The result is base + alpha * (reference - base) at the selected weights: alpha 1
 
 Before anything is written the base is checked: by default every tensor that a patch changes is hashed (about one \
 second a gigabyte and core); --quick compares the values at the selected weights only.
+
+With --in-place the weights are changed in the files themselves, with a journal of what they held beside them: it takes no second \
+copy, and a crash leaves nothing half done (`lcepatch recover`). With --undo, where most weights change, and for links and files \
+with several names, new files take the place of the old ones.
 
 A directory gives a directory: configuration, tokenizer and index come along; weights in other formats do not. An .onnx file \
 gives an .onnx file: its weights, inside it or in files beside it, are recognized by the digests of the patch's base, as they are \
@@ -69,7 +73,7 @@ What to do with the selected weights:
     /// Write the result here
     #[arg(long, short, value_name = "RESULT", required_unless_present = "in_place", conflicts_with = "in_place")]
     output: Option<PathBuf>,
-    /// Replace the base; it stays whole until the result is complete
+    /// Change the base itself: all of it, or after an error or a crash nothing
     #[arg(long)]
     in_place: bool,
     /// Write the patch that takes the result back to the base, exactly
@@ -119,14 +123,16 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         write_mask(&arguments, &plan, path, existing, &context)?;
     }
     let mut history = if arguments.no_log { None } else { History::of(&base)? };
+    // Ahead of the edit: in place, there is no base after it.
+    let before = history.is_some().then(|| digests(&base, &base, &context)).transpose()?;
+    let needed = if arguments.undo.is_some() { Needed::Both } else { Needed::Result };
     let mut is_reference = false;
     let before_commit = |result: &Checkpoint, applied: &Applied| -> Result<(), Error> {
         let undo =
             arguments.undo.as_deref().map(|path| write_undo(&plan, result, path, existing, &context)).transpose()?;
         is_reference = is_reference_of(&plan, result, applied, &context)?;
-        if let Some(history) = &mut history {
+        if let (Some(history), Some(before)) = (&mut history, before) {
             let after = digests(result, &base, &context)?;
-            let before = digests(&base, &base, &context)?;
             history.steps.push(Step::new(&edits, before, after, undo));
             if arguments.output.is_some() {
                 history.save(result)?;
@@ -136,7 +142,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     };
     let applied = match &arguments.output {
         Some(output) => to_path(&plan, output, existing, before_commit, &context)?,
-        None => in_place(&plan, before_commit, &context)?,
+        None => in_place(&plan, needed, before_commit, &context)?,
     };
     if let (Some(history), true) = (&history, arguments.in_place) {
         history.save(&base)?;

@@ -16,6 +16,7 @@ mod mask;
 mod new_patch;
 mod pair;
 mod patch_argument;
+mod recover;
 #[cfg(feature = "verify")]
 mod report;
 mod revert;
@@ -81,6 +82,8 @@ enum Command {
     Status(status::Arguments),
     /// Take the last apply to a model directory back
     Revert(revert::Arguments),
+    /// Put back what an interrupted edit in place has changed
+    Recover(recover::Arguments),
     /// Prune by magnitude, write and compare pruning masks
     Mask(mask::Arguments),
     /// Make the patch from the other side
@@ -149,6 +152,7 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Log(arguments) => log::run(&arguments),
         Command::Status(arguments) => status::run(&arguments, &terminal),
         Command::Revert(arguments) => revert::run(&arguments, &terminal),
+        Command::Recover(arguments) => recover::run(&arguments, &terminal),
         Command::Mask(arguments) => mask::run(&arguments, &terminal),
         Command::Invert(arguments) => invert::run(&arguments, &terminal),
         Command::Squash(arguments) => squash::run(&arguments, &terminal),

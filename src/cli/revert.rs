@@ -5,7 +5,7 @@ use super::new_patch::input;
 use super::terminal::Terminal;
 use super::{Answer, Outcome};
 use clap::Args;
-use lcepatch::apply::{Applied, Check, DifferentBase, NotFinite, Plan, PlanOptions, Refusal, in_place};
+use lcepatch::apply::{Applied, Check, DifferentBase, Needed, NotFinite, Plan, PlanOptions, Refusal, in_place};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::error::Error;
 use lcepatch::history::{State, Undo, digests, folder};
@@ -65,7 +65,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         let (path, reason) = (arguments.model.clone(), "it would not be what it was before".to_owned());
         Err(Refusal::NoRevert { path, reason, help: "the undo patch or the log was changed" }.into())
     };
-    in_place(&plan, is_what_it_was, &context)?;
+    in_place(&plan, Needed::Result, is_what_it_was, &context)?;
     history.save(&checkpoint)?;
     terminal.done();
     print(format_args!("{}: took back {}", arguments.model.display(), super::status::patches(&step)))?;

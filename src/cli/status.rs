@@ -12,6 +12,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 #[command(after_help = "\
 Compares the weight files' SHA-256 with the log that `apply` keeps in a model directory. Exit code 1 if they changed since.
+Weights of which an edit in place was interrupted are refused (exit code 5), until `lcepatch recover` has put them back.
 Whether a checkpoint is the base of a patch, or its result, is what `lcepatch check PATCH CHECKPOINT` says.
 
 Examples:

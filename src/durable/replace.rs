@@ -173,15 +173,15 @@ impl NewDirectory {
 }
 
 /// The folder that `path` is in.
-fn folder(path: &Path) -> &Path {
+pub(super) fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
 }
 
-/// Makes a rename last through a crash, where folders can be synced.
-fn sync_folder(path: &Path) -> Result<(), Failed> {
+/// Makes a rename or a removal last through a crash, where folders can be synced.
+pub(super) fn sync_folder(path: &Path) -> Result<(), Failed> {
     if cfg!(unix) {
         let sync = File::open(folder(path)).and_then(|folder| folder.sync_all());
         sync.map_err(|e| Failed::io("sync the folder of", path, e))?;

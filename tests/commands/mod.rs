@@ -3,6 +3,7 @@ mod apply;
 mod check;
 mod diff;
 mod history;
+mod in_place;
 mod mask;
 #[cfg(feature = "verify")]
 mod onnx;

@@ -1,0 +1,212 @@
+//! `lcepatch apply --in-place` and `recover`.
+
+use crate::support::*;
+
+const SHARDS: [&str; 2] = ["model/model-00001-of-00002.safetensors", "model/model-00002-of-00002.safetensors"];
+const JOURNAL: &str = "model/.lcepatch-journal";
+
+/// A model directory of two shards, and a patch for it.
+fn model(flags: &str) -> Dir {
+    let dir = bert_dir();
+    let (target, _) = bert_pair();
+    write_model(&dir, "model", &target);
+    dir.run(&format!("diff target.safetensors reference.safetensors -o p {flags}")).ok();
+    dir
+}
+
+fn shards(dir: &Dir) -> [Vec<u8>; 2] {
+    SHARDS.map(|shard| dir.read(shard))
+}
+
+/// The same model, edited to a new directory.
+fn expected(dir: &Dir, flags: &str) -> [Vec<u8>; 2] {
+    dir.run(&format!("apply model p -o expected {flags}")).ok();
+    SHARDS.map(|shard| dir.read(&shard.replace("model/", "expected/")))
+}
+
+/// What the file system calls a file, whatever its name.
+#[cfg(unix)]
+fn inode(dir: &Dir, name: &str) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&dir.path(name).metadata().unwrap())
+}
+
+/// Runs `apply` until it writes behind so many blocks of a file, and dies.
+#[cfg(unix)]
+fn crash(dir: &Dir, arguments: &str, blocks: u32) {
+    let script = format!("ulimit -c 0; ulimit -f {blocks}; exec \"$0\" {arguments}");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_lcepatch")]).current_dir(dir.path(""));
+    let status = command.env("LCEPATCH_THREADS", "1").stderr(std::process::Stdio::null()).status().unwrap();
+    assert!(status.code().is_none(), "{status}");
+}
+
+/// A model directory in which an edit was interrupted, and what its shards held before.
+#[cfg(unix)]
+fn interrupted() -> (Dir, [Vec<u8>; 2]) {
+    let dir = model("--density 10%");
+    let before = shards(&dir);
+    // The journal fits into the limit, and the shards do not.
+    crash(&dir, "apply model p --alpha -2 --in-place", 6);
+    assert!(dir.exists(JOURNAL));
+    (dir, before)
+}
+
+#[test]
+fn the_bytes_are_those_of_a_new_file() {
+    for patch in ["--density 10%", "--density 10% --portable", "--density 60%", "--all"] {
+        for flags in ["", "--quick", "--alpha -2", "--alpha 0.5 --no-log", "--edit pr --quick", "--alpha 0"] {
+            let dir = model(patch);
+            let expected = expected(&dir, flags);
+            dir.run(&format!("apply model p --in-place {flags}")).ok();
+            assert_eq!(shards(&dir), expected, "{patch} {flags}");
+            assert!(names(&dir.path("model")).iter().all(|name| !name.starts_with('.')));
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_small_edit_is_made_in_the_file_itself() {
+    let dir = model("--density 10%");
+    let before = SHARDS.map(|shard| inode(&dir, shard));
+    let run = dir.run("apply model p --in-place").ok();
+    run.prints(&["205 weights", "the digest is the one that the patch promises"]);
+    assert_eq!(SHARDS.map(|shard| inode(&dir, shard)), before);
+    dir.run("status model").ok().prints(&["the base + p:1"]);
+    dir.run("diff model reference.safetensors -o q --density 10%").ok();
+    // The undo patch is made of both.
+    dir.run("apply model q --in-place --undo u").ok();
+    assert_ne!(SHARDS.map(|shard| inode(&dir, shard)), before);
+    let before = SHARDS.map(|shard| inode(&dir, shard));
+    dir.run("revert model").ok();
+    assert_eq!(SHARDS.map(|shard| inode(&dir, shard)), before);
+    dir.run("status model").ok().prints(&["the base + p:1"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_with_another_name_keeps_what_it_holds_there() {
+    let dir = model("--density 10%");
+    let before = dir.read("target.safetensors");
+    std::fs::hard_link(dir.path("target.safetensors"), dir.path("other.safetensors")).unwrap();
+    dir.run("apply target.safetensors p --in-place").ok();
+    assert_eq!(dir.read("other.safetensors"), before);
+    assert_ne!(dir.read("target.safetensors"), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_refused_is_refused_before_a_byte_changes() {
+    let dir = Dir::new();
+    let half = |bits: [u16; 64]| {
+        Tensor::new("w", "F16", &[64], bits.iter().flat_map(|bits| bits.to_le_bytes()).collect::<Vec<u8>>())
+    };
+    let (mut target, mut reference) = ([0x3c00; 64], [0x3c00; 64]);
+    // The first one has a result, the last one does not.
+    (target[63], reference[0], reference[63]) = (0x7bff, 0x4000, 0x7bfe);
+    dir.write("a", &safetensors(&[half(target)]));
+    dir.write("b", &safetensors(&[half(reference)]));
+    dir.run("diff a b -o p --all").ok();
+    let modified = || dir.path("a").metadata().unwrap().modified().unwrap();
+    let (bytes, time) = (dir.read("a"), modified());
+    dir.run("apply a p --alpha -2 --in-place").fails(7).says(&["element 63"]);
+    dir.run("apply b p --in-place").fails(6);
+    assert_eq!((dir.read("a"), modified()), (bytes, time));
+    assert_eq!(dir.names(), ["a", "b", "p"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_edit_is_told_and_taken_back() {
+    let (dir, before) = interrupted();
+    assert_ne!(shards(&dir), before, "it was interrupted too early to be a test");
+    for command in ["status model", "apply model p --in-place", "apply model p -o r", "check p model", "revert model"] {
+        dir.run(command).fails(5).says(&["was interrupted", "lcepatch recover"]);
+    }
+    // Whatever way leads to one of the files.
+    std::os::unix::fs::symlink(dir.path(SHARDS[1]), dir.path("link.safetensors")).unwrap();
+    for path in [SHARDS[0], SHARDS[1], "model/model.safetensors.index.json", "link.safetensors"] {
+        dir.run(&format!("diff {path} reference.safetensors")).fails(5).says(&["was interrupted"]);
+    }
+    dir.run("recover model").ok().prints(&["put back 205 weights", "model-00001-of-00002.safetensors"]);
+    assert_eq!(shards(&dir), before);
+    assert!(!dir.exists(JOURNAL));
+    dir.run("recover model").ok().prints(&["no edit was interrupted here"]);
+    dir.run("status model").ok().prints(&["no patch was applied here"]);
+    dir.run("apply model p --in-place").ok();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_crash_at_any_place_can_be_recovered_from() {
+    let dir = model("--density 10%");
+    let before = shards(&dir);
+    for blocks in [0, 2, 4, 5, 6, 7, 8, 10] {
+        crash(&dir, "apply model p --alpha -2 --in-place", blocks);
+        dir.run(&format!("recover {}", SHARDS[1])).ok();
+        assert_eq!(shards(&dir), before, "{blocks} blocks");
+        let left = names(&dir.path("model")).into_iter().filter(|name| name.starts_with(".lcepatch-"));
+        left.for_each(|name| std::fs::remove_file(dir.path(&format!("model/{name}"))).unwrap());
+    }
+    dir.run("apply model p --in-place").ok();
+}
+
+#[cfg(unix)]
+#[test]
+fn others_wait_for_an_edit_in_place() {
+    let (dir, _) = interrupted();
+    let journal = std::fs::File::open(dir.path(JOURNAL)).unwrap();
+    journal.lock().unwrap();
+    for command in ["apply model p --in-place", "status model", "recover model"] {
+        dir.run(command).fails(2).says(&["another process is writing", "wait for it"]);
+    }
+    drop(journal);
+    dir.run("recover model").ok();
+}
+
+#[cfg(unix)]
+#[test]
+fn other_models_in_the_folder_can_be_read_and_not_edited_in_place() {
+    let (dir, _) = interrupted();
+    dir.write("model/other.safetensors", &dir.read("target.safetensors"));
+    dir.run("apply model/other.safetensors p -o r").ok();
+    dir.run("apply model/other.safetensors p --in-place").fails(5).says(&["lcepatch recover"]);
+    assert_eq!(dir.read("model/other.safetensors"), dir.read("target.safetensors"));
+}
+
+#[cfg(unix)]
+#[test]
+fn weights_that_were_replaced_since_are_left_alone() {
+    let (dir, before) = interrupted();
+    let mut other = before[1].clone();
+    let end = other.len();
+    other[end / 2..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    dir.write(SHARDS[1], &other);
+    let first = dir.read(SHARDS[0]);
+    dir.run("recover model").fails(6).says(&["replaced or changed since", "remove"]);
+    assert_eq!(shards(&dir), [first, other]);
+    // The same file once more is no other file.
+    dir.write(SHARDS[1], &before[1]);
+    dir.run("recover model").ok();
+    assert_eq!(shards(&dir), before);
+
+    let (dir, _) = interrupted();
+    let mut journal = dir.read(JOURNAL);
+    *journal.last_mut().unwrap() ^= 1;
+    dir.write(JOURNAL, &journal);
+    dir.run("recover model").fails(5).says(&["not a whole journal"]);
+}
+
+#[test]
+fn a_result_that_is_refused_after_the_edit_is_taken_back() {
+    let dir = model("--density 10%");
+    dir.run("apply model p --in-place --undo u").ok();
+    let edited = shards(&dir);
+    let mut log = dir.run("log model --json").ok().json();
+    let digests = log["steps"][0]["before"].as_object_mut().unwrap();
+    digests.values_mut().for_each(|digest| *digest = "0".repeat(64).into());
+    dir.write("model/lcepatch-log.json", log.to_string().as_bytes());
+    dir.run("revert model").fails(6).says(&["would not be what it was before"]);
+    assert_eq!(shards(&dir), edited);
+    assert!(!dir.exists(JOURNAL));
+}
