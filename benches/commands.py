@@ -178,18 +178,19 @@ class Bench:
                 made = self.measure(f"diff {amount}", tool, diff, patch, check=lambda: applied(patch, amount), against="cmp")
                 if made is None:
                     continue
-                row = lambda work, words, **more: self.measure(work, tool, [program, *words], selected=made["selected"], **more)
+                row = lambda work, words, against, **more: self.measure(
+                    work, tool, [program, *words], against=against, selected=made["selected"], **more)
                 same = lambda: self.equal(self.out, results[amount])
-                row(f"apply {amount}", ["apply", self.base, patch, "-o", self.out], output=self.out, check=same, against="cp")
+                row(f"apply {amount}", ["apply", self.base, patch, "-o", self.out], "cp", output=self.out, check=same)
                 if preset:
                     continue
                 if amount == "0.5%":
                     copy = shlex.join(["cp", "--reflink=never", str(self.base), str(self.out)])
-                    row("apply 0.5%, in place, quick", ["apply", self.out, patch, "--in-place", "--quick"],
-                        output=self.out, before=copy, check=same, against="cp")
+                    row("apply 0.5%, in place, quick", ["apply", self.out, patch, "--in-place", "--quick"], "cp",
+                        output=self.out, before=copy, check=same)
                 self.measure("cat patch", "", ["cat", patch])
-                row(f"show {amount}", ["show", patch], against="cat patch")
-                row(f"check {amount}, no base", ["check", patch], against="cat patch")
+                row(f"show {amount}", ["show", patch], "cat patch")
+                row(f"check {amount}, no base", ["check", patch], "cat patch")
         return results["0.5%"]
 
     def others(self, half):
@@ -243,14 +244,14 @@ def main():
     parser.add_argument("--pairs", default="big,bert32,bert32s,mini16",
                         help="made if missing; or others that are there, as WORK_DIR/NAME_{a,b}.safetensors")
     parser.add_argument("--make-big", default="../shared/pairs/make_big.py", help="the script that makes the pair `big`")
-    parser.add_argument("--presets", default="--fast,--best", help="more options of diff to try, as in --presets=--fast,--best")
+    parser.add_argument("--presets", default="--fast,--best", help="options of diff to try besides, as in --presets=--fast,--best")
     parser.add_argument("--runs", type=int, default=5, help="at least so many, of cmp, cp and lcepatch")
     parser.add_argument("--peer-runs", type=int, default=2, help="of peers, but 1 if they take over 10 s; 0 leaves them out")
     options = parser.parse_args()
     about, rows = machine(options), []
     found = ", ".join(f"{name} {version}" for name, version in about["peers"].items())
-    print("{cpu}, {cores} cores, {memory_gib} GiB, Linux {kernel}, {file_system}, load {load:.1f}; {program}".format(**about),
-          found, sep="; ", end="\n\n")
+    print("{cpu}, {cores} cores, {memory_gib} GiB, Linux {kernel}, {file_system}, load {load:.1f}; {program}; "
+          .format(**about) + found, end="\n\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * 3}{' ---: |' * (len(COLUMNS) - 3)}")
     for pair in options.pairs.split(","):
         make(pair, options)

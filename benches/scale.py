@@ -24,7 +24,7 @@ GOAL = 140
 
 
 def run(command):
-    """Run a command; return its wall time in seconds and its peak memory in bytes (at least this process's own)."""
+    """Run a command; return its wall and CPU time in seconds and its peak memory in bytes (at least this process's own)."""
     began = time.perf_counter()
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -32,7 +32,7 @@ def run(command):
     process.returncode = os.waitstatus_to_exitcode(status)
     if status:
         sys.exit(f"{' '.join(map(str, command))} ended with {process.returncode}")
-    return seconds, usage.ru_maxrss * 1024
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
 def measure(program, folder, size, threads, runs, with_apply):
@@ -54,29 +54,33 @@ def measure(program, folder, size, threads, runs, with_apply):
                 subprocess.run(["sync", "-f", folder], check=True)
                 measured.append(run([program, *command, "--threads", count]))
             shown = json.loads(subprocess.check_output([program, "show", patch, "--json"]))
-            seconds, peaks = zip(*measured)
-            yield {"work": work, "threads": count, "size": a.stat().st_size / 1e9, "min": min(seconds), "peak": max(peaks),
-                   "mean": statistics.mean(seconds), "bound": (64 << 20) + 40 * shown["stat"]["selected"], "patch": patch.stat().st_size}
+            seconds, cpu, peaks = zip(*measured)
+            yield {"work": work, "threads": count, "size": a.stat().st_size / 1e9, "min": min(seconds),
+                   "mean": statistics.mean(seconds), "cpu": min(cpu), "peak": max(peaks), "patch": patch.stat().st_size,
+                   "bound": (64 << 20) + 40 * shown["stat"]["selected"]}
         if with_apply:
             subprocess.run(["cmp", b, out], check=True)
         out.unlink(missing_ok=True)
 
 
 def fits(rows):
-    print("\n| work | threads | s a GB | s at 0 | R² | farthest from the line | 140 GB, s | MiB a GB | MiB at 0 | 140 GB, MiB | bound |")
-    print(f"| ---{' | ---:' * 10} |")
+    print("\n| work | threads | s a GB | s at 0 | R² | farthest from the line | CPU s a GB | 140 GB, s | MiB a GB "
+          "| MiB at 0 | 140 GB, MiB | bound, MiB |")
+    print(f"| ---{' | ---:' * 11} |")
     for key in dict.fromkeys((row["work"], row["threads"]) for row in rows):
         points = [row for row in rows if (row["work"], row["threads"]) == key]
         if len(points) < 3:
             continue
-        x, seconds, peaks = ([row[name] for row in points] for name in ("size", "min", "peak"))
+        x, seconds, cpu, peaks = ([row[name] for row in points] for name in ("size", "min", "cpu", "peak"))
         slope, start = statistics.linear_regression(x, seconds)
         square = statistics.correlation(x, seconds) ** 2
         away = max(abs(y / (start + slope * size) - 1) for size, y in zip(x, seconds))
+        work, _ = statistics.linear_regression(x, cpu)
         growth, floor = statistics.linear_regression(x, [peak / 2**20 for peak in peaks])
         selected = (points[-1]["bound"] / 2**20 - 64) / x[-1]
-        print(f"| {key[0]} | {key[1]} | {slope:.3f} | {start:.3f} | {square:.5f} | {away:.0%} | {start + GOAL * slope:.0f} "
-              f"| {growth:.1f} | {floor:.0f} | {floor + GOAL * max(growth, 0):.0f} | {64 + GOAL * selected:.0f} |")
+        print(f"| {key[0]} | {key[1]} | {slope:.3f} | {start:.3f} | {square:.5f} | {away:.0%} | {work:.3f} "
+              f"| {start + GOAL * slope:.0f} | {growth:.1f} | {floor:.0f} | {floor + GOAL * max(growth, 0):.0f} "
+              f"| {64 + GOAL * selected:.0f} |")
 
 
 def main():
@@ -88,8 +92,8 @@ def main():
     parser.add_argument("--runs", type=int, default=3, help="of each command")
     options = parser.parse_args()
     rows = []
-    print("| GB | threads | work | min, s | mean, s | GB/s | patch, bytes | peak, MiB | bound, MiB |")
-    print(f"| ---: | ---: | ---{' | ---:' * 6} |")
+    print("| GB | threads | work | min, s | mean, s | CPU, s | GB/s | patch, bytes | peak, MiB | bound, MiB |")
+    print(f"| ---: | ---: | ---{' | ---:' * 7} |")
     for size in map(float, options.sizes.split(",")):
         free = shutil.disk_usage(options.work).free - SPARE - size * 1e9 * (2 * REAL + 0.02)
         if free < 0:
@@ -103,8 +107,8 @@ def main():
             subprocess.run(maker, check=True, stdout=subprocess.DEVNULL)
             for row in measure(options.program, Path(folder), size, options.threads.split(","), options.runs, with_apply):
                 rows.append(row)
-                print(f"| {row['size']:.1f} | {row['threads']} | {row['work']} | {row['min']:.2f} | {row['mean']:.2f} "
-                      f"| {row['size'] / row['min']:.2f} | {row['patch']:,} | {row['peak'] / 2**20:.0f} "
+                print(f"| {row['size']:.3g} | {row['threads']} | {row['work']} | {row['min']:.2f} | {row['mean']:.2f} "
+                      f"| {row['cpu']:.2f} | {row['size'] / row['min']:.2f} | {row['patch']:,} | {row['peak'] / 2**20:.0f} "
                       f"| {row['bound'] / 2**20:.0f} |", flush=True)
     fits(rows)
     (options.work / "scale.json").write_text(json.dumps(rows, indent=1))
