@@ -198,7 +198,10 @@ class Bench:
         if importlib.util.find_spec("torch"):
             torch = [sys.executable, TORCH]
             self.measure("importing torch", "PyTorch", [sys.executable, "-c", "import torch, safetensors.torch"], peer=True)
-            agree = lambda: subprocess.run([*torch, "agree", self.base, self.reference, half, self.out], check=True)
+
+            def agree():
+                run([*map(str, torch), "agree", self.base, self.reference, half, self.out])
+
             if self.measure("diff 0.5%", "PyTorch, topk", [*torch, "diff", self.base, self.reference, patch, "0.5%"], patch,
                             peer=True, against="cmp"):
                 self.measure("apply 0.5%", "PyTorch, topk", [*torch, "apply", self.base, patch, self.out], self.out,
@@ -261,7 +264,7 @@ def main():
             half = bench.lcepatch()
             if options.peer_runs:
                 bench.others(half)
-    (options.work / "commands.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1))
+        (options.work / "commands.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":
