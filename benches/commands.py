@@ -5,8 +5,8 @@
     python3 benches/commands.py target/release/lcepatch WORK_DIR [--pairs big,bert32,bert32s,mini16]
 
 Makes the pairs that are missing in WORK_DIR, runs each command once to check its result and to take its peak memory, then
-times it with hyperfine. Prints a Markdown table, and writes all times to WORK_DIR/commands.json. Fails if a result is wrong.
-Peers that are not installed, and options that the program lacks, are left out with a note.
+times it with hyperfine. Prints a Markdown table, and writes all times to WORK_DIR/commands.json. Fails if a result of
+lcepatch is wrong. Peers that are not installed or not exact, and options that the program lacks, are left out with a note.
 """
 import argparse
 import importlib.metadata
@@ -77,13 +77,14 @@ def same_tensors(a, b):
 
 
 class Bench:
-    def __init__(self, options, pair, folder, rows):
-        self.options, self.pair, self.folder, self.rows = options, pair, folder, rows
+    def __init__(self, options, pair, folder, rows, notes):
+        self.options, self.pair, self.folder, self.rows, self.notes = options, pair, folder, rows, notes
         self.base, self.reference = ((options.work / f"{pair}_{side}.safetensors").resolve() for side in "ab")
         self.out, self.best = folder / "out.safetensors", {}
 
     def note(self, text):
-        print(f"{self.pair}: {text}", file=sys.stderr, flush=True)
+        self.notes.append(f"{self.pair}: {text}")
+        print(self.notes[-1], file=sys.stderr, flush=True)
 
     def measure(self, work, tool, command, output=None, before="true", check=None, peer=False, against=None, selected=None):
         """Check, time and print one command; return its row, or nothing if it does not run here.
@@ -99,13 +100,13 @@ class Bench:
             began = time.monotonic()
             peak = run(command)
             slow = peer and time.monotonic() - began > 10
+            selected = check and check() or selected
         except (Failed, OSError) as error:
             # An option that this build does not have is no failure of the benchmark; nor is a peer that gives up.
             if peer or getattr(error, "code", None) == 2:
                 self.note(f"{work}, {tool}: left out: {error}")
                 return None
             raise
-        selected = check and check() or selected
         size = output.stat().st_size if output else None
         report = self.folder / "hyperfine.json"
         runs = ["--min-runs", self.options.runs, "--warmup", 1]
@@ -209,7 +210,7 @@ class Bench:
 
         def same():
             if not same_tensors(self.reference, self.out):
-                sys.exit(f"{self.pair}: {peer.name}: the result is not the reference")
+                raise Failed(None, "the result is not the reference")
 
         for peer in peers(self.base, self.reference, patch, self.out, self.folder):
             if peer.missing:
@@ -251,7 +252,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5, help="at least so many, of cmp, cp and lcepatch")
     parser.add_argument("--peer-runs", type=int, default=2, help="of peers, but 1 if they take over 10 s; 0 leaves them out")
     options = parser.parse_args()
-    about, rows = machine(options), []
+    about, rows, notes = machine(options), [], []
     found = ", ".join(f"{name} {version}" for name, version in about["peers"].items())
     print("{cpu}, {cores} cores, {memory_gib} GiB, Linux {kernel}, {file_system}, load {load:.1f}; {program}; "
           .format(**about) + found, end="\n\n")
@@ -259,12 +260,13 @@ def main():
     for pair in options.pairs.split(","):
         make(pair, options)
         with tempfile.TemporaryDirectory(dir=options.work) as folder:
-            bench = Bench(options, pair, Path(folder).resolve(), rows)
+            bench = Bench(options, pair, Path(folder).resolve(), rows, notes)
             bench.baselines()
             half = bench.lcepatch()
             if options.peer_runs:
                 bench.others(half)
-        (options.work / "commands.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1))
+        (options.work / "commands.json").write_text(json.dumps({"machine": about, "rows": rows, "notes": notes}, indent=1))
+    print("\n", *(f"- {note}\n" for note in notes), sep="", end="")
 
 
 if __name__ == "__main__":

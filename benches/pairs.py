@@ -30,9 +30,11 @@ def weights(rng, n, step, share):
     """Weights of a base, and the same after a step that `share` of them takes."""
     before = rng.standard_normal(n, dtype=np.float32) * np.float32(0.02)
     delta = np.tanh(rng.standard_normal(n, dtype=np.float32)) * np.float32(step)
+    after = before + delta
     if share < 1:
-        delta[rng.random(n, dtype=np.float32) >= share] = 0
-    return before, before + delta
+        still = rng.random(n, dtype=np.float32) >= share
+        after[still] = before[still]  # not + 0, which would make 0 of -0
+    return before, after
 
 
 def encoder(width, layers):
