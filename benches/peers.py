@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Patch sizes and times beside other tools, on the same files in one run.
+"""Patch sizes beside other tools, on the same files in one run (benches/commands.py has the times).
 
-    pip install numpy zstandard pcodec z4ai weightscope          # and bsdiff, zstd 1.5 from the system
-    python3 benches/peers.py sizes|indices|times target/release/lcepatch PAIRS_DIR [PAIR ...]
+    pip install numpy zstandard pcodec torch z4ai weightscope    # and bsdiff, zstd 1.5 from the system
+    python3 benches/peers.py sizes|indices target/release/lcepatch PAIRS_DIR [PAIR ...]
 
 PAIRS_DIR holds NAME_a.safetensors and NAME_b.safetensors. Prints a Markdown table: `sizes` of full deltas beside
-the peers; `indices`: value-based selections, with bits per index beside log2 C(n, k); `times` beside cmp and cp, on warm files. Peers that are not installed are left out.
-Every full delta is applied and compared byte for byte. bsdiff and zstd --patch-from run on files below 100 MB only.
+the peers; `indices`: value-based selections, with bits per index beside log2 C(n, k). Peers that are not installed are left
+out. Every full delta is applied and compared byte for byte. bsdiff and zstd -19 run on files below 100 MB only.
 """
+import importlib.util
 import json
 import math
 import os
@@ -15,19 +16,52 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
+from pathlib import Path
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "spec"))
+HERE = Path(__file__).resolve().parent
+TORCH = HERE / "torch_peer.py"
+SMALL = 100_000_000  # above, bsdiff lacks memory (17 bytes for each) and zstd -19 takes half an hour
+sys.path.insert(0, str(HERE.parent / "spec"))
 
 
-def run(command, **options):
-    """Run a command; return its wall time in seconds and its peak memory in bytes (a floor of this process's own)."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{' '.join(command)} ended with {status}")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024
+def run(*command):
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+class Peer:
+    """A tool that makes full deltas: how it is called, whether it is here."""
+
+    def __init__(self, name, diff, apply, command=None, module=None, small=False):
+        self.name, self.diff, self.apply, self.small = name, diff, apply, small
+        self.missing = shutil.which(command) is None if command else importlib.util.find_spec(module) is None
+
+
+def peers(base, reference, patch, out, folder):
+    """Each peer, with its commands from these two paths to `patch` and from there to `out`."""
+    python = sys.executable
+    # weightscope reads model directories.
+    models = [Path(tempfile.mkdtemp(dir=folder)) for _ in "ab"]
+    for path, model in zip((base, reference), models):
+        (model / "model.safetensors").symlink_to(path)
+    weightscope = shutil.which("weightscope", path=f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}") or "weightscope"
+    with open(base, "rb") as file:
+        dtype = "bf16" if b'"BF16"' in file.read(1 << 16) else "fp32"
+    z4ai = lambda call: [python, "-c", f"import sys, z4ai; a, b, o = (open(path, mode) for path, mode in zip(sys.argv[1:], "
+                                       f"('rb', 'rb', 'wb'))); o.write(z4ai.{call})"]
+    zstd = ["zstd", "-q", "-f", "--long=31", f"--patch-from={base}"]
+    return [
+        Peer("PyTorch, indices and values", [python, TORCH, "diff", base, reference, patch, "all"],
+             [python, TORCH, "apply", base, patch, out], module="torch"),
+        Peer("weightscope --threshold 0", [weightscope, "export", "--threshold", "0", *models, "-o", patch],
+             [weightscope, "apply", patch, models[0], "-o", out], module="weightscope"),
+        Peer("z4ai compress_delta", [*z4ai(f"compress_delta(b.read(), a.read(), dtype='{dtype}')"), base, reference, patch],
+             [*z4ai("decompress_delta(b.read(), a.read())"), base, patch, out], module="z4ai"),
+        Peer("z4ai model_delta", [*z4ai("model_delta.compress(b.read(), a.read())"), base, reference, patch],
+             [*z4ai("model_delta.decompress(b.read(), a.read())"), base, patch, out], module="z4ai"),
+        *(Peer(f"zstd -{level} --patch-from", [*zstd, f"-{level}", reference, "-o", patch], [*zstd, "-d", patch, "-o", out],
+               command="zstd", small=level == 19) for level in (3, 19)),
+        Peer("bsdiff", ["bsdiff", base, reference, patch], ["bspatch", base, out, patch], command="bsdiff", small=True),
+    ]
 
 
 def log2_choose(n, k):
@@ -57,57 +91,31 @@ def stream_bytes(patch):
     return totals
 
 
-def peers(a, b, folder):
-    """Yield (name, bytes, seconds) of each peer that is here."""
-    python = sys.executable
-    out = os.path.join(folder, "peer")
-    small = os.path.getsize(a) < 100_000_000
-    z4ai = "import sys, z4ai; a, b, o = sys.argv[1:]; read = lambda p: open(p, 'rb').read(); open(o, 'wb').write(z4ai.{})"
-    dtype = "bf16" if b'"BF16"' in open(a, "rb").read(1 << 16) else "fp32"
-    # weightscope reads model directories.
-    models = [os.path.join(folder, os.path.basename(path) + ".model") for path in (a, b)]
-    for path, model in zip((a, b), models):
-        os.makedirs(model, exist_ok=True)
-        if not os.path.exists(os.path.join(model, "model.safetensors")):
-            os.symlink(os.path.abspath(path), os.path.join(model, "model.safetensors"))
-    weightscope = os.path.join(os.path.dirname(python), "weightscope")
-    commands = {
-        "z4ai compress_delta": [python, "-c", z4ai.format(f"compress_delta(read(b), read(a), dtype='{dtype}')"), a, b, out],
-        "z4ai model_delta": [python, "-c", z4ai.format("model_delta.compress(read(b), read(a))"), a, b, out],
-        "weightscope --threshold 0": [weightscope, "export", "--threshold", "0", *models, "-o", out],
-    }
-    if small:
-        commands["bsdiff"] = ["bsdiff", a, b, out]
-        commands["zstd -19 --patch-from"] = ["zstd", "-q", "-f", "-19", "--long=27", "--patch-from", a, b, "-o", out]
-    for name, command in commands.items():
-        if shutil.which(command[0]) is None:
-            continue
-        if os.path.exists(out):
-            os.remove(out)
-        try:
-            seconds, _ = run(command)
-            yield name, os.path.getsize(out), seconds
-        except (RuntimeError, OSError) as error:
-            print(f"{name}: {error}", file=sys.stderr)
-
-
 def files(pairs, name):
-    return [os.path.join(pairs, f"{name}_{side}.safetensors") for side in "ab"]
+    return [os.path.abspath(os.path.join(pairs, f"{name}_{side}.safetensors")) for side in "ab"]
 
 
 def sizes(program, pairs, names, folder):
-    patch, result = os.path.join(folder, "p.lcepatch"), os.path.join(folder, "result.safetensors")
-    print("| pair | tool | bytes | of the file | times lcepatch | seconds |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    patch, result = (os.path.join(folder, name) for name in ("patch", "result.safetensors"))
+    print("| pair | tool | bytes | of the file | times lcepatch |\n| --- | --- | ---: | ---: | ---: |")
     for name in names:
         a, b = files(pairs, name)
-        seconds, _ = run([program, "diff", a, b, "--all", "-o", patch, "--force"])
+        run(program, "diff", a, b, "--all", "-o", patch, "--force")
         own = os.path.getsize(patch)
-        run([program, "apply", a, patch, "-o", result, "--force"])
-        run(["cmp", b, result])
-        rows = [("lcepatch --all", own, seconds), *peers(a, b, folder)]
-        for tool, size, seconds in rows:
-            share = size / os.path.getsize(b)
-            print(f"| {name} | {tool} | {size:,} | {share:.3%} | {size / own:.2f} | {seconds:.2f} |", flush=True)
+        run(program, "apply", a, patch, "-o", result, "--force")
+        run("cmp", b, result)
+        found = [("lcepatch --all", own)]
+        for peer in peers(a, b, patch, result, folder):
+            if peer.missing or peer.small and os.path.getsize(a) > SMALL:
+                continue
+            Path(patch).unlink(missing_ok=True)
+            try:
+                run(*peer.diff)
+                found.append((peer.name, os.path.getsize(patch)))
+            except (subprocess.CalledProcessError, OSError) as error:
+                print(f"{peer.name}: {error}", file=sys.stderr)
+        for tool, size in found:
+            print(f"| {name} | {tool} | {size:,} | {size / os.path.getsize(b):.3%} | {size / own:.2f} |", flush=True)
 
 
 def indices(program, pairs, names, folder):
@@ -117,7 +125,7 @@ def indices(program, pairs, names, folder):
     for name in names:
         for density in ("0.1%", "0.5%", "10%"):
             a, b = files(pairs, name)
-            run([program, "diff", a, b, "--density", density, "--params", "matrices", "-o", patch, "--force"])
+            run(program, "diff", a, b, "--density", density, "--params", "matrices", "-o", patch, "--force")
             shown = json.loads(subprocess.check_output([program, "show", patch, "--json"]))
             n, k = shown["metadata"]["candidates"]["elements"], shown["stat"]["selected"]
             streams = stream_bytes(patch)
@@ -126,32 +134,12 @@ def indices(program, pairs, names, folder):
             print(f"| {name} | {density} | {k:,} | {os.path.getsize(patch):,} | {index:.3f} | {bound:.3f} | {delta:.2f} |", flush=True)
 
 
-def times(program, pairs, names, folder):
-    patch, result = os.path.join(folder, "p.lcepatch"), os.path.join(folder, "result.safetensors")
-    print("| pair | work | seconds | times cmp or cp | peak MiB | bound MiB |\n| --- | --- | ---: | ---: | ---: | ---: |")
-    best = lambda command: min((run(command) for _ in range(3)), key=lambda measured: measured[0])
-    for name in names:
-        a, b = files(pairs, name)
-        shutil.copyfile(a, result)
-        compare, _ = best(["cmp", a, result])
-        copy, _ = best(["cp", a, os.path.join(folder, "copy")])
-        os.remove(os.path.join(folder, "copy"))
-        print(f"| {name} | cmp; cp | {compare:.2f}; {copy:.2f} | 1 | | |", flush=True)
-        for kind, amount in (("full", ["--all"]), ("0.5 %", ["--density", "0.5%", "--params", "matrices"])):
-            diffed = best([program, "diff", a, b, *amount, "-o", patch, "--force"])
-            selected = json.loads(subprocess.check_output([program, "show", patch, "--json"]))["stat"]["selected"]
-            bound = 64 + 40 * selected / 2**20
-            applied = best([program, "apply", a, patch, "-o", result, "--force"])
-            for work, (seconds, peak), peer, label in (("diff", diffed, compare, "cmp"), ("apply", applied, copy, "cp")):
-                print(f"| {name} | {work} {kind} | {seconds:.2f} | {seconds / peer:.2f} {label} | {peak / 2**20:.0f} | {bound:.0f} |", flush=True)
-
-
 def main(table, program, pairs, names):
     with tempfile.TemporaryDirectory(dir=pairs) as folder:
-        {"sizes": sizes, "indices": indices, "times": times}[table](program, pairs, names, folder)
+        {"sizes": sizes, "indices": indices}[table](program, pairs, names, folder)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 4 or sys.argv[1] not in ("sizes", "indices", "times"):
+    if len(sys.argv) < 4 or sys.argv[1] not in ("sizes", "indices"):
         sys.exit(__doc__)
     main(*sys.argv[1:4], sys.argv[4:] or ["rl", "rl40", "sft", "sft32", "big"])
