@@ -3,7 +3,7 @@ use crate::support::*;
 fn patched() -> Dir {
     let dir = bert_dir();
     let mut words: Vec<&str> =
-        "diff target.safetensors reference.safetensors -o p --density 5% --license MIT".split(' ').collect();
+        "diff target.safetensors reference.safetensors -o p --density 5% --sha256 --license MIT".split(' ').collect();
     words.extend(["--recommended-alpha", "-2", "--description", "less of it", "--base-model", "org/model"]);
     words.extend(["--meta", "note=\u{1b}[31mred", "--result", "weat=0.5"]);
     dir.run_words(&words).ok();
