@@ -199,6 +199,10 @@ fn failed(failed: Failed) -> RuntimeFault {
         Failed::Exists { path } | Failed::InUse { path } => {
             RuntimeFault::Io { operation: "create", path, source: std::io::ErrorKind::AlreadyExists.into() }
         }
+        // Of edits in place, which nothing here makes.
+        Failed::Interrupted { path } | Failed::Damaged { path, .. } | Failed::OtherFile { path, .. } => {
+            RuntimeFault::Io { operation: "write", path, source: std::io::ErrorKind::Other.into() }
+        }
     }
 }
 
