@@ -207,7 +207,8 @@ pub fn join(parts: &[PartDigest]) -> Digest {
     }
     match parts {
         [] => ContentHash::Blake3.of(&[]),
-        [PartDigest::Whole(digest)] => *digest,
+        // One of several is never alone, but where parts were read from elsewhere.
+        [PartDigest::Whole(Digest(bytes)) | PartDigest::Subtree(bytes)] => Digest(*bytes),
         _ => {
             let (left, right) = split(parts);
             Digest(merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash).into())

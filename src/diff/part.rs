@@ -67,7 +67,7 @@ impl Ranks {
 pub(super) struct Blocks {
     pub found: Found,
     /// Only from the first shard.
-    pub pair: Option<PairContent>,
+    pub pair: Option<Box<PairContent>>,
 }
 
 /// What the patch needs once, whatever the shards.

@@ -206,7 +206,7 @@ pub fn find(
     };
     let Job { run, outline, pair, .. } = job;
     let unpaired = if shard.number == 1 { Some(outline.hash_unpaired(&pair, context)?) } else { None };
-    let pair = unpaired.map(|unpaired| PairContent { outline, unpaired });
+    let pair = unpaired.map(|unpaired| Box::new(PairContent { outline, unpaired }));
     Ok(Part { run, shard, content: Content::Blocks(Blocks { found, pair }) })
 }
 
@@ -348,7 +348,7 @@ pub fn join(parts: &[PathBuf], context: &Context<'_>) -> Result<Diffed, Error> {
         last = path;
     }
     let malformed = |reason: &str| PartFault::Malformed { path: last.clone(), reason: reason.to_owned() };
-    let PairContent { outline, unpaired } = pair.ok_or_else(|| malformed("no part describes the checkpoints"))?;
+    let PairContent { outline, unpaired } = *pair.ok_or_else(|| malformed("no part describes the checkpoints"))?;
     let blocks_of: Vec<u64> = outline.tensors.iter().map(|tensor| blocks(tensor.elements().unwrap_or(0)).end).collect();
     let n_blocks = blocks_of.iter().fold(0u64, |sum, blocks| sum.saturating_add(*blocks));
     if !outline.is_consistent() || outline.unpaired() != unpaired.len() || n_blocks != all.digests.len() as u64 {
