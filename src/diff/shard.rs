@@ -18,6 +18,7 @@ use crate::localize::value::{self, Group, Wanted};
 use crate::mask::{block_range, blocks};
 use crate::patch::gather::{Coding, Precision};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -219,6 +220,12 @@ struct Rank {
 }
 
 impl Rank {
+    /// Of `count` elements of a shard that is on this `side` of the own one.
+    fn new(key: u64, count: u64, side: Ordering) -> Self {
+        let counts = |there: Ordering| if side == there { count } else { 0 };
+        Self { key, earlier: counts(Ordering::Less), here: counts(Ordering::Equal), later: counts(Ordering::Greater) }
+    }
+
     fn all(&self) -> u64 {
         self.earlier.saturating_add(self.here).saturating_add(self.later)
     }
@@ -235,33 +242,33 @@ fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<Group>, Error> 
             let reason = "it ranks other groups of tensors".to_owned();
             return Err(PartFault::Malformed { path: path.to_owned(), reason });
         }
+        let side = part.shard.number.cmp(&job.shard.number);
         for ((ranks, group), of_group) in ranks.iter_mut().zip(&job.groups).zip(of_groups) {
-            let own = of_group.keys().map(|(key, count)| {
-                let counts = |there: bool| if there { count } else { 0 };
-                let (number, this) = (part.shard.number, job.shard.number);
-                Rank { key, earlier: counts(number < this), here: counts(number == this), later: counts(number > this) }
-            });
+            let own = of_group.keys().map(|(key, count)| Rank::new(key, count, side));
             *ranks = merge(std::mem::take(ranks), own, group.wanted.k());
         }
         Ok(())
     })?;
     let select = |(group, ranks): (&Group, Vec<Rank>)| {
-        let k = group.wanted.k();
-        let (mut left, mut here, mut key) = (k, 0, u64::MAX);
-        let mut ties = 0;
-        for rank in ranks {
-            // All of them, but for the last key: there, the first ones.
-            ties = left.saturating_sub(rank.earlier).min(rank.here);
-            key = rank.key;
-            here += ties;
-            left = left.saturating_sub(rank.all());
-        }
-        match left {
-            0 => Ok(Group { wanted: Wanted::Above { key, ties, k: here }, ..group.clone() }),
-            _ => Err(PartFault::Changed { shard: job.shard, expected: k, found: k - left }),
-        }
+        let wanted = wanted(group.wanted.k(), &ranks);
+        let wanted =
+            wanted.map_err(|found| PartFault::Changed { shard: job.shard, expected: group.wanted.k(), found })?;
+        Ok(Group { wanted, ..group.clone() })
     };
     Ok(job.groups.iter().zip(ranks).map(select).collect::<Result<Vec<Group>, PartFault>>()?)
+}
+
+/// What is selected here of the `k` elements with the largest keys; if there are fewer, how many.
+fn wanted(k: u64, ranks: &[Rank]) -> Result<Wanted, u64> {
+    let (mut left, mut here, mut key, mut ties) = (k, 0, u64::MAX, 0);
+    for rank in ranks {
+        // All of them, but for the last key: of those, the first ones.
+        ties = left.saturating_sub(rank.earlier).min(rank.here);
+        key = rank.key;
+        here += ties;
+        left = left.saturating_sub(rank.all());
+    }
+    if left > 0 { Err(k - left) } else { Ok(Wanted::Above { key, ties, k: here }) }
 }
 
 /// Both, descending by key, until `k` elements are in it.
@@ -277,6 +284,7 @@ fn merge(a: Vec<Rank>, b: impl Iterator<Item = Rank>, k: u64) -> Vec<Rank> {
             (None, None) => break,
         };
         let Some(next) = (if from_a { a.next() } else { b.next() }) else { break };
+        let all = next.all();
         match merged.last_mut().filter(|last| last.key == next.key) {
             Some(last) => {
                 last.earlier = last.earlier.saturating_add(next.earlier);
@@ -284,9 +292,9 @@ fn merge(a: Vec<Rank>, b: impl Iterator<Item = Rank>, k: u64) -> Vec<Rank> {
                 last.later = last.later.saturating_add(next.later);
             }
             None if elements >= k => break,
-            None => merged.push(Rank { ..next }),
+            None => merged.push(next),
         }
-        elements = elements.saturating_add(next.all());
+        elements = elements.saturating_add(all);
     }
     merged
 }
@@ -361,4 +369,62 @@ pub fn join(parts: &[PathBuf], context: &Context<'_>) -> Result<Diffed, Error> {
         return Err(malformed("the blocks are not those of its tensors").into());
     }
     write(outline, all, &unpaired, None, context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The `k` largest, as [`value::largest`] gives them.
+    fn largest(keys: &[u64], k: usize) -> Vec<(u64, u64)> {
+        let mut sorted = keys.to_vec();
+        sorted.sort_unstable_by(|a, b| b.cmp(a));
+        sorted.truncate(k);
+        sorted.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u64)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn shards_select_together_what_one_ranking_does(
+            shards in prop::collection::vec(prop::collection::vec(prop_oneof![0u64..5, any::<u64>()], 0..30), 1..6),
+            k: prop::sample::Index,
+        ) {
+            let all: Vec<(u64, usize, usize)> = shards
+                .iter()
+                .enumerate()
+                .flat_map(|(shard, keys)| keys.iter().enumerate().map(move |(at, key)| (*key, shard, at)))
+                .collect();
+            let k = k.index(all.len() + 1);
+            let mut ranked = all.clone();
+            ranked.sort_by_key(|(key, shard, at)| (std::cmp::Reverse(*key), *shard, *at));
+            ranked.truncate(k);
+            for this in 0..shards.len() {
+                let mut ranks = Vec::new();
+                for (number, keys) in shards.iter().enumerate() {
+                    let own = Ranks::new(largest(keys, k));
+                    let own = own.keys().map(|(key, count)| Rank::new(key, count, number.cmp(&this)));
+                    ranks = merge(ranks, own, k as u64);
+                }
+                let Ok(Wanted::Above { key: cut, ties, k: here }) = wanted(k as u64, &ranks) else { panic!() };
+                let mut left = ties;
+                let mut selected = Vec::new();
+                for (at, key) in shards[this].iter().enumerate() {
+                    let tied = *key == cut && left > 0;
+                    left -= u64::from(tied);
+                    selected.extend((tied || *key > cut).then_some((*key, this, at)));
+                }
+                let mut expected: Vec<_> = ranked.iter().filter(|(_, shard, _)| *shard == this).copied().collect();
+                expected.sort_by_key(|(.., at)| *at);
+                prop_assert_eq!(selected.len() as u64, here);
+                prop_assert_eq!(selected, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn shards_are_numbered_from_one() {
+        assert!(Shard::new(0, 2).is_none() && Shard::new(3, 2).is_none() && Shard::new(1, Shard::MAX + 1).is_none());
+        assert_eq!(Shard::new(2, 2).map(|shard| shard.to_string()), Some("shard 2 of 2".to_owned()));
+    }
 }
