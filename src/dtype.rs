@@ -234,6 +234,21 @@ impl Dtype {
         }
     }
 
+    /// What [`Dtype::class`] and [`Dtype::ulp_delta`] do to bits, for loops that should not ask for the dtype at each element.
+    pub fn anatomy(self) -> Anatomy {
+        let (mask, sign) = (self.width().mask(), 1 << (self.width().bits() - 1));
+        match self.float() {
+            Some(float) => Anatomy {
+                mask,
+                sign,
+                flip: mask ^ sign,
+                shift: float.mantissa_bits,
+                classes: (1 << float.exponent_bits) - 1,
+            },
+            None => Anatomy { mask, sign, flip: 0, shift: 0, classes: 0 },
+        }
+    }
+
     /// The classes of all elements of `bytes`, in the memory of `old` where it can be used.
     pub fn classes_of(self, bytes: &[u8], old: Classes) -> Classes {
         let Some(float) = self.float() else {
@@ -307,6 +322,32 @@ impl Dtype {
     }
 }
 
+/// Where in the bits of a dtype its parts are.
+#[derive(Debug, Clone, Copy)]
+pub struct Anatomy {
+    mask: u64,
+    sign: u64,
+    /// What an image has the other way round where the sign is set.
+    flip: u64,
+    shift: u32,
+    classes: u64,
+}
+
+impl Anatomy {
+    /// As [`Dtype::class`].
+    #[inline(always)]
+    pub fn class(self, bits: u64) -> u16 {
+        (bits >> self.shift & self.classes) as u16
+    }
+
+    /// As [`Dtype::ulp_delta`].
+    #[inline(always)]
+    pub fn ulp_delta(self, base: u64, reference: u64) -> u64 {
+        let image = |bits: u64| bits ^ (u64::from(bits & self.sign != 0).wrapping_neg() & self.flip);
+        image(reference).wrapping_sub(image(base)) & self.mask
+    }
+}
+
 impl std::fmt::Display for Dtype {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
@@ -335,6 +376,20 @@ mod tests {
                 for reference in 0..256 {
                     assert_eq!(dtype.add_ulp(base, dtype.ulp_delta(base, reference)), reference);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_anatomy_of_a_dtype_gives_its_classes_and_deltas() {
+        for (dtype, _) in NAMES {
+            let anatomy = dtype.anatomy();
+            let top = dtype.width().mask() ^ dtype.width().mask() >> 1;
+            let patterns = [0, 1, 0x7f80, top, top | 1, top | 0x3f80, dtype.width().mask(), top - 1];
+            let patterns = patterns.map(|bits| bits & dtype.width().mask());
+            for (base, reference) in patterns.iter().flat_map(|a| patterns.iter().map(move |b| (*a, *b))) {
+                assert_eq!(anatomy.class(base), dtype.class(base), "{dtype} {base:x}");
+                assert_eq!(anatomy.ulp_delta(base, reference), dtype.ulp_delta(base, reference), "{dtype} {base:x}");
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::dtype::{Dtype, Width};
 use crate::mask::ranking::{self, Cut, Keys, Zeros};
 use crate::mask::{PairBits, PairMasks, Scope, SelectedBlock, Selection, block_range};
+use multiversion::multiversion;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -356,6 +357,10 @@ fn check_finite(pair: &TensorPair<'_>, start: u64, target: &[u8], reference: &[u
 }
 
 /// Puts the indices of elements into `out` whose difference reaches `bound`, and of some that nearly do.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
+))]
 fn rough_differences(dtype: Dtype, target: &[u8], reference: &[u8], bound: Bound, out: &mut Vec<u32>) {
     out.clear();
     match dtype {

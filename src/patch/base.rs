@@ -7,10 +7,9 @@ use std::ops::Range;
 /// Bytes of elements whose classes are taken at a time: they stay in the processor's nearest memory.
 const CLASS_BYTES: usize = 1 << 15;
 
-/// Runs of so many elements are sampled, one of every so many, or more where the sample would be smaller than that.
-const SAMPLED_RUN: usize = 64;
-const SAMPLED_RUNS: usize = 61;
-const SAMPLE: usize = 1 << 16;
+/// Elements are sampled in so many runs of so many: few, because each brings in pages of the file that are not needed otherwise.
+const SAMPLED_RUNS: u32 = 32;
+const SAMPLED_RUN: u32 = 1 << 11;
 
 /// The elements of one block of a base tensor.
 #[derive(Debug, Clone)]
@@ -51,6 +50,19 @@ impl<'a> BaseBlock<'a> {
         }
     }
 
+    /// The bytes of the elements at `positions`.
+    fn part(&self, positions: Range<u32>) -> &[u8] {
+        match &self.0 {
+            Elements::Mapped(tensor, range) => {
+                tensor.elements(range.start + u64::from(positions.start)..range.start + u64::from(positions.end))
+            }
+            Elements::Held(dtype, bytes) => {
+                let width = dtype.width().bytes();
+                &bytes[positions.start as usize * width..positions.end as usize * width]
+            }
+        }
+    }
+
     /// Calls `each` with the first position and the bytes of consecutive parts.
     pub(crate) fn walk(&self, mut each: impl FnMut(u32, &[u8])) {
         match &self.0 {
@@ -78,16 +90,18 @@ impl<'a> BaseBlock<'a> {
 
     /// About how many elements there are of each class: a sample, multiplied.
     pub(crate) fn class_counts(&self) -> Vec<u64> {
-        let dtype = self.dtype();
+        let (dtype, n) = (self.dtype(), self.elements());
         let mut counts = vec![0; dtype.classes()];
-        let run_bytes = SAMPLED_RUN * dtype.width().bytes();
-        let step = (self.elements() as usize / SAMPLE).clamp(1, SAMPLED_RUNS);
-        self.walk(|_, bytes| {
-            for run in bytes.chunks(run_bytes).step_by(step) {
-                (0..run.len() / dtype.width().bytes())
-                    .for_each(|at| counts[usize::from(dtype.class(dtype.width().load(run, at)))] += 1);
-            }
-        });
+        let step = n.div_ceil(SAMPLED_RUNS).max(SAMPLED_RUN);
+        for start in (0..n).step_by(step as usize) {
+            let run = start..(start + SAMPLED_RUN).min(n);
+            let bytes = self.part(run.clone());
+            (0..(run.end - run.start) as usize)
+                .for_each(|at| counts[usize::from(dtype.class(dtype.width().load(bytes, at)))] += 1);
+        }
+        if let Elements::Mapped(tensor, range) = &self.0 {
+            tensor.release(range.clone());
+        }
         let sampled = counts.iter().sum::<u64>().max(1);
         counts.iter_mut().for_each(|count| *count = *count * u64::from(self.elements()) / sampled);
         counts

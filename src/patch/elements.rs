@@ -33,12 +33,17 @@ impl Elements {
         Self { dtype, positions, base, reference, kept: None, before: None, holds_zeros: true }
     }
 
-    /// Adds those with the indices `places` of a part of the block, which begins at position `first`.
-    pub fn extend(&mut self, first: u32, places: &[u32], base: &[u8], reference: &[u8]) {
-        let width = self.dtype.width();
+    /// Adds those with the indices `places` of a part of the block, which begins at position `first`, of elements of `N` bytes.
+    pub fn extend<const N: usize>(&mut self, first: u32, places: &[u32], base: &[u8], reference: &[u8]) {
+        let (base, reference) = (base.as_chunks::<N>().0, reference.as_chunks::<N>().0);
+        let bits = |element: &[u8; N]| {
+            let mut bits = [0; 8];
+            bits[..N].copy_from_slice(element);
+            u64::from_le_bytes(bits)
+        };
         self.positions.extend(places.iter().map(|at| first + at));
-        self.base.extend(places.iter().map(|at| width.load(base, *at as usize)));
-        self.reference.extend(places.iter().map(|at| width.load(reference, *at as usize)));
+        self.base.extend(places.iter().map(|at| bits(&base[*at as usize])));
+        self.reference.extend(places.iter().map(|at| bits(&reference[*at as usize])));
     }
 
     /// The elements `selected` of `pair`, read from it unless their bits are at hand.
@@ -105,11 +110,26 @@ impl Elements {
     }
 
     pub fn magnitude(&self) -> Magnitude {
+        let of_float = |float: FloatFormat| self.magnitude_of(|at| self.delta(at, float));
+        match (self.dtype, &self.kept) {
+            // The dtypes of most checkpoints, without a look at each element's.
+            (Dtype::Bf16, None) => {
+                let value = |bits: u64| f64::from(f32::from_bits((bits as u32) << 16));
+                self.magnitude_of(|at| value(self.reference[at]) - value(self.base[at]))
+            }
+            (Dtype::F32, None) => {
+                let value = |bits: u64| f64::from(f32::from_bits(bits as u32));
+                self.magnitude_of(|at| value(self.reference[at]) - value(self.base[at]))
+            }
+            _ => self.dtype.float().map_or_else(Magnitude::default, of_float),
+        }
+    }
+
+    fn magnitude_of(&self, delta: impl Fn(usize) -> f64) -> Magnitude {
         let mut total = Magnitude::default();
-        let Some(float) = self.dtype.float() else { return total };
         for (at, (base, reference)) in self.base.iter().zip(&self.reference).enumerate() {
             total.unchanged += u64::from(base == reference);
-            let delta = self.delta(at, float);
+            let delta = delta(at);
             if delta.is_finite() {
                 total.sum += delta.abs();
                 total.max = total.max.max(delta.abs());

@@ -487,7 +487,8 @@ impl Estimate {
 /// How many of `bits` are of each class.
 fn class_counts(dtype: Dtype, bits: impl Iterator<Item = u64>) -> Vec<u64> {
     let mut counts = vec![0; dtype.classes()];
-    bits.for_each(|bits| counts[usize::from(dtype.class(bits))] += 1);
+    let anatomy = dtype.anatomy();
+    bits.for_each(|bits| counts[usize::from(anatomy.class(bits))] += 1);
     counts
 }
 
@@ -501,11 +502,11 @@ fn saved_by_classes(selected: &[u64], all: &[u64]) -> u64 {
 
 /// The ULP deltas of the elements `with_delta`, in their order, and by groups of classes that suit them.
 fn exact_deltas<N: Number>(elements: &Elements, with_delta: impl Iterator<Item = usize>) -> (Vec<N>, Sequences<N>) {
-    let dtype = elements.dtype;
+    let (dtype, anatomy) = (elements.dtype, elements.dtype.anatomy());
     let entries: Vec<(u16, N)> = with_delta
         .map(|at| {
             let (base, reference) = (elements.base[at], elements.reference[at]);
-            (dtype.class(base), N::low(wrap_ulp(dtype.ulp_delta(base, reference), dtype)))
+            (anatomy.class(base), N::low(wrap_ulp(anatomy.ulp_delta(base, reference), dtype)))
         })
         .collect();
     let mut counts = vec![0; dtype.classes()];
