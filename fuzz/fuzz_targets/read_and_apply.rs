@@ -4,7 +4,7 @@
 use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch::digest::Digest;
+use lcepatch::digest::{ContentHash, Digest};
 use lcepatch::dtype::Dtype;
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::tensor_table::Roots;
@@ -13,6 +13,7 @@ use lcepatch::format::{Metadata, Patch};
 use libfuzzer_sys::fuzz_target;
 
 const ELEMENTS: u64 = 64;
+const HASH: ContentHash = ContentHash::Blake3;
 
 fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
     let (narrow, selected, alpha, portable, block) = data;
@@ -28,13 +29,13 @@ fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
         name: "w".to_owned(),
         dtype: Dtype::from_name(name).expect("a known name"),
         shape: vec![ELEMENTS],
-        base_digest: Digest::sha256(&weights),
+        base_digest: HASH.of(&weights),
         statistics: None,
         counterparts: None,
         blocks: vec![EncodedBlock { index: 0, selected, bytes: [block, &[0]].concat() }],
     };
     let zero = Digest([0; 32]);
-    let roots = Roots { selected: zero, reference: zero, result: zero };
+    let roots = Roots { hash: HASH, selected: zero, reference: zero, result: zero };
     let metadata = Metadata { portable, ..Metadata::default() };
     let patch = Patch::from_bytes(assemble(&metadata, roots, &[tensor]).expect("writable")).expect("a valid header");
     let Some(alpha) = Alpha::new(alpha) else { return };
@@ -50,7 +51,7 @@ fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
         let options =
             PlanOptions { check, different_base: DifferentBase::Add, not_finite: NotFinite::Write, prefix: None };
         if let Ok(plan) = Plan::check(&base, &edits, &options, &context) {
-            let _ = plan.result_digest(base.tensor("w").expect("it is there"), &context);
+            let _ = plan.result_digest(base.tensor("w").expect("it is there"), HASH, &context);
         }
     }
 });
