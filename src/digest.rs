@@ -4,10 +4,11 @@
 //! [`ContentHash`]: BLAKE3, whose tree lets the parts of a tensor be hashed apart, or SHA-256 in patches of format 1.0 and 1.1.
 
 use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
+use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 /// A digest of 32 bytes. What made it stands in its context.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
@@ -146,7 +147,7 @@ pub enum PartHasher {
 }
 
 /// The digest of a part, for [`join`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartDigest {
     /// Of the only part.
     Whole(Digest),
@@ -206,7 +207,8 @@ pub fn join(parts: &[PartDigest]) -> Digest {
     }
     match parts {
         [] => ContentHash::Blake3.of(&[]),
-        [PartDigest::Whole(digest)] => *digest,
+        // One of several is never alone, but where parts were read from elsewhere.
+        [PartDigest::Whole(Digest(bytes)) | PartDigest::Subtree(bytes)] => Digest(*bytes),
         _ => {
             let (left, right) = split(parts);
             Digest(merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash).into())

@@ -5,10 +5,12 @@
 mod float;
 
 pub use float::{FloatFormat, Rounded};
+
+use serde::{Deserialize, Serialize};
 use std::iter::repeat_n;
 
 /// The type of one element, as `safetensors` names it. The discriminant is the code of spec §7.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 #[allow(missing_docs)]
 pub enum Dtype {

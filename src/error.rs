@@ -4,6 +4,7 @@ use crate::algebra::Obstacle;
 use crate::apply::Refusal;
 use crate::checkpoint::{Malformed, OpenError, pair::Mismatch};
 use crate::context::Cancelled;
+use crate::diff::PartFault;
 use crate::durable;
 use crate::format::{Invalid, read::ReadError};
 use crate::localize::Impossible;
@@ -78,6 +79,9 @@ pub enum Reason {
     /// A patch can not be made of others.
     #[error("{0}")]
     Algebra(Obstacle),
+    /// A part of a diff can not be used.
+    #[error("{0}")]
+    Part(PartFault),
     /// The log of a model directory can not be read.
     #[error("{}: not a log of patches: {reason}", path.display())]
     Log {
@@ -174,6 +178,7 @@ impl Error {
             Reason::Gather(GatherError::Cancelled(_)) => "interrupted",
             Reason::Refused(refusal) => refusal.code(),
             Reason::Algebra(obstacle) => obstacle.code(),
+            Reason::Part(fault) => fault.code(),
             Reason::Log { .. } => "log.malformed",
             #[cfg(feature = "verify")]
             Reason::Model(fault) => fault.code(),
@@ -198,13 +203,19 @@ impl Error {
     /// The exit code of the command line, by the table in the README.
     pub fn exit_code(&self) -> u8 {
         match self.code() {
-            "selection.impossible" | "output.exists" | "output.in-use" | "results.other" | "edit.order" => 2,
+            "selection.impossible"
+            | "output.exists"
+            | "output.in-use"
+            | "results.other"
+            | "edit.order"
+            | "shard.unsupported" => 2,
             "io" | "output.io" => 3,
             "patch.invalid" => 4,
             "checkpoint.malformed"
             | "checkpoint.unpaired"
             | "mask.malformed"
             | "log.malformed"
+            | "part.malformed"
             | "edit.interrupted"
             | "journal.damaged"
             | "model.malformed"
@@ -272,6 +283,7 @@ impl Error {
             Reason::Gather(GatherError::NotFinite { .. }) => "keep exact deltas by leaving out --delta-dtype",
             Reason::Refused(refusal) => return refusal.help(),
             Reason::Algebra(obstacle) => return obstacle.help(),
+            Reason::Part(fault) => return fault.help(),
             Reason::Log { .. } => {
                 "remove it, or apply with --no-log: it only says what was done, the weights do not need it"
             }

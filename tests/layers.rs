@@ -28,6 +28,7 @@ const LAYERS: &[&[&str]] = &[
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("error", "apply", "the one error type joins the refusals that are defined beside the verb that refuses"),
     ("error", "algebra", "the same"),
+    ("error", "diff", "the same"),
 ];
 
 fn sources(folder: &Path, out: &mut Vec<(String, String)>) {

@@ -85,3 +85,32 @@ fn damage_behind_a_right_digest_never_panics_and_never_goes_unnoticed() {
         }
     }
 }
+
+#[test]
+fn a_part_with_any_byte_changed_is_refused_or_joined() {
+    use lcepatch::diff::shard::join;
+    let dir = Dir::new();
+    let tensors = |last| [Tensor::f32("a.weight", &[2, 2], &[1.0, 2.0, 3.0, last]), Tensor::i64("b", &[7])];
+    dir.write("a", &safetensors(&tensors(4.0)));
+    dir.write("b", &safetensors(&tensors(5.0)));
+    dir.run("diff a b --all --shard 1/1 -o part").ok();
+    let selected = "diff a b --k 1 --portable --shard 1/1";
+    dir.run(&format!("{selected} -o ranks")).ok();
+    dir.run(&format!("{selected} -o selected --ranks ranks")).ok();
+    for name in ["part", "ranks", "selected"] {
+        let whole = dir.read(name);
+        let context = Context::silent();
+        let mut joined = 0;
+        for at in 40..whole.len() {
+            for change in [1, 1 << (at % 8), 0x80, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= change;
+                let digest = lcepatch::digest::Digest::sha256(&bytes[40..]);
+                bytes[8..40].copy_from_slice(&digest.0);
+                let path = dir.write("changed", &bytes);
+                joined += u32::from(join(&[path], &context).is_ok());
+            }
+        }
+        assert_eq!(joined > 0, name != "ranks", "{name}: {joined}");
+    }
+}

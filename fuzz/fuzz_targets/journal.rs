@@ -16,6 +16,7 @@ fuzz_target!(|data: &[u8]| {
     std::fs::write(folder.path().join(FILE_NAME), bytes).unwrap();
     let recovered = recover(folder.path(), &Context::silent());
     assert_eq!(std::fs::read(&file).unwrap().len(), 64);
-    let names = |name: &str| recovered.iter().flatten().any(|recovered| recovered.files.iter().any(|file| file == name));
+    let names =
+        |name: &str| recovered.iter().flatten().any(|recovered| recovered.files.iter().any(|file| file == name));
     assert!(names("other") || std::fs::read(&other).unwrap() == [0; 64]);
 });

@@ -28,13 +28,14 @@ impl WeightFile {
     ///
     /// # Errors
     /// What `digest` returns.
-    pub fn content_digest<E>(&self, mut digest: impl FnMut(&TensorInfo) -> Result<Digest, E>) -> Result<Digest, E> {
-        let mut hasher = ContentHash::Blake3.hasher();
-        hasher.update(self.map.bytes(0..self.header_bytes));
-        for tensor in &self.tensors {
-            hasher.update(&digest(tensor)?.0);
-        }
-        Ok(hasher.finish())
+    pub fn content_digest<E>(&self, digest: impl FnMut(&TensorInfo) -> Result<Digest, E>) -> Result<Digest, E> {
+        let tensors = self.tensors.iter().map(digest).collect::<Result<Vec<Digest>, E>>()?;
+        Ok(content_digest(self.header(), tensors))
+    }
+
+    /// What comes before the first tensor.
+    pub(crate) fn header(&self) -> &[u8] {
+        self.map.bytes(0..self.header_bytes)
     }
 
     /// Calls `each` with consecutive parts of `range`, releasing each afterwards.
@@ -46,6 +47,14 @@ impl WeightFile {
         }
         Ok(())
     }
+}
+
+/// The digest of a file with this `header`, and tensors of these digests.
+pub(crate) fn content_digest(header: &[u8], tensors: impl IntoIterator<Item = Digest>) -> Digest {
+    let mut hasher = ContentHash::Blake3.hasher();
+    hasher.update(header);
+    tensors.into_iter().for_each(|digest| hasher.update(&digest.0));
+    hasher.finish()
 }
 
 impl<'a> Tensor<'a> {

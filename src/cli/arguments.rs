@@ -1,7 +1,7 @@
 //! Values of flags, parsed once.
 
 use lcepatch::checkpoint::pair::PrefixMap;
-use lcepatch::diff::Size;
+use lcepatch::diff::{Shard, Size};
 use lcepatch::edit::Alpha;
 use lcepatch::localize::value::{Amount, Density};
 use lcepatch::mask::Sparsity;
@@ -70,6 +70,14 @@ pub fn count(text: &str) -> Result<u64, String> {
     } else {
         Err("not a whole number".to_owned())
     }
+}
+
+/// `2/4`.
+pub fn shard(text: &str) -> Result<Shard, String> {
+    let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+    numbers
+        .and_then(|(number, of)| Shard::new(number, of))
+        .ok_or_else(|| format!("write I/N, from 1/N to N/N, with N at most {}", Shard::MAX))
 }
 
 /// Any finite number.

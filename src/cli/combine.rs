@@ -1,13 +1,16 @@
 //! `lcepatch combine`.
 
+use super::exit::Failure;
 use super::new_patch::{Base, Output};
 use super::terminal::Terminal;
-use super::{Answer, Outcome, patch_argument};
+use super::{Answer, Outcome, pair, patch_argument};
 use clap::Args;
 use lcepatch::algebra::{Combined, Signs, combine};
 use lcepatch::apply::Edit;
+use lcepatch::diff::{Part, shard};
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::report::table::count;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -15,12 +18,15 @@ At alpha 1 the new patch gives what its parts give together, base + the sum of w
 move a weight in opposite directions, --signs sum adds them all the same; --signs ties elects the sign of the weighted sum \
 and leaves out the parts that are against it (sign election as in TIES merging, without its averaging).
 
+The parts that `lcepatch diff --shard` writes become the patch that one process would write.
+
 Examples:
   lcepatch combine gender.lcepatch:-2 age.lcepatch:-1 --base model/ -o debias.lcepatch
-  lcepatch combine a.lcepatch b.lcepatch:0.5 --signs ties --base model/ -o both.lcepatch")]
+  lcepatch combine a.lcepatch b.lcepatch:0.5 --signs ties --base model/ -o both.lcepatch
+  lcepatch combine 1.part 2.part 3.part 4.part -o whole.lcepatch")]
 pub struct Arguments {
-    /// Patches of one base, each with its weight after a colon if it is not 1
-    #[arg(required = true, value_name = "PATCH[:WEIGHT]")]
+    /// Patches of one base, each with its weight after a colon if it is not 1; or all parts of one diff
+    #[arg(required = true, value_name = "PATCH[:WEIGHT]|PART")]
     patches: Vec<String>,
     /// What to do where patches disagree about the direction
     #[arg(long, default_value = "sum", value_parser = ["sum", "ties"])]
@@ -33,13 +39,16 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     arguments.output.check()?;
+    if arguments.patches.iter().any(|path| Part::is_at(Path::new(path))) {
+        return join_parts(arguments, terminal);
+    }
     let base = arguments.base.open()?;
     let edit = |text: &String| {
         let (path, weight) = patch_argument::with_number(text)?;
         let kind = EditKind::Interpolate(weight.unwrap_or(Alpha::ONE));
         Ok(Edit { patch: patch_argument::open(&path)?, path, kind })
     };
-    let edits = arguments.patches.iter().map(edit).collect::<Result<Vec<_>, super::exit::Failure>>()?;
+    let edits = arguments.patches.iter().map(edit).collect::<Result<Vec<_>, Failure>>()?;
     let signs = if arguments.signs == "ties" { Signs::Elect } else { Signs::Sum };
     let Combined { patch, selected, overlapping, conflicting } =
         combine(&edits, signs, base.as_ref(), &terminal.context())?;
@@ -49,5 +58,17 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         "of {selected} weights, {overlapping} are in several patches, {conflicting} of them moved in opposite directions"
     ));
     arguments.output.save(&patch)?;
+    Ok(Answer::Yes)
+}
+
+fn join_parts(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    if arguments.base.is_given() || arguments.signs != "sum" {
+        return Err(Failure::usage("--base and --signs are for patches, and these are parts", "leave them out"));
+    }
+    let parts: Vec<PathBuf> = arguments.patches.iter().map(PathBuf::from).collect();
+    let diffed = shard::join(&parts, &terminal.context())?;
+    terminal.done();
+    pair::tell(&diffed, terminal);
+    arguments.output.save(&diffed.patch)?;
     Ok(Answer::Yes)
 }

@@ -5,7 +5,7 @@ use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask as masks, pair, show};
 use clap::Args;
 use lcepatch::codec::Effort;
-use lcepatch::diff::{DiffOptions, Labels, Localize, Size, diff};
+use lcepatch::diff::{DiffOptions, Labels, Localize, Shard, Size, diff, shard};
 use lcepatch::durable::{self, Existing};
 use lcepatch::edit::Alpha;
 use lcepatch::localize::random::Among;
@@ -13,6 +13,7 @@ use lcepatch::localize::value::{Amount, Density};
 use lcepatch::mask::Scope;
 use lcepatch::patch::gather::{Portability, Precision};
 use lcepatch::report::Stat;
+use lcepatch::report::table::bytes;
 use pair::PairArguments;
 use std::path::PathBuf;
 
@@ -26,7 +27,14 @@ Examples:
   lcepatch diff v1.safetensors v2.safetensors -o update.lcepatch --all
   lcepatch diff pruned-t/ pruned-r/ -o p.lcepatch --localize mask --mask-from zeros --unpruned t/
   lcepatch diff t/ r/ -o random.lcepatch --localize random --seed 1 --k from-mask --sparsity 30%
-  lcepatch diff bert/ bert-mlm/ -o p.lcepatch --k 425000 --common --map-prefix bert.=")]
+  lcepatch diff bert/ bert-mlm/ -o p.lcepatch --k 425000 --common --map-prefix bert.=
+
+In several processes, on one machine or many; `combine` makes the same patch of the parts as one process:
+  lcepatch diff A B --all --shard 1/4 -o 1.part                         and so for 2/4, 3/4, 4/4; then
+  lcepatch combine 1.part 2.part 3.part 4.part -o p.lcepatch
+With --density or --k each shard first writes its ranks, and finds its blocks once all have:
+  lcepatch diff A B --density 0.5% --shard 1/4 -o 1.ranks               and the others; then
+  lcepatch diff A B --density 0.5% --shard 1/4 -o 1.part --ranks 1.ranks 2.ranks 3.ranks 4.ranks")]
 pub struct Arguments {
     #[command(flatten)]
     pair: PairArguments,
@@ -66,6 +74,14 @@ pub struct Arguments {
     /// Also name whole files by SHA-256, as hubs list it: takes about a second a gigabyte
     #[arg(long)]
     sha256: bool,
+    /// Do this share of the work, and write a part for `lcepatch combine` instead of a patch
+    #[arg(long, value_name = "I/N", value_parser = arguments::shard, requires = "output", conflicts_with = "json",
+        help_heading = "Several processes")]
+    shard: Option<Shard>,
+    /// The ranks of all shards, which they write first where weights are ranked
+    #[arg(long, value_name = "PART", num_args = 1.., requires = "shard", conflicts_with = "all",
+        help_heading = "Several processes")]
+    ranks: Vec<PathBuf>,
     /// Alpha to recommend to users
     #[arg(long, value_parser = arguments::alpha, allow_negative_numbers = true, value_name = "ALPHA")]
     recommended_alpha: Option<Alpha>,
@@ -95,6 +111,12 @@ pub struct Arguments {
     json: bool,
 }
 
+impl Arguments {
+    fn existing(&self) -> Existing {
+        if self.force { Existing::Replace } else { Existing::Keep }
+    }
+}
+
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if let Some(output) = arguments.output.as_ref().filter(|output| output.exists() && !arguments.force) {
         // Before the work, not after it.
@@ -106,13 +128,15 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     let opened = arguments.pair.open()?;
     let masks = if arguments.all { None } else { opened.masks(&arguments.pair)? };
     let options = options(&arguments, arguments.pair.options(&opened, masks, localize(&arguments)?));
+    if let Some(shard) = arguments.shard {
+        return write_part(&arguments, shard, &opened, &options, terminal);
+    }
     let diffed = diff(&opened.target, &opened.reference, &options, &terminal.context())?;
     terminal.done();
     pair::tell(&diffed, terminal);
     let patch = diffed.patch;
     if let Some(output) = &arguments.output {
-        let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-        patch.save(output, existing)?;
+        patch.save(output, arguments.existing())?;
     }
     let stat = Stat::new(&patch);
     if arguments.json {
@@ -129,6 +153,28 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
             print(show::written(output, &stat))?;
         }
     }
+    Ok(Answer::Yes)
+}
+
+/// Does the work of one shard.
+fn write_part(
+    arguments: &Arguments,
+    shard: Shard,
+    opened: &pair::Opened,
+    options: &DiffOptions<'_>,
+    terminal: &Terminal,
+) -> Outcome {
+    let Some(output) = &arguments.output else { return Ok(Answer::No) };
+    let (target, reference, context) = (&opened.target, &opened.reference, terminal.context());
+    let part = match options.localize {
+        Localize::Value { .. } if arguments.ranks.is_empty() => {
+            shard::rank(target, reference, options, shard, &context)?
+        }
+        _ => shard::find(target, reference, options, shard, &arguments.ranks, &context)?,
+    };
+    terminal.done();
+    let size = part.save(output, arguments.existing())?;
+    print(format!("wrote {}: {} of {shard}, {}", output.display(), part.kind(), bytes(size)))?;
     Ok(Answer::Yes)
 }
 

@@ -32,6 +32,10 @@ pub struct Base {
 }
 
 impl Base {
+    pub fn is_given(&self) -> bool {
+        self.base.is_some()
+    }
+
     pub fn open(&self) -> Result<Option<Checkpoint>, Failure> {
         Ok(self.base.as_deref().map(Checkpoint::open).transpose()?)
     }

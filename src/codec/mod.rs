@@ -16,7 +16,7 @@ pub mod varint;
 pub use number::Number;
 
 /// How much work goes into small streams. Readers need the same, and nothing new, for every one of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub enum Effort {
     /// Positions are coded without looking at the base, which makes a patch a fifth to two fifths larger.
     Fast,

@@ -1,30 +1,33 @@
 //! Two checkpoints to a patch: pair, localize, gather, write.
 
 mod masks;
+mod outline;
+mod part;
+pub mod shard;
 mod write;
 
 pub use masks::MaskSource;
+pub use part::{Part, PartFault};
+pub use shard::Shard;
 
-use crate::checkpoint::pair::{Pair, PairOptions, PruningPairs, TensorPair};
-use crate::checkpoint::{Checkpoint, WeightFile};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::pair::{Pair, PairOptions, PruningPairs};
 use crate::codec::Effort;
 use crate::context::{Cancelled, Context};
-use crate::digest::Digest;
 use crate::edit::Alpha;
 use crate::error::Error;
 use crate::format::Patch;
-use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
+use crate::format::metadata::{Localization, Metadata, Source};
 use crate::localize::candidates::{CandidateOptions, Candidates, Kinds};
 use crate::localize::random::Among;
-use crate::localize::survey::{PairDigests, survey};
+use crate::localize::survey::{BlockDigests, survey, units};
 use crate::localize::value::Amount;
 use crate::localize::{Impossible, random, value};
 use crate::mask::{Scope, Selection};
-use crate::patch::Magnitude;
 use crate::patch::gather::{Coding, Portability, Precision};
 use masks::Masks;
-use rayon::prelude::*;
-use write::{Localized, write};
+use outline::{Outline, source};
+use write::{Found, Rounded, write};
 
 /// How many weights are selected.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -161,54 +164,41 @@ pub fn diff(
         unpruned: options.unpruned,
         effort: options.effort,
     };
-    let localized = match options.localize {
-        Localize::Full => Localized::full(&pair, &candidates.tensors, coding, context)?,
+    let units = units(&pair, 0..pair.tensors.len());
+    let found = match options.localize {
+        Localize::Full => Found::full(&pair, &units, &candidates.tensors, coding, context)?,
         how => {
-            let (selection, digests) = select(&pair, &candidates.tensors, how, masks.as_ref(), context)?;
+            let (selection, digests) = select(&pair, &units, &candidates.tensors, how, masks.as_ref(), context)?;
             if selection.is_empty() && how == Localize::Mask {
                 return Err(Impossible::SameMasks.into());
             }
-            Localized::gathered(&pair, &selection, digests, coding, context)?
+            Found::gathered(&pair, &selection, digests, coding, context)?
         }
     };
-    let is_other = |pair: &TensorPair<'_>| kinds == Kinds::Floats && pair.dtype().float().is_none();
-    let others = pair
-        .tensors
-        .iter()
-        .zip(&localized.digests.0)
-        .filter(|(pair, digests)| is_other(pair) && digests.target != digests.reference);
-    let other_differences = others.map(|(pair, _)| pair.name().to_owned()).collect();
-    let labels = options.labels.clone();
-    let [base, reference] =
-        sources(&pair, &localized.digests, [labels.base_model, labels.reference_model], options.sha256, context)?;
-    let metadata = Metadata {
-        localization: describe(options.localize, localized.selected()),
-        candidates: candidates.description,
-        base,
-        reference,
-        masks: masks.as_ref().map(|masks| masks.description.clone()),
-        pairing: pair.pairing.clone(),
-        recommended_alpha: labels.recommended_alpha.map(Alpha::value),
-        license: labels.license,
-        description: labels.description,
-        results: labels.results,
-        x: labels.x,
-        ..Metadata::default()
+    let mut outline = Outline::new(&pair, candidates, options);
+    outline.metadata.masks = masks.as_ref().map(|masks| masks.description.clone());
+    if options.sha256 {
+        outline.add_sha256(&pair, context)?;
+    }
+    let rounded = match options.precision {
+        Precision::Exact => None,
+        Precision::Bf16 => Some(Rounded { delta_dtype: "bf16", base: target }),
+        Precision::Int8 => Some(Rounded { delta_dtype: "int8", base: target }),
     };
-    let (patch, Magnitude { unchanged, .. }) = write(&pair, localized, metadata, coding, context)?;
-    let masked_elsewhere = masks.map_or(Vec::new(), |masks| masks.elsewhere);
-    let unrecognized = candidates.unrecognized;
-    Ok(Diffed { patch, unrecognized, other_differences, unchanged, masked_elsewhere })
+    let unpaired = outline.hash_unpaired(&pair, context)?;
+    let diffed = write(outline, found, &unpaired, rounded, context)?;
+    Ok(Diffed { masked_elsewhere: masks.map_or(Vec::new(), |masks| masks.elsewhere), ..diffed })
 }
 
-/// The elements that `how` selects, and the digests of the pair.
+/// The elements that `how` selects, and the digests of all blocks, `units`.
 fn select(
     pair: &Pair<'_>,
+    units: &[(usize, u64)],
     candidates: &[usize],
     how: Localize,
     masks: Option<&Masks<'_>>,
     context: &Context<'_>,
-) -> Result<(Selection, PairDigests), Impossible> {
+) -> Result<(Selection, Vec<BlockDigests>), Impossible> {
     let elements = candidates.iter().map(|at| pair.tensors[*at].target.info.elements()).sum();
     let from_mask = || masks.map(|masks| masks.description.overlap.differing()).ok_or(Impossible::NoMasks);
     let pair_masks = masks.map(|masks| &masks.pair);
@@ -218,7 +208,8 @@ fn select(
                 Size::Amount(amount) => amount,
                 Size::FromMask => Amount::Count(from_mask()?),
             };
-            return value::select(pair, candidates, amount, scope, pair_masks, context);
+            let groups = value::groups(pair, candidates, amount, scope)?;
+            return value::select(pair, units, &groups, pair_masks, context);
         }
         Localize::Random { amount, seed, among } => {
             let k = match amount {
@@ -229,35 +220,8 @@ fn select(
         }
         Localize::Mask | Localize::Full => masks.map(|masks| masks.differing.clone()).ok_or(Impossible::NoMasks)?,
     };
-    let (_, digests) = survey(pair, |block| Ok::<_, Cancelled>(((), block.skim(context)?)))?;
+    let (_, digests) = survey(pair, units, |block| Ok::<_, Cancelled>(((), block.skim(context)?)))?;
     Ok((selection, digests))
-}
-
-fn describe(how: Localize, selected: u64) -> Localization {
-    let density = |size: Size| match size {
-        Size::Amount(Amount::Density(density)) => Some(density.share()),
-        _ => None,
-    };
-    let k = Some(selected);
-    match how {
-        Localize::Full => Localization { method: "full".to_owned(), ..Localization::default() },
-        Localize::Mask => Localization { method: "mask".to_owned(), k, ..Localization::default() },
-        Localize::Value { amount, scope } => Localization {
-            method: "value".to_owned(),
-            scope: Some(scope.label().to_owned()),
-            k,
-            density: density(amount),
-            ..Localization::default()
-        },
-        Localize::Random { amount, seed, among } => Localization {
-            method: "random".to_owned(),
-            k,
-            density: density(amount),
-            seed: Some(seed),
-            among: Some(among.label().to_owned()),
-            ..Localization::default()
-        },
-    }
 }
 
 /// Refuses a cast that would turn a number into an infinity.
@@ -285,39 +249,14 @@ pub fn undo(result: &Checkpoint, base: &Checkpoint, changed: &[String], context:
     context.begin("preparing the undo patch", result.bytes() + base.bytes());
     let (precision, portability) = (Precision::Exact, Portability::NeedsBase);
     let coding = Coding { precision, portability, masks: None, unpruned: None, effort: Effort::Default };
-    let localized = Localized::full(&pair, &candidates, coding, context)?;
-    let [_, reference] = sources(&pair, &localized.digests, [None, None], false, context)?;
+    let found = Found::full(&pair, &units(&pair, 0..pair.tensors.len()), &candidates, coding, context)?;
     let metadata = Metadata {
         localization: Localization { method: "undo".to_owned(), ..Localization::default() },
         base: Source { elements: result.elements(), ..Source::default() },
-        reference,
+        reference: source(base, None),
         ..Metadata::default()
     };
-    write(&pair, localized, metadata, coding, context).map(|(patch, _)| patch)
-}
-
-/// What is said of base and reference in a patch.
-fn sources(
-    pair: &Pair<'_>,
-    digests: &PairDigests,
-    model_ids: [Option<String>; 2],
-    sha256: bool,
-    context: &Context<'_>,
-) -> Result<[Source; 2], Cancelled> {
-    if sha256 {
-        context.begin("hashing the files", pair.target.bytes() + pair.reference.bytes());
-    }
-    let contents = digests.of_files(pair, context)?;
-    let source = |checkpoint: &Checkpoint, model_id, contents: Vec<Digest>| {
-        let file = |(file, content): (&WeightFile, Digest)| {
-            let sha256 = if sha256 { Some(file.sha256(context)?.to_string()) } else { None };
-            Ok(SourceFile { name: file.name(), bytes: file.bytes(), content: Some(content.to_string()), sha256 })
-        };
-        let files = checkpoint.files.par_iter().zip(contents).map(file).collect::<Result<Vec<_>, Cancelled>>()?;
-        Ok(Source { model_id, elements: checkpoint.elements(), files })
-    };
-    let ([base_id, reference_id], [base, reference]) = (model_ids, contents);
-    let (base, reference) =
-        rayon::join(|| source(pair.target, base_id, base), || source(pair.reference, reference_id, reference));
-    Ok([base?, reference?])
+    let outline = Outline::of_pair(&pair, metadata, portability, true);
+    let unpaired = outline.hash_unpaired(&pair, context)?;
+    Ok(write(outline, found, &unpaired, None, context)?.patch)
 }

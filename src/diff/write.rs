@@ -1,6 +1,9 @@
-//! What was localized, coded, to the bytes of a patch.
+//! What was found, coded, to the bytes of a patch.
 
+use super::Diffed;
+use super::outline::Outline;
 use crate::apply::results;
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::pair::Pair;
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest, PartDigest, join};
@@ -10,33 +13,36 @@ use crate::format::tensor_table::{Counterparts, Roots};
 use crate::format::write::{EncodedTensor, assemble};
 use crate::format::{Patch, read::ReadError};
 use crate::localize::full::differing;
-use crate::localize::survey::{PairDigests, TensorDigests, survey};
-use crate::mask::Selection;
+use crate::localize::survey::{BlockDigests, PairDigests, TensorDigests, survey};
+use crate::mask::{Selection, blocks};
 use crate::patch::Magnitude;
 use crate::patch::gather::{Coding, GatherError, Portability, Precision, Sides, Variants, choose, code_block, gather};
 use crate::patch::group::by_tensor;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Selected elements, coded block by block, and the digests of their pair.
-pub(super) struct Localized {
-    blocks: Vec<(Variants, Option<Sides>)>,
-    pub digests: PairDigests,
-    /// Whether it is all that differs in its tensors, so that the result is the reference.
-    is_whole: bool,
+/// What was found in blocks of a pair of checkpoints.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Found {
+    /// Selected elements, coded, in order; those of blocks that have any.
+    pub coded: Vec<(Variants, Option<Sides>)>,
+    /// The digests of all blocks that were looked at, in order.
+    pub digests: Vec<BlockDigests>,
 }
 
-impl Localized {
-    /// All that differs in the tensors `candidates`, coded as it is found.
+impl Found {
+    /// All that differs in the tensors `candidates` within the blocks `units`, coded as it is found.
     ///
     /// # Errors
     /// [`GatherError`].
     pub fn full(
         pair: &Pair<'_>,
+        units: &[(usize, u64)],
         candidates: &[usize],
         coding: Coding<'_>,
         context: &Context<'_>,
     ) -> Result<Self, GatherError> {
-        let (found, digests) = survey(pair, |block| {
+        let (found, digests) = survey(pair, units, |block| {
             if candidates.binary_search(&block.tensor).is_err() {
                 return Ok((None, block.skim(context)?));
             }
@@ -45,69 +51,74 @@ impl Localized {
             let selected = (!elements.positions.is_empty()).then(|| code_block(tensor, place, &elements, coding));
             Ok::<_, GatherError>((selected.transpose()?, digests))
         })?;
-        let blocks = found.into_iter().flatten().map(|variants| (variants, None)).collect();
-        Ok(Self { blocks, digests, is_whole: true })
+        Ok(Self { coded: found.into_iter().flatten().map(|variants| (variants, None)).collect(), digests })
     }
 
-    /// A selection.
+    /// A selection, in blocks of these `digests`.
     ///
     /// # Errors
     /// [`GatherError`].
     pub fn gathered(
         pair: &Pair<'_>,
         selection: &Selection,
-        digests: PairDigests,
+        digests: Vec<BlockDigests>,
         coding: Coding<'_>,
         context: &Context<'_>,
     ) -> Result<Self, GatherError> {
         context.begin("coding", 0);
-        let blocks = gather(pair, selection, coding, coding.precision == Precision::Exact, context)?;
-        Ok(Self { blocks, digests, is_whole: false })
-    }
-
-    /// Selected elements.
-    pub fn selected(&self) -> u64 {
-        self.blocks.iter().map(|(block, _)| block.selected()).sum()
+        let coded = gather(pair, selection, coding, coding.precision == Precision::Exact, context)?;
+        Ok(Self { coded, digests })
     }
 }
 
-/// The patch of what was localized.
+/// How deltas are stored with less than full precision.
+pub(super) struct Rounded<'a> {
+    pub delta_dtype: &'static str,
+    /// What the patch makes of it is found by applying it.
+    pub base: &'a Checkpoint,
+}
+
+/// The patch of what was found in all blocks of the pair that `outline` is of. `unpaired` are the digests of the tensors that are
+/// in no pair.
 pub(super) fn write(
-    pair: &Pair<'_>,
-    localized: Localized,
-    metadata: Metadata,
-    coding: Coding<'_>,
+    outline: Outline,
+    found: Found,
+    unpaired: &[Digest],
+    rounded: Option<Rounded<'_>>,
     context: &Context<'_>,
-) -> Result<(Patch, Magnitude), Error> {
-    let Localized { blocks, digests, is_whole } = localized;
-    let (variants, sides): (Vec<Variants>, Vec<Option<Sides>>) = blocks.into_iter().unzip();
-    let gathered = choose(variants, coding.portability);
+) -> Result<Diffed, Error> {
+    let blocks_of = outline.tensors.iter().map(|tensor| blocks(tensor.elements().unwrap_or(0)).end);
+    let digests = PairDigests::join(blocks_of, &found.digests);
+    let [base_contents, reference_contents] = outline.contents(&digests, unpaired);
+    let Outline { mut metadata, tensors: described, portability, is_whole, unrecognized, .. } = outline;
+    let (variants, sides): (Vec<Variants>, Vec<Option<Sides>>) = found.coded.into_iter().unzip();
+    let selected_elements = variants.iter().map(Variants::selected).sum();
+    let gathered = choose(variants, portability);
     let total = gathered.blocks.iter().map(|block| block.magnitude).fold(Magnitude::default(), Magnitude::and);
-    let reduced = match coding.precision {
-        Precision::Exact => None,
-        Precision::Bf16 => Some("bf16"),
-        Precision::Int8 => Some("int8"),
-    };
-    let masks = metadata.masks.clone().map(|masks| metadata::Masks { before_pruning: gathered.restores, ..masks });
+    metadata.localization.k.iter_mut().for_each(|k| *k = selected_elements);
+    let contents = [(&mut metadata.base, base_contents), (&mut metadata.reference, reference_contents)];
+    for (source, contents) in contents {
+        let files = source.files.iter_mut().zip(contents);
+        files.for_each(|(file, content)| file.content = Some(content.to_string()));
+    }
+    let masks = metadata.masks.map(|masks| metadata::Masks { before_pruning: gathered.restores, ..masks });
     let metadata = Metadata {
         masks,
-        tool: concat!("lcepatch ", env!("CARGO_PKG_VERSION")).to_owned(),
-        reduced: reduced.map(|delta_dtype| Reduced {
-            delta_dtype: delta_dtype.to_owned(),
+        reduced: rounded.as_ref().map(|rounded| Reduced {
+            delta_dtype: rounded.delta_dtype.to_owned(),
             max_error: total.error_max,
             relative_error: if total.squares > 0.0 { (total.error_squares / total.squares).sqrt() } else { 0.0 },
         }),
-        portable: coding.portability == Portability::Portable,
         portability_bytes: Some(gathered.portability_bytes),
         ..metadata
     };
     let hash = ContentHash::default();
     let selected = hash.root(gathered.blocks.iter().map(|block| &block.base_digest));
-    let invertible = gathered.invertible && coding.portability == Portability::Portable && pair.pairing.is_none();
+    let invertible = gathered.invertible && portability == Portability::Portable && metadata.pairing.is_none();
     let places: Vec<(usize, u64)> = gathered.blocks.iter().map(|block| (block.tensor, block.index)).collect();
     let describe = |place: usize| {
-        let tensor = &pair.tensors[place];
-        (tensor.name().to_owned(), tensor.dtype(), tensor.target.info.shape.clone())
+        let tensor = &described[place];
+        (tensor.name.clone(), tensor.dtype, tensor.shape.clone())
     };
     let mut tensors = Vec::new();
     let mut of_pair = Vec::new();
@@ -136,12 +147,11 @@ pub(super) fn write(
         };
         of_pair.iter().map(of_tensor).collect::<Vec<Digest>>()
     };
-    let exact_and_whole = is_whole && coding.precision == Precision::Exact;
-    let results = match coding.precision {
-        Precision::Exact if is_whole => references.clone(),
-        Precision::Exact => with(|digests| &digests.target_blocks, |sides| sides.result),
-        // What the patch makes of the base is found by applying it.
-        _ => results(pair.target, assembled(roots, &tensors)?, context)?,
+    let exact_and_whole = is_whole && rounded.is_none();
+    let results = match rounded {
+        None if is_whole => references.clone(),
+        None => with(|digests| &digests.target_blocks, |sides| sides.result),
+        Some(rounded) => results(rounded.base, assembled(roots, &tensors)?, context)?,
     };
     roots.result = hash.root(&results);
     if invertible {
@@ -154,5 +164,11 @@ pub(super) fn write(
             tensor.counterparts = Some(Counterparts { reference, result, inverse_result });
         }
     }
-    Ok((assembled(roots, &tensors)?, total))
+    let patch = assembled(roots, &tensors)?;
+    let others = described
+        .iter()
+        .zip(&digests.0)
+        .filter(|(tensor, digests)| !is_whole && tensor.dtype.float().is_none() && digests.target != digests.reference);
+    let other_differences = others.map(|(tensor, _)| tensor.name.clone()).collect();
+    Ok(Diffed { patch, unrecognized, other_differences, unchanged: total.unchanged, masked_elsewhere: Vec::new() })
 }

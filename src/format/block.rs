@@ -4,9 +4,10 @@ use super::invalid::StreamFault;
 use super::limits::OPTIONAL_STREAM;
 use crate::codec::reader::Reader;
 use crate::codec::varint;
+use serde::{Deserialize, Serialize};
 
 /// How positions are coded (stream kind 1, spec §9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum PositionCodec {
     /// Gaps between neighbours; needs no base (spec §9.3).
@@ -16,7 +17,7 @@ pub enum PositionCodec {
 }
 
 /// How deltas are coded (stream kind 2, spec §9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum DeltaCodec {
     /// ULP deltas in order (spec §9.5).
@@ -30,7 +31,7 @@ pub enum DeltaCodec {
 }
 
 /// How the base's values at the selected positions are coded (stream kind 3, spec §9.8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum BaseCodec {
     /// Bit patterns in order.
@@ -38,7 +39,7 @@ pub enum BaseCodec {
 }
 
 /// What a base holds where it is pruned (stream kind 4, spec §9.9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum MaskCodec {
     /// Zeros.
@@ -54,7 +55,7 @@ const MASKS: u8 = 4;
 const VALUES_BEFORE: u8 = 5;
 
 /// The streams of a block, still coded. `B` is `&[u8]` when read, `Vec<u8>` when written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Streams<B> {
     /// Where.
     pub positions: (PositionCodec, B),

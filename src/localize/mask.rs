@@ -1,7 +1,7 @@
 //! Mask-based localization (paper eq 1): the weights that exactly one of two pruning masks keeps.
 
 use super::Impossible;
-use super::value::units;
+use super::survey::units;
 use crate::checkpoint::pair::Pair;
 use crate::context::Context;
 use crate::format::metadata::Overlap;
@@ -20,7 +20,7 @@ pub fn select(
     masks: &PairMasks<'_>,
     context: &Context<'_>,
 ) -> Result<(Selection, Vec<Overlap>), Impossible> {
-    let blocks = units(pair, candidates)
+    let blocks = units(pair, candidates.iter().copied())
         .into_par_iter()
         .map(|(tensor, index)| {
             let (target, reference) = masks.block(&pair.tensors[tensor], index, context)?;

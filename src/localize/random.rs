@@ -1,7 +1,7 @@
 //! The uninformed baseline: weights drawn at random, to compare an informed selection of the same size with (spec §20).
 
 use super::Impossible;
-use super::value::{elements, units};
+use super::survey::units;
 use crate::checkpoint::pair::Pair;
 use crate::context::Context;
 use crate::mask::ranking::{self, Keys, Zeros};
@@ -45,9 +45,9 @@ pub fn select(
     let mut start = 0;
     for tensor in candidates {
         starts[*tensor] = start;
-        start += elements(pair, std::slice::from_ref(tensor));
+        start += pair.tensors[*tensor].target.info.elements();
     }
-    ranking::select(k, &Numbers { pair, units: units(pair, candidates), starts, seed, masks, context })
+    ranking::select(k, &Numbers { pair, units: units(pair, candidates.iter().copied()), starts, seed, masks, context })
 }
 
 /// Every element's key is the random number of its place.

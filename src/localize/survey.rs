@@ -8,6 +8,7 @@ use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
 use crate::dtype::Dtype;
 use crate::mask::{BLOCK_ELEMENTS, block_range, blocks};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Bytes of each side that are handled before the next ones: few enough that all of them stay in a core's cache while one after
@@ -25,8 +26,14 @@ pub struct Block<'a> {
     pub index: u64,
 }
 
+/// The blocks of the tensors `tensors` of a pair, in order: a tensor's place and the block's index.
+pub fn units(pair: &Pair<'_>, tensors: impl IntoIterator<Item = usize>) -> Vec<(usize, u64)> {
+    let of = |tensor: usize| blocks(pair.tensors[tensor].target.info.elements()).map(move |index| (tensor, index));
+    tensors.into_iter().flat_map(of).collect()
+}
+
 /// The digests of a block that was read. There is no other way to them, so that nothing that is found is without.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct BlockDigests {
     target: PartDigest,
     /// In its own dtype.
@@ -104,7 +111,7 @@ pub struct TensorDigests {
     /// Of the reference in the target's dtype.
     pub reference: Digest,
     /// Of the reference in its own dtype.
-    own_reference: Digest,
+    pub own_reference: Digest,
     /// Of the target's blocks.
     pub target_blocks: Vec<PartDigest>,
     /// Of the reference's blocks, in the target's dtype.
@@ -115,53 +122,41 @@ pub struct TensorDigests {
 #[derive(Debug, Clone)]
 pub struct PairDigests(pub Vec<TensorDigests>);
 
-/// Reads all blocks of `pair` once, in parallel; returns its digests and what `look` finds, in order. `look` has to read the block
-/// that it gets.
+/// Reads the blocks `units` of `pair` once, in parallel; returns what `look` finds and their digests, in order. `look` has to read
+/// the block that it gets.
 ///
 /// # Errors
 /// [`Cancelled`], or what `look` returns.
 pub fn survey<T: Send, E: From<Cancelled> + Send>(
     pair: &Pair<'_>,
+    units: &[(usize, u64)],
     look: impl Fn(Block<'_>) -> Result<(T, BlockDigests), E> + Sync,
-) -> Result<(Vec<T>, PairDigests), E> {
-    let units: Vec<(usize, u64)> = (0..pair.tensors.len())
-        .flat_map(|tensor| blocks(pair.tensors[tensor].target.info.elements()).map(move |index| (tensor, index)))
-        .collect();
+) -> Result<(Vec<T>, Vec<BlockDigests>), E> {
     let read = units
         .par_iter()
         .map(|(tensor, index)| look(Block { pair: &pair.tensors[*tensor], tensor: *tensor, index: *index }))
         .collect::<Result<Vec<(T, BlockDigests)>, E>>()?;
-    let (found, digests): (Vec<T>, Vec<BlockDigests>) = read.into_iter().unzip();
-    let mut by_tensor = vec![Vec::new(); pair.tensors.len()];
-    for ((tensor, _), digests) in units.iter().zip(digests) {
-        by_tensor[*tensor].push(digests);
-    }
-    let of_tensor = |blocks: Vec<BlockDigests>| {
-        let side = |of: fn(&BlockDigests) -> PartDigest| blocks.iter().map(of).collect::<Vec<_>>();
-        let (target_blocks, reference_blocks) = (side(|block| block.target), side(|block| block.cast));
-        TensorDigests {
-            target: join(&target_blocks),
-            reference: join(&reference_blocks),
-            own_reference: join(&side(|block| block.reference)),
-            target_blocks,
-            reference_blocks,
-        }
-    };
-    Ok((found, PairDigests(by_tensor.into_iter().map(of_tensor).collect())))
+    Ok(read.into_iter().unzip())
 }
 
 impl PairDigests {
-    /// The content digests of the files of both checkpoints (spec §6). What is not paired is hashed now.
-    ///
-    /// # Errors
-    /// [`Cancelled`].
-    pub fn of_files(&self, pair: &Pair<'_>, context: &Context<'_>) -> Result<[Vec<Digest>; 2], Cancelled> {
-        let by_name = |of: fn(&TensorPair<'_>, &TensorDigests) -> (String, Digest)| {
-            pair.tensors.iter().zip(&self.0).map(|(pair, digests)| of(pair, digests)).collect::<BTreeMap<_, _>>()
+    /// Joins the digests of all blocks, in order, of tensors of so many `blocks`.
+    pub fn join(blocks: impl IntoIterator<Item = u64>, digests: &[BlockDigests]) -> Self {
+        let mut rest = digests;
+        let of_tensor = |blocks: u64| {
+            let (own, later) = rest.split_at(rest.len().min(blocks as usize));
+            rest = later;
+            let side = |of: fn(&BlockDigests) -> PartDigest| own.iter().map(of).collect::<Vec<_>>();
+            let (target_blocks, reference_blocks) = (side(|block| block.target), side(|block| block.cast));
+            TensorDigests {
+                target: join(&target_blocks),
+                reference: join(&reference_blocks),
+                own_reference: join(&side(|block| block.reference)),
+                target_blocks,
+                reference_blocks,
+            }
         };
-        let target = by_name(|pair, digests| (pair.target.info.name.clone(), digests.target));
-        let reference = by_name(|pair, digests| (pair.reference.info.name.clone(), digests.own_reference));
-        Ok([of_files(pair.target, &target, context)?, of_files(pair.reference, &reference, context)?])
+        Self(blocks.into_iter().map(of_tensor).collect())
     }
 }
 

@@ -4,12 +4,12 @@
 //! order. Equal keys rank by tensor name, then flat index.
 
 use super::Impossible;
-use super::survey::{Block, BlockDigests, PairDigests, survey};
+use super::survey::{Block, BlockDigests, survey};
 use crate::checkpoint::pair::{Pair, TensorPair};
 use crate::context::Context;
 use crate::dtype::{Dtype, Width};
-use crate::mask::ranking::{self, Keys, Zeros};
-use crate::mask::{PairBits, PairMasks, Scope, SelectedBlock, Selection, block_range, blocks};
+use crate::mask::ranking::{self, Cut, Keys, Zeros};
+use crate::mask::{PairBits, PairMasks, Scope, SelectedBlock, Selection, block_range};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -54,54 +54,171 @@ impl Amount {
     }
 }
 
-/// Selects the `amount` of elements with the largest |reference - target| of the float tensors `candidates`; with
-/// `masks`, of those elements only that both keep. Also returns the digests of the pair.
+/// Elements that are ranked together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The tensors that they are in, ascending.
+    pub tensors: Vec<usize>,
+    /// Which of them are selected.
+    pub wanted: Wanted,
+}
+
+/// Which elements of those that are ranked together are selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// So many, with the largest keys.
+    Largest(u64),
+    /// All with a larger key than `key`, and the first `ties` of those with this one.
+    Above {
+        /// The smallest selected key.
+        key: u64,
+        /// How many are selected of those that are equal to it.
+        ties: u64,
+        /// Selected elements.
+        k: u64,
+    },
+}
+
+impl Wanted {
+    /// How many.
+    pub fn k(self) -> u64 {
+        match self {
+            Wanted::Largest(k) | Wanted::Above { k, .. } => k,
+        }
+    }
+
+    fn select<K: Keys>(self, keys: &K) -> Result<Selection, K::Error> {
+        match self {
+            _ if self.k() == 0 => Ok(Selection::default()),
+            Wanted::Largest(k) => ranking::select(k, keys),
+            Wanted::Above { key, ties, .. } => Cut::at(key, ties, keys)?.select(keys),
+        }
+    }
+}
+
+/// What of the float tensors `candidates` is ranked together, and the `amount` that is selected of it.
 ///
-/// Reads the checkpoints once: a sample gives a bound that few elements reach besides the selected ones, and those are kept with
-/// their bits. Where that fails, because too many are equal or fewer differ than are asked for, walks the checkpoints
+/// # Errors
+/// [`Impossible::TooMany`].
+pub fn groups(pair: &Pair<'_>, candidates: &[usize], amount: Amount, scope: Scope) -> Result<Vec<Group>, Impossible> {
+    let tensors: Vec<&[usize]> = match scope {
+        Scope::Global => vec![candidates],
+        Scope::Tensor => candidates.chunks(1).collect(),
+    };
+    let group = |tensors: &[usize]| {
+        let elements = tensors.iter().map(|tensor| pair.tensors[*tensor].target.info.elements()).sum();
+        Ok(Group { tensors: tensors.to_vec(), wanted: Wanted::Largest(amount.of(elements)?) })
+    };
+    tensors.into_iter().map(group).collect()
+}
+
+/// Selects the elements with the largest |reference - target| that `groups` want, within the blocks `units` of the pair; with
+/// `masks`, of those elements only that both keep. Also returns the digests of the blocks.
+///
+/// Reads the blocks once: a sample gives a bound that few elements reach besides the selected ones, and those are kept with
+/// their bits. Where that fails, because too many are equal or fewer differ than are asked for, walks the blocks
 /// three to six times more. Memory: at most 40 bytes for each selected element and 24 MiB.
 ///
 /// # Errors
 /// [`Impossible`]: a candidate that is not finite, more asked for than there is, or cancellation.
 pub fn select(
     pair: &Pair<'_>,
-    candidates: &[usize],
-    amount: Amount,
-    scope: Scope,
+    units: &[(usize, u64)],
+    groups: &[Group],
     masks: Option<&PairMasks<'_>>,
     context: &Context<'_>,
-) -> Result<(Selection, PairDigests), Impossible> {
-    // What is ranked together, and how many of it are selected.
-    let groups: Vec<&[usize]> = match scope {
-        Scope::Global => vec![candidates],
-        Scope::Tensor => candidates.chunks(1).collect(),
-    };
-    let amounts =
-        groups.iter().map(|group| amount.of(elements(pair, group))).collect::<Result<Vec<u64>, Impossible>>()?;
-    let mut bounds: Vec<Option<Bound>> = vec![None; pair.tensors.len()];
-    let budget = Budget::new(amounts.iter().sum());
-    for (group, k) in groups.iter().zip(&amounts) {
-        let bound = Bound::of(pair, group, *k);
-        group.iter().for_each(|tensor| bounds[*tensor] = bound);
-    }
-    let is_candidate = |tensor: &usize| candidates.binary_search(tensor).is_ok();
-    let (found, digests) = survey(pair, |block| match bounds[block.tensor] {
-        Some(bound) => above(block, bound, &budget, masks, context),
-        None if is_candidate(&block.tensor) => finite(block, context).map(|digests| (None, digests)),
-        None => Ok((None, block.skim(context)?)),
-    })?;
-    let found: Vec<SelectedBlock> = if budget.is_spent() { Vec::new() } else { found.into_iter().flatten().collect() };
+) -> Result<(Selection, Vec<BlockDigests>), Impossible> {
+    let (near, digests) = near(pair, units, groups, masks, context)?;
     let mut selection = Selection::default();
-    for (group, k) in groups.iter().zip(amounts) {
-        let kept = KeptDifferences::new(pair, found.iter().filter(|block| group.contains(&block.tensor)).collect());
-        let bound = group.first().and_then(|tensor| bounds[*tensor]).filter(|_| !budget.is_spent());
-        let blocks = match bound.filter(|bound| kept.reaching(*bound) >= k) {
-            Some(_) => kept.with_bits(ranking::select(k, &kept)?),
-            None => ranking::select(k, &Differences { pair, units: units(pair, group), masks, context })?.blocks,
-        };
-        selection.blocks.extend(blocks);
+    for (group, near) in groups.iter().zip(near) {
+        selection.blocks.extend(match near {
+            Near::Kept(kept) => kept.with_bits(group.wanted.select(&kept)?),
+            Near::Unknown(differences) => group.wanted.select(&differences)?.blocks,
+        });
     }
     Ok((selection, digests))
+}
+
+/// The keys that `groups` want the largest of, within the blocks `units` of the pair: for each group, as many as it wants or as
+/// there are, descending, each with how many elements have it. Reads as [`select`] does.
+///
+/// # Errors
+/// As [`select`].
+pub fn largest(
+    pair: &Pair<'_>,
+    units: &[(usize, u64)],
+    groups: &[Group],
+    context: &Context<'_>,
+) -> Result<Vec<Vec<(u64, u64)>>, Impossible> {
+    let mut there = vec![0; pair.tensors.len()];
+    units.iter().for_each(|unit| there[unit.0] += elements(pair, std::slice::from_ref(unit)));
+    let here = |group: &Group| {
+        let k = group.wanted.k().min(group.tensors.iter().map(|tensor| there[*tensor]).sum());
+        Group { wanted: Wanted::Largest(k), ..group.clone() }
+    };
+    let groups: Vec<Group> = groups.iter().map(here).collect();
+    let (near, _) = near(pair, units, &groups, None, context)?;
+    let keys = groups.iter().zip(near).map(|(group, near)| match near {
+        Near::Kept(kept) => ranking::largest(group.wanted.k(), &kept),
+        Near::Unknown(differences) => ranking::largest(group.wanted.k(), &differences),
+    });
+    keys.collect()
+}
+
+/// The elements of a group that may be selected.
+enum Near<'a> {
+    /// All of them are at hand.
+    Kept(KeptDifferences<'a>),
+    /// All there are, to be walked.
+    Unknown(Differences<'a>),
+}
+
+/// Reads the blocks `units` once, for what of each of `groups` may be selected, and their digests.
+fn near<'a>(
+    pair: &'a Pair<'a>,
+    units: &[(usize, u64)],
+    groups: &[Group],
+    masks: Option<&'a PairMasks<'a>>,
+    context: &'a Context<'a>,
+) -> Result<(Vec<Near<'a>>, Vec<BlockDigests>), Impossible> {
+    let mut group_of: Vec<Option<usize>> = vec![None; pair.tensors.len()];
+    for (at, group) in groups.iter().enumerate() {
+        group.tensors.iter().for_each(|tensor| group_of[*tensor] = Some(at));
+    }
+    let mut units_of: Vec<Vec<(usize, u64)>> = vec![Vec::new(); groups.len()];
+    for unit in units {
+        if let Some(group) = group_of[unit.0] {
+            units_of[group].push(*unit);
+        }
+    }
+    let bound = |(group, units): (&Group, &Vec<(usize, u64)>)| match group.wanted {
+        Wanted::Largest(k) => Bound::of(pair, units, k),
+        Wanted::Above { key, k, .. } if k > 0 => Bound::at(f64::from_bits(key)),
+        Wanted::Above { .. } => None,
+    };
+    let bounds: Vec<Option<Bound>> = groups.iter().zip(&units_of).map(bound).collect();
+    let budget = Budget::new(groups.iter().map(|group| group.wanted.k()).sum());
+    let (found, digests) = survey(pair, units, |block| match group_of[block.tensor].map(|group| bounds[group]) {
+        Some(Some(bound)) => above(block, bound, &budget, masks, context),
+        Some(None) => finite(block, context).map(|digests| (None, digests)),
+        None => Ok((None, block.skim(context)?)),
+    })?;
+    let mut kept: Vec<Vec<SelectedBlock>> = vec![Vec::new(); groups.len()];
+    if !budget.is_spent() {
+        for block in found.into_iter().flatten() {
+            if let Some(group) = group_of[block.tensor] {
+                kept[group].push(block);
+            }
+        }
+    }
+    let near = groups.iter().zip(bounds).zip(kept).zip(units_of).map(|(((group, bound), kept), units)| {
+        let kept = KeptDifferences::new(pair, kept);
+        match bound.filter(|bound| !budget.is_spent() && kept.reaching(*bound) >= group.wanted.k()) {
+            Some(_) => Near::Kept(kept),
+            None => Near::Unknown(Differences { pair, units, masks, context }),
+        }
+    });
+    Ok((near.collect(), digests))
 }
 
 /// A difference that at least the selected elements reach, as a sample tells.
@@ -118,17 +235,17 @@ const SAMPLE_ELEMENTS: u64 = 1 << 20;
 const SAMPLE_BYTES: u64 = 64;
 
 impl Bound {
-    /// A bound for the `k` largest differences of `candidates`; none if it would not keep most elements out. Only costs time if it
+    /// A bound for the `k` largest differences in the blocks `units`; none if it would not keep most elements out. Only costs time if it
     /// is wrong.
-    fn of(pair: &Pair<'_>, candidates: &[usize], k: u64) -> Option<Self> {
-        let all = elements(pair, candidates);
-        let of_tensor = |tensor: &usize| {
+    fn of(pair: &Pair<'_>, units: &[(usize, u64)], k: u64) -> Option<Self> {
+        let all = elements(pair, units);
+        let of_block = |(tensor, index): &(usize, u64)| {
             let pair = &pair.tensors[*tensor];
-            let (n, dtype) = (pair.target.info.elements(), pair.dtype());
+            let (range, dtype) = (block_range(*index, pair.target.info.elements()), pair.dtype());
             let line = SAMPLE_BYTES / dtype.width().bytes() as u64;
             let step = line * (all / SAMPLE_ELEMENTS).max(1);
             let (mut keys, mut rounded) = (Vec::new(), Vec::new());
-            for window in pair.target.element_windows(0..n) {
+            for window in pair.target.element_windows(range) {
                 for start in (window.start..window.end).step_by(step as usize) {
                     let part = start..(start + line).min(window.end);
                     let reference = pair.reference_elements(part.clone(), &mut rounded);
@@ -139,7 +256,7 @@ impl Bound {
             }
             keys
         };
-        let mut keys: Vec<u64> = candidates.par_iter().flat_map_iter(of_tensor).collect();
+        let mut keys: Vec<u64> = units.par_iter().flat_map_iter(of_block).collect();
         // A share of the sample as the selection is of all, and more: six standard deviations, and a tenth for elements near each
         // other, which are alike.
         let share = k as f64 / all as f64 * keys.len() as f64;
@@ -148,7 +265,11 @@ impl Bound {
             return None;
         }
         let (_, key, _) = keys.select_nth_unstable_by(rank, |a, b| b.cmp(a));
-        let key = f64::from_bits(*key);
+        Self::at(f64::from_bits(*key))
+    }
+
+    /// The difference `key`; none if all elements reach it.
+    fn at(key: f64) -> Option<Self> {
         let rounded = key as f32;
         let rough = if f64::from(rounded) > key { rounded.next_down() } else { rounded };
         (key > 0.0 && rough.is_finite()).then_some(Self { key, rough })
@@ -287,19 +408,19 @@ fn reaching<const N: usize>(
 /// Differences that were kept on the way, to be ranked without the checkpoints.
 struct KeptDifferences<'a> {
     pair: &'a Pair<'a>,
-    blocks: Vec<&'a SelectedBlock>,
+    blocks: Vec<SelectedBlock>,
     units: Vec<(usize, u64)>,
 }
 
 impl<'a> KeptDifferences<'a> {
-    fn new(pair: &'a Pair<'a>, blocks: Vec<&'a SelectedBlock>) -> Self {
+    fn new(pair: &'a Pair<'a>, blocks: Vec<SelectedBlock>) -> Self {
         let units = blocks.iter().map(|block| (block.tensor, block.index)).collect();
         Self { pair, blocks, units }
     }
 
     /// How many reach `bound`. If that is as many as are selected, no other element is.
     fn reaching(&self, bound: Bound) -> u64 {
-        let count = |block: &&SelectedBlock| {
+        let count = |block: &SelectedBlock| {
             let mut count = 0;
             self.each(block, |_, key| count += u64::from(f64::from_bits(key) >= bound.key));
             count
@@ -317,7 +438,7 @@ impl<'a> KeptDifferences<'a> {
     fn with_bits(&self, selection: Selection) -> Vec<SelectedBlock> {
         let with_bits = |block: SelectedBlock| {
             let Ok(unit) = self.units.binary_search(&(block.tensor, block.index)) else { return block };
-            let SelectedBlock { positions, bits: Some(all), .. } = self.blocks[unit] else { return block };
+            let SelectedBlock { positions, bits: Some(all), .. } = &self.blocks[unit] else { return block };
             let width = self.pair.tensors[block.tensor].dtype().width().bytes();
             let mut bits = PairBits::default();
             let mut at = 0;
@@ -344,21 +465,16 @@ impl Keys for KeptDifferences<'_> {
 
     fn walk(&self, unit: (usize, u64), _: Zeros, each: impl FnMut(u32, u64)) -> Result<u64, Impossible> {
         if let Ok(at) = self.units.binary_search(&unit) {
-            self.each(self.blocks[at], each);
+            self.each(&self.blocks[at], each);
         }
         Ok(0)
     }
 }
 
-/// The blocks of the tensors `candidates` of a pair, in order.
-pub(super) fn units(pair: &Pair<'_>, candidates: &[usize]) -> Vec<(usize, u64)> {
-    let of = |tensor: &usize| blocks(pair.tensors[*tensor].target.info.elements());
-    candidates.iter().flat_map(|tensor| of(tensor).map(|index| (*tensor, index))).collect()
-}
-
-/// Elements of the tensors `candidates` of a pair.
-pub(super) fn elements(pair: &Pair<'_>, candidates: &[usize]) -> u64 {
-    candidates.iter().map(|tensor| pair.tensors[*tensor].target.info.elements()).sum()
+/// Elements in the blocks `units` of a pair.
+fn elements(pair: &Pair<'_>, units: &[(usize, u64)]) -> u64 {
+    let range = |(tensor, index): &(usize, u64)| block_range(*index, pair.tensors[*tensor].target.info.elements());
+    units.iter().map(range).map(|range| range.end - range.start).sum()
 }
 
 struct Differences<'a> {
@@ -486,6 +602,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::Checkpoint;
     use crate::checkpoint::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
+    use crate::localize::survey::PairDigests;
     use proptest::prelude::*;
 
     fn checkpoint(dtype: Dtype, bits: &[u64]) -> Checkpoint {
@@ -546,7 +663,8 @@ mod tests {
             let pair = Pair::new(&target_file, &reference_file, &options).unwrap();
             let k = (n * share / 100).max(1);
             let amount = Amount::Count(k as u64);
-            let (selection, digests) = select(&pair, &[0], amount, Scope::Global, None, &Context::silent()).unwrap();
+            let groups = groups(&pair, &[0], amount, Scope::Global).unwrap();
+            let (selection, digests) = select(&pair, &[(0, 0)], &groups, None, &Context::silent()).unwrap();
             let [block] = &selection.blocks[..] else { panic!("one block") };
             let expected = by_sorting(dtype, &target, &reference, k);
             prop_assert_eq!(&block.positions, &expected);
@@ -556,8 +674,9 @@ mod tests {
                 prop_assert_eq!(dtype.width().load_all(&bits.reference), at(&reference));
             }
             let hash = crate::digest::ContentHash::Blake3;
-            prop_assert_eq!(digests.0[0].target, pair.tensors[0].target.digest(hash, &Context::silent()).unwrap());
-            prop_assert_eq!(digests.0[0].reference, pair.tensors[0].reference.digest(hash, &Context::silent()).unwrap());
+            let found = PairDigests::join([1], &digests);
+            prop_assert_eq!(found.0[0].target, pair.tensors[0].target.digest(hash, &Context::silent()).unwrap());
+            prop_assert_eq!(found.0[0].reference, pair.tensors[0].reference.digest(hash, &Context::silent()).unwrap());
         }
     }
 }

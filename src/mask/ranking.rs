@@ -54,6 +54,14 @@ impl Cut {
         if ties == equal {
             return Ok(Self { key, quotas: vec![u64::MAX; keys.units().len()] });
         }
+        Self::at(key, ties, keys)
+    }
+
+    /// The cut below all keys above `key` and the first `ties` of those equal to it. Walks all blocks once, in parallel.
+    ///
+    /// # Errors
+    /// What a walk meets.
+    pub fn at<K: Keys>(key: u64, ties: u64, keys: &K) -> Result<Self, K::Error> {
         let counts = keys
             .units()
             .par_iter()
@@ -88,6 +96,24 @@ impl Cut {
         })?;
         Ok(())
     }
+
+    /// Selects the elements above the cut. Takes 4 bytes for each.
+    ///
+    /// # Errors
+    /// What a walk meets.
+    pub fn select<K: Keys>(&self, keys: &K) -> Result<Selection, K::Error> {
+        let blocks = keys
+            .units()
+            .par_iter()
+            .enumerate()
+            .map(|(unit, (tensor, index))| {
+                let mut positions = Vec::new();
+                self.walk(keys, unit, |position| positions.push(position))?;
+                Ok(SelectedBlock { tensor: *tensor, index: *index, positions, bits: None })
+            })
+            .collect::<Result<Vec<_>, K::Error>>()?;
+        Ok(Selection { blocks: blocks.into_iter().filter(|block| !block.positions.is_empty()).collect() })
+    }
 }
 
 /// Selects the `k` elements with the largest keys. Takes 4 bytes for each, besides what [`Cut::after`] holds.
@@ -95,18 +121,32 @@ impl Cut {
 /// # Errors
 /// As [`Cut::after`].
 pub fn select<K: Keys>(k: u64, keys: &K) -> Result<Selection, K::Error> {
-    let cut = Cut::after(k, keys)?;
-    let blocks = keys
+    Cut::after(k, keys)?.select(keys)
+}
+
+/// The `k` largest keys, descending, each with how many of them are equal to it. Takes 16 bytes for each, and as much as
+/// [`Cut::after`] before.
+///
+/// # Errors
+/// As [`Cut::after`].
+pub fn largest<K: Keys>(k: u64, keys: &K) -> Result<Vec<(u64, u64)>, K::Error> {
+    if k == 0 {
+        return Ok(Vec::new());
+    }
+    let Threshold { key, ties, .. } = top_k::threshold(k, &Walks(keys))?;
+    let above = keys
         .units()
         .par_iter()
-        .enumerate()
-        .map(|(unit, (tensor, index))| {
-            let mut positions = Vec::new();
-            cut.walk(keys, unit, |position| positions.push(position))?;
-            Ok(SelectedBlock { tensor: *tensor, index: *index, positions, bits: None })
+        .map(|unit| {
+            let mut above = Vec::new();
+            keys.walk(*unit, Zeros::Count, |_, other| above.extend((other > key).then_some(other)))?;
+            Ok(above)
         })
-        .collect::<Result<Vec<_>, K::Error>>()?;
-    Ok(Selection { blocks: blocks.into_iter().filter(|block| !block.positions.is_empty()).collect() })
+        .collect::<Result<Vec<Vec<u64>>, K::Error>>()?;
+    let mut above = above.concat();
+    above.par_sort_unstable_by(|a, b| b.cmp(a));
+    let runs = above.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u64));
+    Ok(runs.chain([(key, ties)]).collect())
 }
 
 struct Walks<'a, K>(&'a K);

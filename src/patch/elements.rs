@@ -6,6 +6,7 @@ use crate::checkpoint::pair::Pair;
 use crate::context::{Cancelled, Context};
 use crate::dtype::{Dtype, FloatFormat};
 use crate::mask::{PairBits, SelectedBlock, block_range};
+use serde::{Deserialize, Serialize};
 
 /// One entry for each selected element of a block.
 #[derive(Debug, Clone)]
@@ -160,7 +161,7 @@ fn bits(pair: &Pair<'_>, selected: &SelectedBlock, context: &Context<'_>) -> Res
 }
 
 /// Sums over finite reference minus base.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Magnitude {
     /// Sum of absolute differences.
     pub sum: f64,

@@ -20,6 +20,7 @@ use crate::dtype::{Dtype, FloatFormat, Rounded};
 use crate::format::block::{BaseCodec, DeltaCodec, MaskCodec, PositionCodec, Streams};
 use crate::mask::{BLOCK_ELEMENTS, MaskFault, PairMasks, SelectedBlock, Selection, block_range};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// How exactly deltas are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub enum Precision {
 }
 
 /// Whether the patch must serve without its base.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Portability {
     /// Smallest: whatever the base can tell is left out.
     NeedsBase,
@@ -57,7 +58,7 @@ pub struct Coding<'a> {
 }
 
 /// A coded block.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GatheredBlock {
     /// The tensor's place in its pair.
     pub tensor: usize,
@@ -123,7 +124,7 @@ const STREAM_SAVES_MIN: f64 = 0.01;
 const CLEARLY: f64 = 2.5;
 
 /// What the block of a tensor becomes, by BLAKE3.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Sides {
     /// With the reference's bits at the selected positions of the base: the result.
     pub result: PartDigest,
@@ -183,6 +184,7 @@ pub(crate) fn code_block(
 }
 
 /// A block, coded in all ways that may be chosen.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Variants {
     /// Without positions and deltas.
     block: GatheredBlock,
@@ -202,9 +204,25 @@ impl Variants {
     pub fn selected(&self) -> u64 {
         self.block.selected.into()
     }
+
+    /// The tensor's place, and the block's index.
+    pub fn place(&self) -> (usize, u64) {
+        (self.block.tensor, self.block.index)
+    }
+
+    /// Whether its numbers can be those of a block: not so large that they can not be added up.
+    pub fn is_plausible(&self) -> bool {
+        let Ways { free: (_, positions), conditioned: (_, grouped_positions) } = &self.positions;
+        let Ways { free: (_, deltas), conditioned: (_, grouped_deltas) } = &self.deltas;
+        let streams = [positions, grouped_positions, deltas, grouped_deltas, &self.base_values];
+        streams.iter().all(|stream| stream.bytes() <= 1 << 36)
+            && (1..=BLOCK_ELEMENTS).contains(&self.selected())
+            && self.block.magnitude.unchanged <= self.selected()
+    }
 }
 
 /// A stream, coded without and with the base, or with an estimate for one of them.
+#[derive(Debug, Serialize, Deserialize)]
 struct Ways<C> {
     free: (C, Coded),
     conditioned: (C, Coded),
@@ -227,6 +245,7 @@ impl<C> Ways<C> {
 }
 
 /// A stream.
+#[derive(Debug, Serialize, Deserialize)]
 enum Coded {
     /// As it goes into the patch.
     Bytes(Vec<u8>),

@@ -9,6 +9,7 @@ mod mask;
 mod onnx;
 #[cfg(feature = "verify")]
 mod runtime;
+mod shard;
 mod show;
 #[cfg(feature = "verify")]
 mod sweep;

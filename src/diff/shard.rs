@@ -1,0 +1,430 @@
+//! A diff in several processes, or on several machines, joined to the bytes that one process would write.
+//!
+//! A shard is a run of blocks of the pair. [`find`] codes what is selected in it, and [`join`] makes the patch of what all shards
+//! found. Where weights are ranked, a shard has to know how many of the largest are in the others: [`rank`] tells them first.
+
+use super::outline::Outline;
+use super::part::{Blocks, Content, PairContent, Part, PartFault, Ranks};
+use super::write::{Found, write};
+use super::{DiffOptions, Diffed, Localize, Size};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::pair::{OtherDtype, Pair};
+use crate::context::Context;
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::localize::candidates::{Candidates, Kinds};
+use crate::localize::survey::units;
+use crate::localize::value::{self, Group, Wanted};
+use crate::mask::{block_range, blocks};
+use crate::patch::gather::{Coding, Precision};
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// One of several equal shares of the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    number: u32,
+    of: u32,
+}
+
+impl Shard {
+    /// Shard `number`, from 1 on, of `of`; none if there is no such shard, or more than [`Shard::MAX`].
+    pub fn new(number: u32, of: u32) -> Option<Self> {
+        (1..=of).contains(&number).then_some(Self { number, of }).filter(|_| of <= Self::MAX)
+    }
+
+    /// The most shards there may be.
+    pub const MAX: u32 = 1 << 16;
+
+    /// From 1 on.
+    pub fn number(self) -> u32 {
+        self.number
+    }
+
+    /// How many there are.
+    pub fn of(self) -> u32 {
+        self.of
+    }
+
+    /// Its blocks of `pair`: those that begin in its share of all bytes.
+    fn units(self, pair: &Pair<'_>) -> Vec<(usize, u64)> {
+        let units = units(pair, 0..pair.tensors.len());
+        let bytes = |(tensor, index): &(usize, u64)| {
+            let pair = &pair.tensors[*tensor];
+            let range = block_range(*index, pair.target.info.elements());
+            let width = |info: &crate::checkpoint::TensorInfo| info.dtype.width().bytes() as u64;
+            (range.end - range.start) * (width(pair.target.info) + width(pair.reference.info))
+        };
+        let total: u64 = units.iter().map(bytes).sum();
+        let mut start = 0;
+        let mut share = |unit: &(usize, u64)| {
+            let share = u128::from(start) * u128::from(self.of) / u128::from(total);
+            start += bytes(unit);
+            share as u32 + 1
+        };
+        units.into_iter().filter(|unit| share(unit) == self.number).collect()
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "shard {} of {}", self.number, self.of)
+    }
+}
+
+/// What all shards of a run have in common, and the work of one.
+struct Job<'a> {
+    pair: Pair<'a>,
+    outline: Outline,
+    run: Digest,
+    shard: Shard,
+    units: Vec<(usize, u64)>,
+    candidates: Vec<usize>,
+    /// What is ranked together; nothing where all that differs is selected.
+    groups: Vec<Group>,
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        target: &'a Checkpoint,
+        reference: &'a Checkpoint,
+        options: &DiffOptions<'_>,
+        shard: Shard,
+    ) -> Result<Self, Error> {
+        check(options)?;
+        let pair = Pair::new(target, reference, &options.pair)?;
+        let kinds = if options.localize == Localize::Full { Kinds::Every } else { Kinds::Floats };
+        let candidates = Candidates::new(&pair.targets(), &options.candidates, kinds)?;
+        let tensors = candidates.tensors.clone();
+        let groups = match options.localize {
+            Localize::Value { amount: Size::Amount(amount), scope } => value::groups(&pair, &tensors, amount, scope)?,
+            _ => Vec::new(),
+        };
+        let outline = Outline::new(&pair, candidates, options);
+        let wanted: Vec<u64> = groups.iter().map(|group| group.wanted.k()).collect();
+        let decides = (&outline, options.effort, wanted, shard.of);
+        let decides = postcard::to_allocvec(&decides)
+            .map_err(|e| PartFault::Malformed { path: "the new part".into(), reason: e.to_string() })?;
+        let units = shard.units(&pair);
+        Ok(Self { run: Digest::sha256(&decides), pair, outline, shard, units, candidates: tensors, groups })
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.pair.target.bytes() + self.pair.reference.bytes()) / u64::from(self.shard.of)
+    }
+}
+
+/// Refuses what can not be divided, or is not worth it.
+fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
+    let unsupported = |option, reason| Err(PartFault::Unsupported { option, reason });
+    match options.localize {
+        Localize::Mask | Localize::Random { .. } => {
+            return unsupported("--localize", "only differences are ranked shard by shard");
+        }
+        Localize::Value { amount: Size::FromMask, .. } => {
+            return unsupported("--k from-mask", "masks are counted over whole checkpoints");
+        }
+        Localize::Value { .. } | Localize::Full => {}
+    }
+    if options.masks.is_some() || options.unpruned.is_some() {
+        return unsupported("a pruning mask", "masks are counted over whole checkpoints");
+    }
+    if options.pair.other_dtype == OtherDtype::Cast {
+        return unsupported(
+            "--cast",
+            "whether the reference fits the target's dtype is known of whole checkpoints only",
+        );
+    }
+    if options.precision != Precision::Exact {
+        return unsupported("--delta-dtype", "its result is found by applying the whole patch");
+    }
+    if options.sha256 {
+        return unsupported("--sha256", "the SHA-256 of a file can not be joined from parts");
+    }
+    Ok(())
+}
+
+/// Which differences of a shard may be among the largest: the ranks that [`find`] takes. Needed where weights are ranked.
+///
+/// Reads the shard's blocks as [`super::diff`] does, but codes nothing. Memory: 40 bytes for each weight that the whole patch selects,
+/// at most.
+///
+/// # Errors
+/// As [`super::diff`]; [`PartFault::Unsupported`].
+pub fn rank(
+    target: &Checkpoint,
+    reference: &Checkpoint,
+    options: &DiffOptions<'_>,
+    shard: Shard,
+    context: &Context<'_>,
+) -> Result<Part, Error> {
+    let job = Job::new(target, reference, options, shard)?;
+    context.begin("ranking", job.bytes());
+    let keys = value::largest(&job.pair, &job.units, &job.groups, context)?;
+    Ok(Part { run: job.run, shard, content: Content::Ranks(keys.into_iter().map(Ranks::new).collect()) })
+}
+
+/// What is selected in a shard, coded: one of the parts that [`join`] takes. `ranks` are the files with the ranks of all shards, where
+/// weights are ranked.
+///
+/// Cost and memory as of [`super::diff`], for the shard's share of the blocks; and 64 bytes for each different key of the ranks.
+///
+/// # Errors
+/// As [`super::diff`]; [`PartFault`]: ranks that are missing, or not of this run.
+pub fn find(
+    target: &Checkpoint,
+    reference: &Checkpoint,
+    options: &DiffOptions<'_>,
+    shard: Shard,
+    ranks: &[PathBuf],
+    context: &Context<'_>,
+) -> Result<Part, Error> {
+    let job = Job::new(target, reference, options, shard)?;
+    let coding = Coding {
+        precision: options.precision,
+        portability: options.portability,
+        masks: None,
+        unpruned: None,
+        effort: options.effort,
+    };
+    let found = match options.localize {
+        Localize::Full => {
+            context.begin("localizing", job.bytes());
+            Found::full(&job.pair, &job.units, &job.candidates, coding, context)?
+        }
+        _ => {
+            let groups = selected_here(&job, ranks)?;
+            context.begin("localizing", job.bytes());
+            let (selection, digests) = value::select(&job.pair, &job.units, &groups, None, context)?;
+            let (expected, found) = (groups.iter().map(|group| group.wanted.k()).sum(), selection.len());
+            if found != expected {
+                return Err(PartFault::Changed { shard, expected, found }.into());
+            }
+            Found::gathered(&job.pair, &selection, digests, coding, context)?
+        }
+    };
+    let Job { run, outline, pair, .. } = job;
+    let unpaired = if shard.number == 1 { Some(outline.hash_unpaired(&pair, context)?) } else { None };
+    let pair = unpaired.map(|unpaired| Box::new(PairContent { outline, unpaired }));
+    Ok(Part { run, shard, content: Content::Blocks(Blocks { found, pair }) })
+}
+
+/// A key, and how many elements of earlier shards, this one and later ones have it.
+struct Rank {
+    key: u64,
+    earlier: u64,
+    here: u64,
+    later: u64,
+}
+
+impl Rank {
+    /// Of `count` elements of a shard that is on this `side` of the own one.
+    fn new(key: u64, count: u64, side: Ordering) -> Self {
+        let counts = |there: Ordering| if side == there { count } else { 0 };
+        Self { key, earlier: counts(Ordering::Less), here: counts(Ordering::Equal), later: counts(Ordering::Greater) }
+    }
+
+    fn all(&self) -> u64 {
+        self.earlier.saturating_add(self.here).saturating_add(self.later)
+    }
+}
+
+/// The job's groups, with what the ranks of all shards say is selected in its shard.
+fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<Group>, Error> {
+    let mut ranks: Vec<Vec<Rank>> = job.groups.iter().map(|_| Vec::new()).collect();
+    each_part(paths, Some((job.run, job.shard.of)), |path, part| {
+        let Content::Ranks(of_groups) = part.content else {
+            return Err(PartFault::Kind { path: path.to_owned(), found: part.content.label(), expected: "ranks" });
+        };
+        if of_groups.len() != job.groups.len() {
+            let reason = "it ranks other groups of tensors".to_owned();
+            return Err(PartFault::Malformed { path: path.to_owned(), reason });
+        }
+        let side = part.shard.number.cmp(&job.shard.number);
+        for ((ranks, group), of_group) in ranks.iter_mut().zip(&job.groups).zip(of_groups) {
+            let own = of_group.keys().map(|(key, count)| Rank::new(key, count, side));
+            *ranks = merge(std::mem::take(ranks), own, group.wanted.k());
+        }
+        Ok(())
+    })?;
+    let select = |(group, ranks): (&Group, Vec<Rank>)| {
+        let wanted = wanted(group.wanted.k(), &ranks);
+        let wanted =
+            wanted.map_err(|found| PartFault::Changed { shard: job.shard, expected: group.wanted.k(), found })?;
+        Ok(Group { wanted, ..group.clone() })
+    };
+    Ok(job.groups.iter().zip(ranks).map(select).collect::<Result<Vec<Group>, PartFault>>()?)
+}
+
+/// What is selected here of the `k` elements with the largest keys; if there are fewer, how many.
+fn wanted(k: u64, ranks: &[Rank]) -> Result<Wanted, u64> {
+    let (mut left, mut here, mut key, mut ties) = (k, 0, u64::MAX, 0);
+    for rank in ranks {
+        // All of them, but for the last key: of those, the first ones.
+        ties = left.saturating_sub(rank.earlier).min(rank.here);
+        key = rank.key;
+        here += ties;
+        left = left.saturating_sub(rank.all());
+    }
+    if left > 0 { Err(k - left) } else { Ok(Wanted::Above { key, ties, k: here }) }
+}
+
+/// Both, descending by key, until `k` elements are in it.
+fn merge(a: Vec<Rank>, b: impl Iterator<Item = Rank>, k: u64) -> Vec<Rank> {
+    let (mut a, mut b) = (a.into_iter().peekable(), b.peekable());
+    let mut merged: Vec<Rank> = Vec::new();
+    let mut elements = 0u64;
+    loop {
+        let from_a = match (a.peek(), b.peek()) {
+            (Some(a), Some(b)) => a.key >= b.key,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => break,
+        };
+        let Some(next) = (if from_a { a.next() } else { b.next() }) else { break };
+        let all = next.all();
+        match merged.last_mut().filter(|last| last.key == next.key) {
+            Some(last) => {
+                last.earlier = last.earlier.saturating_add(next.earlier);
+                last.here = last.here.saturating_add(next.here);
+                last.later = last.later.saturating_add(next.later);
+            }
+            None if elements >= k => break,
+            None => merged.push(next),
+        }
+        elements = elements.saturating_add(all);
+    }
+    merged
+}
+
+/// Reads parts one by one; they must be those of all shards of one run, of `expected` if that is known.
+fn each_part(
+    paths: &[PathBuf],
+    mut expected: Option<(Digest, u32)>,
+    mut each: impl FnMut(&Path, Part) -> Result<(), PartFault>,
+) -> Result<(), Error> {
+    let mut seen: BTreeMap<u32, &Path> = BTreeMap::new();
+    for path in paths {
+        let part = Part::open(path)?;
+        let own = (part.run, part.shard.of);
+        if *expected.get_or_insert(own) != own {
+            return Err(PartFault::OtherRun { path: path.clone() }.into());
+        }
+        let shard = part.shard.number;
+        if Shard::new(shard, part.shard.of).is_none() {
+            let reason = format!("there is no {}", part.shard);
+            return Err(PartFault::Malformed { path: path.clone(), reason }.into());
+        }
+        if let Some(first) = seen.insert(shard, path) {
+            return Err(PartFault::Twice { first: first.to_owned(), second: path.clone(), shard }.into());
+        }
+        each(path, part)?;
+    }
+    let of = expected.map_or(0, |(_, of)| of);
+    let shards: Vec<u32> = (1..=of).filter(|shard| !seen.contains_key(shard)).collect();
+    if !shards.is_empty() {
+        return Err(PartFault::Missing { shards, of }.into());
+    }
+    Ok(())
+}
+
+/// The patch of what all shards found: the bytes that [`super::diff`] gives. `parts` are the files, in any order.
+///
+/// Memory: the coded blocks, and one part.
+///
+/// # Errors
+/// [`PartFault`]: parts that are damaged, missing, or not of one run.
+pub fn join(parts: &[PathBuf], context: &Context<'_>) -> Result<Diffed, Error> {
+    context.begin("joining", 0);
+    let mut of_shards = BTreeMap::new();
+    each_part(parts, None, |path, part| {
+        let Content::Blocks(blocks) = part.content else {
+            return Err(PartFault::Kind { path: path.to_owned(), found: part.content.label(), expected: "blocks" });
+        };
+        of_shards.insert(part.shard.number, (path.to_owned(), blocks));
+        Ok(())
+    })?;
+    let mut pair = None;
+    let mut all = Found::default();
+    let mut last = PathBuf::new();
+    for (path, Blocks { found, pair: of_pair }) in of_shards.into_values() {
+        pair = pair.or(of_pair);
+        all.coded.extend(found.coded);
+        all.digests.extend(found.digests);
+        last = path;
+    }
+    let malformed = |reason: &str| PartFault::Malformed { path: last.clone(), reason: reason.to_owned() };
+    let PairContent { outline, unpaired } = *pair.ok_or_else(|| malformed("no part describes the checkpoints"))?;
+    let blocks_of: Vec<u64> = outline.tensors.iter().map(|tensor| blocks(tensor.elements().unwrap_or(0)).end).collect();
+    let n_blocks = blocks_of.iter().fold(0u64, |sum, blocks| sum.saturating_add(*blocks));
+    if !outline.is_consistent() || outline.unpaired() != unpaired.len() || n_blocks != all.digests.len() as u64 {
+        return Err(malformed("the digests are not those of its tensors").into());
+    }
+    let exists = |(tensor, index): (usize, u64)| blocks_of.get(tensor).is_some_and(|blocks| index < *blocks);
+    let places = || all.coded.iter().map(|(variants, _)| variants.place());
+    let in_order = places().zip(places().skip(1)).all(|(a, b)| a < b);
+    if !in_order || !places().all(exists) || !all.coded.iter().all(|(variants, _)| variants.is_plausible()) {
+        return Err(malformed("the blocks are not those of its tensors").into());
+    }
+    write(outline, all, &unpaired, None, context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The `k` largest, as [`value::largest`] gives them.
+    fn largest(keys: &[u64], k: usize) -> Vec<(u64, u64)> {
+        let mut sorted = keys.to_vec();
+        sorted.sort_unstable_by(|a, b| b.cmp(a));
+        sorted.truncate(k);
+        sorted.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u64)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn shards_select_together_what_one_ranking_does(
+            shards in prop::collection::vec(prop::collection::vec(prop_oneof![0u64..5, any::<u64>()], 0..30), 1..6),
+            k: prop::sample::Index,
+        ) {
+            let all: Vec<(u64, usize, usize)> = shards
+                .iter()
+                .enumerate()
+                .flat_map(|(shard, keys)| keys.iter().enumerate().map(move |(at, key)| (*key, shard, at)))
+                .collect();
+            let k = k.index(all.len() + 1);
+            let mut ranked = all.clone();
+            ranked.sort_by_key(|(key, shard, at)| (std::cmp::Reverse(*key), *shard, *at));
+            ranked.truncate(k);
+            for this in 0..shards.len() {
+                let mut ranks = Vec::new();
+                for (number, keys) in shards.iter().enumerate() {
+                    let own = Ranks::new(largest(keys, k));
+                    let own = own.keys().map(|(key, count)| Rank::new(key, count, number.cmp(&this)));
+                    ranks = merge(ranks, own, k as u64);
+                }
+                let Ok(Wanted::Above { key: cut, ties, k: here }) = wanted(k as u64, &ranks) else { panic!() };
+                let mut left = ties;
+                let mut selected = Vec::new();
+                for (at, key) in shards[this].iter().enumerate() {
+                    let tied = *key == cut && left > 0;
+                    left -= u64::from(tied);
+                    selected.extend((tied || *key > cut).then_some((*key, this, at)));
+                }
+                let mut expected: Vec<_> = ranked.iter().filter(|(_, shard, _)| *shard == this).copied().collect();
+                expected.sort_by_key(|(.., at)| *at);
+                prop_assert_eq!(selected.len() as u64, here);
+                prop_assert_eq!(selected, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn shards_are_numbered_from_one() {
+        assert!(Shard::new(0, 2).is_none() && Shard::new(3, 2).is_none() && Shard::new(1, Shard::MAX + 1).is_none());
+        assert_eq!(Shard::new(2, 2).map(|shard| shard.to_string()), Some("shard 2 of 2".to_owned()));
+    }
+}
