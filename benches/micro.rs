@@ -7,6 +7,8 @@ use lcepatch::codec::groups::{self, Partition, Sequences};
 use lcepatch::codec::{Effort, Number, pco, rice};
 use lcepatch::digest::Digest;
 use lcepatch::dtype::{Classes, Dtype};
+use lcepatch::localize::Impossible;
+use lcepatch::mask::ranking::{self, Keys, Zeros};
 
 /// Elements of a block.
 const ELEMENTS: usize = 1 << 20;
@@ -160,6 +162,30 @@ fn groups_encode(bencher: Bencher<'_, '_>, mean: f64) {
 fn groups_decode(bencher: Bencher<'_, '_>, mean: f64) {
     let coded = groups::encode_whole(&geometric::<u16>(mean), Effort::Default);
     bencher.counter(ItemsCount::new(NUMBERS)).bench(|| groups::decode::<u16>(black_box(&coded), 1, NUMBERS));
+}
+
+/// Keys in memory, as those that are kept while a pair is read.
+struct Held(Vec<u64>);
+
+impl Keys for Held {
+    type Error = Impossible;
+
+    fn units(&self) -> &[(usize, u64)] {
+        &[(0, 0)]
+    }
+
+    fn walk(&self, _: (usize, u64), _: Zeros, mut each: impl FnMut(u32, u64)) -> Result<u64, Impossible> {
+        (0..).zip(&self.0).for_each(|(position, key)| each(position, *key));
+        Ok(0)
+    }
+}
+
+#[divan::bench(args = [1, 50, 500])]
+fn top_k(bencher: Bencher<'_, '_>, per_mille: u64) {
+    let mut numbers = Numbers(4);
+    let keys = Held((0..ELEMENTS).map(|_| f64::from(numbers.geometric(1e6)).to_bits()).collect());
+    let k = ELEMENTS as u64 * per_mille / 1000;
+    bencher.counter(ItemsCount::new(ELEMENTS)).bench(|| ranking::select(k, black_box(&keys)).unwrap());
 }
 
 #[divan::bench]

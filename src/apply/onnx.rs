@@ -248,7 +248,8 @@ impl Rewrite for Export<'_> {
 
     /// A transpose can not be divided.
     fn parts(&self, place: Tensor<'_>) -> Vec<Range<u64>> {
-        vec![0..place.info.elements()]
+        let whole = 0..place.info.elements();
+        vec![whole]
     }
 
     fn rewrite(

@@ -29,8 +29,8 @@ use std::path::{Path, PathBuf};
 The result is base + alpha * (reference - base) at the selected weights: alpha 1 gives the reference's bits there, \
 0 the base's, 0.5 the middle; negative ones move away from the reference, ones above 1 past it. Several patches add up.
 
-Before anything is written the base is checked: by default every tensor that a patch changes is hashed (about one \
-second a gigabyte and core); --quick compares the values at the selected weights only.
+Before anything is written the base is checked: by default every tensor that a patch changes is hashed (about a \
+quarter of a second a gigabyte and core); --quick compares the values at the selected weights only.
 
 With --in-place the weights are changed in the files themselves, with a journal of what they held beside them: it takes no second \
 copy, and a crash leaves nothing half done (`lcepatch recover`). With --undo, where most weights change, and for links and files \

@@ -71,7 +71,7 @@ pub struct Arguments {
     /// Code in every way and keep the smallest: several times the work of coding, for less than 1 % of the bytes
     #[arg(long)]
     best: bool,
-    /// Also name whole files by SHA-256, as hubs list it; takes about a second a gigabyte and core
+    /// Also name whole files by SHA-256, as hubs list it: takes about a second a gigabyte
     #[arg(long)]
     sha256: bool,
     /// Do this share of the work, and write a part for `lcepatch combine` instead of a patch

@@ -596,3 +596,87 @@ fn find_not_finite(pair: &TensorPair<'_>, start: u64, target: &[u8], reference: 
     let (at, side, value) = found.unwrap_or((0, "target", f64::NAN));
     Impossible::NotFinite { tensor: pair.name().to_owned(), index: start + at, side, value }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::checkpoint::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
+    use crate::localize::survey::PairDigests;
+    use proptest::prelude::*;
+
+    fn checkpoint(dtype: Dtype, bits: &[u64]) -> Checkpoint {
+        let width = dtype.width().bytes();
+        let header = format!(
+            "{{\"w\":{{\"dtype\":\"{dtype}\",\"shape\":[{}],\"data_offsets\":[0,{}]}}}}",
+            bits.len(),
+            bits.len() * width
+        );
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bits.iter().for_each(|bits| bytes.extend(&bits.to_le_bytes()[..width]));
+        Checkpoint::from_bytes("w".as_ref(), bytes).unwrap()
+    }
+
+    /// Finite bits of about the size of weights, some of them equal.
+    fn weights(dtype: Dtype, n: usize, seed: u64) -> Vec<u64> {
+        let float = dtype.float().unwrap();
+        let value = |at: usize| (crate::random::number(seed, at as u64) % 4001) as f64 / 2000.0 - 1.0;
+        let bits = |at| match float.round(value(at)) {
+            crate::dtype::Rounded::Finite(bits) | crate::dtype::Rounded::NotFinite(bits) => bits,
+        };
+        (0..n).map(bits).collect()
+    }
+
+    fn by_sorting(dtype: Dtype, target: &[u64], reference: &[u64], k: usize) -> Vec<u32> {
+        let float = dtype.float().unwrap();
+        let difference = |at: u32| (float.value(reference[at as usize]) - float.value(target[at as usize])).abs();
+        let mut all: Vec<u32> = (0..target.len() as u32).collect();
+        all.sort_by(|a, b| difference(*b).total_cmp(&difference(*a)).then(a.cmp(b)));
+        all.truncate(k);
+        all.sort_unstable();
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn selects_what_sorting_selects_with_its_bits(
+            dtype in prop::sample::select(vec![Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::F64, Dtype::F8E4M3]),
+            n in 1usize..4000,
+            share in 1usize..60,
+            differ in 0u64..5,
+            seed: u64,
+        ) {
+            let target = weights(dtype, n, seed);
+            // From hardly any differences, for which no bound serves, to differences everywhere.
+            let other = weights(dtype, n, seed ^ 1);
+            let pick = |at: usize| crate::random::number(!seed, at as u64) % 4 < differ;
+            let reference: Vec<u64> = (0..n).map(|at| if pick(at) { other[at] } else { target[at] }).collect();
+            let (target_file, reference_file) = (checkpoint(dtype, &target), checkpoint(dtype, &reference));
+            let options = PairOptions {
+                unpaired: Unpaired::Refuse,
+                other_dtype: OtherDtype::Refuse,
+                prefix: None,
+                pruning_pairs: PruningPairs::Tensors,
+            };
+            let pair = Pair::new(&target_file, &reference_file, &options).unwrap();
+            let k = (n * share / 100).max(1);
+            let amount = Amount::Count(k as u64);
+            let groups = groups(&pair, &[0], amount, Scope::Global).unwrap();
+            let (selection, digests) = select(&pair, &[(0, 0)], &groups, None, &Context::silent()).unwrap();
+            let [block] = &selection.blocks[..] else { panic!("one block") };
+            let expected = by_sorting(dtype, &target, &reference, k);
+            prop_assert_eq!(&block.positions, &expected);
+            if let Some(bits) = &block.bits {
+                let at = |all: &[u64]| expected.iter().map(|at| all[*at as usize]).collect::<Vec<u64>>();
+                prop_assert_eq!(dtype.width().load_all(&bits.target), at(&target));
+                prop_assert_eq!(dtype.width().load_all(&bits.reference), at(&reference));
+            }
+            let hash = crate::digest::ContentHash::Blake3;
+            let found = PairDigests::join([1], &digests);
+            prop_assert_eq!(found.0[0].target, pair.tensors[0].target.digest(hash, &Context::silent()).unwrap());
+            prop_assert_eq!(found.0[0].reference, pair.tensors[0].reference.digest(hash, &Context::silent()).unwrap());
+        }
+    }
+}

@@ -316,3 +316,27 @@ fn reduced_deltas_record_an_error_that_holds() {
         assert!(dir.read(dtype).len() < dir.read("target.safetensors").len());
     }
 }
+
+#[test]
+fn files_are_named_by_their_content_and_on_request_as_hubs_list_them() {
+    use lcepatch::digest::Digest;
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors -o p --density 5%").ok();
+    let base = dir.run("show p --json").ok().json()["metadata"]["base"]["files"][0].clone();
+    let bytes = dir.read("target.safetensors");
+    let checkpoint = lcepatch::checkpoint::Checkpoint::open(&dir.path("target.safetensors")).unwrap();
+    let file = &checkpoint.files[0];
+    let mut content = blake3::Hasher::new();
+    content.update(&bytes[..file.header_bytes as usize]);
+    for tensor in &file.tensors {
+        let own = &bytes[tensor.range.start as usize..tensor.range.end as usize];
+        content.update(blake3::hash(own).as_bytes());
+    }
+    assert_eq!(base["content"], content.finalize().to_hex().as_str());
+    assert_eq!(base.get("sha256"), None);
+
+    dir.run("diff target.safetensors reference.safetensors -o q --density 5% --sha256").ok();
+    let named = dir.run("show q --json").ok().json()["metadata"]["base"]["files"][0].clone();
+    assert_eq!(named["sha256"], Digest::sha256(&bytes).to_string());
+    assert_eq!(named["content"], base["content"]);
+}
