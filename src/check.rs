@@ -1,6 +1,6 @@
 //! Whether a patch is intact.
 
-use crate::apply::fit::{base_block, decode_block, needs_base};
+use crate::apply::fit::{base_block, decode_bytes, needs_base};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::pair::PrefixMap;
 use crate::context::Context;
@@ -65,7 +65,7 @@ fn decode(
                 return Ok(false);
             }
             let base = base.and_then(|(base, prefix)| base_block(base, patch, entry, block, prefix));
-            decode_block(patch, path, entry, block, base.as_ref()).map_err(|e| e.error)?;
+            decode_bytes(patch, path, (entry, block), &bytes, base.as_ref()).map_err(|e| e.error)?;
             Ok(true)
         })
         .collect::<Result<Vec<bool>, Error>>()?;

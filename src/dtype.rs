@@ -5,7 +5,7 @@
 mod float;
 
 pub use float::{FloatFormat, Rounded};
-
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 use std::iter::repeat_n;
 
@@ -93,6 +93,32 @@ impl Width {
         (0..bytes.len() / self.bytes()).map(|index| self.load(bytes, index)).collect()
     }
 
+    /// Adds the bit patterns of the elements `indices` of `bytes` to `out`.
+    ///
+    /// # Panics
+    /// When one of them lies outside `bytes`.
+    pub fn load_at(self, bytes: &[u8], indices: impl Iterator<Item = usize>, out: &mut Vec<u64>) {
+        match self {
+            Width::W1 => out.extend(indices.map(|index| Width::W1.load(bytes, index))),
+            Width::W2 => out.extend(indices.map(|index| Width::W2.load(bytes, index))),
+            Width::W4 => out.extend(indices.map(|index| Width::W4.load(bytes, index))),
+            Width::W8 => out.extend(indices.map(|index| Width::W8.load(bytes, index))),
+        }
+    }
+
+    /// Stores the low bits of each pattern as the element of `bytes` at the index before it.
+    ///
+    /// # Panics
+    /// When one of them lies outside `bytes`.
+    pub fn store_at(self, bytes: &mut [u8], patterns: &[(u32, u64)]) {
+        match self {
+            Width::W1 => patterns.iter().for_each(|(index, bits)| Width::W1.store(bytes, *index as usize, *bits)),
+            Width::W2 => patterns.iter().for_each(|(index, bits)| Width::W2.store(bytes, *index as usize, *bits)),
+            Width::W4 => patterns.iter().for_each(|(index, bits)| Width::W4.store(bytes, *index as usize, *bits)),
+            Width::W8 => patterns.iter().for_each(|(index, bits)| Width::W8.store(bytes, *index as usize, *bits)),
+        }
+    }
+
     /// Stores the low bits of `bits` as element `index` of `bytes`, little-endian.
     ///
     /// # Panics
@@ -131,10 +157,38 @@ impl Classes {
     }
 }
 
-fn refilled<T>(mut old: Vec<T>, new: impl IntoIterator<Item = T>) -> Vec<T> {
-    old.clear();
-    old.extend(new);
+#[inline(always)]
+fn refilled<T: Copy + Default>(mut old: Vec<T>, new: impl ExactSizeIterator<Item = T>) -> Vec<T> {
+    old.resize(new.len(), T::default());
+    old.iter_mut().zip(new).for_each(|(old, new)| *old = new);
     old
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
+))]
+fn classes_of(dtype: Dtype, bytes: &[u8], old: Classes) -> Classes {
+    let Some(float) = dtype.float() else {
+        return Classes::Narrow(refilled(old.into_narrow(), repeat_n(0, bytes.len() / dtype.width().bytes())));
+    };
+    let (shift, mask) = (float.mantissa_bits, (1u16 << float.exponent_bits) - 1);
+    let narrow = match dtype.width() {
+        Width::W1 => refilled(old.into_narrow(), bytes.iter().map(|byte| byte >> shift & mask as u8)),
+        Width::W2 => refilled(
+            old.into_narrow(),
+            bytes.as_chunks().0.iter().map(|b| (u16::from_le_bytes(*b) >> shift) as u8 & mask as u8),
+        ),
+        Width::W4 => refilled(
+            old.into_narrow(),
+            bytes.as_chunks().0.iter().map(|b| (u32::from_le_bytes(*b) >> shift) as u8 & mask as u8),
+        ),
+        Width::W8 => {
+            let classes = bytes.as_chunks().0.iter().map(|b| (u64::from_le_bytes(*b) >> shift) as u16 & mask);
+            return Classes::Wide(refilled(old.into_wide(), classes));
+        }
+    };
+    Classes::Narrow(narrow)
 }
 
 const NAMES: [(Dtype, &str); 22] = [
@@ -234,7 +288,7 @@ impl Dtype {
         }
     }
 
-    /// What [`Dtype::class`] and [`Dtype::ulp_delta`] do to bits, for loops that should not ask for the dtype at each element.
+    /// What [`Dtype::class`], [`Dtype::ulp_delta`] and [`Dtype::add_ulp`] do to bits, for loops that should not ask for the dtype at each element.
     pub fn anatomy(self) -> Anatomy {
         let (mask, sign) = (self.width().mask(), 1 << (self.width().bits() - 1));
         match self.float() {
@@ -251,26 +305,7 @@ impl Dtype {
 
     /// The classes of all elements of `bytes`, in the memory of `old` where it can be used.
     pub fn classes_of(self, bytes: &[u8], old: Classes) -> Classes {
-        let Some(float) = self.float() else {
-            return Classes::Narrow(refilled(old.into_narrow(), repeat_n(0, bytes.len() / self.width().bytes())));
-        };
-        let (shift, mask) = (float.mantissa_bits, (1u16 << float.exponent_bits) - 1);
-        let narrow = match self.width() {
-            Width::W1 => refilled(old.into_narrow(), bytes.iter().map(|byte| byte >> shift & mask as u8)),
-            Width::W2 => refilled(
-                old.into_narrow(),
-                bytes.as_chunks().0.iter().map(|b| (u16::from_le_bytes(*b) >> shift) as u8 & mask as u8),
-            ),
-            Width::W4 => refilled(
-                old.into_narrow(),
-                bytes.as_chunks().0.iter().map(|b| (u32::from_le_bytes(*b) >> shift) as u8 & mask as u8),
-            ),
-            Width::W8 => {
-                let classes = bytes.as_chunks().0.iter().map(|b| (u64::from_le_bytes(*b) >> shift) as u16 & mask);
-                return Classes::Wide(refilled(old.into_wide(), classes));
-            }
-        };
-        Classes::Narrow(narrow)
+        classes_of(self, bytes, old)
     }
 
     /// Puts the values of all elements of `bytes` into `out`; of dtypes that are no floats, their bits as a number.
@@ -343,8 +378,19 @@ impl Anatomy {
     /// As [`Dtype::ulp_delta`].
     #[inline(always)]
     pub fn ulp_delta(self, base: u64, reference: u64) -> u64 {
-        let image = |bits: u64| bits ^ (u64::from(bits & self.sign != 0).wrapping_neg() & self.flip);
-        image(reference).wrapping_sub(image(base)) & self.mask
+        self.image(reference).wrapping_sub(self.image(base)) & self.mask
+    }
+
+    /// As [`Dtype::add_ulp`].
+    #[inline(always)]
+    pub fn add_ulp(self, base: u64, delta: u64) -> u64 {
+        self.image(self.image(base).wrapping_add(delta) & self.mask)
+    }
+
+    /// As [`Dtype::image`], and as [`Dtype::from_image`].
+    #[inline(always)]
+    fn image(self, bits: u64) -> u64 {
+        bits ^ (u64::from(bits & self.sign != 0).wrapping_neg() & self.flip)
     }
 }
 
@@ -389,7 +435,9 @@ mod tests {
             let patterns = patterns.map(|bits| bits & dtype.width().mask());
             for (base, reference) in patterns.iter().flat_map(|a| patterns.iter().map(move |b| (*a, *b))) {
                 assert_eq!(anatomy.class(base), dtype.class(base), "{dtype} {base:x}");
-                assert_eq!(anatomy.ulp_delta(base, reference), dtype.ulp_delta(base, reference), "{dtype} {base:x}");
+                let delta = dtype.ulp_delta(base, reference);
+                assert_eq!(anatomy.ulp_delta(base, reference), delta, "{dtype} {base:x}");
+                assert_eq!(anatomy.add_ulp(base, delta), reference, "{dtype} {base:x}");
             }
         }
     }

@@ -250,9 +250,20 @@ pub(crate) fn decode_block(
 ) -> Result<DecodedBlock, DecodeError> {
     let sure = |error| DecodeError { error, of_base: false };
     let bytes = patch.block(entry, block).map_err(|e| sure(Error::of_patch(path, e)))?;
+    decode_bytes(patch, path, (entry, block), &bytes, base)
+}
+
+/// Decodes the verified `bytes` of one block.
+pub(crate) fn decode_bytes(
+    patch: &Patch,
+    path: &Path,
+    (entry, block): (&TensorEntry, &BlockEntry),
+    bytes: &[u8],
+    base: Option<&BaseBlock<'_>>,
+) -> Result<DecodedBlock, DecodeError> {
     let range = block_elements(patch.table.block_log2, block.index, entry.elements());
     let elements = (range.end - range.start) as u32;
-    decode(&bytes, entry.dtype, elements, block.selected, base).map_err(|reason| {
+    decode(bytes, entry.dtype, elements, block.selected, base).map_err(|reason| {
         let (tensor, block) = (entry.name.clone(), block.index);
         let invalid = match reason {
             BlockError::Streams(reason) => Invalid::Streams { tensor, block, reason },
@@ -263,7 +274,7 @@ pub(crate) fn decode_block(
                 Invalid::Streams { tensor, block, reason }
             }
         };
-        let of_base = matches!(invalid, Invalid::Content { .. }) && uses_base(&bytes);
+        let of_base = matches!(invalid, Invalid::Content { .. }) && uses_base(bytes);
         DecodeError { error: Error::invalid(path, invalid), of_base }
     })
 }

@@ -117,9 +117,9 @@ fn note(plan: &Plan<'_>, changed: &[usize], journal: &NewJournal, context: &Cont
         .collect();
     let of_span = |(target, tensor, span): &(usize, Tensor<'_>, Range<u64>)| {
         let width = tensor.info.dtype.width().bytes();
-        let mut note = |part: Range<u64>, edits: &[(u32, u64)]| {
+        let mut note = |part: Range<u64>, bytes: &mut [u8], edits: &[(u32, u64)]| {
             let offset = tensor.info.range.start + part.start * width as u64;
-            Ok(journal.note(*target, offset, width, tensor.elements(part), edits)?)
+            Ok(journal.note(*target, offset, width, bytes, edits)?)
         };
         plan.edits(*tensor, span.clone(), &mut note, context)
     };

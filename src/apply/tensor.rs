@@ -29,14 +29,15 @@ struct Cursor<'p> {
 /// every other.
 pub(super) const SPAN: u64 = 1 << BLOCK_LOG2_MAX;
 
-/// Takes a part of a tensor's elements, and what is edited in them: the place in the part, and the result's bits.
-pub(super) type EachPart<'e> = dyn FnMut(Range<u64>, &[(u32, u64)]) -> Result<(), Error> + 'e;
+/// Takes a part of a tensor's elements, a copy of their bytes, and what is edited in them: the place in the part, and the result's
+/// bits.
+pub(super) type EachPart<'e> = dyn FnMut(Range<u64>, &mut [u8], &[(u32, u64)]) -> Result<(), Error> + 'e;
 
 impl Plan<'_> {
     /// Gives the result's bytes of `elements` of a tensor of the base to `sink`, part by part; returns how many weights were
     /// edited. `elements` begin and, but for the tensor's end, end at a multiple of [`SPAN`].
     ///
-    /// Memory: a window, and at most 20 bytes for each selected element of the blocks in work.
+    /// Memory: a few windows, and at most 40 bytes for each selected element of the blocks in work.
     pub(crate) fn edit_elements(
         &self,
         tensor: Tensor<'_>,
@@ -45,12 +46,9 @@ impl Plan<'_> {
         context: &Context<'_>,
     ) -> Result<u64, Error> {
         let width = tensor.info.dtype.width();
-        let mut buffer = Vec::new();
-        let mut each = |part: Range<u64>, edits: &[(u32, u64)]| {
-            buffer.clear();
-            buffer.extend_from_slice(tensor.elements(part.clone()));
-            edits.iter().for_each(|(at, bits)| width.store(&mut buffer, *at as usize, *bits));
-            sink(part.start * width.bytes() as u64, &buffer)
+        let mut each = |part: Range<u64>, bytes: &mut [u8], edits: &[(u32, u64)]| {
+            width.store_at(bytes, edits);
+            sink(part.start * width.bytes() as u64, bytes)
         };
         self.edits(tensor, elements, &mut each, context)
     }
@@ -64,28 +62,33 @@ impl Plan<'_> {
         context: &Context<'_>,
     ) -> Result<u64, Error> {
         let (dtype, width) = (tensor.info.dtype, tensor.info.dtype.width());
+        let anatomy = dtype.anatomy();
         let companion = self.companions.get(&tensor.info.name);
         let weights = companion.copied().unwrap_or(tensor);
         let mut edited = 0;
-        let mut edits = Vec::new();
+        let (mut bytes, mut edits, mut bases) = (Vec::new(), Vec::new(), Vec::new());
         for range in windows(elements, SPAN) {
             let mut cursors = self.decode(weights, &range)?;
             for part in tensor.element_windows(range) {
-                let bytes = tensor.elements(part.clone());
+                // Edits skip about in the bytes, which is quick once copying has brought all of them close.
+                bytes.clear();
+                bytes.extend_from_slice(tensor.elements(part.clone()));
+                tensor.release(part.clone());
                 edits.clear();
                 if let ([cursor], None) = (&mut cursors[..], companion)
                     && let Some(references) = cursor.references(part.clone())
                 {
                     // The way of most applies, and the same as what follows.
-                    for (element, delta) in references {
-                        let at = (element - part.start) as usize;
-                        edits.push((at as u32, dtype.add_ulp(width.load(bytes, at), delta)));
-                        edited += 1;
-                    }
+                    let places = references.clone().map(|(element, _)| (element - part.start) as usize);
+                    bases.clear();
+                    width.load_at(&bytes, places.clone(), &mut bases);
+                    let results = bases.iter().zip(references).map(|(base, (_, delta))| anatomy.add_ulp(*base, delta));
+                    edits.extend(places.map(|at| at as u32).zip(results));
+                    edited += edits.len() as u64;
                 }
                 while let Some(element) = next(&cursors, part.end) {
                     let at = (element - part.start) as usize;
-                    let base = width.load(bytes, at);
+                    let base = width.load(&bytes, at);
                     let result = match companion {
                         Some(weights) => mask_element(dtype, base, here(&cursors, element))
                             .map_err(|kept| mask_differs(*weights, element, kept))?,
@@ -97,8 +100,7 @@ impl Plan<'_> {
                     edits.push((at as u32, result));
                     advance(&mut cursors, element);
                 }
-                each(part.clone(), &edits)?;
-                tensor.release(part);
+                each(part, &mut bytes, &edits)?;
                 context.advance(bytes.len() as u64)?;
             }
         }
@@ -277,7 +279,7 @@ impl Cursor<'_> {
 
     /// The selected elements of `part` that lie in one block, which is passed then, with what leads to the reference's bits; none if
     /// the edit does not lead to these.
-    fn references(&mut self, part: Range<u64>) -> Option<impl Iterator<Item = (u64, u64)>> {
+    fn references(&mut self, part: Range<u64>) -> Option<impl Iterator<Item = (u64, u64)> + Clone> {
         let (start, decoded) = self.blocks.get(self.block)?;
         let at_one = self.edit.kind == EditKind::Interpolate(Alpha::ONE) && !self.added;
         let (Deltas::Ulp(deltas), None, true) = (&decoded.deltas, &decoded.masks, at_one) else { return None };

@@ -26,9 +26,6 @@ const PLACES: [u8; STRIDE] = {
     places
 };
 
-/// Groups that are looked at together.
-const EIGHT: usize = 8;
-
 /// One in each byte of a word.
 const ONES: u64 = u64::MAX / 255;
 /// The highest bit of each byte of a word.
@@ -195,20 +192,30 @@ fn gather(gaps: &mut GroupedGaps, start: u32, classes: &Classes, positions: &[u3
     }
 }
 
-/// More members than a block has: what is left before a selected one when there is none.
-const NEVER: u32 = u32::MAX;
+/// What is left before the next selected member of a group that has none.
+const NEVER: u64 = u64::MAX;
+
+/// Strides that are looked at together.
+const STRIDES: usize = 64;
+
+/// Positions that are written together, whether so many are found or not.
+const TOGETHER: usize = 4;
 
 /// Finds positions again while walking the elements of a block.
+///
+/// Of each group it counts the members of the next [`STRIDES`] strides, and then goes from selected one to selected one: which
+/// stride it is in is how many of them end before it.
 #[derive(Debug)]
 pub struct GroupedPositions {
     gaps: Sequences<u32>,
     bounds: Bounds,
-    /// For each group, unselected members before its next selected one; at least half of [`NEVER`] when there is none. And so for
-    /// groups that are none, up to a multiple of [`EIGHT`].
-    left: Vec<u32>,
+    /// For each group, the members before its next selected one.
+    left: Vec<u64>,
     /// For each group, where the gap after that is.
     next: Vec<usize>,
+    /// Those that are found, and room for the others.
     positions: Vec<u32>,
+    found: usize,
 }
 
 impl GroupedPositions {
@@ -218,127 +225,154 @@ impl GroupedPositions {
     /// Every [`Corrupt`].
     pub fn decode(bytes: &[u8], classes: usize, count: usize) -> Result<Self, Corrupt> {
         let gaps = groups::decode(bytes, classes, count)?;
-        let bounds = Bounds::new(gaps.partition());
         let mut found = Self {
-            bounds,
-            left: vec![NEVER; gaps.partition().groups().next_multiple_of(EIGHT)],
+            bounds: Bounds::new(gaps.partition()),
+            left: vec![0; gaps.partition().groups()],
             next: gaps.starts(),
             gaps,
-            positions: Vec::with_capacity(count),
+            positions: vec![0; count + TOGETHER],
+            found: 0,
         };
-        (0..found.next.len()).for_each(|group| found.left[group] = found.pull(group));
+        (0..found.left.len()).for_each(|group| found.left[group] = found.pull(group, 0));
         Ok(found)
     }
 
-    /// Walks the next elements, from position `start` on.
-    pub fn walk(&mut self, start: u32, classes: &Classes) {
+    /// Walks the next elements, from position `start` on. Returns the positions found in them, ascending.
+    pub fn walk(&mut self, start: u32, classes: &Classes) -> &[u32] {
+        let before = self.found;
         // Most of a block's end, where few are selected.
-        if self.positions.len() < self.gaps.numbers().len() {
+        if self.found < self.gaps.numbers().len() {
             find(self, start, classes);
         }
+        &self.positions[before..self.found]
     }
 
     /// The positions found, ascending.
     ///
     /// # Errors
     /// [`Corrupt::PastEnd`] when gaps are left over: they do not belong to these `elements`.
-    pub fn finish(self, elements: u32) -> Result<Vec<u32>, Corrupt> {
-        if self.positions.len() < self.gaps.numbers().len() {
+    pub fn finish(mut self, elements: u32) -> Result<Vec<u32>, Corrupt> {
+        if self.found < self.gaps.numbers().len() {
             return Err(Corrupt::PastEnd { elements: elements.into() });
         }
+        self.positions.truncate(self.found);
         Ok(self.positions)
     }
 
-    /// The next gap of `group`. One that no block has elements for is as good as none: it is never reached.
+    /// The members before the next selected one of `group`, when there are `before` without the gap.
     #[inline(always)]
-    fn pull(&mut self, group: usize) -> u32 {
+    fn pull(&mut self, group: usize, before: u64) -> u64 {
         let at = self.next[group];
         if at == self.gaps.ends()[group] {
             return NEVER;
         }
         self.next[group] += 1;
-        let gap = self.gaps.numbers()[at];
-        if gap > NEVER / 2 { NEVER } else { gap }
+        before + u64::from(self.gaps.numbers()[at])
     }
 
     #[inline(always)]
     fn walk_lanes<L: Lane>(&mut self, start: u32, classes: &[L]) {
-        let mut lasts: Vec<L> = self.bounds.lasts();
-        // The groups that are none have no members in a stride.
-        lasts.resize(self.left.len(), L::low(u16::MAX));
-        let lasts = lasts.as_chunks::<EIGHT>().0;
-        let (strides, rest) = classes.as_chunks::<STRIDE>();
-        let mut first = start;
-        for stride in strides {
-            let (mut selected, mut below) = (0u64, 0);
-            for (lasts, from) in lasts.iter().zip((0..).step_by(EIGHT)) {
-                let up_to = lasts.map(|last| up_to(stride, last));
-                let members: [u32; EIGHT] =
-                    std::array::from_fn(|at| up_to[at] - if at == 0 { below } else { up_to[at - 1] });
-                below = up_to[EIGHT - 1];
-                let left = &mut self.left.as_chunks_mut::<EIGHT>().0[from / EIGHT];
-                // The groups whose next selected one is in this stride.
-                let reached: [u8; EIGHT] = std::array::from_fn(|at| u8::from(left[at] < members[at]));
-                *left = std::array::from_fn(|at| left[at].wrapping_sub(members[at]));
-                let mut reached = u64::from_le_bytes(reached);
-                while reached != 0 {
-                    let at = (reached.trailing_zeros() / 8) as usize;
-                    reached &= reached - 1;
-                    selected |= self.reach(from + at, stride, members[at]);
+        let lasts: Vec<L> = self.bounds.lasts();
+        for (first, part) in (start..).step_by(STRIDES * STRIDE).zip(classes.chunks(STRIDES * STRIDE)) {
+            let (strides, rest) = part.as_chunks::<STRIDE>();
+            let mut selected = [0; STRIDES];
+            let mut below = [0; STRIDES];
+            for (group, last) in lasts.iter().enumerate() {
+                let mut ends = [0; STRIDES];
+                let mut passed = 0;
+                for (end, stride) in ends.iter_mut().zip(strides) {
+                    passed += up_to(stride, *last) as u16;
+                    *end = passed;
                 }
+                // Strides that are none end after every member.
+                ends[strides.len()..].fill(passed);
+                self.select(group, strides, &below, &ends, &mut selected);
+                below = ends;
             }
-            while selected != 0 {
-                self.positions.push(first + selected.trailing_zeros());
-                selected &= selected - 1;
+            for (first, set) in (first..).step_by(STRIDE).zip(&selected[..strides.len()]) {
+                self.push_set(first, *set);
             }
-            first += STRIDE as u32;
-        }
-        for (position, class) in (first..).zip(rest) {
-            let group = self.gaps.partition().group((*class).into());
-            if self.left[group] == 0 {
-                self.positions.push(position);
-                self.left[group] = self.pull(group);
-            } else {
-                self.left[group] -= 1;
+            for (position, class) in (first + (part.len() - rest.len()) as u32..).zip(rest) {
+                let group = self.gaps.partition().group((*class).into());
+                match self.left[group] {
+                    0 => {
+                        self.push_set(position, 1);
+                        self.left[group] = self.pull(group, 0);
+                    }
+                    NEVER => {}
+                    left => self.left[group] = left - 1,
+                }
             }
         }
     }
 
-    /// The set of selected elements of a stride that has `members` of `group`, of which at least one is selected; `left` has
-    /// passed them.
+    /// Adds the selected members of `group` in at most [`STRIDES`] strides to the `selected` sets. Up to the end of each stride there
+    /// are so many elements of the groups `below`, and with this one.
     #[inline(always)]
-    fn reach<L: Lane>(&mut self, group: usize, stride: &[L; STRIDE], members: u32) -> u64 {
-        let (low, high) = self.bounds.of::<L>(group);
-        let mut own = [0u8; STRIDE];
-        for (own, class) in own.iter_mut().zip(stride) {
-            *own = u8::from((*class >= low) & (*class <= high));
+    fn select<L: Lane>(
+        &mut self,
+        group: usize,
+        strides: &[[L; STRIDE]],
+        below: &[u16; STRIDES],
+        with: &[u16; STRIDES],
+        selected: &mut [u64; STRIDES],
+    ) {
+        let members = u64::from(with[STRIDES - 1] - below[STRIDES - 1]);
+        let mut left = self.left[group];
+        if left < members {
+            let (low, high) = self.bounds.of::<L>(group);
+            let mut ends = [0; STRIDES + 1];
+            for (end, (with, below)) in ends[1..].iter_mut().zip(with.iter().zip(below)) {
+                *end = with - below;
+            }
+            let numbers = &self.gaps.numbers()[self.next[group]..self.gaps.ends()[group]];
+            let mut gaps = numbers.iter();
+            while left < members {
+                let rank = left as u16;
+                let stride = ends[1..].partition_point(|end| *end <= rank);
+                selected[stride] |= 1 << place(&strides[stride], low, high, rank - ends[stride]);
+                left = gaps.next().map_or(NEVER, |gap| left + 1 + u64::from(*gap));
+            }
+            self.next[group] += numbers.len() - gaps.len();
         }
-        let words: [u64; 8] = std::array::from_fn(|at| u64::from_le_bytes(*own[at * 8..].first_chunk().unwrap()));
-        let counts = words.map(|word| word.count_ones() as u8);
-        // Multiplying by ones sums up, byte by byte.
-        let sums = u64::from_le_bytes(counts).wrapping_mul(ONES);
-        let mut left = self.left[group].wrapping_add(members);
-        let mut selected = 0;
+        self.left[group] = if left == NEVER { NEVER } else { left - members };
+    }
+
+    /// Appends the positions from `first` on that are in `set`.
+    #[inline(always)]
+    fn push_set(&mut self, first: u32, mut set: u64) {
+        let mut found = self.found;
+        self.found += set.count_ones() as usize;
         loop {
-            let word = first_above(sums, left);
-            let before = sums << 8 >> (8 * word) & 0xff;
-            let place = first_above(words[word as usize & 7].wrapping_mul(ONES), left - before as u32);
-            selected |= 1 << (8 * word + place);
-            let gap = self.pull(group);
-            left = if gap == NEVER { NEVER } else { left + 1 + gap };
-            if left >= members {
+            for position in &mut self.positions[found..found + TOGETHER] {
+                *position = first + set.trailing_zeros();
+                set &= set.wrapping_sub(1);
+            }
+            if set == 0 {
                 break;
             }
+            found += TOGETHER;
         }
-        self.left[group] = left - members;
-        selected
     }
+}
+
+/// The place in `stride` of its member that has `rank` others before it.
+#[inline(always)]
+fn place<L: Lane>(stride: &[L; STRIDE], low: L, high: L, rank: u16) -> usize {
+    let own = stride.map(|class| u8::from((class >= low) & (class <= high)));
+    let words: [u64; 8] = std::array::from_fn(|at| u64::from_le_bytes(*own[at * 8..].first_chunk().unwrap()));
+    let counts = words.map(|word| word.count_ones() as u8);
+    // Multiplying by ones sums up, byte by byte.
+    let sums = u64::from_le_bytes(counts).wrapping_mul(ONES);
+    let word = first_above(sums, rank);
+    let before = (sums << 8 >> (8 * word) & 0xff) as u16;
+    8 * word + first_above(words[word as usize & 7].wrapping_mul(ONES), rank - before)
 }
 
 /// The place of the first byte of `sums` above `count`, all of them below 128.
 #[inline(always)]
-fn first_above(sums: u64, count: u32) -> u32 {
-    ((sums | HIGHS).wrapping_sub(u64::from(count + 1).wrapping_mul(ONES)) & HIGHS).trailing_zeros() / 8
+fn first_above(sums: u64, count: u16) -> usize {
+    (((sums | HIGHS).wrapping_sub(u64::from(count + 1).wrapping_mul(ONES)) & HIGHS).trailing_zeros() / 8) as usize
 }
 
 #[multiversion(targets(
@@ -420,6 +454,7 @@ mod tests {
             let positions: Vec<u32> = (0..classes.len() as u32).filter(|p| picks[*p as usize] == 0).collect();
             let mut counts = vec![0; 16];
             positions.iter().for_each(|p| counts[usize::from(classes[*p as usize])] += 1);
+            let n = classes.len() as u32;
             let lanes = lanes(&classes, wide);
             let begin = || GroupedGaps::new(Partition::of_counts(&counts), &counts);
             let (mut fastest, mut portable) = (begin(), begin());
@@ -437,7 +472,7 @@ mod tests {
                 Classes::Narrow(lanes) => portable.walk_lanes(0, lanes),
                 Classes::Wide(lanes) => portable.walk_lanes(0, lanes),
             }
-            prop_assert_eq!(fastest.positions, portable.positions);
+            prop_assert_eq!(fastest.finish(n), portable.finish(n));
         }
 
         #[test]

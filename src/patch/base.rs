@@ -78,12 +78,17 @@ impl<'a> BaseBlock<'a> {
 
     /// Calls `each` with the first position and the classes of consecutive parts.
     pub(crate) fn walk_classes(&self, mut each: impl FnMut(u32, &Classes)) {
+        self.walk_with_classes(|start, _, classes| each(start, classes));
+    }
+
+    /// Calls `each` with the first position, the bytes and the classes of consecutive parts.
+    pub(crate) fn walk_with_classes(&self, mut each: impl FnMut(u32, &[u8], &Classes)) {
         let width = self.dtype().width().bytes();
         let mut classes = Classes::Narrow(Vec::new());
         self.walk(|start, bytes| {
             for (position, bytes) in (start..).step_by(CLASS_BYTES / width).zip(bytes.chunks(CLASS_BYTES)) {
                 classes = self.dtype().classes_of(bytes, std::mem::replace(&mut classes, Classes::Narrow(Vec::new())));
-                each(position, &classes);
+                each(position, bytes, &classes);
             }
         });
     }
@@ -115,7 +120,7 @@ impl<'a> BaseBlock<'a> {
         self.walk(|start, bytes| {
             let end = start + (bytes.len() / width.bytes()) as u32;
             let (here, later) = rest.split_at(rest.partition_point(|p| *p < end));
-            out.extend(here.iter().map(|p| width.load(bytes, (p - start) as usize)));
+            width.load_at(bytes, here.iter().map(|p| (p - start) as usize), &mut out);
             rest = later;
         });
         out

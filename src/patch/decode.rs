@@ -95,16 +95,20 @@ pub fn decode(
     if for_floats && dtype.float().is_none() {
         return Err(StreamFault::Dtype.into());
     }
+    let mut base_bits = None;
     let positions = match streams.positions {
         (PositionCodec::Gaps, bytes) => gaps::decode(bytes, selected as usize, elements)?,
         (PositionCodec::ClassGaps, bytes) => {
-            class_positions(bytes, selected as usize, dtype, base.ok_or(BlockError::NeedsBase)?)?
+            let base = base.ok_or(BlockError::NeedsBase)?;
+            let looks_up = streams.deltas.0 == DeltaCodec::ClassUlp && streams.base_values.is_none();
+            // While they are at hand.
+            let bits = looks_up.then(|| base_bits.insert(Vec::with_capacity(selected as usize)));
+            class_positions(bytes, selected as usize, base, bits)?
         }
     };
-    let mut base_bits = match streams.base_values {
-        Some((_, bytes)) => Some(numbers(bytes, selected as usize, dtype)?),
-        None => None,
-    };
+    if let Some((_, bytes)) = streams.base_values {
+        base_bits = Some(numbers(bytes, selected as usize, dtype)?);
+    }
     let masks = Masks::decode(&streams, selected as usize, dtype)?;
     let kept = masks.as_ref().map(|masks| &masks.kept[..]);
     let n_deltas = kept.map_or(selected as usize, |kept| count(kept, |kept| kept.in_reference()));
@@ -141,9 +145,20 @@ fn aligned<T: Copy + Default>(deltas: Vec<T>, kept: Option<&[Kept]>) -> Vec<T> {
     }
 }
 
-fn class_positions(bytes: &[u8], count: usize, dtype: Dtype, base: &BaseBlock<'_>) -> Result<Vec<u32>, BlockError> {
-    let mut found = GroupedPositions::decode(bytes, dtype.classes(), count)?;
-    base.walk_classes(|start, classes| found.walk(start, classes));
+/// Positions, and in `bits` what the base holds there.
+fn class_positions(
+    bytes: &[u8],
+    count: usize,
+    base: &BaseBlock<'_>,
+    mut bits: Option<&mut Vec<u64>>,
+) -> Result<Vec<u32>, BlockError> {
+    let mut found = GroupedPositions::decode(bytes, base.dtype().classes(), count)?;
+    base.walk_with_classes(|start, bytes, classes| {
+        let positions = found.walk(start, classes);
+        if let Some(bits) = &mut bits {
+            base.dtype().width().load_at(bytes, positions.iter().map(|position| (position - start) as usize), bits);
+        }
+    });
     Ok(found.finish(base.elements())?)
 }
 
@@ -157,8 +172,9 @@ fn class_deltas<N: Number>(
     let sequences = groups::decode::<N>(bytes, dtype.classes(), count)?;
     let (mut next, ends, numbers) = (sequences.starts(), sequences.ends(), sequences.numbers());
     let mut deltas = Vec::with_capacity(count);
+    let anatomy = dtype.anatomy();
     for bits in base_bits {
-        let group = sequences.partition().group(dtype.class(bits));
+        let group = sequences.partition().group(anatomy.class(bits));
         let at = &mut next[group];
         if *at == ends[group] {
             break;
@@ -209,7 +225,9 @@ pub(super) fn wrap_ulp(delta: u64, dtype: Dtype) -> u64 {
 fn unwrap_ulps<N: Number>(coded: &[N], dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
     let mask = dtype.width().mask();
     let coded = coded.iter().map(|number| (*number).into());
-    if let Some(found) = coded.clone().find(|number: &u64| *number > mask) {
+    if N::BITS > dtype.width().bits()
+        && let Some(found) = coded.clone().find(|number: &u64| *number > mask)
+    {
         return Err(Corrupt::Range { field: "a ULP delta", found, least: 0, most: mask });
     }
     let unfolded = coded.map(|number| {
