@@ -22,7 +22,7 @@ pub trait Rewrite: Sync {
     /// Whether a tensor of the base changes; the others are copied.
     fn changes(&self, tensor: &str) -> bool;
 
-    /// The parts of [`SPAN`] elements into which a tensor that changes is divided, to be rewritten in parallel; the whole of it,
+    /// The parts of equal size into which a tensor that changes is divided, to be rewritten in parallel; the whole of it,
     /// if it can not be.
     fn parts(&self, tensor: Tensor<'_>) -> Vec<Range<u64>> {
         let elements = 0..tensor.info.elements();
