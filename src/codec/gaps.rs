@@ -203,7 +203,7 @@ const TOGETHER: usize = 4;
 
 /// Finds positions again while walking the elements of a block.
 ///
-/// Of each group it counts the members of the next [`STRIDES`] strides, and then goes from selected one to selected one: which
+/// Of each group it counts the members of the next `STRIDES` strides, and then goes from selected one to selected one: which
 /// stride it is in is how many of them end before it.
 #[derive(Debug)]
 pub struct GroupedPositions {
