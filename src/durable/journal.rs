@@ -16,6 +16,7 @@
 //! little-endian. The content is not trusted: whoever made it can change bytes of files beside it, which they could do anyway.
 
 use super::at::{read_at, write_at};
+use super::behind::while_syncing;
 use super::replace::{folder, sync_folder};
 use super::{Existing, Failed, NewFile};
 use crate::context::{Cancelled, Context};
@@ -25,9 +26,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 /// The name of a journal, in the folder of the files that it is about.
 pub const FILE_NAME: &str = ".lcepatch-journal";
@@ -43,8 +43,6 @@ const FILES_MAX: u32 = 1 << 16;
 const WINDOW_BYTES: u64 = 1 << 20;
 /// Windows that are listed while as many are worked on.
 const BATCH: usize = 1 << 7;
-/// Between two requests to the disk to go on writing.
-const PAUSE: Duration = Duration::from_millis(2);
 
 /// A file that may be edited in place: it has this one name, and can be written to.
 #[derive(Debug)]
@@ -322,23 +320,7 @@ impl Journal {
             let mut targets = self.targets.iter();
             targets.try_for_each(|target| target.file.sync_data().map_err(|e| Failed::io("sync", &target.path, e)))
         };
-        let done = AtomicBool::new(false);
-        let (result, synced) = std::thread::scope(|scope| {
-            let syncing = scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    sync()?;
-                    std::thread::park_timeout(PAUSE);
-                }
-                Ok(())
-            });
-            let result = work();
-            done.store(true, Ordering::Relaxed);
-            syncing.thread().unpark();
-            (result, syncing.join())
-        });
-        let result = result?;
-        // An error of the disk is told once, to whoever asks first.
-        synced.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let result = while_syncing(sync, work)?;
         sync()?;
         Ok(result)
     }

@@ -2,6 +2,7 @@
 //! a journal of what they held.
 
 mod at;
+mod behind;
 pub mod journal;
 mod lines;
 mod replace;

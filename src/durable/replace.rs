@@ -1,15 +1,11 @@
 //! A new file or directory that appears at once.
 
+use super::behind::while_syncing;
 use super::{Existing, Failed};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::RecvTimeoutError;
-use std::time::Duration;
 use tempfile::{NamedTempFile, TempDir};
-
-/// How long what is written may wait for the disk to be told of it.
-const SYNC_INTERVAL: Duration = Duration::from_millis(30);
 
 /// A file in the making. Dropped before [`NewFile::commit`], it leaves nothing behind.
 #[derive(Debug)]
@@ -64,24 +60,8 @@ impl NewFile {
     ///
     /// # Errors
     /// What `work` returns; [`Failed`].
-    pub fn while_writing<T, E: From<Failed> + Send>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        std::thread::scope(|scope| {
-            let (finished, writing) = std::sync::mpsc::channel::<()>();
-            let syncing = scope.spawn(move || {
-                while writing.recv_timeout(SYNC_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                    // The system tells each failure once, so that none may be passed over here.
-                    self.file().sync_data().map_err(|e| Failed::io("write", &self.path, e))?;
-                }
-                Ok(())
-            });
-            let done = work()?;
-            drop(finished);
-            match syncing.join() {
-                Ok(synced) => synced?,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-            Ok(done)
-        })
+    pub fn while_writing<T, E: From<Failed>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        while_syncing(|| self.file().sync_data().map_err(|e| Failed::io("write", &self.path, e)), work)
     }
 
     /// Syncs the content, so that only the rename is left to do.
