@@ -13,7 +13,7 @@ use crate::format::tensor_table::{Counterparts, Roots, TensorEntry};
 use crate::format::write::{EncodedBlock, EncodedTensor, assemble};
 use crate::format::{Invalid, Patch};
 use crate::mask::{BLOCK_ELEMENTS, block_range};
-use crate::patch::gather::{Portability, Precision, Variants, choose, code};
+use crate::patch::gather::{Coding, Portability, Precision, Variants, choose, code, values_digest};
 use crate::patch::group::by_tensor;
 use crate::patch::{BaseBlock, Elements};
 use rayon::prelude::*;
@@ -36,9 +36,8 @@ impl Description {
 
 /// The tensors so far, ascending by name.
 pub(super) struct Draft {
-    portability: Portability,
-    /// What its digests are made with: those of the patches that it is made of.
-    hash: ContentHash,
+    /// Its digests are made with what those of the patches that it is made of are.
+    coding: Coding<'static>,
     tensors: Vec<Description>,
     variants: Vec<Variants>,
     copies: Vec<(usize, Vec<EncodedBlock>)>,
@@ -48,8 +47,10 @@ pub(super) struct Draft {
 
 impl Draft {
     pub fn new(portability: Portability, hash: ContentHash) -> Self {
+        let (precision, effort) = (Precision::Exact, Effort::Default);
+        let coding = Coding { precision, portability, masks: None, unpruned: None, effort, hash };
         let (tensors, variants, copies, selected) = (Vec::new(), Vec::new(), Vec::new(), Some(Vec::new()));
-        Self { portability, hash, tensors, variants, copies, selected }
+        Self { coding, tensors, variants, copies, selected }
     }
 
     /// Adds a tensor with elements whose bits on both sides are known; none if there are none. `base` is the new patch's
@@ -74,16 +75,7 @@ impl Draft {
         let coded = blocks.par_iter().filter_map(|(index, elements)| {
             let base = base(*index);
             // Only reduced precision can fail.
-            code(
-                (place, *index),
-                elements,
-                base.as_ref(),
-                self.hash,
-                Precision::Exact,
-                self.portability,
-                Effort::Default,
-            )
-            .ok()
+            code((place, *index), elements, base.as_ref(), self.coding).ok()
         });
         let coded: Vec<Variants> = coded.collect();
         self.variants.extend(coded);
@@ -103,15 +95,7 @@ impl Draft {
     /// Adds elements of one block of the tensor at `place`.
     pub fn add_block(&mut self, place: usize, content: &Content, base: &BaseBlock<'_>) {
         for (index, elements) in elements(content, self.tensors[place].entry.dtype) {
-            let coded = code(
-                (place, index),
-                &elements,
-                Some(base),
-                self.hash,
-                Precision::Exact,
-                self.portability,
-                Effort::Default,
-            );
+            let coded = code((place, index), &elements, Some(base), self.coding);
             self.variants.extend(coded.ok());
         }
     }
@@ -130,7 +114,7 @@ impl Draft {
                 for block in &entry.blocks {
                     let (own, later) = rest.split_at(block.selected as usize);
                     rest = later;
-                    let digest = digest_of(self.hash, own, entry.dtype.width().bytes());
+                    let digest = values_digest(self.coding.hash, entry.dtype, own);
                     self.selected.iter_mut().for_each(|selected| selected.push((place, block.index, digest)));
                 }
             }
@@ -148,7 +132,8 @@ impl Draft {
         base: Option<&Checkpoint>,
         context: &Context<'_>,
     ) -> Result<Patch, Error> {
-        let Draft { portability, hash, tensors: descriptions, variants, copies, selected } = self;
+        let Draft { coding, tensors: descriptions, variants, copies, selected } = self;
+        let Coding { portability, hash, .. } = coding;
         let gathered = choose(variants, portability);
         let (portability_bytes, all_coded) = (gathered.portability_bytes, copies.is_empty());
         let mut digests = selected;
@@ -200,12 +185,6 @@ fn open(bytes: Vec<u8>) -> Result<Patch, Error> {
 
 fn new_patch(invalid: Invalid) -> Error {
     Error::of_patch(Path::new("the new patch"), ReadError::Invalid(invalid))
-}
-
-fn digest_of(hash: ContentHash, bits: &[u64], width: usize) -> Digest {
-    let mut hasher = hash.hasher();
-    bits.iter().for_each(|bits| hasher.update(&bits.to_le_bytes()[..width]));
-    hasher.finish()
 }
 
 /// The elements of each block, with its index.

@@ -10,6 +10,7 @@ use crate::format::block::{PositionCodec, Streams};
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::format::{Invalid, Patch};
 use crate::patch::decode::{BlockError, decode};
+use crate::patch::gather::values_digest;
 use crate::patch::{BaseBlock, DecodedBlock};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -215,13 +216,7 @@ fn selected_values_fit(
             let base = BaseBlock::new(*tensor, range.clone());
             context.advance((range.end - range.start) * entry.dtype.width().bytes() as u64)?;
             match decode_block(patch, path, entry, block, Some(&base)) {
-                Ok(decoded) => {
-                    let mut hasher = hash.hasher();
-                    let width = entry.dtype.width().bytes();
-                    let bits = base.bits_at(&decoded.positions);
-                    bits.iter().for_each(|bits| hasher.update(&bits.to_le_bytes()[..width]));
-                    Ok(Some(hasher.finish()))
-                }
+                Ok(decoded) => Ok(Some(values_digest(hash, entry.dtype, &base.bits_at(&decoded.positions)))),
                 // Positions relative to another base need not make sense; that answers the question.
                 Err(DecodeError { of_base: true, .. }) => Ok(None),
                 Err(DecodeError { error, .. }) => Err(error),

@@ -14,6 +14,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::pair::{Pair, PairOptions, PruningPairs};
 use crate::codec::Effort;
 use crate::context::{Cancelled, Context};
+use crate::digest::ContentHash;
 use crate::edit::Alpha;
 use crate::error::Error;
 use crate::format::Patch;
@@ -163,6 +164,7 @@ pub fn diff(
         masks: masks.as_ref().filter(|_| keeps_masks).map(|masks| &masks.pair),
         unpruned: options.unpruned,
         effort: options.effort,
+        hash: ContentHash::default(),
     };
     let units = units(&pair, 0..pair.tensors.len());
     let found = match options.localize {
@@ -248,7 +250,8 @@ pub fn undo(result: &Checkpoint, base: &Checkpoint, changed: &[String], context:
         (0..pair.tensors.len()).filter(|at| changed.iter().any(|name| name == pair.tensors[*at].name())).collect();
     context.begin("preparing the undo patch", result.bytes() + base.bytes());
     let (precision, portability) = (Precision::Exact, Portability::NeedsBase);
-    let coding = Coding { precision, portability, masks: None, unpruned: None, effort: Effort::Default };
+    let (effort, hash) = (Effort::Default, ContentHash::default());
+    let coding = Coding { precision, portability, masks: None, unpruned: None, effort, hash };
     let found = Found::full(&pair, &units(&pair, 0..pair.tensors.len()), &candidates, coding, context)?;
     let metadata = Metadata {
         localization: Localization { method: "undo".to_owned(), ..Localization::default() },

@@ -10,7 +10,7 @@ use super::{DiffOptions, Diffed, Localize, Size};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::pair::{OtherDtype, Pair};
 use crate::context::Context;
-use crate::digest::Digest;
+use crate::digest::{ContentHash, Digest};
 use crate::error::Error;
 use crate::localize::candidates::{Candidates, Kinds};
 use crate::localize::survey::units;
@@ -188,6 +188,7 @@ pub fn find(
         masks: None,
         unpruned: None,
         effort: options.effort,
+        hash: ContentHash::default(),
     };
     let found = match options.localize {
         Localize::Full => {

@@ -55,6 +55,8 @@ pub struct Coding<'a> {
     pub unpruned: Option<&'a Checkpoint>,
     /// How much work goes into a small patch.
     pub effort: Effort,
+    /// What the digests of contents are made with.
+    pub hash: ContentHash,
 }
 
 /// A coded block.
@@ -176,8 +178,7 @@ pub(crate) fn code_block(
     coding: Coding<'_>,
 ) -> Result<Variants, GatherError> {
     let base = BaseBlock::new(pair.target, block_range(place.1, pair.target.info.elements()));
-    let hash = ContentHash::default();
-    code(place, elements, Some(&base), hash, coding.precision, coding.portability, coding.effort).map_err(|at| {
+    code(place, elements, Some(&base), coding).map_err(|at| {
         let index = place.1 * BLOCK_ELEMENTS + u64::from(elements.positions[at]);
         GatherError::NotFinite { tensor: pair.name().to_owned(), index }
     })
@@ -321,23 +322,18 @@ pub(crate) fn code(
     place: (usize, u64),
     elements: &Elements,
     base: Option<&BaseBlock<'_>>,
-    hash: ContentHash,
-    precision: Precision,
-    portability: Portability,
-    effort: Effort,
+    coding: Coding<'_>,
 ) -> Result<Variants, usize> {
-    with_number!(elements.dtype, N => code_as::<N>(place, elements, base, hash, precision, portability, effort))
+    with_number!(elements.dtype, N => code_as::<N>(place, elements, base, coding))
 }
 
 fn code_as<N: Number>(
     place: (usize, u64),
     elements: &Elements,
     base: Option<&BaseBlock<'_>>,
-    hash: ContentHash,
-    precision: Precision,
-    portability: Portability,
-    effort: Effort,
+    coding: Coding<'_>,
 ) -> Result<Variants, usize> {
+    let Coding { hash, precision, portability, effort, .. } = coding;
     let (dtype, positions) = (elements.dtype, &elements.positions[..]);
     let portable = portability == Portability::Portable;
     // Only elements that are kept in the reference have a delta.
@@ -435,7 +431,7 @@ fn code_as<N: Number>(
                 masks: masks.map(|masks| (MaskCodec::PrunedBase, masks)),
                 values_before,
             },
-            base_digest: digest(hash, dtype, &elements.base),
+            base_digest: values_digest(hash, dtype, &elements.base),
             magnitude,
         },
         positions: positions_ways,
@@ -536,8 +532,8 @@ fn class_gaps(base: &BaseBlock<'_>, positions: &[u32], selected_per_class: &[u64
     gaps
 }
 
-/// The digest of elements.
-fn digest(hash: ContentHash, dtype: Dtype, bits: &[u64]) -> Digest {
+/// The digest of values, as of a base's at the selected positions of a block (spec §12.2).
+pub(crate) fn values_digest(hash: ContentHash, dtype: Dtype, bits: &[u64]) -> Digest {
     let width = dtype.width();
     let mut hasher = hash.hasher();
     let mut bytes = Vec::new();
