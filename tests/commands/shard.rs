@@ -237,3 +237,11 @@ fn what_can_not_be_divided_is_refused() {
     dir.run("diff a b --all --shard 1/2 -o a").fails(2).says(&["exists"]);
     assert!(!dir.exists("x"));
 }
+
+#[test]
+fn a_part_is_no_patch_and_says_so() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors --all --shard 1/2 -o 1.part").ok();
+    dir.run("show 1.part").fails(2).says(&["part", "lcepatch combine"]);
+    dir.run("apply target.safetensors 1.part -o r").fails(2).says(&["part", "lcepatch combine"]);
+}

@@ -126,11 +126,11 @@ fn variables_say_where_data_is() {
         let surroundings = Surroundings::of(|name| map.get(name).map(OsString::from));
         surroundings.data.map(|path| path.to_str().unwrap().to_owned())
     };
-    let home = ("HOME", "/home/me");
+    let home = ("HOME", "/somebody");
     assert_eq!(data(&[]), None);
-    assert_eq!(data(&[home]).unwrap(), "/home/me/.local/share/lcepatch");
+    assert_eq!(data(&[home]).unwrap(), "/somebody/.local/share/lcepatch");
     assert_eq!(data(&[home, ("XDG_DATA_HOME", "/data")]).unwrap(), "/data/lcepatch");
-    assert_eq!(data(&[home, ("XDG_DATA_HOME", "data")]).unwrap(), "/home/me/.local/share/lcepatch");
+    assert_eq!(data(&[home, ("XDG_DATA_HOME", "data")]).unwrap(), "/somebody/.local/share/lcepatch");
     assert_eq!(data(&[home, ("XDG_DATA_HOME", "/data"), ("LCEPATCH_HOME", "/mine")]).unwrap(), "/mine");
 }
 
