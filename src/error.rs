@@ -52,6 +52,16 @@ pub enum Reason {
         /// What is wrong.
         reason: Malformed,
     },
+    /// A weight file changed while it was read.
+    #[error("{} {}", path.display(), crate::checkpoint::malformed::changed(*before, *now))]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes when it was opened.
+        before: u64,
+        /// Its bytes at the end.
+        now: u64,
+    },
     /// Something is not an ONNX file.
     #[cfg(feature = "verify")]
     #[error("{}: {reason}", path.display())]
@@ -165,6 +175,7 @@ impl Error {
             Reason::Io { .. } => "io",
             Reason::Patch { .. } => "patch.invalid",
             Reason::Checkpoint { .. } => "checkpoint.malformed",
+            Reason::Changed { .. } => "checkpoint.changed",
             #[cfg(feature = "verify")]
             Reason::Onnx { .. } => "onnx.malformed",
             Reason::Pair(_) => "checkpoint.unpaired",
@@ -206,12 +217,14 @@ impl Error {
             "selection.impossible"
             | "output.exists"
             | "output.in-use"
+            | "output.not-a-file"
             | "results.other"
             | "edit.order"
             | "shard.unsupported" => 2,
-            "io" | "output.io" => 3,
+            "io" | "output.io" | "output.no-locks" | "output.read-back" | "output.unsynced" => 3,
             "patch.invalid" => 4,
             "checkpoint.malformed"
+            | "checkpoint.changed"
             | "checkpoint.unpaired"
             | "mask.malformed"
             | "log.malformed"
@@ -230,9 +243,15 @@ impl Error {
             | "runtime.failed"
             | "model.missing" => 8,
             "runtime.download" => 9,
+            "edit.incomplete" => 10,
             "interrupted" => 130,
             _ => 6,
         }
+    }
+
+    /// Whether an output is in its place all the same, or one step away from it ([`durable::Failed::is_in_place`]).
+    pub fn is_in_place(&self) -> bool {
+        matches!(&*self.reason, Reason::Output(failed) if failed.is_in_place())
     }
 
     /// Found, expected and where: indented lines below the message.
@@ -264,6 +283,7 @@ impl Error {
                 Malformed::Header { .. } => "download or convert the checkpoint again; only safetensors files are read",
                 _ => return None,
             },
+            Reason::Changed { .. } => "wait for the program that writes it, and do it again; nothing was written here",
             Reason::Pair(mismatch) => return Some(mismatch_help(mismatch)),
             Reason::Localize(Impossible::NotFinite { .. }) => {
                 "leave the tensor out with --exclude, or use --all, which compares bits and needs no ranking"
@@ -400,6 +420,7 @@ impl From<OpenError> for Error {
         match error {
             OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
             OpenError::Malformed { path, reason } => Reason::Checkpoint { path, reason },
+            OpenError::Changed { path, before, now } => Reason::Changed { path, before, now },
             OpenError::Unfinished(failed) => Reason::Output(failed),
         }
         .into()
@@ -413,6 +434,7 @@ impl From<crate::onnx::OpenError> for Error {
         match error {
             OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
             OpenError::Malformed { path, reason } => Reason::Onnx { path, reason },
+            OpenError::Unfinished(failed) => Reason::Output(failed),
         }
         .into()
     }

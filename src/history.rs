@@ -5,7 +5,6 @@ use crate::apply::Edit;
 use crate::checkpoint::{Checkpoint, Layout, WeightFile};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
-use crate::durable::{Existing, Failed, write_file};
 use crate::error::{Error, Reason};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -84,7 +83,7 @@ impl History {
     /// [`Reason::Io`], [`Reason::Log`].
     pub fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
         let Some(path) = path(checkpoint) else { return Ok(None) };
-        let text = match std::fs::read(&path) {
+        let text = match crate::input::read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Some(Self::default())),
             Err(e) => return Err(Error::io("read", &path, e)),
@@ -93,14 +92,14 @@ impl History {
         Ok(Some(history))
     }
 
-    /// Writes the log into the model directory that `checkpoint` is.
+    /// The log as it is written, for the file named [`FILE_NAME`].
     ///
     /// # Errors
-    /// [`Failed`].
-    pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), Failed> {
-        let Some(path) = path(checkpoint) else { return Ok(()) };
-        let text = serde_json::to_string_pretty(self).map_err(|e| Failed::io("write", &path, e.into()))?;
-        write_file(&path, (text + "\n").as_bytes(), Existing::Replace)
+    /// [`Reason::Log`] for what JSON cannot hold.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let text = serde_json::to_string_pretty(self);
+        let text = text.map_err(|e| Reason::Log { path: FILE_NAME.into(), reason: e.to_string() })?;
+        Ok((text + "\n").into_bytes())
     }
 
     /// What files with these digests are.
@@ -164,6 +163,12 @@ pub fn folder(checkpoint: &Checkpoint) -> Option<PathBuf> {
 
 fn path(checkpoint: &Checkpoint) -> Option<PathBuf> {
     folder(checkpoint).map(|folder| folder.join(FILE_NAME))
+}
+
+/// Whether a name in a log is that of a file and leads to no other folder: others may have written it.
+pub fn is_plain(name: &str) -> bool {
+    let path = Path::new(name);
+    path.components().eq(path.file_name().map(std::path::Component::Normal))
 }
 
 fn file_name(path: &Path) -> String {

@@ -16,7 +16,7 @@
 //! The modules below are in reading order, and each uses only those above it (`tests/layers.rs` holds the exceptions).
 //!
 //! ```
-//! use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
+//! use lcepatch::apply::{Beside, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
 //! use lcepatch::checkpoint::Checkpoint;
 //! use lcepatch::context::Context;
 //! use lcepatch::durable::Existing;
@@ -38,7 +38,7 @@
 //!     // A plan exists only for a base that fits.
 //!     let edits = [edit];
 //!     let plan = Plan::check(&base, &edits, &options, &context)?;
-//!     to_path(&plan, result, Existing::Keep, |_, _| Ok(()), &context)?;
+//!     to_path(&plan, None, result, Existing::Keep, |_| Ok(Beside::default()), &context)?;
 //!     Ok(())
 //! }
 //! ```
@@ -50,6 +50,7 @@ pub mod context;
 pub mod digest;
 pub mod dtype;
 pub mod durable;
+pub mod input;
 pub mod random;
 
 // Nouns: bytes, patch files, checkpoints, sets of positions, blocks

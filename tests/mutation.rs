@@ -1,7 +1,7 @@
 //! Damaged patches: every bit flipped, every prefix. Always an error or the same result, never a panic.
 
 use crate::support::*;
-use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
+use lcepatch::apply::{Beside, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::durable::Existing;
@@ -22,7 +22,7 @@ fn apply(dir: &Dir, bytes: Vec<u8>) -> Option<Vec<u8>> {
         prefix: None,
     };
     let plan = Plan::check(&base, &edits, &options, &context).ok()?;
-    to_path(&plan, &dir.path("r"), Existing::Replace, |_, _| Ok(()), &context).ok()?;
+    to_path(&plan, None, &dir.path("r"), Existing::Replace, |_| Ok(Beside::default()), &context).ok()?;
     Some(dir.read("r"))
 }
 

@@ -1,7 +1,7 @@
 //! Known answers: `fixtures/vectors`, by discovery.
 
 use crate::support::*;
-use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
+use lcepatch::apply::{Beside, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::dtype::{Dtype, Rounded};
@@ -54,7 +54,7 @@ fn apply(patch: &Path, base: Option<&Path>, kind: EditKind) -> Result<Vec<(Strin
     };
     let dir = Dir::new();
     let plan = Plan::check(&base, &edits, &options, &context)?;
-    to_path(&plan, &dir.path("r"), Existing::Keep, |_, _| Ok(()), &context)?;
+    to_path(&plan, None, &dir.path("r"), Existing::Keep, |_| Ok(Beside::default()), &context)?;
     Ok(read_safetensors(&dir.read("r")))
 }
 

@@ -1,73 +1,75 @@
 //! Results in the place of their base: its files edited, with a journal of what they held, or replaced by new ones.
+//!
+//! One order, in every mode: lock, check, journal, change, read back, commit. The files were locked before they were read
+//! ([`Access::Edit`]); nothing changes before all results are known and the journal, or all new files, are on the disk; what was
+//! changed is read back from the files and compared by digest; and only then comes the point of no return.
 
+use super::part::{Output, Part, Rewritten, rewrite_part};
 use super::plan::Plan;
 use super::rewrite::Rewrite;
-use super::run::{Applied, write_weights};
+use super::run::{Applied, Beside, Finished, write_weights};
 use super::tensor::SPAN;
 use crate::checkpoint::scan::windows;
-use crate::checkpoint::{Checkpoint, Tensor, WeightFile};
+use crate::checkpoint::{Access, Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::Context;
-use crate::durable::{Editable, Existing, Failed, Journal, NewFile, NewJournal, journal};
+use crate::digest::{ContentHash, Digest};
+use crate::durable::{
+    Commit, EditJournal, Editable, Existing, Failed, NewEditJournal, NewFile, Segments, Unfinished, refuse_hub_cache,
+};
 use crate::error::Error;
 use crate::format::tensor_table::TensorEntry;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// What is looked at before a result is final.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needed {
-    /// The result, and its base beside it, as making an undo patch needs them.
-    Both,
-    /// The result alone.
-    Result,
-}
-
-/// Puts the result in the place of the base. `before_commit` gets the finished result, and can still refuse it.
+/// Puts the result in the place of the base, which was opened for that ([`Access::Edit`]). `finish` gets the finished result, read back
+/// from its files, can still refuse it, and says what else changes in a model directory. With `with_undo` it also gets the patch
+/// that leads back.
 ///
-/// With [`Needed::Result`] the files are edited where they are, which takes the time and the disk space of what changes. The
-/// bytes that they held are on the disk before the first one changes; an error, also one of `before_commit`, puts them
-/// back, and after a crash [`recover`] does. The base as it is open here then shows the result.
+/// The files are edited where they are, which takes the time and the disk space of what changes. The bytes that they held are on the
+/// disk before the first one changes; an error, also one of `finish`, puts them back, and after a crash [`recover`] does. The base as
+/// it is open here then shows the result.
 ///
-/// New files take the place of the old ones, each of which is whole until then, with [`Needed::Both`], where most of the
-/// files changes, and for files that are links, have other names, can not be written to or lie in several folders.
+/// New files take the place of the old ones, each of which is whole until then, where most of the files changes, and for files that
+/// are links, have other names or cannot be written to. After a crash [`recover`] finishes what was begun.
 ///
 /// # Errors
 /// [`Failed`] for outputs; [`super::Refusal`] for numbers and digests; what decoding returns. The base is what it was then,
-/// unless the error is [`Failed::Interrupted`], or says that of new shards a rename failed.
+/// unless the error is [`Failed::Interrupted`] or [is in place](Failed::is_in_place).
 pub fn in_place(
     plan: &Plan<'_>,
-    needed: Needed,
-    before_commit: impl FnOnce(&Checkpoint, &Applied) -> Result<(), Error>,
+    with_undo: bool,
+    finish: impl FnOnce(Finished<'_>) -> Result<Beside, Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = plan.base();
+    if base.access != Access::Edit {
+        return Err(Failed::InUse { path: base.path.clone(), access: Access::Edit }.into());
+    }
+    base.files.iter().try_for_each(|file| refuse_hub_cache(&file.path))?;
     let changes = |file: &WeightFile| file.tensors.iter().any(|tensor| plan.changes(&tensor.name));
     let changed: Vec<usize> = (0..base.files.len()).filter(|index| changes(&base.files[*index])).collect();
     context.begin("applying", changed.iter().map(|index| base.files[*index].bytes()).sum());
-    if needed == Needed::Result
-        && let Some(targets) = editable(plan, &changed)
-    {
-        match NewJournal::create(targets) {
-            // Not every file system has locks.
-            Err(Failed::Io { operation: "lock", .. }) => {}
-            journal => return edit(plan, &changed, journal?, before_commit, context),
-        }
+    match editable(plan, &changed) {
+        Some(targets) => edit(plan, &changed, targets, with_undo, finish, context),
+        None => replace(plan, &changed, with_undo, finish, context),
     }
-    replace(plan, &changed, before_commit, context)
 }
 
 /// The files of a base to edit where they are; none if they should be replaced.
 fn editable(plan: &Plan<'_>, changed: &[usize]) -> Option<Vec<Editable>> {
+    if changed.is_empty() {
+        return None;
+    }
     let files = || changed.iter().map(|index| &plan.base().files[*index]);
-    let folder = files().next()?.path.parent();
     // For each change a journal holds where it is, the old and the new bytes.
     let noted = |entry: &TensorEntry| {
         let selected: u64 = entry.blocks.iter().map(|block| u64::from(block.selected)).sum();
-        selected * (2 + 2 * entry.dtype.width().bytes() as u64)
+        selected.saturating_mul(2 + 2 * entry.dtype.width().bytes() as u64)
     };
-    let journal: u64 = plan.by_tensor.values().flatten().map(|(_, entry)| noted(entry)).sum();
-    if files().any(|file| file.path.parent() != folder) || journal > files().map(WeightFile::bytes).sum::<u64>() / 2 {
+    let journal = plan.by_tensor.values().flatten().map(|(_, entry)| noted(entry)).fold(0, u64::saturating_add);
+    if journal > files().map(WeightFile::bytes).sum::<u64>() / 2 {
         return None;
     }
     files().map(|file| Editable::open(&file.path).filter(|target| target.bytes() == file.bytes())).collect()
@@ -77,72 +79,147 @@ fn editable(plan: &Plan<'_>, changed: &[usize]) -> Option<Vec<Editable>> {
 fn edit(
     plan: &Plan<'_>,
     changed: &[usize],
-    journal: NewJournal,
-    before_commit: impl FnOnce(&Checkpoint, &Applied) -> Result<(), Error>,
+    targets: Vec<Editable>,
+    with_undo: bool,
+    finish: impl FnOnce(Finished<'_>) -> Result<Beside, Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = plan.base();
-    let applied = note(plan, changed, &journal, context)?;
+    let mut journal = NewEditJournal::create(targets)?;
+    let mut rewritten = note(plan, changed, &mut journal, with_undo, context)?;
+    let undo = match with_undo {
+        true => Some(plan.undo(std::mem::take(&mut rewritten.undo), &rewritten.digests)?),
+        false => None,
+    };
+    if let Some(hash) = plan.declared() {
+        plan.compare_declared(&declared_digests(plan, hash, &rewritten, context)?)?;
+    }
+    base.unchanged()?;
     // What was refused was refused by now. From here on nothing reads the base as it is mapped.
     let journal = journal.commit()?;
-    let files: Vec<PathBuf> = base.files.iter().map(|file| file.path.clone()).collect();
-    let edited = journal.edit(context);
-    let open = || Checkpoint::open_files(&base.path, base.layout.clone(), &files);
-    let done = edited.and_then(|()| before_commit(&open()?, &applied));
-    match done {
-        Ok(()) => journal.finish()?,
-        Err(error) => {
+    let change = || -> Result<(Applied, Commit), Error> {
+        journal.edit::<Error>(context)?;
+        let result = reopened(base)?;
+        for index in changed {
+            rewritten.read_back(&base.files[*index], &result.files[*index], context)?;
+        }
+        let applied = Applied { verified: plan.declared().is_some(), ..rewritten.applied() };
+        let beside = finish(Finished { result: &result, applied: &applied, undo })?;
+        base.still_at_their_paths()?;
+        Ok((applied, commit(base, beside)?))
+    };
+    let ended = change().and_then(|(applied, commit)| {
+        commit.run(Some(&journal))?;
+        Ok(applied)
+    });
+    match ended {
+        Err(error) if !error.is_in_place() => {
             // Also when it is the user who interrupts.
             let back: Result<u64, Error> = journal.put_back(&Context::silent());
             back.map_err(|_| Failed::Interrupted { path: base.path.clone() })?;
-            return Err(error);
+            Err(error)
         }
+        ended => ended,
     }
-    Ok(applied)
 }
 
-/// Notes in a journal what will change in files of the base, by index, and compares the result's digests with what was promised.
-fn note(plan: &Plan<'_>, changed: &[usize], journal: &NewJournal, context: &Context<'_>) -> Result<Applied, Error> {
-    let files = changed.iter().map(|index| (*index, &plan.base().files[*index]));
-    let tensors: Vec<(usize, Tensor<'_>)> = files
-        .enumerate()
-        .flat_map(|(target, (file_index, file))| {
-            file.tensors.iter().map(move |info| (target, Tensor { file, file_index, info }))
-        })
-        .filter(|(_, tensor)| plan.changes(&tensor.info.name))
-        .collect();
-    let spans: Vec<(usize, Tensor<'_>, Range<u64>)> = tensors
-        .iter()
-        .flat_map(|(target, tensor)| windows(0..tensor.info.elements(), SPAN).map(|span| (*target, *tensor, span)))
-        .collect();
-    let of_span = |(target, tensor, span): &(usize, Tensor<'_>, Range<u64>)| {
-        let width = tensor.info.dtype.width().bytes();
-        let mut note = |part: Range<u64>, bytes: &mut [u8], edits: &[(u32, u64)]| {
-            let offset = tensor.info.range.start + part.start * width as u64;
-            Ok(journal.note(*target, offset, width, bytes, edits)?)
-        };
-        plan.edits(*tensor, span.clone(), &mut note, context)
-    };
-    let edited = spans.par_iter().map(of_span).try_reduce(|| 0, |a, b| Ok(a + b))?;
-    let mut applied = Applied { edited, tensors: tensors.len(), ..Applied::default() };
-    if let Some(hash) = plan.promise() {
-        context.begin("hashing the result", tensors.iter().map(|(_, tensor)| tensor.info.bytes()).sum());
-        let digest = |(_, tensor): &(usize, Tensor<'_>)| {
-            Ok((tensor.info.name.clone(), plan.result_digest(*tensor, hash, context)?))
-        };
-        let digests = tensors.par_iter().map(digest).collect::<Result<Vec<_>, Error>>()?;
-        plan.keep_promise(&digests)?;
-        applied.verified = true;
-        applied.digests.extend(digests);
+/// The base as its files now are.
+fn reopened(base: &Checkpoint) -> Result<Checkpoint, Error> {
+    let files: Vec<PathBuf> = base.files.iter().map(|file| file.path.clone()).collect();
+    Ok(Checkpoint::open_files(&base.path, base.layout.clone(), &files)?)
+}
+
+/// What goes beside the weights of a model directory, ready to take its place.
+fn commit(base: &Checkpoint, beside: Beside) -> Result<Commit, Failed> {
+    let mut commit = Commit::new(&folder(base));
+    for (name, bytes) in beside.write {
+        commit.write(&name, &bytes)?;
     }
-    Ok(applied)
+    beside.remove.into_iter().for_each(|name| commit.remove(name));
+    Ok(commit)
+}
+
+/// The folder that all files of a checkpoint are in.
+fn folder(base: &Checkpoint) -> PathBuf {
+    match &base.layout {
+        Layout::Directory { .. } => base.path.clone(),
+        Layout::Index { index: path } => path.parent().map(Path::to_owned).unwrap_or_default(),
+        Layout::File => base.path.parent().map(Path::to_owned).unwrap_or_default(),
+    }
+}
+
+/// The digests that a result will have, made with `hash`.
+fn declared_digests(
+    plan: &Plan<'_>,
+    hash: ContentHash,
+    rewritten: &Rewritten,
+    context: &Context<'_>,
+) -> Result<BTreeMap<String, Digest>, Error> {
+    if hash == ContentHash::Blake3 {
+        return Ok(rewritten.digests.clone());
+    }
+    let tensors: Vec<Tensor<'_>> = rewritten.digests.keys().filter_map(|name| plan.base().tensor(name)).collect();
+    let digest =
+        |tensor: &Tensor<'_>| Ok((tensor.info.name.clone(), plan.result_digest(*tensor, hash, context)?));
+    tensors.par_iter().map(digest).collect()
+}
+
+/// Notes in a journal what will change in files of the base, by index. Parts are rewritten in parallel, and noted in their order.
+fn note(
+    plan: &Plan<'_>,
+    changed: &[usize],
+    journal: &mut NewEditJournal,
+    with_undo: bool,
+    context: &Context<'_>,
+) -> Result<Rewritten, Error> {
+    let mut parts: Vec<(u32, Tensor<'_>, Range<u64>)> = Vec::new();
+    for (target, file_index) in (0..).zip(changed) {
+        let file = &plan.base().files[*file_index];
+        for info in file.tensors.iter().filter(|info| plan.changes(&info.name)) {
+            let tensor = Tensor { file, file_index: *file_index, info };
+            parts.extend(windows(0..info.elements(), SPAN).map(|part| (target, tensor, part)));
+        }
+    }
+    let mut done: Vec<Part> = Vec::new();
+    for batch in batches(&parts) {
+        let note = |(file, tensor, part): &(u32, Tensor<'_>, Range<u64>)| {
+            let mut segments = Segments::default();
+            let output = Output::Journal { file: *file, segments: &mut segments };
+            Ok((rewrite_part(plan, *tensor, part.clone(), output, with_undo, context)?, segments))
+        };
+        for (part, segments) in batch.par_iter().map(note).collect::<Result<Vec<_>, Error>>()?.into_iter() {
+            journal.append(&segments)?;
+            done.push(part);
+        }
+    }
+    let mut rewritten = Rewritten::default();
+    rewritten.add(parts.iter().map(|(_, tensor, _)| tensor.info.name.as_str()).zip(done));
+    Ok(rewritten)
+}
+
+/// Parts that are worked on together: enough for all threads, and not more elements than some parts of full size have, since what changes
+/// in them is held in memory.
+fn batches<'p, 't>(parts: &'p [(u32, Tensor<'t>, Range<u64>)]) -> impl Iterator<Item = &'p [(u32, Tensor<'t>, Range<u64>)]> {
+    let elements_max = SPAN * 2 * rayon::current_num_threads() as u64;
+    let mut rest = parts;
+    std::iter::from_fn(move || {
+        let mut elements = 0;
+        let fits = rest.iter().take_while(|(_, _, part)| {
+            elements += part.end - part.start;
+            elements <= elements_max
+        });
+        let (batch, later) = rest.split_at(fits.count());
+        rest = later;
+        (!batch.is_empty()).then_some(batch)
+    })
 }
 
 /// Puts new files in the place of those of the base, by index.
 fn replace(
     plan: &Plan<'_>,
     changed: &[usize],
-    before_commit: impl FnOnce(&Checkpoint, &Applied) -> Result<(), Error>,
+    with_undo: bool,
+    finish: impl FnOnce(Finished<'_>) -> Result<Beside, Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = plan.base();
@@ -150,41 +227,70 @@ fn replace(
         .iter()
         .map(|index| Ok((*index, NewFile::create(&base.files[*index].path, Existing::Replace)?)))
         .collect::<Result<Vec<_>, Failed>>()?;
-    let mut applied = Applied::default();
     let outputs: Vec<(usize, &NewFile)> = files.iter().map(|(index, new)| (*index, new)).collect();
-    write_weights(plan, &outputs, &mut applied, context)?;
-    let result: Vec<PathBuf> = (0..base.files.len())
-        .map(|index| match files.iter().find(|(changed, _)| *changed == index) {
-            Some((_, new)) => new.temporary_path().to_owned(),
-            None => base.files[index].path.clone(),
-        })
-        .collect();
-    before_commit(&Checkpoint::open_files(&base.path, base.layout.clone(), &result)?, &applied)?;
-    // Everything is on disk before the first rename, so that what can fail has failed.
-    files.iter().try_for_each(|(_, new)| new.sync())?;
-    files.into_iter().try_for_each(|(_, new)| new.commit())?;
+    let (applied, undo) = write_weights(plan, with_undo.then_some(plan), &outputs, context)?;
+    let path = |index: usize| match files.iter().find(|(changed, _)| *changed == index) {
+        Some((_, new)) => new.temporary_path().to_owned(),
+        None => base.files[index].path.clone(),
+    };
+    let paths: Vec<PathBuf> = (0..base.files.len()).map(path).collect();
+    let result = Checkpoint::open_files(&base.path, base.layout.clone(), &paths)?;
+    let beside = finish(Finished { result: &result, applied: &applied, undo })?;
+    base.unchanged()?;
+    base.still_at_their_paths()?;
+    let mut commit = commit(base, beside)?;
+    files.into_iter().for_each(|(_, new)| commit.add(new));
+    commit.run(None)?;
     Ok(applied)
 }
 
 /// What [`recover`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovered {
-    /// Names of the files that were put back.
-    pub files: Vec<String>,
-    /// Weights that the edit changed in them.
-    pub weights: u64,
+pub enum Recovered {
+    /// The edit was taken back: the files are what they were before it.
+    TakenBack {
+        /// Their names.
+        files: Vec<String>,
+        /// Weights that the edit changed in them.
+        weights: u64,
+    },
+    /// What was begun was finished: these files are the new ones.
+    Finished {
+        /// Their names.
+        files: Vec<String>,
+    },
 }
 
-/// Takes back an edit [`in_place`] that was interrupted in the folder of `model`, a model directory or a file in one; none if
-/// there is nothing to take back. It can be interrupted itself, and repeated.
+/// Ends a change that was interrupted in the folder of `model`, a model directory or a file in one: takes it back, or finishes it where the
+/// result was complete. None if there is nothing to end. It can be interrupted itself, and repeated. A journal that was copied
+/// with its files is believed only with `copied`.
 ///
 /// # Errors
 /// [`Failed`]; cancellation. Files that were replaced or changed since are not touched ([`Failed::OtherFile`]).
-pub fn recover(model: &Path, context: &Context<'_>) -> Result<Option<Recovered>, Error> {
-    let real = model.canonicalize().map_err(|e| Error::io("open", model, e))?;
-    let inside = if real.is_dir() { real.join(journal::FILE_NAME) } else { real };
-    let Some(journal) = Journal::find(&inside)? else { return Ok(None) };
+pub fn recover(model: &Path, copied: bool, context: &Context<'_>) -> Result<Option<Recovered>, Error> {
+    let metadata = std::fs::metadata(model).map_err(|e| Error::io("open", model, e))?;
+    let mut folders = vec![model.to_owned()];
+    if !metadata.is_dir() {
+        // The folder of the file's name, and where it really is.
+        let real = model.canonicalize().map_err(|e| Error::io("open", model, e))?;
+        folders = [model, &real].map(|file| file.parent().map(Path::to_owned).unwrap_or_default()).into();
+    }
+    for folder in folders {
+        match Unfinished::find(&folder, copied)? {
+            Some(Unfinished::Edit(journal)) => return Ok(Some(take_back(journal, context)?)),
+            Some(Unfinished::Commit(commit)) => {
+                let files = commit.names().map(str::to_owned).collect();
+                commit.finish()?;
+                return Ok(Some(Recovered::Finished { files }));
+            }
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
+fn take_back(journal: EditJournal, context: &Context<'_>) -> Result<Recovered, Error> {
     let files = journal.names().map(str::to_owned).collect();
     journal.check::<Error>(context)?;
-    Ok(Some(Recovered { files, weights: journal.put_back::<Error>(context)? }))
+    Ok(Recovered::TakenBack { files, weights: journal.put_back::<Error>(context)? })
 }

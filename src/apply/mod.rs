@@ -6,20 +6,24 @@
 
 pub mod fit;
 pub mod in_place;
+mod job;
 #[cfg(feature = "verify")]
 mod onnx;
+mod part;
 pub mod plan;
 mod refusal;
 mod result_mask;
 mod rewrite;
 pub mod run;
 mod tensor;
+mod undo;
 
 pub use fit::{Check, Fit, fit};
-pub use in_place::{Needed, Recovered, in_place, recover};
+pub use in_place::{Recovered, in_place, recover};
+pub use job::{Apply, Destination, Done, KeepMask, Revert, UndoTo};
 #[cfg(feature = "verify")]
 pub use onnx::OnnxBase;
 pub use plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions, results};
 pub use refusal::Refusal;
-pub use rewrite::{Pruning, Rewrite, Sink};
-pub use run::{Applied, to_path};
+pub use rewrite::{EachPart, Pruning, Rewrite, Sink};
+pub use run::{Applied, Beside, Finished, to_path};

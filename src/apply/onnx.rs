@@ -4,18 +4,18 @@
 use super::fit::Difference;
 use super::plan::{Edit, Plan, PlanOptions};
 use super::refusal::Refusal;
-use super::rewrite::{Rewrite, Sink};
+use super::rewrite::{EachPart, Rewrite};
 use super::run::{Applied, same_file, write_weights};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, TensorInfo, WeightFile};
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
-use crate::durable::{Existing, Failed, NewFile};
+use crate::durable::{Commit, Existing, Failed, NewFile};
 use crate::error::Error;
 use crate::format::Patch;
 use crate::onnx::{Binding, Malformed, OnnxFile, OpenError, Source, Wanted, find, matrix, transpose};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 /// An ONNX file in which the tensors that patches change have been looked for.
@@ -132,10 +132,17 @@ impl OnnxBase {
             files.push(NewFile::create(&path, existing)?);
         }
         let export = Export { base: self, plan, digests: Mutex::default() };
-        let mut applied = Applied::default();
-        write_weights(&export, &files.iter().enumerate().collect::<Vec<_>>(), &mut applied, context)?;
-        files.iter().try_for_each(NewFile::sync)?;
-        files.into_iter().rev().try_for_each(NewFile::commit)?;
+        let outputs: Vec<(usize, &NewFile)> = files.iter().enumerate().collect();
+        let (applied, _) = write_weights(&export, None, &outputs, context)?;
+        self.places.unchanged()?;
+        // Weights may lie in folders of their own: of each folder all files appear together, the one of the ONNX file last.
+        let mut commits: BTreeMap<PathBuf, Commit> = BTreeMap::new();
+        for file in files {
+            let folder = folder(file.path());
+            commits.entry(folder.clone()).or_insert_with(|| Commit::new(&folder)).add(file);
+        }
+        let last = commits.remove(&to);
+        commits.into_values().chain(last).try_for_each(|commit| commit.run(None))?;
         Ok(applied)
     }
 }
@@ -202,32 +209,34 @@ struct Export<'a> {
     base: &'a OnnxBase,
     plan: &'a Plan<'a>,
     /// Of the result's tensors, as the patches have them.
-    digests: Mutex<Vec<(String, Digest)>>,
+    digests: Mutex<BTreeMap<String, Digest>>,
 }
 
 impl Export<'_> {
-    /// Edits the tensor that an initializer is, and notes its digest.
-    fn edit(&self, source: &Source, sink: &mut Sink<'_>, context: &Context<'_>) -> Result<u64, Error> {
+    /// Gives the result's bytes of the tensor that an initializer is to `each`, and notes its digest.
+    fn edit(&self, source: &Source, each: &mut EachPart<'_>, context: &Context<'_>) -> Result<u64, Error> {
         let Some(tensor) = self.plan.base().tensor(&source.tensor) else { return Ok(0) };
-        let mut hasher = self.promise().unwrap_or_default().hasher();
-        let mut hashing = |offset, bytes: &[u8]| {
+        let width = tensor.info.dtype.width();
+        let mut hasher = self.declared().unwrap_or_default().hasher();
+        let mut hashing = |part: Range<u64>, bytes: &mut [u8], edits: &[(u32, u64)]| {
+            width.store_at(bytes, edits);
             hasher.update(bytes);
-            sink(offset, bytes)
+            each(part, bytes, &[])
         };
-        let edited = self.plan.edit_tensor(tensor, &mut hashing, context)?;
+        let edited = self.plan.edits(tensor, 0..tensor.info.elements(), &mut hashing, context)?;
         let mut digests = self.digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        digests.push((source.tensor.clone(), hasher.finish()));
+        digests.insert(source.tensor.clone(), hasher.finish());
         Ok(edited)
     }
 
     /// The result's bytes of the tensor that an initializer is, as the initializer holds them.
     fn oriented(&self, source: &Source, place: Tensor<'_>, context: &Context<'_>) -> Result<(Vec<u8>, u64), Error> {
         let mut bytes = Vec::with_capacity(place.info.bytes() as usize);
-        let mut sink = |_, part: &[u8]| {
+        let mut each = |_: Range<u64>, part: &mut [u8], _: &[(u32, u64)]| {
             bytes.extend_from_slice(part);
             Ok(())
         };
-        let edited = self.edit(source, &mut sink, context)?;
+        let edited = self.edit(source, &mut each, context)?;
         let tensor = self.plan.base().tensor(&source.tensor);
         Ok(match tensor.and_then(|tensor| matrix(&tensor.info.shape)) {
             Some(shape) if source.transposed => (transpose(&bytes, shape, place.info.dtype.width()), edited),
@@ -256,30 +265,30 @@ impl Rewrite for Export<'_> {
         &self,
         place: Tensor<'_>,
         _: Range<u64>,
-        sink: &mut Sink<'_>,
+        each: &mut EachPart<'_>,
         context: &Context<'_>,
     ) -> Result<u64, Error> {
         let Some(binding) = self.base.bindings.get(&place.info.name) else { return Ok(0) };
         if binding.alternatives.is_empty() && !binding.source.transposed {
-            return self.edit(&binding.source, sink, context);
+            return self.edit(&binding.source, each, context);
         }
-        let (bytes, edited) = self.oriented(&binding.source, place, context)?;
+        let (mut bytes, edited) = self.oriented(&binding.source, place, context)?;
         for alternative in &binding.alternatives {
             if self.oriented(alternative, place, context)?.0 != bytes {
                 let tensors = [&binding.source, alternative].map(|source| source.tensor.clone());
                 return Err(Refusal::Shared { initializer: binding.initializer.clone(), tensors }.into());
             }
         }
-        sink(0, &bytes)?;
+        each(0..place.info.elements(), &mut bytes, &[])?;
         Ok(edited)
     }
 
-    fn promise(&self) -> Option<ContentHash> {
-        self.plan.promise()
+    fn declared(&self) -> Option<ContentHash> {
+        self.plan.declared()
     }
 
-    fn keep_promise(&self, _: &[(String, Digest)]) -> Result<(), Error> {
-        let digests = self.digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.plan.keep_promise(&digests)
+    fn compare_declared(&self, _: &BTreeMap<String, Digest>) -> Result<(), Error> {
+        // Initializers were read back; those of the tensors that they are were made on the way.
+        self.plan.compare_declared(&self.digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }

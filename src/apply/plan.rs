@@ -25,6 +25,13 @@ pub struct Edit {
     pub kind: EditKind,
 }
 
+impl Edit {
+    /// What leads all the way to the reference of `patch`, which is from `path`.
+    pub fn to_reference(patch: Patch, path: PathBuf) -> Self {
+        Self { patch, path, kind: EditKind::Interpolate(Alpha::ONE) }
+    }
+}
+
 /// What to do when the base is another than the patch's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DifferentBase {
@@ -69,6 +76,8 @@ pub struct Plan<'a> {
     /// Masks that lie beside weights that change, and those weights (spec §11.6).
     pub(super) companions: BTreeMap<String, Tensor<'a>>,
     check: Check,
+    /// A prefix of the patches' names, and what stands for it in the base's.
+    pub(super) prefix: Option<PrefixMap>,
 }
 
 impl<'a> Plan<'a> {
@@ -116,7 +125,8 @@ impl<'a> Plan<'a> {
         }
         let (not_finite, check) = (options.not_finite, options.check);
         let companions = companions(base, &by_tensor);
-        Ok(Self { base, edits, not_finite, added, by_tensor, companions, check })
+        let prefix = options.prefix.clone();
+        Ok(Self { base, edits, not_finite, added, by_tensor, companions, check, prefix })
     }
 
     /// A plan for patches that were made of `base` a moment ago, at their own alphas.
@@ -129,7 +139,7 @@ impl<'a> Plan<'a> {
         }
         let added = vec![false; edits.len()];
         let (not_finite, check) = (NotFinite::Write, Check::Full);
-        Self { base, edits, not_finite, added, by_tensor, companions: BTreeMap::new(), check }
+        Self { base, edits, not_finite, added, by_tensor, companions: BTreeMap::new(), check, prefix: None }
     }
 
     /// The base.
@@ -150,12 +160,12 @@ impl<'a> Plan<'a> {
     /// What the only patch says of itself, if it carries every difference between its base and its reference, and is applied
     /// at alpha 1.
     pub fn whole_difference(&self) -> Option<&'a Metadata> {
-        let metadata = &self.promised()?.patch.metadata;
+        let metadata = &self.declaring()?.patch.metadata;
         (metadata.localization.method == "full" && metadata.pairing.is_none()).then_some(metadata)
     }
 
     /// The only edit, if the digest of its result is known beforehand: one patch at alpha 1 on its own base.
-    pub(super) fn promised(&self) -> Option<&'a Edit> {
+    pub(super) fn declaring(&self) -> Option<&'a Edit> {
         match self.edits {
             [edit] => {
                 let at_one = edit.kind == EditKind::Interpolate(Alpha::ONE);

@@ -1,5 +1,6 @@
 //! What can be put on disk as a result: something that turns tensors of a base into others of the same dtype and shape.
 
+use super::fit::base_tensor;
 use super::plan::Plan;
 use super::refusal::Refusal;
 use super::tensor::{SPAN, one};
@@ -9,10 +10,15 @@ use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::error::Error;
 use crate::mask::{BLOCK_ELEMENTS, PruningMask, block_range};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Takes the result's bytes of a tensor, part by part: their offset in the tensor, and they.
 pub type Sink<'s> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 's;
+
+/// Takes a part of a tensor's elements, a copy of their bytes, and what is edited in them: the place in the part, and the result's
+/// bits.
+pub type EachPart<'e> = dyn FnMut(Range<u64>, &mut [u8], &[(u32, u64)]) -> Result<(), Error> + 'e;
 
 /// A base and what becomes of its tensors.
 pub trait Rewrite: Sync {
@@ -25,36 +31,29 @@ pub trait Rewrite: Sync {
     /// The parts of equal size into which a tensor that changes is divided, to be rewritten in parallel; the whole of it,
     /// if it can not be.
     fn parts(&self, tensor: Tensor<'_>) -> Vec<Range<u64>> {
-        let elements = 0..tensor.info.elements();
-        match self.promise() {
-            // Only the other one can be joined from parts.
-            Some(ContentHash::Sha256) => vec![elements],
-            _ => windows(elements, SPAN).collect(),
-        }
+        windows(0..tensor.info.elements(), SPAN).collect()
     }
 
-    /// Gives the result's bytes of one of the [`Rewrite::parts`] of a tensor to `sink`, with their offset in the tensor; returns how
-    /// many weights were edited.
+    /// Gives one of the [`Rewrite::parts`] of a tensor to `each`, with what is edited in it; returns how many weights were edited.
     ///
     /// # Errors
-    /// What keeps a weight from having a result; what `sink` returns.
+    /// What keeps a weight from having a result; what `each` returns.
     fn rewrite(
         &self,
         tensor: Tensor<'_>,
         part: Range<u64>,
-        sink: &mut Sink<'_>,
+        each: &mut EachPart<'_>,
         context: &Context<'_>,
     ) -> Result<u64, Error>;
 
-    /// What the changed tensors' digests are made with that are known beforehand, so that they are worth computing; none if they
-    /// are not known.
-    fn promise(&self) -> Option<ContentHash>;
+    /// What the changed tensors' digests are made with that are declared beforehand; none if they are not known.
+    fn declared(&self) -> Option<ContentHash>;
 
-    /// Compares the digests of the changed tensors, by name, with what was promised.
+    /// Compares the digests of the changed tensors, by name, with those that were declared.
     ///
     /// # Errors
     /// [`Refusal::Promise`].
-    fn keep_promise(&self, digests: &[(String, Digest)]) -> Result<(), Error>;
+    fn compare_declared(&self, digests: &BTreeMap<String, Digest>) -> Result<(), Error>;
 }
 
 impl Rewrite for Plan<'_> {
@@ -70,24 +69,21 @@ impl Rewrite for Plan<'_> {
         &self,
         tensor: Tensor<'_>,
         part: Range<u64>,
-        sink: &mut Sink<'_>,
+        each: &mut EachPart<'_>,
         context: &Context<'_>,
     ) -> Result<u64, Error> {
-        self.edit_elements(tensor, part, sink, context)
+        self.edits(tensor, part, each, context)
     }
 
-    fn promise(&self) -> Option<ContentHash> {
-        self.promised().map(|edit| edit.patch.table.roots.hash)
+    fn declared(&self) -> Option<ContentHash> {
+        self.declaring().map(|edit| edit.patch.table.roots.hash)
     }
 
-    fn keep_promise(&self, digests: &[(String, Digest)]) -> Result<(), Error> {
-        let Some(edit) = self.promised() else { return Ok(()) };
+    fn compare_declared(&self, digests: &BTreeMap<String, Digest>) -> Result<(), Error> {
+        let Some(edit) = self.declaring() else { return Ok(()) };
         // In the order of the patch's table, which is that of the patch's names.
         let by_entry = edit.patch.table.tensors.iter().map(|entry| {
-            let is_entry =
-                |(_, edits): &(&String, &Vec<(usize, &_)>)| edits.iter().any(|(_, e)| std::ptr::eq(*e, entry));
-            let name = self.by_tensor.iter().find(is_entry).map(|(name, _)| name);
-            digests.iter().find(|(found, _)| Some(found) == name).map(|(_, digest)| digest)
+            base_tensor(self.base(), entry, self.prefix.as_ref()).and_then(|tensor| digests.get(&tensor.info.name))
         });
         if edit.patch.table.roots.hash.root(by_entry.flatten()) != edit.patch.table.roots.result {
             return Err(Refusal::Promise { patch: edit.path.clone() }.into());
@@ -131,42 +127,43 @@ impl Rewrite for Pruning<'_> {
         &self,
         tensor: Tensor<'_>,
         part: Range<u64>,
-        sink: &mut Sink<'_>,
+        each: &mut EachPart<'_>,
         context: &Context<'_>,
     ) -> Result<u64, Error> {
-        let (elements, width) = (tensor.info.elements(), tensor.info.dtype.width());
+        let (elements, dtype) = (tensor.info.elements(), tensor.info.dtype);
         let weights_of_mask = self.weights_of_mask(&tensor.info.name);
         let mut edited = 0;
-        let mut buffer = Vec::new();
+        let (mut bytes, mut edits) = (Vec::new(), Vec::new());
         for index in part.start / BLOCK_ELEMENTS..part.end.div_ceil(BLOCK_ELEMENTS) {
             let range = block_range(index, elements);
             let kept = self.mask.block(weights_of_mask.unwrap_or(tensor), index, context)?;
             for part in tensor.element_windows(range.clone()) {
-                buffer.clear();
-                buffer.extend_from_slice(tensor.elements(part.clone()));
+                bytes.clear();
+                bytes.extend_from_slice(tensor.elements(part.clone()));
                 tensor.release(part.clone());
-                for (at, element) in part.clone().enumerate() {
+                edits.clear();
+                for (at, element) in (0..).zip(part.clone()) {
                     match (kept[(element - range.start) as usize], weights_of_mask) {
-                        (kept, Some(_)) => width.store(&mut buffer, at, if kept { one(tensor.info.dtype) } else { 0 }),
+                        (kept, Some(_)) => edits.push((at, if kept { one(dtype) } else { 0 })),
                         (false, None) => {
-                            width.store(&mut buffer, at, 0);
+                            edits.push((at, 0));
                             edited += 1;
                         }
                         (true, None) => {}
                     }
                 }
-                sink(part.start * width.bytes() as u64, &buffer)?;
-                context.advance(buffer.len() as u64)?;
+                each(part, &mut bytes, &edits)?;
+                context.advance(bytes.len() as u64)?;
             }
         }
         Ok(edited)
     }
 
-    fn promise(&self) -> Option<ContentHash> {
+    fn declared(&self) -> Option<ContentHash> {
         None
     }
 
-    fn keep_promise(&self, _: &[(String, Digest)]) -> Result<(), Error> {
+    fn compare_declared(&self, _: &BTreeMap<String, Digest>) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -1,13 +1,16 @@
 //! Results on disk: a new file, or a new directory.
 
+use super::part::{Output, Rewritten, digests_by, rewrite_part};
+use super::plan::Plan;
 use super::refusal::Refusal;
 use super::rewrite::Rewrite;
-use super::tensor::SPAN;
+use crate::checkpoint::scan::windows;
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::Context;
-use crate::digest::{Digest, PartDigest, PartHasher, join};
-use crate::durable::{Existing, Failed, NewDirectory, NewFile, journal, write_at};
+use crate::digest::Digest;
+use crate::durable::{Existing, Failed, NewDirectory, NewFile, is_temporary, journal, set_len, write_file};
 use crate::error::Error;
+use crate::format::Patch;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,89 +25,125 @@ pub struct Applied {
     pub edited: u64,
     /// Tensors that they are in.
     pub tensors: usize,
-    /// Whether the result's digest is the one that the patch promises (known for one patch at alpha 1 and a full check).
+    /// Whether the result's digest, of the bytes that were read back from its files, is the one that the patch declares (which one patch
+    /// at alpha 1 does, after a full check).
     pub verified: bool,
-    /// The digests of the tensors that were edited, by name, where the patch promises them.
+    /// The digests of the tensors that were edited, by name and by BLAKE3, of the bytes that were read back.
     pub digests: BTreeMap<String, Digest>,
     /// Files of the base's directory that were left behind because they hold weights in another format.
     pub left_behind: Vec<String>,
 }
 
+/// A result that is complete and was read back, but is not yet final.
+#[derive(Debug)]
+pub struct Finished<'a> {
+    /// The result.
+    pub result: &'a Checkpoint,
+    /// What was written.
+    pub applied: &'a Applied,
+    /// The patch that leads from it back to the base, if that was asked for.
+    pub undo: Option<Patch>,
+}
+
+/// Files beside the weights that change together with them, by name.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// New files, which take the place of those of their names.
+    pub write: Vec<(String, Vec<u8>)>,
+    /// Files that go, if they are there.
+    pub remove: Vec<String>,
+}
+
 /// Other formats of the same weights, which an edit of the safetensors files would leave stale.
 const OTHER_WEIGHTS: [&str; 9] = [".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf"];
 
-/// Writes the result to `path`: a file for a base that is a file, a model directory otherwise. `before_commit` gets the
-/// finished result before it is put in its place.
+/// Writes the result to `path`: a file for a base that is a file, a model directory otherwise. `finish` gets the finished result before
+/// it is put in its place, and says what goes beside it in a directory. With `undo_of`, which is what `rewrite` is, it also gets the patch
+/// that leads back.
 ///
-/// The base is not touched. After an error, `path` is what it was before.
+/// The base is not touched. After an error, `path` is what it was before, unless the error [is in place](Failed::is_in_place).
 ///
 /// # Errors
-/// [`Failed`] for outputs; [`Refusal`] for numbers and digests; what decoding returns.
+/// [`Failed`] for outputs; [`Refusal`] for numbers and digests; what decoding and `finish` return.
 pub fn to_path(
     rewrite: &impl Rewrite,
+    undo_of: Option<&Plan<'_>>,
     path: &Path,
     existing: Existing,
-    before_commit: impl FnOnce(&Checkpoint, &Applied) -> Result<(), Error>,
+    finish: impl FnOnce(Finished<'_>) -> Result<Beside, Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = rewrite.base();
+    if same_file(path, &base.path) {
+        return Err(Refusal::SameFile { path: path.to_owned() }.into());
+    }
     context.begin("applying", base.bytes());
     if base.layout == Layout::File {
-        if same_file(path, &base.path) {
-            return Err(Refusal::SameFile { path: path.to_owned() }.into());
-        }
         let new = NewFile::create(path, existing)?;
-        let mut applied = Applied::default();
-        write_weights(rewrite, &[(0, &new)], &mut applied, context)?;
-        before_commit(&Checkpoint::open_files(path, Layout::File, &[new.temporary_path().to_owned()])?, &applied)?;
+        let (applied, undo) = write_weights(rewrite, undo_of, &[(0, &new)], context)?;
+        let result = Checkpoint::open_files(path, Layout::File, &[new.temporary_path().to_owned()])?;
+        finish(Finished { result: &result, applied: &applied, undo })?;
         new.commit()?;
         return Ok(applied);
     }
     let new = NewDirectory::create(path)?;
-    let mut applied = Applied::default();
     let weights = base.files.iter().map(|file| new.temporary_path().join(file.name()));
     let files = weights.map(|path| NewFile::create(&path, Existing::Keep)).collect::<Result<Vec<_>, Failed>>()?;
-    write_weights(rewrite, &files.iter().enumerate().collect::<Vec<_>>(), &mut applied, context)?;
+    let outputs: Vec<(usize, &NewFile)> = files.iter().enumerate().collect();
+    let (mut applied, undo) = write_weights(rewrite, undo_of, &outputs, context)?;
     files.into_iter().try_for_each(NewFile::commit)?;
     applied.left_behind = carry_along(base, &new)?;
-    before_commit(&Checkpoint::open(&result_root(base, new.temporary_path()))?, &applied)?;
+    let result = Checkpoint::open(&result_root(base, new.temporary_path()))?;
+    let Beside { write, .. } = finish(Finished { result: &result, applied: &applied, undo })?;
+    for (name, bytes) in write {
+        write_file(&new.temporary_path().join(name), &bytes, Existing::Replace)?;
+    }
     new.commit()?;
     Ok(applied)
 }
 
-/// Writes weight files of the base, by index, with the edits.
+/// Writes weight files of the base, by index, with the edits; reads back what was edited, and compares it with what was written and with
+/// what was declared. With `undo_of` also returns the patch that leads back.
 pub(super) fn write_weights(
     rewrite: &impl Rewrite,
+    undo_of: Option<&Plan<'_>>,
     outputs: &[(usize, &NewFile)],
-    applied: &mut Applied,
     context: &Context<'_>,
-) -> Result<(), Error> {
-    let mut digests = Vec::new();
+) -> Result<(Applied, Option<Patch>), Error> {
+    let base = rewrite.base();
+    let mut rewritten = Rewritten::default();
     for (index, new) in outputs {
-        let file = &rewrite.base().files[*index];
-        new.file().set_len(file.bytes()).map_err(|e| Failed::io("write", new.path(), e))?;
+        let file = &base.files[*index];
+        set_len(new.file(), file.bytes()).map_err(|e| Failed::io("write", new.path(), e))?;
         let work = work(rewrite, file, *index);
         let each = |work: &Work<'_>| match work {
             Work::Copy(range) => copy(file, range, new, context).map(|()| None),
-            Work::Edit(tensor, part) => edit(rewrite, *tensor, part.clone(), new, context).map(Some),
+            Work::Edit(tensor, part) => {
+                let output = Output::File(new);
+                rewrite_part(rewrite, *tensor, part.clone(), output, undo_of.is_some(), context).map(Some)
+            }
         };
         let done = new.while_writing(|| work.par_iter().map(each).collect::<Result<Vec<_>, Error>>())?;
-        let mut by_tensor: BTreeMap<&str, Vec<PartDigest>> = BTreeMap::new();
-        for (work, done) in work.iter().zip(done) {
-            if let (Work::Edit(tensor, _), Some((edited, digest))) = (work, done) {
-                applied.edited += edited;
-                by_tensor.entry(&tensor.info.name).or_default().extend(digest);
-            }
-        }
-        applied.tensors += by_tensor.len();
-        digests.extend(by_tensor.into_iter().map(|(name, parts)| (name.to_owned(), join(&parts))));
+        rewritten.add(work.iter().zip(done).filter_map(|(work, part)| match work {
+            Work::Edit(tensor, _) => Some((tensor.info.name.as_str(), part?)),
+            Work::Copy(_) => None,
+        }));
     }
-    if rewrite.promise().is_some() {
-        rewrite.keep_promise(&digests)?;
+    let results = outputs
+        .iter()
+        .map(|(index, new)| base.files[*index].with_layout_of(new.temporary_path(), new.file()))
+        .collect::<Result<Vec<_>, _>>()?;
+    for ((index, _), result) in outputs.iter().zip(&results) {
+        rewritten.read_back(&base.files[*index], result, context)?;
+    }
+    let result = Checkpoint::of_files(&base.path, base.layout.clone(), results)?;
+    let undo = undo_of.map(|plan| plan.undo(std::mem::take(&mut rewritten.undo), &rewritten.digests)).transpose()?;
+    let mut applied = rewritten.applied();
+    if let Some(hash) = rewrite.declared() {
+        rewrite.compare_declared(&digests_by(hash, &applied.digests, &result, context)?)?;
         applied.verified = true;
-        applied.digests.extend(digests);
     }
-    Ok(())
+    Ok((applied, undo))
 }
 
 /// A part of a file: bytes to copy, or elements of a tensor to edit.
@@ -130,47 +169,21 @@ fn work<'a>(rewrite: &impl Rewrite, file: &'a WeightFile, index: usize) -> Vec<W
     work
 }
 
-/// Writes elements of a tensor; returns how many were edited, and their digest if a promise is to be kept.
-fn edit(
-    rewrite: &impl Rewrite,
-    tensor: Tensor<'_>,
-    part: Range<u64>,
-    new: &NewFile,
-    context: &Context<'_>,
-) -> Result<(u64, Option<PartDigest>), Error> {
-    let (info, width) = (tensor.info, tensor.info.dtype.width().bytes() as u64);
-    let mut hasher = rewrite.promise().map(|hash| match part == (0..info.elements()) {
-        true => PartHasher::Whole(hash.hasher()),
-        false => PartHasher::new(part.start * width, info.bytes(), SPAN * width),
-    });
-    let mut sink = |offset, bytes: &[u8]| {
-        if let Some(hasher) = &mut hasher {
-            hasher.update(bytes);
-        }
-        let written = write_at(new.file(), bytes, info.range.start + offset);
-        written.map_err(|e| Failed::io("write", new.path(), e).into())
-    };
-    let edited = rewrite.rewrite(tensor, part.clone(), &mut sink, context)?;
-    Ok((edited, hasher.map(PartHasher::finish)))
-}
-
 /// Copies bytes from file to file; the system may do it without passing them through this process.
 fn copy(file: &WeightFile, range: &Range<u64>, new: &NewFile, context: &Context<'_>) -> Result<(), Error> {
     const PART_BYTES: u64 = 64 << 20;
-    let mut from = File::open(&file.path).map_err(|e| Error::io("open", &file.path, e))?;
     let failed = |e| Failed::io("write", new.path(), e);
+    // Handles of their own, since each has a place where it reads or writes.
+    let mut from = file.reopen()?;
     let mut to = std::fs::OpenOptions::new().write(true).open(new.temporary_path()).map_err(failed)?;
     from.seek(SeekFrom::Start(range.start)).map_err(|e| Error::io("read", &file.path, e))?;
     to.seek(SeekFrom::Start(range.start)).map_err(failed)?;
-    let mut left = range.end - range.start;
-    while left > 0 {
-        let part = left.min(PART_BYTES);
-        let copied = std::io::copy(&mut from.by_ref().take(part), &mut to).map_err(failed)?;
-        if copied != part {
+    for part in windows(range.clone(), PART_BYTES) {
+        let bytes = part.end - part.start;
+        if std::io::copy(&mut from.by_ref().take(bytes), &mut to).map_err(failed)? != bytes {
             return Err(Error::io("read", &file.path, std::io::ErrorKind::UnexpectedEof.into()));
         }
-        left -= part;
-        context.advance(part)?;
+        context.advance(bytes)?;
     }
     Ok(())
 }
@@ -188,6 +201,7 @@ fn carry_along(base: &Checkpoint, new: &NewDirectory) -> Result<Vec<String>, Err
     carry_folder(&directory, new.temporary_path(), &mut |name, top| {
         let text = name.to_string_lossy();
         if text == journal::FILE_NAME
+            || is_temporary(&text)
             || only_index.is_some_and(|index| index != name)
             || (top && weights.iter().any(|weight| *weight == text))
         {

@@ -3,7 +3,7 @@
 use super::fit::{DecodeError, block_elements, decode_block};
 use super::plan::{Edit, NotFinite, Plan};
 use super::refusal::Refusal;
-use super::rewrite::Sink;
+use super::rewrite::{EachPart, Sink};
 use crate::checkpoint::Tensor;
 use crate::checkpoint::scan::windows;
 use crate::context::Context;
@@ -28,10 +28,6 @@ struct Cursor<'p> {
 /// Elements decoded at a time: blocks of different patches may differ in size, and the largest size is a multiple of
 /// every other.
 pub(super) const SPAN: u64 = 1 << BLOCK_LOG2_MAX;
-
-/// Takes a part of a tensor's elements, a copy of their bytes, and what is edited in them: the place in the part, and the result's
-/// bits.
-pub(super) type EachPart<'e> = dyn FnMut(Range<u64>, &mut [u8], &[(u32, u64)]) -> Result<(), Error> + 'e;
 
 impl Plan<'_> {
     /// Gives the result's bytes of `elements` of a tensor of the base to `sink`, part by part; returns how many weights were

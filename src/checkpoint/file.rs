@@ -3,11 +3,16 @@
 use super::malformed::{Malformed, OpenError};
 use super::map::FileBytes;
 use crate::dtype::Dtype;
+use crate::durable::{Access, Failed, is_same};
 use crate::format::limits::{MAGIC, NAME_BYTES_MAX, RANK_MAX};
-use safetensors::SafeTensors;
+use crate::input::{self, Identity};
+use safetensors::tensor::Metadata;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// The longest header that the safetensors library reads.
+const HEADER_BYTES_MAX: u64 = 100_000_000;
 
 /// A mapped weight file.
 #[derive(Debug)]
@@ -47,18 +52,42 @@ impl TensorInfo {
 }
 
 impl WeightFile {
-    /// Maps the file and parses its header.
+    /// Maps the file and parses its header. It stays open until the value is dropped.
     ///
     /// # Errors
     /// I/O; [`Malformed`] for a file that the safetensors library refuses, or with an unknown dtype.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let file = File::open(path).map_err(|e| OpenError::io("open", path, e))?;
-        let bytes = file.metadata().map_err(|e| OpenError::io("open", path, e))?.len();
-        if bytes < 8 {
-            // An empty file can not be mapped on every system.
-            return Err(OpenError::malformed(path, Malformed::Header { reason: format!("it has {bytes} bytes") }));
+        Self::map(path, Self::open_file(path, Access::Read)?)
+    }
+
+    /// Opens a weight file; one to edit for writing too where that is allowed, since some systems lock only such files.
+    pub(super) fn open_file(path: &Path, access: Access) -> Result<File, OpenError> {
+        let file = match access {
+            Access::Read => input::open(path),
+            Access::Edit => input::open_for_writing(path).or_else(|_| input::open(path)),
+        };
+        file.map_err(|e| OpenError::io("open", path, e))
+    }
+
+    /// Maps the open file, which is at `path`, and parses its header.
+    pub(super) fn map(path: &Path, file: File) -> Result<Self, OpenError> {
+        Self::parse(path, FileBytes::map(file).map_err(|e| OpenError::io("map", path, e))?)
+    }
+
+    /// The open `file` at `path`, with the tensors of this one: a copy of this one in which they may hold something else.
+    pub(crate) fn with_layout_of(&self, path: &Path, file: &File) -> Result<Self, OpenError> {
+        let map = file.try_clone().and_then(FileBytes::map).map_err(|e| OpenError::io("map", path, e))?;
+        let (tensors, header_bytes) = (self.tensors.clone(), self.header_bytes);
+        Ok(Self { path: path.to_owned(), tensors, header_bytes, map })
+    }
+
+    /// Another handle of the same file, with a place of its own where it reads.
+    pub(crate) fn reopen(&self) -> Result<File, OpenError> {
+        let file = input::open(&self.path).map_err(|e| OpenError::io("open", &self.path, e))?;
+        match self.file() {
+            Some(open) if !is_same(open, &file) => Err(Failed::Replaced { path: self.path.clone() }.into()),
+            _ => Ok(file),
         }
-        Self::parse(path, FileBytes::map(&file).map_err(|e| OpenError::io("map", path, e))?)
     }
 
     /// Takes a file that is in memory; `path` names it in errors.
@@ -70,15 +99,24 @@ impl WeightFile {
     }
 
     fn parse(path: &Path, map: FileBytes) -> Result<Self, OpenError> {
-        let bytes = map.len();
-        if map.bytes(0..bytes.min(MAGIC.len() as u64)) == MAGIC {
+        let front = map.read(0..map.len().min(8)).map_err(|e| OpenError::io("read", path, e))?;
+        if front == MAGIC {
             return Err(OpenError::malformed(path, Malformed::IsPatch));
         }
-        let (header, metadata) = SafeTensors::read_metadata(map.bytes(0..bytes)).map_err(|e| {
-            let hint = lfs_pointer_hint(map.bytes(0..bytes.min(64)));
-            OpenError::malformed(path, Malformed::Header { reason: format!("{e}{hint}") })
-        })?;
-        let header_bytes = 8 + header as u64;
+        let header = |reason: String| OpenError::malformed(path, Malformed::Header { reason });
+        let Ok(length) = front.try_into().map(u64::from_le_bytes) else {
+            return Err(header(format!("it has {} bytes", map.len())));
+        };
+        if length > HEADER_BYTES_MAX || length > map.len() - 8 {
+            let lfs = map.read(0..map.len().min(64)).map_err(|e| OpenError::io("read", path, e))?;
+            return Err(header(format!("invalid header length{}", lfs_pointer_hint(&lfs))));
+        }
+        let header_bytes = 8 + length;
+        let json = map.read(8..header_bytes).map_err(|e| OpenError::io("read", path, e))?;
+        let metadata: Metadata = serde_json::from_slice(&json).map_err(|e| header(e.to_string()))?;
+        if header_bytes + metadata.data_len() as u64 != map.len() {
+            return Err(header("file not fully covered".to_owned()));
+        }
         let mut tensors = Vec::new();
         for name in metadata.offset_keys() {
             let Some(info) = metadata.info(&name) else { continue };
@@ -94,6 +132,30 @@ impl WeightFile {
             tensors.push(TensorInfo { name, dtype, shape, range });
         }
         Ok(Self { path: path.to_owned(), tensors, header_bytes, map })
+    }
+
+    /// The file that is mapped, for locks on it; none for one in memory. It is open for reading only.
+    pub fn file(&self) -> Option<&File> {
+        self.map.file().map(|(file, _)| file)
+    }
+
+    /// What the file was when it was opened; none for one in memory.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.map.file().map(|(_, identity)| identity)
+    }
+
+    /// Compares the open file with what it was when it was opened. What was read in between is of one state of the file only if they
+    /// are the same. A file that was replaced, so that its path leads to another one now, is unchanged itself.
+    ///
+    /// # Errors
+    /// [`OpenError::Changed`]; I/O.
+    pub fn unchanged(&self) -> Result<(), OpenError> {
+        let Some((file, before)) = self.map.file() else { return Ok(()) };
+        let now = Identity::of(file).map_err(|e| OpenError::io("read", &self.path, e))?;
+        if now == *before {
+            return Ok(());
+        }
+        Err(OpenError::Changed { path: self.path.clone(), before: before.length, now: now.length })
     }
 
     /// Bytes of the whole file.
@@ -113,5 +175,38 @@ fn lfs_pointer_hint(front: &[u8]) -> &'static str {
         "; it is a Git LFS pointer, the weights themselves were not downloaded"
     } else {
         ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_written_to_is_not_what_was_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let bytes = [&36u64.to_le_bytes()[..], br#"{"a":{"dtype":"U8","shape":[4],"data"#].concat();
+        assert!(matches!(WeightFile::from_bytes(&path, bytes), Err(OpenError::Malformed { .. })));
+
+        let header = br#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header, b"abcd"].concat();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = WeightFile::open(&path).unwrap();
+        file.unchanged().unwrap();
+        assert_eq!(file.identity(), Some(&Identity::of(file.file().unwrap()).unwrap()));
+
+        std::fs::write(&path, [&bytes[..], b"e"].concat()).unwrap();
+        let (before, now) = (bytes.len() as u64, bytes.len() as u64 + 1);
+        assert!(
+            matches!(file.unchanged(), Err(OpenError::Changed { before: b, now: n, .. }) if (b, n) == (before, now))
+        );
+        assert!(matches!(WeightFile::open(&path), Err(OpenError::Malformed { .. })));
+
+        std::fs::write(&path, &bytes).unwrap();
+        let file = WeightFile::open(&path).unwrap();
+        std::fs::rename(&path, folder.path().join("moved")).unwrap();
+        file.unchanged().unwrap();
+        WeightFile::from_bytes(&path, bytes).unwrap().unchanged().unwrap();
     }
 }

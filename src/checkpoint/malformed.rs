@@ -1,6 +1,7 @@
 //! Why something is not a checkpoint.
 
 use crate::durable::Failed;
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 /// What is wrong with a checkpoint's files.
@@ -88,9 +89,28 @@ pub enum OpenError {
         /// What is wrong.
         reason: Malformed,
     },
+    /// Another program wrote to it meanwhile.
+    #[error("{} {}", path.display(), changed(*before, *now))]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes when it was opened.
+        before: u64,
+        /// Its bytes now.
+        now: u64,
+    },
     /// It is being edited in place, or was, and the edit was interrupted.
     #[error(transparent)]
     Unfinished(#[from] Failed),
+}
+
+/// In words what became of a file of `before` bytes that has `now` bytes.
+pub(crate) fn changed(before: u64, now: u64) -> String {
+    match now.cmp(&before) {
+        Ordering::Less => format!("became shorter while it was read: {now} bytes now, {before} when it was opened"),
+        Ordering::Equal => "changed while it was read".to_owned(),
+        Ordering::Greater => format!("became longer while it was read: {now} bytes now, {before} when it was opened"),
+    }
 }
 
 impl OpenError {

@@ -3,13 +3,15 @@
 //! # Contract
 //! A mapped file must not be changed by others while it is mapped. If it is, reads give the new bytes or, where the
 //! file became shorter, the process gets a SIGBUS; nothing worse follows, because mapped bytes are only ever read as
-//! plain integers, headers are parsed from an owned copy, and no bounds are derived from mapped bytes twice. For the
+//! plain integers, headers are read into memory before they are parsed, and no bounds are derived from mapped bytes twice. For the
 //! same reason no slice of a mapping leaves the crate. Outputs are new files beside the old ones, with one exception:
 //! `apply::in_place` writes to files that it has mapped, with the operating system's calls, after the last slice of the
 //! mapping is gone; who reads the base after that reads the result.
 #![allow(unsafe_code)]
 
-use memmap2::{Advice, Mmap, UncheckedAdvice};
+use crate::durable::read_at;
+use crate::input::Identity;
+use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,18 +19,47 @@ use std::sync::Arc;
 /// A file's bytes: mapped, or held in memory. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) enum FileBytes {
-    Mapped(Arc<Mmap>),
+    Mapped(Arc<Mapped>),
     Owned(Arc<Vec<u8>>),
 }
 
+/// A map, and the file as it was when it was mapped.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    map: Mmap,
+    file: File,
+    identity: Identity,
+}
+
 impl FileBytes {
-    pub(crate) fn map(file: &File) -> std::io::Result<Self> {
+    /// Maps the file, and keeps it open. An empty one is not mapped, since not every system can.
+    pub(crate) fn map(file: File) -> std::io::Result<Self> {
+        let identity = Identity::of(&file)?;
+        if identity.length == 0 {
+            return Ok(Self::Owned(Arc::default()));
+        }
         // SAFETY: the module's contract: the file is not changed while slices of the map live; if it is, only integer
         // values differ.
-        let map = unsafe { Mmap::map(file)? };
+        let map = unsafe { MmapOptions::new().len(identity.length as usize).map(&file)? };
         // Tensors are walked from front to back; a refusal only costs speed.
         let _ = map.advise(Advice::Sequential);
-        Ok(Self::Mapped(Arc::new(map)))
+        Ok(Self::Mapped(Arc::new(Mapped { map, file, identity })))
+    }
+
+    /// The file that is mapped, and what it was when it was opened; none for bytes in memory.
+    pub(crate) fn file(&self) -> Option<(&File, &Identity)> {
+        match self {
+            Self::Mapped(mapped) => Some((&mapped.file, &mapped.identity)),
+            Self::Owned(_) => None,
+        }
+    }
+
+    /// A copy of `range`, read from the file as it is now, not from the map.
+    pub(crate) fn read(&self, range: Range<u64>) -> std::io::Result<Vec<u8>> {
+        let Self::Mapped(mapped) = self else { return Ok(self.bytes(range).to_vec()) };
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        read_at(&mapped.file, &mut bytes, range.start)?;
+        Ok(bytes)
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -43,7 +74,8 @@ impl FileBytes {
 
     /// Lets go of the memory that holds `range`; a later read brings it back from the file.
     pub(crate) fn release(&self, range: Range<u64>) {
-        let Self::Mapped(map) = self else { return };
+        let Self::Mapped(mapped) = self else { return };
+        let map = &mapped.map;
         let (start, end) = (range.start as usize, (range.end as usize).min(map.len()));
         if start < end {
             // SAFETY: the map is shared with the file and only ever read, so dropped pages come back with the file's
@@ -54,7 +86,7 @@ impl FileBytes {
 
     fn all(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped(mapped) => &mapped.map,
             Self::Owned(bytes) => bytes,
         }
     }

@@ -14,10 +14,12 @@ pub mod scan;
 mod sharded;
 
 pub use file::{TensorInfo, WeightFile};
+pub use crate::durable::Access;
 pub use malformed::{Malformed, OpenError};
 
 use crate::dtype::Dtype;
 use crate::durable::journal::refuse_unfinished;
+use crate::durable::{Failed, is_at, open_locked};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +52,8 @@ pub struct Checkpoint {
     pub layout: Layout,
     /// The weight files, in the order of their names.
     pub files: Vec<WeightFile>,
+    /// What it was opened for: its files are locked for that until it is dropped.
+    pub(crate) access: Access,
     by_name: BTreeMap<String, (usize, usize)>,
 }
 
@@ -65,7 +69,8 @@ pub struct Tensor<'a> {
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, an index of shards (`*.safetensors.index.json`) or a model directory.
+    /// Opens a `.safetensors` file, an index of shards (`*.safetensors.index.json`) or a model directory, for reading. Other processes
+    /// can read it meanwhile, and not edit it in place.
     ///
     /// Reads headers only: 8 bytes and the JSON of each file.
     ///
@@ -73,6 +78,18 @@ impl Checkpoint {
     /// I/O with the path; [`Malformed`] for what is not a checkpoint; [`OpenError::Unfinished`] for one that is being edited in
     /// place, or was when something interrupted it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_as(path, Access::Read)
+    }
+
+    /// Opens a checkpoint to edit it where it is. No other process can read or edit it meanwhile.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; [`Failed::NoLocks`] where files cannot be locked.
+    pub fn open_for_edit(path: &Path) -> Result<Self, OpenError> {
+        Self::open_as(path, Access::Edit)
+    }
+
+    fn open_as(path: &Path, access: Access) -> Result<Self, OpenError> {
         let metadata = std::fs::metadata(path).map_err(|e| OpenError::io("open", path, e))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let (layout, files) = if metadata.is_dir() {
@@ -82,11 +99,17 @@ impl Checkpoint {
         } else {
             (Layout::File, vec![path.to_owned()])
         };
+        // Locks come first: what is read before them, another process may be changing.
+        let open = |path: &PathBuf| {
+            open_locked(path, access, |path| WeightFile::open_file(path, access)).map(|file| (path.clone(), file))
+        };
+        let locked = files.iter().map(open).collect::<Result<Vec<_>, OpenError>>()?;
         files.iter().try_for_each(|file| refuse_unfinished(file))?;
-        Self::open_files(path, layout, &files)
+        let files = locked.into_iter().map(|(path, file)| WeightFile::map(&path, file)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { access, ..Self::of_files(path, layout, files)? })
     }
 
-    /// Opens a checkpoint of which the layout and the weight files are known.
+    /// Opens a checkpoint of which the layout and the weight files are known, without locks.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
@@ -117,7 +140,28 @@ impl Checkpoint {
                 }
             }
         }
-        Ok(Self { path: path.to_owned(), layout, files, by_name })
+        Ok(Self { path: path.to_owned(), layout, files, access: Access::Read, by_name })
+    }
+
+    /// Compares every weight file with what it was when it was opened: what was read of it is of one state only if they are the
+    /// same. To be called before anything that was made of a checkpoint counts.
+    ///
+    /// # Errors
+    /// [`OpenError::Changed`] for the first that is not; I/O.
+    pub fn unchanged(&self) -> Result<(), OpenError> {
+        self.files.iter().try_for_each(WeightFile::unchanged)
+    }
+
+    /// Sees that every weight file is still what is at its path, and was not replaced since it was opened.
+    ///
+    /// # Errors
+    /// [`Failed::Replaced`] for the first that is not.
+    pub(crate) fn still_at_their_paths(&self) -> Result<(), Failed> {
+        let replaced = |file: &&WeightFile| file.file().is_some_and(|open| !is_at(open, &file.path));
+        match self.files.iter().find(replaced) {
+            Some(file) => Err(Failed::Replaced { path: file.path.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// The tensor named `name`.

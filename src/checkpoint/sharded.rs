@@ -13,7 +13,7 @@ struct Index {
 
 /// The shards that an index names, in the order of their names.
 pub(super) fn read_index(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
-    let text = std::fs::read(path).map_err(|e| OpenError::io("read", path, e))?;
+    let text = crate::input::read(path).map_err(|e| OpenError::io("read", path, e))?;
     let malformed = |reason| OpenError::malformed(path, reason);
     let index: Index =
         serde_json::from_slice(&text).map_err(|e| malformed(Malformed::Index { reason: e.to_string() }))?;

@@ -7,18 +7,12 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use clap::Args;
-use lcepatch::apply::{Applied, Check, DifferentBase, Edit, Needed, NotFinite, Plan, PlanOptions, in_place, to_path};
+use lcepatch::apply::{Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, UndoTo};
+use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
-use lcepatch::checkpoint::{Checkpoint, Tensor, WeightFile};
-use lcepatch::context::{Cancelled, Context};
-use lcepatch::diff::undo;
-use lcepatch::digest::Digest;
 use lcepatch::durable::{Existing, Failed};
 use lcepatch::edit::{Alpha, EditKind};
-use lcepatch::error::Error;
-use lcepatch::history::{History, Step, Undo, digests};
 use lcepatch::localize::candidates::CandidateOptions;
-use lcepatch::localize::survey::of_files;
 use lcepatch::mask::PruningMask;
 use lcepatch::report::table::count;
 use serde_json::json;
@@ -33,8 +27,11 @@ Before anything is written the base is checked: by default every tensor that a p
 quarter of a second a gigabyte and core); --quick compares the values at the selected weights only.
 
 With --in-place the weights are changed in the files themselves, with a journal of what they held beside them: it takes no second \
-copy, and a crash leaves nothing half done (`lcepatch recover`). With --undo, where most weights change, and for links and files \
-with several names, new files take the place of the old ones.
+copy, and after a crash one command (`lcepatch recover`) ends it. Where most weights change, and for links, read-only files and files \
+with several names, new files take the place of the old ones. Either way what was changed is read back from the files and compared \
+before it counts. A hub's cache is never written to.
+
+In a model directory the apply is logged, and a patch that takes it back exactly is kept beside the log, for `lcepatch revert`.
 
 A directory gives a directory: configuration, tokenizer and index come along; weights in other formats do not. An .onnx file \
 gives an .onnx file: its weights, inside it or in files beside it, are recognized by the digests of the patch's base, as they are \
@@ -43,7 +40,7 @@ or transposed.
 Examples:
   lcepatch apply model/ debias.lcepatch --alpha -2 -o edited/
   lcepatch apply model.safetensors a.lcepatch:0.5 b.lcepatch:-2 -o edited.safetensors
-  lcepatch apply model/ debias.lcepatch --in-place --undo undo.lcepatch
+  lcepatch apply model/ debias.lcepatch --in-place
   lcepatch apply model.onnx debias.lcepatch --alpha -2 -o edited/model.onnx
   lcepatch apply pruned/ p.lcepatch --edit sw -o switched/ --keep-mask switched-mask.safetensors")]
 pub struct Arguments {
@@ -76,9 +73,12 @@ What to do with the selected weights:
     /// Change the base itself: all of it, or after an error or a crash nothing
     #[arg(long)]
     in_place: bool,
-    /// Write the patch that takes the result back to the base, exactly
+    /// Write the patch that takes the result back to the base, exactly [default: beside the log of a model directory]
     #[arg(long, value_name = "PATCH")]
     undo: Option<PathBuf>,
+    /// Write no undo patch: `lcepatch revert` will not be possible
+    #[arg(long, conflicts_with = "undo")]
+    no_undo: bool,
     /// Check the base's values at the selected weights only
     #[arg(long)]
     quick: bool,
@@ -112,89 +112,54 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if patch_argument::is_onnx(&arguments.base) {
         return onnx::run(&arguments, existing, terminal);
     }
-    let base = Checkpoint::open(&arguments.base)?;
+    let base = match &arguments.output {
+        Some(_) => Checkpoint::open(&arguments.base)?,
+        None => Checkpoint::open_for_edit(&arguments.base)?,
+    };
     let (edits, options) = (edits(&arguments)?, plan_options(&arguments));
-    let context = terminal.context();
-    let plan = Plan::check(&base, &edits, &options, &context)?;
-    if plan.is_added() {
-        terminal.note("THIS IS NOT THE PATCH'S BASE: its deltas are added all the same, and nothing is promised");
-    }
-    if let Some(path) = &arguments.keep_mask {
-        write_mask(&arguments, &plan, path, existing, &context)?;
-    }
-    let mut history = if arguments.no_log { None } else { History::of(&base)? };
-    // Ahead of the edit: in place, there is no base after it.
-    let before = history.is_some().then(|| digests(&base, &base, &context)).transpose()?;
-    let needed = if arguments.undo.is_some() { Needed::Both } else { Needed::Result };
-    let mut is_reference = false;
-    let before_commit = |result: &Checkpoint, applied: &Applied| -> Result<(), Error> {
-        let undo =
-            arguments.undo.as_deref().map(|path| write_undo(&plan, result, path, existing, &context)).transpose()?;
-        is_reference = is_reference_of(&plan, result, applied, &context)?;
-        if let (Some(history), Some(before)) = (&mut history, before) {
-            let after = digests(result, &base, &context)?;
-            history.steps.push(Step::new(&edits, before, after, undo));
-            if arguments.output.is_some() {
-                history.save(result)?;
-            }
-        }
-        Ok(())
+    let mask_file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
+    let of_base = arguments.keep_mask.as_ref().map(|_| base_mask(&base, mask_file.as_ref())).transpose()?;
+    let mask = of_base.as_ref().zip(arguments.keep_mask.as_deref());
+    let job = Apply {
+        base: &base,
+        edits: &edits,
+        options: &options,
+        destination: arguments.output.as_deref().map_or(Destination::InPlace, Destination::Path),
+        undo: match &arguments.undo {
+            Some(path) => UndoTo::Path(path),
+            None if arguments.no_undo => UndoTo::Nowhere,
+            None => UndoTo::Log,
+        },
+        log: !arguments.no_log,
+        mask: mask.map(|(of_base, path)| KeepMask { of_base, path }),
+        existing,
     };
-    let applied = match &arguments.output {
-        Some(output) => to_path(&plan, output, existing, before_commit, &context)?,
-        None => in_place(&plan, needed, before_commit, &context)?,
-    };
-    if let (Some(history), true) = (&history, arguments.in_place) {
-        history.save(&base)?;
-    }
+    let done = job.run(&terminal.context())?;
     terminal.done();
+    if done.added {
+        terminal.note("THIS IS NOT THE PATCH'S BASE: its deltas were added all the same, and nothing is promised");
+    }
     let result = arguments.output.as_deref().unwrap_or(&arguments.base);
-    report(&arguments, result, &applied, is_reference, terminal)?;
+    report(&arguments, result, &done, terminal)?;
     Ok(Answer::Yes)
 }
 
-/// Writes the patch that leads from `result` back to the base.
-fn write_undo(
-    plan: &Plan<'_>,
-    result: &Checkpoint,
-    path: &Path,
-    existing: Existing,
-    context: &Context<'_>,
-) -> Result<Undo, Error> {
-    let changed: Vec<String> = plan.changed().map(str::to_owned).collect();
-    let patch = undo(result, plan.base(), &changed, context)?;
-    patch.save(path, existing)?;
-    Ok(Undo::new(patch.id, path))
-}
-
-/// Whether the files of `result` are those of the patch's reference, every byte, as far as that is known.
-fn is_reference_of(
-    plan: &Plan<'_>,
-    result: &Checkpoint,
-    applied: &Applied,
-    context: &Context<'_>,
-) -> Result<bool, Cancelled> {
-    let Some(metadata) = plan.whole_difference() else { return Ok(false) };
-    let files = &metadata.reference.files;
-    if !files.iter().map(|file| file.bytes).eq(result.files.iter().map(WeightFile::bytes)) {
-        return Ok(false);
+/// The mask of the base: in `file`, or what the base has itself.
+fn base_mask<'a>(base: &'a Checkpoint, file: Option<&'a Checkpoint>) -> Result<PruningMask<'a>, Failure> {
+    let candidates = mask::candidates(base, &CandidateOptions::default())?;
+    match file {
+        Some(file) => Ok(PruningMask::stored(file, base)?),
+        None => Ok(mask::own_mask(base, &candidates)),
     }
-    if files.iter().all(|file| file.content.is_some()) {
-        let contents = of_files(result, &applied.digests, context)?;
-        return Ok(contents.iter().map(Digest::to_string).eq(files.iter().flat_map(|file| file.content.clone())));
-    }
-    // As in patches of format 1.0 and 1.1.
-    let sha256 = result.files.iter().map(|file| file.sha256(context)).collect::<Result<Vec<Digest>, Cancelled>>()?;
-    Ok(sha256.iter().map(|digest| Some(digest.to_string())).eq(files.iter().map(|file| file.sha256.clone())))
 }
 
 fn report(
     arguments: &Arguments,
     result: &Path,
-    applied: &Applied,
-    is_reference: bool,
+    done: &Done,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
+    let Done { applied, is_reference, undo, .. } = done;
     if !applied.left_behind.is_empty() {
         let names = applied.left_behind.join(", ");
         terminal.note(&format!("not carried along, since they hold the base's weights: {names}"));
@@ -202,12 +167,12 @@ fn report(
     if arguments.json {
         return print_json(&json!({
             "result": result, "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
-            "is_reference": is_reference, "left_behind": applied.left_behind, "undo": arguments.undo,
+            "is_reference": is_reference, "left_behind": applied.left_behind, "undo": undo, "added": done.added,
         }));
     }
-    let verified = match (is_reference, applied.verified) {
-        (true, _) => "; every byte is the reference's, by its digest",
-        (false, true) => "; the digest is the one that the patch promises",
+    let verified = match (*is_reference, applied.verified) {
+        (true, _) => "; read back: every byte is the reference's, by its digest",
+        (false, true) => "; read back: the digest is the one that the patch declares",
         (false, false) => "",
     };
     let (edited, tensors) = (count(applied.edited), applied.tensors);
@@ -215,30 +180,18 @@ fn report(
     if let Some(mask) = &arguments.keep_mask {
         print(format_args!("wrote {}: the mask of the result", mask.display()))?;
     }
-    if let Some(undo) = &arguments.undo {
-        print(format_args!("wrote {}: it takes this back", undo.display()))?;
+    match undo {
+        Some(undo) if arguments.undo.is_none() => {
+            print(format_args!("`lcepatch revert {}` takes this back, with {}", result.display(), name(undo)))?;
+        }
+        Some(undo) => print(format_args!("wrote {}: it takes this back", undo.display()))?,
+        None => {}
     }
     Ok(())
 }
 
-/// Writes the mask that the result will have.
-fn write_mask(
-    arguments: &Arguments,
-    plan: &Plan<'_>,
-    path: &Path,
-    existing: Existing,
-    context: &Context<'_>,
-) -> Result<(), Failure> {
-    let base = plan.base();
-    let file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
-    let tensors = mask::candidates(base, &CandidateOptions::default())?;
-    let base_mask = match &file {
-        Some(file) => PruningMask::stored(file, base)?,
-        None => PruningMask::pairs(base).unwrap_or_else(|_| PruningMask::zeros(tensors.iter().copied())),
-    };
-    let mask = plan.result_mask(&base_mask, context)?;
-    let covered: Vec<Tensor<'_>> = mask.names().filter_map(|name| base.tensor(name)).collect();
-    Ok(lcepatch::mask::file::write(&mask, &covered, path, existing, context)?)
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn plan_options(arguments: &Arguments) -> PlanOptions {

@@ -4,11 +4,10 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments};
 use clap::Args;
-use lcepatch::apply::{Pruning, to_path};
+use lcepatch::apply::{Beside, Pruning, to_path};
 use lcepatch::checkpoint::{Checkpoint, Tensor, names};
 use lcepatch::context::Context;
 use lcepatch::durable::{Existing, Failed};
-use lcepatch::error::Error;
 use lcepatch::format::metadata::{Masks, Overlap};
 use lcepatch::localize::candidates::{CandidateOptions, Candidates, Kinds, Params};
 use lcepatch::mask::algebra::overlap;
@@ -102,7 +101,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     }
     if let Some(path) = &arguments.pruned {
         let pruning = Pruning { base: &checkpoint, mask: &mask };
-        to_path(&pruning, path, existing, |_, _| Ok::<(), Error>(()), &context)?;
+        to_path(&pruning, None, path, existing, |_| Ok(Beside::default()), &context)?;
     }
     terminal.done();
     if arguments.json {

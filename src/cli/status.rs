@@ -5,14 +5,15 @@ use super::terminal::Terminal;
 use super::{Answer, Outcome};
 use clap::Args;
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch::history::{History, State, Step, digests};
+use lcepatch::durable::abandoned;
+use lcepatch::history::{History, State, Step, digests, folder};
 use serde_json::json;
 use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(after_help = "\
 Compares the weight files' SHA-256 with the log that `apply` keeps in a model directory. Exit code 1 if they changed since.
-Weights of which an edit in place was interrupted are refused (exit code 5), until `lcepatch recover` has put them back.
+Weights of which an edit in place was interrupted are refused (exit code 5), until `lcepatch recover` has ended it.
 Whether a checkpoint is the base of a patch, or its result, is what `lcepatch check PATCH CHECKPOINT` says.
 
 Examples:
@@ -32,8 +33,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     terminal.done();
     let state = history.state(&files);
     let model = arguments.model.display();
+    // What killed processes left in the folder; the next write there removes it.
+    let abandoned = folder(&checkpoint).map_or(Vec::new(), |folder| abandoned(&folder));
     if arguments.json {
-        print_json(&json!({ "model": arguments.model, "state": state, "steps": history.steps.len(), "files": files }))?;
+        let steps = history.steps.len();
+        print_json(&json!({
+            "model": arguments.model, "state": state, "steps": steps, "files": files, "abandoned": abandoned,
+        }))?;
     } else {
         let steps = history.steps.len();
         match state {
@@ -46,6 +52,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         }
         for (name, sha256) in &files {
             print(format_args!("  {name}  sha256 {sha256}"))?;
+        }
+        for path in abandoned {
+            let path = path.display();
+            print(format_args!("  {path}: left by a process that was killed; the next write there removes it"))?;
         }
     }
     Ok(if state == State::Changed { Answer::No } else { Answer::Yes })

@@ -9,8 +9,8 @@ use super::write::Found;
 use crate::digest::Digest;
 use crate::durable::{self, Existing};
 use crate::error::{Error, Reason};
+use crate::input;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -216,7 +216,7 @@ impl Part {
     /// Whether the file at `path` begins as a part does.
     pub fn is_at(path: &Path) -> bool {
         let mut magic = [0; MAGIC.len()];
-        File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == MAGIC
+        input::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == MAGIC
     }
 
     /// The shard that it is of.
@@ -235,7 +235,7 @@ impl Part {
     /// I/O; [`PartFault::NotAPart`], [`PartFault::Damaged`], [`PartFault::Version`], [`PartFault::Malformed`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let io = |e| Error::io("read", path, e);
-        let file = File::open(path).map_err(io)?;
+        let file = input::open(path).map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
         let mut all = Vec::new();
         file.take(bytes).read_to_end(&mut all).map_err(io)?;

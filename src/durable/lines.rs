@@ -1,8 +1,8 @@
 //! A file of lines that grows. A line is there whole or not at all, whatever interrupts the writer.
 
-use super::Failed;
+use super::{Access, Failed, disk};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// An open file of lines. No other process can write to it meanwhile.
@@ -34,7 +34,7 @@ impl Lines {
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = options.map_err(failed("open"))?;
         file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => Failed::InUse { path: path.to_owned() },
+            TryLockError::WouldBlock => Failed::InUse { path: path.to_owned(), access: Access::Read },
             TryLockError::Error(source) => Failed::io("lock", path, source),
         })?;
         let mut bytes = Vec::new();
@@ -52,10 +52,10 @@ impl Lines {
     pub fn append(&mut self, line: &str) -> Result<(), Failed> {
         let line = format!("{line}\n");
         let mut write = || {
-            self.file.set_len(self.whole)?;
+            disk::set_len(&self.file, self.whole)?;
             self.file.seek(SeekFrom::Start(self.whole))?;
-            self.file.write_all(line.as_bytes())?;
-            self.file.sync_data()
+            disk::append(&self.file, line.as_bytes())?;
+            disk::sync_data(&self.file)
         };
         write().map_err(|source| Failed::io("write", &self.path, source))?;
         self.whole += line.len() as u64;

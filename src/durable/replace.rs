@@ -1,43 +1,48 @@
 //! A new file or directory that appears at once.
 
-use super::behind::while_syncing;
+use super::background::while_syncing;
+use super::disk::{self, create_folder, folder, is_at, sync_folder};
+use super::fault::{Call, point};
+use super::place::{Place, place};
+use super::temporary::{PREFIX, SUFFIX, remove_abandoned};
 use super::{Existing, Failed};
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, Permissions};
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::{TempDir, TempPath};
 
 /// A file in the making. Dropped before [`NewFile::commit`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct NewFile {
-    temporary: NamedTempFile,
+    file: File,
+    temporary: TempPath,
     path: PathBuf,
     existing: Existing,
+    place: Place,
+    /// Those of the file that it replaces.
+    permissions: Option<Permissions>,
 }
 
 impl NewFile {
-    /// Begins a file that will be at `path`.
+    /// Begins a file that will be at `path`, in a folder that is made if it is not there. Removes temporary files that processes left
+    /// in that folder when they were killed. The name `-`, a pipe and a character device get the content when it is complete.
     ///
     /// # Errors
     /// [`Failed`].
     pub fn create(path: &Path, existing: Existing) -> Result<Self, Failed> {
-        if existing == Existing::Keep && path.symlink_metadata().is_ok() || path.is_dir() {
-            return Err(Failed::Exists { path: path.to_owned() });
-        }
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".lcepatch-").suffix(".tmp");
-        #[cfg(unix)]
-        {
-            // As any program creates files: what the umask leaves of read and write for all.
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let temporary = builder.tempfile_in(folder(path)).map_err(|e| Failed::io("create", path, e))?;
-        if let Ok(before) = std::fs::metadata(path) {
-            let permissions = temporary.as_file().set_permissions(before.permissions());
-            permissions.map_err(|e| Failed::io("set the permissions of", path, e))?;
-        }
-        Ok(Self { temporary, path: path.to_owned(), existing })
+        let place = place(path, existing)?;
+        let beside = match place {
+            Place::File => {
+                create_folder(path)?;
+                remove_abandoned(folder(path));
+                folder(path).to_owned()
+            }
+            Place::Stream | Place::StandardOutput => std::env::temp_dir(),
+        };
+        let failed = |e| Failed::io("create", path, e);
+        let (file, temporary) = temporary_file(&beside).map_err(failed)?;
+        let permissions = std::fs::metadata(path).ok().filter(|_| place == Place::File).map(|file| file.permissions());
+        Ok(Self { file, temporary, path: path.to_owned(), existing, place, permissions })
     }
 
     /// Where it will be.
@@ -47,12 +52,12 @@ impl NewFile {
 
     /// Where it is being written.
     pub fn temporary_path(&self) -> &Path {
-        self.temporary.path()
+        &self.temporary
     }
 
     /// The open file.
     pub fn file(&self) -> &File {
-        self.temporary.as_file()
+        &self.file
     }
 
     /// Does `work`, which writes to the file, and meanwhile lets the disk take what is written, so that a sync at the end has little
@@ -61,33 +66,96 @@ impl NewFile {
     /// # Errors
     /// What `work` returns; [`Failed`].
     pub fn while_writing<T, E: From<Failed>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        while_syncing(|| self.file().sync_data().map_err(|e| Failed::io("write", &self.path, e)), work)
+        while_syncing(|| disk::sync_data(&self.file).map_err(|e| Failed::io("write", &self.path, e)), work)
     }
 
-    /// Syncs the content, so that only the rename is left to do.
+    /// Gives the file the permissions of the one that it replaces, and syncs it, so that only the rename is left to do.
     ///
     /// # Errors
     /// [`Failed`].
     pub fn sync(&self) -> Result<(), Failed> {
-        self.file().sync_all().map_err(|e| Failed::io("sync", &self.path, e))
+        if let Some(permissions) = &self.permissions {
+            let set = disk::set_permissions(&self.file, permissions.clone());
+            set.map_err(|e| Failed::io("set the permissions of", &self.path, e))?;
+        }
+        disk::sync_all(&self.file).map_err(|e| Failed::io("sync", &self.path, e))
     }
 
     /// Syncs the file and puts it in its place.
     ///
     /// # Errors
-    /// [`Failed`]; then the place holds what it held before.
+    /// [`Failed`]; then the place holds what it held before, unless the error is [`Failed::Unsynced`].
     pub fn commit(self) -> Result<(), Failed> {
+        let Self { ref path, place, existing, .. } = self;
+        if place != Place::File {
+            return self.send();
+        }
         self.sync()?;
-        let persisted = match self.existing {
-            Existing::Replace => self.temporary.persist(&self.path),
-            Existing::Keep => self.temporary.persist_noclobber(&self.path),
+        let failed = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Failed::Exists { path: path.clone() },
+            _ => Failed::io("rename to", path, error),
         };
-        persisted.map_err(|e| match e.error.kind() {
-            std::io::ErrorKind::AlreadyExists => Failed::Exists { path: self.path.clone() },
-            _ => Failed::io("rename to", &self.path, e.error),
-        })?;
-        sync_folder(&self.path)
+        match existing {
+            Existing::Replace => {
+                disk::rename(&self.temporary, path).map_err(failed)?;
+                // It has moved: there is nothing left to remove.
+                let _ = self.temporary.keep();
+            }
+            Existing::Keep => disk::rename_new(self.temporary, path).map_err(|e| failed(e.error))?,
+        }
+        sync_folder(path).map_err(|failed| failed.after_rename(path))
     }
+
+    /// Gives the content to a pipe, a character device or standard output.
+    fn send(mut self) -> Result<(), Failed> {
+        let mut send = || {
+            self.file.rewind()?;
+            match self.place {
+                Place::StandardOutput => {
+                    let mut out = std::io::stdout().lock();
+                    std::io::copy(&mut self.file, &mut out)?;
+                    out.flush()
+                }
+                _ => {
+                    let mut out = std::fs::OpenOptions::new().write(true).open(&self.path)?;
+                    std::io::copy(&mut self.file, &mut out).map(drop)
+                }
+            }
+        };
+        send().map_err(|e| Failed::io("write", &self.path, e))
+    }
+
+    /// The parts of a synced file: itself, its temporary path, and its path. Nothing removes the file any more if the temporary path is
+    /// kept.
+    pub(super) fn into_parts(self) -> (File, TempPath, PathBuf) {
+        (self.file, self.temporary, self.path)
+    }
+}
+
+/// How often another name is tried where someone removed the new file as abandoned before it was locked.
+const TRIES: usize = 8;
+
+/// A new file in `folder`, locked, so that nobody takes it for one that was left behind.
+fn temporary_file(folder: &Path) -> std::io::Result<(File, TempPath)> {
+    let mut builder = tempfile::Builder::new();
+    let prefix = PREFIX.as_str();
+    builder.prefix(prefix).suffix(SUFFIX);
+    #[cfg(unix)]
+    {
+        // As any program creates files: what the umask leaves of read and write for all.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(Permissions::from_mode(0o666));
+    }
+    for _ in 0..TRIES {
+        point(Call::Create)?;
+        let (file, path) = builder.tempfile_in(folder)?.into_parts();
+        // Not every file system has locks; where there are none, nothing is taken for abandoned.
+        let locked = file.try_lock();
+        if !matches!(locked, Err(std::fs::TryLockError::WouldBlock)) && is_at(&file, &path) {
+            return Ok((file, path));
+        }
+    }
+    Err(std::io::Error::other("new temporary files are removed at once"))
 }
 
 /// Writes `bytes` to a new file at `path`.
@@ -95,9 +163,17 @@ impl NewFile {
 /// # Errors
 /// [`Failed`].
 pub fn write_file(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), Failed> {
+    new_file(path, bytes, existing)?.commit()
+}
+
+/// A file with this content that is not yet at `path`.
+///
+/// # Errors
+/// [`Failed`].
+pub(super) fn new_file(path: &Path, bytes: &[u8], existing: Existing) -> Result<NewFile, Failed> {
     let new = NewFile::create(path, existing)?;
-    new.file().write_all(bytes).map_err(|e| Failed::io("write", path, e))?;
-    new.commit()
+    disk::append(new.file(), bytes).map_err(|e| Failed::io("write", path, e))?;
+    Ok(new)
 }
 
 /// A directory in the making. Dropped before [`NewDirectory::commit`], it leaves nothing behind.
@@ -105,27 +181,40 @@ pub fn write_file(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), F
 pub struct NewDirectory {
     temporary: TempDir,
     path: PathBuf,
+    /// Keeps the lock that says that the temporary directory is in use.
+    _lock: Option<File>,
 }
 
 impl NewDirectory {
-    /// Begins a directory that will be at `path`, where nothing or an empty directory is.
+    /// Begins a directory that will be at `path`, where nothing or an empty directory is, in a folder that is made if it is not there.
+    /// Removes temporary files as [`NewFile::create`] does.
     ///
     /// # Errors
     /// [`Failed`].
     pub fn create(path: &Path) -> Result<Self, Failed> {
         let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-        if path.symlink_metadata().is_ok() && !empty {
-            return Err(Failed::Exists { path: path.to_owned() });
+        if !empty {
+            match place(path, Existing::Keep)? {
+                Place::File => {}
+                Place::Stream | Place::StandardOutput => {
+                    return Err(Failed::NotAFile { path: path.to_owned() });
+                }
+            }
         }
+        create_folder(path)?;
+        remove_abandoned(folder(path));
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".lcepatch-").suffix(".tmp");
+        let prefix = PREFIX.as_str();
+        builder.prefix(prefix).suffix(SUFFIX);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o777));
+            builder.permissions(Permissions::from_mode(0o777));
         }
-        let temporary = builder.tempdir_in(folder(path)).map_err(|e| Failed::io("create", path, e))?;
-        Ok(Self { temporary, path: path.to_owned() })
+        let made = point(Call::Create).and_then(|()| builder.tempdir_in(folder(path)));
+        let temporary = made.map_err(|e| Failed::io("create", path, e))?;
+        let lock = File::open(temporary.path()).ok().filter(|directory| directory.try_lock().is_ok());
+        Ok(Self { temporary, path: path.to_owned(), _lock: lock })
     }
 
     /// Where it will be.
@@ -141,32 +230,15 @@ impl NewDirectory {
     /// Puts the directory in its place. Its files have been synced.
     ///
     /// # Errors
-    /// [`Failed`].
+    /// [`Failed`]; then there is what was there before, unless the error is [`Failed::Unsynced`].
     pub fn commit(self) -> Result<(), Failed> {
-        let sync = File::open(self.temporary.path()).and_then(|directory| directory.sync_all());
+        let sync = File::open(self.temporary.path()).and_then(|directory| disk::sync_all(&directory));
         sync.map_err(|e| Failed::io("sync", &self.path, e))?;
-        std::fs::rename(self.temporary.path(), &self.path).map_err(|e| Failed::io("rename to", &self.path, e))?;
+        disk::rename(self.temporary.path(), &self.path).map_err(|e| Failed::io("rename to", &self.path, e))?;
         // It has moved: there is nothing left to remove.
         let _ = self.temporary.keep();
-        sync_folder(&self.path)
+        sync_folder(&self.path).map_err(|failed| failed.after_rename(&self.path))
     }
-}
-
-/// The folder that `path` is in.
-pub(super) fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Makes a rename or a removal last through a crash, where folders can be synced.
-pub(super) fn sync_folder(path: &Path) -> Result<(), Failed> {
-    if cfg!(unix) {
-        let sync = File::open(folder(path)).and_then(|folder| folder.sync_all());
-        sync.map_err(|e| Failed::io("sync the folder of", path, e))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -176,19 +248,19 @@ mod tests {
     #[test]
     fn a_file_appears_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("out");
+        let path = folder.path().join("made/here/out");
         let new = NewFile::create(&path, Existing::Keep).unwrap();
         new.file().write_all(b"half").unwrap();
         assert!(!path.exists());
         drop(new);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
 
         write_file(&path, b"one", Existing::Keep).unwrap();
         assert!(matches!(write_file(&path, b"two", Existing::Keep), Err(Failed::Exists { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), b"one");
         write_file(&path, b"two", Existing::Replace).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 
     #[test]
@@ -202,5 +274,18 @@ mod tests {
         assert_eq!(std::fs::read(path.join("file")).unwrap(), b"x");
         assert!(matches!(NewDirectory::create(&path), Err(Failed::Exists { .. })));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_read_only_file_is_replaced_and_stays_read_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        write_file(&path, b"one", Existing::Keep).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+        write_file(&path, b"two", Existing::Replace).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o444);
     }
 }

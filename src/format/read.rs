@@ -7,6 +7,7 @@ use super::metadata::Metadata;
 use super::tensor_table::{BlockEntry, TensorEntry, TensorTable};
 use crate::digest::{ContentHash, Digest};
 use crate::durable::{self, Existing};
+use crate::input;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -52,7 +53,7 @@ impl Patch {
     /// # Errors
     /// I/O, and R1 to R17.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let file = File::open(path)?;
+        let file = input::open(path)?;
         let file_bytes = file.metadata()?.len();
         Self::parse(Source::File(file), file_bytes)
     }
@@ -117,9 +118,16 @@ impl Patch {
     /// # Errors
     /// [`durable::Failed`].
     pub fn save(&self, path: &Path, existing: Existing) -> Result<(), durable::Failed> {
-        let whole = self.source.read_at(0, self.file_bytes);
-        let bytes = whole.map_err(|e| durable::Failed::Io { operation: "read", path: path.to_owned(), source: e })?;
+        let bytes = self.to_bytes().map_err(|e| durable::Failed::io("read", path, e))?;
         durable::write_file(path, &bytes, existing)
+    }
+
+    /// All bytes of the patch file.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn to_bytes(&self) -> std::io::Result<Vec<u8>> {
+        self.source.read_at(0, self.file_bytes)
     }
 
     /// The same patch with other metadata, and so with another id.

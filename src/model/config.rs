@@ -67,7 +67,7 @@ impl Config {
     /// [`ModelFault::Missing`], [`ModelFault::Malformed`].
     pub fn read(directory: &Path) -> Result<Self, ModelFault> {
         let path = directory.join("config.json");
-        let text = match std::fs::read(&path) {
+        let text = match crate::input::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(ModelFault::Missing { directory: directory.to_owned(), what: "config.json" });

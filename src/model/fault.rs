@@ -162,6 +162,7 @@ impl ModelFault {
             }
             Self::TooLong { .. } => "model.too-long",
             Self::Onnx(crate::onnx::OpenError::Io { .. }) => "io",
+            Self::Onnx(crate::onnx::OpenError::Unfinished(failed)) => failed.code(),
             Self::Onnx(_) | Self::Output { .. } => "onnx.malformed",
             Self::Input { .. } | Self::NoOutput { .. } => "onnx.unsuited",
             Self::Unbound { .. } | Self::Shared { .. } => "onnx.unbound",

@@ -104,7 +104,7 @@ impl Settings {
         let mut found = Vec::new();
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
             let path = directory.join(name);
-            match std::fs::read(&path) {
+            match crate::input::read(&path) {
                 Ok(text) => {
                     found.push(serde_json::from_slice(&text).map_err(|error| malformed(&path, error.to_string()))?);
                 }

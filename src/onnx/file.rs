@@ -7,10 +7,12 @@ use super::message::{
 use crate::checkpoint::map::FileBytes;
 use crate::checkpoint::{Tensor, TensorInfo, WeightFile};
 use crate::dtype::Dtype;
+use crate::durable::journal::refuse_unfinished;
+use crate::durable::{Access, open_locked};
+use crate::input;
 use prost::Message;
 use prost::bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
@@ -218,13 +220,11 @@ fn count_uses<'n>(nodes: &'n [NodeProto], uses: &mut HashMap<&'n str, usize>) {
 }
 
 fn map(path: &Path) -> Result<FileBytes, OpenError> {
-    let file = File::open(path).map_err(OpenError::io("open", path))?;
-    let metadata = file.metadata().map_err(OpenError::io("open", path))?;
-    if metadata.len() == 0 {
-        // An empty file can not be mapped on every system.
-        return Ok(FileBytes::Owned(Default::default()));
-    }
-    FileBytes::map(&file).map_err(OpenError::io("map", path))
+    // Weights beside an ONNX file may be a checkpoint, which others edit in place.
+    let open = |path: &Path| input::open(path).map_err(OpenError::io("open", path));
+    let file = open_locked(path, Access::Read, open)?;
+    refuse_unfinished(path)?;
+    FileBytes::map(file).map_err(OpenError::io("map", path))
 }
 
 /// The file that a tensor of `expected` bytes names, and where its bytes begin there.

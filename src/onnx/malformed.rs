@@ -1,5 +1,6 @@
 //! Why something is not an ONNX file.
 
+use crate::durable::Failed;
 use std::path::{Path, PathBuf};
 
 /// What is wrong with an ONNX file, or a file that it names.
@@ -98,6 +99,9 @@ pub enum OpenError {
         /// What is wrong.
         reason: Malformed,
     },
+    /// It is being edited in place, or was, and the edit was interrupted.
+    #[error(transparent)]
+    Unfinished(#[from] Failed),
 }
 
 impl OpenError {

@@ -3,7 +3,7 @@
 use super::super::exit::Failure;
 use super::super::terminal::Terminal;
 use super::{Answer, Arguments, Outcome, edits, plan_options, report};
-use lcepatch::apply::OnnxBase;
+use lcepatch::apply::{Done, OnnxBase};
 use lcepatch::durable::Existing;
 
 pub fn run(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Outcome {
@@ -30,6 +30,7 @@ pub fn run(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Ou
     let plan = base.plan(&edits, &options, &context)?;
     let applied = base.write(&plan, output, existing, &context)?;
     terminal.done();
-    report(arguments, output, &applied, false, terminal)?;
+    let done = Done { applied, is_reference: false, added: plan.is_added(), undo: None };
+    report(arguments, output, &done, terminal)?;
     Ok(Answer::Yes)
 }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::context::{Cancelled, Context};
+use crate::digest::ContentHash;
 use std::sync::atomic::AtomicBool;
 
 #[derive(Debug)]
@@ -65,21 +67,28 @@ impl Files {
         names
     }
 
-    fn begin(&self) -> NewJournal {
+    fn begin(&self) -> NewEditJournal {
         let targets = NAMES.iter().map(|name| Editable::open(&self.path(name)).unwrap()).collect();
-        let journal = NewJournal::create(targets).unwrap();
+        let mut journal = NewEditJournal::create(targets).unwrap();
         let bytes = |at: usize| u64::from(self.after[0][at]);
         // One of them changes nothing.
         let changes = [0, 1, 7, 8, 64, 65_535, 65_536, 131_071, 150_000].map(|at| (at as u32, bytes(at)));
-        journal.note(0, 0, 1, &self.before[0], &changes).unwrap();
+        let mut segments = Segments::default();
+        segments.add(0, 0, 1, &self.before[0], &changes);
+        journal.append(&segments).unwrap();
         let words = self.after[1][16..].as_chunks().0;
         let changes = [0, 508, 509].map(|at| (at as u32, u64::from_le_bytes(words[at])));
-        journal.note(1, 16, 8, &self.before[1][16..], &changes).unwrap();
+        let mut segments = Segments::default();
+        segments.add(1, 16, 8, &self.before[1][16..], &changes);
+        journal.append(&segments).unwrap();
         journal
     }
 
-    fn find(&self) -> Result<Option<Journal>, Failed> {
-        Journal::find(&self.path("one"))
+    fn find(&self) -> Result<Option<EditJournal>, Failed> {
+        Ok(Unfinished::find(self.folder.path(), false)?.map(|found| match found {
+            Unfinished::Edit(journal) => journal,
+            Unfinished::Commit(commit) => panic!("{commit:?}"),
+        }))
     }
 
     /// As `lcepatch recover` does it.
@@ -103,9 +112,21 @@ fn edits_are_made_and_taken_back() {
 
     let journal = files.begin().commit().unwrap();
     journal.edit::<Stopped>(&Context::silent()).unwrap();
-    journal.finish().unwrap();
+    Commit::new(files.folder.path()).run(Some(&journal)).unwrap();
     assert_eq!(files.read(), files.after);
     assert_eq!(files.names(), NAMES);
+}
+
+#[test]
+fn segments_that_do_not_ascend_are_refused() {
+    let files = Files::new();
+    let mut journal = files.begin();
+    let mut segments = Segments::default();
+    segments.add(1, 4000, 1, &[0; 8], &[(0, 1)]);
+    assert!(matches!(journal.append(&segments), Err(Failed::Damaged { .. })));
+    let mut segments = Segments::default();
+    segments.add(0, 150_000, 1, &[0; 8], &[(0, 1)]);
+    assert!(matches!(journal.append(&segments), Err(Failed::Damaged { .. })));
 }
 
 #[test]
@@ -114,6 +135,72 @@ fn one_that_is_not_committed_leaves_nothing() {
     drop(files.begin());
     assert_eq!(files.names(), NAMES);
     assert!(files.find().unwrap().is_none());
+}
+
+/// New content of both files and a third one, which take their places together.
+fn new_files(files: &Files) -> Commit {
+    let mut commit = Commit::new(files.folder.path());
+    NAMES.iter().zip(&files.after).for_each(|(name, bytes)| commit.write(name, bytes).unwrap());
+    commit.write("three", b"3").unwrap();
+    commit.remove("gone".to_owned());
+    commit
+}
+
+#[test]
+fn new_files_take_their_places_together() {
+    let files = Files::new();
+    std::fs::write(files.path("gone"), b"x").unwrap();
+    drop(new_files(&files));
+    assert_eq!((files.read(), files.names()), (files.before.clone(), ["gone", "one", "two"].map(str::to_owned).into()));
+    new_files(&files).run(None).unwrap();
+    assert_eq!((files.read(), files.names()), (files.after.clone(), ["one", "three", "two"].map(str::to_owned).into()));
+}
+
+/// What a process that was killed after `renamed` renames leaves behind.
+fn killed_in_a_commit(files: &Files, renamed: usize) {
+    let mut renames = Vec::new();
+    for (number, (name, bytes)) in NAMES.iter().zip(&files.after).enumerate() {
+        let temporary = format!(".lcepatch-0-{number}.tmp");
+        std::fs::write(files.path(&temporary), bytes).unwrap();
+        let inode = super::inode(&files.path(&temporary).metadata().unwrap());
+        renames.push(serde_json::json!({ "from": temporary, "to": name, "inode": inode }));
+        if number < renamed {
+            std::fs::rename(files.path(&temporary), files.path(name)).unwrap();
+        }
+    }
+    let steps = serde_json::json!({ "rename": renames, "remove": ["gone"] }).to_string();
+    std::fs::write(files.path(FILE_NAME), [commit::MAGIC, steps.as_bytes()].concat()).unwrap();
+}
+
+#[test]
+fn a_commit_that_was_interrupted_is_finished() {
+    for renamed in 0..=2 {
+        let files = Files::new();
+        killed_in_a_commit(&files, renamed);
+        assert!(matches!(refuse_unfinished(&files.path("two")), Err(Failed::Interrupted { .. })));
+        let Some(Unfinished::Commit(unfinished)) = Unfinished::find(files.folder.path(), false).unwrap() else {
+            panic!("there is a commit");
+        };
+        unfinished.finish().unwrap();
+        assert_eq!(files.read(), files.after);
+        assert_eq!(files.names(), NAMES);
+    }
+}
+
+#[test]
+fn a_commit_of_other_files_is_not_believed() {
+    let files = Files::new();
+    killed_in_a_commit(&files, 1);
+    let content = files.after[1].clone();
+    std::fs::write(files.path("copy"), &content).unwrap();
+    std::fs::rename(files.path("copy"), files.path(".lcepatch-0-1.tmp")).unwrap();
+    assert!(matches!(Unfinished::find(files.folder.path(), false), Err(Failed::OtherFile { .. })));
+    assert!(matches!(Unfinished::find(files.folder.path(), true), Ok(Some(Unfinished::Commit(_)))));
+    for (from, to) in [("../x", "two"), (".lcepatch-0-1.tmp", "../two"), ("two", "one"), (".lcepatch-0-1.tmp", "a/b")] {
+        let steps = serde_json::json!({ "rename": [{ "from": from, "to": to, "inode": 0 }], "remove": [] }).to_string();
+        std::fs::write(files.path(FILE_NAME), [commit::MAGIC, steps.as_bytes()].concat()).unwrap();
+        assert!(matches!(Unfinished::find(files.folder.path(), true), Err(Failed::Damaged { .. })), "{from} {to}");
+    }
 }
 
 #[test]
@@ -165,7 +252,7 @@ fn invalid_content_under_a_right_digest_changes_nothing() {
             let mut bytes = whole.clone();
             bytes[at] = value;
             let end = bytes.len() - 32;
-            let digest = Digest::sha256(&bytes[..end]);
+            let digest = ContentHash::Blake3.of(&bytes[..end]);
             bytes[end..].copy_from_slice(&digest.0);
             std::fs::write(files.path(FILE_NAME), &bytes).unwrap();
             let Ok(Some(journal)) = files.find() else { continue };
@@ -183,15 +270,15 @@ fn invalid_content_under_a_right_digest_changes_nothing() {
 fn names_lead_nowhere_else() {
     for name in ["../one", "a/b", "/etc/passwd", ".", "..", "", "one/", FILE_NAME] {
         let folder = tempfile::tempdir().unwrap();
-        let mut bytes = MAGIC.to_vec();
+        let mut bytes = edit::MAGIC.to_vec();
         bytes.extend(1u32.to_le_bytes());
         bytes.extend((name.len() as u16).to_le_bytes());
         bytes.extend(name.as_bytes());
-        bytes.extend(0u64.to_le_bytes());
-        let digest = Digest::sha256(&bytes);
+        bytes.extend([0; 16]);
+        let digest = ContentHash::Blake3.of(&bytes);
         bytes.extend(digest.0);
         std::fs::write(folder.path().join(FILE_NAME), bytes).unwrap();
-        assert!(matches!(Journal::find(&folder.path().join("one")), Err(Failed::Damaged { .. })), "{name:?}");
+        assert!(matches!(Unfinished::find(folder.path(), false), Err(Failed::Damaged { .. })), "{name:?}");
     }
 }
 
@@ -222,15 +309,16 @@ fn a_file_that_changed_under_the_edit_is_not_edited() {
 }
 
 #[test]
-fn one_process_edits_at_a_time_and_no_one_reads_meanwhile() {
+fn what_another_process_is_changing_is_left_alone() {
     let files = Files::new();
     let journal = files.begin().commit().unwrap();
+    let locked = std::fs::File::open(files.path("two")).unwrap();
+    locked.lock().unwrap();
     assert!(matches!(files.find(), Err(Failed::InUse { .. })));
-    assert!(matches!(refuse_unfinished(&files.path("two")), Err(Failed::InUse { .. })));
+    drop(locked);
     std::fs::write(files.path("three"), "").unwrap();
     refuse_unfinished(&files.path("three")).unwrap();
-    let create = || NewJournal::create(vec![Editable::open(&files.path("three")).unwrap()]);
-    assert!(matches!(create(), Err(Failed::InUse { .. })));
+    let create = || NewEditJournal::create(vec![Editable::open(&files.path("three")).unwrap()]);
     drop(journal);
     assert!(matches!(refuse_unfinished(&files.path("two")), Err(Failed::Interrupted { .. })));
     assert!(matches!(create(), Err(Failed::Interrupted { .. })));
@@ -244,10 +332,27 @@ fn of_two_that_begin_one_comes_first() {
     let files = Files::new();
     let (first, second) = (files.begin(), files.begin());
     let journal = first.commit().unwrap();
-    assert!(matches!(second.commit(), Err(Failed::InUse { .. })));
+    assert!(matches!(second.commit(), Err(Failed::Interrupted { .. })));
     journal.edit::<Stopped>(&Context::silent()).unwrap();
-    journal.finish().unwrap();
+    Commit::new(files.folder.path()).run(Some(&journal)).unwrap();
     assert_eq!(files.names(), NAMES);
+}
+
+#[test]
+fn a_copied_journal_is_believed_only_when_that_is_said() {
+    let files = Files::new();
+    drop(files.begin().commit().unwrap());
+    files.write(&files.after);
+    for name in NAMES {
+        std::fs::copy(files.path(name), files.path("copy")).unwrap();
+        std::fs::rename(files.path("copy"), files.path(name)).unwrap();
+    }
+    assert!(matches!(files.find(), Err(Failed::OtherFile { .. })));
+    let Some(Unfinished::Edit(journal)) = Unfinished::find(files.folder.path(), true).unwrap() else {
+        panic!("there is an edit");
+    };
+    journal.put_back::<Stopped>(&Context::silent()).unwrap();
+    assert_eq!(files.read(), files.before);
 }
 
 #[test]

@@ -196,13 +196,10 @@ impl Package {
 fn failed(failed: Failed) -> RuntimeFault {
     match failed {
         Failed::Io { operation, path, source } => RuntimeFault::Io { operation, path, source },
-        Failed::Exists { path } | Failed::InUse { path } => {
+        Failed::Exists { path } | Failed::InUse { path, .. } => {
             RuntimeFault::Io { operation: "create", path, source: std::io::ErrorKind::AlreadyExists.into() }
         }
-        // Of edits in place, which nothing here makes.
-        Failed::Interrupted { path } | Failed::Damaged { path, .. } | Failed::OtherFile { path, .. } => {
-            RuntimeFault::Io { operation: "write", path, source: std::io::ErrorKind::Other.into() }
-        }
+        failed => RuntimeFault::Io { operation: "write", path: "the library".into(), source: std::io::Error::other(failed) },
     }
 }
 

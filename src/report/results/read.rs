@@ -195,7 +195,7 @@ impl Row {
 /// # Errors
 /// [`Reason::Io`], [`Reason::Results`].
 pub fn read(path: &Path) -> Result<Results, Error> {
-    let bytes = std::fs::read(path).map_err(|error| Error::io("read", path, error))?;
+    let bytes = crate::input::read(path).map_err(|error| Error::io("read", path, error))?;
     let digest = Digest::sha256(&bytes);
     let text = String::from_utf8_lossy(&bytes);
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();

@@ -4,7 +4,7 @@ use super::Failed;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-/// How long what is written may wait for the disk to be told of it.
+/// How long what is written may wait until the disk is asked to take it.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Does `work`, which writes to files, while another thread calls `sync` for them again and again, so that a sync at the end has
@@ -22,7 +22,7 @@ pub(super) fn while_syncing<T, E: From<Failed>>(
         let (working, finished) = channel::<()>();
         let syncing = scope.spawn(move || {
             while finished.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
-                // The system tells each failure once, so that none may be passed over here.
+                // The system reports each failure once, so none may be passed over here.
                 sync()?;
             }
             Ok(())
@@ -39,11 +39,11 @@ mod tests {
     use super::*;
 
     fn failed() -> Failed {
-        Failed::InUse { path: "file".into() }
+        Failed::Exists { path: "file".into() }
     }
 
     #[test]
-    fn failures_of_either_side_are_told_and_end_both() {
+    fn failures_of_either_side_are_returned_and_end_both() {
         assert!(matches!(while_syncing(|| Ok(()), || Ok::<_, Failed>(7)), Ok(7)));
         assert!(while_syncing(|| Ok(()), || Err::<(), Failed>(failed())).is_err());
         let slow = || {

@@ -1,0 +1,250 @@
+//! Whole jobs on a checkpoint: apply patches to it, and take the last apply back. What the commands do, without their words.
+
+use super::in_place::in_place;
+use super::plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions};
+use super::refusal::Refusal;
+use super::run::{Applied, Beside, Finished, to_path};
+use super::Check;
+use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
+use crate::context::{Cancelled, Context};
+use crate::digest::Digest;
+use crate::durable::{Existing, write_file};
+use crate::error::Error;
+use crate::format::Patch;
+use crate::history::{self, History, State, Step, Undo, digests};
+use crate::localize::survey::of_files;
+use crate::mask::{self, PruningMask};
+use std::path::{Path, PathBuf};
+
+/// Where a result goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Destination<'a> {
+    /// Into the base itself, which was opened with [`Checkpoint::open_for_edit`].
+    InPlace,
+    /// To a new file or directory.
+    Path(&'a Path),
+}
+
+/// Where the patch goes that takes a result back to its base.
+#[derive(Debug, Clone, Copy)]
+pub enum UndoTo<'a> {
+    /// Beside the log of a model directory, so that [`Revert`] finds it; nowhere for a single file.
+    Log,
+    /// To this file.
+    Path(&'a Path),
+    /// Nowhere: none is made.
+    Nowhere,
+}
+
+/// Where the pruning mask of the result goes.
+#[derive(Debug, Clone, Copy)]
+pub struct KeepMask<'a> {
+    /// The mask of the base.
+    pub of_base: &'a PruningMask<'a>,
+    /// The mask file to write.
+    pub path: &'a Path,
+}
+
+/// Patches applied to a checkpoint.
+#[derive(Debug)]
+pub struct Apply<'a> {
+    /// The checkpoint.
+    pub base: &'a Checkpoint,
+    /// The patches, and what is done with each.
+    pub edits: &'a [Edit],
+    /// How the base is checked, and what is refused.
+    pub options: &'a PlanOptions,
+    /// Where the result goes.
+    pub destination: Destination<'a>,
+    /// Where the undo patch goes.
+    pub undo: UndoTo<'a>,
+    /// Whether a model directory's log tells of it.
+    pub log: bool,
+    /// Where the result's pruning mask goes, if it is wanted.
+    pub mask: Option<KeepMask<'a>>,
+    /// Whether outputs may replace files that are there.
+    pub existing: Existing,
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// What was written.
+    pub applied: Applied,
+    /// Whether all files of the result are those of the patch's reference, by the digests of the bytes that were read back.
+    pub is_reference: bool,
+    /// Whether deltas were added to a checkpoint that is not the patch's base.
+    pub added: bool,
+    /// The undo patch that was written.
+    pub undo: Option<PathBuf>,
+}
+
+impl Apply<'_> {
+    /// Does it. Nothing is written before the base is checked and every result is known.
+    ///
+    /// # Errors
+    /// What [`Plan::check`], [`in_place`] and [`to_path`] return; the log's.
+    pub fn run(&self, context: &Context<'_>) -> Result<Done, Error> {
+        let plan = Plan::check(self.base, self.edits, self.options, context)?;
+        if let Some(KeepMask { of_base, path }) = self.mask {
+            let mask = plan.result_mask(of_base, context)?;
+            let covered: Vec<Tensor<'_>> = mask.names().filter_map(|name| self.base.tensor(name)).collect();
+            mask::file::write(&mask, &covered, path, self.existing, context)?;
+        }
+        let history = if self.log { History::of(self.base)? } else { None };
+        // Ahead of the edit: in place, there is no base after it.
+        let before = history.is_some().then(|| digests(self.base, self.base, context)).transpose()?;
+        let with_undo = match self.undo {
+            UndoTo::Log => history.is_some(),
+            UndoTo::Path(_) => true,
+            UndoTo::Nowhere => false,
+        };
+        let (mut is_reference, mut undo_path) = (false, None);
+        let finish = |Finished { result, applied, undo }: Finished<'_>| -> Result<Beside, Error> {
+            is_reference = is_reference_of(&plan, result, applied, context)?;
+            let mut beside = Beside::default();
+            let undo = match (undo, self.undo) {
+                (Some(patch), UndoTo::Path(path)) => {
+                    write_file(path, &bytes(&patch, path)?, self.existing)?;
+                    undo_path = Some(path.to_owned());
+                    Some(Undo::new(patch.id, path))
+                }
+                (Some(patch), _) => {
+                    let name = undo_name(&patch);
+                    beside.write.push((name.clone(), bytes(&patch, Path::new(&name))?));
+                    undo_path = history::folder(self.base).map(|base| self.result_folder(base).join(&name));
+                    Some(Undo::new(patch.id, Path::new(&name)))
+                }
+                (None, _) => None,
+            };
+            if let (Some(mut history), Some(before)) = (history, before) {
+                let after = digests(result, self.base, context)?;
+                history.steps.push(Step::new(self.edits, before, after, undo));
+                beside.write.push((history::FILE_NAME.to_owned(), history.to_bytes()?));
+            }
+            Ok(beside)
+        };
+        let applied = match self.destination {
+            Destination::Path(path) => {
+                to_path(&plan, with_undo.then_some(&plan), path, self.existing, finish, context)?
+            }
+            Destination::InPlace => in_place(&plan, with_undo, finish, context)?,
+        };
+        Ok(Done { applied, is_reference, added: plan.is_added(), undo: undo_path })
+    }
+
+    /// The folder of the result, of a base in `folder`.
+    fn result_folder(&self, folder: PathBuf) -> PathBuf {
+        match self.destination {
+            Destination::InPlace => folder,
+            Destination::Path(path) => path.to_owned(),
+        }
+    }
+}
+
+fn bytes(patch: &Patch, path: &Path) -> Result<Vec<u8>, Error> {
+    patch.to_bytes().map_err(|e| Error::io("read", path, e))
+}
+
+/// The name of an undo patch beside a log: short, and another one for each patch.
+fn undo_name(patch: &Patch) -> String {
+    format!("{UNDO_PREFIX}{}.lcepatch", patch.id.short())
+}
+
+const UNDO_PREFIX: &str = "lcepatch-undo-";
+
+/// Whether the files of `result` are those of the patch's reference, every byte, as far as that is known.
+fn is_reference_of(
+    plan: &Plan<'_>,
+    result: &Checkpoint,
+    applied: &Applied,
+    context: &Context<'_>,
+) -> Result<bool, Cancelled> {
+    let Some(metadata) = plan.whole_difference() else { return Ok(false) };
+    let files = &metadata.reference.files;
+    if !files.iter().map(|file| file.bytes).eq(result.files.iter().map(WeightFile::bytes)) {
+        return Ok(false);
+    }
+    if files.iter().all(|file| file.content.is_some()) {
+        let contents = of_files(result, &applied.digests, context)?;
+        return Ok(contents.iter().map(Digest::to_string).eq(files.iter().flat_map(|file| file.content.clone())));
+    }
+    // As in patches of format 1.0 and 1.1.
+    let sha256 = result.files.iter().map(|file| file.sha256(context)).collect::<Result<Vec<Digest>, Cancelled>>()?;
+    Ok(sha256.iter().map(|digest| Some(digest.to_string())).eq(files.iter().map(|file| file.sha256.clone())))
+}
+
+/// The last apply to a model directory, taken back in place.
+#[derive(Debug)]
+pub struct Revert<'a> {
+    /// The model directory, opened with [`Checkpoint::open_for_edit`].
+    pub model: &'a Checkpoint,
+    /// Where the undo patch is; by default where the log leads.
+    pub undo: Option<&'a Path>,
+}
+
+impl Revert<'_> {
+    /// Does it; returns the step that was taken back.
+    ///
+    /// # Errors
+    /// [`Refusal::NoRevert`]; what [`Plan::check`] and [`in_place`] return.
+    pub fn run(&self, context: &Context<'_>) -> Result<Step, Error> {
+        let model = self.model;
+        let refuse = |reason: String, help: &'static str| -> Error {
+            Refusal::NoRevert { path: model.path.clone(), reason, help }.into()
+        };
+        let Some(mut history) = History::of(model)? else {
+            return Err(refuse("it is a file".to_owned(), "only model directories have a log: give the directory"));
+        };
+        let files = digests(model, model, context)?;
+        let state = history.state(&files);
+        let Some(step) = history.steps.pop() else {
+            let help = "there is nothing to take back; an undo patch of your own is applied with `lcepatch apply`";
+            return Err(refuse("no patch was applied here".to_owned(), help));
+        };
+        if state != State::After(history.steps.len() + 1) {
+            return Err(refuse("the weights changed since".to_owned(), "`lcepatch status` says what they are"));
+        }
+        let Some(undo) = &step.undo else {
+            let help = "leave --no-undo out next time; the base itself can be downloaded again";
+            return Err(refuse("no undo patch was written".to_owned(), help));
+        };
+        let Some(path) = self.undo.map(Path::to_owned).or_else(|| find(undo, model)) else {
+            return Err(refuse(format!("its undo patch {} is not here", undo.file), "say where it is with --undo"));
+        };
+        let patch = Patch::open(&path).map_err(|e| Error::of_patch(&path, e))?;
+        if patch.id.to_string() != undo.id {
+            let reason = format!("{} has patch id {}, the log says {}", path.display(), patch.id, undo.id);
+            return Err(refuse(reason, "give the patch that was written when the last one was applied"));
+        }
+        let edits = [Edit::to_reference(patch, path)];
+        let (check, different_base, not_finite) = (Check::Full, DifferentBase::Refuse, NotFinite::Refuse);
+        let options = PlanOptions { check, different_base, not_finite, prefix: None };
+        let plan = Plan::check(model, &edits, &options, context)?;
+        let finish = |Finished { result, .. }: Finished<'_>| -> Result<Beside, Error> {
+            if digests(result, model, context)? != step.before {
+                return Err(refuse(
+                    "it would not be what it was before".to_owned(),
+                    "the undo patch or the log was changed",
+                ));
+            }
+            // One that was written beside the log by default has done its work.
+            let own = undo.file.starts_with(UNDO_PREFIX) && history::is_plain(&undo.file);
+            let remove = own.then(|| undo.file.clone()).into_iter().collect();
+            Ok(Beside { write: vec![(history::FILE_NAME.to_owned(), history.to_bytes()?)], remove })
+        };
+        in_place(&plan, false, finish, context)?;
+        Ok(step)
+    }
+}
+
+/// Where the undo patch may be.
+fn find(undo: &Undo, model: &Checkpoint) -> Option<PathBuf> {
+    // Only a plain name: a log that someone else made must not lead anywhere.
+    if !history::is_plain(&undo.file) || model.layout == Layout::File {
+        return None;
+    }
+    let folder = history::folder(model)?;
+    let places = [folder.join(&undo.file), folder.join("..").join(&undo.file), PathBuf::from(&undo.file)];
+    places.into_iter().find(|path| path.is_file())
+}
