@@ -10,7 +10,7 @@ use clap::Args;
 use lcepatch::apply::{Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, UndoTo};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
-use lcepatch::durable::{Existing, Failed};
+use lcepatch::durable::{Existing, check_output};
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::localize::candidates::CandidateOptions;
 use lcepatch::mask::PruningMask;
@@ -105,9 +105,7 @@ What to do with the selected weights:
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     let outputs = [&arguments.output, &arguments.undo, &arguments.keep_mask];
-    if let Some(path) = outputs.into_iter().flatten().find(|path| path.is_file() && !arguments.force) {
-        return Err(Failed::Exists { path: path.clone() }.into());
-    }
+    outputs.into_iter().flatten().try_for_each(|path| check_output(path, existing))?;
     #[cfg(feature = "verify")]
     if patch_argument::is_onnx(&arguments.base) {
         return onnx::run(&arguments, existing, terminal);

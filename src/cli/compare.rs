@@ -6,7 +6,7 @@ use super::terminal::Terminal;
 use super::{Answer, Outcome};
 use clap::Args;
 use lcepatch::algebra::{Comparison, Likeness, compare, restrict};
-use lcepatch::durable::{Existing, Failed};
+use lcepatch::durable::{Existing, check_output};
 use lcepatch::report::table::{Align, count, lines};
 use std::path::PathBuf;
 
@@ -37,8 +37,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    if let Some(path) = arguments.output.as_ref().filter(|path| path.exists() && !arguments.force) {
-        return Err(Failed::Exists { path: path.clone() }.into());
+    if let Some(path) = &arguments.output {
+        check_output(path, if arguments.force { Existing::Replace } else { Existing::Keep })?;
     }
     let base = arguments.base.open()?;
     let (first, second) = (input(&arguments.first)?, input(&arguments.second)?);

@@ -6,7 +6,7 @@ use super::{Answer, Outcome, arguments, mask as masks, pair, show};
 use clap::Args;
 use lcepatch::codec::Effort;
 use lcepatch::diff::{DiffOptions, Labels, Localize, Shard, Size, diff, shard};
-use lcepatch::durable::{self, Existing};
+use lcepatch::durable::{Existing, check_output};
 use lcepatch::edit::Alpha;
 use lcepatch::localize::random::Among;
 use lcepatch::localize::value::{Amount, Density};
@@ -118,9 +118,8 @@ impl Arguments {
 }
 
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
-    if let Some(output) = arguments.output.as_ref().filter(|output| output.exists() && !arguments.force) {
-        // Before the work, not after it.
-        return Err(durable::Failed::Exists { path: output.clone() }.into());
+    if let Some(output) = &arguments.output {
+        check_output(output, if arguments.force { Existing::Replace } else { Existing::Keep })?;
     }
     if arguments.pair.scope() == Scope::Tensor && arguments.density.is_none() {
         return Err(Failure::usage("--scope tensor ranks each tensor for itself", "say how much with --density"));

@@ -7,7 +7,7 @@ use clap::Args;
 use lcepatch::apply::{Beside, Pruning, to_path};
 use lcepatch::checkpoint::{Checkpoint, Tensor, names};
 use lcepatch::context::Context;
-use lcepatch::durable::{Existing, Failed};
+use lcepatch::durable::{Existing, check_output};
 use lcepatch::format::metadata::{Masks, Overlap};
 use lcepatch::localize::candidates::{CandidateOptions, Candidates, Kinds, Params};
 use lcepatch::mask::algebra::overlap;
@@ -69,9 +69,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let outputs = [&arguments.output, &arguments.pruned];
-    if let Some(path) = outputs.into_iter().flatten().find(|path| path.is_file() && !arguments.force) {
-        return Err(Failed::Exists { path: path.clone() }.into());
-    }
+    let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
+    outputs.into_iter().flatten().try_for_each(|path| check_output(path, existing))?;
     let checkpoint = Checkpoint::open(&arguments.checkpoint)?;
     let options = CandidateOptions {
         params: arguments.params.as_deref().and_then(Params::from_label),
@@ -95,7 +94,6 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         None => None,
     };
     let masks = overlaps(&mask, other_mask.as_ref().unwrap_or(&mask), &candidates, &context)?;
-    let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     if let Some(path) = &arguments.output {
         file::write(&mask, &candidates, path, existing, &context)?;
     }

@@ -5,7 +5,7 @@ use super::{patch_argument, show};
 use clap::Args;
 use lcepatch::apply::Edit;
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch::durable::{Existing, Failed};
+use lcepatch::durable::{Existing, check_output};
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::Patch;
 use lcepatch::report::Stat;
@@ -44,15 +44,16 @@ impl Base {
 impl Output {
     /// Refuses an output that exists, before the work.
     pub fn check(&self) -> Result<(), Failure> {
-        if self.output.exists() && !self.force {
-            return Err(Failed::Exists { path: self.output.clone() }.into());
-        }
-        Ok(())
+        Ok(check_output(&self.output, self.existing())?)
+    }
+
+    fn existing(&self) -> Existing {
+        if self.force { Existing::Replace } else { Existing::Keep }
     }
 
     /// Writes the patch and says so.
     pub fn save(&self, patch: &Patch) -> Result<(), Failure> {
-        patch.save(&self.output, if self.force { Existing::Replace } else { Existing::Keep })?;
+        patch.save(&self.output, self.existing())?;
         let stat = Stat::new(patch);
         if self.json {
             return print_json(&stat);

@@ -3,7 +3,7 @@
 use super::exit::print;
 use super::{Answer, Outcome};
 use clap::Args;
-use lcepatch::durable::{Existing, Failed, write_file};
+use lcepatch::durable::{Existing, check_output, write_file};
 use lcepatch::error::Error;
 use lcepatch::report::page::page;
 use lcepatch::report::results::read;
@@ -36,10 +36,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    if arguments.output.exists() && existing == Existing::Keep {
-        // Before the work, not after it.
-        return Err(Failed::Exists { path: arguments.output.clone() }.into());
-    }
+    check_output(&arguments.output, existing)?;
     let results = arguments.results.iter().map(|path| read(path)).collect::<Result<Vec<_>, Error>>()?;
     write_file(&arguments.output, page(&results, &arguments.title).as_bytes(), existing)?;
     print(format_args!("wrote {}", arguments.output.display()))?;

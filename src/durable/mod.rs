@@ -16,6 +16,7 @@ pub use journal::{Commit, EditJournal, Editable, NewEditJournal, Segments, Unfin
 pub use lines::{Found, Lines};
 pub use lock::Access;
 pub(crate) use lock::open_locked;
+pub use place::check_output;
 pub(crate) use place::refuse_hub_cache;
 pub use replace::{NewDirectory, NewFile, write_file};
 pub use temporary::{abandoned, is_temporary};

@@ -52,6 +52,16 @@ fn takes_bytes(_: &std::fs::Metadata) -> bool {
     false
 }
 
+/// Sees that an output may go to `path`, before any work is done for it. What is there meanwhile is looked at again when it is written.
+///
+/// # Errors
+/// [`Failed::Exists`], [`Failed::NotAFile`], [`Failed::HubCache`].
+pub fn check_output(path: &Path, existing: Existing) -> Result<(), Failed> {
+    // A result that is a directory may take the place of an empty one.
+    let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if empty { refuse_hub_cache(path) } else { place(path, existing).map(drop::<Place>) }
+}
+
 /// Refuses to write to a place within a hub's cache (`models--ORG--NAME/` with `blobs`, `refs` and `snapshots` in it): what lies there
 /// under upstream's commit name is what every program on the machine loads.
 ///

@@ -43,7 +43,7 @@ fn the_inverse_leads_back_and_its_inverse_is_the_patch() {
         dir.run(&format!("check i {B}")).ok();
         dir.run(&format!("check i {B} --quick")).ok();
         dir.run(&format!("apply {B} i -o r --force")).ok().prints(
-            &["reference's, by its digest"].map(|text| if flags.contains("--all") { text } else { "promises" }),
+            &["reference's, by its digest"].map(|text| if flags.contains("--all") { text } else { "declares" }),
         );
         if flags.contains("--all") {
             assert_eq!(dir.read("r"), dir.read(A), "{flags}");
@@ -98,7 +98,7 @@ fn a_chain_is_squashed_exactly() {
         let with = if base { format!("--base {A}") } else { String::new() };
         dir.run(&format!("squash first second -o both --force {with}")).ok();
         dir.run(&format!("check both {A}")).ok();
-        dir.run(&format!("apply {A} both -o r --force")).ok().prints(&["promises"]);
+        dir.run(&format!("apply {A} both -o r --force")).ok().prints(&["declares"]);
         assert_eq!(dir.read("r"), dir.read("v2"), "{flags}");
         dir.run(&format!("squash second first -o q --base {A}")).fails(6);
         assert!(!dir.exists("q"));

@@ -197,7 +197,7 @@ fn another_float_dtype_is_refused_and_can_be_cast() {
     dir.write("half", &safetensors(&reference.iter().map(narrow).collect::<Vec<_>>()));
     dir.run("diff target.safetensors half").fails(5).says(&["F32", "F16", "--cast"]);
     dir.run("diff target.safetensors half -o p --all --cast").ok();
-    dir.run("apply target.safetensors p -o r").ok().prints(&["the digest is the one that the patch promises"]);
+    dir.run("apply target.safetensors p -o r").ok().prints(&["the digest is the one that the patch declares"]);
     let widened: Vec<Vec<u8>> = reference
         .iter()
         .filter(|tensor| tensor.dtype == "F32")

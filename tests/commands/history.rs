@@ -53,8 +53,8 @@ fn a_result_remembers_what_its_base_was_made_of() {
 #[test]
 fn what_can_not_be_taken_back_says_why() {
     let dir = model();
-    dir.run("apply model p --in-place").ok();
-    dir.run("revert model").fails(6).says(&["no undo patch was written", "--undo"]);
+    dir.run("apply model p --in-place --no-undo").ok();
+    dir.run("revert model").fails(6).says(&["no undo patch was written", "--no-undo"]);
     dir.run("diff model reference.safetensors -o q --density 10%").ok();
     dir.run("apply model q --in-place --undo u").ok();
     let undo = dir.read("u");
@@ -85,4 +85,29 @@ fn a_log_leads_nowhere_else() {
     let log = String::from_utf8(dir.read("model/lcepatch-log.json")).unwrap();
     dir.write("model/lcepatch-log.json", log.replace("\"u\"", "\"../u\"").as_bytes());
     dir.run("revert model").fails(6).says(&["../u is not here"]);
+}
+
+#[test]
+fn what_was_applied_can_always_be_taken_back() {
+    let dir = model();
+    let before = SHARDS.map(|shard| dir.read(shard));
+    let names_before = names(&dir.path("model"));
+    let changes = ["p --alpha -2", "p --alpha 0.5 --edit ip --allow-different-base --quick"];
+    dir.run(&format!("apply model {} --in-place", changes[0])).ok().prints(&["lcepatch revert model"]);
+    assert_ne!(SHARDS.map(|shard| dir.read(shard)), before);
+    dir.run("revert model").ok();
+    assert_eq!(SHARDS.map(|shard| dir.read(shard)), before);
+    // The log stays; the undo patch has done its work.
+    let mut left = names(&dir.path("model"));
+    left.retain(|name| name != "lcepatch-log.json");
+    assert_eq!(left, names_before);
+    // Two steps in a copy, taken back one by one.
+    dir.run("apply model p -o copy").ok();
+    dir.run("diff copy reference.safetensors -o q --density 20%").ok();
+    dir.run("apply copy q --in-place").ok();
+    dir.run("revert copy").ok();
+    dir.run("revert copy").ok();
+    let copied = SHARDS.map(|shard| dir.read(&shard.replace("model/", "copy/")));
+    assert_eq!(copied, before);
+    dir.run("revert copy").fails(6).says(&["no patch was applied here"]);
 }

@@ -152,15 +152,101 @@ fn a_crash_at_any_place_can_be_recovered_from() {
 
 #[cfg(unix)]
 #[test]
-fn others_wait_for_an_edit_in_place() {
-    let (dir, _) = interrupted();
-    let journal = std::fs::File::open(dir.path(JOURNAL)).unwrap();
-    journal.lock().unwrap();
-    for command in ["apply model p --in-place", "status model", "recover model"] {
+fn readers_and_editors_wait_for_each_other() {
+    let dir = model("--density 10%");
+    let shard = std::fs::File::open(dir.path(SHARDS[1])).unwrap();
+    // Someone edits it in place.
+    shard.lock().unwrap();
+    let (edit, recover) = ("apply model p --in-place", "recover model");
+    for command in ["apply model p -o r", "status model", "check p model", "diff model reference.safetensors"] {
         dir.run(command).fails(2).says(&["another process is writing", "wait for it"]);
     }
-    drop(journal);
-    dir.run("recover model").ok();
+    dir.run(edit).fails(2).says(&["another process is using"]);
+    // Someone reads it.
+    shard.lock_shared().unwrap();
+    dir.run("status model").ok();
+    dir.run(edit).fails(2).says(&["another process is using"]);
+    // Whatever way leads to it.
+    std::os::unix::fs::symlink(dir.path("model"), dir.path("link")).unwrap();
+    dir.run("apply link/model.safetensors.index.json p --in-place").fails(2);
+    drop(shard);
+    dir.run(edit).ok();
+
+    let (dir, _) = interrupted();
+    let shard = std::fs::File::open(dir.path(SHARDS[0])).unwrap();
+    shard.lock_shared().unwrap();
+    dir.run(recover).fails(2).says(&["another process is using"]);
+    drop(shard);
+    dir.run(recover).ok();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_hubs_cache_is_never_written_to() {
+    let dir = model("--density 10%");
+    let snapshot = "models--org--name/snapshots/0123456789abcdef";
+    std::fs::create_dir_all(dir.path(snapshot)).unwrap();
+    std::fs::create_dir_all(dir.path("models--org--name/blobs")).unwrap();
+    std::fs::rename(dir.path("target.safetensors"), dir.path("models--org--name/blobs/77")).unwrap();
+    std::os::unix::fs::symlink("../../blobs/77", dir.path(&format!("{snapshot}/model.safetensors"))).unwrap();
+    std::os::unix::fs::symlink(dir.path(snapshot), dir.path("link")).unwrap();
+    let before = dir.read("link/model.safetensors");
+    for model in [snapshot, "link", "models--org--name/blobs/77"] {
+        dir.run(&format!("apply {model} p --in-place")).fails(6).says(&["hub's cache", "-o"]);
+    }
+    for output in [format!("{snapshot}/r"), "link/r".to_owned(), "models--org--name/blobs/r".to_owned()] {
+        dir.run(&format!("apply {snapshot} p -o {output}")).fails(6).says(&["hub's cache"]);
+        dir.run(&format!("diff link reference.safetensors -o {output}")).fails(6).says(&["hub's cache"]);
+    }
+    assert_eq!(dir.read("link/model.safetensors"), before);
+    assert_eq!(names(&dir.path(snapshot)), ["model.safetensors"]);
+    dir.run(&format!("apply {snapshot} p -o own")).ok();
+    // A directory of one's own, linked to the cache: the link becomes a file, what it led to stays.
+    std::fs::create_dir(dir.path("mine")).unwrap();
+    std::os::unix::fs::symlink(dir.path("models--org--name/blobs/77"), dir.path("mine/model.safetensors")).unwrap();
+    dir.run("apply mine p --in-place").ok();
+    assert_eq!(dir.read("models--org--name/blobs/77"), before);
+    assert_eq!(dir.read("mine/model.safetensors"), dir.read("own/model.safetensors"));
+    dir.run("revert mine").ok();
+    assert_eq!(dir.read("mine/model.safetensors"), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn read_only_weights_in_a_folder_of_ones_own_are_replaced() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = model("--density 10%");
+    let expected = expected(&dir, "--alpha -2");
+    let mode = |shard: &str| dir.path(shard).metadata().unwrap().permissions().mode() & 0o777;
+    SHARDS.iter().for_each(|shard| {
+        std::fs::set_permissions(dir.path(shard), std::fs::Permissions::from_mode(0o444)).unwrap();
+    });
+    dir.run("apply model p --alpha -2 --in-place").ok();
+    assert_eq!(shards(&dir), expected);
+    assert_eq!(SHARDS.map(mode), [0o444; 2]);
+    dir.run("revert model").ok();
+    dir.run(&format!("apply {} p -o {} --force --allow-different-base", SHARDS[0], SHARDS[1])).fails(6);
+    dir.run(&format!("apply target.safetensors p -o {} --force", SHARDS[1])).ok();
+    assert_eq!(mode(SHARDS[1]), 0o444);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_gets_the_result_and_a_device_is_never_replaced() {
+    let dir = model("--density 10%");
+    assert!(std::process::Command::new("mkfifo").arg(dir.path("pipe")).status().unwrap().success());
+    let reader = {
+        let pipe = dir.path("pipe");
+        std::thread::spawn(move || std::fs::read(pipe).unwrap())
+    };
+    dir.run("diff target.safetensors reference.safetensors -o pipe --density 10%").ok();
+    assert_eq!(reader.join().unwrap(), dir.read("p"));
+    dir.run("diff target.safetensors reference.safetensors -o pipe --density 10% --force")
+        .fails(2)
+        .says(&["is a device, a pipe or a socket"]);
+    dir.run("apply target.safetensors p -o /dev/null --force").fails(2).says(&["is a device"]);
+    dir.run("apply target.safetensors p -o /dev/null").ok();
+    assert_eq!(names(&dir.path("")).iter().filter(|name| *name == "pipe").count(), 1);
 }
 
 #[cfg(unix)]
@@ -182,7 +268,7 @@ fn weights_that_were_replaced_since_are_left_alone() {
     other[end / 2..].iter_mut().for_each(|byte| *byte ^= 0x5a);
     dir.write(SHARDS[1], &other);
     let first = dir.read(SHARDS[0]);
-    dir.run("recover model").fails(6).says(&["replaced or changed since", "remove"]);
+    dir.run("recover model").fails(6).says(&["replaced, changed or copied since", "remove", "--copied"]);
     assert_eq!(shards(&dir), [first, other]);
     // The same file once more is no other file.
     dir.write(SHARDS[1], &before[1]);

@@ -167,7 +167,7 @@ fn an_export_is_edited_as_its_checkpoint_is() {
     externalize(&dir);
     std::fs::create_dir(dir.path("out")).unwrap();
     for alpha in ["1", "-2"] {
-        let says: &[&str] = if alpha == "1" { &["weights edited in", "promises"] } else { &["weights edited in"] };
+        let says: &[&str] = if alpha == "1" { &["weights edited in", "declares"] } else { &["weights edited in"] };
         dir.run(&format!("apply model/model.safetensors p --alpha {alpha} -o r --force")).ok();
         for base in ["model", "external"] {
             dir.run(&format!("apply {base}/model.onnx p --alpha {alpha} -o out/e.onnx --force")).ok().prints(says);

@@ -63,7 +63,7 @@ fn results_are_recorded_in_the_patch_and_leave_it_whole() {
     assert_ne!(id(&dir), before);
     dir.run(&format!("check p {model}")).ok();
     dir.run("show p").ok().prints(&["weat8", "alpha -2"]);
-    dir.run(&format!("apply {model} p -o again --no-log")).ok().prints(&["promises"]);
+    dir.run(&format!("apply {model} p -o again --no-log")).ok().prints(&["declares"]);
     assert_eq!(dir.read("again/model.safetensors"), dir.read("edited/model.safetensors"));
 }
 

@@ -25,6 +25,8 @@ const JOURNAL_BYTES_MAX: u64 = 48 << 20;
 struct Steps {
     rename: Vec<Rename>,
     remove: Vec<String>,
+    /// Files that were edited in place, and are as they shall be.
+    edited: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,7 +84,7 @@ impl Commit {
             _ => {}
         }
         let path = self.folder.join(FILE_NAME);
-        let steps = self.steps()?;
+        let steps = self.steps(edit)?;
         let mut content = MAGIC.to_vec();
         serde_json::to_writer(&mut content, &steps).map_err(|e| Failed::io("write", &path, e.into()))?;
         match edit {
@@ -118,7 +120,7 @@ impl Commit {
         done.map_err(|failed| Failed::Incomplete { path: self.folder, failed: Box::new(failed) })
     }
 
-    fn steps(&self) -> Result<Steps, Failed> {
+    fn steps(&self, edit: Option<&EditJournal>) -> Result<Steps, Failed> {
         let mut rename = Vec::new();
         for file in &self.files {
             let metadata = file.file().metadata().map_err(|e| Failed::io("read", file.path(), e))?;
@@ -126,7 +128,8 @@ impl Commit {
             let (from, to) = (name(file.temporary_path()), name(file.path()));
             rename.push(Rename { from, to, inode: inode(&metadata) });
         }
-        Ok(Steps { rename, remove: self.remove.clone() })
+        let edited = edit.into_iter().flat_map(EditJournal::names).map(str::to_owned).collect();
+        Ok(Steps { rename, remove: self.remove.clone(), edited })
     }
 }
 
@@ -206,9 +209,10 @@ impl UnfinishedCommit {
     }
 }
 
-/// The names of the files that the journal puts in their places.
+/// The names of the files that the journal is about.
 pub(super) fn names(file: &File, path: &Path) -> Result<Vec<String>, Failed> {
-    Ok(read_steps(file, path)?.rename.into_iter().map(|rename| rename.to).collect())
+    let Steps { rename, edited, .. } = read_steps(file, path)?;
+    Ok(rename.into_iter().map(|rename| rename.to).chain(edited).collect())
 }
 
 fn read_steps(file: &File, path: &Path) -> Result<Steps, Failed> {
@@ -220,7 +224,7 @@ fn read_steps(file: &File, path: &Path) -> Result<Steps, Failed> {
     let steps: Option<Steps> = text.and_then(|text| serde_json::from_slice(text).ok());
     let steps = steps.ok_or_else(|| damaged(path, "it is no list of files"))?;
     let plain = |rename: &Rename| is_temporary(&rename.from) && is_plain(&rename.from) && is_plain(&rename.to);
-    if !steps.rename.iter().all(plain) || !steps.remove.iter().all(|name| is_plain(name)) {
+    if !steps.rename.iter().all(plain) || !steps.remove.iter().chain(&steps.edited).all(|name| is_plain(name)) {
         return Err(damaged(path, "a name is no plain file name"));
     }
     Ok(steps)
