@@ -249,11 +249,6 @@ impl Error {
         }
     }
 
-    /// Whether an output is in its place all the same, or one step away from it ([`durable::Failed::is_in_place`]).
-    pub fn is_in_place(&self) -> bool {
-        matches!(&*self.reason, Reason::Output(failed) if failed.is_in_place())
-    }
-
     /// Found, expected and where: indented lines below the message.
     pub fn details(&self) -> Vec<String> {
         match &*self.reason {

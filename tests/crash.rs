@@ -126,14 +126,14 @@ fn all_faults(what: &str, kinds: &[&str]) {
                 let journal = dir.exists("model/.lcepatch-journal") || dir.exists(".lcepatch-journal");
                 if journal {
                     let (model, refused) = match dir.exists("model/.lcepatch-journal") {
-                        true => ("model", dir.run("status model")),
-                        false => ("one.safetensors", dir.run("check p one.safetensors")),
+                        true => ("model", run_here(&dir, "status model")),
+                        false => ("one.safetensors", run_here(&dir, "check p one.safetensors")),
                     };
                     refused.fails(5).says(&["was interrupted", "lcepatch recover"]);
                     if what == "error" {
                         assert!(run.err.contains("lcepatch recover"), "{label}");
                     }
-                    dir.run(&format!("recover {model}")).ok();
+                    run_here(&dir, &format!("recover {model}")).ok();
                 }
                 let now = content(&dir.path(""));
                 let outputs_alone = |(name, bytes): (&String, &Vec<u8>)| {
@@ -149,16 +149,22 @@ fn all_faults(what: &str, kinds: &[&str]) {
                     assert_eq!(in_place && is_new || !in_place && is_old, true, "{label}");
                 }
                 // No process is left, so that the next write removes what this one left.
-                let mut again = dir.command();
-                again.args(["apply", "one.safetensors", "p", "-o", "model/x", "--force"]);
-                let _ = again.output();
-                let left = names(&dir.path("model")).into_iter().filter(|name| name.starts_with(".lcepatch-"));
-                assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new(), "{label}");
+                for folder in ["", "model/"] {
+                    run_here(&dir, &format!("diff two.safetensors one.safetensors -o {folder}x --all")).ok();
+                    let left = names(&dir.path(folder)).into_iter().filter(|name| name.starts_with(".lcepatch-"));
+                    assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new(), "{label}");
+                }
             }
         }
     }
     assert!(tried > 100, "only {tried} faults were reached");
     eprintln!("{tried} faults of kind {what}");
+}
+
+/// Runs a command where a process may have been killed, and left temporary files.
+fn run_here(dir: &Dir, arguments: &str) -> Run {
+    let output = dir.command().args(arguments.split_whitespace()).output().unwrap();
+    Run::new(arguments, output)
 }
 
 /// Whether the case gets as far as to a call that would kill it.
@@ -218,7 +224,7 @@ fn real_kills_lose_nothing() {
             if random.unit() > 0.0 {
                 kill(&format!("recover {model}"), 5000.0 * f64::from(random.unit().abs()));
             } else {
-                original.run(&format!("recover {model}")).ok();
+                run_here(&original, &format!("recover {model}")).ok();
             }
         }
         let now = content(&original.path(""));

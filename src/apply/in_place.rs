@@ -108,19 +108,19 @@ fn edit(
         base.still_at_their_paths()?;
         Ok((applied, commit(base, beside)?))
     };
-    let ended = change().and_then(|(applied, commit)| {
-        commit.run(Some(&journal))?;
-        Ok(applied)
-    });
-    match ended {
-        Err(error) if !error.is_in_place() => {
-            // Also when it is the user who interrupts.
-            let back: Result<u64, Error> = journal.put_back(&Context::silent());
-            back.map_err(|_| Failed::Interrupted { path: base.path.clone() })?;
-            Err(error)
-        }
-        ended => ended,
-    }
+    let error = match change() {
+        Ok((applied, commit)) => match commit.run(Some(&journal)) {
+            Ok(()) => return Ok(applied),
+            // Past the point of no return.
+            Err(failed) if failed.is_in_place() => return Err(failed.into()),
+            Err(failed) => failed.into(),
+        },
+        Err(error) => error,
+    };
+    // Also when it is the user who interrupts.
+    let back: Result<u64, Error> = journal.put_back(&Context::silent());
+    back.map_err(|_| Failed::Interrupted { path: base.path.clone() })?;
+    Err(error)
 }
 
 /// The base as its files now are.

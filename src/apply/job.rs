@@ -8,7 +8,7 @@ use super::Check;
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
-use crate::durable::{Existing, write_file};
+use crate::durable::{Existing, Failed, write_file};
 use crate::error::Error;
 use crate::format::Patch;
 use crate::history::{self, History, State, Step, Undo, digests};
@@ -105,7 +105,9 @@ impl Apply<'_> {
             let mut beside = Beside::default();
             let undo = match (undo, self.undo) {
                 (Some(patch), UndoTo::Path(path)) => {
-                    write_file(path, &bytes(&patch, path)?, self.existing)?;
+                    // The way back must be on the disk before the weights change.
+                    let written = write_file(path, &bytes(&patch, path)?, self.existing);
+                    written.map_err(Failed::before_anything)?;
                     undo_path = Some(path.to_owned());
                     Some(Undo::new(patch.id, path))
                 }

@@ -194,7 +194,7 @@ impl Failed {
     }
 
     /// The same failure of something that has been taken back.
-    fn before_anything(self) -> Self {
+    pub(crate) fn before_anything(self) -> Self {
         match self {
             Failed::Unsynced { path, operation, source } => Failed::Io { operation, path, source },
             failed => failed,

@@ -117,7 +117,10 @@ impl Commit {
             }
             renamed => renamed.map_err(|(_, failed)| failed).and_then(|()| steps.remove_all(&path)),
         };
-        done.map_err(|failed| Failed::Incomplete { path: self.folder, failed: Box::new(failed) })
+        done.map_err(|failed| match failed.is_in_place() {
+            true => failed,
+            false => Failed::Incomplete { path: self.folder, failed: Box::new(failed) },
+        })
     }
 
     fn steps(&self, edit: Option<&EditJournal>) -> Result<Steps, Failed> {
@@ -159,7 +162,7 @@ impl Steps {
                 _ => {}
             }
         }
-        sync_folder(path)
+        sync_folder(path).map_err(|failed| failed.after_rename(disk::folder(path)))
     }
 }
 

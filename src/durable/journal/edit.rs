@@ -222,7 +222,7 @@ impl EditJournal {
     /// [`Failed::Io`] where the journal stays, [`Failed::Unsynced`] where it is gone and the disk may not know.
     pub(super) fn remove(&self) -> Result<(), Failed> {
         disk::remove_file(&self.path).map_err(|e| Failed::io("remove", &self.path, e))?;
-        sync_folder(&self.path).map_err(|failed| failed.after_rename(&self.path))
+        sync_folder(&self.path).map_err(|failed| failed.after_rename(folder(&self.path)))
     }
 
     fn bytes(&self) -> u64 {
