@@ -54,8 +54,10 @@ def main(corpus):
     with open(os.path.join(root, "fixtures", "onnx", "model.onnx"), "rb") as file:
         write(corpus, "onnx_file", "export", file.read())
     # A journal of two changes of two bytes in the file "f" of 64, without its digest.
-    segment = struct.pack("<QIHH", 4, 0, 1, 2) + struct.pack("<HH", 0, 3) + bytes(4) + b"\1\2\3\4"
-    write(corpus, "journal", "two", b"lcejrnl1" + struct.pack("<IH1sQ", 1, 1, b"f", 64) + segment)
+    segment = struct.pack("<QIIHH", 4, 8, 0, 1, 2) + struct.pack("<HH", 0, 3) + bytes(4) + b"\1\2\3\4"
+    write(corpus, "journal", "two", b"lcejrnl2" + struct.pack("<IH1sQQ", 1, 1, b"f", 64, 0) + segment)
+    steps = b'{"rename":[{"from":".lcepatch-0-1.tmp","to":"f","inode":0}],"remove":["lcepatch-undo-1.lcepatch"],"edited":["f"]}'
+    write(corpus, "journal", "commit", b"lcejcmt1" + steps)
     for name, text in DATA_FILES.items():
         write(corpus, "data_files", name, text.encode())
 

@@ -1,14 +1,14 @@
 //! Whole jobs on a checkpoint: apply patches to it, and take the last apply back. What the commands do, without their words.
 
+use super::Check;
 use super::in_place::in_place;
 use super::plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 use super::refusal::Refusal;
 use super::run::{Applied, Beside, Finished, to_path};
-use super::Check;
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
-use crate::durable::{Existing, Failed, write_file};
+use crate::durable::{Existing, Failed, is_undo_patch, undo_name, write_file};
 use crate::error::Error;
 use crate::format::Patch;
 use crate::history::{self, History, State, Step, Undo, digests};
@@ -112,7 +112,7 @@ impl Apply<'_> {
                     Some(Undo::new(patch.id, path))
                 }
                 (Some(patch), _) => {
-                    let name = undo_name(&patch);
+                    let name = undo_name(&patch.id.short());
                     beside.write.push((name.clone(), bytes(&patch, Path::new(&name))?));
                     undo_path = history::folder(self.base).map(|base| self.result_folder(base).join(&name));
                     Some(Undo::new(patch.id, Path::new(&name)))
@@ -147,13 +147,6 @@ impl Apply<'_> {
 fn bytes(patch: &Patch, path: &Path) -> Result<Vec<u8>, Error> {
     patch.to_bytes().map_err(|e| Error::io("read", path, e))
 }
-
-/// The name of an undo patch beside a log: short, and another one for each patch.
-fn undo_name(patch: &Patch) -> String {
-    format!("{UNDO_PREFIX}{}.lcepatch", patch.id.short())
-}
-
-const UNDO_PREFIX: &str = "lcepatch-undo-";
 
 /// Whether the files of `result` are those of the patch's reference, every byte, as far as that is known.
 fn is_reference_of(
@@ -231,8 +224,7 @@ impl Revert<'_> {
                 ));
             }
             // One that was written beside the log by default has done its work.
-            let own = undo.file.starts_with(UNDO_PREFIX) && history::is_plain(&undo.file);
-            let remove = own.then(|| undo.file.clone()).into_iter().collect();
+            let remove = Some(undo.file.clone()).filter(|name| is_undo_patch(name)).into_iter().collect();
             Ok(Beside { write: vec![(history::FILE_NAME.to_owned(), history.to_bytes()?)], remove })
         };
         in_place(&plan, false, finish, context)?;

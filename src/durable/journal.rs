@@ -16,6 +16,7 @@ mod edit;
 mod segment;
 
 pub use commit::{Commit, UnfinishedCommit};
+pub(crate) use commit::{is_undo_patch, undo_name};
 pub use edit::{EditJournal, Editable, NewEditJournal};
 pub use segment::Segments;
 

@@ -13,6 +13,7 @@ mod temporary;
 
 pub(crate) use disk::{is_at, is_same, read_at, set_len, write_at};
 pub use journal::{Commit, EditJournal, Editable, NewEditJournal, Segments, Unfinished};
+pub(crate) use journal::{is_undo_patch, undo_name};
 pub use lines::{Found, Lines};
 pub use lock::Access;
 pub(crate) use lock::open_locked;
@@ -172,10 +173,9 @@ impl Failed {
             Failed::ReadBack { .. } => Some("check the disk and memory of this machine, then try again".to_owned()),
             Failed::Unsynced { .. } => Some("check the disk, and that the result is there after a restart".to_owned()),
             Failed::Incomplete { path, .. } => Some(format!("`lcepatch recover {}` finishes it", path.display())),
-            Failed::Interrupted { path } => Some(format!(
-                "`lcepatch recover {}` ends it: what was before, or all of the result",
-                path.display()
-            )),
+            Failed::Interrupted { path } => {
+                Some(format!("`lcepatch recover {}` ends it: what was before, or all of the result", path.display()))
+            }
             Failed::Damaged { path, .. } => {
                 let path = path.display();
                 Some(format!("get the weights beside it again, they may be half old and half new; then remove {path}"))

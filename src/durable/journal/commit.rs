@@ -65,7 +65,7 @@ impl Commit {
         Ok(())
     }
 
-    /// Adds that the file of this name goes, if there is one.
+    /// Adds that the undo patch of this name goes, if it is there.
     pub fn remove(&mut self, name: String) {
         self.remove.push(name);
     }
@@ -218,6 +218,19 @@ pub(super) fn names(file: &File, path: &Path) -> Result<Vec<String>, Failed> {
     Ok(rename.into_iter().map(|rename| rename.to).chain(edited).collect())
 }
 
+/// Whether a file of this name is an undo patch that [`undo_name`] named. No others are removed, whatever a journal says.
+pub(crate) fn is_undo_patch(name: &str) -> bool {
+    is_plain(name) && name.starts_with(UNDO_PREFIX) && name.ends_with(UNDO_SUFFIX)
+}
+
+/// The name of an undo patch beside a log, of the patch with this id.
+pub(crate) fn undo_name(id: &str) -> String {
+    format!("{UNDO_PREFIX}{id}{UNDO_SUFFIX}")
+}
+
+const UNDO_PREFIX: &str = "lcepatch-undo-";
+const UNDO_SUFFIX: &str = ".lcepatch";
+
 fn read_steps(file: &File, path: &Path) -> Result<Steps, Failed> {
     let mut content = Vec::new();
     let mut limited = file.take(JOURNAL_BYTES_MAX + 1);
@@ -229,6 +242,9 @@ fn read_steps(file: &File, path: &Path) -> Result<Steps, Failed> {
     let plain = |rename: &Rename| is_temporary(&rename.from) && is_plain(&rename.from) && is_plain(&rename.to);
     if !steps.rename.iter().all(plain) || !steps.remove.iter().chain(&steps.edited).all(|name| is_plain(name)) {
         return Err(damaged(path, "a name is no plain file name"));
+    }
+    if !steps.remove.iter().all(|name| is_undo_patch(name)) {
+        return Err(damaged(path, "it would remove other files than undo patches"));
     }
     Ok(steps)
 }

@@ -142,16 +142,19 @@ fn new_files(files: &Files) -> Commit {
     let mut commit = Commit::new(files.folder.path());
     NAMES.iter().zip(&files.after).for_each(|(name, bytes)| commit.write(name, bytes).unwrap());
     commit.write("three", b"3").unwrap();
-    commit.remove("gone".to_owned());
+    commit.remove(undo_name("gone"));
     commit
 }
 
 #[test]
 fn new_files_take_their_places_together() {
     let files = Files::new();
-    std::fs::write(files.path("gone"), b"x").unwrap();
+    std::fs::write(files.path(&undo_name("gone")), b"x").unwrap();
     drop(new_files(&files));
-    assert_eq!((files.read(), files.names()), (files.before.clone(), ["gone", "one", "two"].map(str::to_owned).into()));
+    assert_eq!(
+        (files.read(), files.names()),
+        (files.before.clone(), ["lcepatch-undo-gone.lcepatch", "one", "two"].map(str::to_owned).into())
+    );
     new_files(&files).run(None).unwrap();
     assert_eq!((files.read(), files.names()), (files.after.clone(), ["one", "three", "two"].map(str::to_owned).into()));
 }
@@ -168,7 +171,7 @@ fn killed_in_a_commit(files: &Files, renamed: usize) {
             std::fs::rename(files.path(&temporary), files.path(name)).unwrap();
         }
     }
-    let steps = serde_json::json!({ "rename": renames, "remove": ["gone"], "edited": [] }).to_string();
+    let steps = serde_json::json!({ "rename": renames, "remove": [undo_name("gone")], "edited": [] }).to_string();
     std::fs::write(files.path(FILE_NAME), [commit::MAGIC, steps.as_bytes()].concat()).unwrap();
 }
 
@@ -197,7 +200,9 @@ fn a_commit_of_other_files_is_not_believed() {
     assert!(matches!(Unfinished::find(files.folder.path(), false), Err(Failed::OtherFile { .. })));
     assert!(matches!(Unfinished::find(files.folder.path(), true), Ok(Some(Unfinished::Commit(_)))));
     for (from, to) in [("../x", "two"), (".lcepatch-0-1.tmp", "../two"), ("two", "one"), (".lcepatch-0-1.tmp", "a/b")] {
-        let steps = serde_json::json!({ "rename": [{ "from": from, "to": to, "inode": 0 }], "remove": [], "edited": [] }).to_string();
+        let steps =
+            serde_json::json!({ "rename": [{ "from": from, "to": to, "inode": 0 }], "remove": [], "edited": [] })
+                .to_string();
         std::fs::write(files.path(FILE_NAME), [commit::MAGIC, steps.as_bytes()].concat()).unwrap();
         assert!(matches!(Unfinished::find(files.folder.path(), true), Err(Failed::Damaged { .. })), "{from} {to}");
     }
