@@ -1,6 +1,6 @@
 //! `lcepatch show`.
 
-use super::exit::{Failure, print, print_json};
+use super::exit::{Failure, print, print_json, print_styled};
 use super::{Answer, Outcome, mask, patch_argument};
 use anstyle::Style;
 use clap::Args;
@@ -9,7 +9,7 @@ use lcepatch::format::Metadata;
 use lcepatch::format::metadata::{Source, SourceFile};
 use lcepatch::report::plot::{self, Picture};
 use lcepatch::report::stat::Row;
-use lcepatch::report::table::{Align, bytes, count, lines, percent, printable};
+use lcepatch::report::table::{Align, bytes, count, lines, percent};
 use lcepatch::report::{Stat, table};
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let name = arguments.patch.display();
     print(format_args!("{name}: {}, patch id {}", bytes(stat.file_bytes), stat.id))?;
     for (label, text) in facts(&patch.metadata, &stat) {
-        print(format_args!("  {label:<12} {}", printable(&text)))?;
+        print(format_args!("  {label:<12} {text}"))?;
     }
     if let Some(masks) = patch.metadata.masks.as_ref().filter(|masks| !masks.by_component.is_empty()) {
         print("")?;
@@ -114,7 +114,11 @@ fn facts(metadata: &Metadata, stat: &Stat) -> Vec<(&'static str, String)> {
             (false, None) => "no".to_owned(),
         },
     ));
-    facts.extend(metadata.recommended_alpha.map(|alpha| ("alpha", format!("{alpha} is recommended"))));
+    facts.extend(
+        metadata
+            .recommended_alpha
+            .map(|alpha| ("alpha", format!("{alpha} is recommended, and what `apply` uses unless another is given"))),
+    );
     if let Some(masks) = &metadata.masks {
         let overlap = &masks.overlap;
         let [base, reference] = [overlap.base_only, overlap.reference_only].map(count);
@@ -239,7 +243,7 @@ fn tensor_table(stat: &Stat) -> Result<(), Failure> {
     ];
     let rows = stat.tensors.iter().map(|tensor| {
         vec![
-            printable(&tensor.name),
+            tensor.name.clone(),
             tensor.dtype.clone(),
             format!("{:?}", tensor.shape),
             count(tensor.selected),
@@ -256,7 +260,7 @@ fn tensor_table(stat: &Stat) -> Result<(), Failure> {
 fn print_table(header: &[(&str, table::Align)], rows: &[Vec<String>]) -> Result<(), Failure> {
     let bold = Style::new().bold();
     for (at, line) in lines(header, rows).into_iter().enumerate() {
-        if at == 0 { print(format_args!("{bold}{line}{bold:#}"))? } else { print(line)? }
+        if at == 0 { print_styled(bold, &line)? } else { print(line)? }
     }
     Ok(())
 }
