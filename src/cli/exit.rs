@@ -89,6 +89,10 @@ fn printable_value(value: &ContextValue) -> ContextValue {
     match value {
         ContextValue::String(text) => ContextValue::String(printable(text)),
         ContextValue::Strings(texts) => ContextValue::Strings(texts.iter().map(|text| printable(text)).collect()),
+        ContextValue::StyledStr(text) => ContextValue::StyledStr(printable(&text.to_string()).into()),
+        ContextValue::StyledStrs(texts) => {
+            ContextValue::StyledStrs(texts.iter().map(|text| printable(&text.to_string()).into()).collect())
+        }
         other => other.clone(),
     }
 }

@@ -1,13 +1,13 @@
 //! `lcepatch show`.
 
 use super::exit::{Failure, print, print_json, print_styled};
-use super::{Answer, Outcome, mask, patch_argument};
+use super::{Answer, Outcome, arguments, mask, patch_argument};
 use anstyle::Style;
 use clap::Args;
 use lcepatch::durable::{Existing, write_file};
 use lcepatch::format::Metadata;
 use lcepatch::format::metadata::{Source, SourceFile};
-use lcepatch::report::plot::{self, Picture};
+use lcepatch::report::plot;
 use lcepatch::report::stat::Row;
 use lcepatch::report::table::{Align, bytes, count, lines, percent};
 use lcepatch::report::{Stat, table};
@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Print metadata and tables as JSON
     #[arg(long)]
     json: bool,
-    /// Draw the share of each component's weights that is selected, by layer, to an .svg or .png file
+    /// Draw the share of each component's weights that is selected, by layer, to an .svg file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Replace an existing plot
@@ -45,13 +45,12 @@ struct Shown<'a> {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
+    arguments.plot.as_deref().map(arguments::is_svg).transpose()?;
     let patch = patch_argument::open(&arguments.patch)?;
     let stat = Stat::new(&patch);
     if let Some(path) = &arguments.plot {
-        let picture = Picture::of_path(path)
-            .ok_or_else(|| Failure::usage("the plot's name ends in neither .svg nor .png", "name it so"))?;
         let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-        write_file(path, &plot::selection(&stat, picture), existing)?;
+        write_file(path, plot::selection(&stat).as_bytes(), existing)?;
     }
     if arguments.json {
         print_json(&Shown { metadata: &patch.metadata, stat: &stat })?;

@@ -17,7 +17,7 @@ use lcepatch::measure::threshold::Threshold;
 use lcepatch::model::runtime::Provider;
 use lcepatch::model::tokenizer::Tokenizer;
 use lcepatch::model::{Engine, Foreign, Model};
-use lcepatch::report::plot::{Picture, sweep};
+use lcepatch::report::plot::sweep;
 use lcepatch::report::verify::{Detail, Setup, case, json, lines, summary};
 use lcepatch::verify::{Case, Planning, Report, Subject, VerifyOptions, verify};
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ pub struct Arguments {
     /// Exit with code 1 if this comes true of any edited model, as in 'ppl.mlm>+1%' or '|weat8|>0.5'; may be repeated
     #[arg(long, value_name = "CONDITION", value_parser = threshold)]
     fail_if: Vec<Threshold>,
-    /// Draw the scores against alpha into this .svg or .png file
+    /// Draw the scores against alpha into this .svg file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Write the results into the patch's metadata, where `show` prints them; the patch gets another id
@@ -119,7 +119,12 @@ const UNBOUND_SHOWN: usize = 10;
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    let plot = arguments.plot.as_deref().map(|path| picture(path, existing)).transpose()?;
+    if let Some(path) = &arguments.plot {
+        arguments::is_svg(path)?;
+        if path.exists() && existing == Existing::Keep {
+            return Err(durable::Failed::Exists { path: path.clone() }.into());
+        }
+    }
     if arguments.record && arguments.patch.len() > 1 {
         return Err(Failure::usage("--record writes into one patch", "give one --patch"));
     }
@@ -170,8 +175,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if let (true, [(path, patch)]) = (arguments.record, &patches[..]) {
         report.patches[0].id = record(path, patch, &report, &setup)?;
     }
-    if let (Some(path), Some(picture)) = (&arguments.plot, plot) {
-        durable::write_file(path, &sweep(&report, picture), existing)?;
+    if let Some(path) = &arguments.plot {
+        durable::write_file(path, sweep(&report).as_bytes(), existing)?;
     }
     if arguments.json {
         print_json(&json(&report, &setup, if arguments.items { Detail::Items } else { Detail::Scores }))?;
@@ -216,14 +221,6 @@ fn cases(arguments: &Arguments, patches: &[(PathBuf, Patch)]) -> Result<Vec<Case
     // Alpha 0 is the unedited model, which is always measured.
     kinds.retain(|kind| kind.alpha().is_none_or(|alpha| alpha.value() != 0.0));
     Ok(kinds.into_iter().map(|kind| Case { kind }).collect())
-}
-
-fn picture(path: &Path, existing: Existing) -> Result<Picture, Failure> {
-    if path.exists() && existing == Existing::Keep {
-        return Err(durable::Failed::Exists { path: path.to_owned() }.into());
-    }
-    let message = || format!("{}: not a name of a picture", path.display());
-    Picture::of_path(path).ok_or_else(|| Failure::usage(message(), "end it in .svg or .png"))
 }
 
 /// Puts the results into the patch's file, and returns its new id.
