@@ -7,7 +7,9 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use clap::Args;
-use lcepatch::apply::{Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, Refusal, UndoTo};
+use lcepatch::apply::{
+    Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, Refusal, UndoTo,
+};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
 use lcepatch::durable::{Existing, Failed};

@@ -150,6 +150,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         }
         show::tables(&stat)?;
         if let Some(output) = &arguments.output {
+            print("")?;
             print(show::written(output, &stat))?;
         }
     }

@@ -197,7 +197,7 @@ pub fn tables(stat: &Stat) -> Result<(), Failure> {
 /// What `diff` says last.
 pub fn written(path: &Path, stat: &Stat) -> String {
     let (size, share) = (bytes(stat.file_bytes), percent(stat.file_bytes, stat.base_bytes));
-    format!("\nwrote {}: {size}, {share} of the base's, patch id {}", path.display(), stat.id)
+    format!("wrote {}: {size}, {share} of the base's, patch id {}", path.display(), stat.id)
 }
 
 fn section(title: &str, rows: &[Row]) -> Result<(), Failure> {

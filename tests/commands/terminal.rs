@@ -111,6 +111,13 @@ fn of_logs() {
 }
 
 #[test]
+fn the_programs_own_line_breaks_stay() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors -o p --density 10%").ok().prints(&["\n\nwrote p: "]);
+    assert!(!dir.run("compare p p -o q").ok().out.contains("\\n"));
+}
+
+#[test]
 fn of_figures() {
     let dir = hostile();
     dir.run("show p --plot p.svg").ok();
