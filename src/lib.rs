@@ -20,15 +20,17 @@
 //! use lcepatch::checkpoint::Checkpoint;
 //! use lcepatch::context::Context;
 //! use lcepatch::durable::Existing;
-//! use lcepatch::edit::{Alpha, EditKind};
+//! use lcepatch::edit::EditKind;
 //! use lcepatch::format::Patch;
 //! use std::path::Path;
 //!
 //! fn apply(base: &Path, patch: &Path, result: &Path) -> Result<(), Box<dyn std::error::Error>> {
 //!     let context = Context::silent();
 //!     let base = Checkpoint::open(base)?;
-//!     let kind = EditKind::Interpolate(Alpha::ONE);
-//!     let edit = Edit { patch: Patch::open(patch)?, path: patch.to_owned(), kind };
+//!     let (patch, path) = (Patch::open(patch)?, patch.to_owned());
+//!     // What its author recommends, or else 1.
+//!     let (alpha, _) = patch.default_alpha();
+//!     let edit = Edit { patch, path, kind: EditKind::Interpolate(alpha) };
 //!     let options = PlanOptions {
 //!         check: Check::Full,
 //!         different_base: DifferentBase::Refuse,

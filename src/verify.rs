@@ -85,6 +85,8 @@ pub struct PatchSummary {
     pub path: PathBuf,
     /// Its id.
     pub id: Digest,
+    /// What its author recommends.
+    pub recommended_alpha: Option<f64>,
 }
 
 /// A model and what was measured of it.
@@ -150,7 +152,11 @@ pub fn verify(
     for case in cases {
         rows.push(bench.row(patches, *case, context)?);
     }
-    let summary = |(path, patch): &(PathBuf, Patch)| PatchSummary { path: path.clone(), id: patch.id };
+    let summary = |(path, patch): &(PathBuf, Patch)| PatchSummary {
+        path: path.clone(),
+        id: patch.id,
+        recommended_alpha: patch.metadata.recommended_alpha,
+    };
     Ok(Report { model: bench.model(), work: bench.work(), patches: patches.iter().map(summary).collect(), rows })
 }
 

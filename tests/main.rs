@@ -5,6 +5,7 @@ mod support; // scratch directories, checkpoints made by the element, runs of th
 mod agreement; // verify finds what the published code finds, item by item
 mod commands; // flags, edge cases and exit codes of each command
 mod crash; // a fault or a death at every call that changes the disk
+mod documentation; // every command line in README and docs runs
 mod goldens; // published numbers
 mod interop; // spec/decode.py gives the same bytes and breaks the same rules
 mod layers; // modules use only those before them
@@ -13,5 +14,6 @@ mod models; // our graphs against transformers
 mod mutation; // every bit flipped, every prefix: an error or the same result
 mod properties; // diff then apply, apply then undo, on random pairs
 mod races; // edits in place on many threads, of several processes
+mod sessions; // help texts and whole sessions, line by line
 mod stories; // what a person does, on real files
 mod vectors; // fixtures/vectors, by discovery

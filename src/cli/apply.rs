@@ -7,11 +7,13 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use clap::Args;
-use lcepatch::apply::{Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, UndoTo};
+use lcepatch::apply::{
+    Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, Refusal, UndoTo,
+};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
 use lcepatch::durable::{Existing, check_output};
-use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::edit::{Alpha, AlphaSource, EditKind};
 use lcepatch::localize::candidates::CandidateOptions;
 use lcepatch::mask::PruningMask;
 use lcepatch::report::table::count;
@@ -21,7 +23,8 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 #[command(after_help = "\
 The result is base + alpha * (reference - base) at the selected weights: alpha 1 gives the reference's bits there, \
-0 the base's, 0.5 the middle; negative ones move away from the reference, ones above 1 past it. Several patches add up.
+0 the base's, 0.5 the middle; negative ones move away from the reference, ones above 1 past it. Several patches add up. \
+Without an alpha, a patch is applied at the one that its author recommends (`lcepatch show` prints it), or else at 1.
 
 Before anything is written the base is checked: by default every tensor that a patch changes is hashed (about a \
 quarter of a second a gigabyte and core); --quick compares the values at the selected weights only.
@@ -38,7 +41,8 @@ gives an .onnx file: its weights, inside it or in files beside it, are recognize
 or transposed.
 
 Examples:
-  lcepatch apply model/ debias.lcepatch --alpha -2 -o edited/
+  lcepatch apply model/ debias.lcepatch -o edited/
+  lcepatch apply model/ debias.lcepatch --alpha -0.5 -o edited-a-little/
   lcepatch apply model.safetensors a.lcepatch:0.5 b.lcepatch:-2 -o edited.safetensors
   lcepatch apply model/ debias.lcepatch --in-place
   lcepatch apply model.onnx debias.lcepatch --alpha -2 -o edited/model.onnx
@@ -49,7 +53,7 @@ pub struct Arguments {
     /// Patches, each with its own alpha after a colon if it is not --alpha
     #[arg(required = true, value_name = "PATCH[:ALPHA]")]
     patches: Vec<String>,
-    /// How strongly to apply the patches [default: 1]
+    /// How strongly to apply the patches [default: what each recommends, or else 1]
     #[arg(long, short, value_parser = arguments::alpha, allow_negative_numbers = true)]
     alpha: Option<Alpha>,
     /// What to do with the selected weights [default: ip or ep, by alpha]
@@ -94,7 +98,7 @@ What to do with the selected weights:
     /// Do not record this apply in the model directory's log
     #[arg(long)]
     no_log: bool,
-    /// Replace an existing output file
+    /// Replace an existing output file, never a directory
     #[arg(long)]
     force: bool,
     /// Print what was done as JSON
@@ -103,6 +107,9 @@ What to do with the selected weights:
 }
 
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
+    if let Some(path) = arguments.output.clone().filter(|output| is_same(output, &arguments.base)) {
+        return Err(Refusal::SameFile { path }.into());
+    }
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     let outputs = [&arguments.output, &arguments.undo, &arguments.keep_mask];
     outputs.into_iter().flatten().try_for_each(|path| check_output(path, existing))?;
@@ -114,7 +121,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         Some(_) => Checkpoint::open(&arguments.base)?,
         None => Checkpoint::open_for_edit(&arguments.base)?,
     };
-    let (edits, options) = (edits(&arguments)?, plan_options(&arguments));
+    let (edits, options) = (edits(&arguments, terminal)?, plan_options(&arguments));
     let mask_file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
     let of_base = arguments.keep_mask.as_ref().map(|_| base_mask(&base, mask_file.as_ref())).transpose()?;
     let mask = of_base.as_ref().zip(arguments.keep_mask.as_deref());
@@ -138,8 +145,13 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         terminal.note("THIS IS NOT THE PATCH'S BASE: its deltas were added all the same, and nothing is promised");
     }
     let result = arguments.output.as_deref().unwrap_or(&arguments.base);
-    report(&arguments, result, &done, terminal)?;
+    report(&arguments, result, &edits, &done, terminal)?;
     Ok(Answer::Yes)
+}
+
+/// Whether two paths lead to one file or directory.
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// The mask of the base: in `file`, or what the base has itself.
@@ -151,7 +163,13 @@ fn base_mask<'a>(base: &'a Checkpoint, file: Option<&'a Checkpoint>) -> Result<P
     }
 }
 
-fn report(arguments: &Arguments, result: &Path, done: &Done, terminal: &Terminal) -> Result<(), Failure> {
+fn report(
+    arguments: &Arguments,
+    result: &Path,
+    edits: &[Edit],
+    done: &Done,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
     let Done { applied, is_reference, undo, .. } = done;
     if !applied.left_behind.is_empty() {
         let names = applied.left_behind.join(", ");
@@ -161,6 +179,7 @@ fn report(arguments: &Arguments, result: &Path, done: &Done, terminal: &Terminal
         return print_json(&json!({
             "result": result, "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
             "is_reference": is_reference, "left_behind": applied.left_behind, "undo": undo, "added": done.added,
+            "patches": edits.iter().zip(&arguments.patches).map(|(edit, text)| of_edit(edit, text, arguments)).collect::<Vec<_>>(),
         }));
     }
     let verified = match (*is_reference, applied.verified) {
@@ -170,6 +189,11 @@ fn report(arguments: &Arguments, result: &Path, done: &Done, terminal: &Terminal
     };
     let (edited, tensors) = (count(applied.edited), applied.tensors);
     print(format_args!("wrote {}: {edited} weights edited in {tensors} tensors{verified}", result.display()))?;
+    for (edit, text) in edits.iter().zip(&arguments.patches) {
+        if let (Some(alpha), AlphaSource::Recommended) = (edit.kind.alpha(), alpha_source(edit, text, arguments)) {
+            print(format_args!("  {} at alpha {alpha}, which the patch recommends", edit.path.display()))?;
+        }
+    }
     if let Some(mask) = &arguments.keep_mask {
         print(format_args!("wrote {}: the mask of the result", mask.display()))?;
     }
@@ -196,30 +220,80 @@ fn plan_options(arguments: &Arguments) -> PlanOptions {
     }
 }
 
-fn edits(arguments: &Arguments) -> Result<Vec<Edit>, Failure> {
-    arguments.patches.iter().map(|patch| edit(patch, arguments)).collect()
+fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<Vec<Edit>, Failure> {
+    let edits = arguments.patches.iter().map(|patch| edit(patch, arguments)).collect::<Result<Vec<_>, _>>()?;
+    for (at, edit) in edits.iter().enumerate() {
+        if edits[..at].iter().any(|other| other.patch.id == edit.patch.id) {
+            terminal.note(&format!("{} is given more than once: what it changes adds up", edit.path.display()));
+        }
+    }
+    Ok(edits)
 }
 
 fn edit(text: &str, arguments: &Arguments) -> Result<Edit, Failure> {
     let (path, alpha) = patch_argument::with_number(text)?;
-    let kind = kind(arguments.edit.as_deref(), alpha.or(arguments.alpha))?;
-    Ok(Edit { patch: patch_argument::open(&path)?, path, kind })
+    let given = alpha.or(arguments.alpha);
+    // What can be wrong with the arguments alone is said before the file is opened.
+    let kind = kind(arguments.edit.as_deref(), given)?;
+    let patch = patch_argument::open(&path)?;
+    let kind = match kind {
+        Some(kind) => kind,
+        None => by_default(arguments.edit.as_deref(), patch.default_alpha())?,
+    };
+    Ok(Edit { patch, path, kind })
 }
 
-fn kind(edit: Option<&str>, alpha: Option<Alpha>) -> Result<EditKind, Failure> {
-    let by_alpha = EditKind::Interpolate(alpha.unwrap_or(Alpha::ONE));
+/// The edit that the arguments name; none where the patch decides about its alpha.
+fn kind(edit: Option<&str>, alpha: Option<Alpha>) -> Result<Option<EditKind>, Failure> {
     match (edit, alpha) {
-        (None, _) => Ok(by_alpha),
-        (Some("pr"), None) => Ok(EditKind::Prune),
-        (Some("sw"), None) => Ok(EditKind::Switch),
+        (Some("pr"), None) => Ok(Some(EditKind::Prune)),
+        (Some("sw"), None) => Ok(Some(EditKind::Switch)),
         (Some(edit @ ("pr" | "sw")), Some(_)) => {
             Err(Failure::usage(format!("--edit {edit} takes no alpha"), "leave --alpha out"))
         }
-        (Some("ep"), None) => Err(Failure::usage("extrapolation takes an alpha", "give one with --alpha, such as -2")),
-        (Some(edit), _) if edit == by_alpha.label() => Ok(by_alpha),
-        (Some(edit), _) => {
-            let message = format!("--edit {edit} with alpha {}", alpha.unwrap_or(Alpha::ONE));
-            Err(Failure::usage(message, "alpha from 0 to 1 interpolates (ip), any other extrapolates (ep)"))
+        (_, None) => Ok(None),
+        (edit, Some(alpha)) => {
+            let by_alpha = EditKind::Interpolate(alpha);
+            match edit {
+                Some(edit) if edit != by_alpha.label() => Err(Failure::usage(
+                    format!("--edit {edit} does not take alpha {alpha}"),
+                    "an alpha from 0 to 1 interpolates (ip), any other extrapolates (ep)",
+                )),
+                _ => Ok(Some(by_alpha)),
+            }
         }
     }
+}
+
+/// The edit at a patch's default alpha.
+fn by_default(edit: Option<&str>, (alpha, source): (Alpha, AlphaSource)) -> Result<EditKind, Failure> {
+    let by_alpha = EditKind::Interpolate(alpha);
+    match edit {
+        Some(edit) if edit != by_alpha.label() => {
+            let why = match source {
+                AlphaSource::Recommended => format!("the patch recommends alpha {alpha}"),
+                AlphaSource::Given | AlphaSource::Default => "the patch recommends none".to_owned(),
+            };
+            let range = if edit == "ip" { "from 0 to 1" } else { "below 0 or above 1" };
+            let message = format!("--edit {edit} takes an alpha {range}, and {why}");
+            Err(Failure::usage(message, "give one with --alpha"))
+        }
+        _ => Ok(by_alpha),
+    }
+}
+
+/// Who chose the alpha of an edit.
+fn alpha_source(edit: &Edit, text: &str, arguments: &Arguments) -> AlphaSource {
+    match arguments.alpha.is_some() || text != edit.path.as_os_str() {
+        true => AlphaSource::Given,
+        false => edit.patch.default_alpha().1,
+    }
+}
+
+fn of_edit(edit: &Edit, text: &str, arguments: &Arguments) -> serde_json::Value {
+    let alpha = edit.kind.alpha();
+    json!({
+        "patch": edit.path, "id": edit.patch.id.to_string(), "edit": edit.kind.label(), "alpha": alpha.map(Alpha::value),
+        "alpha_source": alpha.map(|_| alpha_source(edit, text, arguments)),
+    })
 }

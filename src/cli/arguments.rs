@@ -1,10 +1,12 @@
 //! Values of flags, parsed once.
 
+use super::exit::Failure;
 use lcepatch::checkpoint::pair::PrefixMap;
 use lcepatch::diff::{Shard, Size};
 use lcepatch::edit::Alpha;
 use lcepatch::localize::value::{Amount, Density};
 use lcepatch::mask::Sparsity;
+use std::path::Path;
 
 /// `0.5%` or `0.005`.
 pub fn density(text: &str) -> Result<Density, String> {
@@ -84,6 +86,17 @@ pub fn shard(text: &str) -> Result<Shard, String> {
 pub fn alpha(text: &str) -> Result<Alpha, String> {
     let value = text.parse::<f64>().map_err(|_| "not a number".to_owned())?;
     Alpha::new(value).ok_or_else(|| "not a finite number".to_owned())
+}
+
+/// Refuses a figure that is not to be SVG.
+pub fn is_svg(path: &Path) -> Result<(), Failure> {
+    match path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg")) {
+        true => Ok(()),
+        false => {
+            let message = format!("{}: figures are SVG only", path.display());
+            Err(Failure::usage(message, format!("name it {}", path.with_extension("svg").display())))
+        }
+    }
 }
 
 /// `FROM=TO`, either of which may be empty.

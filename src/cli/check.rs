@@ -11,7 +11,6 @@ use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
 use lcepatch::context::Context;
 use lcepatch::format::Patch;
-use lcepatch::report::table::printable;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -86,7 +85,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
             print(format_args!("{}: {}", base.display(), verdict(fit, patch.table.tensors.len())))?;
             let shown = if arguments.full { usize::MAX } else { 10 };
             for (name, how) in fit.differences.iter().take(shown) {
-                print(format_args!("  {}: {how}", printable(name)))?;
+                print(format_args!("  {name}: {how}"))?;
             }
             if fit.differences.len() > shown {
                 let more = fit.differences.len() - shown;

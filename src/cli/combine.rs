@@ -8,13 +8,14 @@ use clap::Args;
 use lcepatch::algebra::{Combined, Signs, combine};
 use lcepatch::apply::Edit;
 use lcepatch::diff::{Part, shard};
-use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::edit::{AlphaSource, EditKind};
 use lcepatch::report::table::count;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
-At alpha 1 the new patch gives what its parts give together, base + the sum of weight * delta, rounded once. Where parts \
+At alpha 1 the new patch gives what its parts give together, each at its weight: base + the sum of weight * delta, rounded once. \
+Where parts \
 move a weight in opposite directions, --signs sum adds them all the same; --signs ties elects the sign of the weighted sum \
 and leaves out the parts that are against it (sign election as in TIES merging, without its averaging).
 
@@ -25,7 +26,8 @@ Examples:
   lcepatch combine a.lcepatch b.lcepatch:0.5 --signs ties --base model/ -o both.lcepatch
   lcepatch combine 1.part 2.part 3.part 4.part -o whole.lcepatch")]
 pub struct Arguments {
-    /// Patches of one base, each with its weight after a colon if it is not 1; or all parts of one diff
+    /// Patches of one base, each with its weight after a colon [default: the alpha that it recommends, or else 1]; or all parts
+    /// of one diff
     #[arg(required = true, value_name = "PATCH[:WEIGHT]|PART")]
     patches: Vec<String>,
     /// What to do where patches disagree about the direction
@@ -45,8 +47,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let base = arguments.base.open()?;
     let edit = |text: &String| {
         let (path, weight) = patch_argument::with_number(text)?;
-        let kind = EditKind::Interpolate(weight.unwrap_or(Alpha::ONE));
-        Ok(Edit { patch: patch_argument::open(&path)?, path, kind })
+        let patch = patch_argument::open(&path)?;
+        let (default, source) = patch.default_alpha();
+        if weight.is_none() && source == AlphaSource::Recommended {
+            terminal.note(&format!("{} gets weight {default}, the alpha that it recommends", path.display()));
+        }
+        Ok(Edit { patch, path, kind: EditKind::Interpolate(weight.unwrap_or(default)) })
     };
     let edits = arguments.patches.iter().map(edit).collect::<Result<Vec<_>, Failure>>()?;
     let signs = if arguments.signs == "ties" { Signs::Elect } else { Signs::Sum };

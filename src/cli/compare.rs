@@ -54,7 +54,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     } else {
         print_table(&comparison)?;
         if let Some(path) = &arguments.output {
-            print(format_args!("\nwrote {}: what both select, as in {}", path.display(), arguments.first.display()))?;
+            print("")?;
+            print(format_args!("wrote {}: what both select, as in {}", path.display(), arguments.first.display()))?;
         }
     }
     Ok(Answer::Yes)

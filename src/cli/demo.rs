@@ -53,7 +53,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let folder = tempfile::Builder::new().prefix("lcepatch-demo-").tempdir().map_err(Failure::Output)?.keep();
     let program = std::env::current_exe().map_err(Failure::Output)?;
     for (what, line) in STEPS {
-        print(format_args!("\n# {what}\n$ lcepatch {line}"))?;
+        print("")?;
+        print(format_args!("# {what}"))?;
+        print(format_args!("$ lcepatch {line}"))?;
         let words = line.split(' ').map(|word| match word {
             "TARGET" => target.as_os_str(),
             "REFERENCE" => reference.as_os_str(),
@@ -68,9 +70,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
     };
     let (restored, rebuilt) = (same(&target, "restored"), same(&reference, "rebuilt"));
     let verdict = |same| if same { "byte for byte the same" } else { "NOT THE SAME" };
-    print(format_args!("\nrestored and TARGET: {}", verdict(restored)))?;
+    print("")?;
+    print(format_args!("restored and TARGET: {}", verdict(restored)))?;
     print(format_args!("rebuilt and REFERENCE: {}", verdict(rebuilt)))?;
-    print(format_args!("\nall files are in {}", folder.display()))?;
+    print("")?;
+    print(format_args!("all files are in {}", folder.display()))?;
     let figure = folder.join("sweep.svg");
     if figure.exists() {
         print(format_args!("the figure of bias against alpha is {}", figure.display()))?;

@@ -82,7 +82,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PART", num_args = 1.., requires = "shard", conflicts_with = "all",
         help_heading = "Several processes")]
     ranks: Vec<PathBuf>,
-    /// Alpha to recommend to users
+    /// Alpha that the patch is meant for: `apply` uses it unless another is given
     #[arg(long, value_parser = arguments::alpha, allow_negative_numbers = true, value_name = "ALPHA")]
     recommended_alpha: Option<Alpha>,
     /// What the patch is for
@@ -149,6 +149,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         }
         show::tables(&stat)?;
         if let Some(output) = &arguments.output {
+            print("")?;
             print(show::written(output, &stat))?;
         }
     }

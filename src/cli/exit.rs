@@ -2,7 +2,9 @@
 
 use super::Answer;
 use anstyle::{AnsiColor, Style};
+use clap::error::ContextValue;
 use lcepatch::error::Error;
+use lcepatch::report::table::{printable, printable_json};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -35,18 +37,64 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-/// Writes to standard output.
-pub fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
-    writeln!(anstream::stdout(), "{text}").map_err(|error| match error.kind() {
-        std::io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
-        _ => Failure::Output(error),
-    })
+/// Writes a line to standard output. Whatever it holds of files and arguments cannot act on the terminal: what styles a line is
+/// not in its text.
+pub fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
+    write(format_args!("{}", printable(&line.to_string())))
+}
+
+/// Writes a line in a style.
+pub fn print_styled(style: Style, line: &str) -> Result<(), Failure> {
+    write(format_args!("{style}{}{style:#}", printable(line)))
 }
 
 /// Writes a value as JSON to standard output.
 pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Output(error.into()))?;
-    print(text)
+    write(format_args!("{}", printable_json(&text)))
+}
+
+fn write(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    writeln!(anstream::stdout(), "{line}").map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
+        _ => Failure::Output(error),
+    })
+}
+
+/// Says what is wrong with the arguments, or answers `--help` and `--version`.
+pub fn usage(mut error: clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::from(DONE);
+    }
+    // The message repeats arguments, which may be names of files: escaped one by one, since the message has several lines.
+    let shown: Vec<_> = error.context().map(|(kind, value)| (kind, printable_value(value))).collect();
+    for (kind, value) in shown {
+        error.insert(kind, value);
+    }
+    let text = error.render().to_string();
+    let red = AnsiColor::Red.on_default().bold();
+    let mut err = anstream::stderr();
+    for (at, line) in text.trim_end().lines().enumerate() {
+        let line = printable(line);
+        let _ = match line.strip_prefix("error: ").filter(|_| at == 0) {
+            Some(message) => writeln!(err, "{red}error{red:#}: {message}"),
+            None => writeln!(err, "{line}"),
+        };
+    }
+    ExitCode::from(USAGE)
+}
+
+fn printable_value(value: &ContextValue) -> ContextValue {
+    match value {
+        ContextValue::String(text) => ContextValue::String(printable(text)),
+        ContextValue::Strings(texts) => ContextValue::Strings(texts.iter().map(|text| printable(text)).collect()),
+        ContextValue::StyledStr(text) => ContextValue::StyledStr(printable(&text.to_string()).into()),
+        ContextValue::StyledStrs(texts) => {
+            ContextValue::StyledStrs(texts.iter().map(|text| printable(&text.to_string()).into()).collect())
+        }
+        other => other.clone(),
+    }
 }
 
 /// The exit code of an outcome, after its failure has been reported.
@@ -71,7 +119,6 @@ pub fn from(outcome: Result<Answer, Failure>) -> ExitCode {
 }
 
 fn report(message: &str, details: &[String], help: Option<&str>) {
-    use lcepatch::report::table::printable;
     let (red, bold) = (AnsiColor::Red.on_default().bold(), Style::new().bold());
     let mut err = anstream::stderr();
     let _ = writeln!(err, "{red}error{red:#}: {}", printable(message));

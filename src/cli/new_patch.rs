@@ -58,7 +58,7 @@ impl Output {
         if self.json {
             return print_json(&stat);
         }
-        print(show::written(&self.output, &stat).trim_start())
+        print(show::written(&self.output, &stat))
     }
 }
 

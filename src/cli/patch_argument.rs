@@ -25,16 +25,47 @@ pub fn is_onnx(checkpoint: &Path) -> bool {
     checkpoint.extension().is_some_and(|extension| extension == "onnx") && !checkpoint.is_dir()
 }
 
-/// `PATCH` or `PATCH:NUMBER`; a file whose name ends that way goes first.
+/// `PATCH` or `PATCH:NUMBER`. What follows the last colon is a part of the name if a file is called so, and if it is no number,
+/// as in `C:\\models\\p.lcepatch` or `https://host:8080/p.lcepatch`.
 pub fn with_number(text: &str) -> Result<(PathBuf, Option<Alpha>), Failure> {
-    match text.rsplit_once(':') {
-        Some((path, number)) if !Path::new(text).exists() => match arguments::alpha(number) {
-            Ok(alpha) => Ok((path.into(), Some(alpha))),
-            Err(why) => {
-                let message = format!("{text:?}: alpha {number:?} is {why}");
-                Err(Failure::usage(message, "write PATCH:ALPHA, as in debias.lcepatch:-2"))
-            }
-        },
-        _ => Ok((text.into(), None)),
+    let Some((path, number)) = text.rsplit_once(':').filter(|(path, _)| !path.is_empty() && !Path::new(text).exists())
+    else {
+        return Ok((text.into(), None));
+    };
+    // The port of an address.
+    if path.split_once("://").is_some_and(|(_, host)| !host.contains('/')) {
+        return Ok((text.into(), None));
+    }
+    match arguments::alpha(number) {
+        Ok(alpha) => Ok((path.into(), Some(alpha))),
+        Err(why) if number.parse::<f64>().is_ok() || Path::new(path).is_file() => {
+            let message = format!("{text:?}: alpha {number:?} is {why}");
+            Err(Failure::usage(message, "write PATCH:ALPHA, as in debias.lcepatch:-2"))
+        }
+        Err(_) => Ok((text.into(), None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_number_after_a_colon_is_an_alpha() {
+        let parsed = |text| {
+            let (path, alpha) = with_number(text).unwrap();
+            (path.to_str().unwrap().to_owned(), alpha.map(Alpha::value))
+        };
+        let with = |path: &str, alpha| (path.to_owned(), Some(alpha));
+        assert_eq!(parsed("p.lcepatch:-2"), with("p.lcepatch", -2.0));
+        assert_eq!(parsed("C:\\models\\p.lcepatch:0.5"), with("C:\\models\\p.lcepatch", 0.5));
+        assert_eq!(parsed("https://host:8080/p.lcepatch:1e-1"), with("https://host:8080/p.lcepatch", 0.1));
+        for path in
+            ["p", "C:\\models\\p.lcepatch", "https://host:8080/p.lcepatch", "https://host:8080", ":2", "a:b", "a:"]
+        {
+            assert_eq!(parsed(path), (path.to_owned(), None));
+        }
+        assert!(with_number("p.lcepatch:inf").is_err() && with_number("p.lcepatch:NaN").is_err());
+        assert!(with_number(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml:two")).is_err());
     }
 }

@@ -1,15 +1,15 @@
 //! `lcepatch show`.
 
-use super::exit::{Failure, print, print_json};
-use super::{Answer, Outcome, mask, patch_argument};
+use super::exit::{Failure, print, print_json, print_styled};
+use super::{Answer, Outcome, arguments, mask, patch_argument};
 use anstyle::Style;
 use clap::Args;
 use lcepatch::durable::{Existing, write_file};
 use lcepatch::format::Metadata;
 use lcepatch::format::metadata::{Source, SourceFile};
-use lcepatch::report::plot::{self, Picture};
+use lcepatch::report::plot;
 use lcepatch::report::stat::Row;
-use lcepatch::report::table::{Align, bytes, count, lines, percent, printable};
+use lcepatch::report::table::{Align, bytes, count, lines, percent};
 use lcepatch::report::{Stat, table};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Print metadata and tables as JSON
     #[arg(long)]
     json: bool,
-    /// Draw the share of each component's weights that is selected, by layer, to an .svg or .png file
+    /// Draw the share of each component's weights that is selected, by layer, to an .svg file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Replace an existing plot
@@ -45,13 +45,12 @@ struct Shown<'a> {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
+    arguments.plot.as_deref().map(arguments::is_svg).transpose()?;
     let patch = patch_argument::open(&arguments.patch)?;
     let stat = Stat::new(&patch);
     if let Some(path) = &arguments.plot {
-        let picture = Picture::of_path(path)
-            .ok_or_else(|| Failure::usage("the plot's name ends in neither .svg nor .png", "name it so"))?;
         let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-        write_file(path, &plot::selection(&stat, picture), existing)?;
+        write_file(path, plot::selection(&stat).as_bytes(), existing)?;
     }
     if arguments.json {
         print_json(&Shown { metadata: &patch.metadata, stat: &stat })?;
@@ -60,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let name = arguments.patch.display();
     print(format_args!("{name}: {}, patch id {}", bytes(stat.file_bytes), stat.id))?;
     for (label, text) in facts(&patch.metadata, &stat) {
-        print(format_args!("  {label:<12} {}", printable(&text)))?;
+        print(format_args!("  {label:<12} {text}"))?;
     }
     if let Some(masks) = patch.metadata.masks.as_ref().filter(|masks| !masks.by_component.is_empty()) {
         print("")?;
@@ -114,7 +113,11 @@ fn facts(metadata: &Metadata, stat: &Stat) -> Vec<(&'static str, String)> {
             (false, None) => "no".to_owned(),
         },
     ));
-    facts.extend(metadata.recommended_alpha.map(|alpha| ("alpha", format!("{alpha} is recommended"))));
+    facts.extend(
+        metadata
+            .recommended_alpha
+            .map(|alpha| ("alpha", format!("{alpha} is recommended, and what `apply` uses unless another is given"))),
+    );
     if let Some(masks) = &metadata.masks {
         let overlap = &masks.overlap;
         let [base, reference] = [overlap.base_only, overlap.reference_only].map(count);
@@ -194,7 +197,7 @@ pub fn tables(stat: &Stat) -> Result<(), Failure> {
 /// What `diff` says last.
 pub fn written(path: &Path, stat: &Stat) -> String {
     let (size, share) = (bytes(stat.file_bytes), percent(stat.file_bytes, stat.base_bytes));
-    format!("\nwrote {}: {size}, {share} of the base's, patch id {}", path.display(), stat.id)
+    format!("wrote {}: {size}, {share} of the base's, patch id {}", path.display(), stat.id)
 }
 
 fn section(title: &str, rows: &[Row]) -> Result<(), Failure> {
@@ -239,7 +242,7 @@ fn tensor_table(stat: &Stat) -> Result<(), Failure> {
     ];
     let rows = stat.tensors.iter().map(|tensor| {
         vec![
-            printable(&tensor.name),
+            tensor.name.clone(),
             tensor.dtype.clone(),
             format!("{:?}", tensor.shape),
             count(tensor.selected),
@@ -256,7 +259,7 @@ fn tensor_table(stat: &Stat) -> Result<(), Failure> {
 fn print_table(header: &[(&str, table::Align)], rows: &[Vec<String>]) -> Result<(), Failure> {
     let bold = Style::new().bold();
     for (at, line) in lines(header, rows).into_iter().enumerate() {
-        if at == 0 { print(format_args!("{bold}{line}{bold:#}"))? } else { print(line)? }
+        if at == 0 { print_styled(bold, &line)? } else { print(line)? }
     }
     Ok(())
 }

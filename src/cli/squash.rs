@@ -5,6 +5,7 @@ use super::terminal::Terminal;
 use super::{Answer, Outcome};
 use clap::Args;
 use lcepatch::algebra::squash;
+use lcepatch::edit::AlphaSource;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -30,6 +31,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     arguments.output.check()?;
     let base = arguments.base.open()?;
     let (first, second) = (input(&arguments.first)?, input(&arguments.second)?);
+    for edit in [&first, &second] {
+        if let (alpha, AlphaSource::Recommended) = edit.patch.default_alpha() {
+            let path = edit.path.display();
+            terminal.note(&format!("{path} recommends alpha {alpha}; squash takes both patches at alpha 1"));
+        }
+    }
     let patch = squash(&first, &second, base.as_ref(), &terminal.context())?;
     terminal.done();
     arguments.output.save(&patch)?;

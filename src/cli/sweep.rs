@@ -77,6 +77,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let grid = grid(arguments)?;
+    arguments.measures.check()?;
     if !arguments.pair.target.is_dir() {
         let message = format!("{} is no directory", arguments.pair.target.display());
         return Err(Failure::usage(
@@ -98,12 +99,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     // A file that is something else is worth knowing before the first measurement.
     let mut file = ResultsFile::open(&arguments.output)?;
     let options = arguments.pair.options(&opened, masks, Localize::Mask);
-    let engine = arguments.computing.engine(terminal)?;
     let context = terminal.context();
     let model = Model::open(&arguments.pair.target, &opened.target)?;
     let tokenizer = Tokenizer::read(&arguments.pair.target, &model.config)?;
     let mut planning = Planning::default();
     arguments.measures.plan(&tokenizer, model.facts(), true, &mut planning)?;
+    // Everything that was given is right: only now is something asked for that may be missing.
+    let engine = arguments.computing.engine(terminal)?;
     let seed = arguments.measures.seed();
     let verify_options = VerifyOptions { check: Check::Quick, prefix: None, seed };
     context.begin("hashing the files", opened.target.bytes() + opened.reference.bytes());

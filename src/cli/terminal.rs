@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lcepatch::context::{Context, Progress};
+use lcepatch::report::table::printable;
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +42,7 @@ impl Terminal {
 
     /// Something that the user should know, though all went well.
     pub fn note(&self, text: &str) {
-        let text = lcepatch::report::table::printable(text);
+        let text = printable(text);
         self.bar.suspend(|| {
             let _ = writeln!(anstream::stderr(), "note: {text}");
         });
@@ -51,7 +52,7 @@ impl Terminal {
     #[cfg(feature = "verify")]
     pub fn tell(&self, text: &str) {
         if !self.quiet {
-            let text = lcepatch::report::table::printable(text);
+            let text = printable(text);
             self.bar.suspend(|| {
                 let _ = writeln!(anstream::stderr(), "{text}");
             });
@@ -68,7 +69,7 @@ impl Terminal {
             self.bar.set_style(style);
         }
         self.bar.set_length(total);
-        self.bar.set_message(stage.to_owned());
+        self.bar.set_message(printable(stage));
     }
 }
 

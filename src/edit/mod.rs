@@ -1,6 +1,8 @@
 //! The arithmetic of an edit (spec §11), pure: no files, no patches.
 
 use crate::dtype::{FloatFormat, Rounded};
+use crate::format::Patch;
+use serde::Serialize;
 
 /// The strength of an edit: any finite number. 1 gives the reference, 0 the base, negative ones move away.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -18,6 +20,28 @@ impl Alpha {
     /// The number.
     pub fn value(self) -> f64 {
         self.0
+    }
+}
+
+/// Who chose an alpha.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AlphaSource {
+    /// Who applies the patch.
+    Given,
+    /// The patch's author (metadata `recommended_alpha`).
+    Recommended,
+    /// Nobody.
+    Default,
+}
+
+impl Patch {
+    /// The alpha at which the patch is applied where nobody names one: the one that its author recommends, or else 1.
+    pub fn default_alpha(&self) -> (Alpha, AlphaSource) {
+        match self.metadata.recommended_alpha.and_then(Alpha::new) {
+            Some(alpha) => (alpha, AlphaSource::Recommended),
+            None => (Alpha::ONE, AlphaSource::Default),
+        }
     }
 }
 

@@ -1,13 +1,11 @@
 //! Figures: the share of each component's weights that is selected, by layer (the paper's figure 3), and scores against alpha.
 //!
-//! One scene of shapes and text, written as SVG or drawn as PNG.
+//! One scene of shapes and text, written as SVG.
 
 #[cfg(feature = "verify")]
 pub(super) mod axis;
 #[cfg(feature = "verify")]
 pub(super) mod panel;
-mod png;
-mod raster;
 // Only figures of measured scores have curves.
 #[cfg_attr(not(feature = "verify"), allow(dead_code))]
 pub(super) mod scene;
@@ -21,27 +19,6 @@ pub use sweep::sweep;
 use super::Stat;
 use super::table::{count, percent};
 use scene::{Colour, Scene};
-use std::path::Path;
-
-/// A picture format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Picture {
-    /// Scalable.
-    Svg,
-    /// Pixels.
-    Png,
-}
-
-impl Picture {
-    /// The format that a file's name asks for.
-    pub fn of_path(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "svg" => Some(Self::Svg),
-            "png" => Some(Self::Png),
-            _ => None,
-        }
-    }
-}
 
 /// How large a figure of a selection is.
 struct Form {
@@ -60,13 +37,9 @@ const MARGIN: u32 = 16;
 /// Rows drawn: a patch may claim any number of layers.
 const ROWS_MAX: usize = 200;
 
-/// Draws the figure for a patch.
-pub fn selection(stat: &Stat, picture: Picture) -> Vec<u8> {
-    let scene = scene(stat, &SHEET, darkest(stat));
-    match picture {
-        Picture::Svg => svg::write(&scene).into_bytes(),
-        Picture::Png => png::write(&scene),
-    }
+/// Draws the figure for a patch, as SVG.
+pub fn selection(stat: &Stat) -> String {
+    svg::write(&scene(stat, &SHEET, darkest(stat)))
 }
 
 /// The figure for a patch as a part of a page, with the share that is darkest.
@@ -112,10 +85,6 @@ fn scene(stat: &Stat, form: &Form, darkest: f64) -> Scene {
         let label = short(label, form);
         scene.text_centered(left + cell.0 * column as u32 + cell.0 / 2, top - 8, label, Colour::INK);
     }
-    let share_text = |selected: u64, elements: u64| {
-        let text = percent(selected, elements);
-        if form.alone { text } else { text.trim_end_matches(" %").chars().take(5).collect() }
-    };
     for (row, layer) in shown.iter().enumerate() {
         let y = top + cell.1 * row as u32;
         let name = if *layer == "-" { "other".to_owned() } else { format!("layer {layer}") };
@@ -127,7 +96,7 @@ fn scene(stat: &Stat, form: &Form, darkest: f64) -> Scene {
             let colour = Colour::scale(share.map_or(0.0, |share| share / darkest.max(f64::MIN_POSITIVE)));
             scene.rectangle(x + 1, y + 1, cell.0 - 2, cell.1 - 2, colour);
             if let Some(place) = place {
-                let text = share_text(place.selected, place.elements);
+                let text = share_text(place.selected, place.elements, form);
                 scene.text_centered(x + cell.0 / 2, y + 16, &text, colour.ink());
             }
         }
@@ -135,7 +104,7 @@ fn scene(stat: &Stat, form: &Form, darkest: f64) -> Scene {
     let y = top + cell.1 * shown.len() as u32;
     scene.text(MARGIN, y + 20, "all", Colour::INK);
     for (column, component) in stat.components.iter().enumerate() {
-        let text = share_text(component.selected, component.elements);
+        let text = share_text(component.selected, component.elements, form);
         scene.text_centered(left + cell.0 * column as u32 + cell.0 / 2, y + 20, &text, Colour::INK);
     }
     legend(&mut scene, left, y + cell.1 + 22, darkest);
@@ -144,6 +113,19 @@ fn scene(stat: &Stat, form: &Form, darkest: f64) -> Scene {
         scene.text(MARGIN, y + cell.1 + 66, &text, Colour::FAINT);
     }
     scene
+}
+
+/// A share with three digits at most, in percent.
+fn share_text(selected: u64, elements: u64, form: &Form) -> String {
+    let percent = ratio(selected, elements) * 100.0;
+    let number = match percent {
+        0.0 => "0".to_owned(),
+        ..0.01 => "<0.01".to_owned(),
+        ..9.995 => format!("{percent:.2}"),
+        ..99.95 => format!("{percent:.1}"),
+        _ => format!("{percent:.0}"),
+    };
+    if form.alone { format!("{number} %") } else { number }
 }
 
 fn legend(scene: &mut Scene, left: u32, y: u32, darkest: f64) {
@@ -193,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_svg_has_every_label() {
-        let text = String::from_utf8(selection(&stat(3), Picture::Svg)).unwrap();
+        let text = selection(&stat(3));
         for label in ["att. out", "output", "layer 0", "layer 2", "2.00 %", "0123456789ab"] {
             assert!(text.contains(label), "{label}");
         }
@@ -201,11 +183,11 @@ mod tests {
     }
 
     #[test]
-    fn the_png_has_the_size_of_the_scene() {
-        let bytes = selection(&stat(3), Picture::Png);
-        let reader = ::png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
-        let (scene, info) = (scene(&stat(3), &SHEET, 0.02), reader.info());
-        assert_eq!((info.width, info.height), (2 * scene.width, 2 * scene.height));
+    fn a_cell_has_three_digits_at_most() {
+        let share = |selected, elements| share_text(selected, elements, &SHEET);
+        let shares = [(0, 9), (1, 100_000), (1, 8000), (1, 70), (1, 7), (1000, 10_001), (99_999, 100_000), (5, 5)];
+        let shown = shares.map(|(selected, elements)| share(selected, elements));
+        assert_eq!(shown, ["0 %", "<0.01 %", "0.01 %", "1.43 %", "14.3 %", "10.0 %", "100 %", "100 %"]);
     }
 
     #[test]
@@ -213,6 +195,6 @@ mod tests {
         let scene = scene(&stat(5000), &SHEET, 1.0);
         assert!(scene.height < 6000);
         assert!(svg::write(&scene).contains("4800 more layers"));
-        assert!(!selection(&stat(0), Picture::Png).is_empty());
+        assert!(selection(&stat(0)).ends_with("</svg>\n"));
     }
 }

@@ -11,10 +11,11 @@ pub enum Align {
     Right,
 }
 
-/// Lines of `rows` under `header`, columns aligned and two blanks apart.
+/// Lines of `rows` under `header`, columns aligned and two blanks apart, every cell [`printable`].
 pub fn lines(header: &[(&str, Align)], rows: &[Vec<String>]) -> Vec<String> {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let mut widths: Vec<usize> = header.iter().map(|(title, _)| title.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -66,9 +67,38 @@ pub fn percent(part: u64, whole: u64) -> String {
     if percent >= 1.0 || part == 0 { format!("{percent:.2} %") } else { format!("{percent:.4} %") }
 }
 
-/// Text from a file with everything that could disturb a terminal escaped.
+/// Text on one line, with every character escaped that a reader cannot see but a terminal or a browser acts on: `\n` as `\\n`,
+/// ESC as `\\u{1b}`. Escaping twice is the same as once.
 pub fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// JSON with the same characters escaped in its strings, where alone they can be: it means the same.
+/// The line breaks between values stay.
+pub fn printable_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_hidden(c) && c != '\n' {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Control characters (C0, C1, DEL), and the formatting characters of Unicode that reorder, join, hide or break text.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -95,5 +125,35 @@ mod tests {
     #[test]
     fn escape_sequences_are_defused() {
         assert_eq!(printable("a\x1b[31m\nb"), "a\\u{1b}[31m\\nb");
+        assert_eq!(printable("\r\t\u{7f}\u{9b}31m"), "\\r\\t\\u{7f}\\u{9b}31m");
+        let twice = printable(&printable("\x1b]0;title\x07"));
+        assert_eq!(twice, printable("\x1b]0;title\x07"));
+    }
+
+    #[test]
+    fn what_reorders_or_hides_text_is_shown() {
+        for c in ('\u{200b}'..='\u{200f}').chain('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}') {
+            assert_eq!(printable(&format!("a{c}b")), format!("a{}b", c.escape_unicode()));
+        }
+        assert_eq!(
+            printable("\u{feff}\u{2028}\u{2029}\u{61c}\u{e0041}"),
+            "\\u{feff}\\u{2028}\\u{2029}\\u{61c}\\u{e0041}"
+        );
+        let names = "größe 重み नमस्ते e\u{301} \\ \"";
+        assert_eq!(printable(names), names);
+    }
+
+    #[test]
+    fn json_means_the_same_after_escaping() {
+        let value = serde_json::json!({"a\u{202e}b\n": ["\u{9b}31m", "\x1b", "\u{e0041}", "é"]});
+        let shown = printable_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(shown.contains("\\u202e") && shown.contains("\\udb40\\udc41") && shown.contains('é'), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+    }
+
+    #[test]
+    fn cells_are_escaped_before_columns_are_measured() {
+        let rows = [vec!["a\x1bb".to_owned(), "1".to_owned()]];
+        assert_eq!(lines(&[("n", Align::Left), ("x", Align::Right)], &rows), ["n         x", "a\\u{1b}b  1"]);
     }
 }

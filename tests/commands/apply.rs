@@ -310,3 +310,70 @@ fn a_process_that_dies_while_writing_leaves_the_base_whole() {
     }
     dir.run("apply target.safetensors p --in-place --undo u").ok();
 }
+
+/// A pair, and a patch of it that recommends alpha -2.
+fn recommended() -> Dir {
+    patched("--density 10% --recommended-alpha -2")
+}
+
+#[test]
+fn the_alpha_that_a_patch_recommends_is_the_default() {
+    let dir = recommended();
+    dir.run("apply target.safetensors p --alpha -2 -o named").ok();
+    dir.run("apply target.safetensors p -o r").ok().prints(&["at alpha -2, which the patch recommends"]);
+    assert_eq!(dir.read("r"), dir.read("named"));
+    let said = dir.run("apply target.safetensors p -o j --json").ok().json();
+    assert_eq!((&said["patches"][0]["alpha"], &said["patches"][0]["edit"]), (&(-2.0).into(), &"ep".into()));
+    assert_eq!(said["patches"][0]["alpha_source"], "recommended");
+}
+
+#[test]
+fn an_alpha_that_is_given_goes_before_the_recommended_one() {
+    let dir = recommended();
+    for words in ["p --alpha 1", "p:1", "p:1 --alpha 3"] {
+        let said = dir.run(&format!("apply target.safetensors {words} -o r --json --force")).ok().json();
+        assert_eq!((&said["patches"][0]["alpha"], &said["patches"][0]["alpha_source"]), (&1.0.into(), &"given".into()));
+        assert_eq!(said["verified"], true);
+    }
+    let said = patched("--density 10%").run("apply target.safetensors p -o r --json").ok().json();
+    assert_eq!((&said["patches"][0]["alpha"], &said["patches"][0]["alpha_source"]), (&1.0.into(), &"default".into()));
+}
+
+#[test]
+fn an_edit_and_a_recommended_alpha_that_contradict_each_other_are_refused() {
+    let dir = recommended();
+    dir.run("apply target.safetensors p --edit ep -o r").ok();
+    let said = ["--edit ip takes an alpha from 0 to 1", "the patch recommends alpha -2", "--alpha"];
+    dir.run("apply target.safetensors p --edit ip -o s").fails(2).says(&said);
+    dir.run("apply target.safetensors p --edit ip --alpha 0.5 -o s").ok();
+    dir.run("apply target.safetensors p --edit pr -o t").ok();
+}
+
+#[test]
+fn what_is_undone_and_what_is_combined_is_at_the_alpha_that_was_meant() {
+    let dir = recommended();
+    dir.run("apply target.safetensors p -o r --undo u").ok();
+    dir.run("apply r u -o back").ok();
+    assert_eq!(dir.read("back"), dir.read("target.safetensors"));
+    dir.run("combine p --base target.safetensors -o sum").ok().says(&["weight -2"]);
+    dir.run("apply target.safetensors sum -o s").ok();
+    assert_eq!(dir.read("s"), dir.read("r"));
+}
+
+#[test]
+fn the_base_as_output_is_said_before_anything_else() {
+    let dir = patched("--density 10%");
+    for line in [
+        "apply target.safetensors p -o target.safetensors",
+        "apply ./target.safetensors p -o target.safetensors --force",
+    ] {
+        dir.run(line).fails(6).says(&["is the base itself", "--in-place"]);
+    }
+}
+
+#[test]
+fn one_patch_given_twice_is_noted() {
+    let dir = patched("--density 10%");
+    dir.run("apply target.safetensors p p -o r").ok().says(&["p is given more than once"]);
+    dir.run("apply target.safetensors C:\\models\\p.lcepatch -o s").fails(3).says(&["C:\\models\\p.lcepatch"]);
+}

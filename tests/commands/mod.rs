@@ -13,4 +13,5 @@ mod shard;
 mod show;
 #[cfg(feature = "verify")]
 mod sweep;
+mod terminal;
 mod verify;

@@ -157,3 +157,34 @@ fn an_export_is_a_graph_beside_its_weights() {
     dir.run(&format!("export {source}/config.json -o x")).fails(2);
     assert!(!dir.exists("x"));
 }
+
+#[test]
+fn arguments_are_checked_before_the_runtime_is_looked_for() {
+    let (dir, model) = patched();
+    let without_runtime = |line: &str| {
+        let mut command = dir.command();
+        command.env("ORT_DYLIB_PATH", dir.path("absent.so"));
+        Run::new(line, command.args(line.split_whitespace()).output().unwrap())
+    };
+    without_runtime(&format!("verify {model}")).fails(2).says(&["nothing to measure"]);
+    without_runtime(&format!("verify {model} --weat 99")).fails(2).says(&["no such list"]);
+    for flag in ["--crows-pairs", "--stereoset", "--perplexity", "--seat"] {
+        without_runtime(&format!("verify {model} {flag} absent")).fails(3).says(&["absent"]);
+        without_runtime(&format!("sweep {model} {model} -o s {flag} absent")).fails(3).says(&["absent"]);
+    }
+    without_runtime(&format!("verify {model} --patch absent --weat 8")).fails(3).says(&["absent"]);
+    without_runtime(&format!("sweep {model} {model} -o s")).fails(2).says(&["nothing to measure"]);
+    without_runtime(&format!("verify {model} --weat 8")).fails(8).says(&["absent.so"]);
+}
+
+#[test]
+fn a_recommended_alpha_is_measured_beside_1() {
+    let (dir, model) = patched();
+    let reference = fixture("imp/reference/pruned");
+    dir.run(&format!("diff {model} {reference} -o q --density 2% --recommended-alpha -2")).ok();
+    let report = dir.run_model(&format!("verify {model} --patch q --weat 8 --json")).ok().json();
+    let cases: Vec<&str> = report["rows"].as_array().unwrap().iter().map(|row| row["case"].as_str().unwrap()).collect();
+    assert_eq!(cases, ["unedited", "alpha -2", "alpha 1"]);
+    assert_eq!(report["patches"][0]["recommended_alpha"], -2.0);
+    dir.run_model(&format!("verify {model} --patch p --patch q --weat 8")).fails(2).says(&["alpha -2", "--alpha"]);
+}

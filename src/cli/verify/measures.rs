@@ -3,6 +3,7 @@
 use super::super::arguments;
 use super::super::exit::Failure;
 use clap::Args;
+use lcepatch::error::Reason;
 use lcepatch::measure::crows_pairs::{self, CrowsPairs, Variant};
 use lcepatch::measure::divergence::DivergenceOptions;
 use lcepatch::measure::perplexity::{CausalOptions, FirstToken, MaskedOptions, Masking, Perplexity, PseudoOptions};
@@ -95,6 +96,21 @@ impl Measures {
         self.seed
     }
 
+    /// Whether anything is measured, and is there, as far as that is known without the model.
+    pub fn check(&self) -> Result<(), Failure> {
+        let files = [&self.seat, &self.crows_pairs, &self.stereoset, &self.perplexity];
+        let mut files = files.into_iter().flatten().peekable();
+        if self.weat.is_empty() && files.peek().is_none() {
+            let help = "say what with --weat, --seat, --crows-pairs, --stereoset or --perplexity";
+            return Err(Failure::usage("there is nothing to measure", help));
+        }
+        for path in files {
+            let unreadable = |source| Reason::Io { operation: "read", path: path.clone(), source };
+            std::fs::metadata(path).map_err(unreadable)?;
+        }
+        self.weat.iter().try_for_each(|test| named(test).map(|_| ()))
+    }
+
     /// Reads the data, and puts the questions of all measures into `planning`.
     pub fn plan(
         &self,
@@ -132,10 +148,6 @@ impl Measures {
                 let text = Text::read(path, self.text_options(Unit::Line))?;
                 planned.push(options.plan(&text, tokens, facts, work)?);
             }
-        }
-        if planned.is_empty() {
-            let help = "say what with --weat, --seat, --crows-pairs, --stereoset or --perplexity";
-            return Err(Failure::usage("there is nothing to measure", help));
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use lcepatch::measure::threshold::Threshold;
 use lcepatch::model::runtime::Provider;
 use lcepatch::model::tokenizer::Tokenizer;
 use lcepatch::model::{Engine, Foreign, Model};
-use lcepatch::report::plot::{Picture, sweep};
+use lcepatch::report::plot::sweep;
 use lcepatch::report::verify::{Detail, Setup, case, json, lines, summary};
 use lcepatch::verify::{Case, Planning, Report, Subject, VerifyOptions, verify};
 use std::collections::BTreeMap;
@@ -34,6 +34,7 @@ Needs ONNX Runtime: `lcepatch runtime install`.
 
 Examples:
   lcepatch verify model/ --weat 6,7,8
+  lcepatch verify model/ --patch debias.lcepatch --weat 6,7,8
   lcepatch verify model/ --patch debias.lcepatch --alpha -2,-1,0.5,1,2 --crows-pairs crows_pairs_anonymized.csv \\
       --stereoset test.json --perplexity heldout.txt --kl --plot sweep.svg
   lcepatch verify pruned/ --patch p.lcepatch --edit pr,sw --weat 8 --weat-encoding wordpiece
@@ -49,7 +50,7 @@ pub struct Arguments {
     /// A patch to measure the effect of; several are applied together
     #[arg(long, short, value_name = "PATCH")]
     patch: Vec<PathBuf>,
-    /// How strongly to apply the patches, one model for each [default: 1, if there is a patch and no --edit]
+    /// How strongly to apply the patches, one model for each [default: what they recommend, and 1; without --edit]
     #[arg(long, short, value_parser = arguments::alpha, value_delimiter = ',', allow_hyphen_values = true,
         value_name = "ALPHA,...", requires = "patch")]
     alpha: Vec<Alpha>,
@@ -69,7 +70,7 @@ pub struct Arguments {
     /// Exit with code 1 if this comes true of any edited model, as in 'ppl.mlm>+1%' or '|weat8|>0.5'; may be repeated
     #[arg(long, value_name = "CONDITION", value_parser = threshold)]
     fail_if: Vec<Threshold>,
-    /// Draw the scores against alpha into this .svg or .png file
+    /// Draw the scores against alpha into this .svg file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Write the results into the patch's metadata, where `show` prints them; the patch gets another id
@@ -118,7 +119,12 @@ const UNBOUND_SHOWN: usize = 10;
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    let plot = arguments.plot.as_deref().map(|path| picture(path, existing)).transpose()?;
+    if let Some(path) = &arguments.plot {
+        arguments::is_svg(path)?;
+        if path.exists() && existing == Existing::Keep {
+            return Err(durable::Failed::Exists { path: path.clone() }.into());
+        }
+    }
     if arguments.record && arguments.patch.len() > 1 {
         return Err(Failure::usage("--record writes into one patch", "give one --patch"));
     }
@@ -126,8 +132,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         let message = format!("{} is no directory", arguments.model.display());
         return Err(Failure::usage(message, "give the model directory, with config.json, tokenizer and weights"));
     }
-    let cases = cases(arguments);
-    let engine = arguments.computing.engine(terminal)?;
+    arguments.measures.check()?;
     let context = terminal.context();
     let checkpoint = Checkpoint::open(&arguments.model)?;
     let patches = arguments
@@ -135,6 +140,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         .iter()
         .map(|path| Ok((path.clone(), patch_argument::open(path)?)))
         .collect::<Result<Vec<(PathBuf, Patch)>, Failure>>()?;
+    let cases = cases(arguments, &patches)?;
     let model = match &arguments.onnx {
         Some(onnx) => Model::with_onnx(&arguments.model, &checkpoint, onnx, &context)?,
         None => Model::open(&arguments.model, &checkpoint)?,
@@ -150,6 +156,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         prefix: arguments.map_prefix.clone(),
         seed: arguments.measures.seed(),
     };
+    // Everything that was given is right: only now is something asked for that may be missing.
+    let engine = arguments.computing.engine(terminal)?;
     let (model, checkpoint, planning) = (&model, &checkpoint, &planning);
     let subject = Subject { model, checkpoint, planning, options: &options, engine: &engine };
     let mut report = verify(subject, &patches, &cases, &context)?;
@@ -167,8 +175,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if let (true, [(path, patch)]) = (arguments.record, &patches[..]) {
         report.patches[0].id = record(path, patch, &report, &setup)?;
     }
-    if let (Some(path), Some(picture)) = (&arguments.plot, plot) {
-        durable::write_file(path, &sweep(&report, picture), existing)?;
+    if let Some(path) = &arguments.plot {
+        durable::write_file(path, sweep(&report).as_bytes(), existing)?;
     }
     if arguments.json {
         print_json(&json(&report, &setup, if arguments.items { Detail::Items } else { Detail::Scores }))?;
@@ -193,25 +201,26 @@ fn unbound(foreign: &Foreign, terminal: &Terminal) {
         .note(&format!("{} initializers of the export are no tensors of the checkpoint: {shown}{more}", names.len()));
 }
 
-/// The edits to measure, in the order in which they were asked for.
-fn cases(arguments: &Arguments) -> Vec<Case> {
+/// The edits to measure, in the order in which they were asked for; if none were, at what the patches recommend, and at 1.
+fn cases(arguments: &Arguments, patches: &[(PathBuf, Patch)]) -> Result<Vec<Case>, Failure> {
     let alphas = arguments.alpha.iter().map(|alpha| EditKind::Interpolate(*alpha));
     let edits = arguments.edit.iter().map(|edit| if edit == "pr" { EditKind::Prune } else { EditKind::Switch });
     let mut kinds: Vec<EditKind> = alphas.chain(edits).collect();
-    if kinds.is_empty() && !arguments.patch.is_empty() {
-        kinds.push(EditKind::Interpolate(Alpha::ONE));
+    if let (true, [(_, first), others @ ..]) = (kinds.is_empty(), patches) {
+        let (alpha, _) = first.default_alpha();
+        if let Some((path, other)) = others.iter().find(|(_, other)| other.default_alpha().0 != alpha) {
+            let (path, other) = (path.display(), other.default_alpha().0);
+            let message = format!("{path} is meant for alpha {other}, and the first patch for {alpha}");
+            return Err(Failure::usage(message, "say at which they are measured together, with --alpha"));
+        }
+        kinds.push(EditKind::Interpolate(alpha));
+        if alpha != Alpha::ONE {
+            kinds.push(EditKind::Interpolate(Alpha::ONE));
+        }
     }
     // Alpha 0 is the unedited model, which is always measured.
     kinds.retain(|kind| kind.alpha().is_none_or(|alpha| alpha.value() != 0.0));
-    kinds.into_iter().map(|kind| Case { kind }).collect()
-}
-
-fn picture(path: &Path, existing: Existing) -> Result<Picture, Failure> {
-    if path.exists() && existing == Existing::Keep {
-        return Err(durable::Failed::Exists { path: path.to_owned() }.into());
-    }
-    let message = || format!("{}: not a name of a picture", path.display());
-    Picture::of_path(path).ok_or_else(|| Failure::usage(message(), "end it in .svg or .png"))
+    Ok(kinds.into_iter().map(|kind| Case { kind }).collect())
 }
 
 /// Puts the results into the patch's file, and returns its new id.

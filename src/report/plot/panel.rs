@@ -334,7 +334,8 @@ fn label(scene: &mut Scene, area: &Area, text: &str, level: f64, points: &[Point
             }
         }
     }
-    if best.0 > f64::NEG_INFINITY {
+    // Over a point it would hide what it explains; the subtitle says what is neutral, too.
+    if best.0 > 3.0 {
         scene.text(best.1 as u32, best.2 as u32, text, Colour::NEUTRAL);
     }
 }

@@ -1,6 +1,7 @@
 //! A scene as SVG.
 
 use super::scene::{Colour, Point, Scene, Shape, Stroke, width};
+use crate::report::table::printable;
 use std::fmt::Write;
 
 /// A file of its own.
@@ -38,7 +39,7 @@ fn drawing(start: &str, scene: &Scene, paint: impl Fn(Colour) -> String) -> Stri
             Shape::Text { x, y, text, colour } => writeln!(
                 out,
                 r#"<text x="{x}" y="{y}" textLength="{}" fill="{}">{}</text>"#,
-                width(text),
+                width(&printable(text)),
                 paint(*colour),
                 escaped(text)
             ),
@@ -80,5 +81,5 @@ fn hex(Colour([red, green, blue]): Colour) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    printable(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

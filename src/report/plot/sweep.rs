@@ -5,7 +5,7 @@
 use super::axis::Scale;
 use super::panel::{Mark, Marker, Panel, SIZE, Series, draw, shortened};
 use super::scene::{CHARACTER, Colour, Scene};
-use super::{Picture, png, svg};
+use super::svg;
 use crate::report::table::{count, printable};
 use crate::report::verify::{Column, better, case};
 use crate::verify::{Report, Row};
@@ -15,13 +15,9 @@ const HEAD: u32 = 40;
 /// Panels drawn: a folder of tests may have any number of files.
 const PANELS_MAX: usize = 60;
 
-/// Draws a report.
-pub fn sweep(report: &Report, picture: Picture) -> Vec<u8> {
-    let scene = scene(report);
-    match picture {
-        Picture::Svg => svg::write(&scene).into_bytes(),
-        Picture::Png => png::write(&scene),
-    }
+/// Draws a report, as SVG.
+pub fn sweep(report: &Report) -> String {
+    svg::write(&scene(report))
 }
 
 /// A score of all models of a report.
@@ -129,10 +125,6 @@ mod tests {
     use crate::report::plot::scene::{Shape, width};
     use crate::report::verify::sample::{all, at, crows, full, perplexity, report, weat};
 
-    fn drawn(report: &Report) -> String {
-        String::from_utf8(sweep(report, Picture::Svg)).unwrap()
-    }
-
     /// The texts that stand on the same line and touch, or stick out of the paper.
     fn collisions(scene: &Scene) -> Vec<String> {
         let boxes: Vec<(u32, u32, u32, &str)> = scene
@@ -159,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_panel_for_each_main_score_bias_first() {
-        let text = drawn(&full());
+        let text = sweep(&full());
         let titles = [
             "weat6 d",
             "weat8 d",
@@ -207,22 +199,15 @@ mod tests {
     #[test]
     fn what_is_not_finite_is_named_and_not_drawn() {
         let broken = report(&[at(1.0), at(2.0)], |alpha| vec![perplexity(if alpha > 1.0 { f64::NAN } else { 9.0 })]);
-        let text = drawn(&broken);
+        let text = sweep(&broken);
         assert!(text.contains("not finite: alpha 2") && !text.contains("NaN"));
     }
 
     #[test]
     fn a_report_of_nothing_and_one_of_very_much_are_pictures() {
-        assert!(!sweep(&report(&[], |_| Vec::new()), Picture::Png).is_empty());
+        assert!(sweep(&report(&[], |_| Vec::new())).ends_with("</svg>\n"));
         let much = report(&[at(1.0)], |alpha| (0..500).map(|test| weat(&format!("test{test}"), alpha)).collect());
         assert!(scene(&much).height < 6000);
-        assert!(drawn(&much).contains("440 more scores are not shown"));
-    }
-
-    #[test]
-    fn the_png_has_the_size_of_the_scene() {
-        let reader = ::png::Decoder::new(std::io::Cursor::new(sweep(&full(), Picture::Png))).read_info().unwrap();
-        let (scene, info) = (scene(&full()), reader.info());
-        assert_eq!((info.width, info.height), (2 * scene.width, 2 * scene.height));
+        assert!(sweep(&much).contains("440 more scores are not shown"));
     }
 }

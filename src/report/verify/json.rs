@@ -21,7 +21,11 @@ pub(in crate::report) const TOOL: &str = concat!("lcepatch ", env!("CARGO_PKG_VE
 /// Everything in a report.
 pub fn json(report: &Report, setup: &Setup, detail: Detail) -> Value {
     let Report { model, work, patches, rows } = report;
-    let patch = |patch: &crate::verify::PatchSummary| json!({ "path": patch.path.display().to_string(), "id": patch.id.to_string() });
+    let patch = |patch: &crate::verify::PatchSummary| {
+        json!({
+            "path": patch.path.display().to_string(), "id": patch.id.to_string(), "recommended_alpha": patch.recommended_alpha,
+        })
+    };
     json!({
         "tool": TOOL,
         "model": model_json(model, setup),

@@ -152,7 +152,7 @@ pub fn report(edits: &[EditKind], outcomes: impl Fn(f64) -> Vec<Outcome>) -> Rep
         let changes = before.iter().zip(&after).map(|(before, after)| changes(before, after)).collect();
         rows.push(Row { edit: Some(*edit), edited: 4_321, outcomes: after, changes, time: Duration::from_secs(125) });
     }
-    let patch = PatchSummary { path: "debias.lcepatch".into(), id: Digest::sha256(b"patch") };
+    let patch = PatchSummary { path: "debias.lcepatch".into(), id: Digest::sha256(b"patch"), recommended_alpha: None };
     let facts = Facts { kind: Kind::Masked, positions: 512, vocabulary: 30_522, layers: 12 };
     Report {
         model: ModelSummary {

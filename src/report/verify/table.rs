@@ -47,8 +47,10 @@ fn heading(report: &Report, setup: &Setup) -> Vec<String> {
     facts.extend(model.onnx.iter().map(|onnx| ("export", onnx.display().to_string())));
     let threads = if setup.threads == 1 { "thread" } else { "threads" };
     facts.push(("runtime", format!("ONNX Runtime {}, {}, {} {threads}", setup.runtime, setup.provider, setup.threads)));
-    facts
-        .extend(report.patches.iter().map(|patch| ("patch", format!("{} {}", patch.path.display(), patch.id.short()))));
+    for patch in &report.patches {
+        let recommended = patch.recommended_alpha.map_or(String::new(), |alpha| format!(", recommends alpha {alpha}"));
+        facts.push(("patch", format!("{} {}{recommended}", patch.path.display(), patch.id.short())));
+    }
     let [questions, sequences] = [work.questions, work.sequences].map(|n| count(n as u64));
     let tokens = count(work.tokens);
     facts.push(("asked", format!("{questions} questions on {sequences} sequences, {tokens} tokens with padding")));

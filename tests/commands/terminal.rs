@@ -1,0 +1,127 @@
+//! No text from a file, a name or an argument acts on the terminal.
+
+use crate::support::*;
+use lcepatch::durable::Existing;
+use lcepatch::format::Patch;
+use lcepatch::format::metadata::{Derived, Masks, Overlap, SourceFile};
+use std::path::Path;
+
+/// Sets a title, clears the screen, colours by C1, reorders and hides text, and begins a line of its own.
+const HOSTILE: &str = "\x1b]0;owned\x07\x1b[2J\r\u{9b}5m\u{85}\u{7f}\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\nINJECTED";
+/// What the program styles its own text with.
+const STYLES: [&str; 3] = ["\x1b[0m", "\x1b[1m", "\x1b[31m"];
+
+/// Runs with colours, as on a terminal, and expects that nothing hostile came through but the text itself.
+#[track_caller]
+fn run(dir: &Dir, arguments: &[&str], code: i32) -> Run {
+    let output = dir.command().env("CLICOLOR_FORCE", "1").args(arguments).output().unwrap();
+    let run = Run::new(&arguments.join(" "), output).fails(code);
+    let mut shown = format!("{}{}", run.out, run.err);
+    for style in STYLES {
+        shown = shown.replace(style, "");
+    }
+    let acts = |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}".contains(c));
+    assert!(!shown.contains(acts), "{run:#?}");
+    assert!(!shown.lines().any(|line| line.starts_with("INJECTED")), "{run:#?}");
+    assert!(shown.contains("INJECTED") && (shown.contains("\\u{202e}") || shown.contains("\\u202e")), "{run:#?}");
+    run
+}
+
+/// A pair whose tensors have hostile names, and a patch of it with hostile metadata.
+fn hostile() -> Dir {
+    let dir = Dir::new();
+    let tensor = |values: &[f32]| Tensor::f32(&format!("w{HOSTILE}"), &[2, 2], values);
+    dir.write("a", &safetensors(&[tensor(&[1.0, 2.0, 3.0, 4.0])]));
+    dir.write("b", &safetensors(&[tensor(&[1.5, 2.0, 3.0, 5.0])]));
+    dir.write("c", &safetensors(&[Tensor::f32("other", &[1], &[0.0])]));
+    dir.run("diff a b -o plain --all").ok();
+    let patch = Patch::open(&dir.path("plain")).unwrap();
+    let text = || HOSTILE.to_owned();
+    let mut metadata = patch.metadata.clone();
+    (metadata.tool, metadata.description, metadata.license) = (text(), Some(text()), Some(text()));
+    metadata.localization.method = text();
+    metadata.candidates.family = Some(text());
+    metadata.base.model_id = Some(text());
+    metadata.reference.files = vec![SourceFile { name: text(), sha256: Some(text()), ..SourceFile::default() }];
+    metadata.derived = Some(Derived { verb: text(), patches: vec![text()] });
+    let by_component = [(text(), Overlap::default())].into();
+    metadata.masks = Some(Masks { source: text(), by_component, ..Masks::default() });
+    metadata.results.insert(text(), text().into());
+    metadata.x.insert(text(), text().into());
+    patch.with_metadata(&metadata).unwrap().save(&dir.path("p"), Existing::Keep).unwrap();
+    dir
+}
+
+#[test]
+fn of_patches_and_checkpoints() {
+    let dir = hostile();
+    run(&dir, &["show", "p"], 0);
+    run(&dir, &["show", "p", "--tensors"], 0);
+    run(&dir, &["check", "p", "c"], 1);
+    run(&dir, &["apply", "c", "p", "-o", "r"], 6);
+    run(&dir, &["diff", "a", "c"], 5);
+    run(&dir, &["mask", "a", "--compare", "b", "--include", HOSTILE], 2);
+}
+
+#[test]
+fn in_json_it_is_escaped_and_means_the_same() {
+    let dir = hostile();
+    let shown = run(&dir, &["show", "p", "--json"], 0).json();
+    assert_eq!(shown["metadata"]["description"], HOSTILE);
+    assert_eq!(shown["stat"]["tensors"][0]["name"], format!("w{HOSTILE}"));
+    run(&dir, &["check", "p", "c", "--json"], 1);
+}
+
+#[test]
+fn of_names_of_files_and_of_arguments() {
+    let dir = hostile();
+    // No file's name has a zero byte or a slash; everything else is a name.
+    let name = HOSTILE;
+    std::fs::copy(dir.path("p"), dir.path(name)).unwrap();
+    run(&dir, &["show", name], 0);
+    run(&dir, &["check", name], 0);
+    run(&dir, &["apply", "a", name, "-o", &format!("{name}.out"), "--undo", &format!("{name}.undo")], 0);
+    run(&dir, &["show", &format!("absent{name}")], 3);
+    run(&dir, &["apply", "a", &format!("{name}:nan"), "-o", "r"], 2);
+    run(&dir, &["show", "p", &format!("--{name}")], 2);
+    run(&dir, &["diff", "a", "b", "--scope", name], 2);
+    run(&dir, &["apply", "a", name, name, "-o", "twice"], 0).says(&["more than once"]);
+}
+
+#[test]
+fn of_logs() {
+    let dir = hostile();
+    let (target, _) = bert_pair();
+    write_model(&dir, "model", &target);
+    let step = serde_json::json!({
+        "time": HOSTILE, "tool": HOSTILE, "before": {}, "after": {}, "undo": {"id": HOSTILE, "file": HOSTILE},
+        "patches": [{"id": HOSTILE, "file": HOSTILE, "edit": HOSTILE, "alpha": null}],
+    });
+    let mut log = serde_json::json!({ "steps": [step] });
+    dir.write("model/lcepatch-log.json", log.to_string().as_bytes());
+    run(&dir, &["log", "model"], 0);
+    run(&dir, &["log", "model", "--json"], 0);
+    let status = dir.run("status model --json").fails(1).json();
+    log["steps"][0]["after"] = status["files"].clone();
+    dir.write("model/lcepatch-log.json", log.to_string().as_bytes());
+    run(&dir, &["status", "model"], 0);
+    run(&dir, &["revert", "model"], 6);
+    dir.write("model/lcepatch-log.json", format!("{{\"steps\": {HOSTILE:?}}}").as_bytes());
+    assert_eq!(dir.run("log model").fails(5).err.lines().count(), 2);
+}
+
+#[test]
+fn the_programs_own_line_breaks_stay() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors -o p --density 10%").ok().prints(&["\n\nwrote p: "]);
+    assert!(!dir.run("compare p p -o q").ok().out.contains("\\n"));
+}
+
+#[test]
+fn of_figures() {
+    let dir = hostile();
+    dir.run("show p --plot p.svg").ok();
+    let svg = String::from_utf8(dir.read("p.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && !svg.contains(|c: char| c != '\n' && c.is_control()));
+    assert!(Path::new(&dir.path("p.svg")).is_file());
+}

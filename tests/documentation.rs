@@ -1,0 +1,174 @@
+//! Every command line in the documentation runs, and prints what the documentation says.
+//!
+//! Blocks marked `console` are run in their order by a shell, those of a file in one scratch directory with small models. What follows
+//! a command in its block is its output, where a line `...` stands for any lines. Words behind `console` say what else a block
+//! needs: `needs-runtime` (run if ORT_DYLIB_PATH names an ONNX Runtime), `needs-data` and `not-run` (never run here, but its flags
+//! are looked up in the help).
+
+use crate::support::*;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+struct Block {
+    /// Words behind `console`.
+    marks: Vec<String>,
+    /// Commands, each with the output that follows it.
+    commands: Vec<(String, Vec<String>)>,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> Vec<PathBuf> {
+    let mut documents = vec!["README.md".into(), "CONTRIBUTING.md".into(), "SECURITY.md".into()];
+    documents.extend(
+        names(&root().join("docs")).into_iter().filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")),
+    );
+    documents.into_iter().map(|name: String| root().join(name)).collect()
+}
+
+fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(marks) = line.strip_prefix("```console") else { continue };
+        let mut block = Block { marks: marks.split_whitespace().map(str::to_owned).collect(), commands: Vec::new() };
+        let mut inside = lines.by_ref().take_while(|line| *line != "```");
+        while let Some(line) = inside.next() {
+            match line.strip_prefix("$ ") {
+                Some(command) => {
+                    let mut command = command.to_owned();
+                    while let Some(begun) = command.strip_suffix('\\') {
+                        command = format!("{begun} {}", inside.next().expect("a line after a backslash").trim());
+                    }
+                    block.commands.push((command, Vec::new()));
+                }
+                None => block.commands.last_mut().expect("output follows a command").1.push(line.to_owned()),
+            }
+        }
+        blocks.push(block);
+    }
+    blocks
+}
+
+/// Whether `shown` is `expected`, in which a line `...` stands for any lines.
+fn matches(expected: &[&str], shown: &[&str]) -> bool {
+    match expected {
+        [] => shown.is_empty(),
+        ["...", rest @ ..] => (0..=shown.len()).any(|at| matches(rest, &shown[at..])),
+        [first, rest @ ..] => shown.first() == Some(first) && matches(rest, &shown[1..]),
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for name in names(from) {
+        std::fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+/// A directory with what the documentation takes for given.
+fn scratch() -> Dir {
+    let dir = Dir::new();
+    let models = [
+        ("model", "target/pruned"),
+        ("other-model", "reference/pruned"),
+        ("t20", "target/pruned"),
+        ("r20", "reference/pruned"),
+    ];
+    for (name, fixture) in models {
+        copy(&root().join("fixtures/imp").join(fixture), &dir.path(name));
+    }
+    std::fs::copy(root().join("fixtures/imp/target/unpruned.safetensors"), dir.path("unpruned.safetensors")).unwrap();
+    dir.write("heldout.txt", b"the nurse said that she was late .\nhe is an engineer , and she is a doctor .\n");
+    dir
+}
+
+#[test]
+fn every_command_line_in_the_documentation_runs() {
+    let bin = Path::new(env!("CARGO_BIN_EXE_lcepatch")).parent().unwrap();
+    let path = std::env::join_paths(
+        [bin.to_owned()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let path = path.unwrap();
+    let runtime = std::env::var_os("ORT_DYLIB_PATH").is_some_and(|path| !path.is_empty());
+    let (mut run, mut left_out) = (0, BTreeMap::new());
+    for document in documents() {
+        let name = document.strip_prefix(root()).unwrap().display();
+        let dir = scratch();
+        for block in blocks(&std::fs::read_to_string(&document).unwrap()) {
+            let missing = block.marks.iter().find(|mark| match mark.as_str() {
+                "needs-runtime" => !runtime,
+                "needs-data" | "not-run" => true,
+                other => panic!("{name}: what is {other:?}?"),
+            });
+            if let Some(mark) = missing {
+                *left_out.entry(mark.clone()).or_insert(0) += block.commands.len();
+                continue;
+            }
+            for (command, expected) in &block.commands {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", command]).current_dir(dir.path("")).env("PATH", &path).env_remove("LCEPATCH_THREADS");
+                let output = Run::new(command, shell.output().unwrap());
+                // `check` of what does not fit says so with its exit code.
+                assert!(
+                    output.code == Some(0) || command.ends_with("# exit code 1") && output.code == Some(1),
+                    "{name}: {output:#?}"
+                );
+                let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+                let shown = format!("{}{}", output.out, output.err);
+                let shown: Vec<&str> = shown.lines().collect();
+                assert!(
+                    expected.is_empty() || matches(&expected, &shown),
+                    "{name}: it prints\n{}\n{output:#?}",
+                    shown.join("\n")
+                );
+                run += 1;
+            }
+        }
+    }
+    println!("{run} command lines were run; left out: {left_out:?}");
+    assert!(run >= 20, "only {run} command lines were run; left out: {left_out:?}");
+}
+
+#[test]
+fn every_flag_in_the_documentation_is_in_the_help() {
+    let dir = Dir::new();
+    let mut help: BTreeMap<String, String> = BTreeMap::new();
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for (command, _) in blocks(&text).into_iter().flat_map(|block| block.commands) {
+            for call in command.split("lcepatch ").skip(1) {
+                let call = call.split(['|', ';', '&', '#']).next().unwrap();
+                let mut words = call.split_whitespace();
+                let verb = words.next().unwrap().to_owned();
+                if verb.starts_with('-') {
+                    continue;
+                }
+                let help = help.entry(verb.clone()).or_insert_with(|| dir.run(&format!("{verb} --help")).ok().out);
+                for flag in words.filter(|word| word.starts_with("--")) {
+                    let flag = flag.split('=').next().unwrap();
+                    let known = help.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == flag)
+                        || flag == "--cuda";
+                    assert!(known, "{}: {verb} has no {flag}", document.display());
+                }
+            }
+        }
+    }
+    assert!(help.len() >= 15, "{:?}", help.keys());
+}
+
+#[test]
+fn every_link_of_the_documentation_leads_somewhere() {
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            let link = link.split('#').next().unwrap();
+            if !link.is_empty() && !link.contains("://") {
+                assert!(document.parent().unwrap().join(link).exists(), "{}: {link}", document.display());
+            }
+        }
+    }
+}
