@@ -4,6 +4,7 @@
 mod onnx;
 
 use super::exit::{Failure, print, print_json};
+use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use clap::Args;
@@ -15,6 +16,7 @@ use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::localize::candidates::CandidateOptions;
 use lcepatch::mask::PruningMask;
 use lcepatch::report::table::count;
+use lcepatch::signature::Signer;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +43,7 @@ Examples:
   lcepatch apply model/ debias.lcepatch --alpha -2 -o edited/
   lcepatch apply model.safetensors a.lcepatch:0.5 b.lcepatch:-2 -o edited.safetensors
   lcepatch apply model/ debias.lcepatch --in-place
+  lcepatch apply model/ debias.lcepatch -o edited/ --require-signature ~/.ssh/allowed_signers
   lcepatch apply model.onnx debias.lcepatch --alpha -2 -o edited/model.onnx
   lcepatch apply pruned/ p.lcepatch --edit sw -o switched/ --keep-mask switched-mask.safetensors")]
 pub struct Arguments {
@@ -91,6 +94,8 @@ What to do with the selected weights:
     /// Exchange a prefix of the patches' names for one of the base's, as in `bert.=`
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
     map_prefix: Option<PrefixMap>,
+    #[command(flatten)]
+    signature: Required,
     /// Do not record this apply in the model directory's log
     #[arg(long)]
     no_log: bool,
@@ -112,11 +117,13 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if patch_argument::is_onnx(&arguments.base) {
         return onnx::run(&arguments, existing, terminal);
     }
+    let context = terminal.context();
+    let (edits, signers) = edits(&arguments, &context)?;
     let base = match &arguments.output {
         Some(_) => Checkpoint::open(&arguments.base)?,
         None => Checkpoint::open_for_edit(&arguments.base)?,
     };
-    let (edits, options) = (edits(&arguments)?, plan_options(&arguments));
+    let options = plan_options(&arguments);
     let mask_file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
     let of_base = arguments.keep_mask.as_ref().map(|_| base_mask(&base, mask_file.as_ref())).transpose()?;
     let mask = of_base.as_ref().zip(arguments.keep_mask.as_deref());
@@ -134,13 +141,13 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         mask: mask.map(|(of_base, path)| KeepMask { of_base, path }),
         existing,
     };
-    let done = job.run(&terminal.context())?;
+    let done = job.run(&context)?;
     terminal.done();
     if done.added {
         terminal.note("THIS IS NOT THE PATCH'S BASE: its deltas were added all the same, and nothing is promised");
     }
     let result = arguments.output.as_deref().unwrap_or(&arguments.base);
-    report(&arguments, result, &done, terminal)?;
+    report(&arguments, result, &done, &signers, terminal)?;
     Ok(Answer::Yes)
 }
 
@@ -157,6 +164,7 @@ fn report(
     arguments: &Arguments,
     result: &Path,
     done: &Done,
+    signers: &[Signer],
     terminal: &Terminal,
 ) -> Result<(), Failure> {
     let Done { applied, is_reference, undo, .. } = done;
@@ -168,7 +176,11 @@ fn report(
         return print_json(&json!({
             "result": result, "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
             "is_reference": is_reference, "left_behind": applied.left_behind, "undo": undo, "added": done.added,
+            "signatures": signers.iter().map(signature_argument::json).collect::<Vec<_>>(),
         }));
+    }
+    for signer in signers {
+        print(signature_argument::line(signer))?;
     }
     let verified = match (*is_reference, applied.verified) {
         (true, _) => "; read back: every byte is the reference's, by its digest",
@@ -203,14 +215,18 @@ fn plan_options(arguments: &Arguments) -> PlanOptions {
     }
 }
 
-fn edits(arguments: &Arguments) -> Result<Vec<Edit>, Failure> {
-    arguments.patches.iter().map(|patch| edit(patch, arguments)).collect()
-}
-
-fn edit(text: &str, arguments: &Arguments) -> Result<Edit, Failure> {
-    let (path, alpha) = patch_argument::with_number(text)?;
-    let kind = kind(arguments.edit.as_deref(), alpha.or(arguments.alpha))?;
-    Ok(Edit { patch: patch_argument::open(&path)?, path, kind })
+/// The patches as edits, and who signed them, where that is required.
+fn edits(arguments: &Arguments, context: &Context<'_>) -> Result<(Vec<Edit>, Vec<Signer>), Failure> {
+    let signature = arguments.signature.for_patches(arguments.patches.len())?;
+    let (mut edits, mut signers) = (Vec::new(), Vec::new());
+    for text in &arguments.patches {
+        let (path, alpha) = patch_argument::with_number(text)?;
+        let kind = kind(arguments.edit.as_deref(), alpha.or(arguments.alpha))?;
+        let (patch, signer) = signature.open(&path, context)?;
+        edits.push(Edit { patch, path, kind });
+        signers.extend(signer);
+    }
+    Ok((edits, signers))
 }
 
 fn kind(edit: Option<&str>, alpha: Option<Alpha>) -> Result<EditKind, Failure> {
