@@ -227,7 +227,8 @@ fn unquote(text: &str) -> Option<(String, &str)> {
 
 /// `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, in the system's time zone, or in UTC with a `Z` at the end.
 fn time(text: &str) -> Result<SystemTime, String> {
-    let bad = || format!("{text:?} is not a date: write YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS, with Z at the end for UTC");
+    let bad =
+        || format!("{text:?} is not a date: write YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS, with Z at the end for UTC");
     let upper = text.to_ascii_uppercase();
     let (digits, zone) = match upper.strip_suffix("UTC").or_else(|| upper.strip_suffix('Z')) {
         Some(digits) => (digits, TimeZone::UTC),
@@ -240,8 +241,7 @@ fn time(text: &str) -> Result<SystemTime, String> {
     let part = |from: usize| number(from, from + 2).map(|number| number as i8);
     let read = || -> Option<SystemTime> {
         let (year, [month, day, hour, minute, second]) = (number(0, 4).ok()?, [4, 6, 8, 10, 12].map(part));
-        let civil =
-            DateTime::new(year, month.ok()?, day.ok()?, hour.ok()?, minute.ok()?, second.ok()?, 0).ok()?;
+        let civil = DateTime::new(year, month.ok()?, day.ok()?, hour.ok()?, minute.ok()?, second.ok()?, 0).ok()?;
         let seconds = zone.to_timestamp(civil).ok()?.as_second();
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.try_into().ok()?))
     };
@@ -283,4 +283,135 @@ fn matches(text: &[u8], pattern: &[u8]) -> bool {
         }
     }
     pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+
+    fn parse(text: &str) -> Result<Vec<Entry>, BadLine> {
+        AllowedSigners::parse(text.as_bytes(), Path::new("list")).map(|signers| signers.entries)
+    }
+
+    fn bad(line: &str) -> String {
+        parse(line).unwrap_err().reason
+    }
+
+    fn utc(text: &str) -> SystemTime {
+        humantime::parse_rfc3339(text).unwrap()
+    }
+
+    #[test]
+    fn comments_and_blank_lines_are_skipped_and_lines_counted() {
+        let text = format!("# list\n\n  \t\r\na@b {KEY}\r\n # more\n\tc@d,*@e \t {KEY}  a comment # here\n");
+        let entries = parse(&text).unwrap();
+        let principals: Vec<_> = entries.iter().map(|entry| (entry.line, entry.principals.as_str())).collect();
+        assert_eq!(principals, [(4, "a@b"), (6, "c@d,*@e")]);
+        assert_eq!(entries[0].key, entries[1].key);
+        assert_eq!(parse(&format!("x {KEY}\nonly-a-name\n")).unwrap_err().line, 2);
+    }
+
+    #[test]
+    fn options_are_read_in_any_order_and_case() {
+        let options = |text: &str| parse(&format!("a@b {text} {KEY}")).unwrap().remove(0).options;
+        let all = options(
+            "namespaces=\"lce*,git \\\"x\\\"\",CERT-AUTHORITY,valid-after=\"20240229\",Valid-Before=\"203001021504Z\"",
+        );
+        assert_eq!(all.namespaces.as_deref(), Some("lce*,git \"x\""));
+        assert!(all.authority && all.valid_after.is_some());
+        assert_eq!(all.valid_before, Some(utc("2030-01-02T15:04:00Z")));
+        assert_eq!(options("valid-after=\"19991231235959z\"").valid_after, Some(utc("1999-12-31T23:59:59Z")));
+        assert_eq!(options("valid-after=\"19991231UTC\"").valid_after, Some(utc("1999-12-31T00:00:00Z")));
+        assert_eq!(parse(&format!("\"a b@c,d\" {KEY}")).unwrap()[0].principals, "a b@c,d");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error_that_says_what() {
+        let cases = [
+            ("a@b", "there is no key"),
+            ("a@b ssh-ed25519", "there is no key"),
+            ("a@b ssh-ed25519 AAAA", "the key cannot be read"),
+            ("a@b cert-authority", "there is no key"),
+            ("\"a@b ssh", "does not end"),
+            ("a@b namespaces=\"x ssh", "a quotation in the options does not end"),
+        ];
+        for (line, expected) in cases {
+            assert!(bad(line).contains(expected), "{line}: {}", bad(line));
+        }
+        let cases = [
+            ("verify-required", "\"verify-required\" is not known"),
+            ("namespaces", "\"namespaces\" is not known"),
+            ("namespaces=file", "takes a value in quotes"),
+            ("cert-authority=\"x\"", "is not known"),
+            ("cert-authority,", "\"\" is not known"),
+            ("cert-authority,cert-authority", "given twice"),
+            ("namespaces=\"a\",namespaces=\"b\"", "given twice"),
+            ("namespaces=\"a\"x", "follows the option"),
+            ("valid-after=\"2024\"", "not a date"),
+            ("valid-after=\"20240230\"", "not a date"),
+            ("valid-after=\"2024010125\"", "not a date"),
+            ("valid-after=\"202401012560\"", "not a date"),
+            ("valid-after=\"20240101é\"", "not a date"),
+            ("valid-after=\"+0240101\"", "not a date"),
+            ("valid-before=\"19600101Z\"", "not a date"),
+            ("valid-after=\"20240102Z\",valid-before=\"20240102Z\"", "not after"),
+        ];
+        for (options, expected) in cases {
+            let reason = bad(&format!("a@b {options} {KEY}"));
+            assert!(reason.contains(expected), "{options}: {reason}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_as_in_ssh_config() {
+        let cases = [
+            ("a@b.c", "a@b.c", true),
+            ("a@b.c", "A@b.c", false),
+            ("a@b.c", "*@b.c", true),
+            ("a@b.c", "*@b", false),
+            ("a@b.c", "?@b.c", true),
+            ("aa@b.c", "?@b.c", false),
+            ("a@b.c", "x,*", true),
+            ("a@b.c", "*,!a@b.c", false),
+            ("a@b.c", "!a@b.c,*", false),
+            ("a@b.c", "!x@b.c", false),
+            ("a@b.c", "!x@b.c,*b*c", true),
+            ("", "*", true),
+            ("", "?", false),
+            ("aab", "*ab", true),
+            ("abcbd", "a*b?", true),
+        ];
+        for (text, patterns, expected) in cases {
+            assert_eq!(matches_list(text, patterns), expected, "{text} {patterns}");
+        }
+        // Not a star to the power of another.
+        assert!(!matches(&[b'a'; 10_000], &[&b"*a".repeat(500)[..], b"b"].concat()));
+    }
+
+    /// As it is defined.
+    fn plainly(text: &[u8], pattern: &[u8]) -> bool {
+        match (text, pattern) {
+            (_, [b'*', rest @ ..]) => (0..=text.len()).any(|skipped| plainly(&text[skipped..], rest)),
+            ([_, text @ ..], [b'?', rest @ ..]) => plainly(text, rest),
+            ([a, text @ ..], [b, rest @ ..]) => a == b && plainly(text, rest),
+            (text, pattern) => text.is_empty() && pattern.is_empty(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn matching_is_what_it_is_defined_as(text in "[ab]{0,8}", pattern in "[ab*?]{0,6}") {
+            prop_assert_eq!(matches(text.as_bytes(), pattern.as_bytes()), plainly(text.as_bytes(), pattern.as_bytes()));
+        }
+
+        #[test]
+        fn no_list_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), options in "[a-z\"\\\\=, é0-9Z-]{0,60}") {
+            let _ = AllowedSigners::parse(&bytes, Path::new("list"));
+            let _ = parse(&format!("a@b {options} {KEY}"));
+            let _ = parse(&format!("a@b valid-after=\"{options}\" {KEY}"));
+        }
+    }
 }

@@ -332,7 +332,9 @@ impl KeyFault {
     pub fn help(&self) -> Option<String> {
         let help = match self {
             KeyFault::File(fault) => fault.help()?,
-            KeyFault::Malformed { .. } => "give a private key, or a public key that ssh-agent has, as ssh-keygen writes them",
+            KeyFault::Malformed { .. } => {
+                "give a private key, or a public key that ssh-agent has, as ssh-keygen writes them"
+            }
             KeyFault::OtherFormat { key } => {
                 return Some(format!("`ssh-keygen -p -f {}` writes it in that format", key.display()));
             }
@@ -340,13 +342,18 @@ impl KeyFault {
                 "use an ed25519, ecdsa or rsa key, or one of a security key by ssh-agent; no certificate"
             }
             KeyFault::Encrypted { key } => {
-                return Some(format!("`ssh-add {}` asks for the passphrase; then give the same command", key.display()));
+                return Some(format!(
+                    "`ssh-add {}` asks for the passphrase; then give the same command",
+                    key.display()
+                ));
             }
             KeyFault::NoAgent { .. } => {
                 "give the private key itself, or start an agent (`eval $(ssh-agent)`, `ssh-add`): SSH_AUTH_SOCK names it"
             }
             KeyFault::NotInAgent { .. } => "`ssh-add -L` lists the keys that it has, `ssh-add` gives it another",
-            KeyFault::Unreachable { .. } => "SSH_AUTH_SOCK names the agent's socket; `ssh-add -l` says whether it answers",
+            KeyFault::Unreachable { .. } => {
+                "SSH_AUTH_SOCK names the agent's socket; `ssh-add -l` says whether it answers"
+            }
             KeyFault::AgentRefused => {
                 "confirm it, or touch the security key, when the agent asks; `ssh-add -l` says whether it is locked"
             }

@@ -17,7 +17,11 @@ pub struct SigningKey {
 enum Half {
     Private(Box<PrivateKey>),
     /// The private half is with the agent at the socket, if there is one; or else under a passphrase in the file.
-    Public { key: KeyData, agent: Option<PathBuf>, encrypted: bool },
+    Public {
+        key: KeyData,
+        agent: Option<PathBuf>,
+        encrypted: bool,
+    },
 }
 
 impl SigningKey {
@@ -75,9 +79,7 @@ impl SigningKey {
     /// Signs a file whose SHA-512 is `digest`.
     pub(super) fn sign(&self, digest: &[u8]) -> Result<SshSig, KeyFault> {
         match &self.half {
-            Half::Private(key) => {
-                key.sign_prehash(NAMESPACE, HashAlg::Sha512, digest).map_err(KeyFault::Computation)
-            }
+            Half::Private(key) => key.sign_prehash(NAMESPACE, HashAlg::Sha512, digest).map_err(KeyFault::Computation),
             Half::Public { key, agent, encrypted } => self.ask(key, agent.as_deref(), *encrypted, digest),
         }
     }

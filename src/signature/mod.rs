@@ -89,11 +89,7 @@ pub fn open_required(
 ///
 /// # Errors
 /// [`SignatureFault`].
-pub fn open_signed(
-    path: &Path,
-    signature: &Path,
-    context: &Context<'_>,
-) -> Result<(Patch, Signer), SignatureFault> {
+pub fn open_signed(path: &Path, signature: &Path, context: &Context<'_>) -> Result<(Patch, Signer), SignatureFault> {
     let parsed = Signature::read(signature)?;
     let patch = open_verified(path, signature, &parsed, context)?;
     Ok((patch, parsed.signer(None, signature)))
