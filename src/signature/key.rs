@@ -16,7 +16,7 @@ pub struct SigningKey {
 #[derive(Debug)]
 enum Half {
     Private(Box<PrivateKey>),
-    /// The private half is with the agent at the socket, if there is one; or else under a passphrase in the file.
+    /// The private half is with the agent at the socket, if there is one. In the file it may be under a passphrase.
     Public {
         key: KeyData,
         agent: Option<PathBuf>,
@@ -34,25 +34,24 @@ impl SigningKey {
         let text = read_small(path, SMALL_FILE_BYTES_MAX)?;
         let malformed = |reason: String| KeyFault::Malformed { key: path.to_owned(), reason };
         let agent = agent.map(Path::to_owned);
-        let half = match std::str::from_utf8(&text) {
-            Ok(text) if text.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----") => {
-                let key = PrivateKey::from_openssh(text).map_err(|error| malformed(error.to_string()))?;
-                let public = key.public_key().key_data().clone();
-                match key.is_encrypted() {
-                    true => Half::Public { key: public, agent, encrypted: true },
-                    // What is in the file of a key on a security key is of use to its driver only.
-                    false if public.is_sk_ed25519() || public.is_sk_ecdsa_p256() => {
-                        Half::Public { key: public, agent, encrypted: false }
-                    }
-                    false => Half::Private(Box::new(key)),
-                }
+        let text = std::str::from_utf8(&text).map_err(|_| malformed("it is not text".to_owned()))?;
+        let kind = text.split_ascii_whitespace().next().unwrap_or_default();
+        let half = if text.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----") {
+            let key = PrivateKey::from_openssh(text).map_err(|error| malformed(error.to_string()))?;
+            let public = key.public_key().key_data().clone();
+            let encrypted = key.is_encrypted();
+            // What is in the file of a key on a security key is of use to its driver only.
+            match encrypted || public.is_sk_ed25519() || public.is_sk_ecdsa_p256() {
+                true => Half::Public { key: public, agent, encrypted },
+                false => Half::Private(Box::new(key)),
             }
-            Ok(text) if text.starts_with("-----BEGIN ") => return Err(KeyFault::OtherFormat { key: path.to_owned() }),
-            Ok(text) => {
-                let key = PublicKey::from_openssh(text).map_err(|error| malformed(error.to_string()))?;
-                Half::Public { key: key.key_data().clone(), agent, encrypted: false }
-            }
-            Err(_) => return Err(malformed("it is not a key".to_owned())),
+        } else if text.starts_with("-----BEGIN ") {
+            return Err(KeyFault::OtherFormat { key: path.to_owned() });
+        } else if kind.ends_with("-cert-v01@openssh.com") {
+            return Err(KeyFault::Unsupported { key: path.to_owned(), algorithm: kind.to_owned() });
+        } else {
+            let key = PublicKey::from_openssh(text).map_err(|error| malformed(error.to_string()))?;
+            Half::Public { key: key.key_data().clone(), agent, encrypted: false }
         };
         let key = Self { path: path.to_owned(), half };
         match key.public() {
@@ -86,11 +85,8 @@ impl SigningKey {
 
     #[cfg(unix)]
     fn ask(&self, key: &KeyData, agent: Option<&Path>, encrypted: bool, digest: &[u8]) -> Result<SshSig, KeyFault> {
-        let without = || match encrypted {
-            true => KeyFault::Encrypted { key: self.path.clone() },
-            false => KeyFault::NoAgent { key: self.path.clone() },
-        };
-        let mut agent = super::agent::Agent::connect(agent.ok_or_else(without)?)?;
+        let Some(socket) = agent else { return Err(self.without_agent(encrypted)) };
+        let mut agent = super::agent::Agent::connect(socket)?;
         if !agent.has(key)? {
             return Err(match encrypted {
                 true => KeyFault::Encrypted { key: self.path.clone() },
@@ -106,9 +102,13 @@ impl SigningKey {
     /// Agents are reached by a socket of Unix.
     #[cfg(not(unix))]
     fn ask(&self, _: &KeyData, _: Option<&Path>, encrypted: bool, _: &[u8]) -> Result<SshSig, KeyFault> {
-        Err(match encrypted {
+        Err(self.without_agent(encrypted))
+    }
+
+    fn without_agent(&self, encrypted: bool) -> KeyFault {
+        match encrypted {
             true => KeyFault::Encrypted { key: self.path.clone() },
             false => KeyFault::NoAgent { key: self.path.clone() },
-        })
+        }
     }
 }

@@ -121,7 +121,7 @@ fn open_verified(
         let (patch, signature) = (path.to_owned(), signature.to_owned());
         return Err(SignatureFault::Wrong { patch, signature, key: fingerprint(parsed.key()) });
     }
-    Ok(hashed.patch(path)?)
+    hashed.patch(path)
 }
 
 /// A signature.

@@ -192,7 +192,7 @@ fn the_signature_may_lie_elsewhere() {
     dir.run("check p --signature s").ok().prints(&["s: signed by ssh-ed25519 key"]);
     dir.run("check p --signature nowhere").fails(3);
     dir.run("apply target.safetensors p -o r --signature s").fails(2).says(&["--require-signature"]);
-    dir.run("apply target.safetensors p -o r --signature s --require-signature list").ok();
+    dir.run("apply target.safetensors p -o result --signature s --require-signature list").ok();
     refused(&dir, "--require-signature list --signature nowhere", 10, &["there is no nowhere"]);
 }
 
