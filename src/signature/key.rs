@@ -1,6 +1,6 @@
 //! The key that signs: from its file, or by ssh-agent.
 
-use super::{KeyFault, NAMESPACE, SMALL_FILE_BYTES_MAX, read_small};
+use super::{KeyFault, NAMESPACE, SMALL_FILE_BYTES_MAX, read_small, unsupported};
 use ssh_key::public::KeyData;
 use ssh_key::{HashAlg, PrivateKey, PublicKey, SshSig};
 use std::path::{Path, PathBuf};
@@ -54,12 +54,9 @@ impl SigningKey {
             Half::Public { key: key.key_data().clone(), agent, encrypted: false }
         };
         let key = Self { path: path.to_owned(), half };
-        match key.public() {
-            KeyData::Dsa(_) | KeyData::Certificate(_) | KeyData::Other(_) => {
-                let algorithm = key.public().algorithm().as_str().to_owned();
-                Err(KeyFault::Unsupported { key: key.path, algorithm })
-            }
-            _ => Ok(key),
+        match unsupported(key.public()) {
+            Some(algorithm) => Err(KeyFault::Unsupported { key: key.path, algorithm }),
+            None => Ok(key),
         }
     }
 

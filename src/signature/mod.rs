@@ -18,9 +18,10 @@ use crate::digest::Digest;
 use crate::format::Patch;
 use crate::format::limits::{PREAMBLE_BYTES, PREAMBLE_DIGESTED_BYTES};
 use ssh_key::public::KeyData;
-use ssh_key::{HashAlg, LineEnding, PublicKey, SshSig};
+use ssh_key::{Algorithm, HashAlg, LineEnding, PublicKey, SshSig};
 use std::fs::File;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -28,6 +29,8 @@ use std::time::SystemTime;
 pub const NAMESPACE: &str = "lcepatch";
 /// Bytes of a signature file or a key file that are read: several times what the largest supported key takes.
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
+/// What the `rsa` crate computes with.
+const RSA_BITS: RangeInclusive<u32> = 1024..=8192;
 /// Bytes that are hashed at a time.
 const PIECE_BYTES: u64 = 1 << 20;
 
@@ -171,19 +174,29 @@ impl Signature {
         if self.0.namespace() != NAMESPACE {
             return Err(SignatureFault::Namespace { signature, found: self.0.namespace().to_owned() });
         }
-        match self.key() {
-            KeyData::Certificate(_) => Err(SignatureFault::Certificate { signature }),
-            KeyData::Dsa(_) | KeyData::Other(_) => {
-                let algorithm = self.key().algorithm().as_str().to_owned();
-                Err(SignatureFault::Unsupported { signature, algorithm })
-            }
-            _ => Ok(()),
+        if self.key().is_certificate() {
+            return Err(SignatureFault::Certificate { signature });
+        }
+        let by_sha1 = (self.0.algorithm() == Algorithm::Rsa { hash: None }).then(|| "ssh-rsa, by SHA-1".to_owned());
+        match by_sha1.or_else(|| unsupported(self.key())) {
+            Some(algorithm) => Err(SignatureFault::Unsupported { signature, algorithm }),
+            None => Ok(()),
         }
     }
 
     /// Whether the key in it made it, of bytes with this digest.
     fn is_of(&self, digest: &[u8]) -> bool {
         PublicKey::from(self.key().clone()).verify_prehash(NAMESPACE, digest, &self.0).is_ok()
+    }
+}
+
+/// What a kind of key is called that is not computed with here.
+fn unsupported(key: &KeyData) -> Option<String> {
+    let kind = key.algorithm().as_str().to_owned();
+    match key {
+        KeyData::Dsa(_) | KeyData::Other(_) | KeyData::Certificate(_) => Some(kind),
+        KeyData::Rsa(key) if !RSA_BITS.contains(&key.key_size()) => Some(format!("{kind} of {} bits", key.key_size())),
+        _ => None,
     }
 }
 

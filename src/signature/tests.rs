@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use sha2::Digest as _;
 use ssh_key::encoding::{Decode, Encode};
 use ssh_key::private::Ed25519Keypair;
-use ssh_key::public::{Ed25519PublicKey, SkEd25519};
-use ssh_key::{Algorithm, PrivateKey};
+use ssh_key::public::{Ed25519PublicKey, RsaPublicKey, SkEd25519};
+use ssh_key::{Mpint, PrivateKey};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/signatures").join(name)
@@ -48,6 +48,23 @@ fn a_signature_by_a_security_key_is_verified() {
     let signature = Signature(SshSig::new(key, NAMESPACE, HashAlg::Sha512, made).unwrap());
     let read = Signature::parse(signature.armored().unwrap().as_bytes()).unwrap();
     assert!(read.is_of(&digest) && !read.is_of(&sha2::Sha512::digest(b"other")));
+}
+
+#[test]
+fn a_key_that_is_not_computed_with_is_named_as_such() {
+    let rsa = |bytes: usize| {
+        let [e, n] = [vec![1, 0, 1], vec![0x7f; bytes]].map(|bytes| Mpint::from_positive_bytes(&bytes));
+        KeyData::Rsa(RsaPublicKey::new(e, n).unwrap())
+    };
+    let kind = |key: KeyData, hash| {
+        let made = ssh_key::Signature::new(Algorithm::Rsa { hash }, vec![1; 256]).unwrap();
+        let signature = Signature(SshSig::new(key, NAMESPACE, HashAlg::Sha512, made).unwrap());
+        signature.check_kind(Path::new("p.sig")).map_err(|fault| fault.to_string())
+    };
+    assert_eq!(kind(rsa(256), Some(HashAlg::Sha512)), Ok(()));
+    assert!(kind(rsa(2048), Some(HashAlg::Sha512)).unwrap_err().contains("ssh-rsa of 16384 bits"));
+    assert!(kind(rsa(64), Some(HashAlg::Sha512)).unwrap_err().contains("ssh-rsa of 512 bits"));
+    assert!(kind(rsa(256), None).unwrap_err().contains("by SHA-1"));
 }
 
 #[test]
