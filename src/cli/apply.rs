@@ -11,6 +11,7 @@ use clap::Args;
 use lcepatch::apply::{Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, UndoTo};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::context::Context;
 use lcepatch::durable::{Existing, Failed};
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::localize::candidates::CandidateOptions;

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 Without a base: every digest is verified and every block that can be decoded without its base is decoded.
 With a base: also whether the patch fits it (exit code 1 if not), and if so, the other blocks too.
 
-A signature beside the patch (debias.lcepatch.sig) is verified: that the key in it signed this very file. Whose key that is, only a list of signers tells: --require-signature accepts the patch by one of theirs, or ends with exit code 10 before anything else.
+A signature beside the patch (debias.lcepatch.sig) is verified: that the key in it signed this very file. Whose key that is, only a list of signers tells: --require-signature accepts the patch by one of theirs, or ends with exit code 11 before anything else.
 
 Examples:
   lcepatch check debias.lcepatch

@@ -52,7 +52,7 @@ Examples:
 
 Checkpoints are a .safetensors file, a *.safetensors.index.json, or a model directory.
 Exit codes: 0 done or yes, 1 no, 2 usage, 3 files, 4 invalid patch, 5 invalid checkpoint, 6 refused, 7 numbers, 8 something \
-is missing, 9 network, 10 not signed as required.";
+is missing, 9 network, 10 not finished, 11 not signed as required.";
 
 /// Small, exact, verifiable patches between model checkpoints
 #[derive(Parser)]

@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::digest::Digest;
 use crate::format::Patch;
 use crate::format::limits::{PREAMBLE_BYTES, PREAMBLE_DIGESTED_BYTES};
+use crate::input;
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, HashAlg, LineEnding, PublicKey, SshSig};
 use std::fs::File;
@@ -214,7 +215,7 @@ struct HashedFile {
 
 impl HashedFile {
     fn open(path: &Path, algorithm: HashAlg, context: &Context<'_>) -> Result<Self, SignatureFault> {
-        let file = open_regular(path)?;
+        let file = input::open(path).map_err(|e| SignatureFault::io("open", path, e))?;
         let (digest, id) = match algorithm {
             HashAlg::Sha256 => hash::<sha2::Sha256>(&file, path, context)?,
             _ => hash::<sha2::Sha512>(&file, path, context)?,
@@ -253,19 +254,11 @@ fn hash<D: sha2::Digest>(
     Ok((hasher.finalize().to_vec(), id))
 }
 
-/// Opens a regular file. Anything else, such as a pipe that someone put beside a patch, might never end.
-fn open_regular(path: &Path) -> Result<File, SignatureFault> {
-    let failed = |source| SignatureFault::io("open", path, source);
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file")));
-    }
-    File::open(path).map_err(failed)
-}
-
 /// The bytes of a small file.
 fn read_small(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SignatureFault> {
     let mut bytes = Vec::new();
-    let read = open_regular(path)?.take(bytes_max + 1).read_to_end(&mut bytes);
+    let file = input::open(path).map_err(|e| SignatureFault::io("open", path, e))?;
+    let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
     let read = read.map_err(|e| SignatureFault::io("read", path, e))?;
     if read as u64 > bytes_max {
         let long = std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("it has more than {bytes_max} bytes"));

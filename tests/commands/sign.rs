@@ -76,26 +76,26 @@ fn without_a_list_check_says_what_the_signature_is_worth() {
     assert_eq!((&signature["required"], &signature["principal"]), (&false.into(), &serde_json::Value::Null));
     // One that is wrong by its own key is an error, list or not.
     dir.write("p.sig", &dir.read("p.sig").to_ascii_lowercase());
-    dir.run("check p").fails(10).says(&["p.sig is not an SSH signature"]);
+    dir.run("check p").fails(11).says(&["p.sig is not an SSH signature"]);
     dir.run("diff target.safetensors reference.safetensors -o p --density 6% --force").ok();
     dir.run("sign p --key alice --force").ok();
     dir.run("diff target.safetensors reference.safetensors -o p --density 7% --force").ok();
-    dir.run("check p").fails(10).says(&["p.sig is not a signature of p by the key in it"]);
+    dir.run("check p").fails(11).says(&["p.sig is not a signature of p by the key in it"]);
 }
 
 #[test]
 fn a_patch_without_the_right_signature_is_refused() {
     let dir = patched();
     let flags = "--require-signature list";
-    refused(&dir, flags, 10, &["p is not signed: there is no p.sig"]);
+    refused(&dir, flags, 11, &["p is not signed: there is no p.sig"]);
     dir.run("sign p --key mallory").ok();
-    refused(&dir, flags, 10, &["p.sig was made with a key that is not in list: SHA256:"]);
+    refused(&dir, flags, 11, &["p.sig was made with a key that is not in list: SHA256:"]);
     let bytes = dir.read("p");
     let other = key(1).sign("file", HashAlg::Sha512, &bytes).unwrap().to_pem(LineEnding::LF).unwrap();
     dir.write("p.sig", other.as_bytes());
-    refused(&dir, flags, 10, &["was made for \"file\", not for \"lcepatch\""]);
+    refused(&dir, flags, 11, &["was made for \"file\", not for \"lcepatch\""]);
     dir.write("p.sig", b"alice was here");
-    refused(&dir, flags, 10, &["p.sig is not an SSH signature"]);
+    refused(&dir, flags, 11, &["p.sig is not an SSH signature"]);
     dir.run("sign p --key alice --force").ok();
     dir.run(&format!("check p {flags}")).ok();
     dir.run("check p --require-signature nowhere").fails(3).says(&["open nowhere"]);
@@ -110,10 +110,10 @@ fn one_changed_bit_of_the_patch_or_of_the_signature_is_refused() {
         bytes[at] ^= 1;
         dir.write("p", &bytes);
         // Not the damage is reported: nothing in the file is read before its signature is right.
-        refused(&dir, "--require-signature list", 10, &["p.sig is not a signature of p by the key in it"]);
+        refused(&dir, "--require-signature list", 11, &["p.sig is not a signature of p by the key in it"]);
     }
     dir.write("p", b"no patch at all");
-    refused(&dir, "--require-signature list", 10, &["is not a signature of p"]);
+    refused(&dir, "--require-signature list", 11, &["is not a signature of p"]);
     dir.write("p", &patch);
     let text = String::from_utf8(dir.read("p.sig")).unwrap();
     let bytes = text.as_bytes();
@@ -122,7 +122,7 @@ fn one_changed_bit_of_the_patch_or_of_the_signature_is_refused() {
         let at = text.lines().take(line).map(|line| line.len() + 1).sum::<usize>() + 3;
         bytes[at] = if bytes[at] == b'B' { b'C' } else { b'B' };
         dir.write("p.sig", &bytes);
-        dir.run("apply target.safetensors p -o r --require-signature list").fails(10);
+        dir.run("apply target.safetensors p -o r --require-signature list").fails(11);
     }
     assert!(!dir.exists("r"));
 }
@@ -136,13 +136,13 @@ fn what_the_list_says_of_a_key_holds() {
     };
     let flags = "--require-signature list";
     let cases = [
-        ("a@b namespaces=\"file,git\" KEY", 10, "list, line 1: key SHA256:"),
-        ("a@b namespaces=\"!lcepatch,*\" KEY", 10, "not for \"lcepatch\""),
-        ("\n\na@b valid-before=\"20200131Z\" KEY", 10, "was valid until 2020-01-31T00:00:00Z"),
-        ("a@b valid-after=\"29990101Z\" KEY", 10, "is valid from 2999-01-01T00:00:00Z on"),
-        ("*@b cert-authority KEY", 10, "(cert-authority)"),
+        ("a@b namespaces=\"file,git\" KEY", 11, "list, line 1: key SHA256:"),
+        ("a@b namespaces=\"!lcepatch,*\" KEY", 11, "not for \"lcepatch\""),
+        ("\n\na@b valid-before=\"20200131Z\" KEY", 11, "was valid until 2020-01-31T00:00:00Z"),
+        ("a@b valid-after=\"29990101Z\" KEY", 11, "is valid from 2999-01-01T00:00:00Z on"),
+        ("*@b cert-authority KEY", 11, "(cert-authority)"),
         ("a@b expires=\"x\" KEY", 5, "list, line 1: not an entry of a list of signers"),
-        ("", 10, "not in list"),
+        ("", 11, "not in list"),
     ];
     for (line, code, text) in cases {
         list(line);
@@ -166,8 +166,8 @@ fn a_signer_can_be_asked_for_by_name() {
     let flags = "--require-signature list --signer";
     dir.run(&format!("check p {flags} alice@example.com")).ok().prints(&["signed by alice@example.com"]);
     let is_other = "is that of *@example.com,!eve@example.com, not of";
-    refused(&dir, &format!("{flags} eve@example.com"), 10, &[is_other]);
-    refused(&dir, &format!("{flags} alice@example.org"), 10, &[is_other]);
+    refused(&dir, &format!("{flags} eve@example.com"), 11, &[is_other]);
+    refused(&dir, &format!("{flags} alice@example.org"), 11, &[is_other]);
     dir.run("check p --signer alice@example.com").fails(2);
 }
 
@@ -176,7 +176,7 @@ fn every_patch_of_an_apply_must_be_signed() {
     let dir = signed();
     dir.run("diff target.safetensors reference.safetensors -o q --density 4%").ok();
     let apply = "apply target.safetensors p:0.5 q:-1 -o r --require-signature list";
-    dir.run(apply).fails(10).says(&["q is not signed"]);
+    dir.run(apply).fails(11).says(&["q is not signed"]);
     dir.run("sign q --key alice -o elsewhere").ok();
     dir.run(&format!("{apply} --signature elsewhere")).fails(2).says(&["one --signature for 2 patches"]);
     dir.run("sign q --key alice").ok();
@@ -193,7 +193,7 @@ fn the_signature_may_lie_elsewhere() {
     dir.run("check p --signature nowhere").fails(3);
     dir.run("apply target.safetensors p -o r --signature s").fails(2).says(&["--require-signature"]);
     dir.run("apply target.safetensors p -o result --signature s --require-signature list").ok();
-    refused(&dir, "--require-signature list --signature nowhere", 10, &["there is no nowhere"]);
+    refused(&dir, "--require-signature list --signature nowhere", 11, &["there is no nowhere"]);
 }
 
 #[test]
@@ -329,7 +329,7 @@ mod openssh {
             dir.run(&format!("check p --require-signature list --signer {who}")).ok();
             std::fs::remove_file(dir.path("p.sig")).unwrap();
             keygen(&dir, &format!("-Y sign -f {name} -n git p")).ok();
-            dir.run("check p --require-signature list").fails(10).says(&["was made for \"git\""]);
+            dir.run("check p --require-signature list").fails(11).says(&["was made for \"git\""]);
         }
     }
 
@@ -393,8 +393,8 @@ mod openssh {
         let words = ["-Y", "sign", "-f", "user-cert.pub", "-n", "lcepatch", "p"];
         ssh(&dir, "ssh-keygen", &words, None, Some(&agent.socket)).ok();
         assert!(verifies(&dir, "user@example.com"));
-        dir.run("check p --require-signature list").fails(10).says(&["was made with a certificate"]);
-        dir.run("check p").fails(10).says(&["was made with a certificate"]);
+        dir.run("check p --require-signature list").fails(11).says(&["was made with a certificate"]);
+        dir.run("check p").fails(11).says(&["was made with a certificate"]);
     }
 
     #[test]
