@@ -53,6 +53,9 @@ def main(corpus):
             write(corpus, "model_config", os.path.basename(os.path.dirname(path)), file.read())
     with open(os.path.join(root, "fixtures", "onnx", "model.onnx"), "rb") as file:
         write(corpus, "onnx_file", "export", file.read())
+    for path in sorted(glob.glob(os.path.join(root, "fixtures", "signatures", "*"))):
+        with open(path, "rb") as file:
+            write(corpus, "signature", os.path.basename(path), file.read())
     # A journal of two changes of two bytes in the file "f" of 64, without its digest.
     segment = struct.pack("<QIIHH", 4, 8, 0, 1, 2) + struct.pack("<HH", 0, 3) + bytes(4) + b"\1\2\3\4"
     write(corpus, "journal", "two", b"lcejrnl2" + struct.pack("<IH1sQQ", 1, 1, b"f", 64, 0) + segment)

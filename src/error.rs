@@ -14,6 +14,7 @@ use crate::measure::BadData;
 #[cfg(feature = "verify")]
 use crate::model::{ModelFault, export::ExportError, runtime::RuntimeFault};
 use crate::patch::gather::GatherError;
+use crate::signature::{KeyFault, SignatureFault};
 use std::path::{Path, PathBuf};
 
 /// What every verb returns when it can not do its work. Nothing was written then.
@@ -92,6 +93,12 @@ pub enum Reason {
     /// A part of a diff can not be used.
     #[error("{0}")]
     Part(PartFault),
+    /// A patch is not signed as it must be.
+    #[error("{0}")]
+    Signature(SignatureFault),
+    /// A patch cannot be signed.
+    #[error("{0}")]
+    Key(KeyFault),
     /// The log of a model directory can not be read.
     #[error("{}: not a log of patches: {reason}", path.display())]
     Log {
@@ -190,6 +197,8 @@ impl Error {
             Reason::Refused(refusal) => refusal.code(),
             Reason::Algebra(obstacle) => obstacle.code(),
             Reason::Part(fault) => fault.code(),
+            Reason::Signature(fault) => fault.code(),
+            Reason::Key(fault) => fault.code(),
             Reason::Log { .. } => "log.malformed",
             #[cfg(feature = "verify")]
             Reason::Model(fault) => fault.code(),
@@ -221,7 +230,7 @@ impl Error {
             | "results.other"
             | "edit.order"
             | "shard.unsupported" => 2,
-            "io" | "output.io" | "output.no-locks" | "output.read-back" | "output.unsynced" => 3,
+            "io" | "output.io" | "output.no-locks" | "output.read-back" | "output.unsynced" | "patch.changed" => 3,
             "patch.invalid" => 4,
             "checkpoint.malformed"
             | "checkpoint.changed"
@@ -234,16 +243,36 @@ impl Error {
             | "model.malformed"
             | "data.malformed"
             | "onnx.malformed"
-            | "results.malformed" => 5,
+            | "results.malformed"
+            | "signers.malformed"
+            | "key.malformed" => 5,
             "numbers.not-finite" => 7,
             "runtime.missing"
             | "runtime.unusable"
             | "runtime.provider"
             | "runtime.not-installable"
             | "runtime.failed"
-            | "model.missing" => 8,
+            | "model.missing"
+            | "key.encrypted"
+            | "agent.missing"
+            | "agent.no-key"
+            | "agent.refused"
+            | "agent.failed"
+            | "signature.failed" => 8,
             "runtime.download" => 9,
             "edit.incomplete" => 10,
+            "signature.missing"
+            | "signature.malformed"
+            | "signature.namespace"
+            | "signature.certificate"
+            | "signature.unsupported"
+            | "signature.wrong"
+            | "signer.unknown"
+            | "signer.other"
+            | "signer.authority"
+            | "signer.namespace"
+            | "signer.not-yet-valid"
+            | "signer.expired" => 11,
             "interrupted" => 130,
             _ => 6,
         }
@@ -299,6 +328,8 @@ impl Error {
             Reason::Refused(refusal) => return refusal.help(),
             Reason::Algebra(obstacle) => return obstacle.help(),
             Reason::Part(fault) => return fault.help(),
+            Reason::Signature(fault) => return fault.help().map(str::to_owned),
+            Reason::Key(fault) => return fault.help(),
             Reason::Log { .. } => {
                 "remove it, or apply with --no-log: it only says what was done, the weights do not need it"
             }
@@ -480,6 +511,26 @@ impl From<Obstacle> for Error {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         Reason::Refused(refusal).into()
+    }
+}
+
+impl From<SignatureFault> for Error {
+    fn from(fault: SignatureFault) -> Self {
+        match fault {
+            SignatureFault::Io { operation, path, source } => Reason::Io { operation, path, source }.into(),
+            SignatureFault::Patch { patch, error } => Self::of_patch(&patch, error),
+            SignatureFault::Cancelled(cancelled) => cancelled.into(),
+            fault => Reason::Signature(fault).into(),
+        }
+    }
+}
+
+impl From<KeyFault> for Error {
+    fn from(fault: KeyFault) -> Self {
+        match fault {
+            KeyFault::File(fault) => fault.into(),
+            fault => Reason::Key(fault).into(),
+        }
     }
 }
 

@@ -63,6 +63,7 @@ pub mod mask;
 #[cfg(feature = "verify")]
 pub mod onnx;
 pub mod patch;
+pub mod signature;
 
 // Steps
 pub mod edit;

@@ -8,7 +8,7 @@ const LAYERS: &[&[&str]] = &[
     &["durable"],
     &["codec"],
     &["format"],
-    &["checkpoint"],
+    &["checkpoint", "signature"],
     &["mask"],
     &["onnx"],
     &["patch"],

@@ -4,6 +4,7 @@
 mod onnx;
 
 use super::exit::{Failure, print, print_json};
+use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use clap::Args;
@@ -17,6 +18,7 @@ use lcepatch::edit::{Alpha, AlphaSource, EditKind};
 use lcepatch::localize::candidates::CandidateOptions;
 use lcepatch::mask::PruningMask;
 use lcepatch::report::table::count;
+use lcepatch::signature::Signer;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +47,7 @@ Examples:
   lcepatch apply model/ debias.lcepatch --alpha -0.5 -o edited-a-little/
   lcepatch apply model.safetensors a.lcepatch:0.5 b.lcepatch:-2 -o edited.safetensors
   lcepatch apply model/ debias.lcepatch --in-place
+  lcepatch apply model/ debias.lcepatch -o edited/ --require-signature ~/.ssh/allowed_signers
   lcepatch apply model.onnx debias.lcepatch --alpha -2 -o edited/model.onnx
   lcepatch apply pruned/ p.lcepatch --edit sw -o switched/ --keep-mask switched-mask.safetensors")]
 pub struct Arguments {
@@ -95,6 +98,8 @@ What to do with the selected weights:
     /// Exchange a prefix of the patches' names for one of the base's, as in `bert.=`
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
     map_prefix: Option<PrefixMap>,
+    #[command(flatten)]
+    signature: Required,
     /// Do not record this apply in the model directory's log
     #[arg(long)]
     no_log: bool,
@@ -117,11 +122,12 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if patch_argument::is_onnx(&arguments.base) {
         return onnx::run(&arguments, existing, terminal);
     }
+    let (edits, signers) = edits(&arguments, terminal)?;
     let base = match &arguments.output {
         Some(_) => Checkpoint::open(&arguments.base)?,
         None => Checkpoint::open_for_edit(&arguments.base)?,
     };
-    let (edits, options) = (edits(&arguments, terminal)?, plan_options(&arguments));
+    let options = plan_options(&arguments);
     let mask_file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
     let of_base = arguments.keep_mask.as_ref().map(|_| base_mask(&base, mask_file.as_ref())).transpose()?;
     let mask = of_base.as_ref().zip(arguments.keep_mask.as_deref());
@@ -145,7 +151,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         terminal.note("THIS IS NOT THE PATCH'S BASE: its deltas were added all the same, and nothing is promised");
     }
     let result = arguments.output.as_deref().unwrap_or(&arguments.base);
-    report(&arguments, result, &edits, &done, terminal)?;
+    report(&arguments, result, &edits, &done, &signers, terminal)?;
     Ok(Answer::Yes)
 }
 
@@ -168,6 +174,7 @@ fn report(
     result: &Path,
     edits: &[Edit],
     done: &Done,
+    signers: &[Signer],
     terminal: &Terminal,
 ) -> Result<(), Failure> {
     let Done { applied, is_reference, undo, .. } = done;
@@ -180,7 +187,11 @@ fn report(
             "result": result, "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
             "is_reference": is_reference, "left_behind": applied.left_behind, "undo": undo, "added": done.added,
             "patches": edits.iter().zip(&arguments.patches).map(|(edit, text)| of_edit(edit, text, arguments)).collect::<Vec<_>>(),
+            "signatures": signers.iter().map(signature_argument::json).collect::<Vec<_>>(),
         }));
+    }
+    for signer in signers {
+        print(signature_argument::line(signer))?;
     }
     let verified = match (*is_reference, applied.verified) {
         (true, _) => "; read back: every byte is the reference's, by its digest",
@@ -220,27 +231,26 @@ fn plan_options(arguments: &Arguments) -> PlanOptions {
     }
 }
 
-fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<Vec<Edit>, Failure> {
-    let edits = arguments.patches.iter().map(|patch| edit(patch, arguments)).collect::<Result<Vec<_>, _>>()?;
-    for (at, edit) in edits.iter().enumerate() {
-        if edits[..at].iter().any(|other| other.patch.id == edit.patch.id) {
-            terminal.note(&format!("{} is given more than once: what it changes adds up", edit.path.display()));
+/// The patches as edits, and who signed them, where that is required.
+fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<(Vec<Edit>, Vec<Signer>), Failure> {
+    let signature = arguments.signature.for_patches(arguments.patches.len())?;
+    let (mut edits, mut signers): (Vec<Edit>, Vec<Signer>) = (Vec::new(), Vec::new());
+    for text in &arguments.patches {
+        let (path, alpha) = patch_argument::with_number(text)?;
+        // What can be wrong with the arguments alone is said before the file is opened.
+        let kind = kind(arguments.edit.as_deref(), alpha.or(arguments.alpha))?;
+        let (patch, signer) = signature.open(&path, &terminal.context())?;
+        let kind = match kind {
+            Some(kind) => kind,
+            None => by_default(arguments.edit.as_deref(), patch.default_alpha())?,
+        };
+        if edits.iter().any(|edit| edit.patch.id == patch.id) {
+            terminal.note(&format!("{} is given more than once: what it changes adds up", path.display()));
         }
+        edits.push(Edit { patch, path, kind });
+        signers.extend(signer);
     }
-    Ok(edits)
-}
-
-fn edit(text: &str, arguments: &Arguments) -> Result<Edit, Failure> {
-    let (path, alpha) = patch_argument::with_number(text)?;
-    let given = alpha.or(arguments.alpha);
-    // What can be wrong with the arguments alone is said before the file is opened.
-    let kind = kind(arguments.edit.as_deref(), given)?;
-    let patch = patch_argument::open(&path)?;
-    let kind = match kind {
-        Some(kind) => kind,
-        None => by_default(arguments.edit.as_deref(), patch.default_alpha())?,
-    };
-    Ok(Edit { patch, path, kind })
+    Ok((edits, signers))
 }
 
 /// The edit that the arguments name; none where the patch decides about its alpha.

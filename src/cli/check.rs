@@ -1,6 +1,7 @@
 //! `lcepatch check`.
 
 use super::exit::{Failure, print, print_json};
+use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, patch_argument};
 use clap::Args;
@@ -19,8 +20,11 @@ use std::path::{Path, PathBuf};
 Without a base: every digest is verified and every block that can be decoded without its base is decoded.
 With a base: also whether the patch fits it (exit code 1 if not), and if so, the other blocks too.
 
+A signature beside the patch (debias.lcepatch.sig) is verified: that the key in it signed this very file. Whose key that is, only a list of signers tells: --require-signature accepts the patch by one of theirs, or ends with exit code 11 before anything else.
+
 Examples:
   lcepatch check debias.lcepatch
+  lcepatch check debias.lcepatch --require-signature ~/.ssh/allowed_signers
   lcepatch check debias.lcepatch model/
   lcepatch check debias.lcepatch model/ --quick
   lcepatch check debias.lcepatch model.onnx")]
@@ -38,14 +42,16 @@ pub struct Arguments {
     /// Exchange a prefix of the patch's names for one of the base's, as in `bert.=`
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
     map_prefix: Option<PrefixMap>,
+    #[command(flatten)]
+    signature: Required,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    let patch = patch_argument::open(&arguments.patch)?;
     let context = terminal.context();
+    let (patch, signer) = arguments.signature.open_any(&arguments.patch, &context)?;
     // Damage is reported before a base that does not fit.
     let Intact { blocks, mut decoded } = intact(&patch, &arguments.patch, &context)?;
     let mut found = None;
@@ -77,10 +83,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         print_json(&json!({
             "patch": arguments.patch, "id": patch.id.to_string(), "intact": true, "blocks": blocks,
             "decoded": decoded, "fits": found.as_ref().map(|_| fits), "state": state, "differences": differences,
+            "signature": signer.as_ref().map(signature_argument::json),
         }))?;
     } else {
         let (name, id) = (arguments.patch.display(), patch.id);
         print(format_args!("{name}: intact, {decoded} of {blocks} blocks decoded, patch id {id}"))?;
+        print(signature_argument::about(&arguments.patch, signer.as_ref()))?;
         if let (Some(fit), Some(base)) = (&found, &arguments.base) {
             print(format_args!("{}: {}", base.display(), verdict(fit, patch.table.tensors.len())))?;
             let shown = if arguments.full { usize::MAX } else { 10 };

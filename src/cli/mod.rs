@@ -24,6 +24,8 @@ mod revert;
 mod runtime;
 mod select;
 mod show;
+mod sign;
+mod signature_argument;
 mod squash;
 mod status;
 #[cfg(feature = "verify")]
@@ -50,7 +52,7 @@ Examples:
 
 Checkpoints are a .safetensors file, a *.safetensors.index.json, or a model directory.
 Exit codes: 0 done or yes, 1 no, 2 usage, 3 files, 4 invalid patch, 5 invalid checkpoint, 6 refused, 7 numbers, 8 something \
-is missing, 9 network.";
+is missing, 9 network, 10 not finished, 11 not signed as required.";
 
 /// Small, exact, verifiable patches between model checkpoints
 #[derive(Parser)]
@@ -76,6 +78,8 @@ enum Command {
     Apply(Box<apply::Arguments>),
     /// Check that a patch is intact, and that it fits a base
     Check(check::Arguments),
+    /// Sign a patch with an SSH key
+    Sign(sign::Arguments),
     /// Show which patches were applied to a model directory
     Log(log::Arguments),
     /// Say what a model directory is: a base, a base and patches, or changed since
@@ -146,6 +150,7 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Show(arguments) => show::run(&arguments),
         Command::Apply(arguments) => apply::run(*arguments, &terminal),
         Command::Check(arguments) => check::run(&arguments, &terminal),
+        Command::Sign(arguments) => sign::run(&arguments, &terminal),
         Command::Log(arguments) => log::run(&arguments),
         Command::Status(arguments) => status::run(&arguments, &terminal),
         Command::Revert(arguments) => revert::run(&arguments, &terminal),

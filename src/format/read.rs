@@ -53,7 +53,14 @@ impl Patch {
     /// # Errors
     /// I/O, and R1 to R17.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let file = input::open(path)?;
+        Self::from_file(input::open(path)?)
+    }
+
+    /// As [`Patch::open`], of a file that is open already.
+    ///
+    /// # Errors
+    /// I/O, and R1 to R17.
+    pub fn from_file(file: File) -> Result<Self, ReadError> {
         let file_bytes = file.metadata()?.len();
         Self::parse(Source::File(file), file_bytes)
     }

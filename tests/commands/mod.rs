@@ -11,6 +11,7 @@ mod onnx;
 mod runtime;
 mod shard;
 mod show;
+mod sign;
 #[cfg(feature = "verify")]
 mod sweep;
 mod terminal;

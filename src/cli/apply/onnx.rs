@@ -25,12 +25,12 @@ pub fn run(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Ou
         return Err(Failure::usage("there is no output", "say where to write the result with -o"));
     };
     let context = terminal.context();
-    let (edits, options) = (edits(arguments, terminal)?, plan_options(arguments));
+    let ((edits, signers), options) = (edits(arguments, terminal)?, plan_options(arguments));
     let base = OnnxBase::open(&arguments.base, edits.iter().map(|edit| &edit.patch), &context)?;
     let plan = base.plan(&edits, &options, &context)?;
     let applied = base.write(&plan, output, existing, &context)?;
     terminal.done();
     let done = Done { applied, is_reference: false, added: plan.is_added(), undo: None };
-    report(arguments, output, &edits, &done, terminal)?;
+    report(arguments, output, &edits, &done, &signers, terminal)?;
     Ok(Answer::Yes)
 }

@@ -1,0 +1,103 @@
+//! What a signature of a patch must be, as flags, and what is said about it.
+
+use super::exit::Failure;
+use super::patch_argument;
+use clap::Args;
+use lcepatch::context::Context;
+use lcepatch::format::Patch;
+use lcepatch::report::table::printable;
+use lcepatch::signature::{AllowedSigners, Requirement, Signer, beside, open_required, open_signed};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+#[derive(Args)]
+#[command(next_help_heading = "Signatures")]
+pub struct Required {
+    /// Accept a patch only with a signature by a key in this list (as in ssh-keygen(1), ALLOWED SIGNERS)
+    #[arg(long, value_name = "ALLOWED_SIGNERS")]
+    require_signature: Option<PathBuf>,
+    /// Of those in the list, accept this one only
+    #[arg(long, value_name = "NAME", requires = "require_signature")]
+    signer: Option<String>,
+    /// The signature [default: PATCH.sig]
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+}
+
+/// The list of signers is read once.
+pub struct Opener<'a> {
+    requirement: Option<Requirement>,
+    signature: Option<&'a Path>,
+}
+
+impl Required {
+    /// For opening as many patches.
+    pub fn for_patches(&self, patches: usize) -> Result<Opener<'_>, Failure> {
+        if self.signature.is_some() && patches > 1 {
+            let help = "put each signature beside its patch, as PATCH.sig, and leave --signature out";
+            return Err(Failure::usage(format!("one --signature for {patches} patches"), help));
+        }
+        let read = |list: &PathBuf| -> Result<Requirement, Failure> {
+            let signers = AllowedSigners::read(list)?;
+            Ok(Requirement { signers, principal: self.signer.clone(), at: SystemTime::now() })
+        };
+        let requirement = self.require_signature.as_ref().map(read).transpose()?;
+        Ok(Opener { requirement, signature: self.signature.as_deref() })
+    }
+
+    /// Opens the one patch. If no signature is required, one that is there must be of the patch all the same.
+    pub fn open_any(&self, patch: &Path, context: &Context<'_>) -> Result<(Patch, Option<Signer>), Failure> {
+        let signature = self.signature.clone().unwrap_or_else(|| beside(patch));
+        let there = self.signature.is_some() || signature.symlink_metadata().is_ok();
+        if self.require_signature.is_none() && there {
+            let (patch, signer) = open_signed(patch, &signature, context)?;
+            return Ok((patch, Some(signer)));
+        }
+        self.for_patches(1)?.open(patch, context)
+    }
+}
+
+impl Opener<'_> {
+    /// Opens a patch; if a signature is required, only with it.
+    pub fn open(&self, path: &Path, context: &Context<'_>) -> Result<(Patch, Option<Signer>), Failure> {
+        match (&self.requirement, self.signature) {
+            (Some(required), named) => {
+                let beside = beside(path);
+                let (patch, signer) = open_required(path, named.unwrap_or(&beside), required, context)?;
+                Ok((patch, Some(signer)))
+            }
+            (None, Some(_)) => Err(Failure::usage(
+                "--signature alone says nothing about who may sign",
+                "give the list of signers with --require-signature",
+            )),
+            (None, None) => Ok((patch_argument::open(path)?, None)),
+        }
+    }
+}
+
+/// For people.
+pub fn line(signer: &Signer) -> String {
+    let Signer { principal, algorithm, fingerprint, signature } = signer;
+    let by = match principal {
+        Some(principal) => format!("signed by {principal}, with {algorithm} key {fingerprint}"),
+        None => format!("signed by {algorithm} key {fingerprint}, not verified against a list of signers"),
+    };
+    printable(&format!("{}: {by}", signature.display()))
+}
+
+/// For people, also where there is no signature.
+pub fn about(patch: &Path, signer: Option<&Signer>) -> String {
+    match signer {
+        Some(signer) => line(signer),
+        None => format!("{}: not signed", patch.display()),
+    }
+}
+
+/// For scripts.
+pub fn json(signer: &Signer) -> serde_json::Value {
+    json!({
+        "file": signer.signature, "algorithm": signer.algorithm, "fingerprint": signer.fingerprint,
+        "required": signer.principal.is_some(), "principal": signer.principal,
+    })
+}

@@ -1,0 +1,366 @@
+//! Why a patch is not accepted by its signature, or not signed.
+
+use super::BadLine;
+use crate::context::Cancelled;
+use crate::format::read::ReadError;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Why a signature is not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignatureFault {
+    /// The operating system refused.
+    #[error("{operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// What was signed is not a patch.
+    #[error("{}: {error}", patch.display())]
+    Patch {
+        /// The patch.
+        patch: PathBuf,
+        /// The broken rule.
+        error: ReadError,
+    },
+    /// Asked to stop.
+    #[error("{0}")]
+    Cancelled(Cancelled),
+    /// The patch was written to between being verified and being read.
+    #[error("{} changed while it was read", patch.display())]
+    Changed {
+        /// The patch.
+        patch: PathBuf,
+    },
+    /// There is no signature.
+    #[error("{} is not signed: there is no {}", patch.display(), signature.display())]
+    Missing {
+        /// The patch.
+        patch: PathBuf,
+        /// Where its signature would be.
+        signature: PathBuf,
+    },
+    /// The signature file holds none.
+    #[error("{} is not an SSH signature: {reason}", signature.display())]
+    Malformed {
+        /// The signature file.
+        signature: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The signature is for something else.
+    #[error("{} was made for {found:?}, not for \"lcepatch\"", signature.display())]
+    Namespace {
+        /// The signature file.
+        signature: PathBuf,
+        /// Its namespace.
+        found: String,
+    },
+    /// The signature was made by a certificate.
+    #[error("{} was made with a certificate, which is not supported", signature.display())]
+    Certificate {
+        /// The signature file.
+        signature: PathBuf,
+    },
+    /// The signature was made by a kind of key that cannot be verified here.
+    #[error("{} was made with a key of kind {algorithm}, which is not supported", signature.display())]
+    Unsupported {
+        /// The signature file.
+        signature: PathBuf,
+        /// The kind.
+        algorithm: String,
+    },
+    /// The signature is not one of this patch.
+    #[error("{} is not a signature of {} by the key in it, {key}", signature.display(), patch.display())]
+    Wrong {
+        /// The patch.
+        patch: PathBuf,
+        /// The signature file.
+        signature: PathBuf,
+        /// Fingerprint of the key.
+        key: String,
+    },
+    /// The key is not in the list.
+    #[error("{} was made with a key that is not in {}: {key}", signature.display(), signers.display())]
+    Unknown {
+        /// The signature file.
+        signature: PathBuf,
+        /// The list.
+        signers: PathBuf,
+        /// Fingerprint of the key.
+        key: String,
+    },
+    /// The key is in the list, but someone else's.
+    #[error("{}, line {line}: key {key} is that of {listed}, not of {principal}", signers.display())]
+    OtherSigner {
+        /// The list.
+        signers: PathBuf,
+        /// From 1 on.
+        line: usize,
+        /// Fingerprint of the key.
+        key: String,
+        /// Who must have signed.
+        principal: String,
+        /// Whose key it is.
+        listed: String,
+    },
+    /// The key is in the list as that of an authority only.
+    #[error("{}, line {line}: key {key} may only certify other keys (cert-authority)", signers.display())]
+    Authority {
+        /// The list.
+        signers: PathBuf,
+        /// From 1 on.
+        line: usize,
+        /// Fingerprint of the key.
+        key: String,
+    },
+    /// The key may not sign patches.
+    #[error("{}, line {line}: key {key} may sign for {namespaces:?}, not for \"lcepatch\"", signers.display())]
+    NotForPatches {
+        /// The list.
+        signers: PathBuf,
+        /// From 1 on.
+        line: usize,
+        /// Fingerprint of the key.
+        key: String,
+        /// What it may sign.
+        namespaces: String,
+    },
+    /// The key may not sign yet.
+    #[error("{}, line {line}: key {key} is valid from {} on", signers.display(), humantime::format_rfc3339_seconds(*after))]
+    NotYet {
+        /// The list.
+        signers: PathBuf,
+        /// From 1 on.
+        line: usize,
+        /// Fingerprint of the key.
+        key: String,
+        /// Its first second.
+        after: SystemTime,
+    },
+    /// The key may not sign any more.
+    #[error("{}, line {line}: key {key} was valid until {}", signers.display(), humantime::format_rfc3339_seconds(*before))]
+    Expired {
+        /// The list.
+        signers: PathBuf,
+        /// From 1 on.
+        line: usize,
+        /// Fingerprint of the key.
+        key: String,
+        /// Its last second.
+        before: SystemTime,
+    },
+    /// The list is none.
+    #[error("{}, line {}: not an entry of a list of signers: {}", signers.display(), bad.line, bad.reason)]
+    List {
+        /// The list.
+        signers: PathBuf,
+        /// The first line that is not understood.
+        bad: BadLine,
+    },
+}
+
+impl SignatureFault {
+    pub(super) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), source }
+    }
+
+    /// A stable name for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            SignatureFault::Io { .. } => "io",
+            SignatureFault::Patch { error: ReadError::Io(_), .. } => "io",
+            SignatureFault::Patch { .. } => "patch.invalid",
+            SignatureFault::Cancelled(_) => "interrupted",
+            SignatureFault::Changed { .. } => "patch.changed",
+            SignatureFault::Missing { .. } => "signature.missing",
+            SignatureFault::Malformed { .. } => "signature.malformed",
+            SignatureFault::Namespace { .. } => "signature.namespace",
+            SignatureFault::Certificate { .. } => "signature.certificate",
+            SignatureFault::Unsupported { .. } => "signature.unsupported",
+            SignatureFault::Wrong { .. } => "signature.wrong",
+            SignatureFault::Unknown { .. } => "signer.unknown",
+            SignatureFault::OtherSigner { .. } => "signer.other",
+            SignatureFault::Authority { .. } => "signer.authority",
+            SignatureFault::NotForPatches { .. } => "signer.namespace",
+            SignatureFault::NotYet { .. } => "signer.not-yet-valid",
+            SignatureFault::Expired { .. } => "signer.expired",
+            SignatureFault::List { .. } => "signers.malformed",
+        }
+    }
+
+    /// One thing to do about it.
+    pub fn help(&self) -> Option<&'static str> {
+        Some(match self {
+            SignatureFault::Io { .. } | SignatureFault::Patch { .. } | SignatureFault::Cancelled(_) => return None,
+            SignatureFault::Changed { .. } => "try again when no other program writes it",
+            SignatureFault::Missing { .. } => {
+                "get the .sig file from where the patch was published, or name it with --signature"
+            }
+            SignatureFault::Malformed { .. } => {
+                "it must be as `lcepatch sign` or `ssh-keygen -Y sign` writes it; download it again"
+            }
+            SignatureFault::Namespace { .. } => {
+                "ask whoever signed for one that was made by `lcepatch sign`, or by `ssh-keygen -Y sign -n lcepatch`"
+            }
+            SignatureFault::Certificate { .. } => "ask whoever signed to use the key without its certificate",
+            SignatureFault::Unsupported { .. } => {
+                "ask for a signature with an ed25519, ecdsa or rsa key, or one of a security key"
+            }
+            SignatureFault::Wrong { .. } => {
+                "the patch was changed after it was signed, or the signature is of another: get both again from their source, \
+                 and do not use this patch"
+            }
+            SignatureFault::Unknown { .. } => {
+                "if whoever publishes this key is to be trusted, add a line `NAME KEY` with their public key to the list"
+            }
+            SignatureFault::OtherSigner { .. } => "do not use this patch, or ask for another signer with --signer",
+            SignatureFault::Authority { .. } => {
+                "certificates are not supported: list the keys of those who sign, each in a line of its own"
+            }
+            SignatureFault::NotForPatches { .. } => "if it should, add lcepatch to its namespaces=",
+            SignatureFault::NotYet { .. } | SignatureFault::Expired { .. } => {
+                "ask for a signature with a key that is valid now; the list holds no time of signing to go by"
+            }
+            SignatureFault::List { .. } => {
+                "a line is `NAME ssh-ed25519 AAAA…`, with options before the key as in ssh-keygen(1), ALLOWED SIGNERS"
+            }
+        })
+    }
+}
+
+/// Why nothing was signed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyFault {
+    /// A file that cannot be read, or is no patch.
+    #[error("{0}")]
+    File(#[from] SignatureFault),
+    /// The file holds no key.
+    #[error("{} is not an SSH key: {reason}", key.display())]
+    Malformed {
+        /// The key file.
+        key: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file holds a key in another format.
+    #[error("{} is not in OpenSSH's format for private keys", key.display())]
+    OtherFormat {
+        /// The key file.
+        key: PathBuf,
+    },
+    /// A kind of key that cannot sign here.
+    #[error("{} is of kind {algorithm}, which cannot sign here", key.display())]
+    Unsupported {
+        /// The key file.
+        key: PathBuf,
+        /// The kind.
+        algorithm: String,
+    },
+    /// The key is under a passphrase, and no agent has it.
+    #[error("{} is under a passphrase, and ssh-agent does not have it", key.display())]
+    Encrypted {
+        /// The key file.
+        key: PathBuf,
+    },
+    /// Only an agent could sign, and there is none.
+    #[error("the private half of {} is asked of ssh-agent, and there is none", key.display())]
+    NoAgent {
+        /// The key file.
+        key: PathBuf,
+    },
+    /// The agent does not have the key.
+    #[error("ssh-agent does not have the private half of {}", key.display())]
+    NotInAgent {
+        /// The key file.
+        key: PathBuf,
+    },
+    /// The agent cannot be reached.
+    #[error("connect to ssh-agent at {}: {source}", socket.display())]
+    Unreachable {
+        /// `SSH_AUTH_SOCK`.
+        socket: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The agent went away.
+    #[error("talk to ssh-agent: {0}")]
+    Agent(std::io::Error),
+    /// The agent's answer is not one.
+    #[error("ssh-agent's answer is not understood")]
+    Protocol,
+    /// The agent does not sign.
+    #[error("ssh-agent refused to sign")]
+    AgentRefused,
+    /// The agent signs with SHA-1.
+    #[error("ssh-agent signs with SHA-1, which proves nothing any more")]
+    OldAgent,
+    /// Signing failed.
+    #[error("sign: {0}")]
+    Computation(ssh_key::Error),
+    /// The signature does not verify.
+    #[error("the signature by {} does not verify, and was not kept", key.display())]
+    Broken {
+        /// The key file.
+        key: PathBuf,
+    },
+}
+
+impl KeyFault {
+    /// A stable name for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            KeyFault::File(fault) => fault.code(),
+            KeyFault::Malformed { .. } | KeyFault::OtherFormat { .. } => "key.malformed",
+            KeyFault::Unsupported { .. } => "key.unsupported",
+            KeyFault::Encrypted { .. } => "key.encrypted",
+            KeyFault::NoAgent { .. } | KeyFault::Unreachable { .. } => "agent.missing",
+            KeyFault::NotInAgent { .. } => "agent.no-key",
+            KeyFault::Agent(_) | KeyFault::Protocol | KeyFault::OldAgent => "agent.failed",
+            KeyFault::AgentRefused => "agent.refused",
+            KeyFault::Computation(_) | KeyFault::Broken { .. } => "signature.failed",
+        }
+    }
+
+    /// One thing to do about it.
+    pub fn help(&self) -> Option<String> {
+        let help = match self {
+            KeyFault::File(fault) => fault.help()?,
+            KeyFault::Malformed { .. } => {
+                "give a private key, or a public key that ssh-agent has, as ssh-keygen writes them"
+            }
+            KeyFault::OtherFormat { key } => {
+                return Some(format!("`ssh-keygen -p -f {}` writes it in that format", key.display()));
+            }
+            KeyFault::Unsupported { .. } => {
+                "use an ed25519, ecdsa or rsa key, or one of a security key by ssh-agent; no certificate"
+            }
+            KeyFault::Encrypted { key } => {
+                return Some(format!(
+                    "`ssh-add {}` asks for the passphrase; then give the same command",
+                    key.display()
+                ));
+            }
+            KeyFault::NoAgent { .. } => {
+                "give the private key itself, or start an agent (`eval $(ssh-agent)`, `ssh-add`): SSH_AUTH_SOCK names it"
+            }
+            KeyFault::NotInAgent { .. } => "`ssh-add -L` lists the keys that it has, `ssh-add` gives it another",
+            KeyFault::Unreachable { .. } => {
+                "SSH_AUTH_SOCK names the agent's socket; `ssh-add -l` says whether it answers"
+            }
+            KeyFault::AgentRefused => {
+                "confirm it, or touch the security key, when the agent asks; `ssh-add -l` says whether it is locked"
+            }
+            KeyFault::OldAgent => "use a newer agent, or an ed25519 key",
+            KeyFault::Agent(_) | KeyFault::Protocol => "give the private key itself, or use OpenSSH's agent",
+            KeyFault::Computation(_) | KeyFault::Broken { .. } => "`ssh-keygen -l -f` says whether the key is whole",
+        };
+        Some(help.to_owned())
+    }
+}

@@ -1,0 +1,271 @@
+//! Who made a patch: SSH signatures of its bytes, as `ssh-keygen -Y` makes and verifies them, in a file beside it.
+//!
+//! What is signed is the whole file, under the namespace [`NAMESPACE`], so that a signature for another purpose is none for a
+//! patch. The format is OpenSSH's `PROTOCOL.sshsig`; who may sign is said by a list as in `ssh-keygen(1)`, ALLOWED SIGNERS.
+
+#[cfg(unix)]
+mod agent;
+mod allowed_signers;
+mod fault;
+mod key;
+
+pub use allowed_signers::{AllowedSigners, BadLine};
+pub use fault::{KeyFault, SignatureFault};
+pub use key::SigningKey;
+
+use crate::context::Context;
+use crate::digest::Digest;
+use crate::format::Patch;
+use crate::format::limits::{PREAMBLE_BYTES, PREAMBLE_DIGESTED_BYTES};
+use crate::input;
+use ssh_key::public::KeyData;
+use ssh_key::{Algorithm, HashAlg, LineEnding, PublicKey, SshSig};
+use std::fs::File;
+use std::io::Read;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// What signatures of patches are for, in the words of `ssh-keygen -Y sign -n`.
+pub const NAMESPACE: &str = "lcepatch";
+/// Bytes of a signature file or a key file that are read: several times what the largest supported key takes.
+const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
+/// What the `rsa` crate computes with.
+const RSA_BITS: RangeInclusive<u32> = 1024..=8192;
+/// Bytes that are hashed at a time.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// What a signature of a patch must be to be accepted.
+#[derive(Debug)]
+pub struct Requirement {
+    /// Who may sign.
+    pub signers: AllowedSigners,
+    /// Who of them must have signed, if not any.
+    pub principal: Option<String>,
+    /// When a key must be valid.
+    pub at: SystemTime,
+}
+
+/// Who signed a patch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signer {
+    /// The principal that was asked for, or else the principals that the list gives for the key; none where no list was asked.
+    pub principal: Option<String>,
+    /// The key's kind, as in `ssh-ed25519`.
+    pub algorithm: String,
+    /// The key's fingerprint, as in `SHA256:…`.
+    pub fingerprint: String,
+    /// The signature file.
+    pub signature: PathBuf,
+}
+
+/// Where the signature of the patch at `patch` lies if nobody says otherwise: `.sig` is appended.
+pub fn beside(patch: &Path) -> PathBuf {
+    let mut path = patch.as_os_str().to_owned();
+    path.push(".sig");
+    path.into()
+}
+
+/// Opens the patch at `path`, once its signature is what `required` asks for. Nothing in the file is interpreted before that, and the
+/// patch that is returned has the header that was verified; it holds the digest of every block.
+///
+/// # Errors
+/// [`SignatureFault`].
+pub fn open_required(
+    path: &Path,
+    signature: &Path,
+    required: &Requirement,
+    context: &Context<'_>,
+) -> Result<(Patch, Signer), SignatureFault> {
+    let parsed = Signature::read(signature).map_err(|fault| match fault {
+        SignatureFault::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            SignatureFault::Missing { patch: path.to_owned(), signature: signature.to_owned() }
+        }
+        fault => fault,
+    })?;
+    // A key that is not in the list is not computed with.
+    let principal = required.signers.accept(&parsed, signature, required)?;
+    let patch = open_verified(path, signature, &parsed, context)?;
+    Ok((patch, parsed.signer(Some(principal), signature)))
+}
+
+/// Opens the patch at `path`, once `signature` is one of its bytes, whoever made it.
+///
+/// # Errors
+/// [`SignatureFault`].
+pub fn open_signed(path: &Path, signature: &Path, context: &Context<'_>) -> Result<(Patch, Signer), SignatureFault> {
+    let parsed = Signature::read(signature)?;
+    let patch = open_verified(path, signature, &parsed, context)?;
+    Ok((patch, parsed.signer(None, signature)))
+}
+
+/// Opens the patch at `path` and signs its bytes.
+///
+/// # Errors
+/// [`KeyFault`]: the patch or the key, or the agent that has it.
+pub fn sign(path: &Path, key: &SigningKey, context: &Context<'_>) -> Result<(Patch, Signature), KeyFault> {
+    let hashed = HashedFile::open(path, HashAlg::Sha512, context)?;
+    let signature = Signature(key.sign(&hashed.digest)?);
+    // A fault of the machine or of the agent would otherwise be found by the readers.
+    if !signature.is_of(&hashed.digest) {
+        return Err(KeyFault::Broken { key: key.path().to_owned() });
+    }
+    Ok((hashed.patch(path)?, signature))
+}
+
+fn open_verified(
+    path: &Path,
+    signature: &Path,
+    parsed: &Signature,
+    context: &Context<'_>,
+) -> Result<Patch, SignatureFault> {
+    parsed.check_kind(signature)?;
+    let hashed = HashedFile::open(path, parsed.0.hash_alg(), context)?;
+    if !parsed.is_of(&hashed.digest) {
+        let (patch, signature) = (path.to_owned(), signature.to_owned());
+        return Err(SignatureFault::Wrong { patch, signature, key: fingerprint(parsed.key()) });
+    }
+    hashed.patch(path)
+}
+
+/// A signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature(SshSig);
+
+impl Signature {
+    /// Parses the text of a signature file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
+        SshSig::from_pem(text).map(Self).map_err(|error| error.to_string())
+    }
+
+    /// Reads the signature file at `path`.
+    ///
+    /// # Errors
+    /// [`SignatureFault`].
+    pub fn read(path: &Path) -> Result<Self, SignatureFault> {
+        let text = read_small(path, SMALL_FILE_BYTES_MAX)?;
+        Self::parse(&text).map_err(|reason| SignatureFault::Malformed { signature: path.to_owned(), reason })
+    }
+
+    /// The text of a signature file.
+    ///
+    /// # Errors
+    /// A signature that cannot be encoded.
+    pub fn armored(&self) -> Result<String, KeyFault> {
+        self.0.to_pem(LineEnding::LF).map_err(KeyFault::Computation)
+    }
+
+    /// Who signed.
+    pub fn signer(&self, principal: Option<String>, signature: &Path) -> Signer {
+        let key = self.key();
+        let (algorithm, fingerprint) = (key.algorithm().as_str().to_owned(), fingerprint(key));
+        Signer { principal, algorithm, fingerprint, signature: signature.to_owned() }
+    }
+
+    fn key(&self) -> &KeyData {
+        self.0.public_key()
+    }
+
+    /// Whether it is a signature for a patch, by a kind of key that can be verified here.
+    fn check_kind(&self, signature: &Path) -> Result<(), SignatureFault> {
+        let signature = signature.to_owned();
+        if self.0.namespace() != NAMESPACE {
+            return Err(SignatureFault::Namespace { signature, found: self.0.namespace().to_owned() });
+        }
+        if self.key().is_certificate() {
+            return Err(SignatureFault::Certificate { signature });
+        }
+        let by_sha1 = (self.0.algorithm() == Algorithm::Rsa { hash: None }).then(|| "ssh-rsa, by SHA-1".to_owned());
+        match by_sha1.or_else(|| unsupported(self.key())) {
+            Some(algorithm) => Err(SignatureFault::Unsupported { signature, algorithm }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the key in it made it, of bytes with this digest.
+    fn is_of(&self, digest: &[u8]) -> bool {
+        PublicKey::from(self.key().clone()).verify_prehash(NAMESPACE, digest, &self.0).is_ok()
+    }
+}
+
+/// What a kind of key is called that is not computed with here.
+fn unsupported(key: &KeyData) -> Option<String> {
+    let kind = key.algorithm().as_str().to_owned();
+    match key {
+        KeyData::Dsa(_) | KeyData::Other(_) | KeyData::Certificate(_) => Some(kind),
+        KeyData::Rsa(key) if !RSA_BITS.contains(&key.key_size()) => Some(format!("{kind} of {} bits", key.key_size())),
+        _ => None,
+    }
+}
+
+fn fingerprint(key: &KeyData) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
+}
+
+/// A patch file that is open and hashed, before anything in it is interpreted.
+struct HashedFile {
+    file: File,
+    digest: Vec<u8>,
+    /// What stands where a patch has its id.
+    id: Option<Digest>,
+}
+
+impl HashedFile {
+    fn open(path: &Path, algorithm: HashAlg, context: &Context<'_>) -> Result<Self, SignatureFault> {
+        let file = input::open(path).map_err(|e| SignatureFault::io("open", path, e))?;
+        let (digest, id) = match algorithm {
+            HashAlg::Sha256 => hash::<sha2::Sha256>(&file, path, context)?,
+            _ => hash::<sha2::Sha512>(&file, path, context)?,
+        };
+        Ok(Self { file, digest, id })
+    }
+
+    /// The patch in the file. That its header has the id that was hashed makes it the header that was hashed, whatever happened to
+    /// the file since; and blocks are compared with the digests in the header whenever they are read.
+    fn patch(self, path: &Path) -> Result<Patch, SignatureFault> {
+        let patch =
+            Patch::from_file(self.file).map_err(|error| SignatureFault::Patch { patch: path.to_owned(), error })?;
+        match self.id {
+            Some(id) if id == patch.id => Ok(patch),
+            _ => Err(SignatureFault::Changed { patch: path.to_owned() }),
+        }
+    }
+}
+
+/// The digest of all bytes of the patch at `path`, and what stands where its id is.
+fn hash<D: sha2::Digest>(
+    file: &File,
+    path: &Path,
+    context: &Context<'_>,
+) -> Result<(Vec<u8>, Option<Digest>), SignatureFault> {
+    let failed = |source| SignatureFault::io("read", path, source);
+    context.begin("hashing the patch", file.metadata().map_err(failed)?.len());
+    let (mut hasher, mut id, mut piece) = (D::new(), None, Vec::new());
+    while file.take(PIECE_BYTES).read_to_end(&mut piece).map_err(failed)? > 0 {
+        let at = PREAMBLE_DIGESTED_BYTES..PREAMBLE_BYTES as usize;
+        id = id.or_else(|| Some(Digest(piece.get(at)?.try_into().ok()?)));
+        hasher.update(&piece);
+        context.advance(piece.len() as u64).map_err(SignatureFault::Cancelled)?;
+        piece.clear();
+    }
+    Ok((hasher.finalize().to_vec(), id))
+}
+
+/// The bytes of a small file.
+fn read_small(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SignatureFault> {
+    let mut bytes = Vec::new();
+    let file = input::open(path).map_err(|e| SignatureFault::io("open", path, e))?;
+    let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
+    let read = read.map_err(|e| SignatureFault::io("read", path, e))?;
+    if read as u64 > bytes_max {
+        let long = std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("it has more than {bytes_max} bytes"));
+        return Err(SignatureFault::io("read", path, long));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;
