@@ -153,21 +153,22 @@ fn base_mask<'a>(base: &'a Checkpoint, file: Option<&'a Checkpoint>) -> Result<P
     }
 }
 
-fn report(
-    arguments: &Arguments,
-    result: &Path,
-    done: &Done,
-    terminal: &Terminal,
-) -> Result<(), Failure> {
+fn report(arguments: &Arguments, result: &Path, done: &Done, terminal: &Terminal) -> Result<(), Failure> {
     let Done { applied, is_reference, undo, .. } = done;
     if !applied.left_behind.is_empty() {
         let names = applied.left_behind.join(", ");
-        terminal.note(&format!("not carried along, since they hold the base's weights: {names}"));
+        terminal.note(&format!(
+            "not carried along, since they hold the base's weights, in another format or again: {names}"
+        ));
+    }
+    if !applied.unreadable.is_empty() {
+        let names = applied.unreadable.join(", ");
+        terminal.note(&format!("not carried along, since they cannot be read: {names}"));
     }
     if arguments.json {
         return print_json(&json!({
             "result": result, "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
-            "is_reference": is_reference, "left_behind": applied.left_behind, "undo": undo, "added": done.added,
+            "is_reference": is_reference, "left_behind": applied.left_behind, "unreadable": applied.unreadable, "undo": undo, "added": done.added,
         }));
     }
     let verified = match (*is_reference, applied.verified) {
