@@ -39,7 +39,9 @@ pub fn decodes_with(
     (base, prefix): (&Checkpoint, Option<&PrefixMap>),
     context: &Context<'_>,
 ) -> Result<usize, Error> {
-    Ok(decode(patch, path, Some((base, prefix)), context)?.1)
+    let decoded = decode(patch, path, Some((base, prefix)), context);
+    base.unchanged()?;
+    Ok(decoded?.1)
 }
 
 /// Decodes the blocks that need their base, if there is one, else the others. Returns the number of all blocks, and of

@@ -304,6 +304,14 @@ impl Error {
                     "give a .safetensors file, a *.safetensors.index.json or a model directory"
                 }
                 Malformed::IsPatch => "give the checkpoint first, patches after it",
+                Malformed::Foreign(foreign) => foreign.help(),
+                Malformed::Length { .. } => "download the file again, and compare its length with the published one",
+                Malformed::MissingShards { .. } => {
+                    "the download is incomplete, or the index is of another version of the model: get both again"
+                }
+                Malformed::NotInShard { .. } => {
+                    "the index is of another version of the model: remove the entry from its weight_map, or save the model again"
+                }
                 Malformed::Header { .. } => "download or convert the checkpoint again; only safetensors files are read",
                 _ => return None,
             },

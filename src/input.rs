@@ -87,6 +87,74 @@ impl From<NotAFile> for std::io::Error {
     }
 }
 
+/// What a file is that was taken for something else, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Foreign {
+    /// A Git LFS pointer, and how long the file is that it stands for.
+    #[error("this is a Git LFS pointer, the file itself was not downloaded{}", size.map_or(String::new(), |size| format!(" ({size} bytes)")))]
+    LfsPointer {
+        /// Bytes of the file.
+        size: Option<u64>,
+    },
+    /// A page for browsers.
+    #[error("this is a page for browsers (HTML), not the file")]
+    Html,
+    /// A zip archive, as PyTorch writes.
+    #[error("this is a zip archive, as PyTorch writes its weights (.bin, .pt), not safetensors")]
+    Zip,
+    /// A pickle, as old versions of PyTorch write.
+    #[error("this is a Python pickle, as PyTorch writes its weights (.bin, .pt), not safetensors")]
+    Pickle,
+    /// A model of llama.cpp.
+    #[error("this is a GGUF file, not safetensors")]
+    Gguf,
+    /// Nothing.
+    #[error("the file is empty")]
+    Empty,
+}
+
+impl Foreign {
+    /// As many first bytes as are looked at.
+    pub(crate) const FRONT_BYTES: u64 = 512;
+
+    /// What begins with these bytes, if it is known.
+    pub(crate) fn of(front: &[u8]) -> Option<Self> {
+        let text = front.trim_ascii_start();
+        let page = |start: &[u8]| text.get(..start.len()).is_some_and(|front| front.eq_ignore_ascii_case(start));
+        if front.is_empty() {
+            Some(Self::Empty)
+        } else if front.starts_with(b"version https://git-lfs") {
+            let text = String::from_utf8_lossy(front);
+            let size = text.lines().find_map(|line| line.strip_prefix("size ")?.trim().parse().ok());
+            Some(Self::LfsPointer { size })
+        } else if page(b"<!doctype") || page(b"<html") {
+            Some(Self::Html)
+        } else if front.starts_with(b"PK\x03\x04") {
+            Some(Self::Zip)
+        } else if front.starts_with(b"\x80\x02") && front.get(8) != Some(&b'{') {
+            Some(Self::Pickle)
+        } else if front.starts_with(b"GGUF") {
+            Some(Self::Gguf)
+        } else {
+            None
+        }
+    }
+
+    /// One thing to do about it.
+    pub(crate) fn help(self) -> &'static str {
+        match self {
+            Self::LfsPointer { .. } => {
+                "`git lfs pull` in its repository downloads the file, or download it again from where it is published"
+            }
+            Self::Html => "download the file itself: the address was that of a page about it, or of an error",
+            Self::Zip | Self::Pickle | Self::Gguf => {
+                "save the model as safetensors, with `save_pretrained(..., safe_serialization=True)`"
+            }
+            Self::Empty => "download the file again: it did not begin to arrive",
+        }
+    }
+}
+
 /// What the file system says of an open file, by which a change is seen: two are equal while nobody writes to it.
 ///
 /// A write within the same tick of the file system's clock, or through a shared mapping that was written to before, changes

@@ -145,6 +145,19 @@ pub fn fit(
     prefix: Option<&PrefixMap>,
     context: &Context<'_>,
 ) -> Result<Fit, Error> {
+    let fit = fit_of_mapped(base, patch, path, check, prefix, context);
+    base.unchanged()?;
+    fit
+}
+
+fn fit_of_mapped(
+    base: &Checkpoint,
+    patch: &Patch,
+    path: &Path,
+    check: Check,
+    prefix: Option<&PrefixMap>,
+    context: &Context<'_>,
+) -> Result<Fit, Error> {
     let mut differences = Vec::new();
     let mut tensors = Vec::new();
     for entry in &patch.table.tensors {

@@ -4,6 +4,7 @@
 //! the only way to an edited result; `tensor` edits one tensor as a stream of bytes; [`run`] puts results on disk, [`mod@in_place`]
 //! in the place of their base, and [`OnnxBase`] those of ONNX files.
 
+mod carry;
 pub mod fit;
 pub mod in_place;
 mod job;

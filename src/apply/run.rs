@@ -1,5 +1,6 @@
 //! Results on disk: a new file, or a new directory.
 
+use super::carry::{carry_along, result_root};
 use super::part::{Output, Rewritten, digests_by, rewrite_part};
 use super::plan::Plan;
 use super::refusal::Refusal;
@@ -8,15 +9,14 @@ use crate::checkpoint::scan::windows;
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::Context;
 use crate::digest::Digest;
-use crate::durable::{Existing, Failed, NewDirectory, NewFile, is_temporary, journal, set_len, write_file};
+use crate::durable::{Existing, Failed, NewDirectory, NewFile, set_len, write_file};
 use crate::error::Error;
 use crate::format::Patch;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,8 +30,10 @@ pub struct Applied {
     pub verified: bool,
     /// The digests of the tensors that were edited, by name and by BLAKE3, of the bytes that were read back.
     pub digests: BTreeMap<String, Digest>,
-    /// Files of the base's directory that were left behind because they hold weights in another format.
+    /// What of the base's directory was left behind because it holds the base's weights, in another format or again: paths in it.
     pub left_behind: Vec<String>,
+    /// What of the base's directory was left behind because it could not be read: paths in it.
+    pub unreadable: Vec<String>,
 }
 
 /// A result that is complete and was read back, but is not yet final.
@@ -53,9 +55,6 @@ pub struct Beside {
     /// Files that go, if they are there.
     pub remove: Vec<String>,
 }
-
-/// Other formats of the same weights, which an edit of the safetensors files would leave stale.
-const OTHER_WEIGHTS: [&str; 9] = [".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf"];
 
 /// Writes the result to `path`: a file for a base that is a file, a model directory otherwise. `finish` gets the finished result before
 /// it is put in its place, and says what goes beside it in a directory. With `undo_of`, which is what `rewrite` is, it also gets the patch
@@ -92,7 +91,8 @@ pub fn to_path(
     let outputs: Vec<(usize, &NewFile)> = files.iter().enumerate().collect();
     let (mut applied, undo) = write_weights(rewrite, undo_of, &outputs, context)?;
     files.into_iter().try_for_each(NewFile::commit)?;
-    applied.left_behind = carry_along(base, &new)?;
+    let not_carried = carry_along(base, new.temporary_path())?;
+    (applied.left_behind, applied.unreadable) = (not_carried.weights, not_carried.unreadable);
     let result = Checkpoint::open(&result_root(base, new.temporary_path()))?;
     let Beside { write, .. } = finish(Finished { result: &result, applied: &applied, undo })?;
     for (name, bytes) in write {
@@ -105,6 +105,19 @@ pub fn to_path(
 /// Writes weight files of the base, by index, with the edits; reads back what was edited, and compares it with what was written and with
 /// what was declared. With `undo_of` also returns the patch that leads back.
 pub(super) fn write_weights(
+    rewrite: &impl Rewrite,
+    undo_of: Option<&Plan<'_>>,
+    outputs: &[(usize, &NewFile)],
+    context: &Context<'_>,
+) -> Result<(Applied, Option<Patch>), Error> {
+    let base = rewrite.base();
+    let written = write_and_read_back(rewrite, undo_of, outputs, context);
+    // What failed on a file that changed failed because it did.
+    base.unchanged()?;
+    written
+}
+
+fn write_and_read_back(
     rewrite: &impl Rewrite,
     undo_of: Option<&Plan<'_>>,
     outputs: &[(usize, &NewFile)],
@@ -186,73 +199,6 @@ fn copy(file: &WeightFile, range: &Range<u64>, new: &NewFile, context: &Context<
         context.advance(bytes)?;
     }
     Ok(())
-}
-
-/// Copies what makes a directory loadable beside the weights: configuration, tokenizer, index. Returns what was left
-/// behind. Of a base that is an index alone, only the index comes along.
-fn carry_along(base: &Checkpoint, new: &NewDirectory) -> Result<Vec<String>, Error> {
-    let (directory, only_index) = match &base.layout {
-        Layout::Index { index } => (index.parent().unwrap_or(Path::new("")).to_owned(), index.file_name()),
-        _ => (base.path.clone(), None),
-    };
-    let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
-    let weights: Vec<String> = base.files.iter().map(WeightFile::name).collect();
-    let mut left_behind = Vec::new();
-    carry_folder(&directory, new.temporary_path(), &mut |name, top| {
-        let text = name.to_string_lossy();
-        if text == journal::FILE_NAME
-            || is_temporary(&text)
-            || only_index.is_some_and(|index| index != name)
-            || (top && weights.iter().any(|weight| *weight == text))
-        {
-            return false;
-        }
-        let stale = OTHER_WEIGHTS.iter().any(|suffix| text.ends_with(suffix)) || text.ends_with(".safetensors");
-        if stale {
-            left_behind.push(text.into_owned());
-        }
-        !stale
-    })?;
-    left_behind.sort();
-    Ok(left_behind)
-}
-
-/// Copies the files that `wanted` (given the name, and whether it is in the topmost folder), following links; hidden
-/// folders, such as version control's, stay behind.
-fn carry_folder(from: &Path, to: &Path, wanted: &mut impl FnMut(&std::ffi::OsStr, bool) -> bool) -> Result<(), Error> {
-    fn walk(
-        from: &Path,
-        to: &Path,
-        depth: usize,
-        wanted: &mut impl FnMut(&std::ffi::OsStr, bool) -> bool,
-    ) -> Result<(), Error> {
-        const DEPTH_MAX: usize = 8;
-        for entry in std::fs::read_dir(from).map_err(|e| Error::io("list", from, e))? {
-            let name = entry.map_err(|e| Error::io("list", from, e))?.file_name();
-            let (source, target) = (from.join(&name), to.join(&name));
-            let metadata = std::fs::metadata(&source).map_err(|e| Error::io("read", &source, e))?;
-            if metadata.is_dir() {
-                if depth < DEPTH_MAX && !name.to_string_lossy().starts_with('.') && wanted(&name, false) {
-                    std::fs::create_dir(&target).map_err(|e| Failed::io("create", &target, e))?;
-                    walk(&source, &target, depth + 1, wanted)?;
-                }
-            } else if wanted(&name, depth == 0) {
-                std::fs::copy(&source, &target).map_err(|e| Failed::io("write", &target, e))?;
-                let sync = File::open(&target).and_then(|file| file.sync_all());
-                sync.map_err(|e| Failed::io("sync", &target, e))?;
-            }
-        }
-        Ok(())
-    }
-    walk(from, to, 0, wanted)
-}
-
-/// What to open in `directory` to get the result of a base that is not a single file.
-fn result_root(base: &Checkpoint, directory: &Path) -> PathBuf {
-    match &base.layout {
-        Layout::Index { index } => directory.join(index.file_name().unwrap_or_default()),
-        _ => directory.to_owned(),
-    }
 }
 
 pub(super) fn same_file(a: &Path, b: &Path) -> bool {

@@ -5,7 +5,7 @@ use super::map::FileBytes;
 use crate::dtype::Dtype;
 use crate::durable::{Access, Failed, is_same};
 use crate::format::limits::{MAGIC, NAME_BYTES_MAX, RANK_MAX};
-use crate::input::{self, Identity};
+use crate::input::{self, Foreign, Identity};
 use safetensors::tensor::Metadata;
 use std::fs::File;
 use std::ops::Range;
@@ -99,6 +99,10 @@ impl WeightFile {
     }
 
     fn parse(path: &Path, map: FileBytes) -> Result<Self, OpenError> {
+        let front = map.read(0..map.len().min(Foreign::FRONT_BYTES)).map_err(|e| OpenError::io("read", path, e))?;
+        if let Some(foreign) = Foreign::of(&front) {
+            return Err(OpenError::malformed(path, Malformed::Foreign(foreign)));
+        }
         let front = map.read(0..map.len().min(8)).map_err(|e| OpenError::io("read", path, e))?;
         if front == MAGIC {
             return Err(OpenError::malformed(path, Malformed::IsPatch));
@@ -108,14 +112,14 @@ impl WeightFile {
             return Err(header(format!("it has {} bytes", map.len())));
         };
         if length > HEADER_BYTES_MAX || length > map.len() - 8 {
-            let lfs = map.read(0..map.len().min(64)).map_err(|e| OpenError::io("read", path, e))?;
-            return Err(header(format!("invalid header length{}", lfs_pointer_hint(&lfs))));
+            return Err(header("invalid header length".to_owned()));
         }
         let header_bytes = 8 + length;
         let json = map.read(8..header_bytes).map_err(|e| OpenError::io("read", path, e))?;
         let metadata: Metadata = serde_json::from_slice(&json).map_err(|e| header(e.to_string()))?;
         if header_bytes + metadata.data_len() as u64 != map.len() {
-            return Err(header("file not fully covered".to_owned()));
+            let (found, expected) = (map.len(), header_bytes + metadata.data_len() as u64);
+            return Err(OpenError::malformed(path, Malformed::Length { found, expected }));
         }
         let mut tensors = Vec::new();
         for name in metadata.offset_keys() {
@@ -152,6 +156,10 @@ impl WeightFile {
     pub fn unchanged(&self) -> Result<(), OpenError> {
         let Some((file, before)) = self.map.file() else { return Ok(()) };
         let now = Identity::of(file).map_err(|e| OpenError::io("read", &self.path, e))?;
+        if now == *before && self.map.lost() {
+            let unreadable = std::io::Error::other("some of its bytes could not be read");
+            return Err(OpenError::io("read", &self.path, unreadable));
+        }
         if now == *before {
             return Ok(());
         }
@@ -166,15 +174,6 @@ impl WeightFile {
     /// The file's name without folders.
     pub fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-}
-
-/// Downloads that stopped at a pointer file are common enough to name them.
-fn lfs_pointer_hint(front: &[u8]) -> &'static str {
-    if front.starts_with(b"version https://git-lfs") {
-        "; it is a Git LFS pointer, the weights themselves were not downloaded"
-    } else {
-        ""
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why something is not a checkpoint.
 
 use crate::durable::Failed;
+use crate::input::Foreign;
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,25 @@ pub enum Malformed {
         /// The shard.
         shard: String,
     },
+    /// The index names shards that are not there.
+    #[error("the index names {of} shards, of which {} not here: {}", if missing.len() == 1 { "1 is".to_owned() } else { format!("{} are", missing.len()) }, missing.join(", "))]
+    MissingShards {
+        /// Their names.
+        missing: Vec<String>,
+        /// How many shards it names.
+        of: usize,
+    },
+    /// The file has another length than its header says.
+    #[error("the file has {found} bytes, and its header asks for {expected}: {}", if found < expected { format!("{} are missing at its end", expected - found) } else { format!("{} follow the last tensor", found - expected) })]
+    Length {
+        /// Its bytes.
+        found: u64,
+        /// The header's, and those of all tensors.
+        expected: u64,
+    },
+    /// It is something else.
+    #[error("{0}")]
+    Foreign(Foreign),
     /// A directory without weights.
     #[error("no model.safetensors, no index of shards and no single .safetensors file in this directory")]
     NoWeights,

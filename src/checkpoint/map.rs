@@ -1,10 +1,11 @@
-//! Mapped files: the only `unsafe` code of the crate.
+//! Mapped files. This and `lost`, which catches reads of what a file no longer has, are the only `unsafe` code of the crate.
 //!
 //! # Contract
-//! A mapped file must not be changed by others while it is mapped. If it is, reads give the new bytes or, where the
-//! file became shorter, the process gets a SIGBUS; nothing worse follows, because mapped bytes are only ever read as
-//! plain integers, headers are read into memory before they are parsed, and no bounds are derived from mapped bytes twice. For the
-//! same reason no slice of a mapping leaves the crate. Outputs are new files beside the old ones, with one exception:
+//! Other programs can change a mapped file. Reads then give old or new bytes, or zeros where the file became shorter (`lost`; not on
+//! Windows, where a mapped file cannot become shorter). Rust's rules do not allow bytes behind a reference to change; what keeps this
+//! harmless is that mapped bytes are only ever read as plain integers, headers are read into memory before they are parsed, no bounds are
+//! derived from mapped bytes twice, and no slice of a mapping leaves the crate. That the file is what it was when it was opened is
+//! compared before anything made of it counts (`Checkpoint::unchanged`). Outputs are new files beside the old ones, with one exception:
 //! `apply::in_place` writes to files that it has mapped, with the operating system's calls, after the last slice of the
 //! mapping is gone; who reads the base after that reads the result.
 #![allow(unsafe_code)]
@@ -26,6 +27,8 @@ pub(crate) enum FileBytes {
 /// A map, and the file as it was when it was mapped.
 #[derive(Debug)]
 pub(crate) struct Mapped {
+    #[cfg(unix)]
+    region: super::lost::Region,
     map: Mmap,
     file: File,
     identity: Identity,
@@ -38,12 +41,19 @@ impl FileBytes {
         if identity.length == 0 {
             return Ok(Self::Owned(Arc::default()));
         }
-        // SAFETY: the module's contract: the file is not changed while slices of the map live; if it is, only integer
-        // values differ.
+        // SAFETY: the module's contract: if the file is changed while slices of the map live, only integer values differ.
         let map = unsafe { MmapOptions::new().len(identity.length as usize).map(&file)? };
         // Tensors are walked from front to back; a refusal only costs speed.
         let _ = map.advise(Advice::Sequential);
-        Ok(Self::Mapped(Arc::new(Mapped { map, file, identity })))
+        #[cfg(unix)]
+        let region = super::lost::Region::watch(map.as_ptr(), map.len());
+        Ok(Self::Mapped(Arc::new(Mapped {
+            #[cfg(unix)]
+            region,
+            map,
+            file,
+            identity,
+        })))
     }
 
     /// The file that is mapped, and what it was when it was opened; none for bytes in memory.
@@ -51,6 +61,15 @@ impl FileBytes {
         match self {
             Self::Mapped(mapped) => Some((&mapped.file, &mapped.identity)),
             Self::Owned(_) => None,
+        }
+    }
+
+    /// Whether zeros were read in the place of bytes that the file no longer has, or that could not be read.
+    pub(crate) fn lost(&self) -> bool {
+        match self {
+            #[cfg(unix)]
+            Self::Mapped(mapped) => mapped.region.lost(),
+            _ => false,
         }
     }
 

@@ -6,6 +6,8 @@
 //! tensor's bytes in bounded windows.
 
 pub mod file;
+#[cfg(unix)]
+mod lost;
 pub mod malformed;
 pub(crate) mod map;
 pub mod names;

@@ -2,8 +2,9 @@
 
 use super::malformed::{Malformed, OpenError};
 use super::{INDEX_SUFFIX, Layout};
+use crate::input::Foreign;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 #[derive(Deserialize)]
@@ -15,6 +16,9 @@ struct Index {
 pub(super) fn read_index(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
     let text = crate::input::read(path).map_err(|e| OpenError::io("read", path, e))?;
     let malformed = |reason| OpenError::malformed(path, reason);
+    if let Some(foreign) = Foreign::of(&text) {
+        return Err(malformed(Malformed::Foreign(foreign)));
+    }
     let index: Index =
         serde_json::from_slice(&text).map_err(|e| malformed(Malformed::Index { reason: e.to_string() }))?;
     if index.weight_map.is_empty() {
@@ -29,10 +33,16 @@ pub(super) fn read_index(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
         shards.entry(shard).or_default().push(tensor);
     }
     let folder = path.parent().unwrap_or(Path::new(""));
+    let is_missing = |shard: &&&str| !folder.join(shard).exists();
+    let missing: Vec<String> = shards.keys().filter(is_missing).map(|shard| shard.to_string()).collect();
+    if !missing.is_empty() {
+        return Err(malformed(Malformed::MissingShards { missing, of: shards.len() }));
+    }
     for (shard, tensors) in &shards {
         let file = super::WeightFile::open(&folder.join(shard))?;
+        let held: HashSet<&str> = file.tensors.iter().map(|info| info.name.as_str()).collect();
         for tensor in tensors {
-            if !file.tensors.iter().any(|info| info.name == *tensor) {
+            if !held.contains(tensor) {
                 let (tensor, shard) = (tensor.to_string(), shard.to_string());
                 return Err(malformed(Malformed::NotInShard { tensor, shard }));
             }
@@ -46,7 +56,11 @@ pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Vec<PathBuf>), O
     let io = |e| OpenError::io("list", directory, e);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(io)? {
-        names.push(entry.map_err(io)?.file_name().to_string_lossy().into_owned());
+        let entry = entry.map_err(io)?;
+        // Folders are sometimes named like files.
+        if !entry.path().is_dir() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
     }
     names.sort();
     let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with(INDEX_SUFFIX)).collect();
@@ -64,9 +78,42 @@ pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Vec<PathBuf>), O
     match weights[..] {
         [] => Err(OpenError::malformed(directory, Malformed::NoWeights)),
         [only] => Ok((Layout::Directory { index: None }, vec![directory.join(only)])),
+        _ if is_complete_set(&weights) => {
+            Ok((Layout::Directory { index: None }, weights.iter().map(|name| directory.join(name)).collect()))
+        }
         _ => {
             let found = weights.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
             Err(OpenError::malformed(directory, Malformed::SeveralWeights { found }))
         }
+    }
+}
+
+/// Whether these sorted names are all shards of one checkpoint, such as `model-00001-of-00002.safetensors` and the second one.
+fn is_complete_set(names: &[&String]) -> bool {
+    let parts = |name: &str| {
+        let (front, of) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+        let (stem, number) = front.rsplit_once('-')?;
+        Some((stem.to_owned(), number.parse::<usize>().ok()?, of.parse::<usize>().ok()?))
+    };
+    let Some(Some((stem, _, of))) = names.first().map(|name| parts(name)) else { return false };
+    let is_at = |(at, name): (usize, &&String)| parts(name) == Some((stem.clone(), at + 1, of));
+    names.len() == of && names.iter().enumerate().all(is_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_without_an_index_are_a_checkpoint_if_all_are_there() {
+        let set = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| format!("{name}.safetensors")).collect();
+            is_complete_set(&names.iter().collect::<Vec<_>>())
+        };
+        assert!(set(&["model-00001-of-00002", "model-00002-of-00002"]));
+        assert!(!set(&["model-00001-of-00003", "model-00002-of-00003"]));
+        assert!(!set(&["model-00001-of-00002", "other-00002-of-00002"]));
+        assert!(!set(&["model-00000-of-00002", "model-00001-of-00002"]));
+        assert!(!set(&["a", "b"]));
     }
 }

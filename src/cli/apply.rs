@@ -180,12 +180,18 @@ fn report(
     let Done { applied, is_reference, undo, .. } = done;
     if !applied.left_behind.is_empty() {
         let names = applied.left_behind.join(", ");
-        terminal.note(&format!("not carried along, since they hold the base's weights: {names}"));
+        terminal.note(&format!(
+            "not carried along, since they hold the base's weights, in another format or again: {names}"
+        ));
+    }
+    if !applied.unreadable.is_empty() {
+        let names = applied.unreadable.join(", ");
+        terminal.note(&format!("not carried along, since they cannot be read: {names}"));
     }
     if arguments.json {
         return print_json(&json!({
             "result": result, "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
-            "is_reference": is_reference, "left_behind": applied.left_behind, "undo": undo, "added": done.added,
+            "is_reference": is_reference, "left_behind": applied.left_behind, "unreadable": applied.unreadable, "undo": undo, "added": done.added,
             "patches": edits.iter().zip(&arguments.patches).map(|(edit, text)| of_edit(edit, text, arguments)).collect::<Vec<_>>(),
             "signatures": signers.iter().map(signature_argument::json).collect::<Vec<_>>(),
         }));

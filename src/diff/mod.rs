@@ -151,6 +151,19 @@ pub fn diff(
     options: &DiffOptions<'_>,
     context: &Context<'_>,
 ) -> Result<Diffed, Error> {
+    let diffed = diff_of_mapped(target, reference, options, context);
+    // What failed on files that changed failed because they did.
+    target.unchanged()?;
+    reference.unchanged()?;
+    diffed
+}
+
+fn diff_of_mapped(
+    target: &Checkpoint,
+    reference: &Checkpoint,
+    options: &DiffOptions<'_>,
+    context: &Context<'_>,
+) -> Result<Diffed, Error> {
     let pair = Pair::new(target, reference, &options.pair)?;
     let kinds = if options.localize == Localize::Full { Kinds::Every } else { Kinds::Floats };
     let candidates = Candidates::new(&pair.targets(), &options.candidates, kinds)?;

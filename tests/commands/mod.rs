@@ -7,6 +7,7 @@ mod in_place;
 mod mask;
 #[cfg(feature = "verify")]
 mod onnx;
+mod reading;
 #[cfg(feature = "verify")]
 mod runtime;
 mod shard;

@@ -1,0 +1,151 @@
+//! Files as people have them: what they are, what comes along, and what happens when others write to them meanwhile.
+
+use crate::support::*;
+use std::time::Duration;
+
+/// A directory with the model `base`, whose weights are one file, and a patch for it.
+fn model() -> Dir {
+    let dir = Dir::new();
+    let (target, reference) = bert_pair();
+    dir.write("base/model.safetensors", &safetensors(&target));
+    dir.write("ref/model.safetensors", &safetensors(&reference));
+    dir.run("diff base ref --all -o p.lcepatch").ok();
+    dir
+}
+
+#[test]
+fn what_makes_a_model_loadable_comes_along_and_nothing_with_the_old_weights() {
+    let dir = model();
+    let module = safetensors(&[Tensor::f32("linear.weight", &[2, 2], &[1.0, 2.0, 3.0, 4.0])]);
+    let comes =
+        ["config.json", "training_args.bin", "optimizer.pt", "1_Pooling/config.json", "2_Dense/pytorch_model.bin"];
+    let stays = ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.gguf", "onnx/model.onnx", ".git/config"];
+    for name in comes.iter().chain(&stays) {
+        dir.write(&format!("base/{name}"), b"{}");
+    }
+    dir.write("base/2_Dense/model.safetensors", &module);
+    dir.write("base/other.safetensors", &module);
+    dir.write("base/model.fp16.safetensors", &dir.read("base/model.safetensors"));
+    dir.write("base/.lcepatch-0-dead.tmp", b"x");
+    dir.run("apply base p.lcepatch -o base/edited").ok();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("nowhere", dir.path("base/dangling")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(dir.path("base/pipe")).status().unwrap().success());
+    }
+    let run = dir.run("apply base p.lcepatch -o out").ok();
+    let weights =
+        "edited/, model.fp16.safetensors, model.gguf, onnx/model.onnx, pytorch_model.bin, pytorch_model.bin.index.json";
+    let run = run.says(&[&format!("hold the base's weights, in another format or again: {weights}\n")]);
+    #[cfg(unix)]
+    run.says(&["they cannot be read: dangling, pipe\n"]);
+    let mut expected =
+        ["1_Pooling", "2_Dense", "config.json", "lcepatch-log.json", "model.safetensors", "onnx"].to_vec();
+    expected.extend(["optimizer.pt", "other.safetensors", "training_args.bin"]);
+    assert_eq!(dir.names().iter().filter(|name| *name == "out").count(), 1);
+    assert_eq!(names(&dir.path("out")), expected);
+    assert_eq!(names(&dir.path("out/2_Dense")), ["model.safetensors", "pytorch_model.bin"]);
+    assert_eq!(dir.read("out/2_Dense/model.safetensors"), module);
+}
+
+#[test]
+fn a_file_says_what_it_is_and_what_to_do() {
+    let dir = model();
+    let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 466062\n";
+    dir.write("lfs.safetensors", lfs);
+    dir.run("diff base lfs.safetensors").fails(5).says(&["Git LFS pointer", "(466062 bytes)", "git lfs pull"]);
+    dir.write("i/model.safetensors.index.json", lfs);
+    dir.run("diff base i").fails(5).says(&["index.json: this is a Git LFS pointer"]);
+    for (bytes, what) in [
+        (&b"<!DOCTYPE html><html>"[..], "HTML"),
+        (b"PK\x03\x04", "zip archive"),
+        (b"\x80\x02}q\x00", "pickle"),
+        (b"GGUF\x03\0\0\0\0\0\0\0", "GGUF"),
+        (b"", "the file is empty"),
+    ] {
+        dir.write("w.safetensors", bytes);
+        dir.run("diff base w.safetensors").fails(5).says(&[what, "help: "]);
+    }
+    let whole = dir.read("base/model.safetensors");
+    let sizes = |found: usize| format!("has {found} bytes, and its header asks for {}", whole.len());
+    dir.write("w.safetensors", &whole[..whole.len() - 100]);
+    dir.run("diff base w.safetensors").fails(5).says(&[&sizes(whole.len() - 100), "100 are missing at its end"]);
+    dir.write("w.safetensors", &[&whole[..], &[0; 64]].concat());
+    dir.run("diff base w.safetensors").fails(5).says(&[&sizes(whole.len() + 64), "64 follow the last tensor"]);
+}
+
+#[test]
+fn shards_are_found_without_an_index_and_missed_with_one() {
+    let dir = model();
+    let (target, _) = bert_pair();
+    write_model(&dir, "s", &target);
+    let index = dir.read("s/model.safetensors.index.json");
+    std::fs::remove_file(dir.path("s/model.safetensors.index.json")).unwrap();
+    dir.run("check p.lcepatch s").ok();
+    std::fs::create_dir(dir.path("s/model.safetensors")).unwrap();
+    dir.run("check p.lcepatch s").ok();
+    std::fs::remove_file(dir.path("s/model-00002-of-00002.safetensors")).unwrap();
+    dir.write("s/model.safetensors.index.json", &index);
+    let missing = "names 2 shards, of which 1 is not here: model-00002-of-00002.safetensors";
+    dir.run("check p.lcepatch s").fails(5).says(&[missing, "help: the download is incomplete"]);
+}
+
+#[test]
+fn an_index_that_names_what_a_shard_does_not_hold_says_what_to_do() {
+    let dir = model();
+    dir.write("t/one.safetensors", &safetensors(&[Tensor::f32("a", &[1], &[1.0])]));
+    dir.write("t/model.safetensors.index.json", br#"{"weight_map":{"a":"one.safetensors","head":"one.safetensors"}}"#);
+    dir.run("diff t base").fails(5).says(&["\"head\" is in \"one.safetensors\", but it is not", "weight_map"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn what_is_no_regular_file_is_an_error_at_once() {
+    let dir = model();
+    assert!(std::process::Command::new("mkfifo").arg(dir.path("pipe")).status().unwrap().success());
+    for command in ["show pipe", "check pipe", "check p.lcepatch pipe", "diff pipe base", "apply base pipe -o out"] {
+        dir.run(command).fails(3).says(&["it is a named pipe, not a regular file"]);
+    }
+    dir.run("diff base /dev/zero").fails(3).says(&["it is a device"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_file_that_becomes_shorter_while_it_is_read_is_an_error_and_no_signal() {
+    let dir = Dir::new();
+    // 256 MiB of zeros that take no room.
+    let header = br#"{"a":{"dtype":"F32","shape":[67108864],"data_offsets":[0,268435456]}}"#;
+    let front = [&(header.len() as u64).to_le_bytes()[..], header].concat();
+    let fresh = |name: &str| {
+        let path = dir.write(name, &front);
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_len(front.len() as u64 + (256 << 20)).unwrap();
+        file
+    };
+    fresh("r.safetensors");
+    let mut shorter = 0;
+    for wait in (1..).map(|turn| Duration::from_millis(20 * turn)) {
+        let file = fresh("t.safetensors");
+        let mut command = dir.command();
+        command.args(["diff", "t.safetensors", "r.safetensors", "--all", "-o", "p"]);
+        let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(wait);
+        file.set_len(1 << 20).unwrap();
+        let run = Run::new("diff", child.wait_with_output().unwrap());
+        assert!(run.code.is_some(), "ended by a signal: {run:?}");
+        assert_eq!(dir.exists("p"), run.code == Some(0), "{run:?}");
+        if run.code == Some(0) {
+            break;
+        }
+        if run.err.contains("became shorter while it was read") {
+            run.fails(5).says(&["1048576 bytes now", "help: wait"]);
+            shorter += 1;
+        } else {
+            run.fails(5);
+        }
+        if shorter == 5 {
+            break;
+        }
+    }
+    assert!(shorter > 0, "never in time");
+}
