@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn a_patch_is_portable_if_every_block_is() {
         let portable = Streams { base_values: Some((BaseCodec::Bits, &b""[..])), ..plain() };
-        let needs_base = Streams { positions: (PositionCodec::ClassGaps, b""), ..portable.clone() };
+        let needs_base = Streams { positions: (PositionCodec::ClassGaps, &b""[..]), ..portable.clone() };
         let [portable, needs_base] = [portable, needs_base].map(|streams| Carried::by_block(&streams));
         assert!(portable.is_portable() && portable.and(portable).is_portable());
         assert!(!needs_base.is_portable() && !portable.and(needs_base).is_portable());

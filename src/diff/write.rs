@@ -8,6 +8,7 @@ use crate::checkpoint::pair::Pair;
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest, PartDigest, join};
 use crate::error::Error;
+use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{self, Metadata, Reduced};
 use crate::format::tensor_table::{Counterparts, Roots};
 use crate::format::write::{EncodedTensor, assemble};
@@ -131,7 +132,7 @@ pub(super) fn write(
     let reference = hash.root(&references);
     let mut roots = Roots { hash, selected, reference, result: Digest::UNKNOWN };
     let assembled = |roots, tensors: &[EncodedTensor]| {
-        let bytes = assemble(&metadata, roots, tensors).map_err(ReadError::Invalid);
+        let bytes = assemble(&metadata, roots, tensors, BLOCK_LOG2).map_err(ReadError::Invalid);
         bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new("the new patch"), e))
     };
     // The digest of a tensor of which some blocks become something else.
