@@ -20,6 +20,9 @@ use crate::patch::{BaseBlock, Elements};
 use rayon::prelude::*;
 use std::path::Path;
 
+/// What stands for the path of a patch that is in the making.
+const NEW: &str = "the new patch";
+
 /// What a new tensor is, besides its blocks.
 #[derive(Debug, Clone)]
 pub(super) struct Description {
@@ -177,18 +180,18 @@ impl Draft {
         let mut roots = Roots { hash, selected, reference, result };
         let assembled = |roots| assemble(&metadata, roots, &tensors, block_log2).map_err(new_patch).and_then(open);
         if let (Some(base), false) = (base, result.is_known() || tensors.is_empty()) {
-            roots.result = hash.root(&results(base, assembled(roots)?, context)?);
+            roots.result = hash.root(&results(base, assembled(roots)?, Path::new(NEW), None, context)?);
         }
         assembled(roots)
     }
 }
 
 fn open(bytes: Vec<u8>) -> Result<Patch, Error> {
-    Patch::from_bytes(bytes).map_err(|e| Error::of_patch(Path::new("the new patch"), e))
+    Patch::from_bytes(bytes).map_err(|e| Error::of_patch(Path::new(NEW), e))
 }
 
 fn new_patch(invalid: Invalid) -> Error {
-    Error::of_patch(Path::new("the new patch"), ReadError::Invalid(invalid))
+    Error::of_patch(Path::new(NEW), ReadError::Invalid(invalid))
 }
 
 /// The elements of each block of `2^block_log2`, with its index.

@@ -175,7 +175,7 @@ pub(super) fn result_blocks(
     mut each: impl FnMut(u64, &[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let Some(tensor) = base.tensor(&entry.name) else { return Ok(()) };
-    let plan = Plan::of_own_base(base, std::slice::from_ref(edit));
+    let plan = Plan::of_own_base(base, std::slice::from_ref(edit), None);
     let block_bytes = BLOCK_ELEMENTS as usize * entry.dtype.width().bytes();
     let mut buffer = Vec::new();
     let mut index = 0;

@@ -48,7 +48,7 @@ impl Carried {
         carried.try_reduce(Self::default, |one, other| Ok(one.and(other)))
     }
 
-    fn by_block(streams: &Streams<&[u8]>) -> Self {
+    pub(crate) fn by_block(streams: &Streams<&[u8]>) -> Self {
         let is = |fact: bool| u64::from(fact);
         let unpruned = matches!(streams.masks, Some((MaskCodec::UnprunedBase, _)));
         Self {
@@ -61,7 +61,7 @@ impl Carried {
         }
     }
 
-    fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self {
             blocks: self.blocks + other.blocks,
             portable: self.portable + other.portable,

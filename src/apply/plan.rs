@@ -13,7 +13,7 @@ use crate::format::tensor_table::TensorEntry;
 use crate::format::{Metadata, Patch};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A patch and what to do with it.
 #[derive(Debug)]
@@ -151,12 +151,14 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// A plan for patches that were made of `base` a moment ago, at their own alphas.
-    pub(crate) fn of_own_base(base: &'a Checkpoint, edits: &'a [Edit]) -> Self {
+    /// A plan for patches that are known to be for `base`, at their own alphas.
+    pub(crate) fn of_own_base(base: &'a Checkpoint, edits: &'a [Edit], prefix: Option<&PrefixMap>) -> Self {
         let mut by_tensor: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for (index, edit) in edits.iter().enumerate() {
             for entry in &edit.patch.table.tensors {
-                by_tensor.entry(entry.name.clone()).or_default().push((index, entry));
+                if let Some(tensor) = base_tensor(base, entry, prefix) {
+                    by_tensor.entry(tensor.info.name.clone()).or_default().push((index, entry));
+                }
             }
         }
         let added = vec![false; edits.len()];
@@ -215,15 +217,22 @@ fn companions<'a>(
     companions
 }
 
-/// The digest of each tensor of the table of `patch` in its result at alpha 1 on its own `base`.
+/// The digest of each tensor of the table of `patch`, which is at `path`, in its result at alpha 1 on its own `base`. `prefix` maps
+/// the patch's names to the base's.
 ///
 /// # Errors
 /// R18 to R20; cancellation.
-pub fn results(base: &Checkpoint, patch: Patch, context: &Context<'_>) -> Result<Vec<Digest>, Error> {
+pub fn results(
+    base: &Checkpoint,
+    patch: Patch,
+    path: &Path,
+    prefix: Option<&PrefixMap>,
+    context: &Context<'_>,
+) -> Result<Vec<Digest>, Error> {
     let hash = patch.table.roots.hash;
-    let edits = [Edit { patch, path: "the new patch".into(), kind: EditKind::Interpolate(Alpha::ONE) }];
-    let plan = Plan::of_own_base(base, &edits);
+    let edits = [Edit { patch, path: path.to_owned(), kind: EditKind::Interpolate(Alpha::ONE) }];
+    let plan = Plan::of_own_base(base, &edits, prefix);
     let tensors: Vec<Tensor<'_>> =
-        edits[0].patch.table.tensors.iter().filter_map(|entry| base.tensor(&entry.name)).collect();
+        edits[0].patch.table.tensors.iter().filter_map(|entry| base_tensor(base, entry, prefix)).collect();
     tensors.par_iter().map(|tensor| plan.result_digest(*tensor, hash, context)).collect()
 }

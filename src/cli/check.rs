@@ -6,7 +6,7 @@ use super::{Answer, Outcome, arguments, patch_argument};
 use clap::Args;
 use lcepatch::apply::fit::{BaseState, Difference};
 use lcepatch::apply::{Check, Fit, fit};
-use lcepatch::check::{Intact, decodes_with, intact};
+use lcepatch::check::{Intact, intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
 use lcepatch::context::Context;
@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
-Without a base: every digest is verified and every block that can be decoded without its base is decoded.
-With a base: also whether the patch fits it (exit code 1 if not), and if so, the other blocks too.
+Without a base: every digest is verified, every block that can be decoded without its base is decoded, and base values
+are compared with their digest.
+With a base: also whether the patch fits it (exit code 1 if not), and if so, all blocks, and what the patch says of the
+base's values and of its result at alpha 1.
 
 Examples:
   lcepatch check debias.lcepatch
@@ -48,7 +50,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let patch = patch_argument::open(&arguments.patch)?;
     let context = terminal.context();
     // Damage is reported before a base that does not fit.
-    let Intact { blocks, mut decoded } = intact(&patch, &arguments.patch, &context)?;
+    let Intact { blocks, mut decoded, carried } = intact(&patch, &arguments.patch, &context)?;
     let mut found = None;
     if let Some(base) = &arguments.base {
         let (base, missing) = open(base, &patch, &context)?;
@@ -58,8 +60,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
             true => fit(&base, &patch, &arguments.patch, check, prefix, &context)?,
             false => Fit { differences: missing, state: BaseState::Unknown },
         };
-        if fit.differences.is_empty() && decoded < blocks {
-            decoded += decodes_with(&patch, &arguments.patch, (&base, prefix), &context)?;
+        if fit.differences.is_empty() {
+            true_of(&patch, &arguments.patch, (&base, prefix), check, &context)?;
+            decoded = blocks;
         }
         found = Some(fit);
     }
@@ -71,6 +74,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         BaseState::Reference => "reference",
         BaseState::Unknown => "unknown",
     });
+    // Claims that decide nothing, and are no reason to refuse it.
+    let denied = carried.denied(&patch.metadata);
     if arguments.json {
         let differences: Vec<_> = found.iter().flat_map(|fit| &fit.differences).collect();
         let differences: Vec<_> =
@@ -78,10 +83,14 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         print_json(&json!({
             "patch": arguments.patch, "id": patch.id.to_string(), "intact": true, "blocks": blocks,
             "decoded": decoded, "fits": found.as_ref().map(|_| fits), "state": state, "differences": differences,
+            "carried": carried, "denied": denied,
         }))?;
     } else {
         let (name, id) = (arguments.patch.display(), patch.id);
         print(format_args!("{name}: intact, {decoded} of {blocks} blocks decoded, patch id {id}"))?;
+        for claim in &denied {
+            print(format_args!("  its metadata is wrong: {}", printable(claim)))?;
+        }
         if let (Some(fit), Some(base)) = (&found, &arguments.base) {
             print(format_args!("{}: {}", base.display(), verdict(fit, patch.table.tensors.len())))?;
             let shown = if arguments.full { usize::MAX } else { 10 };

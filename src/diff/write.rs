@@ -22,6 +22,9 @@ use crate::patch::group::by_tensor;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// What stands for the path of a patch that is in the making.
+const NEW: &str = "the new patch";
+
 /// What was found in blocks of a pair of checkpoints.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Found {
@@ -133,7 +136,7 @@ pub(super) fn write(
     let mut roots = Roots { hash, selected, reference, result: Digest::UNKNOWN };
     let assembled = |roots, tensors: &[EncodedTensor]| {
         let bytes = assemble(&metadata, roots, tensors, BLOCK_LOG2).map_err(ReadError::Invalid);
-        bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new("the new patch"), e))
+        bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new(NEW), e))
     };
     // The digest of a tensor of which some blocks become something else.
     let with = |own: fn(&TensorDigests) -> &Vec<PartDigest>, side: fn(&Sides) -> PartDigest| {
@@ -152,7 +155,7 @@ pub(super) fn write(
     let results = match rounded {
         None if is_whole => references.clone(),
         None => with(|digests| &digests.target_blocks, |sides| sides.result),
-        Some(rounded) => results(rounded.base, assembled(roots, &tensors)?, context)?,
+        Some(rounded) => results(rounded.base, assembled(roots, &tensors)?, Path::new(NEW), None, context)?,
     };
     roots.result = hash.root(&results);
     if invertible {
