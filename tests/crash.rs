@@ -57,8 +57,18 @@ const CASES: [Case; 12] = [
     Case { name: "revert", before: &["apply model p --in-place"], command: "revert model", read_only: false },
     Case { name: "new directory", before: &[], command: "apply model p -o new", read_only: false },
     Case { name: "new file", before: &[], command: "apply one.safetensors p -o out --force", read_only: false },
-    Case { name: "diff", before: &[], command: "diff one.safetensors two.safetensors -o p --all --force", read_only: false },
-    Case { name: "combine", before: &[], command: "combine p p:2 -o p --force --base one.safetensors", read_only: false },
+    Case {
+        name: "diff",
+        before: &[],
+        command: "diff one.safetensors two.safetensors -o p --all --force",
+        read_only: false,
+    },
+    Case {
+        name: "combine",
+        before: &[],
+        command: "combine p p:2 -o p --force --base one.safetensors",
+        read_only: false,
+    },
     Case { name: "mask", before: &[], command: "mask model --sparsity 10% -o m --pruned new", read_only: false },
 ];
 
@@ -138,7 +148,8 @@ fn all_faults(what: &str, kinds: &[&str]) {
                 let now = content(&dir.path(""));
                 let outputs_alone = |(name, bytes): (&String, &Vec<u8>)| {
                     // An undo patch or a mask may be there before the weights change.
-                    old.get(name) == Some(bytes) || (["u", "m"].contains(&name.as_str()) && new.get(name) == Some(bytes))
+                    old.get(name) == Some(bytes)
+                        || (["u", "m"].contains(&name.as_str()) && new.get(name) == Some(bytes))
                 };
                 let is_old = now.iter().all(outputs_alone) && old.keys().all(|name| now.contains_key(name));
                 let is_new = now == new;
@@ -172,7 +183,15 @@ fn differences(now: &Content, old: &Content, new: &Content) -> Vec<String> {
     let names = now.keys().chain(old.keys()).chain(new.keys()).collect::<std::collections::BTreeSet<_>>();
     let state = |name: &&String| {
         let (is_old, is_new) = (now.get(*name) == old.get(*name), now.get(*name) == new.get(*name));
-        format!("{name}: {}", match (is_old, is_new) { (true, true) => "same", (true, false) => "old", (false, true) => "new", _ => "neither" })
+        format!(
+            "{name}: {}",
+            match (is_old, is_new) {
+                (true, true) => "same",
+                (true, false) => "old",
+                (false, true) => "new",
+                _ => "neither",
+            }
+        )
     };
     names.iter().map(state).filter(|text| !text.ends_with("same")).collect()
 }
@@ -205,7 +224,10 @@ fn real_kills_lose_nothing() {
         let new = content(&done.path(""));
         let kill = |arguments: &str, after: f64| {
             let mut child = original.command();
-            child.args(arguments.split_whitespace()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            child
+                .args(arguments.split_whitespace())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
             let mut child = child.spawn().unwrap();
             std::thread::sleep(std::time::Duration::from_micros(after as u64));
             child.kill().unwrap();
@@ -222,7 +244,8 @@ fn real_kills_lose_nothing() {
             }
         }
         let now = content(&original.path(""));
-        let old_outputs = now.iter().all(|(name, bytes)| old.get(name) == Some(bytes) || ["u", "m"].contains(&name.as_str()));
+        let old_outputs =
+            now.iter().all(|(name, bytes)| old.get(name) == Some(bytes) || ["u", "m"].contains(&name.as_str()));
         assert!(
             now == new || old_outputs && old.keys().all(|name| now.contains_key(name)),
             "round {round}, {}: {:?}",

@@ -20,7 +20,12 @@ fn pair(kind: usize, seed: u64) -> [Vec<u8>; 2] {
     let mut random = Random::new(seed);
     let mut sides = [Vec::new(), Vec::new()];
     for (name, dtype, elements) in shapes(kind) {
-        let width = match dtype { "U8" => 1, "F16" | "BF16" => 2, "F32" => 4, _ => 8 };
+        let width = match dtype {
+            "U8" => 1,
+            "F16" | "BF16" => 2,
+            "F32" => 4,
+            _ => 8,
+        };
         let small = |random: &mut Random| match dtype {
             "F32" => (random.unit() * 0.1).to_le_bytes().to_vec(),
             "F64" => f64::from(random.unit() * 0.1).to_le_bytes().to_vec(),
@@ -66,7 +71,10 @@ fn in_place_gives_the_bytes_of_a_new_file_on_any_number_of_threads() {
             let arguments = ["apply", "edited.safetensors", "p", "--in-place", "--quick", "--alpha", "1"];
             let edited = Run::new("apply in place", command.args(arguments).output().unwrap());
             edited.ok();
-            assert!(dir.read("edited.safetensors") == dir.read("new.safetensors"), "run {run}, {threads} threads, {size}");
+            assert!(
+                dir.read("edited.safetensors") == dir.read("new.safetensors"),
+                "run {run}, {threads} threads, {size}"
+            );
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::digest::{ContentHash, Digest};
 use crate::error::Error;
 use crate::format::Patch;
 use crate::format::limits::BLOCK_LOG2;
-use crate::format::metadata::Metadata;
+use crate::format::metadata::{Metadata, Source};
 use crate::format::tensor_table::{Counterparts, TensorEntry};
 use crate::patch::gather::Portability;
 use crate::patch::{BaseBlock, Kept};
@@ -28,9 +28,6 @@ pub fn invert(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> 
     let table = &edit.patch.table;
     let carried = must_be_exact(edit, context)?;
     let no_inverse = |reason| Error::from(Obstacle::NoInverse { patch: edit.path.clone(), reason });
-    if edit.patch.metadata.pairing.is_some() {
-        return Err(no_inverse("its reference has other names, dtypes or tensors"));
-    }
     let known = table.tensors.iter().all(|entry| entry.counterparts.is_some());
     if carried.is_portable() && known {
         counterparts_fit(&edit.patch, &edit.path)?;
@@ -45,13 +42,10 @@ pub fn invert(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> 
 }
 
 fn metadata(metadata: &Metadata) -> Metadata {
-    let recommended_alpha = None;
-    Metadata {
-        base: metadata.reference.clone(),
-        reference: metadata.base.clone(),
-        recommended_alpha,
-        ..metadata.clone()
-    }
+    // Where the reference has other names, dtypes or tensors, the inverse is for the result, of which no file is known.
+    let base = if metadata.pairing.is_none() { metadata.reference.clone() } else { Source::default() };
+    let reference = metadata.base.clone();
+    Metadata { base, reference, pairing: None, recommended_alpha: None, ..metadata.clone() }
 }
 
 /// Base and reference exchanged.

@@ -159,8 +159,7 @@ fn declared_digests(
         return Ok(rewritten.digests.clone());
     }
     let tensors: Vec<Tensor<'_>> = rewritten.digests.keys().filter_map(|name| plan.base().tensor(name)).collect();
-    let digest =
-        |tensor: &Tensor<'_>| Ok((tensor.info.name.clone(), plan.result_digest(*tensor, hash, context)?));
+    let digest = |tensor: &Tensor<'_>| Ok((tensor.info.name.clone(), plan.result_digest(*tensor, hash, context)?));
     tensors.par_iter().map(digest).collect()
 }
 
@@ -199,7 +198,9 @@ fn note(
 
 /// Parts that are worked on together: enough for all threads, and not more elements than some parts of full size have, since what changes
 /// in them is held in memory.
-fn batches<'p, 't>(parts: &'p [(u32, Tensor<'t>, Range<u64>)]) -> impl Iterator<Item = &'p [(u32, Tensor<'t>, Range<u64>)]> {
+fn batches<'p, 't>(
+    parts: &'p [(u32, Tensor<'t>, Range<u64>)],
+) -> impl Iterator<Item = &'p [(u32, Tensor<'t>, Range<u64>)]> {
     let elements_max = SPAN * 2 * rayon::current_num_threads() as u64;
     let mut rest = parts;
     std::iter::from_fn(move || {

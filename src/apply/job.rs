@@ -1,10 +1,10 @@
 //! Whole jobs on a checkpoint: apply patches to it, and take the last apply back. What the commands do, without their words.
 
+use super::Check;
 use super::in_place::in_place;
 use super::plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 use super::refusal::Refusal;
 use super::run::{Applied, Beside, Finished, to_path};
-use super::Check;
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;

@@ -1,14 +1,15 @@
 //! The patch that leads from a result back to its base, made while the result is.
 
 use super::plan::Plan;
+use crate::codec::Effort;
 use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
 use crate::dtype::Dtype;
 use crate::error::Error;
+use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
 use crate::format::tensor_table::Roots;
 use crate::format::write::{EncodedTensor, assemble};
 use crate::format::{Patch, read::ReadError};
-use crate::codec::Effort;
 use crate::mask::BLOCK_ELEMENTS;
 use crate::patch::Elements;
 use crate::patch::gather::{Coding, Portability, Precision, Variants, choose, code};
@@ -79,8 +80,11 @@ impl Plan<'_> {
         let hash = ContentHash::Blake3;
         let base = self.base();
         let (names, parts): (Vec<String>, Vec<Vec<UndoBlocks>>) = blocks.into_iter().unzip();
-        let variants: Vec<Vec<Variants>> =
-            parts.par_iter().enumerate().map(|(at, parts)| parts.iter().flat_map(|part| part.code(at)).collect()).collect();
+        let variants: Vec<Vec<Variants>> = parts
+            .par_iter()
+            .enumerate()
+            .map(|(at, parts)| parts.iter().flat_map(|part| part.code(at)).collect())
+            .collect();
         let of_base = |parts: Vec<UndoBlocks>| {
             let parts: Vec<PartDigest> = parts.into_iter().map(|part| part.of_base.finish()).collect();
             join(&parts)
@@ -89,9 +93,9 @@ impl Plan<'_> {
         let gathered = choose(variants.into_iter().flatten().collect(), Portability::NeedsBase);
         let selected = hash.root(gathered.blocks.iter().map(|block| &block.base_digest));
         let described = |place: usize| {
-            let (dtype, shape) = base.tensor(&names[place]).map_or((Dtype::U8, Vec::new()), |tensor| {
-                (tensor.info.dtype, tensor.info.shape.clone())
-            });
+            let (dtype, shape) = base
+                .tensor(&names[place])
+                .map_or((Dtype::U8, Vec::new()), |tensor| (tensor.info.dtype, tensor.info.shape.clone()));
             (names[place].clone(), dtype, shape)
         };
         let (mut tensors, mut references): (Vec<EncodedTensor>, Vec<Digest>) = (Vec::new(), Vec::new());
@@ -117,7 +121,7 @@ impl Plan<'_> {
             },
             ..Metadata::default()
         };
-        let bytes = assemble(&metadata, roots, &tensors).map_err(ReadError::Invalid);
+        let bytes = assemble(&metadata, roots, &tensors, BLOCK_LOG2).map_err(ReadError::Invalid);
         bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new("the undo patch"), e))
     }
 }

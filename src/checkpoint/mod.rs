@@ -13,8 +13,8 @@ pub mod pair;
 pub mod scan;
 mod sharded;
 
-pub use file::{TensorInfo, WeightFile};
 pub use crate::durable::Access;
+pub use file::{TensorInfo, WeightFile};
 pub use malformed::{Malformed, OpenError};
 
 use crate::dtype::Dtype;
@@ -105,7 +105,8 @@ impl Checkpoint {
         };
         let locked = files.iter().map(open).collect::<Result<Vec<_>, OpenError>>()?;
         files.iter().try_for_each(|file| refuse_unfinished(file))?;
-        let files = locked.into_iter().map(|(path, file)| WeightFile::map(&path, file)).collect::<Result<Vec<_>, _>>()?;
+        let files =
+            locked.into_iter().map(|(path, file)| WeightFile::map(&path, file)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { access, ..Self::of_files(path, layout, files)? })
     }
 

@@ -151,12 +151,7 @@ fn base_mask<'a>(base: &'a Checkpoint, file: Option<&'a Checkpoint>) -> Result<P
     }
 }
 
-fn report(
-    arguments: &Arguments,
-    result: &Path,
-    done: &Done,
-    terminal: &Terminal,
-) -> Result<(), Failure> {
+fn report(arguments: &Arguments, result: &Path, done: &Done, terminal: &Terminal) -> Result<(), Failure> {
     let Done { applied, is_reference, undo, .. } = done;
     if !applied.left_behind.is_empty() {
         let names = applied.left_behind.join(", ");

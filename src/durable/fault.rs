@@ -83,7 +83,8 @@ mod planned {
         }
 
         pub(super) fn pass(&self, call: Call) -> std::io::Result<()> {
-            if self.kind.is_some_and(|kind| kind != call) || self.passed.fetch_add(1, Ordering::Relaxed) + 1 != self.at {
+            if self.kind.is_some_and(|kind| kind != call) || self.passed.fetch_add(1, Ordering::Relaxed) + 1 != self.at
+            {
                 return Ok(());
             }
             if self.kill {

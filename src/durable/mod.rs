@@ -172,10 +172,9 @@ impl Failed {
             Failed::ReadBack { .. } => Some("check the disk and memory of this machine, then try again".to_owned()),
             Failed::Unsynced { .. } => Some("check the disk, and that the result is there after a restart".to_owned()),
             Failed::Incomplete { path, .. } => Some(format!("`lcepatch recover {}` finishes it", path.display())),
-            Failed::Interrupted { path } => Some(format!(
-                "`lcepatch recover {}` ends it: what was before, or all of the result",
-                path.display()
-            )),
+            Failed::Interrupted { path } => {
+                Some(format!("`lcepatch recover {}` ends it: what was before, or all of the result", path.display()))
+            }
             Failed::Damaged { path, .. } => {
                 let path = path.display();
                 Some(format!("get the weights beside it again, they may be half old and half new; then remove {path}"))

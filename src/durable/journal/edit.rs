@@ -99,8 +99,7 @@ impl NewEditJournal {
             front.extend(target.inode.to_le_bytes());
         }
         let start = front.len() as u64;
-        let mut journal =
-            Self { new, targets, hasher: ContentHash::Blake3.hasher(), bytes: 0, start, last: (0, 0) };
+        let mut journal = Self { new, targets, hasher: ContentHash::Blake3.hasher(), bytes: 0, start, last: (0, 0) };
         journal.write(&front)?;
         Ok(journal)
     }
@@ -233,7 +232,8 @@ impl EditJournal {
     fn written_through<T, E: From<Failed>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let sync = || {
             let mut targets = self.targets.iter();
-            targets.try_for_each(|target| disk::sync_data(&target.file).map_err(|e| Failed::io("sync", &target.path, e)))
+            targets
+                .try_for_each(|target| disk::sync_data(&target.file).map_err(|e| Failed::io("sync", &target.path, e)))
         };
         let result = while_syncing(sync, work)?;
         sync()?;

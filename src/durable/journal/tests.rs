@@ -197,7 +197,9 @@ fn a_commit_of_other_files_is_not_believed() {
     assert!(matches!(Unfinished::find(files.folder.path(), false), Err(Failed::OtherFile { .. })));
     assert!(matches!(Unfinished::find(files.folder.path(), true), Ok(Some(Unfinished::Commit(_)))));
     for (from, to) in [("../x", "two"), (".lcepatch-0-1.tmp", "../two"), ("two", "one"), (".lcepatch-0-1.tmp", "a/b")] {
-        let steps = serde_json::json!({ "rename": [{ "from": from, "to": to, "inode": 0 }], "remove": [], "edited": [] }).to_string();
+        let steps =
+            serde_json::json!({ "rename": [{ "from": from, "to": to, "inode": 0 }], "remove": [], "edited": [] })
+                .to_string();
         std::fs::write(files.path(FILE_NAME), [commit::MAGIC, steps.as_bytes()].concat()).unwrap();
         assert!(matches!(Unfinished::find(files.folder.path(), true), Err(Failed::Damaged { .. })), "{from} {to}");
     }

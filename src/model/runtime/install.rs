@@ -199,7 +199,9 @@ fn failed(failed: Failed) -> RuntimeFault {
         Failed::Exists { path } | Failed::InUse { path, .. } => {
             RuntimeFault::Io { operation: "create", path, source: std::io::ErrorKind::AlreadyExists.into() }
         }
-        failed => RuntimeFault::Io { operation: "write", path: "the library".into(), source: std::io::Error::other(failed) },
+        failed => {
+            RuntimeFault::Io { operation: "write", path: "the library".into(), source: std::io::Error::other(failed) }
+        }
     }
 }
 
