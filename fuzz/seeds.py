@@ -33,9 +33,15 @@ def main(corpus):
         if not name.endswith(".lcepatch"):
             continue
         write(corpus, "header", name, data)
-        if not name.startswith(("accept", "reject_r19", "reject_r20")):
+        if not name.startswith(("accept", "reject_r19", "reject_r20", "reject_r21")):
             continue
-        patch = decode.Patch(data)
+        patch, base = decode.Patch(data), path.replace(".lcepatch", ".base.safetensors")
+        if os.path.exists(base):
+            with open(base, "rb") as file:
+                file = file.read()
+            for flags in range(8):
+                front = struct.pack("<BBBdI", flags & 1, flags >> 1 & 1, flags >> 2, 0.5, len(data))
+                write(corpus, "verbs", f"{name}.{flags}", front + data + file)
         for tensor in patch.tensors:
             for number, block in enumerate(tensor.blocks):
                 content, seed = patch.read(block), f"{name}.{number}"

@@ -504,8 +504,8 @@ class Decoded:
     say of each selected element; `before`: the bits before pruning of those that are pruned in the base, or None."""
 
 
-def decode_block(data, block, dtype, base):
-    """Return a Decoded. `base`: the block's bits or None."""
+def streams_of(data, dtype):
+    """{kind: (codec, bytes)}"""
     reader, entries = Reader(data, 19), []
     while kind := reader.uint(1, "stream kind"):
         if entries and kind <= entries[-1][0]:
@@ -525,8 +525,12 @@ def decode_block(data, block, dtype, base):
         raise Reject(19, "values before pruning without masks")
     if (streams[2][0] >= 3 or 4 in streams) and not dtype.is_float:
         raise Reject(19, "reduced deltas or masks of a dtype that is no float")
+    return streams
 
-    k, out = block.k, Decoded()
+
+def decode_block(data, block, dtype, base, own_base=False):
+    """Return a Decoded. `base`: the block's bits or None; `own_base`: whether it is the one that the patch is for."""
+    streams, k, out = streams_of(data, dtype), block.k, Decoded()
     out.own = base_values(streams[3][1], k, dtype) if 3 in streams else None
     out.mask_codec = streams[4][0] if 4 in streams else None
     sums = masks(streams[4][1], k) if 4 in streams else np.full(k, KEPT_IN_BASE | KEPT_IN_REFERENCE)
@@ -546,6 +550,8 @@ def decode_block(data, block, dtype, base):
         out.deltas = ulp_deltas(content, k, dtype, dtype.classes(bits[out.in_reference]))
     else:
         out.deltas = bf16_deltas(content, k) if codec == 3 else int8_deltas(content, k)
+    if own_base and out.own is not None and not np.array_equal(out.own, base[out.positions]):
+        raise Reject(21, "base values are not the base's")
     return out
 
 
@@ -642,12 +648,15 @@ class Patch:
             raise Reject(16, "length of STATISTICS")
         if COUNTERPARTS in content and len(content[COUNTERPARTS]) not in (32 * len(self.tensors), 96 * len(self.tensors)):
             raise Reject(16, "length of COUNTERPARTS")
+        counterparts = content.get(COUNTERPARTS, b"")
         digests = [digests[at : at + 32] for at in range(0, len(digests), 32)]
         self.selected_root, self.reference_root, self.result_root = (None if root == bytes(32) else root for root in digests[:3])
         for owner, digest in zip(self.tensors, digests[3:]):
             owner.base_digest = digest
         for block, digest in zip(blocks, digests[3 + len(self.tensors) :]):
             block.digest = digest
+        size = 32 * len(self.tensors)
+        self.counterparts = [counterparts[at : at + size] for at in range(0, len(counterparts), size)] if size else []
 
     @classmethod
     def open(cls, path):
@@ -662,6 +671,27 @@ class Patch:
 
     def block_bytes(self):
         return (self.read(block) for tensor in self.tensors for block in tensor.blocks)
+
+
+def same_root(patch, what, content, root):
+    """§12.6: whether `content`, digests one after the other, has this root, if it is known."""
+    if root is not None and patch.H(content) != root:
+        raise Reject(21, f"the root of {what} is another")
+
+
+def without_base(patch, decoded):
+    """§12.6: what a patch says twice; `decoded` are all its blocks, None where one needs its base."""
+    if patch.counterparts:
+        same_root(patch, "the reference", patch.counterparts[0], patch.reference_root)
+        same_root(patch, "the result", patch.counterparts[1 if len(patch.counterparts) == 3 else 0], patch.result_root)
+    if all(block is not None and block.own is not None for block in decoded):
+        digests = b"".join(patch.H(block.own.tobytes()) for block in decoded)
+        same_root(patch, "the base values that blocks carry", digests, patch.selected_root)
+
+
+def is_portable(patch):
+    """§13"""
+    return all(found[1][0] == 1 and 3 in found for tensor in patch.tensors for found in (streams_of(patch.read(block), tensor.dtype) for block in tensor.blocks))
 
 
 class Checkpoint:
@@ -816,13 +846,17 @@ def write_mask(base, tensor, kind, terms, tables):
         return
     one = round_to(np.ones(1), dtype)[0][0] if dtype.is_float else 1
     mask = base.bits(Tensor(name, dtype, tensor.shape))
-    result, times = mask.copy(), selections(mask, terms)
+    moved = [term for term in terms if kind != "ip" or term.alpha != 0]
+    result, times = mask.copy(), selections(mask, moved)
     for term in terms:
         if term.decoded.mask_codec is None:
             continue
         here = values(mask[term.where], dtype) if dtype.is_float else mask[term.where]
         if (here != term.decoded.in_base).any():
-            raise Refuse(6, f"{name!r} is not the mask that the patch has of its base")
+            wrong = here[here != term.decoded.in_base][0]
+            raise Refuse(6 if wrong in (0, 1) else 5, f"{name!r} is not the mask that the patch has of its base")
+        if term not in moved:
+            continue
         kept = term.decoded.in_reference & (kind != "pr")
         if kind == "ip":
             kept |= (term.alpha != 1) | (times[term.where] > 1)
@@ -830,29 +864,31 @@ def write_mask(base, tensor, kind, terms, tables):
     base.write(name, result)
 
 
-def apply(base, kind, edits, allow_non_finite, allow_different_base):
-    """Edit `base.data`; `edits` are (patch, alpha)."""
+def apply(base, kind, edits, allow_non_finite, allow_different_base, masks_too=True):
+    """Edit `base.data`; `edits` are (patch, alpha). Masks beside weights are edited with them if `masks_too`."""
     if kind == "sw" and len(edits) > 1:
         raise Refuse(6, "a mask switch takes one patch")
     added = []
     for patch, _ in edits:
         same, _ = fits(patch, base)
-        if not same and not (allow_different_base and patch.metadata.get("portable")):
-            raise Refuse(6, "the base does not fit")
+        if not same:
+            there = all(base.bits(tensor) is not None for tensor in patch.tensors)
+            if not (allow_different_base and there and is_portable(patch)):
+                raise Refuse(6, "the base does not fit")
+            without_base(patch, [decode_block(patch.read(block), block, tensor.dtype, None) for tensor in patch.tensors for block in tensor.blocks])
         added.append(not same)
     edited = {}
     for (patch, alpha), is_added in zip(edits, added):
         for tensor in patch.tensors:
             bits = base.bits(tensor)
             for block in tensor.blocks:
-                decoded = decode_block(patch.read(block), block, tensor.dtype, bits[block.start : block.start + block.n])
-                if kind != "ip" or alpha != 0:
-                    term = Term(alpha, block, tensor.dtype, decoded, bits, is_added)
-                    edited.setdefault(tensor.name, (tensor, []))[1].append(term)
+                here = bits[block.start : block.start + block.n]
+                decoded = decode_block(patch.read(block), block, tensor.dtype, here, not is_added)
+                edited.setdefault(tensor.name, (tensor, []))[1].append(Term(alpha, block, tensor.dtype, decoded, bits, is_added))
     for name, (tensor, terms) in edited.items():
-        arguments = name, tensor.dtype, base.bits(tensor), terms
+        arguments = name, tensor.dtype, base.bits(tensor), [term for term in terms if kind != "ip" or term.alpha != 0]
         base.write(name, {"ip": partial(interpolate, allow_non_finite), "pr": prune, "sw": switch}[kind](*arguments))
-    for tensor, terms in edited.values():
+    for tensor, terms in edited.values() if masks_too else []:
         write_mask(base, tensor, kind, terms, {tensor.name for patch, _ in edits for tensor in patch.tensors})
 
 
@@ -865,22 +901,32 @@ def check(path, base_path, quick):
     same, applied = fits_quickly(patch, base) if base and quick else None, None
     if base and same is None:
         same, applied = fits(patch, base)
-    decoded = blocks = 0
+    blocks, selected_digests = [], []
     for tensor in patch.tensors:
         bits = base.bits(tensor) if base else None
         for block in tensor.blocks:
-            blocks += 1
-            data = patch.read(block)
+            data, here = patch.read(block), bits[block.start : block.start + block.n] if bits is not None else None
+            blocks.append(None)
             try:
-                decode_block(data, block, tensor.dtype, bits[block.start : block.start + block.n] if bits is not None else None)
-                decoded += 1
+                blocks[-1] = decode_block(data, block, tensor.dtype, here, bool(same))
+                if same:
+                    selected_digests.append(patch.H(here[blocks[-1].positions].tobytes()))
             except NeedsBase:
                 pass
             except WrongBase:
                 if same:
                     raise
+    without_base(patch, blocks)
+    if same:
+        same_root(patch, "the base's selected values", b"".join(selected_digests), patch.selected_root)
+    if same and not quick:
+        result = Checkpoint(base_path)
+        apply(result, "ip", [(patch, 1.0)], True, False, masks_too=False)
+        digests = (patch.H(result.bits(tensor).tobytes()) for tensor in patch.tensors)
+        same_root(patch, "the result", b"".join(digests), patch.result_root)
+    decoded = sum(block is not None for block in blocks)
     selected = sum(block.k for tensor in patch.tensors for block in tensor.blocks)
-    print(json.dumps({"id": patch.id.hex(), "tensors": len(patch.tensors), "selected": selected, "blocks": blocks,
+    print(json.dumps({"id": patch.id.hex(), "tensors": len(patch.tensors), "selected": selected, "blocks": len(blocks),
                       "decoded": decoded, "fits": same, "already_applied": applied,
                       "base_content": base.content().hex() if base else None}))
     return 1 if same is False else 0

@@ -217,6 +217,46 @@ class Case:
         self.alphas.append((alpha, self.outcome(lambda name, i: self.element(name, i, alpha))))
         return self
 
+    def kept(self, name, i):
+        """The sum of §9.9."""
+        return 3
+
+    def delta(self, name, i):
+        """d of §11.1, from the case's own base."""
+        dtype, _, base = self.base[name]
+        t = as_float(base[i], dtype) if self.kept(name, i) & 1 else 0.0
+        return as_float(self.reference[name][i], dtype) - t if self.kept(name, i) & 2 else 0.0 - t
+
+    def moved(self, bits, alphas, deltas, dtype, counts):
+        """§11.3: an element with these bits in the base that moves by several deltas."""
+        s = as_float(bits, dtype) if counts else 0.0
+        for alpha, delta in zip(alphas, deltas):
+            s += alpha * delta
+        return round_float(s, dtype)
+
+    def on(self, other, *alphas, refused=False):
+        """Also expect this on another base (§13), whose bits are `other` by name: a result at each of `alphas`, or to be refused."""
+        self.other = {name: (dtype, shape, other[name]) for name, (dtype, shape, _) in self.base.items()}
+        moved = lambda name, i, alpha: self.moved(other[name][i], [alpha], [self.delta(name, i)], self.base[name][0], self.kept(name, i) & 1)
+        at = lambda alpha: {n: [moved(n, i, alpha) if alpha and i in self.where[n] else u for i, u in enumerate(bits)] for n, (_, _, bits) in self.other.items()}
+        self.elsewhere = [(alpha, None if refused else at(alpha)) for alpha in alphas]
+        return self
+
+    def with_another(self, name, other, alphas):
+        """Also expect this of the vector `name`, whose case is `other`, and then this one, applied together to their base (§11.3)."""
+        assert self.base == other.base
+        result = {}
+        for tensor, (dtype, _, base) in self.base.items():
+            result[tensor] = list(base)
+            for i in self.where[tensor] & other.where[tensor]:
+                counts = self.kept(tensor, i) & other.kept(tensor, i) & 1
+                result[tensor][i] = self.moved(base[i], alphas, [other.delta(tensor, i), self.delta(tensor, i)], dtype, counts)
+            for case, alpha, rest in ((other, alphas[0], other.where[tensor] - self.where[tensor]), (self, alphas[1], self.where[tensor] - other.where[tensor])):
+                for i in rest:
+                    result[tensor][i] = case.element(tensor, i, alpha)
+        self.together = name, alphas, result
+        return self
+
     def outcome(self, element):
         """All tensors of the base, with `element(name, i)` at the selected ones."""
         return {name: [element(name, i) if i in self.where[name] else u for i, u in enumerate(base)] for name, (_, _, base) in self.base.items()}
@@ -253,6 +293,14 @@ class Masked(Case):
 
     def sum(self, name, i):
         return self.sums[name][i] if name in self.sums else 3
+
+    def kept(self, name, i):
+        return self.sum(name, i)
+
+    def refused(self):
+        """Every edit is refused, for the base's own mask is another."""
+        self.result, self.alphas, self.edits = None, [(alpha, None) for alpha in (0.0, 0.5)], {"pr": None, "sw": None}
+        return self
 
     def block_of(self, name, start, encode, positions, *arguments):
         sums = [self.sum(name, start + p) for p in positions]
@@ -953,6 +1001,87 @@ def accept_tree_digests_roots_not_known():
     return case, case.file(sections=case.sections(digests=bytes(96) + case.digests()[96:]))
 
 
+def accept_portable_on_another_base():
+    """Base values, but no key `portable`: what a patch carries says that it is portable. Elsewhere it adds its deltas, also at alpha 1."""
+    base, other = moderate(100, 60, "BF16"), moderate(101, 60, "BF16")
+    return Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=portable, H=tree_hash).on({"w": other}, 1.0, 0.5, -2.0, 0.0)
+
+
+def accept_portable_claimed_on_another_base():
+    """The key `portable`, and base values, but class gaps: it is not portable, and is refused elsewhere."""
+    base = moderate(102, 60, "BF16")
+    def encode(positions, base, reference, dtype, part):
+        both = by_class(positions, base, reference, dtype, part)
+        directory, streams = both[: both.index(0, 4) + 1], both[both.index(0, 4) + 1 :]
+        values = bits_of(base, dtype)
+        return directory[:-1] + bytes([3, 1]) + varint(len(values)) + b"\0" + streams + values
+    case = Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=encode).on({"w": moderate(103, 60, "BF16")}, 1.0, refused=True)
+    return case, case.file(sections=case.sections(metadata=b'{"portable": true}'))
+
+
+def accept_portable_bf16_deltas_on_another_base():
+    """Deltas of reduced precision are added as they are stored."""
+    def encode(positions, b, r, dtype, part):
+        deltas = [fold(image(u, "BF16"), 16) for u in (0x3F00, 0xBE80, 0x0001)]
+        return block((1, 1, grouped([gaps(positions)], 32)), (2, 3, grouped([deltas], 16, [12])), (3, 1, bits_of(b, dtype)))
+    return reduced_case(encode, [0x3FC00000, 0x40000000, 0xC0500000, 0x00010000]).on({"w": [0x40400000, 0x3F800000, 0xBF000000, 0x3F800000]}, 1.0, -2.0)
+
+
+def accept_masks_portable_on_another_base():
+    """The masks are those of the patch: what is pruned in its base counts as 0 in the other one, what is pruned in its reference moves
+    by the negative of the base value that the patch carries."""
+    tensor = pruned(104, 40, "BF16")
+    case = Masked({"w": tensor}, before={"w": moderate(106, 40, "BF16")}, encode=lambda *a: masked(*a, deltas=class_ulps, own=True))
+    return case.on({"w": moderate(108, 40, "BF16")}, 1.0, 0.5, -2.0)
+
+
+SEVERAL_BASE, SEVERAL_KEPT = [0x3F80, 0x4000, 0xBF00, 0x3E80, 0x3F00], ([1, 0, 1, 0, 1], [1, 1, 0, 1, 0])
+
+
+def accept_several_patches():
+    """A patch without masks of the base of accept_several_patches_with_masks."""
+    return Case({"w": ("BF16", [5], SEVERAL_BASE, [0x3F81, 0x4010, 0xBF00, 0x3E90, 0x3F10])}).at(0.5)
+
+
+def accept_several_patches_with_masks():
+    """Applied together with accept_several_patches: the sum begins at 0 where this one has the base pruned, while the delta of the other
+    one is from the base's value there."""
+    case = Masked({"w": ("BF16", [5], SEVERAL_BASE, [0x3F90, 0x4080, 0, 0x3F00, 0x8000], *SEVERAL_KEPT)}, codec=2).at(0.5)
+    return case.with_another("accept_several_patches", accept_several_patches(), [1.0, 1.0])
+
+
+def companion_of(change, comment, refused=True):
+    """A mask beside `a_orig` that is right, but for the element 2, which is pruned: that is `change`."""
+    def vector():
+        kind, _, base, reference, *kept = pruned(56, 24, "BF16", True)
+        mask = [one("F32") if k else 0 for k in kept[0]]
+        assert not mask[2] and kept[1][2]
+        mask[2] = change
+        case = Masked({"a_orig": (kind, [24], base, reference, *kept), "a_mask": ("F32", [24], mask, mask)}, codec=2)
+        return case.refused() if refused else case.at(0.5)
+    vector.__doc__ = comment
+    return vector
+
+
+def accept_metadata_of_a_diff():
+    """Every key of §6 with a value of its kind."""
+    case = small()
+    counts = {"both": 2, "base_only": 0, "reference_only": 0, "neither": 6}
+    side = {"model_id": "org/model", "elements": 8, "files": [{"name": "a", "bytes": 80, "sha256": "0" * 64, "content": "f" * 64}]}
+    metadata = {
+        "tool": "another 1.0", "license": "MIT", "description": "d", "recommended_alpha": -2.5, "portable": False, "portability_bytes": 3,
+        "localization": {"method": "value", "scope": "global", "k": 2, "density": 0.25, "seed": 2**64 - 1, "among": "target"},
+        "masks": {"source": "zeros", "before_pruning": True, "overlap": counts, "by_component": {"mlp": counts}},
+        "derived": {"verb": "select", "patches": ["a"]},
+        "candidates": {"params": "matrices", "include": ["*"], "exclude": [], "family": "bert", "tensors": 1, "elements": 8,
+                       "by_component": {"mlp": 8}, "by_layer": {"0": 8}},
+        "base": side, "reference": side,
+        "pairing": {"only_in_base": ["x"], "only_in_reference": [], "mismatched": [], "cast": [], "prefix": ["a.", ""]},
+        "reduced": {"delta_dtype": "bf16", "max_error": 0.5, "relative_error": 1e-3}, "results": {"weat": [1, None]}, "x": {"mine": {}},
+    }
+    return case, case.file(sections=case.sections(metadata=json.dumps(metadata).encode()))
+
+
 def content_of(case):
     """§6: `content` of the file of the base."""
     whole, tensors = safetensors(case.base), [tensor_bytes(bits, dtype) for dtype, _, bits in case.base.values()]
@@ -1266,6 +1395,34 @@ def reject_r18_block_digest_by_blake3():
     return case, case.file(sections=case.sections(digests=case.digests()[:-32] + tree_hash(case.blocks[0])))
 
 
+def lying_portable(positions, base, reference, dtype, part):
+    """As `portable`, but the first base value is one ULP off."""
+    return portable(positions, [base[0] ^ 1, *base[1:]], [reference[0] ^ 1, *reference[1:]], dtype, part)
+
+
+def reject_r21_base_values():
+    """Base values that are not those of the selected root, which is the base's."""
+    base = moderate(110, 60, "BF16")
+    return Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=lying_portable)
+
+
+def reject_r21_base_values_root_not_known():
+    """The same without a selected root: the base itself shows it."""
+    base = moderate(110, 60, "BF16")
+    case = Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=lying_portable)
+    return case, case.file(sections=case.sections(digests=bytes(32) + case.digests()[32:]))
+
+
+def with_root(at, comment, extra=False):
+    def vector():
+        case = small(H=tree_hash)
+        digests = bytearray(case.digests())
+        digests[32 * at] ^= 1
+        return case, case.file(sections=case.sections(digests=bytes(digests), extra=section(0x8005, b"".join(case.reference_digests)) if extra else b""))
+    vector.__doc__ = comment
+    return vector
+
+
 def with_block(make, comment, tensors=None, **options):
     """A case whose block is `make(positions, base, reference, dtype, part)`, all digests right."""
     def vector():
@@ -1325,6 +1482,13 @@ VECTORS |= {
     "accept_companion_of_another_dtype": companion("I32", "A tensor a_mask of dtype I32 is no companion and stays."),
     "accept_companion_of_another_name": companion("F32", "A tensor of another name is no companion and stays.", name="a_orig_mask"),
     "accept_companion_without_masks": companion("F32", "The entry of a_orig has no masks: a_mask stays.", bare=True),
+    "accept_companion_contradicts": companion_of(one("F32"), "The mask keeps an element that is pruned by the patch: refused at every alpha."),
+    "accept_companion_of_a_half": companion_of(0x3F000000, "An element of the mask is 0.5, neither 0 nor 1: refused at every alpha."),
+    "accept_companion_of_negative_zero": companion_of(0x80000000, "-0 is 0.", refused=False),
+    "reject_r21_selected_root": with_root(0, "Another selected root, found with the base."),
+    "reject_r21_result_root": with_root(2, "Another result root, found with the base."),
+    "reject_r21_counterparts_of_another_reference": with_root(1, "COUNTERPARTS of another reference than the reference root.", True),
+    "reject_r21_counterparts_of_another_result": with_root(2, "COUNTERPARTS of another result than the result root.", True),
     "reject_r10_masks_not_an_object": with_metadata(b'{"masks": []}', "The key masks with an array."),
     "reject_r10_derived_patches_not_an_array": with_metadata(b'{"derived": {"patches": "a"}}', "The key derived.patches with a string."),
     "reject_r10_not_json": with_metadata(b"{", "METADATA is not JSON."),
@@ -1410,10 +1574,19 @@ def write(folder, name, function):
     hexed = lambda result: {n: tensor_bytes(bits, case.base[n][0]).hex() for n, bits in result.items()}
     described = {"comment": function.__doc__, "expect": expect, "base": f"{name}.base.safetensors" if case else None}
     if case and expect == "accept":
-        described["result"] = hexed(case.result)
-        described["alphas"] = [{"alpha": alpha, "result": hexed(result)} for alpha, result in case.alphas]
+        described["result"] = case.result and hexed(case.result)
+        described["alphas"] = [{"alpha": alpha, "result": result and hexed(result)} for alpha, result in case.alphas]
         if hasattr(case, "edits"):
             described["edits"] = {kind: result and hexed(result) for kind, result in case.edits.items()}
+        if hasattr(case, "elsewhere"):
+            other = f"{name}.elsewhere.safetensors"
+            described["elsewhere"] = [{"base": other, "alpha": alpha, "result": result and hexed(result)} for alpha, result in case.elsewhere]
+            with open(os.path.join(folder, other), "wb") as file:
+                file.write(safetensors(case.other))
+        if hasattr(case, "together"):
+            first, alphas, result = case.together
+            patches = [{"patch": patch + ".lcepatch", "alpha": alpha} for patch, alpha in zip((first, name), alphas)]
+            described["together"] = [{"patches": patches, "result": hexed(result)}]
     if case:
         with open(os.path.join(folder, described["base"]), "wb") as file:
             file.write(safetensors(case.base))

@@ -1,12 +1,18 @@
-//! Whether a patch is intact.
+//! Whether a patch is intact, and whether it says what is so of a base.
 
-use crate::apply::fit::{base_block, decode_bytes, needs_base};
+use crate::apply::fit::{
+    base_block, carried_digest, carried_root_fits, counterparts_fit, decode_bytes, decode_on_base, needs_base,
+    root_fits,
+};
+use crate::apply::{Carried, Check, results};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::pair::PrefixMap;
 use crate::context::Context;
 use crate::error::Error;
-use crate::format::block::Streams;
+use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::format::{Invalid, Patch};
+use crate::patch::decode::streams;
+use crate::patch::gather::values_digest;
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -17,59 +23,76 @@ pub struct Intact {
     pub blocks: usize,
     /// How many of them were also decoded; the others need the base.
     pub decoded: usize,
+    /// What the blocks carry.
+    pub carried: Carried,
 }
 
-/// Verifies the digest of every block of `patch`, which is at `path`, and decodes those that need no base.
+/// Verifies the digest of every block of `patch`, which is at `path`, and decodes those that need no base; also what the patch says
+/// of itself twice: the base's values if all blocks carry them, and the digests of reference and result.
 ///
 /// # Errors
-/// I/O, R18 to R20, cancellation.
+/// I/O, R18 to R21, cancellation.
 pub fn intact(patch: &Patch, path: &Path, context: &Context<'_>) -> Result<Intact, Error> {
-    let (blocks, decoded) = decode(patch, path, None, context)?;
-    Ok(Intact { blocks, decoded })
+    context.begin("checking the patch", patch.file_bytes);
+    counterparts_fit(patch, path)?;
+    let blocks = blocks(patch);
+    let each = blocks.par_iter().map(|(entry, block)| {
+        context.advance(block.bytes)?;
+        let bytes = patch.block(entry, block).map_err(|e| Error::of_patch(path, e))?;
+        let invalid = |reason| Invalid::Streams { tensor: entry.name.clone(), block: block.index, reason };
+        let streams = streams(&bytes, entry.dtype).map_err(|reason| Error::invalid(path, invalid(reason)))?;
+        let carried = Carried::by_block(&streams);
+        if needs_base(&streams) {
+            return Ok((carried, false, None));
+        }
+        let decoded = decode_bytes(patch, path, (entry, block), &bytes, None).map_err(|e| e.error)?;
+        Ok((carried, true, carried_digest(patch, entry, &decoded)))
+    });
+    let each = each.collect::<Result<Vec<_>, Error>>()?;
+    let digests: Vec<_> = each.iter().map(|(.., digest)| *digest).collect();
+    carried_root_fits(patch, path, &digests)?;
+    Ok(Intact {
+        blocks: each.len(),
+        decoded: each.iter().filter(|(_, decoded, _)| *decoded).count(),
+        carried: each.iter().fold(Carried::default(), |all, (carried, ..)| all.and(*carried)),
+    })
 }
 
-/// Decodes the blocks that need the base, with a `base` that fits and what stands for the patch's prefix in its names.
-/// Returns how many there are.
+/// Decodes every block with a `base` that fits; `prefix` is what stands for the patch's prefix in its names. What the patch says of
+/// the base's values at the selected positions and, in a full check, of its result at alpha 1 must be so.
+///
+/// Reads the base's tensors that change, and decodes the patch twice. Memory: as an apply.
 ///
 /// # Errors
-/// As [`intact`].
-pub fn decodes_with(
+/// I/O, R18 to R21, cancellation.
+pub fn true_of(
     patch: &Patch,
     path: &Path,
     (base, prefix): (&Checkpoint, Option<&PrefixMap>),
+    check: Check,
     context: &Context<'_>,
-) -> Result<usize, Error> {
-    let decoded = decode(patch, path, Some((base, prefix)), context);
+) -> Result<(), Error> {
+    context.begin("checking the patch", patch.file_bytes);
+    let roots = patch.table.roots;
+    let digests = blocks(patch).into_par_iter().map(|(entry, block)| {
+        context.advance(block.bytes)?;
+        let Some(base) = base_block(base, patch, entry, block, prefix) else { return Ok(None) };
+        let decoded = decode_on_base(patch, path, entry, block, &base).map_err(|e| e.error)?;
+        Ok(Some(values_digest(roots.hash, entry.dtype, &base.bits_at(&decoded.positions))))
+    });
+    let digests = digests.collect::<Result<Option<Vec<_>>, Error>>()?.unwrap_or_default();
     base.unchanged()?;
-    Ok(decoded?.1)
+    root_fits(patch, path, "the base's selected values", &digests, roots.selected)?;
+    if check == Check::Quick || !roots.result.is_known() {
+        return Ok(());
+    }
+    context.begin("checking the result", base.bytes());
+    let same = patch.try_clone().map_err(|e| Error::of_patch(path, e))?;
+    let results = results(base, same, path, prefix, context)?;
+    base.unchanged()?;
+    root_fits(patch, path, "the result's tensors", &results, roots.result)
 }
 
-/// Decodes the blocks that need their base, if there is one, else the others. Returns the number of all blocks, and of
-/// those that were decoded.
-fn decode(
-    patch: &Patch,
-    path: &Path,
-    base: Option<(&Checkpoint, Option<&PrefixMap>)>,
-    context: &Context<'_>,
-) -> Result<(usize, usize), Error> {
-    context.begin("checking the patch", patch.file_bytes);
-    let blocks: Vec<_> =
-        patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect();
-    let decoded = blocks
-        .par_iter()
-        .map(|(entry, block)| {
-            context.advance(block.bytes)?;
-            let bytes = patch.block(entry, block).map_err(|e| Error::of_patch(path, e))?;
-            let (tensor, index) = (entry.name.clone(), block.index);
-            let streams = Streams::read(&bytes)
-                .map_err(|reason| Error::invalid(path, Invalid::Streams { tensor, block: index, reason }))?;
-            if needs_base(&streams) != base.is_some() {
-                return Ok(false);
-            }
-            let base = base.and_then(|(base, prefix)| base_block(base, patch, entry, block, prefix));
-            decode_bytes(patch, path, (entry, block), &bytes, base.as_ref()).map_err(|e| e.error)?;
-            Ok(true)
-        })
-        .collect::<Result<Vec<bool>, Error>>()?;
-    Ok((decoded.len(), decoded.iter().filter(|decoded| **decoded).count()))
+fn blocks(patch: &Patch) -> Vec<(&TensorEntry, &BlockEntry)> {
+    patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect()
 }

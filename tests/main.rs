@@ -10,6 +10,7 @@ mod goldens; // published numbers
 mod interop; // spec/decode.py gives the same bytes and breaks the same rules
 mod layers; // modules use only those before them
 #[cfg(feature = "verify")]
+mod lies; // metadata that lies, over fixtures/vectors
 mod models; // our graphs against transformers
 mod mutation; // every bit flipped, every prefix: an error or the same result
 mod properties; // diff then apply, apply then undo, on random pairs

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use lcepatch::apply::{Beside, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
+use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::dtype::{Dtype, Rounded};
@@ -38,22 +39,27 @@ fn rule(error: &Error) -> Option<u8> {
     }
 }
 
-/// Reads the whole patch, and applies it if there is a base; the result's tensors.
+fn open(path: &Path, kind: EditKind) -> Result<Edit, Error> {
+    let patch = Patch::open(path).map_err(|error| Error::of_patch(path, error))?;
+    Ok(Edit { patch, path: path.to_owned(), kind })
+}
+
+/// Reads the whole patch, checks it against its base, if it has one, and applies it; the result's tensors.
 fn apply(patch: &Path, base: Option<&Path>, kind: EditKind) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let context = Context::silent();
-    let open = || Patch::open(patch).map_err(|error| Error::of_patch(patch, error));
-    lcepatch::check::intact(&open()?, patch, &context)?;
+    let edit = open(patch, kind)?;
+    intact(&edit.patch, patch, &context)?;
     let Some(base) = base else { return Ok(Vec::new()) };
-    let base = Checkpoint::open(base)?;
-    let edits = [Edit { patch: open()?, path: patch.to_owned(), kind }];
-    let options = PlanOptions {
-        check: Check::Full,
-        different_base: DifferentBase::Refuse,
-        not_finite: NotFinite::Refuse,
-        prefix: None,
-    };
+    true_of(&edit.patch, patch, (&Checkpoint::open(base)?, None), Check::Full, &context)?;
+    together(&[edit], base, DifferentBase::Refuse)
+}
+
+/// Applies patches; the result's tensors.
+fn together(edits: &[Edit], base: &Path, different_base: DifferentBase) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let (context, base) = (Context::silent(), Checkpoint::open(base)?);
+    let options = PlanOptions { check: Check::Full, different_base, not_finite: NotFinite::Refuse, prefix: None };
     let dir = Dir::new();
-    let plan = Plan::check(&base, &edits, &options, &context)?;
+    let plan = Plan::check(&base, edits, &options, &context)?;
     to_path(&plan, None, &dir.path("r"), Existing::Keep, |_| Ok(Beside::default()), &context)?;
     Ok(read_safetensors(&dir.read("r")))
 }
@@ -65,22 +71,32 @@ fn every_vector_is_accepted_or_rejected_by_its_rule() {
         let outcome = apply(&path, base.as_deref(), EditKind::Interpolate(Alpha::ONE));
         match expected["expect"].as_str().unwrap() {
             "accept" => {
-                let result = outcome.unwrap_or_else(|error| panic!("{name}: {error}"));
-                check_result(&name, &expected["result"], &result);
+                check_outcome(&name, &expected["result"], outcome);
                 for other in expected["alphas"].as_array().into_iter().flatten() {
                     let alpha = Alpha::new(other["alpha"].as_f64().unwrap()).unwrap();
-                    let result = apply(&path, base.as_deref(), EditKind::Interpolate(alpha));
-                    check_result(&name, &other["result"], &result.unwrap_or_else(|e| panic!("{name}: {e}")));
+                    check_outcome(
+                        &format!("{name} at {alpha}"),
+                        &other["result"],
+                        apply(&path, base.as_deref(), EditKind::Interpolate(alpha)),
+                    );
+                }
+                for other in expected["elsewhere"].as_array().into_iter().flatten() {
+                    let base = path.with_file_name(other["base"].as_str().unwrap());
+                    let edits = [open(&path, alpha(other)).unwrap()];
+                    let result = together(&edits, &base, DifferentBase::Add);
+                    check_outcome(&format!("{name} elsewhere"), &other["result"], result);
+                    assert!(together(&edits, &base, DifferentBase::Refuse).is_err(), "{name} elsewhere, unasked");
+                }
+                for several in expected["together"].as_array().into_iter().flatten() {
+                    let patches = several["patches"].as_array().unwrap().iter();
+                    let file = |patch: &Value| path.with_file_name(patch["patch"].as_str().unwrap());
+                    let edits: Vec<Edit> = patches.map(|patch| open(&file(patch), alpha(patch)).unwrap()).collect();
+                    let result = together(&edits, base.as_deref().unwrap(), DifferentBase::Refuse);
+                    check_outcome(&format!("{name} together"), &several["result"], result);
                 }
                 for (edit, expected) in expected["edits"].as_object().into_iter().flatten() {
                     let kind = if edit == "pr" { EditKind::Prune } else { EditKind::Switch };
-                    match apply(&path, base.as_deref(), kind) {
-                        Ok(result) => check_result(&format!("{name} {edit}"), expected, &result),
-                        Err(error) => {
-                            assert!(expected.is_null(), "{name} {edit}: {error}");
-                            assert!(matches!(error.reason(), Reason::Refused(_)), "{name} {edit}: {error}");
-                        }
-                    }
+                    check_outcome(&format!("{name} {edit}"), expected, apply(&path, base.as_deref(), kind));
                 }
             }
             wanted => match outcome {
@@ -89,6 +105,21 @@ fn every_vector_is_accepted_or_rejected_by_its_rule() {
                     assert_eq!(rule(&error).map(|r| format!("R{r}")).as_deref(), Some(wanted), "{name}: {error}")
                 }
             },
+        }
+    }
+}
+
+fn alpha(of: &Value) -> EditKind {
+    EditKind::Interpolate(Alpha::new(of["alpha"].as_f64().unwrap()).unwrap())
+}
+
+/// A result, or null where it must be refused.
+fn check_outcome(name: &str, expected: &Value, outcome: Result<Vec<(String, Vec<u8>)>, Error>) {
+    match outcome {
+        Ok(result) => check_result(name, expected, &result),
+        Err(error) => {
+            assert!(expected.is_null(), "{name}: {error}");
+            assert!(matches!(error.reason(), Reason::Refused(_) | Reason::Mask(_)), "{name}: {error}");
         }
     }
 }
@@ -105,7 +136,7 @@ fn check_result(name: &str, expected: &Value, result: &[(String, Vec<u8>)]) {
 #[test]
 fn there_is_a_vector_for_every_rule() {
     let found: Vec<String> = all().iter().map(|(_, _, e)| e["expect"].as_str().unwrap().to_owned()).collect();
-    for rule in 1..=20 {
+    for rule in 1..=21 {
         assert!(found.contains(&format!("R{rule}")), "no vector breaks R{rule}");
     }
 }

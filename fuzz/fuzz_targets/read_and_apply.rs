@@ -7,6 +7,7 @@ use lcepatch::context::Context;
 use lcepatch::digest::{ContentHash, Digest};
 use lcepatch::dtype::Dtype;
 use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::format::limits::BLOCK_LOG2;
 use lcepatch::format::tensor_table::Roots;
 use lcepatch::format::write::{EncodedBlock, EncodedTensor, assemble};
 use lcepatch::format::{Metadata, Patch};
@@ -37,7 +38,7 @@ fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
     let zero = Digest([0; 32]);
     let roots = Roots { hash: HASH, selected: zero, reference: zero, result: zero };
     let metadata = Metadata { portable, ..Metadata::default() };
-    let patch = Patch::from_bytes(assemble(&metadata, roots, &[tensor]).expect("writable")).expect("a valid header");
+    let patch = Patch::from_bytes(assemble(&metadata, roots, &[tensor], BLOCK_LOG2).expect("writable")).expect("a valid header");
     let Some(alpha) = Alpha::new(alpha) else { return };
     // Far alphas stand for the edits that have none.
     let kind = match alpha.value() {

@@ -1,6 +1,6 @@
 //! Several patches of one base as one that acts as their weighted sum.
 
-use super::content::Content;
+use super::content::{Content, Element, Exact, Masks, Move};
 use super::draft::{Description, Draft};
 use super::{Obstacle, check_base, common_hash};
 use crate::apply::Edit;
@@ -11,6 +11,7 @@ use crate::dtype::{FloatFormat, Rounded};
 use crate::edit::{Alpha, interpolate};
 use crate::error::Error;
 use crate::format::Patch;
+use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Derived, Localization, Metadata};
 use crate::format::tensor_table::TensorEntry;
 use crate::patch::Kept;
@@ -75,10 +76,10 @@ pub fn combine(
         }
     }
     let portability = if base.is_some() { Portability::NeedsBase } else { Portability::Portable };
-    let mut draft = Draft::new(portability, hash);
+    let mut draft = Draft::new(portability, hash, BLOCK_LOG2);
     let mut met = Met::default();
     for entries in by_name.into_values() {
-        let (first, entry) = entries[0];
+        let Some((first, entry)) = entries.first().copied() else { continue };
         let same = |other: &TensorEntry| {
             (other.dtype, &other.shape, other.base_digest) == (entry.dtype, &entry.shape, entry.base_digest)
         };
@@ -90,13 +91,17 @@ pub fn combine(
         let mut terms = Vec::new();
         for (edit, entry) in &entries {
             let content = Content::read(edit, entry, "combine", base)?;
-            if content.base_is_unpruned {
-                return Err(Obstacle::Unpruned { patch: edit.path.clone(), verb: "combine" }.into());
-            }
-            terms.push((edit.kind.alpha().unwrap_or(Alpha::ONE), content));
+            let alpha = edit.kind.alpha().unwrap_or(Alpha::ONE);
+            terms.push(Term { alpha, moves: content.moves(edit, "combine", &entry.name)? });
         }
-        let sum = sum(&terms, float, signs, &mut met);
-        let sum = sum.map_err(|index| Obstacle::NotFinite { tensor: entry.name.clone(), index })?;
+        let sum = sum(&terms, float, signs, &mut met).map_err(|failed| match failed {
+            Failed::NotFinite(index) => Obstacle::NotFinite { tensor: entry.name.clone(), index },
+            Failed::Bases(terms) => {
+                let path = |at: usize| entries.get(at).map_or(first, |(edit, _)| edit).path.clone();
+                let [first, second] = terms.map(path);
+                Obstacle::Bases { first, second, tensor: entry.name.clone() }
+            }
+        })?;
         let description = Description { counterparts: None, ..Description::of(entry) };
         draft.add(description, &sum, base.and_then(|base| base.tensor(&entry.name)));
     }
@@ -120,22 +125,46 @@ struct Met {
     conflicting: u64,
 }
 
-/// The elements that the sum changes. Fails with the index of one that is not finite.
-fn sum(terms: &[(Alpha, Content)], float: FloatFormat, signs: Signs, met: &mut Met) -> Result<Content, u64> {
-    let mut at = vec![0; terms.len()];
-    let mut out = Content::default();
-    while let Some(index) =
-        terms.iter().zip(&at).filter_map(|((_, content), at)| content.indices.get(*at)).min().copied()
-    {
-        let mut base = 0;
-        let mut here = Vec::new();
-        for ((alpha, content), at) in terms.iter().zip(&mut at) {
-            if content.indices.get(*at) == Some(&index) {
-                base = content.base[*at];
-                here.push((*alpha, content.deltas[*at]));
-                *at += 1;
+/// A patch's part in the sum.
+#[derive(Debug, Clone, PartialEq)]
+struct Term {
+    alpha: Alpha,
+    /// Ascending.
+    moves: Vec<Move>,
+}
+
+/// Why there is no sum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Failed {
+    /// The element with this flat index is not finite.
+    NotFinite(u64),
+    /// Of these two terms, by number, one has another value of the base than the other.
+    Bases([usize; 2]),
+}
+
+/// The elements that the sum changes.
+fn sum(terms: &[Term], float: FloatFormat, signs: Signs, met: &mut Met) -> Result<Exact, Failed> {
+    let mut rest: Vec<_> = terms.iter().map(|term| term.moves.iter().peekable()).collect();
+    let mut elements = Vec::new();
+    while let Some(index) = rest.iter_mut().filter_map(|moves| moves.peek().map(|next| next.index)).min() {
+        let mut found: Option<(usize, u64)> = None;
+        let (mut in_base, mut here) = (true, Vec::new());
+        for (number, (term, moves)) in terms.iter().zip(&mut rest).enumerate() {
+            let Some(moved) = moves.next_if(|next| next.index == index) else { continue };
+            match found {
+                Some((other, base)) if base != moved.base => return Err(Failed::Bases([other, number])),
+                _ => found = Some((number, moved.base)),
+            }
+            // As an apply, which leaves out patches at alpha 0: adding their zeros would make -0 of a base +0.
+            if term.alpha.value() != 0.0 {
+                in_base &= moved.in_base;
+                here.push((term.alpha, moved.delta));
             }
         }
+        if here.is_empty() {
+            continue;
+        }
+        let base = found.map_or(0, |(_, base)| base);
         met.selected += 1;
         met.overlapping += u64::from(here.len() > 1);
         let moved = |(alpha, delta): &(Alpha, f64)| alpha.value() * delta;
@@ -146,19 +175,15 @@ fn sum(terms: &[(Alpha, Content)], float: FloatFormat, signs: Signs, met: &mut M
                 here.retain(|term| moved(term) * elected > 0.0);
             }
         }
-        let reference = match interpolate(float, float.value(base), here) {
+        let reference = match interpolate(float, if in_base { float.value(base) } else { 0.0 }, here) {
             Rounded::Finite(bits) => bits,
-            Rounded::NotFinite(_) => return Err(index),
+            Rounded::NotFinite(_) => return Err(Failed::NotFinite(index)),
         };
         if reference != base {
-            out.indices.push(index);
-            out.base.push(base);
-            out.reference.push(reference);
-            out.kept.push(Kept::BOTH);
-            out.before.push(0);
+            elements.push(Element { index, base, reference, kept: Kept::BOTH, before: 0 });
         }
     }
-    Ok(out)
+    Ok(Exact { elements, masks: Masks::default() })
 }
 
 #[cfg(test)]
@@ -166,27 +191,47 @@ mod tests {
     use super::*;
     use crate::dtype::Dtype;
 
-    fn content(entries: &[(u64, f32, f64)]) -> Content {
-        Content {
-            indices: entries.iter().map(|(index, ..)| *index).collect(),
-            base: entries.iter().map(|(_, base, _)| base.to_bits().into()).collect(),
-            deltas: entries.iter().map(|(.., delta)| *delta).collect(),
-            ..Content::default()
-        }
+    fn term(alpha: f64, moves: &[(u64, f32, f64)]) -> Term {
+        let moves = moves.iter().map(|(index, base, delta)| Move {
+            index: *index,
+            base: base.to_bits().into(),
+            in_base: true,
+            delta: *delta,
+        });
+        Term { alpha: Alpha::new(alpha).unwrap(), moves: moves.collect() }
     }
 
     #[test]
     fn the_elected_sign_is_that_of_the_weighted_sum() {
-        let weights = [1.0, 2.0, -1.0].map(|weight| Alpha::new(weight).unwrap());
-        let contents = [&[(3, 1.0, 0.5), (5, 1.0, 1.0)][..], &[(3, 1.0, -1.0)], &[(3, 1.0, 0.25), (9, 2.0, 0.0)]];
-        let terms: Vec<_> = weights.into_iter().zip(contents.map(content)).collect();
+        let terms = [
+            term(1.0, &[(3, 1.0, 0.5), (5, 1.0, 1.0)]),
+            term(2.0, &[(3, 1.0, -1.0)]),
+            term(-1.0, &[(3, 1.0, 0.25), (9, 2.0, 0.0)]),
+        ];
         let float = Dtype::F32.float().unwrap();
         let mut met = Met::default();
-        let values = |content: &Content| content.reference.iter().map(|bits| float.value(*bits)).collect::<Vec<_>>();
+        let values =
+            |content: &Exact| content.elements.iter().map(|it| float.value(it.reference)).collect::<Vec<f64>>();
         let summed = sum(&terms, float, Signs::Sum, &mut met).unwrap();
-        assert_eq!((summed.indices.clone(), values(&summed)), (vec![3, 5], vec![-0.75, 2.0]));
+        assert_eq!(summed.elements.iter().map(|it| it.index).collect::<Vec<u64>>(), [3, 5]);
+        assert_eq!(values(&summed), [-0.75, 2.0]);
         assert_eq!((met.selected, met.overlapping, met.conflicting), (3, 1, 1));
         let elected = sum(&terms, float, Signs::Elect, &mut met).unwrap();
         assert_eq!(values(&elected), [-1.25, 2.0], "0.5 is against the sum of -1.75");
+    }
+
+    #[test]
+    fn terms_that_know_other_values_of_the_base_have_no_sum() {
+        let terms = [term(1.0, &[(2, 1.0, 0.5)]), term(1.0, &[(3, 1.0, 0.5)]), term(1.0, &[(3, 2.0, 0.5)])];
+        let failed = sum(&terms, Dtype::F32.float().unwrap(), Signs::Sum, &mut Met::default());
+        assert_eq!(failed, Err(Failed::Bases([1, 2])));
+    }
+
+    #[test]
+    fn what_is_pruned_in_the_base_counts_as_zero() {
+        let mut pruned = term(1.0, &[(3, 1.0, 0.5)]);
+        pruned.moves.iter_mut().for_each(|moved| moved.in_base = false);
+        let summed = sum(&[pruned], Dtype::F32.float().unwrap(), Signs::Sum, &mut Met::default()).unwrap();
+        assert_eq!(summed.elements.first().map(|it| it.reference), Some(0.5f32.to_bits().into()));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::content::Content;
 use super::{Side, by_name, check_base};
-use crate::apply::Edit;
+use crate::apply::{Carried, Edit};
 use crate::checkpoint::{Checkpoint, names};
 use crate::context::Context;
 use crate::error::Error;
@@ -74,9 +74,10 @@ pub fn compare(
     base: Option<&Checkpoint>,
     context: &Context<'_>,
 ) -> Result<Comparison, Error> {
-    if base.is_some() {
-        check_base(first, "compare", base, context)?;
-        check_base(second, "compare", base, context)?;
+    for edit in [first, second] {
+        if base.is_some() || Carried::read(&edit.patch, &edit.path, context)?.is_portable() {
+            check_base(edit, "compare", base, context)?;
+        }
     }
     context.begin("comparing", 0);
     let mut components: BTreeMap<String, Sums> = BTreeMap::new();
@@ -106,19 +107,18 @@ fn add(sums: &mut Sums, one: &Content, two: &Content) {
     sums.first += one.indices.len() as u64;
     sums.second += two.indices.len() as u64;
     for (content, squares) in [one, two].into_iter().zip(&mut sums.squares) {
-        sums.unknown |= content.deltas.len() < content.indices.len();
-        content.deltas.iter().for_each(|delta| *squares += delta * delta);
+        sums.unknown |= content.deltas.is_none();
+        content.deltas.iter().flatten().for_each(|delta| *squares += delta * delta);
     }
-    let mut at = 0;
+    let delta = |content: &Content, at: usize| content.deltas.as_ref().and_then(|deltas| deltas.get(at).copied());
+    let mut others = two.indices.iter().enumerate().peekable();
     for (place, index) in one.indices.iter().enumerate() {
-        at += two.indices[at..].partition_point(|other| other < index);
-        if two.indices.get(at) != Some(index) {
-            continue;
-        }
+        while others.next_if(|(_, other)| *other < index).is_some() {}
+        let Some((at, _)) = others.next_if(|(_, other)| *other == index) else { continue };
         sums.both += 1;
-        if let (Some(a), Some(b)) = (one.deltas.get(place), two.deltas.get(at)) {
+        if let (Some(a), Some(b)) = (delta(one, place), delta(two, at)) {
             sums.product += a * b;
-            sums.same_direction += u64::from(a * b > 0.0 || (*a == 0.0 && *b == 0.0));
+            sums.same_direction += u64::from(a * b > 0.0 || (a == 0.0 && b == 0.0));
         }
     }
 }

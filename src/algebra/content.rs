@@ -2,7 +2,7 @@
 
 use super::Obstacle;
 use crate::apply::Edit;
-use crate::apply::fit::{block_elements, decode_block, needs_base};
+use crate::apply::fit::{DecodeError, block_elements, decode_block, decode_on_base, needs_base};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::error::Error;
@@ -12,26 +12,77 @@ use crate::mask::BLOCK_ELEMENTS;
 use crate::patch::{BaseBlock, DecodedBlock, Kept};
 
 /// The selected elements of one tensor. All lists have one entry for each.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Content {
     /// Flat indices, ascending.
     pub indices: Vec<u64>,
-    /// The base's bits; empty if nothing tells them.
-    pub base: Vec<u64>,
-    /// The reference's bits; empty if deltas are not exact, or the base's bits are not known.
-    pub reference: Vec<u64>,
-    /// Reference minus base in value; empty if not known, or no floats.
-    pub deltas: Vec<f64>,
+    /// The base's bits, if they are known of all.
+    pub base: Option<Vec<u64>>,
+    /// Reference minus base in value, if it is known of all, and they are floats.
+    pub deltas: Option<Vec<f64>>,
+    /// The reference's bits, if they are known of all.
+    reference: Option<Vec<u64>>,
     /// What is kept, in blocks with masks.
-    pub kept: Vec<Kept>,
-    /// Whether any block has masks.
-    pub has_masks: bool,
+    kept: Vec<Kept>,
     /// The bits from before pruning, 0 where they are not known.
-    pub before: Vec<u64>,
+    before: Vec<u64>,
+    masks: Masks,
+}
+
+/// What a tensor's blocks say about pruning.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Masks {
+    /// Whether any block has masks.
+    pub any: bool,
     /// Whether a block says what the base held before it was pruned.
-    pub has_before: bool,
+    pub before: bool,
     /// Whether the base holds unpruned weights where it is pruned.
     pub base_is_unpruned: bool,
+}
+
+/// The selected elements of one tensor, of which the bits on both sides are known.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Exact {
+    /// Ascending.
+    pub elements: Vec<Element>,
+    pub masks: Masks,
+}
+
+/// One selected element.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Element {
+    /// Flat index.
+    pub index: u64,
+    /// The base's bits.
+    pub base: u64,
+    /// The reference's bits.
+    pub reference: u64,
+    /// What is kept.
+    pub kept: Kept,
+    /// The bits from before pruning, 0 where they are not known.
+    pub before: u64,
+}
+
+/// How one selected element moves in value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Move {
+    /// Flat index.
+    pub index: u64,
+    /// The base's bits.
+    pub base: u64,
+    /// Whether the element counts in the base.
+    pub in_base: bool,
+    /// Reference minus base.
+    pub delta: f64,
+}
+
+impl Default for Content {
+    /// Of no elements.
+    fn default() -> Self {
+        let (indices, kept, before, masks) = (Vec::new(), Vec::new(), Vec::new(), Masks::default());
+        let [base, reference] = [Some(Vec::new()), Some(Vec::new())];
+        Self { indices, base, deltas: Some(Vec::new()), reference, kept, before, masks }
+    }
 }
 
 impl Content {
@@ -47,7 +98,7 @@ impl Content {
         for block in &entry.blocks {
             let range = block_elements(input.patch.table.block_log2, block.index, entry.elements());
             let base = tensor.map(|tensor| BaseBlock::new(tensor, range.clone()));
-            content.extend(input, entry, block, verb, base.as_ref())?;
+            content.extend(input, entry, block, verb, base.as_ref()).map_err(|e| e.error)?;
         }
         Ok(content)
     }
@@ -60,16 +111,20 @@ impl Content {
         block: &BlockEntry,
         verb: &'static str,
         base: Option<&BaseBlock<'_>>,
-    ) -> Result<(), Error> {
-        let path = &input.path;
-        if base.is_none() {
-            let bytes = input.patch.block(entry, block).map_err(|e| Error::of_patch(path, e))?;
-            if Streams::read(&bytes).is_ok_and(|streams| needs_base(&streams)) {
-                return Err(Obstacle::NeedsBase { patch: path.clone(), verb }.into());
+    ) -> Result<(), DecodeError> {
+        let Edit { patch, path, .. } = input;
+        let sure = |error| DecodeError { error, of_base: false };
+        let decoded = match base {
+            Some(base) => decode_on_base(patch, path, entry, block, base)?,
+            None => {
+                let bytes = patch.block(entry, block).map_err(|e| sure(Error::of_patch(path, e)))?;
+                if Streams::read(&bytes).is_ok_and(|streams| needs_base(&streams)) {
+                    return Err(sure(Obstacle::NeedsBase { patch: path.clone(), verb }.into()));
+                }
+                decode_block(patch, path, entry, block, None)?
             }
-        }
-        let decoded = decode_block(&input.patch, path, entry, block, base).map_err(|e| e.error)?;
-        let start = block_elements(input.patch.table.block_log2, block.index, entry.elements()).start;
+        };
+        let start = block_elements(patch.table.block_log2, block.index, entry.elements()).start;
         let base_bits = decoded.base_bits.clone().or_else(|| base.map(|base| base.bits_at(&decoded.positions)));
         self.add(entry.dtype, start, &decoded, base_bits);
         Ok(())
@@ -80,42 +135,128 @@ impl Content {
         self.indices.extend(decoded.positions.iter().map(|position| start + u64::from(*position)));
         self.kept.extend((0..n).map(|entry| decoded.kept(entry)));
         if let Some(masks) = &decoded.masks {
-            self.has_masks = true;
-            self.has_before |= masks.before.is_some();
-            self.base_is_unpruned |= masks.codec == MaskCodec::UnprunedBase;
+            self.masks.any = true;
+            self.masks.before |= masks.before.is_some();
+            self.masks.base_is_unpruned |= masks.codec == MaskCodec::UnprunedBase;
         }
         match decoded.masks.as_ref().and_then(|masks| masks.before.as_ref()) {
             Some(before) => self.before.extend(before),
             None => self.before.resize(self.indices.len(), 0),
         }
-        if let Some(base) = base_bits {
-            let each = || base.iter().enumerate();
-            self.reference.extend(each().filter_map(|(entry, base)| decoded.reference_bits(entry, dtype, *base)));
-            self.deltas.extend(each().filter_map(|(entry, base)| decoded.delta(entry, dtype, *base)));
-            self.base.extend(base);
-        }
+        let known = base_bits.as_ref().map(|base| base.iter().enumerate());
+        let reference = known.clone().and_then(|known| {
+            known.map(|(entry, base)| decoded.reference_bits(entry, dtype, *base)).collect::<Option<Vec<u64>>>()
+        });
+        let deltas = known.and_then(|known| {
+            known.map(|(entry, base)| decoded.delta(entry, dtype, *base)).collect::<Option<Vec<f64>>>()
+        });
+        extend(&mut self.reference, reference);
+        extend(&mut self.deltas, deltas);
+        extend(&mut self.base, base_bits);
     }
 
-    /// The entries in one block of [`BLOCK_ELEMENTS`].
+    /// The elements by their bits on both sides.
+    ///
+    /// # Errors
+    /// [`Obstacle::NeedsBase`], [`Obstacle::Reduced`].
+    pub fn exact(&self, edit: &Edit, verb: &'static str) -> Result<Exact, Obstacle> {
+        let base = self.base(edit, verb)?;
+        let reference = self.reference.as_ref().ok_or_else(|| Obstacle::Reduced { patch: edit.path.clone() })?;
+        let bits = self.indices.iter().zip(base).zip(reference);
+        let elements = bits.zip(&self.kept).zip(&self.before).map(|((((index, base), reference), kept), before)| {
+            Element { index: *index, base: *base, reference: *reference, kept: *kept, before: *before }
+        });
+        Ok(Exact { elements: elements.collect(), masks: self.masks })
+    }
+
+    /// How the elements move in value.
+    ///
+    /// # Errors
+    /// [`Obstacle::NeedsBase`], [`Obstacle::Unpruned`]; [`Obstacle::Integer`], about `tensor`.
+    pub fn moves(&self, edit: &Edit, verb: &'static str, tensor: &str) -> Result<Vec<Move>, Obstacle> {
+        if self.masks.base_is_unpruned {
+            return Err(Obstacle::Unpruned { patch: edit.path.clone(), verb });
+        }
+        let base = self.base(edit, verb)?;
+        let deltas = self.deltas.as_ref().ok_or_else(|| Obstacle::Integer { tensor: tensor.to_owned() })?;
+        let moves = self.indices.iter().zip(base).zip(deltas).zip(&self.kept);
+        let moves = moves.map(|(((index, base), delta), kept)| Move {
+            index: *index,
+            base: *base,
+            in_base: kept.in_base(),
+            delta: *delta,
+        });
+        Ok(moves.collect())
+    }
+
+    fn base(&self, edit: &Edit, verb: &'static str) -> Result<&Vec<u64>, Obstacle> {
+        self.base.as_ref().ok_or_else(|| Obstacle::NeedsBase { patch: edit.path.clone(), verb })
+    }
+}
+
+/// Adds what a block tells; what one block does not tell is not known of all.
+fn extend<T>(all: &mut Option<Vec<T>>, of_block: Option<Vec<T>>) {
+    match (all.as_mut(), of_block) {
+        (Some(all), Some(of_block)) => all.extend(of_block),
+        _ => *all = None,
+    }
+}
+
+impl Exact {
+    /// The elements in one block of [`BLOCK_ELEMENTS`].
     pub fn block(&self, index: u64) -> Self {
-        let [start, end] =
-            [index, index + 1].map(|index| self.indices.partition_point(|at| *at < index * BLOCK_ELEMENTS));
-        self.part(&(start..end).collect::<Vec<usize>>())
+        let of_block = |element: &&Element| element.index / BLOCK_ELEMENTS == index;
+        let first = self.elements.partition_point(|element| element.index / BLOCK_ELEMENTS < index);
+        let elements = self.elements.iter().skip(first).take_while(of_block).copied().collect();
+        Self { elements, ..*self }
     }
 
-    /// The entries `places`, ascending.
-    pub fn part(&self, places: &[usize]) -> Self {
-        fn of<T: Copy>(all: &[T], places: &[usize]) -> Vec<T> {
-            if all.is_empty() { Vec::new() } else { places.iter().map(|at| all[*at]).collect() }
-        }
-        Self {
-            indices: of(&self.indices, places),
-            base: of(&self.base, places),
-            reference: of(&self.reference, places),
-            deltas: of(&self.deltas, places),
-            kept: of(&self.kept, places),
-            before: of(&self.before, places),
-            ..*self
-        }
+    /// Those of the elements that stay.
+    pub fn retain(mut self, stays: impl FnMut(&Element) -> bool) -> Self {
+        self.elements.retain(stays);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::{ContentHash, Digest};
+    use crate::edit::{Alpha, EditKind};
+    use crate::format::tensor_table::Roots;
+    use crate::format::write::assemble;
+    use crate::format::{Metadata, Patch};
+    use crate::patch::Deltas;
+
+    fn edit() -> Edit {
+        let [selected, reference, result] = [Digest::UNKNOWN; 3];
+        let roots = Roots { hash: ContentHash::default(), selected, reference, result };
+        let patch = Patch::from_bytes(assemble(&Metadata::default(), roots, &[], 22).unwrap()).unwrap();
+        Edit { patch, path: "p".into(), kind: EditKind::Interpolate(Alpha::ONE) }
+    }
+
+    fn block(deltas: Deltas) -> DecodedBlock {
+        DecodedBlock { positions: vec![1, 2], deltas, base_bits: None, carries_base: false, masks: None }
+    }
+
+    #[test]
+    fn what_one_block_does_not_tell_is_not_known_of_any() {
+        let (edit, exact) = (edit(), || block(Deltas::Ulp(vec![1, 2])));
+        let base = || Some(vec![0x3f80, 0x4000]);
+        let mut content = Content::default();
+        content.add(Dtype::Bf16, 0, &exact(), base());
+        assert_eq!(content.exact(&edit, "squash").unwrap().elements.len(), 2);
+        let mut reduced = content.clone();
+        reduced.add(Dtype::Bf16, 256, &block(Deltas::Value(vec![0.5, 0.25])), base());
+        reduced.add(Dtype::Bf16, 512, &exact(), base());
+        assert!(matches!(reduced.exact(&edit, "squash"), Err(Obstacle::Reduced { .. })));
+        assert_eq!(reduced.moves(&edit, "combine", "w").unwrap().iter().map(|it| it.index).max(), Some(514));
+        content.add(Dtype::Bf16, 256, &exact(), None);
+        content.add(Dtype::Bf16, 512, &exact(), base());
+        assert!(matches!(content.exact(&edit, "squash"), Err(Obstacle::NeedsBase { .. })));
+        assert!(matches!(content.moves(&edit, "combine", "w"), Err(Obstacle::NeedsBase { .. })));
+        let mut integers = Content::default();
+        integers.add(Dtype::I16, 0, &exact(), base());
+        assert!(matches!(integers.moves(&edit, "combine", "w"), Err(Obstacle::Integer { .. })));
     }
 }

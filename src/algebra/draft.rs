@@ -1,23 +1,27 @@
 //! A new patch in the making: tensors, coded one by one, or copied as they are.
 
-use super::content::Content;
+use super::content::{Content, Exact};
+use crate::apply::fit::block_elements;
 use crate::apply::{Edit, results};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::codec::Effort;
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
+use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::format::metadata::Metadata;
 use crate::format::read::ReadError;
 use crate::format::tensor_table::{Counterparts, Roots, TensorEntry};
 use crate::format::write::{EncodedBlock, EncodedTensor, assemble};
 use crate::format::{Invalid, Patch};
-use crate::mask::{BLOCK_ELEMENTS, block_range};
 use crate::patch::gather::{Coding, Portability, Precision, Variants, choose, code, values_digest};
 use crate::patch::group::by_tensor;
 use crate::patch::{BaseBlock, Elements};
 use rayon::prelude::*;
 use std::path::Path;
+
+/// What stands for the path of a patch that is in the making.
+const NEW: &str = "the new patch";
 
 /// What a new tensor is, besides its blocks.
 #[derive(Debug, Clone)]
@@ -38,6 +42,7 @@ impl Description {
 pub(super) struct Draft {
     /// Its digests are made with what those of the patches that it is made of are.
     coding: Coding<'static>,
+    block_log2: u32,
     tensors: Vec<Description>,
     variants: Vec<Variants>,
     copies: Vec<(usize, Vec<EncodedBlock>)>,
@@ -46,32 +51,35 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub fn new(portability: Portability, hash: ContentHash) -> Self {
+    /// A patch in blocks of `2^block_log2` elements; copied blocks must have this size.
+    pub fn new(portability: Portability, hash: ContentHash, block_log2: u32) -> Self {
         let (precision, effort) = (Precision::Exact, Effort::Default);
         let coding = Coding { precision, portability, masks: None, unpruned: None, effort, hash };
         let (tensors, variants, copies, selected) = (Vec::new(), Vec::new(), Vec::new(), Some(Vec::new()));
-        Self { coding, tensors, variants, copies, selected }
+        Self { coding, block_log2, tensors, variants, copies, selected }
     }
 
     /// Adds a tensor with elements whose bits on both sides are known; none if there are none. `base` is the new patch's
     /// base.
-    pub fn add(&mut self, description: Description, content: &Content, base: Option<Tensor<'_>>) {
-        let n = description.entry.elements();
-        self.add_blocks(description, content, |index| base.map(|base| BaseBlock::new(base, block_range(index, n))));
+    pub fn add(&mut self, description: Description, content: &Exact, base: Option<Tensor<'_>>) {
+        let (n, block_log2) = (description.entry.elements(), self.block_log2);
+        let base = |index| base.map(|base| BaseBlock::new(base, block_elements(block_log2, index, n)));
+        self.add_blocks(description, content, base);
     }
 
     /// As [`Draft::add`], with the base block by block.
     pub fn add_blocks<'b>(
         &mut self,
         description: Description,
-        content: &Content,
+        content: &Exact,
         base: impl Fn(u64) -> Option<BaseBlock<'b>> + Sync,
     ) {
-        if content.indices.is_empty() {
+        if content.elements.is_empty() {
             return;
         }
+        let dtype = description.entry.dtype;
         let place = self.begin(description);
-        let blocks = elements(content, self.tensors[place].entry.dtype);
+        let blocks = elements(content, dtype, self.block_log2);
         let coded = blocks.par_iter().filter_map(|(index, elements)| {
             let base = base(*index);
             // Only reduced precision can fail.
@@ -87,14 +95,14 @@ impl Draft {
         self.tensors.len() - 1
     }
 
-    /// Changes what is said of a tensor.
-    pub fn describe(&mut self, place: usize, base_digest: Digest) {
-        self.tensors[place].base_digest = base_digest;
+    /// Changes what is said of the last tensor.
+    pub fn describe(&mut self, base_digest: Digest) {
+        self.tensors.last_mut().into_iter().for_each(|tensor| tensor.base_digest = base_digest);
     }
 
     /// Adds elements of one block of the tensor at `place`.
-    pub fn add_block(&mut self, place: usize, content: &Content, base: &BaseBlock<'_>) {
-        for (index, elements) in elements(content, self.tensors[place].entry.dtype) {
+    pub fn add_block(&mut self, place: usize, content: &Exact, base: &BaseBlock<'_>) {
+        for (index, elements) in elements(content, base.dtype(), self.block_log2) {
             let coded = code((place, index), &elements, Some(base), self.coding);
             self.variants.extend(coded.ok());
         }
@@ -108,13 +116,12 @@ impl Draft {
             Ok(EncodedBlock { index: block.index, selected: block.selected, bytes })
         };
         let blocks = entry.blocks.iter().map(block).collect::<Result<Vec<_>, Error>>()?;
-        match content.filter(|content| !content.base.is_empty()) {
-            Some(content) => {
-                let mut rest = &content.base[..];
+        match content.and_then(|content| content.base.as_ref()) {
+            Some(base) => {
+                let mut rest = base.iter().copied();
                 for block in &entry.blocks {
-                    let (own, later) = rest.split_at(block.selected as usize);
-                    rest = later;
-                    let digest = values_digest(self.coding.hash, entry.dtype, own);
+                    let own: Vec<u64> = rest.by_ref().take(block.selected as usize).collect();
+                    let digest = values_digest(self.coding.hash, entry.dtype, &own);
                     self.selected.iter_mut().for_each(|selected| selected.push((place, block.index, digest)));
                 }
             }
@@ -132,7 +139,7 @@ impl Draft {
         base: Option<&Checkpoint>,
         context: &Context<'_>,
     ) -> Result<Patch, Error> {
-        let Draft { coding, tensors: descriptions, variants, copies, selected } = self;
+        let Draft { coding, block_log2, tensors: descriptions, variants, copies, selected } = self;
         let Coding { portability, hash, .. } = coding;
         let gathered = choose(variants, portability);
         let (portability_bytes, all_coded) = (gathered.portability_bytes, copies.is_empty());
@@ -171,38 +178,36 @@ impl Draft {
         };
         let (reference, result) = roots(hash, &tensors);
         let mut roots = Roots { hash, selected, reference, result };
-        let assembled = |roots| assemble(&metadata, roots, &tensors).map_err(new_patch).and_then(open);
+        let assembled = |roots| assemble(&metadata, roots, &tensors, block_log2).map_err(new_patch).and_then(open);
         if let (Some(base), false) = (base, result.is_known() || tensors.is_empty()) {
-            roots.result = hash.root(&results(base, assembled(roots)?, context)?);
+            roots.result = hash.root(&results(base, assembled(roots)?, Path::new(NEW), None, context)?);
         }
         assembled(roots)
     }
 }
 
 fn open(bytes: Vec<u8>) -> Result<Patch, Error> {
-    Patch::from_bytes(bytes).map_err(|e| Error::of_patch(Path::new("the new patch"), e))
+    Patch::from_bytes(bytes).map_err(|e| Error::of_patch(Path::new(NEW), e))
 }
 
 fn new_patch(invalid: Invalid) -> Error {
-    Error::of_patch(Path::new("the new patch"), ReadError::Invalid(invalid))
+    Error::of_patch(Path::new(NEW), ReadError::Invalid(invalid))
 }
 
-/// The elements of each block, with its index.
-fn elements(content: &Content, dtype: crate::dtype::Dtype) -> Vec<(u64, Elements)> {
-    let mut blocks = Vec::new();
-    let mut start = 0;
-    while start < content.indices.len() {
-        let index = content.indices[start] / BLOCK_ELEMENTS;
-        let end = start + content.indices[start..].partition_point(|other| other / BLOCK_ELEMENTS == index);
-        let positions = content.indices[start..end].iter().map(|other| (other % BLOCK_ELEMENTS) as u32).collect();
-        let kept = content.has_masks.then(|| content.kept[start..end].to_vec());
-        let before = content.has_before.then(|| {
-            let pruned = (start..end).filter(|at| !content.kept[*at].in_base());
-            pruned.map(|at| content.before[at]).collect()
-        });
-        let (base, reference) = (content.base[start..end].to_vec(), content.reference[start..end].to_vec());
-        blocks.push((index, Elements { dtype, positions, base, reference, kept, before, holds_zeros: true }));
-        start = end;
-    }
-    blocks
+/// The elements of each block of `2^block_log2`, with its index.
+fn elements(content: &Exact, dtype: Dtype, block_log2: u32) -> Vec<(u64, Elements)> {
+    let of_block = content.elements.chunk_by(|a, b| a.index >> block_log2 == b.index >> block_log2);
+    let blocks = of_block.filter_map(|of_block| {
+        let index = of_block.first()?.index >> block_log2;
+        let each = || of_block.iter();
+        let start = index << block_log2;
+        let positions = each().map(|element| (element.index - start) as u32).collect();
+        let kept = content.masks.any.then(|| each().map(|element| element.kept).collect());
+        let pruned = each().filter(|element| !element.kept.in_base());
+        let before = content.masks.before.then(|| pruned.map(|element| element.before).collect());
+        let base = each().map(|element| element.base).collect();
+        let reference = each().map(|element| element.reference).collect();
+        Some((index, Elements { dtype, positions, base, reference, kept, before, holds_zeros: true }))
+    });
+    blocks.collect()
 }

@@ -1,16 +1,20 @@
 //! The patch from the other side: its base is the reference, its reference the base.
 
 use super::content::Content;
+use super::content::{Element, Exact};
 use super::draft::{Description, Draft};
 use super::{Obstacle, check_base, must_be_exact};
 use crate::apply::Edit;
+use crate::apply::fit::{carried_values_fit, counterparts_fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::error::Error;
 use crate::format::Patch;
-use crate::format::metadata::Metadata;
+use crate::format::limits::BLOCK_LOG2;
+use crate::format::metadata::{Metadata, Source};
 use crate::format::tensor_table::{Counterparts, TensorEntry};
+use crate::patch::gather::Portability;
 use crate::patch::{BaseBlock, Kept};
 
 /// The inverse of a patch, losslessly: the inverse of the inverse is the patch.
@@ -22,13 +26,12 @@ use crate::patch::{BaseBlock, Kept};
 /// [`Obstacle::Reduced`], [`Obstacle::NeedsBase`], [`Obstacle::NoInverse`]; a base that does not fit.
 pub fn invert(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
     let table = &edit.patch.table;
-    must_be_exact(edit)?;
+    let carried = must_be_exact(edit, context)?;
     let no_inverse = |reason| Error::from(Obstacle::NoInverse { patch: edit.path.clone(), reason });
-    if edit.patch.metadata.pairing.is_some() {
-        return Err(no_inverse("its reference has other names, dtypes or tensors"));
-    }
     let known = table.tensors.iter().all(|entry| entry.counterparts.is_some());
-    if edit.patch.metadata.portable && known {
+    if carried.is_portable() && known {
+        counterparts_fit(&edit.patch, &edit.path)?;
+        carried_values_fit(&edit.patch, &edit.path, context)?;
         return from_patch(edit, context);
     }
     check_base(edit, "invert", base, context)?;
@@ -39,26 +42,26 @@ pub fn invert(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> 
 }
 
 fn metadata(metadata: &Metadata) -> Metadata {
-    let recommended_alpha = None;
-    Metadata {
-        base: metadata.reference.clone(),
-        reference: metadata.base.clone(),
-        recommended_alpha,
-        ..metadata.clone()
-    }
+    // Where the reference has other names, dtypes or tensors, the inverse is for the result, of which no file is known.
+    let base = if metadata.pairing.is_none() { metadata.reference.clone() } else { Source::default() };
+    let reference = metadata.base.clone();
+    Metadata { base, reference, pairing: None, recommended_alpha: None, ..metadata.clone() }
 }
 
 /// Base and reference exchanged.
-fn exchanged(entry: &TensorEntry, content: Content) -> Content {
-    let kept = content.kept.iter().zip(&content.base);
-    let kept = kept.map(|(kept, bits)| Kept::new(entry.dtype, kept.in_reference(), kept.in_base(), *bits)).collect();
-    Content { base: content.reference, reference: content.base, kept, ..content }
+fn exchanged(entry: &TensorEntry, content: Exact) -> Exact {
+    let exchanged = content.elements.into_iter().map(|element| {
+        let Element { base, reference, kept, .. } = element;
+        let kept = Kept::new(entry.dtype, kept.in_reference(), kept.in_base(), base);
+        Element { base: reference, reference: base, kept, ..element }
+    });
+    Exact { elements: exchanged.collect(), ..content }
 }
 
 fn from_patch(edit: &Edit, context: &Context<'_>) -> Result<Patch, Error> {
-    let mut draft = Draft::new(crate::patch::gather::Portability::Portable, edit.patch.table.roots.hash);
+    let mut draft = Draft::new(Portability::Portable, edit.patch.table.roots.hash, BLOCK_LOG2);
     for entry in &edit.patch.table.tensors {
-        let content = Content::read(edit, entry, "invert", None)?;
+        let content = Content::read(edit, entry, "invert", None)?.exact(edit, "invert")?;
         let Some(there) = entry.counterparts else { continue };
         let counterparts =
             Counterparts { reference: entry.base_digest, result: there.inverse_result, inverse_result: there.result };
@@ -80,10 +83,10 @@ pub(super) fn known_roots(hash: ContentHash, tensors: &[crate::format::write::En
 
 fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Patch, Error> {
     let hash = edit.patch.table.roots.hash;
-    let mut draft = Draft::new(crate::patch::gather::Portability::NeedsBase, hash);
+    let mut draft = Draft::new(Portability::NeedsBase, hash, BLOCK_LOG2);
     context.begin("inverting", 0);
     for entry in &edit.patch.table.tensors {
-        let content = exchanged(entry, Content::read(edit, entry, "invert", Some(base))?);
+        let content = exchanged(entry, Content::read(edit, entry, "invert", Some(base))?.exact(edit, "invert")?);
         let place = draft.begin(Description { counterparts: None, ..Description::of(entry) });
         let mut hasher = hash.hasher();
         super::squash::result_blocks(edit, base, entry, context, |index, bytes| {
@@ -92,7 +95,7 @@ fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Pa
             draft.add_block(place, &own, &BaseBlock::held(entry.dtype, bytes));
             Ok(())
         })?;
-        draft.describe(place, hasher.finish());
+        draft.describe(hasher.finish());
     }
     let bases: Vec<Digest> = edit.patch.table.tensors.iter().map(|entry| entry.base_digest).collect();
     let root = hash.root(&bases);

@@ -19,7 +19,8 @@ pub use obstacle::Obstacle;
 pub use select::{Filter, Top, restrict, select};
 pub use squash::squash;
 
-use crate::apply::{Check, Edit, Fit, Refusal, fit};
+use crate::apply::fit::carried_values_fit;
+use crate::apply::{Carried, Check, Edit, Fit, Refusal, fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::ContentHash;
@@ -27,10 +28,10 @@ use crate::error::Error;
 use crate::format::tensor_table::TensorEntry;
 use std::cmp::Ordering;
 
-/// Refuses a patch whose deltas are not exact.
-fn must_be_exact(edit: &Edit) -> Result<(), Obstacle> {
-    let reduced = edit.patch.metadata.reduced.is_some();
-    if reduced { Err(Obstacle::Reduced { patch: edit.path.clone() }) } else { Ok(()) }
+/// Refuses a patch whose deltas are not exact; what its blocks carry.
+fn must_be_exact(edit: &Edit, context: &Context<'_>) -> Result<Carried, Error> {
+    let carried = Carried::read(&edit.patch, &edit.path, context)?;
+    if carried.is_exact() { Ok(carried) } else { Err(Obstacle::Reduced { patch: edit.path.clone() }.into()) }
 }
 
 /// What the digests of all patches are made with. Refuses patches whose digests can not be compared.
@@ -43,12 +44,15 @@ fn common_hash(edits: &[&Edit]) -> Result<ContentHash, Obstacle> {
     }
 }
 
-/// Refuses a base that is not the patch's, and a patch that needs one and gets none.
+/// Refuses a base that is not the patch's, and a patch that needs one and gets none, or carries values of its base that are not
+/// those of which it has the digest.
 fn check_base(edit: &Edit, verb: &'static str, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<(), Error> {
     let Edit { patch, path, .. } = edit;
-    let portable = patch.metadata.portable;
     let Some(base) = base else {
-        return if portable { Ok(()) } else { Err(Obstacle::NeedsBase { patch: path.clone(), verb }.into()) };
+        if !Carried::read(patch, path, context)?.is_portable() {
+            return Err(Obstacle::NeedsBase { patch: path.clone(), verb }.into());
+        }
+        return carried_values_fit(patch, path, context);
     };
     let Fit { differences, state } = fit(base, patch, path, Check::Quick, None, context)?;
     if differences.is_empty() {

@@ -3,8 +3,8 @@
 use super::content::Content;
 use super::draft::{Description, Draft};
 use super::invert::known_roots;
-use super::{Obstacle, check_base, must_be_exact};
-use crate::apply::Edit;
+use super::{Obstacle, check_base};
+use crate::apply::{Carried, Edit};
 use crate::checkpoint::{Checkpoint, names};
 use crate::context::Context;
 use crate::error::Error;
@@ -57,16 +57,14 @@ pub fn select(
     let k = top.map_or(Ok(all), |top| top.of(all))?;
     let threshold = if k < all { Some(threshold(edit, &entries, k, base, context)?) } else { None };
     let mut ties = threshold.map_or(0, |(_, ties)| ties);
-    let keep = |_: &TensorEntry, content: &Content| match threshold {
-        None => None,
-        Some((least, _)) => {
-            let mut stays = |delta: f64| {
-                let tied = delta.abs() == least && ties > 0;
-                ties -= u64::from(tied);
-                tied || delta.abs() > least
-            };
-            Some((0..content.deltas.len()).filter(|at| stays(content.deltas[*at])).collect())
-        }
+    let keep = |_: &TensorEntry, content: &Content| {
+        let (least, _) = threshold?;
+        let stays = |delta: &f64| {
+            let tied = delta.abs() == least && ties > 0;
+            ties -= u64::from(tied);
+            tied || delta.abs() > least
+        };
+        Some(content.deltas.iter().flatten().map(stays).collect())
     };
     part(edit, &entries, "select", threshold.is_some(), keep, base, context)
 }
@@ -77,21 +75,24 @@ pub fn select(
 /// As [`select`].
 pub fn restrict(edit: &Edit, other: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
     check_base(other, "intersect", base, context)?;
-    let theirs = |name: &str| other.patch.table.tensors.iter().find(|entry| entry.name == name);
+    let tensors = &other.patch.table.tensors;
+    let theirs = |name: &str| {
+        let at = tensors.binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
+        tensors.get(at)
+    };
     let entries: Vec<&TensorEntry> = edit.patch.table.tensors.iter().filter(|e| theirs(&e.name).is_some()).collect();
     let mut failed = None;
     let keep = |entry: &TensorEntry, content: &Content| {
         let theirs = theirs(&entry.name).map(|theirs| Content::read(other, theirs, "intersect", base));
         match theirs {
             Some(Ok(theirs)) => {
-                let common = |at: &usize| theirs.indices.binary_search(&content.indices[*at]).is_ok();
-                Some((0..content.indices.len()).filter(common).collect())
+                Some(content.indices.iter().map(|index| theirs.indices.binary_search(index).is_ok()).collect())
             }
             Some(Err(error)) => {
                 failed.get_or_insert(error);
                 None
             }
-            None => Some(Vec::new()),
+            None => Some(vec![false; content.indices.len()]),
         }
     };
     let patch = part(edit, &entries, "intersect", true, keep, base, context);
@@ -114,47 +115,50 @@ fn threshold(
     for entry in entries {
         entry.dtype.float().ok_or_else(|| Obstacle::Integer { tensor: entry.name.clone() })?;
         let content = Content::read(edit, entry, "select", base)?;
-        if let Some(at) = content.deltas.iter().position(|delta| !delta.is_finite()) {
-            return Err(Obstacle::NotFinite { tensor: entry.name.clone(), index: content.indices[at] }.into());
+        for moved in content.moves(edit, "select", &entry.name)? {
+            if !moved.delta.is_finite() {
+                return Err(Obstacle::NotFinite { tensor: entry.name.clone(), index: moved.index }.into());
+            }
+            deltas.push(moved.delta.abs());
         }
-        deltas.extend(content.deltas.iter().map(|delta| delta.abs()));
     }
     // Finite and not negative, so that their bits are in their order.
     deltas.sort_unstable_by_key(|delta| std::cmp::Reverse(delta.to_bits()));
-    let least = deltas.get(k as usize - 1).copied().unwrap_or(0.0);
+    let least = k.checked_sub(1).and_then(|last| deltas.get(last as usize)).copied().unwrap_or(f64::INFINITY);
     let above = deltas.partition_point(|delta| *delta > least) as u64;
-    Ok((least, k - above))
+    Ok((least, k.saturating_sub(above)))
 }
 
-/// The new patch: of each tensor what `keep` says, by number, or all of it.
+/// The new patch: of each tensor the elements of which `keep` says that they stay, or all of it.
 fn part(
     edit: &Edit,
     entries: &[&TensorEntry],
     verb: &'static str,
     decodes: bool,
-    mut keep: impl FnMut(&TensorEntry, &Content) -> Option<Vec<usize>>,
+    mut keep: impl FnMut(&TensorEntry, &Content) -> Option<Vec<bool>>,
     base: Option<&Checkpoint>,
     context: &Context<'_>,
 ) -> Result<Patch, Error> {
     let Edit { patch, path, .. } = edit;
-    if decodes || base.is_some() {
+    let portable = Carried::read(patch, path, context)?.is_portable();
+    // What a portable patch and a base tell is the base's selected values, and so their digest.
+    let decodes = decodes || portable || base.is_some();
+    if decodes {
         check_base(edit, verb, base, context)?;
     }
-    let portability = if patch.metadata.portable { Portability::Portable } else { Portability::NeedsBase };
-    let mut draft = Draft::new(portability, patch.table.roots.hash);
+    let portability = if portable { Portability::Portable } else { Portability::NeedsBase };
+    let mut draft = Draft::new(portability, patch.table.roots.hash, patch.table.block_log2);
     let mut kept = 0;
     for entry in entries {
-        // What a portable patch and a base tell is the base's selected values, and so their digest.
-        let content = (decodes || patch.metadata.portable || base.is_some())
-            .then(|| Content::read(edit, entry, verb, base))
-            .transpose()?;
-        let places = content.as_ref().and_then(|content| keep(entry, content));
-        match (places, &content) {
-            (Some(places), Some(content)) if (places.len() as u64) < entry.selected => {
-                must_be_exact(edit)?;
-                kept += places.len() as u64;
+        let content = decodes.then(|| Content::read(edit, entry, verb, base)).transpose()?;
+        let stay = content.as_ref().and_then(|content| keep(entry, content));
+        match (stay, &content) {
+            (Some(stay), Some(content)) if stay.contains(&false) => {
+                let mut stay = stay.into_iter();
+                let part = content.exact(edit, verb)?.retain(|_| stay.next() == Some(true));
+                kept += part.elements.len() as u64;
                 let description = Description { counterparts: None, ..Description::of(entry) };
-                draft.add(description, &content.part(&places), base.and_then(|base| base.tensor(&entry.name)));
+                draft.add(description, &part, base.and_then(|base| base.tensor(&entry.name)));
             }
             _ => {
                 kept += entry.selected;

@@ -1,20 +1,22 @@
 //! A chain of two patches as one.
 
-use super::content::Content;
+use super::content::{Content, Element, Exact, Masks};
 use super::draft::{Description, Draft};
 use super::invert::known_roots;
 use super::{Obstacle, Side, by_name, check_base, common_hash, must_be_exact};
+use crate::apply::fit::{DecodeError, block_elements, counterparts_fit};
 use crate::apply::{Edit, Plan};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::format::Patch;
+use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Derived, Localization, Metadata};
 use crate::format::tensor_table::{Counterparts, TensorEntry};
 use crate::mask::BLOCK_ELEMENTS;
-use crate::patch::BaseBlock;
 use crate::patch::gather::Portability;
+use crate::patch::{BaseBlock, Kept};
 
 /// The patch from the base of `first` to the result of `second`, which is for the result of `first`; both at alpha 1,
 /// exactly.
@@ -25,12 +27,14 @@ use crate::patch::gather::Portability;
 /// # Errors
 /// [`Obstacle::Chain`], [`Obstacle::Reduced`], [`Obstacle::NeedsBase`]; a base that does not fit.
 pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
-    must_be_exact(first)?;
-    must_be_exact(second)?;
+    must_be_exact(first, context)?;
+    must_be_exact(second, context)?;
     let hash = common_hash(&[first, second])?;
     check_base(first, "squash", base, context)?;
-    if base.is_none() && !second.patch.metadata.portable {
-        return Err(Obstacle::NeedsBase { patch: second.path.clone(), verb: "squash" }.into());
+    if base.is_none() {
+        check_base(second, "squash", None, context)?;
+        counterparts_fit(&first.patch, &first.path)?;
+        counterparts_fit(&second.patch, &second.path)?;
     }
     context.begin("squashing", 0);
     let broken = |tensor: &TensorEntry| {
@@ -38,12 +42,12 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
         Error::from(Obstacle::Chain { first: first.path.clone(), second: second.path.clone(), tensor })
     };
     let portability = if base.is_some() { Portability::NeedsBase } else { Portability::Portable };
-    let mut draft = Draft::new(portability, hash);
+    let mut draft = Draft::new(portability, hash, BLOCK_LOG2);
     for side in by_name(&first.patch.table.tensors, &second.patch.table.tensors) {
         let (entry, content, result) = match side {
             Side::One(entry) => {
                 let result = entry.counterparts.map(|there| there.result);
-                (entry, Content::read(first, entry, "squash", base)?, result)
+                (entry, read(first, entry, base)?, result)
             }
             Side::Other(entry) => {
                 if let Some(base) = base {
@@ -53,7 +57,7 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
                     }
                 }
                 let result = entry.counterparts.map(|there| there.result);
-                (entry, Content::read(second, entry, "squash", base)?, result)
+                (entry, read(second, entry, base)?, result)
             }
             Side::Both(one, other) => {
                 if (one.dtype, &one.shape) != (other.dtype, &other.shape) {
@@ -64,8 +68,7 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
                     None => {
                         let needs_base = || Obstacle::NeedsBase { patch: first.path.clone(), verb: "squash" };
                         let between = one.counterparts.ok_or_else(needs_base)?.result;
-                        let two = Content::read(second, other, "squash", None)?;
-                        (joined(Content::read(first, one, "squash", None)?, two), Some(between))
+                        (joined(read(first, one, None)?, read(second, other, None)?), Some(between))
                     }
                 };
                 let Some(content) = content.filter(|_| between == Some(other.base_digest)) else {
@@ -94,36 +97,31 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
     draft.finish(metadata, known_roots, base, context)
 }
 
+fn read(edit: &Edit, entry: &TensorEntry, base: Option<&Checkpoint>) -> Result<Exact, Error> {
+    Ok(Content::read(edit, entry, "squash", base)?.exact(edit, "squash")?)
+}
+
 /// Elements whose bits differ: a second patch may have taken back what the first did.
-fn differing(content: Content) -> Content {
-    let places: Vec<usize> =
-        (0..content.indices.len()).filter(|at| content.base[*at] != content.reference[*at]).collect();
-    let content = content.part(&places);
-    Content { has_masks: false, has_before: false, base_is_unpruned: false, ..content }
+fn differing(content: Exact) -> Exact {
+    Exact { masks: Masks::default(), ..content.retain(|element| element.base != element.reference) }
 }
 
 /// The content of `one`, then `two`; none if `two` is not for what `one` gives.
-fn joined(one: Content, two: Content) -> Option<Content> {
-    let mut out = Content::default();
-    let (mut a, mut b) = (0, 0);
-    while a < one.indices.len() || b < two.indices.len() {
-        let index = |content: &Content, at: usize| content.indices.get(at).copied().unwrap_or(u64::MAX);
-        let (index_a, index_b) = (index(&one, a), index(&two, b));
-        let (base, reference) = match index_a.cmp(&index_b) {
-            std::cmp::Ordering::Less => (one.base[a], one.reference[a]),
-            std::cmp::Ordering::Greater => (two.base[b], two.reference[b]),
-            std::cmp::Ordering::Equal if one.reference[a] != two.base[b] => return None,
-            std::cmp::Ordering::Equal => (one.base[a], two.reference[b]),
+fn joined(one: Exact, two: Exact) -> Option<Exact> {
+    let (mut ones, mut twos) = (one.elements.into_iter().peekable(), two.elements.into_iter().peekable());
+    let mut elements = Vec::new();
+    let index = |element: Option<&Element>| element.map_or(u64::MAX, |element| element.index);
+    while let Some(next) = [index(ones.peek()), index(twos.peek())].into_iter().min().filter(|next| *next < u64::MAX) {
+        let one = ones.next_if(|element| element.index == next);
+        let two = twos.next_if(|element| element.index == next);
+        let joined = match (one, two) {
+            (Some(one), Some(two)) if one.reference != two.base => return None,
+            (Some(one), Some(two)) => Element { reference: two.reference, ..one },
+            (one, two) => one.or(two)?,
         };
-        out.indices.push(index_a.min(index_b));
-        out.base.push(base);
-        out.reference.push(reference);
-        out.kept.push(crate::patch::Kept::BOTH);
-        a += usize::from(index_a <= index_b);
-        b += usize::from(index_b <= index_a);
+        elements.push(Element { kept: Kept::BOTH, before: 0, ..joined });
     }
-    out.before = vec![0; out.indices.len()];
-    Some(out)
+    Some(Exact { elements, masks: Masks::default() })
 }
 
 /// The joined content of a tensor that both change, and the digest of it between the two.
@@ -134,26 +132,38 @@ fn chained(
     other: &TensorEntry,
     base: &Checkpoint,
     context: &Context<'_>,
-) -> Result<(Option<Content>, Option<Digest>), Error> {
+) -> Result<(Option<Exact>, Option<Digest>), Error> {
     let mut two = Content::default();
+    // If the second patch is not for what is between, it need not make sense there.
+    let mut senseless = None;
     let mut hasher = first.patch.table.roots.hash.hasher();
     let width = one.dtype.width().bytes() as u64;
+    let block_log2 = second.patch.table.block_log2;
     result_blocks(first, base, one, context, |index, bytes| {
         hasher.update(bytes);
         let span = index * BLOCK_ELEMENTS..index * BLOCK_ELEMENTS + bytes.len() as u64 / width;
         // The second patch's blocks may be smaller; the size of ours is a multiple of theirs.
         for block in &other.blocks {
-            let own = crate::apply::fit::block_elements(second.patch.table.block_log2, block.index, other.elements());
-            if span.contains(&own.start) {
-                let [start, end] = [own.start, own.end].map(|at| ((at - span.start) * width) as usize);
-                let between = BaseBlock::held(one.dtype, &bytes[start..end]);
-                two.extend(second, other, block, "squash", Some(&between))?;
+            let own = block_elements(block_log2, block.index, other.elements());
+            let [start, end] = [own.start, own.end].map(|at| at.saturating_sub(span.start) * width);
+            let between = bytes.get(start as usize..end as usize).filter(|_| span.contains(&own.start));
+            if let (Some(between), None) = (between, &senseless) {
+                match two.extend(second, other, block, "squash", Some(&BaseBlock::held(one.dtype, between))) {
+                    Err(DecodeError { of_base: false, error }) => return Err(error),
+                    Err(DecodeError { error, .. }) => senseless = Some(error),
+                    Ok(()) => {}
+                }
             }
         }
         Ok(())
     })?;
-    let content = joined(Content::read(first, one, "squash", Some(base))?, two);
-    Ok((content, Some(hasher.finish())))
+    let between = hasher.finish();
+    match senseless {
+        Some(error) if between == other.base_digest => return Err(error),
+        Some(_) => return Ok((None, Some(between))),
+        None => {}
+    }
+    Ok((joined(read(first, one, Some(base))?, two.exact(second, "squash")?), Some(between)))
 }
 
 /// Calls `each` with the blocks of [`BLOCK_ELEMENTS`] of a tensor as `edit` makes it at alpha 1.
@@ -165,7 +175,7 @@ pub(super) fn result_blocks(
     mut each: impl FnMut(u64, &[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let Some(tensor) = base.tensor(&entry.name) else { return Ok(()) };
-    let plan = Plan::of_own_base(base, std::slice::from_ref(edit));
+    let plan = Plan::of_own_base(base, std::slice::from_ref(edit), None);
     let block_bytes = BLOCK_ELEMENTS as usize * entry.dtype.width().bytes();
     let mut buffer = Vec::new();
     let mut index = 0;

@@ -73,8 +73,6 @@ pub enum Difference {
         /// In the patch.
         expected: Digest,
     },
-    /// It has other values at selected positions.
-    Selected,
     /// No weight of an ONNX file is it or its transpose.
     Unbound,
     /// Its elements are equal, and several weights of an ONNX file may be it.
@@ -94,7 +92,6 @@ impl std::fmt::Display for Difference {
             Difference::Constant => {
                 f.write_str("its elements are all equal, and it can not be told from other weights of this ONNX file")
             }
-            Difference::Selected => f.write_str("values at selected positions differ"),
         }
     }
 }
@@ -183,7 +180,11 @@ fn fit_of_mapped(
     let hash = patch.table.roots.hash;
     // A patch that does not know its base's selected values can only be checked in full.
     let check = if patch.table.roots.selected.is_known() { check } else { Check::Full };
-    if check == Check::Quick && selected_values_fit(patch, path, &tensors, context)? {
+    let selected = match check {
+        Check::Quick => selected_root(patch, path, &tensors, context)?,
+        Check::Full => None,
+    };
+    if selected == Some(patch.table.roots.selected) {
         return Ok(Fit { differences, state: BaseState::Base });
     }
     // A quick check that fails is worth a full one: only that can say what the checkpoint is instead.
@@ -204,21 +205,24 @@ fn fit_of_mapped(
         root if root == patch.table.roots.reference => BaseState::Reference,
         _ => BaseState::Unknown,
     };
-    if check == Check::Quick && differences.is_empty() {
+    if let (Some(found), true) = (selected, differences.is_empty()) {
         // The tensors are right and yet their values were not: the patch's own digest of them is wrong.
-        let tensor = tensors.first().map_or_else(String::new, |(entry, _)| entry.name.clone());
-        differences.push((tensor, Difference::Selected));
+        return Err(root_differs(path, "the base's selected values", found, patch.table.roots.selected));
     }
     Ok(Fit { differences, state })
 }
 
-/// Whether the values at the selected positions are the base's.
-fn selected_values_fit(
+fn root_differs(path: &Path, what: &'static str, found: Digest, expected: Digest) -> Error {
+    Error::invalid(path, Invalid::Root { what, found, expected })
+}
+
+/// The digest over the values at the selected positions; none if positions make no sense in this base.
+fn selected_root(
     patch: &Patch,
     path: &Path,
     tensors: &[(&TensorEntry, Tensor<'_>)],
     context: &Context<'_>,
-) -> Result<bool, Error> {
+) -> Result<Option<Digest>, Error> {
     let units: Vec<_> =
         tensors.iter().flat_map(|(entry, tensor)| entry.blocks.iter().map(move |b| (*entry, *tensor, b))).collect();
     let hash = patch.table.roots.hash;
@@ -236,7 +240,63 @@ fn selected_values_fit(
             }
         })
         .collect::<Result<Vec<Option<Digest>>, Error>>()?;
-    Ok(digests.iter().all(Option::is_some) && hash.root(digests.iter().flatten()) == patch.table.roots.selected)
+    Ok(digests.into_iter().collect::<Option<Vec<Digest>>>().map(|digests| hash.root(&digests)))
+}
+
+/// Checks that `patch`, which is at `path` and portable, carries the values of which it has the digest: those of its base (spec §9.8).
+///
+/// Decodes the patch, in parallel. Without a digest there is nothing to check.
+///
+/// # Errors
+/// I/O, R18 to R21, cancellation.
+pub(crate) fn carried_values_fit(patch: &Patch, path: &Path, context: &Context<'_>) -> Result<(), Error> {
+    let blocks: Vec<_> =
+        patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect();
+    let digests = blocks.par_iter().map(|(entry, block)| {
+        context.advance(0)?;
+        let decoded = decode_block(patch, path, entry, block, None).map_err(|e| e.error)?;
+        Ok(carried_digest(patch, entry, &decoded))
+    });
+    carried_root_fits(patch, path, &digests.collect::<Result<Vec<_>, Error>>()?)
+}
+
+/// The digest of the base's values that a block carries.
+pub(crate) fn carried_digest(patch: &Patch, entry: &TensorEntry, decoded: &DecodedBlock) -> Option<Digest> {
+    decoded.carried_base().map(|bits| values_digest(patch.table.roots.hash, entry.dtype, bits))
+}
+
+/// Compares the digests of what every block carries of its base with the digest over all of them, if every block carries it.
+pub(crate) fn carried_root_fits(patch: &Patch, path: &Path, digests: &[Option<Digest>]) -> Result<(), Error> {
+    let Some(digests) = digests.iter().copied().collect::<Option<Vec<Digest>>>() else { return Ok(()) };
+    root_fits(patch, path, "the base values that blocks carry", &digests, patch.table.roots.selected)
+}
+
+/// Compares the digest over `digests` with a root, if that is known.
+pub(crate) fn root_fits(
+    patch: &Patch,
+    path: &Path,
+    what: &'static str,
+    digests: &[Digest],
+    expected: Digest,
+) -> Result<(), Error> {
+    let found = patch.table.roots.hash.root(digests);
+    if found == expected || !expected.is_known() { Ok(()) } else { Err(root_differs(path, what, found, expected)) }
+}
+
+/// Checks that what `patch`, which is at `path`, says of its reference and of its result tensor by tensor (spec §12.5) is what it
+/// says of them in all.
+///
+/// # Errors
+/// R21.
+pub(crate) fn counterparts_fit(patch: &Patch, path: &Path) -> Result<(), Error> {
+    let counterparts: Option<Vec<_>> = patch.table.tensors.iter().map(|entry| entry.counterparts).collect();
+    let Some(counterparts) = counterparts else { return Ok(()) };
+    let [references, results]: [Vec<Digest>; 2] = [
+        counterparts.iter().map(|there| there.reference).collect(),
+        counterparts.iter().map(|there| there.result).collect(),
+    ];
+    root_fits(patch, path, "the reference's tensors", &references, patch.table.roots.reference)?;
+    root_fits(patch, path, "the result's tensors", &results, patch.table.roots.result)
 }
 
 /// Why a block could not be decoded.
@@ -259,6 +319,24 @@ pub(crate) fn decode_block(
     let sure = |error| DecodeError { error, of_base: false };
     let bytes = patch.block(entry, block).map_err(|e| sure(Error::of_patch(path, e)))?;
     decode_bytes(patch, path, (entry, block), &bytes, base)
+}
+
+/// As [`decode_block`], with the base that the patch is for: what the block carries of it must be what it holds (spec §9.8).
+pub(crate) fn decode_on_base(
+    patch: &Patch,
+    path: &Path,
+    entry: &TensorEntry,
+    block: &BlockEntry,
+    base: &BaseBlock<'_>,
+) -> Result<DecodedBlock, DecodeError> {
+    let decoded = decode_block(patch, path, entry, block, Some(base))?;
+    match decoded.carried_base() {
+        Some(carried) if carried != base.bits_at(&decoded.positions) => {
+            let invalid = Invalid::BaseValues { tensor: entry.name.clone(), block: block.index };
+            Err(DecodeError { error: Error::invalid(path, invalid), of_base: true })
+        }
+        _ => Ok(decoded),
+    }
 }
 
 /// Decodes the verified `bytes` of one block.

@@ -4,6 +4,7 @@
 //! the only way to an edited result; `tensor` edits one tensor as a stream of bytes; [`run`] puts results on disk, [`mod@in_place`]
 //! in the place of their base, and [`OnnxBase`] those of ONNX files.
 
+mod carried;
 mod carry;
 pub mod fit;
 pub mod in_place;
@@ -19,6 +20,7 @@ pub mod run;
 mod tensor;
 mod undo;
 
+pub use carried::Carried;
 pub use fit::{Check, Fit, fit};
 pub use in_place::{Recovered, in_place, recover};
 pub use job::{Apply, Destination, Done, KeepMask, Revert, UndoTo};

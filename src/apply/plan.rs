@@ -1,6 +1,7 @@
 //! What will be done to a base, once it is checked. There is no other way to a result.
 
-use super::fit::{Check, Difference, Fit, base_tensor, fit};
+use super::carried::Carried;
+use super::fit::{Check, Difference, Fit, base_tensor, carried_values_fit, fit};
 use super::refusal::Refusal;
 use crate::checkpoint::pair::PrefixMap;
 use crate::checkpoint::{Checkpoint, Tensor};
@@ -12,7 +13,7 @@ use crate::format::tensor_table::TensorEntry;
 use crate::format::{Metadata, Patch};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A patch and what to do with it.
 #[derive(Debug)]
@@ -104,19 +105,17 @@ impl<'a> Plan<'a> {
         for (index, edit) in edits.iter().enumerate() {
             let prefix = options.prefix.as_ref();
             let Fit { differences, state } = fit(base, &edit.patch, &edit.path, options.check, prefix, context)?;
-            let structure = |d: &Difference| !matches!(d, Difference::Digest { .. } | Difference::Selected);
-            let portable = edit.patch.metadata.portable;
-            let may_add = options.different_base == DifferentBase::Add
-                && portable
-                && !differences.iter().any(|(_, d)| structure(d));
-            if !differences.is_empty() && !may_add {
-                let (patch, tensors) = (edit.path.clone(), edit.patch.table.tensors.len());
-                return Err(Refusal::Base { patch, differences, tensors, state, portable }.into());
+            if !differences.is_empty() {
+                // Whether it could be added is a question only if nothing but values differs.
+                let of_values = differences.iter().all(|(_, d)| matches!(d, Difference::Digest { .. }));
+                let portable = of_values && Carried::read(&edit.patch, &edit.path, context)?.is_portable();
+                if !portable || options.different_base == DifferentBase::Refuse {
+                    let (patch, tensors) = (edit.path.clone(), edit.patch.table.tensors.len());
+                    return Err(Refusal::Base { patch, differences, tensors, state, portable }.into());
+                }
+                carried_values_fit(&edit.patch, &edit.path, context)?;
             }
             added.push(!differences.is_empty());
-            if edit.kind.alpha().is_some_and(|alpha| alpha.value() == 0.0) {
-                continue;
-            }
             for entry in &edit.patch.table.tensors {
                 if let Some(tensor) = base_tensor(base, entry, prefix) {
                     by_tensor.entry(tensor.info.name.clone()).or_default().push((index, entry));
@@ -126,15 +125,40 @@ impl<'a> Plan<'a> {
         let (not_finite, check) = (options.not_finite, options.check);
         let companions = companions(base, &by_tensor);
         let prefix = options.prefix.clone();
-        Ok(Self { base, edits, not_finite, added, by_tensor, companions, check, prefix })
+        let mut plan = Self { base, edits, not_finite, added, by_tensor, companions, check, prefix };
+        plan.leave_out_alpha_zero(context)?;
+        Ok(plan)
     }
 
-    /// A plan for patches that were made of `base` a moment ago, at their own alphas.
-    pub(crate) fn of_own_base(base: &'a Checkpoint, edits: &'a [Edit]) -> Self {
+    /// Leaves out the edits that change nothing, once the masks beside their weights are known to be theirs (spec §11.6).
+    fn leave_out_alpha_zero(&mut self, context: &Context<'_>) -> Result<(), Error> {
+        let is_zero = |index: usize| self.edits[index].kind.alpha().is_some_and(|alpha| alpha.value() == 0.0);
+        for (mask, weights) in &self.companions {
+            let edits = self.by_tensor.get(&weights.info.name).into_iter().flatten();
+            for (index, entry) in edits.filter(|(index, _)| is_zero(*index)) {
+                if let Some(mask) = self.base.tensor(mask) {
+                    self.mask_is_theirs(*index, entry, *weights, mask, context)?;
+                }
+            }
+        }
+        let left: BTreeMap<String, Vec<_>> = std::mem::take(&mut self.by_tensor)
+            .into_iter()
+            .map(|(name, edits)| (name, edits.into_iter().filter(|(index, _)| !is_zero(*index)).collect::<Vec<_>>()))
+            .filter(|(_, edits)| !edits.is_empty())
+            .collect();
+        self.companions.retain(|_, weights| left.contains_key(&weights.info.name));
+        self.by_tensor = left;
+        Ok(())
+    }
+
+    /// A plan for patches that are known to be for `base`, at their own alphas.
+    pub(crate) fn of_own_base(base: &'a Checkpoint, edits: &'a [Edit], prefix: Option<&PrefixMap>) -> Self {
         let mut by_tensor: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for (index, edit) in edits.iter().enumerate() {
             for entry in &edit.patch.table.tensors {
-                by_tensor.entry(entry.name.clone()).or_default().push((index, entry));
+                if let Some(tensor) = base_tensor(base, entry, prefix) {
+                    by_tensor.entry(tensor.info.name.clone()).or_default().push((index, entry));
+                }
             }
         }
         let added = vec![false; edits.len()];
@@ -193,15 +217,22 @@ fn companions<'a>(
     companions
 }
 
-/// The digest of each tensor of the table of `patch` in its result at alpha 1 on its own `base`.
+/// The digest of each tensor of the table of `patch`, which is at `path`, in its result at alpha 1 on its own `base`. `prefix` maps
+/// the patch's names to the base's.
 ///
 /// # Errors
 /// R18 to R20; cancellation.
-pub fn results(base: &Checkpoint, patch: Patch, context: &Context<'_>) -> Result<Vec<Digest>, Error> {
+pub fn results(
+    base: &Checkpoint,
+    patch: Patch,
+    path: &Path,
+    prefix: Option<&PrefixMap>,
+    context: &Context<'_>,
+) -> Result<Vec<Digest>, Error> {
     let hash = patch.table.roots.hash;
-    let edits = [Edit { patch, path: "the new patch".into(), kind: EditKind::Interpolate(Alpha::ONE) }];
-    let plan = Plan::of_own_base(base, &edits);
+    let edits = [Edit { patch, path: path.to_owned(), kind: EditKind::Interpolate(Alpha::ONE) }];
+    let plan = Plan::of_own_base(base, &edits, prefix);
     let tensors: Vec<Tensor<'_>> =
-        edits[0].patch.table.tensors.iter().filter_map(|entry| base.tensor(&entry.name)).collect();
+        edits[0].patch.table.tensors.iter().filter_map(|entry| base_tensor(base, entry, prefix)).collect();
     tensors.par_iter().map(|tensor| plan.result_digest(*tensor, hash, context)).collect()
 }

@@ -1,6 +1,6 @@
 //! One tensor through its edits, as a stream of bytes (spec §11).
 
-use super::fit::{DecodeError, block_elements, decode_block};
+use super::fit::{DecodeError, block_elements, decode_block, decode_on_base};
 use super::plan::{Edit, NotFinite, Plan};
 use super::refusal::Refusal;
 use super::rewrite::{EachPart, Sink};
@@ -12,6 +12,8 @@ use crate::dtype::{Dtype, Rounded};
 use crate::edit::{Alpha, EditKind, interpolate};
 use crate::error::Error;
 use crate::format::limits::BLOCK_LOG2_MAX;
+use crate::format::tensor_table::{BlockEntry, TensorEntry};
+use crate::mask::MaskFault;
 use crate::patch::{BaseBlock, DecodedBlock, Deltas, Kept};
 use std::ops::Range;
 
@@ -87,7 +89,7 @@ impl Plan<'_> {
                     let base = width.load(&bytes, at);
                     let result = match companion {
                         Some(weights) => mask_element(dtype, base, here(&cursors, element))
-                            .map_err(|kept| mask_differs(*weights, element, kept))?,
+                            .map_err(|found| found.error(*weights, element))?,
                         None => {
                             edited += 1;
                             self.weight(tensor, element, base, here(&cursors, element))?
@@ -152,14 +154,56 @@ impl Plan<'_> {
             for block in &entry.blocks {
                 let own = block_elements(edit.patch.table.block_log2, block.index, entry.elements());
                 if range.contains(&own.start) {
-                    let base = BaseBlock::new(tensor, own.clone());
-                    let decoded = decode_block(&edit.patch, &edit.path, entry, block, Some(&base));
-                    blocks.push((own.start, decoded.map_err(|DecodeError { error, .. }| error)?));
+                    blocks.push((own.start, self.decode_block(*index, entry, block, tensor)?));
                 }
             }
             cursors.push(Cursor { edit, added: self.added[*index], blocks, block: 0, entry: 0 });
         }
         Ok(cursors)
+    }
+
+    /// Decodes a block of the edit `index`, which is of `tensor`.
+    fn decode_block(
+        &self,
+        index: usize,
+        entry: &TensorEntry,
+        block: &BlockEntry,
+        tensor: Tensor<'_>,
+    ) -> Result<DecodedBlock, Error> {
+        let Edit { patch, path, .. } = &self.edits[index];
+        let base = BaseBlock::new(tensor, block_elements(patch.table.block_log2, block.index, entry.elements()));
+        let decoded = match self.added[index] {
+            true => decode_block(patch, path, entry, block, Some(&base)),
+            false => decode_on_base(patch, path, entry, block, &base),
+        };
+        decoded.map_err(|DecodeError { error, .. }| error)
+    }
+
+    /// Checks that `mask`, which lies beside `weights`, is the one of the edit `index` at the elements that it selects.
+    pub(super) fn mask_is_theirs(
+        &self,
+        index: usize,
+        entry: &TensorEntry,
+        weights: Tensor<'_>,
+        mask: Tensor<'_>,
+        context: &Context<'_>,
+    ) -> Result<(), Error> {
+        for block in &entry.blocks {
+            let own = block_elements(self.edits[index].patch.table.block_log2, block.index, entry.elements());
+            context.advance(0)?;
+            let decoded = self.decode_block(index, entry, block, weights)?;
+            if decoded.masks.is_none() {
+                continue;
+            }
+            let found = BaseBlock::new(mask, own.clone()).bits_at(&decoded.positions);
+            for (at, (position, bits)) in decoded.positions.iter().zip(found).enumerate() {
+                let theirs = MaskElement::new(mask.info.dtype, bits);
+                if theirs != MaskElement::of(decoded.kept(at).in_base()) {
+                    return Err(theirs.error(weights, own.start + u64::from(*position)));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The result's bits of an element of weights, which is `base` in the base and which `here` select.
@@ -235,14 +279,18 @@ fn kept_in_result<'c>(here: impl Iterator<Item = &'c Cursor<'c>> + Clone) -> boo
 
 /// The result's bits of an element of a mask, `base` in the base; what the base's mask says, if that is not what the
 /// patches say.
-fn mask_element<'c>(dtype: Dtype, base: u64, here: impl Iterator<Item = &'c Cursor<'c>> + Clone) -> Result<u64, bool> {
+fn mask_element<'c>(
+    dtype: Dtype,
+    base: u64,
+    here: impl Iterator<Item = &'c Cursor<'c>> + Clone,
+) -> Result<u64, MaskElement> {
     let mut with_masks = here.clone().filter(|cursor| cursor.has_masks()).peekable();
     if with_masks.peek().is_none() {
         return Ok(base);
     }
-    let kept = base == one(dtype);
-    if with_masks.any(|cursor| cursor.kept().in_base() != kept) {
-        return Err(kept);
+    let found = MaskElement::new(dtype, base);
+    if with_masks.any(|cursor| MaskElement::of(cursor.kept().in_base()) != found) {
+        return Err(found);
     }
     Ok(if kept_in_result(here) { one(dtype) } else { 0 })
 }
@@ -252,6 +300,39 @@ pub(super) fn one(dtype: Dtype) -> u64 {
     dtype.float().map_or(1, |float| match float.round(1.0) {
         Rounded::Finite(bits) | Rounded::NotFinite(bits) => bits,
     })
+}
+
+/// What an element of a mask says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum MaskElement {
+    /// 1.
+    Kept,
+    /// 0.
+    Pruned,
+    /// Nothing: it is neither.
+    Other(f64),
+}
+
+impl MaskElement {
+    fn new(dtype: Dtype, bits: u64) -> Self {
+        match dtype.float().map_or(bits as f64, |float| float.value(bits)) {
+            1.0 => Self::Kept,
+            0.0 => Self::Pruned,
+            other => Self::Other(other),
+        }
+    }
+
+    fn of(kept: bool) -> Self {
+        if kept { Self::Kept } else { Self::Pruned }
+    }
+
+    /// Why it is not that of a patch; it is that of element `index` of `weights`.
+    fn error(self, weights: Tensor<'_>, index: u64) -> Error {
+        match self {
+            Self::Other(value) => MaskFault::Value { tensor: weights.info.name.clone(), index, value }.into(),
+            _ => mask_differs(weights, index, self == Self::Kept),
+        }
+    }
 }
 
 /// The base's mask says something else of an element than the patch.
@@ -302,7 +383,7 @@ impl Cursor<'_> {
     /// Reference minus base at the next element, in value; none where elements are no floats.
     fn delta(&self, dtype: Dtype, base: u64) -> Option<f64> {
         let (_, decoded) = &self.blocks[self.block];
-        let own = decoded.base_bits.as_ref().filter(|_| self.added).map_or(base, |own| own[self.entry]);
+        let own = decoded.carried_base().filter(|_| self.added).map_or(base, |own| own[self.entry]);
         decoded.delta(self.entry, dtype, own)
     }
 

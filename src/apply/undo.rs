@@ -5,6 +5,7 @@ use crate::codec::Effort;
 use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
 use crate::dtype::Dtype;
 use crate::error::Error;
+use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
 use crate::format::tensor_table::Roots;
 use crate::format::write::{EncodedTensor, assemble};
@@ -120,7 +121,7 @@ impl Plan<'_> {
             },
             ..Metadata::default()
         };
-        let bytes = assemble(&metadata, roots, &tensors).map_err(ReadError::Invalid);
+        let bytes = assemble(&metadata, roots, &tensors, BLOCK_LOG2).map_err(ReadError::Invalid);
         bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new("the undo patch"), e))
     }
 }

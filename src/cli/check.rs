@@ -7,7 +7,7 @@ use super::{Answer, Outcome, arguments, patch_argument};
 use clap::Args;
 use lcepatch::apply::fit::{BaseState, Difference};
 use lcepatch::apply::{Check, Fit, fit};
-use lcepatch::check::{Intact, decodes_with, intact};
+use lcepatch::check::{Intact, intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
 use lcepatch::context::Context;
@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
-Without a base: every digest is verified and every block that can be decoded without its base is decoded.
-With a base: also whether the patch fits it (exit code 1 if not), and if so, the other blocks too.
+Without a base: every digest is verified, every block that can be decoded without its base is decoded, and base values
+are compared with their digest.
+With a base: also whether the patch fits it (exit code 1 if not), and if so, all blocks, and what the patch says of the
+base's values and of its result at alpha 1.
 
 A signature beside the patch (debias.lcepatch.sig) is verified: that the key in it signed this very file. Whose key that is, only a list of signers tells: --require-signature accepts the patch by one of theirs, or ends with exit code 11 before anything else.
 
@@ -53,7 +55,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
     let (patch, signer) = arguments.signature.open_any(&arguments.patch, &context)?;
     // Damage is reported before a base that does not fit.
-    let Intact { blocks, mut decoded } = intact(&patch, &arguments.patch, &context)?;
+    let Intact { blocks, mut decoded, carried } = intact(&patch, &arguments.patch, &context)?;
     let mut found = None;
     if let Some(base) = &arguments.base {
         let (base, missing) = open(base, &patch, &context)?;
@@ -63,8 +65,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
             true => fit(&base, &patch, &arguments.patch, check, prefix, &context)?,
             false => Fit { differences: missing, state: BaseState::Unknown },
         };
-        if fit.differences.is_empty() && decoded < blocks {
-            decoded += decodes_with(&patch, &arguments.patch, (&base, prefix), &context)?;
+        if fit.differences.is_empty() {
+            true_of(&patch, &arguments.patch, (&base, prefix), check, &context)?;
+            decoded = blocks;
         }
         found = Some(fit);
     }
@@ -76,6 +79,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         BaseState::Reference => "reference",
         BaseState::Unknown => "unknown",
     });
+    // Claims that decide nothing, and are no reason to refuse it.
+    let denied = carried.denied(&patch.metadata);
     if arguments.json {
         let differences: Vec<_> = found.iter().flat_map(|fit| &fit.differences).collect();
         let differences: Vec<_> =
@@ -84,11 +89,15 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
             "patch": arguments.patch, "id": patch.id.to_string(), "intact": true, "blocks": blocks,
             "decoded": decoded, "fits": found.as_ref().map(|_| fits), "state": state, "differences": differences,
             "signature": signer.as_ref().map(signature_argument::json),
+            "carried": carried, "denied": denied,
         }))?;
     } else {
         let (name, id) = (arguments.patch.display(), patch.id);
         print(format_args!("{name}: intact, {decoded} of {blocks} blocks decoded, patch id {id}"))?;
         print(signature_argument::about(&arguments.patch, signer.as_ref()))?;
+        for claim in &denied {
+            print(format_args!("  its metadata is wrong: {}", claim))?;
+        }
         if let (Some(fit), Some(base)) = (&found, &arguments.base) {
             print(format_args!("{}: {}", base.display(), verdict(fit, patch.table.tensors.len())))?;
             let shown = if arguments.full { usize::MAX } else { 10 };

@@ -147,7 +147,7 @@ fn execute(arguments: Arguments) -> Outcome {
     let terminal = terminal::Terminal::new(arguments.quiet, arguments.threads);
     match arguments.command {
         Command::Diff(arguments) => diff::run(*arguments, &terminal),
-        Command::Show(arguments) => show::run(&arguments),
+        Command::Show(arguments) => show::run(&arguments, &terminal),
         Command::Apply(arguments) => apply::run(*arguments, &terminal),
         Command::Check(arguments) => check::run(&arguments, &terminal),
         Command::Sign(arguments) => sign::run(&arguments, &terminal),

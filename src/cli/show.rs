@@ -1,10 +1,13 @@
 //! `lcepatch show`.
 
 use super::exit::{Failure, print, print_json, print_styled};
+use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use anstyle::Style;
 use clap::Args;
+use lcepatch::apply::Carried;
 use lcepatch::durable::{Existing, write_file};
+use lcepatch::error::{Error, Reason};
 use lcepatch::format::Metadata;
 use lcepatch::format::metadata::{Source, SourceFile};
 use lcepatch::report::plot;
@@ -15,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
-Reads the header only: nothing is decoded, no base is needed.
+Reads the header, and what streams the blocks have: nothing is decoded, no base is needed. Figures of errors, costs and masks
+are what the patch says of itself; what its blocks deny is said.
 
 Examples:
   lcepatch show debias.lcepatch
@@ -40,26 +44,33 @@ pub struct Arguments {
 
 #[derive(serde::Serialize)]
 struct Shown<'a> {
+    /// None if a block is damaged.
+    carried: Option<Carried>,
     metadata: &'a Metadata,
     stat: &'a Stat,
 }
 
-pub fn run(arguments: &Arguments) -> Outcome {
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     arguments.plot.as_deref().map(arguments::is_svg).transpose()?;
     let patch = patch_argument::open(&arguments.patch)?;
+    // A damaged block is no reason to hide a header that is whole.
+    let carried = match Carried::read(&patch, &arguments.patch, &terminal.context()) {
+        Err(error) if !matches!(error.reason(), Reason::Patch { .. }) => return Err(error.into()),
+        carried => carried,
+    };
     let stat = Stat::new(&patch);
     if let Some(path) = &arguments.plot {
         let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
         write_file(path, plot::selection(&stat).as_bytes(), existing)?;
     }
     if arguments.json {
-        print_json(&Shown { metadata: &patch.metadata, stat: &stat })?;
+        print_json(&Shown { carried: carried.ok(), metadata: &patch.metadata, stat: &stat })?;
         return Ok(Answer::Yes);
     }
     let name = arguments.patch.display();
     print(format_args!("{name}: {}, patch id {}", bytes(stat.file_bytes), stat.id))?;
-    for (label, text) in facts(&patch.metadata, &stat) {
-        print(format_args!("  {label:<12} {text}"))?;
+    for (label, text) in facts(&patch.metadata, &stat, &carried) {
+        print(format_args!("  {label:<12} {}", text))?;
     }
     if let Some(masks) = patch.metadata.masks.as_ref().filter(|masks| !masks.by_component.is_empty()) {
         print("")?;
@@ -76,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(Answer::Yes)
 }
 
-fn facts(metadata: &Metadata, stat: &Stat) -> Vec<(&'static str, String)> {
+fn facts(metadata: &Metadata, stat: &Stat, carried: &Result<Carried, Error>) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     facts.extend(metadata.description.clone().map(|text| ("description", text)));
     facts.extend(metadata.license.clone().map(|text| ("licence", text)));
@@ -91,28 +102,10 @@ fn facts(metadata: &Metadata, stat: &Stat) -> Vec<(&'static str, String)> {
     let of_base = percent(stat.file_bytes, stat.base_bytes);
     let header = bytes(stat.header_bytes);
     facts.push(("size", format!("{of_base} of the base's; header {header}, {bits:.1} bits a weight")));
-    facts.push((
-        "deltas",
-        match &metadata.reduced {
-            None => "exact: alpha 1 gives the reference's bits at the selected positions".to_owned(),
-            Some(reduced) => format!(
-                "{}, error at most {:.3e}, {:.3} % of the deltas' root mean square",
-                reduced.delta_dtype,
-                reduced.max_error,
-                reduced.relative_error * 100.0
-            ),
-        },
-    ));
-    let other = metadata.portability_bytes.map(bytes);
-    facts.push((
-        "portable",
-        match (metadata.portable, other) {
-            (true, Some(cost)) => format!("yes, which costs {cost}"),
-            (true, None) => "yes".to_owned(),
-            (false, Some(cost)) => format!("no; it would cost about {cost} more"),
-            (false, None) => "no".to_owned(),
-        },
-    ));
+    match carried {
+        Ok(carried) => facts.extend(of_blocks(metadata, carried)),
+        Err(error) => facts.push(("damaged", error.to_string())),
+    }
     facts.extend(
         metadata
             .recommended_alpha
@@ -126,11 +119,6 @@ fn facts(metadata: &Metadata, stat: &Stat) -> Vec<(&'static str, String)> {
             "masks",
             format!("{base} kept in the base only, {reference} in the reference only, Jaccard {jaccard:.4}"),
         ));
-        let restores = match masks.before_pruning {
-            true => "can be switched (`apply --edit sw`)",
-            false => "can not be switched: what the base held before it was pruned is not known",
-        };
-        facts.push(("", restores.to_owned()));
     }
     if let Some(derived) = &metadata.derived {
         facts.push(("derived", format!("{} of {}", derived.verb, derived.patches.join(", "))));
@@ -146,11 +134,57 @@ fn facts(metadata: &Metadata, stat: &Stat) -> Vec<(&'static str, String)> {
     facts
 }
 
+/// What the blocks carry, and what the metadata says more about it, or against it.
+fn of_blocks(metadata: &Metadata, carried: &Carried) -> Vec<(&'static str, String)> {
+    let Carried { blocks, bf16, int8, masks, before_pruning, .. } = carried;
+    let mut facts = Vec::new();
+    let exact = blocks - bf16 - int8;
+    let kinds = [("exact", exact), ("bf16", *bf16), ("int8", *int8)];
+    let kinds: Vec<_> = kinds.into_iter().filter(|(_, of_kind)| *of_kind > 0).collect();
+    let deltas = match (&kinds[..], &metadata.reduced) {
+        _ if carried.is_exact() => "exact: alpha 1 gives the reference's bits at the selected positions".to_owned(),
+        ([(kind, _)], Some(reduced)) if *kind == reduced.delta_dtype => format!(
+            "{kind}, error at most {:.3e}, {:.3} % of the deltas' root mean square",
+            reduced.max_error,
+            reduced.relative_error * 100.0
+        ),
+        ([(kind, _)], _) => format!("{kind}, with an error that the patch does not say"),
+        _ => kinds.iter().map(|(kind, n)| format!("{kind} in {n} of {blocks} blocks")).collect::<Vec<_>>().join(", "),
+    };
+    facts.push(("deltas", deltas));
+    let portable = match (carried.is_portable(), metadata.portability_bytes.map(bytes)) {
+        (true, Some(cost)) if metadata.portable => format!("yes, which costs {cost}"),
+        (true, _) => "yes".to_owned(),
+        (false, Some(cost)) if !metadata.portable => format!("no; it would cost about {cost} more"),
+        (false, _) => "no".to_owned(),
+    };
+    facts.push(("portable", portable));
+    if *masks > 0 {
+        let switch = match masks == blocks {
+            true if before_pruning == blocks => "can be switched (`apply --edit sw`)".to_owned(),
+            true => {
+                let unknown = blocks - before_pruning;
+                format!(
+                    "can be switched where nothing is restored: {unknown} of {blocks} blocks do not know what the base \
+                     held before it was pruned"
+                )
+            }
+            false => format!("can not be switched: {masks} of {blocks} blocks have any"),
+        };
+        facts.push(("masks", switch));
+    }
+    facts.extend(carried.denied(metadata).into_iter().map(|denied| ("wrong", denied)));
+    facts
+}
+
 fn source(source: &Source) -> Option<String> {
     let files = match &source.files[..] {
         [] => return None,
         [file] => format!("{}, {}, {}", file.name, bytes(file.bytes), identity(file)),
-        files => format!("{} files, {}", files.len(), bytes(files.iter().map(|file| file.bytes).sum())),
+        files => {
+            let all = files.iter().fold(0u64, |all, file| all.saturating_add(file.bytes));
+            format!("{} files, {}", files.len(), bytes(all))
+        }
     };
     Some(source.model_id.as_ref().map_or(files.clone(), |id| format!("{id}: {files}")))
 }

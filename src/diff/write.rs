@@ -8,6 +8,7 @@ use crate::checkpoint::pair::Pair;
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest, PartDigest, join};
 use crate::error::Error;
+use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{self, Metadata, Reduced};
 use crate::format::tensor_table::{Counterparts, Roots};
 use crate::format::write::{EncodedTensor, assemble};
@@ -20,6 +21,9 @@ use crate::patch::gather::{Coding, GatherError, Portability, Precision, Sides, V
 use crate::patch::group::by_tensor;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// What stands for the path of a patch that is in the making.
+const NEW: &str = "the new patch";
 
 /// What was found in blocks of a pair of checkpoints.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -131,8 +135,8 @@ pub(super) fn write(
     let reference = hash.root(&references);
     let mut roots = Roots { hash, selected, reference, result: Digest::UNKNOWN };
     let assembled = |roots, tensors: &[EncodedTensor]| {
-        let bytes = assemble(&metadata, roots, tensors).map_err(ReadError::Invalid);
-        bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new("the new patch"), e))
+        let bytes = assemble(&metadata, roots, tensors, BLOCK_LOG2).map_err(ReadError::Invalid);
+        bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new(NEW), e))
     };
     // The digest of a tensor of which some blocks become something else.
     let with = |own: fn(&TensorDigests) -> &Vec<PartDigest>, side: fn(&Sides) -> PartDigest| {
@@ -151,7 +155,7 @@ pub(super) fn write(
     let results = match rounded {
         None if is_whole => references.clone(),
         None => with(|digests| &digests.target_blocks, |sides| sides.result),
-        Some(rounded) => results(rounded.base, assembled(roots, &tensors)?, context)?,
+        Some(rounded) => results(rounded.base, assembled(roots, &tensors)?, Path::new(NEW), None, context)?,
     };
     roots.result = hash.root(&results);
     if invertible {

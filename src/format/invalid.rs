@@ -149,6 +149,24 @@ pub enum Invalid {
         /// What is wrong.
         reason: Corrupt,
     },
+    /// R21
+    #[error("the digest over {what} is {found}, the header says {expected}")]
+    Root {
+        /// What it is of.
+        what: &'static str,
+        /// The digest of what is there.
+        found: Digest,
+        /// Digest in the header.
+        expected: Digest,
+    },
+    /// R21
+    #[error("block {block} of {tensor:?}: the base values that it carries are not the base's")]
+    BaseValues {
+        /// The tensor.
+        tensor: String,
+        /// The block's index in the tensor.
+        block: u64,
+    },
 }
 
 /// What is wrong with a section (R7).
@@ -226,6 +244,7 @@ impl Invalid {
             Invalid::BlockDigest { .. } => 18,
             Invalid::Streams { .. } => 19,
             Invalid::Content { .. } => 20,
+            Invalid::Root { .. } | Invalid::BaseValues { .. } => 21,
         }
     }
 }

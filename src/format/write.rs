@@ -2,7 +2,6 @@
 
 use super::header::{Packing, Preamble, section, write_section};
 use super::invalid::Invalid;
-use super::limits::BLOCK_LOG2;
 use super::metadata::Metadata;
 use super::tensor_table::{BlockEntry, Counterparts, Roots, Statistics, TensorEntry, TensorTable, digests_section};
 use crate::digest::Digest;
@@ -38,11 +37,16 @@ pub struct EncodedBlock {
     pub bytes: Vec<u8>,
 }
 
-/// The bytes of a patch file. `tensors` ascend by name and have a block each.
+/// The bytes of a patch file in blocks of `2^block_log2` elements. `tensors` ascend by name and have a block each.
 ///
 /// # Errors
 /// R10, when free metadata can not be written as JSON.
-pub fn assemble(metadata: &Metadata, roots: Roots, tensors: &[EncodedTensor]) -> Result<Vec<u8>, Invalid> {
+pub fn assemble(
+    metadata: &Metadata,
+    roots: Roots,
+    tensors: &[EncodedTensor],
+    block_log2: u32,
+) -> Result<Vec<u8>, Invalid> {
     let mut offset = 0;
     let entry = |tensor: &EncodedTensor| TensorEntry {
         name: tensor.name.clone(),
@@ -65,7 +69,7 @@ pub fn assemble(metadata: &Metadata, roots: Roots, tensors: &[EncodedTensor]) ->
             .collect(),
     };
     let tensors_with_blocks = tensors.iter().map(entry).collect();
-    let table = TensorTable { block_log2: BLOCK_LOG2, roots, tensors: tensors_with_blocks };
+    let table = TensorTable { block_log2, roots, tensors: tensors_with_blocks };
     let counterparts = table.write_counterparts();
     let [table, digests, statistics] = table.write();
 

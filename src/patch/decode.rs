@@ -18,11 +18,18 @@ pub struct DecodedBlock {
     pub deltas: Deltas,
     /// The base's bit patterns, where the block carries them or decoding had to look them up.
     pub base_bits: Option<Vec<u64>>,
+    /// Whether the block carries them, so that they are only as true as the patch.
+    pub carries_base: bool,
     /// What is kept, where base and reference are pruned.
     pub masks: Option<Masks>,
 }
 
 impl DecodedBlock {
+    /// The base's bits that the block carries, one for each selected element.
+    pub fn carried_base(&self) -> Option<&[u64]> {
+        self.base_bits.as_deref().filter(|_| self.carries_base)
+    }
+
     /// What is kept of element `entry`.
     pub fn kept(&self, entry: usize) -> Kept {
         self.masks.as_ref().map_or(Kept::BOTH, |masks| masks.kept[entry])
@@ -90,11 +97,7 @@ pub fn decode(
     selected: u32,
     base: Option<&BaseBlock<'_>>,
 ) -> Result<DecodedBlock, BlockError> {
-    let streams = Streams::read(bytes)?;
-    let for_floats = streams.masks.is_some() || matches!(streams.deltas.0, DeltaCodec::Bf16 | DeltaCodec::Int8);
-    if for_floats && dtype.float().is_none() {
-        return Err(StreamFault::Dtype.into());
-    }
+    let streams = streams(bytes, dtype)?;
     let mut base_bits = None;
     let positions = match streams.positions {
         (PositionCodec::Gaps, bytes) => gaps::decode(bytes, selected as usize, elements)?,
@@ -134,7 +137,21 @@ pub fn decode(
         (DeltaCodec::Bf16, bytes) => Deltas::Value(aligned(bf16_deltas(bytes, n_deltas)?, kept)),
         (DeltaCodec::Int8, bytes) => Deltas::Value(aligned(int8_deltas(bytes, n_deltas)?, kept)),
     };
-    Ok(DecodedBlock { positions, deltas, base_bits, masks })
+    let carries_base = streams.base_values.is_some();
+    Ok(DecodedBlock { positions, deltas, base_bits, carries_base, masks })
+}
+
+/// The streams in a block's bytes, which must serve elements of `dtype`.
+///
+/// # Errors
+/// [`StreamFault`] (R19).
+pub fn streams(bytes: &[u8], dtype: Dtype) -> Result<Streams<&[u8]>, StreamFault> {
+    let streams = Streams::read(bytes)?;
+    let for_floats = streams.masks.is_some() || matches!(streams.deltas.0, DeltaCodec::Bf16 | DeltaCodec::Int8);
+    if for_floats && dtype.float().is_none() {
+        return Err(StreamFault::Dtype);
+    }
+    Ok(streams)
 }
 
 /// One delta for each selected element, from those of the elements that have one.

@@ -145,7 +145,7 @@ impl Stat {
             file_bytes: patch.file_bytes,
             header_bytes: patch.header_bytes,
             base_elements: metadata.base.elements,
-            base_bytes: metadata.base.files.iter().map(|file| file.bytes).sum(),
+            base_bytes: metadata.base.files.iter().fold(0, |all, file| all.saturating_add(file.bytes)),
             selected: patch.table.tensors.iter().map(|tensor| tensor.selected).sum(),
             components: components.collect(),
             layers: layers.collect(),
