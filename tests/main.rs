@@ -1,5 +1,9 @@
 //! The integration tests, one binary.
 
+#[macro_use]
+extern crate lcepatch_test_attribute; // `#[test]`
+
+mod harness; // runs them, and ignores with a reason what cannot run here
 mod support; // scratch directories, checkpoints made by the element, runs of the command
 
 mod agreement; // verify finds what the published code finds, item by item
@@ -13,3 +17,7 @@ mod mutation; // every bit flipped, every prefix: an error or the same result
 mod properties; // diff then apply, apply then undo, on random pairs
 mod stories; // what a person does, on real files
 mod vectors; // fixtures/vectors, by discovery
+
+fn main() -> std::process::ExitCode {
+    harness::run().exit_code()
+}
