@@ -7,6 +7,7 @@ mod harness; // runs them, and ignores with a reason what cannot run here
 mod support; // scratch directories, checkpoints made by the element, runs of the command
 
 mod agreement; // verify finds what the published code finds, item by item
+mod benchmarks; // verify finds what the published definitions give, on data of our own
 mod commands; // flags, edge cases and exit codes of each command
 mod goldens; // published numbers
 mod interop; // spec/decode.py gives the same bytes and breaks the same rules
