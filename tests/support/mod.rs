@@ -61,6 +61,26 @@ impl Dir {
         run
     }
 
+    /// Runs `lcepatch` here as a user whom permissions bind. They do not bind root, which gives up its right to pass them.
+    #[cfg(unix)]
+    pub fn run_bound(&self, arguments: &str) -> Run {
+        use std::os::unix::fs::PermissionsExt;
+        let locked = self.write("locked", b"");
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0)).unwrap();
+        let bound = std::fs::read(&locked).is_err();
+        std::fs::remove_file(locked).unwrap();
+        let plain = self.command();
+        let mut command = if bound { plain } else { Command::new("setpriv") };
+        if !bound {
+            command.args(["--bounding-set=-dac_override,-dac_read_search", env!("CARGO_BIN_EXE_lcepatch")]);
+            command.current_dir(self.0.path());
+        }
+        match command.args(arguments.split_whitespace()).output() {
+            Ok(output) => Run::new(arguments, output),
+            Err(error) => missing(format!("needs a user other than root, or setpriv: {error}")),
+        }
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lcepatch"));
         command.current_dir(self.0.path()).env_remove("LCEPATCH_THREADS");
