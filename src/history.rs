@@ -1,10 +1,10 @@
 //! What was applied to a model directory: a small file beside the weights, never inside them, so that their digests stay
 //! those that a hub lists.
 
-use crate::apply::Edit;
 use crate::checkpoint::{Checkpoint, Layout, WeightFile};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
+use crate::edit::EditKind;
 use crate::error::{Error, Reason};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -116,22 +116,24 @@ impl History {
 }
 
 impl Step {
-    /// What `edits` do, now.
-    pub fn new(edits: &[Edit], before: Digests, after: Digests, undo: Option<Undo>) -> Self {
-        let applied = |edit: &Edit| AppliedPatch {
-            id: edit.patch.id.to_string(),
-            file: file_name(&edit.path),
-            edit: edit.kind.label().to_owned(),
-            alpha: edit.kind.alpha().map(|alpha| alpha.value()),
-        };
+    /// What `patches` do, now.
+    pub fn new(patches: Vec<AppliedPatch>, before: Digests, after: Digests, undo: Option<Undo>) -> Self {
         Self {
             time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             tool: concat!("lcepatch ", env!("CARGO_PKG_VERSION")).to_owned(),
-            patches: edits.iter().map(applied).collect(),
+            patches,
             before,
             after,
             undo,
         }
+    }
+}
+
+impl AppliedPatch {
+    /// The patch with this id, from `path`, of which `kind` was done.
+    pub fn new(id: Digest, path: &Path, kind: EditKind) -> Self {
+        let alpha = kind.alpha().map(|alpha| alpha.value());
+        Self { id: id.to_string(), file: file_name(path), edit: kind.label().to_owned(), alpha }
     }
 }
 
@@ -185,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_state_is_found_by_its_digests() {
-        let step = |before: &str, after: &str| Step::new(&[], files(before), files(after), None);
+        let step = |before: &str, after: &str| Step::new(Vec::new(), files(before), files(after), None);
         let history = History { steps: vec![step("a", "b"), step("b", "c")] };
         let states = ["a", "b", "c", "d"].map(|digest| history.state(&files(digest)));
         assert_eq!(states, [State::After(0), State::After(1), State::After(2), State::Changed]);

@@ -13,7 +13,7 @@
 //! verify   measures --plan--> Work;  Model (graph built) --edited tensors--> Session --Work--> Answers --> Outcomes --> Report
 //! ```
 //!
-//! The modules below are in reading order, and each uses only those above it (`tests/layers.rs` holds the exceptions).
+//! The modules below are in reading order, and each uses only those above it (`tests/layers.rs` checks it, and holds the exceptions).
 //!
 //! ```
 //! use lcepatch::apply::{Beside, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
@@ -51,14 +51,16 @@
 pub mod context;
 pub mod digest;
 pub mod dtype;
-pub mod durable;
 pub mod input;
 pub mod random;
 
+pub mod durable;
+
 // Nouns: bytes, patch files, checkpoints, sets of positions, blocks
-pub mod checkpoint;
 pub mod codec;
 pub mod format;
+
+pub mod checkpoint;
 pub mod mask;
 #[cfg(feature = "verify")]
 pub mod onnx;
@@ -74,12 +76,15 @@ pub mod measure;
 pub mod model;
 
 // Verbs
-pub mod algebra;
+pub mod error;
+
+pub mod history;
+
 pub mod apply;
 pub mod check;
 pub mod diff;
-pub mod error;
-pub mod history;
+
+pub mod algebra;
 #[cfg(feature = "verify")]
 pub mod verify;
 

@@ -2,7 +2,7 @@
 //!
 //! `fixtures/reference` has what `tests/reference` found, of the fixtures' models; the sentences are those of the published data.
 
-use crate::support::{Dir, Run, data, runtime};
+use crate::support::{Dir, Run, published, runtime};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -133,7 +133,7 @@ fn skipped(measure: &Value) -> u64 {
 
 #[test]
 fn every_pair_of_crows_pairs_is_decided_alike() {
-    let (pairs, mut differences) = (data(PAIRS), Vec::new());
+    let (pairs, mut differences) = (published(PAIRS), Vec::new());
     let pairs = pairs.to_str().unwrap();
     for reference in Reference::all() {
         for variant in ["diff", "shared", "causal"].into_iter().filter(|it| reference.has(&format!("crows.{it}"))) {
@@ -187,7 +187,7 @@ fn crows_agrees(found: &Value, mut expected: Expected<'_>, causal: bool) {
 
 #[test]
 fn every_triple_of_stereoset_is_decided_alike() {
-    let (triples, mut differences) = (data(TRIPLES), Vec::new());
+    let (triples, mut differences) = (published(TRIPLES), Vec::new());
     for reference in Reference::all() {
         let found = reference.verify(&["--stereoset", triples.to_str().unwrap()]);
         stereoset_agrees(&found[0], reference.expected("stereoset.intra", &mut differences));
@@ -305,7 +305,7 @@ fn perplexity_agrees(found: &Value, mut expected: Expected<'_>) {
 /// The same weights and vocabulary, in other files.
 #[test]
 fn shards_and_a_vocabulary_alone_make_no_difference() {
-    let pairs = data(PAIRS);
+    let pairs = published(PAIRS);
     let of = |model: &str| {
         let run = run(&Path::new(FIXTURES).join("models").join(model), &["--crows-pairs", pairs.to_str().unwrap()]);
         text_of_measures(&run).to_owned()
@@ -321,7 +321,7 @@ fn text_of_measures(run: &Run) -> &str {
 
 #[test]
 fn scores_depend_neither_on_threads_nor_on_what_else_is_asked() {
-    let (pairs, triples) = (data(PAIRS), data(TRIPLES));
+    let (pairs, triples) = (published(PAIRS), published(TRIPLES));
     let text = Path::new(FIXTURES).join("reference/text.txt");
     let of_text = ["--perplexity", text.to_str().unwrap(), "--ppl"];
     let of_triples = ["--stereoset", triples.to_str().unwrap()];

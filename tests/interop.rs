@@ -1,19 +1,11 @@
-//! `spec/decode.py`, the second implementation, against this one. Needs `LCEPATCH_PYTHON`, a Python
-//! with `spec/requirements.txt`; CI sets it.
+//! `spec/decode.py`, the second implementation, against this one.
 
 use crate::support::*;
 use crate::vectors;
+use std::path::Path;
 use std::process::{Command, Output};
 
-fn python() -> Option<String> {
-    let python = std::env::var("LCEPATCH_PYTHON").ok();
-    if python.is_none() {
-        eprintln!("skipped: LCEPATCH_PYTHON is not set");
-    }
-    python
-}
-
-fn decode(python: &str, dir: &Dir, arguments: &str) -> Output {
+fn decode(python: &Path, dir: &Dir, arguments: &str) -> Output {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/spec/decode.py");
     let words = arguments.split_whitespace();
     Command::new(python).arg(script).args(words).current_dir(dir.path("")).output().unwrap()
@@ -21,7 +13,7 @@ fn decode(python: &str, dir: &Dir, arguments: &str) -> Output {
 
 #[test]
 fn the_decoder_breaks_every_vector_by_the_same_rule() {
-    let Some(python) = python() else { return };
+    let python = python();
     let dir = Dir::new();
     for (name, path, expected) in vectors::all() {
         let base = expected["base"].as_str().map(|base| path.with_file_name(base).display().to_string());
@@ -53,7 +45,7 @@ fn the_decoder_breaks_every_vector_by_the_same_rule() {
 
 #[test]
 fn fresh_patches_give_the_same_bytes() {
-    let Some(python) = python() else { return };
+    let python = python();
     let dir = bert_dir();
     let kinds = [
         "--all",
@@ -101,8 +93,8 @@ fn fresh_patches_give_the_same_bytes() {
 
 #[test]
 fn the_worked_example_of_the_spec_is_the_file() {
-    let Some(python) = python() else { return };
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = python();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new(python).arg(root.join("spec/make_vectors.py")).arg("--worked-example").output().unwrap();
     let listing = String::from_utf8(output.stdout).unwrap();
     assert!(listing.contains("3F81"), "{listing}");
@@ -111,8 +103,8 @@ fn the_worked_example_of_the_spec_is_the_file() {
 
 #[test]
 fn edits_follow_the_case_table() {
-    let Some(python) = python() else { return };
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = python();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dir = Dir::new();
     let output = Command::new(python)
         .arg(root.join("tests/case_table.py"))

@@ -1,16 +1,21 @@
 //! The integration tests, one binary.
 
+#[macro_use]
+extern crate lcepatch_test_attribute; // `#[test]`
+
+mod harness; // runs them, and ignores with a reason what cannot run here
 mod support; // scratch directories, checkpoints made by the element, runs of the command
 
 mod agreement; // verify finds what the published code finds, item by item
+mod benchmarks; // verify finds what the published definitions give, on data of our own
 mod commands; // flags, edge cases and exit codes of each command
 mod crash; // a fault or a death at every call that changes the disk
 mod documentation; // every command line in README and docs runs
 mod goldens; // published numbers
 mod interop; // spec/decode.py gives the same bytes and breaks the same rules
 mod layers; // modules use only those before them
-#[cfg(feature = "verify")]
 mod lies; // metadata that lies, over fixtures/vectors
+#[cfg(feature = "verify")]
 mod models; // our graphs against transformers
 mod mutation; // every bit flipped, every prefix: an error or the same result
 mod properties; // diff then apply, apply then undo, on random pairs
@@ -18,3 +23,7 @@ mod races; // edits in place on many threads, of several processes
 mod sessions; // help texts and whole sessions, line by line
 mod stories; // what a person does, on real files
 mod vectors; // fixtures/vectors, by discovery
+
+fn main() -> std::process::ExitCode {
+    harness::run().exit_code()
+}

@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::durable::{Existing, Failed, is_undo_patch, undo_name, write_file};
 use crate::error::Error;
 use crate::format::Patch;
-use crate::history::{self, History, State, Step, Undo, digests};
+use crate::history::{self, AppliedPatch, History, State, Step, Undo, digests};
 use crate::localize::survey::of_files;
 use crate::mask::{self, PruningMask};
 use std::path::{Path, PathBuf};
@@ -121,7 +121,9 @@ impl Apply<'_> {
             };
             if let (Some(mut history), Some(before)) = (history, before) {
                 let after = digests(result, self.base, context)?;
-                history.steps.push(Step::new(self.edits, before, after, undo));
+                let patch = |edit: &Edit| AppliedPatch::new(edit.patch.id, &edit.path, edit.kind);
+                let patches = self.edits.iter().map(patch).collect();
+                history.steps.push(Step::new(patches, before, after, undo));
                 beside.write.push((history::FILE_NAME.to_owned(), history.to_bytes()?));
             }
             Ok(beside)

@@ -47,12 +47,17 @@ impl DataFile {
     }
 }
 
-/// A file of the folder with data for tests.
+/// A file of the published data, for tests that are ignored without them.
 #[cfg(test)]
-pub(crate) fn of_tests(name: &str) -> PathBuf {
-    let folder = std::env::var_os("LCEPATCH_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-    folder.join(name)
+pub(crate) fn published(name: &str) -> PathBuf {
+    let folder = std::env::var_os("LCEPATCH_DATA").expect("LCEPATCH_DATA names the folder with the published data");
+    PathBuf::from(folder).join(name)
+}
+
+/// A file of `fixtures`.
+#[cfg(test)]
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
 #[cfg(test)]

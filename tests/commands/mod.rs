@@ -7,6 +7,8 @@ mod in_place;
 mod mask;
 #[cfg(feature = "verify")]
 mod onnx;
+#[cfg(unix)]
+mod permissions;
 mod reading;
 #[cfg(feature = "verify")]
 mod runtime;

@@ -1,5 +1,6 @@
 //! Scratch directories, checkpoints made by the element, runs of the command.
 
+pub use crate::harness::missing;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -60,6 +61,26 @@ impl Dir {
         run
     }
 
+    /// Runs `lcepatch` here as a user whom permissions bind. They do not bind root, which gives up its right to pass them.
+    #[cfg(unix)]
+    pub fn run_bound(&self, arguments: &str) -> Run {
+        use std::os::unix::fs::PermissionsExt;
+        let locked = self.write("locked", b"");
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0)).unwrap();
+        let bound = std::fs::read(&locked).is_err();
+        std::fs::remove_file(locked).unwrap();
+        let plain = self.command();
+        let mut command = if bound { plain } else { Command::new("setpriv") };
+        if !bound {
+            command.args(["--bounding-set=-dac_override,-dac_read_search", env!("CARGO_BIN_EXE_lcepatch")]);
+            command.current_dir(self.0.path());
+        }
+        match command.args(arguments.split_whitespace()).output() {
+            Ok(output) => Run::new(arguments, output),
+            Err(error) => missing(format!("needs a user other than root, or setpriv: {error}")),
+        }
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lcepatch"));
         command.current_dir(self.0.path()).env_remove("LCEPATCH_THREADS");
@@ -67,37 +88,95 @@ impl Dir {
     }
 }
 
-/// The library of ONNX Runtime that the tests use: what ORT_DYLIB_PATH names, or else one that the tests install for themselves.
+/// The library of ONNX Runtime: what ORT_DYLIB_PATH names, or else one that the tests install for themselves. A test that
+/// asks for it is ignored where Python cannot download it.
 pub fn runtime() -> PathBuf {
-    static RUNTIME: OnceLock<PathBuf> = OnceLock::new();
-    RUNTIME.get_or_init(install_runtime).clone()
+    static RUNTIME: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    RUNTIME.get_or_init(install_runtime).clone().unwrap_or_else(|reason| missing(reason))
 }
 
-fn install_runtime() -> PathBuf {
+fn install_runtime() -> Result<PathBuf, String> {
     if let Some(named) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        return std::path::absolute(named).unwrap();
+        return Ok(std::path::absolute(named).unwrap());
     }
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
-    std::fs::create_dir_all(&home).unwrap();
-    // Of test processes that run side by side one installs, and the others wait.
-    let lock = std::fs::File::create(home.join("lock")).unwrap();
-    lock.lock().unwrap();
+    let (home, _lock) = shared_folder("home");
     let lcepatch = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lcepatch"));
         command.env("LCEPATCH_HOME", &home).env_remove("ORT_DYLIB_PATH").env_remove("VIRTUAL_ENV");
         Run::new(&arguments.join(" "), command.args(arguments).output().unwrap())
     };
-    lcepatch(&["runtime", "install"]).ok();
+    let installed = lcepatch(&["runtime", "install"]);
+    // There is no Python, or it has no pip; pip cannot download the package.
+    if let Some(8 | 9) = installed.code {
+        let reason = installed.err.lines().next().unwrap_or_default();
+        return Err(format!("needs ONNX Runtime; lcepatch runtime install: {reason}"));
+    }
+    installed.ok();
     let status = lcepatch(&["runtime", "status", "--json"]).ok().json();
-    status["library"].as_str().unwrap().into()
+    Ok(status["library"].as_str().unwrap().into())
 }
 
-/// A file or folder of the benchmark data, which is not part of the project.
-pub fn data(name: &str) -> PathBuf {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let path = std::env::var_os("LCEPATCH_DATA").map_or_else(beside, PathBuf::from).join(name);
-    assert!(path.exists(), "{} is not there; LCEPATCH_DATA names the folder with the data", path.display());
+/// A Python with `spec/requirements.txt`: what LCEPATCH_PYTHON names, or else a virtual environment that the tests make
+/// for themselves. A test that asks for it is ignored where there is no Python or pip cannot download the packages.
+pub fn python() -> PathBuf {
+    static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    PYTHON.get_or_init(make_python).clone().unwrap_or_else(|reason| missing(reason))
+}
+
+fn make_python() -> Result<PathBuf, String> {
+    if let Some(named) = std::env::var_os("LCEPATCH_PYTHON").filter(|path| !path.is_empty()) {
+        return Ok(named.into());
+    }
+    let (folder, _lock) = shared_folder("python");
+    let environment = folder.join("environment");
+    let python = environment.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/requirements.txt");
+    let (wanted, done) = (std::fs::read(&requirements).unwrap(), folder.join("requirements.txt"));
+    if std::fs::read(&done).is_ok_and(|there| there == wanted) {
+        return Ok(python);
+    }
+    let run = |program: &Path, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output();
+        let said = output.map(|output| (output.status.success(), [output.stderr, output.stdout].concat()));
+        let said = said.unwrap_or_else(|error| (false, error.to_string().into_bytes()));
+        let text = String::from_utf8_lossy(&said.1).into_owned();
+        let why = text.lines().map(str::trim).find(|line| line.starts_with("ERROR: No")).or(text.lines().next_back());
+        if said.0 { Ok(()) } else { Err(why.unwrap_or_default().to_owned()) }
+    };
+    let needs = |reason| format!("needs a Python with spec/requirements.txt, or LCEPATCH_PYTHON: {reason}");
+    run("python3".as_ref(), &["-m", "venv", "--clear", environment.to_str().unwrap()]).map_err(needs)?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements.to_str().unwrap()];
+    run(&python, &pip).map_err(needs)?;
+    std::fs::write(done, wanted).unwrap();
+    Ok(python)
+}
+
+/// A folder that test runs share, and a lock: of test processes that run side by side one fills it, and the others wait.
+fn shared_folder(name: &str) -> (PathBuf, std::fs::File) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let lock = std::fs::File::create(folder.join("lock")).unwrap();
+    lock.lock().unwrap();
+    (folder, lock)
+}
+
+/// A file or folder of the published benchmark data, which are not part of the project. A test that asks for it is
+/// ignored where LCEPATCH_DATA does not name their folder; `tests/README.md` says what is in it.
+pub fn published(name: &str) -> PathBuf {
+    let path = provided("LCEPATCH_DATA", "the published data").join(name);
+    assert!(path.exists(), "{} is not there", path.display());
     std::path::absolute(path).unwrap()
+}
+
+/// The folder that a variable names. A test that asks for it is ignored where it names none.
+pub fn provided(variable: &str, what: &str) -> PathBuf {
+    let folder = std::env::var_os(variable).filter(|path| !path.is_empty());
+    folder.map_or_else(|| missing(format!("needs {what}: {variable} does not name their folder")), PathBuf::from)
+}
+
+/// A file or folder of `fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
 pub fn names(folder: &Path) -> Vec<String> {

@@ -83,7 +83,7 @@ pub(crate) fn rounded(number: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::data::{DataFile, of_tests};
+    use super::super::super::data::{DataFile, published};
     use super::*;
 
     fn pair(direction: Direction, more: f64, less: f64) -> ScoredPair<'static> {
@@ -137,6 +137,7 @@ mod tests {
     /// The per-pair scores of the original code for bert-base-uncased and roberta-large, and the percentages that it
     /// printed for them.
     #[test]
+    #[ignore = "needs the published data in LCEPATCH_DATA"]
     fn published_scores_of_pairs_give_the_published_percentages() {
         let bert: &[(&str, &[&str])] = &[
             ("all", &["60.48", "61.09", "56.88"]),
@@ -154,7 +155,7 @@ mod tests {
         for (file, ties, expected) in
             [("nangia_bert_crows_score.csv", 0, bert), ("nangia_roberta_crows_score.csv", 1, roberta)]
         {
-            let file = DataFile::read(&of_tests("crows_golden").join(file)).unwrap();
+            let file = DataFile::read(&published("crows_golden").join(file)).unwrap();
             let mut reader = csv::Reader::from_reader(&file.bytes[..]);
             let header = reader.headers().unwrap().clone();
             let column = |name| header.iter().position(|there| there == name).unwrap();

@@ -1,4 +1,4 @@
-use super::super::data::of_tests;
+use super::super::data::{fixture, published};
 use super::super::testing::{BEGIN, BertUncased, CAUSAL, MASKED, Words, answer};
 use super::super::{Kind, Score};
 use super::*;
@@ -35,7 +35,7 @@ fn values(scores: &[Score]) -> Vec<f64> {
 }
 
 fn json(name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(of_tests(name)).unwrap()).unwrap()
+    serde_json::from_slice(&std::fs::read(published(name)).unwrap()).unwrap()
 }
 
 #[test]
@@ -186,11 +186,49 @@ fn a_file_of_only_intersentence_is_refused_with_the_reason() {
     assert!(matches!(&error, BadData::Empty { reason, .. } if reason.contains("next-sentence head")), "{error}");
 }
 
+/// Our file in the published form, as a list of triples, and as lists by label.
 #[test]
+fn all_forms_hold_the_same_triples() {
+    let text = std::fs::read(fixture("benchmarks/stereoset_dev.json")).unwrap();
+    let whole: Value = serde_json::from_slice(&text).unwrap();
+    let of_file = data(&whole);
+    assert_eq!((of_file.triples.len(), of_file.intersentence), (19, 1));
+    let splits = |split| of_file.triples.iter().filter(|triple| triple.split() == split).count();
+    assert_eq!((splits(Some(Split::Dev)), splits(None)), (14, 5));
+    let examples = whole["data"]["intrasentence"].as_array().unwrap();
+    let sentence = |example: &Value, label: &str| {
+        let sentences = example["sentences"].as_array().unwrap();
+        sentences.iter().find(|sentence| sentence["gold_label"] == label).unwrap()["sentence"].clone()
+    };
+    let list = examples.iter().map(|example| {
+        let mut entry = example.clone();
+        let of = |label| json!({"sentence": sentence(example, label)});
+        entry["data"] = json!({LABELS[0]: of(LABELS[0]), LABELS[1]: of(LABELS[1]), LABELS[2]: of(LABELS[2])});
+        entry
+    });
+    assert_eq!(data(&list.collect()).triples, of_file.triples);
+    let by_label = |label: &str| -> Value {
+        let alone = |example: &Value| {
+            let mut alone = example.clone();
+            alone["sentence"] = sentence(example, label);
+            alone
+        };
+        // Each list in an order of its own.
+        let mut alone: Vec<Value> = examples.iter().map(alone).collect();
+        alone.rotate_left(if label == LABELS[0] { 0 } else { label.len() });
+        alone.into()
+    };
+    let regrouped =
+        json!({LABELS[0]: by_label(LABELS[0]), LABELS[1]: by_label(LABELS[1]), LABELS[2]: by_label(LABELS[2])});
+    assert_eq!(data(&regrouped).triples, of_file.triples);
+}
+
+#[test]
+#[ignore = "needs the published data in LCEPATCH_DATA"]
 fn lists_by_label_hold_the_same_triples() {
-    let regrouped = StereoSet::read(&of_tests("stereoset_dev_regrouped.json")).unwrap();
+    let regrouped = StereoSet::read(&published("stereoset_dev_regrouped.json")).unwrap();
     assert_eq!((regrouped.triples.len(), regrouped.intersentence), (2106, 2123));
-    let list = StereoSet::read(&of_tests(GENDER)).unwrap();
+    let list = StereoSet::read(&published(GENDER)).unwrap();
     assert_eq!((list.triples.len(), list.intersentence), (1026, 0));
     let of_list: HashMap<&str, &Triple> = list.triples.iter().map(|triple| (triple.id.as_str(), triple)).collect();
     let gender: Vec<&Triple> = regrouped.triples.iter().filter(|triple| triple.domain == "gender").collect();
@@ -204,8 +242,9 @@ fn lists_by_label_hold_the_same_triples() {
 
 /// The authors' scores of sentences by four models, and what their scorer printed for them.
 #[test]
+#[ignore = "needs the published data in LCEPATCH_DATA"]
 fn predictions_of_the_authors_give_their_scores_to_the_last_digit() {
-    let printed = std::fs::read_to_string(of_tests("stereoset_golden/predictions.txt")).unwrap();
+    let printed = std::fs::read_to_string(published("stereoset_golden/predictions.txt")).unwrap();
     let entries = json(GENDER);
     for name in [
         "predictions_bert-base-cased_BertNextSentence_BertLM",
@@ -250,9 +289,10 @@ fn predictions_of_the_authors_give_their_scores_to_the_last_digit() {
 
 /// Every input that bias-bench builds for the gender triples, with the vocabulary of bert-base-uncased.
 #[test]
+#[ignore = "needs the published data in LCEPATCH_DATA and the tokenizer in LCEPATCH_MINILM"]
 fn masked_inputs_are_those_of_the_published_code() {
-    let Some(tokens) = BertUncased::of_environment() else { return };
-    let data = StereoSet::read(&of_tests(GENDER)).unwrap();
+    let tokens = BertUncased::provided();
+    let data = StereoSet::read(&published(GENDER)).unwrap();
     let of_data: HashMap<&str, &Triple> = data.triples.iter().map(|triple| (triple.id.as_str(), triple)).collect();
     let golden = json("stereoset_golden/masked_inputs_gender_bert_uncased.json");
     let golden = golden.as_array().unwrap();
