@@ -50,6 +50,7 @@ pub mod context;
 pub mod digest;
 pub mod dtype;
 pub mod durable;
+pub(crate) mod json;
 pub mod random;
 
 // Nouns: bytes, patch files, checkpoints, sets of positions, blocks

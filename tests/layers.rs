@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// Modules, lowest first. Those on one line do not use each other.
 const LAYERS: &[&[&str]] = &[
-    &["context", "digest", "dtype", "random"],
+    &["context", "digest", "dtype", "json", "random"],
     &["durable"],
     &["codec"],
     &["format"],

@@ -5,6 +5,7 @@ mod support; // scratch directories, checkpoints made by the element, runs of th
 mod agreement; // verify finds what the published code finds, item by item
 mod commands; // flags, edge cases and exit codes of each command
 mod goldens; // published numbers
+mod hostile; // small files that would cost a lot
 mod interop; // spec/decode.py gives the same bytes and breaks the same rules
 mod layers; // modules use only those before them
 #[cfg(feature = "verify")]

@@ -3,7 +3,7 @@
 use super::malformed::{Malformed, OpenError};
 use super::{INDEX_SUFFIX, Layout};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 #[derive(Deserialize)]
@@ -13,7 +13,7 @@ struct Index {
 
 /// The shards that an index names, in the order of their names.
 pub(super) fn read_index(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
-    let text = std::fs::read(path).map_err(|e| OpenError::io("read", path, e))?;
+    let text = crate::json::read_file(path).map_err(|e| OpenError::io("read", path, e))?;
     let malformed = |reason| OpenError::malformed(path, reason);
     let index: Index =
         serde_json::from_slice(&text).map_err(|e| malformed(Malformed::Index { reason: e.to_string() }))?;
@@ -31,8 +31,9 @@ pub(super) fn read_index(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     for (shard, tensors) in &shards {
         let file = super::WeightFile::open(&folder.join(shard))?;
+        let there: HashSet<&str> = file.tensors.iter().map(|info| &*info.name).collect();
         for tensor in tensors {
-            if !file.tensors.iter().any(|info| info.name == *tensor) {
+            if !there.contains(tensor) {
                 let (tensor, shard) = (tensor.to_string(), shard.to_string());
                 return Err(malformed(Malformed::NotInShard { tensor, shard }));
             }

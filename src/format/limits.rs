@@ -25,7 +25,7 @@ pub const METADATA_DEPTH_MAX: u32 = 64;
 /// A zstd frame may ask a reader for a window of this many bytes.
 pub const WINDOW_BYTES_MAX: u64 = 1 << 24;
 /// A patch may select this many elements, whatever its size, and [`SELECTED_RATIO_MAX`] more for each of its bytes.
-pub const SELECTED_FREE: u64 = 1 << 28;
+pub const SELECTED_FREE: u64 = 1 << 27;
 /// See [`SELECTED_FREE`].
 pub const SELECTED_RATIO_MAX: u64 = 64;
 /// See [`SECTION_RAW_BYTES_FREE`].
