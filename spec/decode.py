@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import struct
 import sys
 from functools import partial
@@ -87,7 +88,7 @@ class Reader:
 
 MAGIC = bytes.fromhex("894C43450D0A1A0A")
 DAMAGED = [b"\x89LCE" + tail for tail in (b"\n\x1a\n", b"\r\r\n", b"\r\n\x1a\r\n", b"\r\n\x1a\r")]
-METADATA, TABLE, DIGESTS, TREE_DIGESTS, STATISTICS, COUNTERPARTS = 1, 2, 3, 4, 0x8004, 0x8005
+METADATA, TABLE, DIGESTS, TREE_DIGESTS, STATISTICS, COUNTERPARTS = KNOWN_SECTIONS = 1, 2, 3, 4, 0x8004, 0x8005
 
 
 def preamble(front, file_bytes):
@@ -121,26 +122,43 @@ def unpack_sections(data):
         if kind == TREE_DIGESTS and last == DIGESTS:
             raise Reject(7, "both DIGESTS and TREE DIGESTS")
         last = kind
+        if kind not in KNOWN_SECTIONS:
+            sections[kind] = None
+            continue
+        if encoding not in (0, 1) or encoding == 1 and kind in (DIGESTS, TREE_DIGESTS, COUNTERPARTS):
+            raise Reject(7, f"section encoding {encoding}")
         if encoding == 0 and raw != stored:
             raise Reject(7, "raw section of two lengths")
-        if encoding == 1:
-            if raw > min(4096 + 256 * stored, 2**28):
-                raise Reject(7, "section unpacks to more than its size justifies")
-            try:
-                unpacker = zstandard.ZstdDecompressor().decompressobj()
-                content = unpacker.decompress(content)
-                whole = unpacker.eof and not unpacker.unused_data
-            except zstandard.ZstdError:
-                whole = False
-            if not whole or len(content) != raw:
-                raise Reject(7, "section does not unpack to its length")
-        elif encoding != 0:
-            raise Reject(7, f"section encoding {encoding}")
-        sections[kind] = content
+        if encoding == 1 and raw > min(4096 + 256 * stored, 2**24):
+            raise Reject(7, "section unpacks to more than its size justifies")
+        if kind == METADATA and raw > 2**23:
+            raise Reject(7, "METADATA of more than 2^23 bytes")
+        sections[kind] = content if encoding == 0 else unpack(content, raw)
     for kind in sections:
-        if kind not in (METADATA, TABLE, DIGESTS, TREE_DIGESTS) and not kind & 0x8000:
+        if kind not in KNOWN_SECTIONS and not kind & 0x8000:
             raise Reject(8, f"unknown required section {kind:#06x}")
     return sections
+
+
+def unpack(content, raw):
+    """Exactly one zstd frame of `raw` bytes. It is fed in small pieces, so that it never unpacks to much more."""
+    out, unpacker = bytearray(), zstandard.ZstdDecompressor(max_window_size=2**24).decompressobj()
+    if content[:4] != bytes.fromhex("28B52FFD"):
+        raise Reject(7, "not a zstd frame")
+    try:
+        if zstandard.get_frame_parameters(content).window_size > 2**24:
+            raise Reject(7, "a zstd frame with a window of more than 2^24 bytes")
+        for at in range(0, len(content), 64):
+            if unpacker.eof or len(out) > raw:
+                break
+            out += unpacker.decompress(content[at : at + 64])
+        else:
+            at = len(content)
+    except zstandard.ZstdError as error:
+        raise Reject(7, f"zstd: {error}") from None
+    if at != len(content) or not unpacker.eof or unpacker.unused_data or len(out) != raw:
+        raise Reject(7, "section does not unpack to its length")
+    return bytes(out)
 
 
 def section(sections, kind):
@@ -196,11 +214,24 @@ def check_kinds(value, known):
     return True
 
 
+def check_structure(content):
+    """§6: outside of strings at most 2^17 of the marks {[,: and a nesting of at most 64."""
+    outside = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", bytes(content), flags=re.DOTALL)
+    if len(outside.translate(None, delete=bytes(set(range(256)) - set(b"{[,:")))) > 2**17:
+        raise ValueError("more than 2^17 marks")
+    depth = 0
+    for mark in outside.translate(None, delete=bytes(set(range(256)) - set(b"{[]}"))):
+        depth += 1 if mark in b"{[" else -1
+        if depth > 64:
+            raise ValueError("nested more than 64 deep")
+
+
 def parse_metadata(content):
     def refuse(constant):
         raise ValueError(f"{constant} is not JSON")
 
     try:
+        check_structure(content)
         metadata = json.loads(content.decode(), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise Reject(10, f"metadata: {error}") from None
@@ -259,13 +290,16 @@ class Tensor:
             raise Reject(14, f"shape {shape} of {name!r}")
 
 
-def parse_table(content, payload):
-    """§7.1"""
+def parse_table(content, payload, digests):
+    """§7.1; `digests`: how many there are in DIGESTS or TREE DIGESTS."""
     reader, tensors = Reader(content, 11), []
     log2 = reader.uint(1, "L")
     if not 8 <= log2 <= 22:
         raise Reject(11, f"L is {log2}")
-    for _ in range(reader.varint("tensors", 0, (reader.left() - 1) // 5 if reader.left() else 0)):
+    count = reader.varint("tensors", 0, (reader.left() - 1) // 5 if reader.left() else 0)
+    if digests < 3 + count:
+        raise Reject(16, "length of DIGESTS or TREE DIGESTS")
+    for _ in range(count):
         raw = bytes(reader.take(reader.varint("name length", 1, 4096), "name"))
         try:
             name = raw.decode()
@@ -279,19 +313,23 @@ def parse_table(content, payload):
         if tensors and raw <= tensors[-1].name.encode():
             raise Reject(12, "names do not ascend")
         tensors.append(tensor)
-    offset = 0
+    offset = blocks = 0
     for tensor in tensors:
         for start in range(0, tensor.elements, 2**log2):
             n = min(2**log2, tensor.elements - start)
             k = reader.varint("selected", 0, n)
             if k:
-                tensor.blocks.append(Block(start, n, k, offset, reader.varint("bytes", 1, 2**48)))
-                offset += tensor.blocks[-1].size
+                size, blocks = reader.varint("bytes", 1, 2**48), blocks + 1
+                if not tensor.blocks or 3 + count + blocks <= digests:  # else R17 or R16 at the end
+                    tensor.blocks.append(Block(start, n, k, offset, size))
+                offset += size
         if not tensor.blocks:
             raise Reject(15, f"{tensor.name!r} has no selected element")
     reader.finish("the table")
     if offset != payload:
         raise Reject(17, f"blocks have {offset} bytes, the payload {payload}")
+    if digests != 3 + count + blocks:
+        raise Reject(16, "length of DIGESTS or TREE DIGESTS")
     return tensors
 
 
@@ -639,7 +677,7 @@ class Patch:
         table = section(content, TABLE)
         self.H = tree_hash if TREE_DIGESTS in content else sha256  # §12.2
         digests = section(content, TREE_DIGESTS if TREE_DIGESTS in content else DIGESTS)
-        self.tensors = parse_table(table, payload)
+        self.tensors = parse_table(table, payload, len(digests) // 32)
         self.payload = memoryview(data)[64 + sections :]
         blocks = [block for tensor in self.tensors for block in tensor.blocks]
         if len(digests) != 32 * (3 + len(self.tensors) + len(blocks)):
@@ -648,6 +686,8 @@ class Patch:
             raise Reject(16, "length of STATISTICS")
         if COUNTERPARTS in content and len(content[COUNTERPARTS]) not in (32 * len(self.tensors), 96 * len(self.tensors)):
             raise Reject(16, "length of COUNTERPARTS")
+        if sum(block.k for block in blocks) > 2**27 + 64 * len(data):
+            raise Reject(22, "more selected elements than the file's size justifies")
         counterparts = content.get(COUNTERPARTS, b"")
         digests = [digests[at : at + 32] for at in range(0, len(digests), 32)]
         self.selected_root, self.reference_root, self.result_root = (None if root == bytes(32) else root for root in digests[:3])

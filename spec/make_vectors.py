@@ -1111,6 +1111,11 @@ def reject_r01_empty():
     return b""
 
 
+def reject_r01_prefix_of_magic():
+    """The first four bytes of the magic."""
+    return MAGIC[:4]
+
+
 def reject_r02_cr_removed():
     """CR LF became LF."""
     return small().file().replace(b"\r\n", b"\n")
@@ -1211,6 +1216,126 @@ def reject_r07_twice():
     return case.file(sections=section(1, b"{}") + case.sections())
 
 
+def packed(metadata, tail=b"", raw=None, **options):
+    """A file with METADATA in one zstd frame, of these options, and `tail` after it."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(9, **options)
+    frame = zstandard.ZstdCompressor(compression_params=parameters).compress(metadata) + tail
+    head = struct.pack("<HBBII", 1, 1, 0, len(frame), len(metadata) if raw is None else raw)
+    case = small()
+    return case, case.file(sections=head + frame + section(2, case.table()) + section(3, case.digests()))
+
+
+SKIPPABLE = struct.pack("<II", 0x184D2A50, 4) + b"skip"
+
+
+def windowed(log, content=b"{}"):
+    """A zstd frame with no size and a window of 2^`log` bytes, its only block stored as it is (RFC 8878, 3.1.1)."""
+    frame = bytes.fromhex("28B52FFD") + bytes([0, (log - 10) << 3]) + (len(content) << 3 | 1).to_bytes(3, "little") + content
+    head = struct.pack("<HBBII", 1, 1, 0, len(frame), len(content))
+    case = small()
+    return case, case.file(sections=head + frame + section(2, case.table()) + section(3, case.digests()))
+
+
+def accept_zstd_window_24():
+    """A frame that asks for a window of 2^24 bytes, the most that is legal."""
+    return windowed(24)
+
+
+def reject_r07_zstd_window_25():
+    """A frame that asks for a window of 2^25 bytes."""
+    return windowed(25)[1]
+
+
+def accept_zstd_checksum():
+    """A frame with a checksum."""
+    return packed(b"{}", write_checksum=True)
+
+
+def reject_r07_zstd_two_frames():
+    """A second frame after the first: together they have the stated size."""
+    return packed(b"{", zstandard.ZstdCompressor().compress(b"}"), raw=2)[1]
+
+
+def reject_r07_zstd_empty_frame_after():
+    """An empty frame after the one that has the content."""
+    return packed(b"{}", zstandard.ZstdCompressor().compress(b""))[1]
+
+
+def reject_r07_zstd_skippable_frame_after():
+    """A frame to be skipped after the one that has the content."""
+    return packed(b"{}", SKIPPABLE)[1]
+
+
+def reject_r07_zstd_skippable_frame_before():
+    """A frame to be skipped before the one that has the content."""
+    case, frame = small(), SKIPPABLE + zstandard.ZstdCompressor().compress(b"{}")
+    head = struct.pack("<HBBII", 1, 1, 0, len(frame), 2)
+    return case.file(sections=head + frame + section(2, case.table()) + section(3, case.digests()))
+
+
+def reject_r07_zstd_nothing():
+    """Encoding 1 of no bytes."""
+    case = small()
+    return case.file(sections=section(1, b"", encoding=1) + section(2, case.table()) + section(3, case.digests()))
+
+
+def reject_r07_digests_packed():
+    """DIGESTS in zstd."""
+    case = small()
+    return case.file(sections=section(1, b"{}") + section(2, case.table()) + section(3, case.digests(), zstd=True))
+
+
+def reject_r07_counterparts_packed():
+    """COUNTERPARTS in zstd."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(0x8005, b"".join(case.reference_digests), zstd=True)))
+
+
+def text_of(n):
+    """Metadata of `n` bytes that zstd packs by less than 256 to 1."""
+    words = hashlib.shake_256(b"metadata").digest(n // 128).hex()
+    text = '{"description": "' + "".join(words[at : at + 2] + "-" * 78 for at in range(0, len(words), 2))
+    return (text[: n - 2] + "-" * (n - 2 - len(text)) + '"}').encode()
+
+
+def accept_metadata_of_2_23_bytes():
+    """METADATA of 2^23 bytes, the most that is legal."""
+    return packed(text_of(2**23))
+
+
+def reject_r07_metadata_of_more_than_2_23_bytes():
+    """METADATA of 2^23 + 1 bytes."""
+    return packed(text_of(2**23 + 1))[1]
+
+
+def digits(n):
+    """`n` numbers, most of them 0, that zstd packs by less than 256 to 1."""
+    return b",".join(b"%d" % (u % 10 if u < 24 else 0) for u in hashlib.shake_256(b"digits").digest(n))
+
+
+def accept_metadata_marks():
+    """Metadata with 2^17 marks outside of strings, the most that is legal; those in strings do not count."""
+    return packed(b'{"description": "[[[[{{,,::\\\\\\"[", "x": {"a": [' + digits(2**17 - 7) + b"]}}")
+
+
+def reject_r10_metadata_marks():
+    """Metadata with 2^17 + 1 marks outside of strings."""
+    return packed(b'{"x": {"a": [' + digits(2**17 - 3) + b"]}}")[1]
+
+
+def accept_metadata_depth_64():
+    """Objects and arrays 64 deep in each other, the most that is legal."""
+    case = small()
+    return case, case.file(sections=case.sections(metadata=b'{"x": {"a": ' + b"[" * 62 + b"]" * 62 + b"}}"))
+
+
+def accept_unknown_optional_section_not_unpacked():
+    """Of a type that it does not know a reader only checks that it is as long as it says, and where it stands."""
+    case = small()
+    bomb = struct.pack("<HBBII", 0xFF01, 1, 0, 3, 2**32 - 1) + b"abc" + struct.pack("<HBBII", 0xFF02, 7, 0, 3, 0) + b"abc"
+    return case, case.file(sections=case.sections(extra=bomb))
+
+
 def reject_r07_unknown_encoding():
     """Encoding 2."""
     case = small()
@@ -1245,6 +1370,12 @@ def reject_r07_content_cut_short():
     """A section that says it is longer than what follows."""
     case = small()
     return case.file(sections=case.sections(extra=section(0x9000, b"abc")[:-1]))
+
+
+def reject_r08_unknown_required_section_not_unpacked():
+    """Type 9 with an encoding that nobody knows."""
+    case = small()
+    return case.file(sections=case.sections() + struct.pack("<HBBII", 9, 7, 0, 3, 0) + b"abc")
 
 
 def reject_r08_unknown_required_section():
@@ -1295,6 +1426,43 @@ def reject_r11_table_cut_short():
     """The last byte of the table is missing."""
     case = small()
     return case.file(sections=case.sections(table=case.table()[:-1]))
+
+
+def reject_r16_more_tensors_than_digests():
+    """Three tensors by the table and digests for fewer: refused before the tensors are read, of which the second has no name."""
+    case = small()
+    return case.file(sections=case.sections(table=b"\x08\x03" + case.table()[2:] + bytes(16)))
+
+
+def reject_r17_more_blocks_than_payload():
+    """300,000 blocks of one byte each, for which there are neither bytes nor digests."""
+    table = b"\x08\x01" + table_tensor(b"w", "U8", [256 * 300_000]) + b"".join(bytes([1 + (u < 24), 1]) for u in hashlib.shake_256(b"blocks").digest(300_000))
+    case = small()
+    return case.file(sections=section(1, b"{}") + section(2, table, True) + section(3, case.digests()))
+
+
+def work(selected, blocks):
+    """`blocks` blocks of 2^22 elements, the last with fewer selected, so that they are `selected` in all and the file's size counts:
+    `selected` gets the file's bytes."""
+    def file(counts):
+        body = block((1, 1, b"\0"), (2, 1, b"\0"))
+        table = b"\x16\x01" + table_tensor(b"w", "U8", [blocks << 22]) + b"".join(varint(k) + varint(len(body)) for k in counts)
+        digests = bytes(128) + sha256(body) * blocks
+        return file_of(section(1, b"{}") + section(2, table) + section(3, digests), body * blocks)
+    size = len(file([1 << 22] * (blocks - 1) + [1 << 20]))
+    last = selected(size) - (blocks - 1 << 22)
+    assert len(file([1 << 22] * (blocks - 1) + [last])) == size
+    return file([1 << 22] * (blocks - 1) + [last])
+
+
+def reject_r22_one_too_many():
+    """One selected element more than 2^27 + 64 times the file's bytes."""
+    return work(lambda size: 2**27 + 64 * size + 1, 33)
+
+
+def reject_r20_work_just_legal():
+    """2^27 + 64 times the file's bytes of selected elements are legal: what is refused is the block, whose gaps are cut short."""
+    return work(lambda size: 2**27 + 64 * size, 33)
 
 
 def reject_r11_more_tensors_than_bytes():
@@ -1497,6 +1665,7 @@ VECTORS |= {
     "reject_r10_wrong_kind": with_metadata(b'{"tool": 1}', "A known key with a value of another kind."),
     "reject_r10_content_not_a_string": with_metadata(b'{"base": {"files": [{"content": 1}]}}', "The key content of a file with a number."),
     "reject_r10_file_not_an_object": with_metadata(b'{"reference": {"files": ["content"]}}', "A file that is a string."),
+    "reject_r10_depth_65": with_metadata(b'{"x": {"a": ' + b"[" * 63 + b"]" * 63 + b"}}", "Objects and arrays 65 deep in each other."),
     "reject_r10_nan": with_metadata(b'{"recommended_alpha": NaN}', "NaN is not JSON."),
     "reject_r11_log2_7": with_table("Blocks of 128 elements.", log2=7),
     "reject_r11_log2_23": with_table("Blocks of 2^23 elements.", log2=23),

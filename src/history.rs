@@ -6,6 +6,7 @@ use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
 use crate::edit::EditKind;
 use crate::error::{Error, Reason};
+use crate::json;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -83,12 +84,13 @@ impl History {
     /// [`Reason::Io`], [`Reason::Log`].
     pub fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
         let Some(path) = path(checkpoint) else { return Ok(None) };
-        let text = match crate::input::read(&path) {
+        let text = match json::read_file(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Some(Self::default())),
             Err(e) => return Err(Error::io("read", &path, e)),
         };
-        let history = serde_json::from_slice(&text).map_err(|e| Reason::Log { path, reason: e.to_string() })?;
+        let parsed = json::check(&text).and_then(|()| serde_json::from_slice(&text).map_err(|e| e.to_string()));
+        let history = parsed.map_err(|reason| Reason::Log { path, reason })?;
         Ok(Some(history))
     }
 

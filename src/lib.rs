@@ -52,6 +52,7 @@ pub mod context;
 pub mod digest;
 pub mod dtype;
 pub mod input;
+pub(crate) mod json;
 pub mod random;
 
 pub mod durable;

@@ -12,6 +12,7 @@ mod commands; // flags, edge cases and exit codes of each command
 mod crash; // a fault or a death at every call that changes the disk
 mod documentation; // every command line in README and docs runs
 mod goldens; // published numbers
+mod hostile; // small files that would cost a lot
 mod interop; // spec/decode.py gives the same bytes and breaks the same rules
 mod layers; // modules use only those before them
 mod lies; // metadata that lies, over fixtures/vectors

@@ -14,7 +14,7 @@ struct Index {
 
 /// The shards that an index names, in the order of their names.
 pub(super) fn read_index(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
-    let text = crate::input::read(path).map_err(|e| OpenError::io("read", path, e))?;
+    let text = crate::json::read_file(path).map_err(|e| OpenError::io("read", path, e))?;
     let malformed = |reason| OpenError::malformed(path, reason);
     if let Some(foreign) = Foreign::of(&text) {
         return Err(malformed(Malformed::Foreign(foreign)));

@@ -4,6 +4,7 @@ use super::invalid::{Invalid, SectionFault};
 use super::limits::*;
 use crate::codec::reader::Reader;
 use crate::digest::{Digest, Hasher};
+use std::borrow::Cow;
 
 /// Section types (spec §5.2).
 pub mod section {
@@ -60,7 +61,10 @@ impl Preamble {
             return Err(Invalid::Reserved { field: "of the preamble" });
         }
         let expected = (PREAMBLE_BYTES + u64::from(sections_bytes)).saturating_add(payload_bytes);
-        if expected != file_bytes || u64::from(sections_bytes) > SECTIONS_BYTES_MAX {
+        if u64::from(sections_bytes) > SECTIONS_BYTES_MAX {
+            return Err(Invalid::SectionsLength { found: sections_bytes.into(), most: SECTIONS_BYTES_MAX });
+        }
+        if expected != file_bytes {
             return Err(Invalid::Length { found: file_bytes, expected });
         }
         Ok(Self { sections_bytes, payload_bytes, digest })
@@ -129,15 +133,39 @@ pub enum Packing {
     Raw,
 }
 
-/// Unpacks all sections, in order.
+/// A section of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section<'a> {
+    /// Its type.
+    pub kind: u16,
+    /// Its head and its content as the file has them.
+    pub stored: &'a [u8],
+    /// What it holds; empty for a type that this reader does not know, which is not unpacked.
+    pub content: Cow<'a, [u8]>,
+}
+
+/// The types that this reader knows.
+pub const KNOWN: [u16; 6] = [
+    section::METADATA,
+    section::TABLE,
+    section::DIGESTS,
+    section::TREE_DIGESTS,
+    section::STATISTICS,
+    section::COUNTERPARTS,
+];
+
+/// Finds all sections, in order, and unpacks those that are known.
+///
+/// Allocates for METADATA, TABLE and STATISTICS what they unpack to, at most [`SECTION_RAW_BYTES_MAX`] each.
 ///
 /// # Errors
 /// R5, R7.
-pub fn read_sections(bytes: &[u8]) -> Result<Vec<(u16, Vec<u8>)>, Invalid> {
+pub fn read_sections(bytes: &[u8]) -> Result<Vec<Section<'_>>, Invalid> {
     let mut reader = Reader::new(bytes);
-    let mut sections: Vec<(u16, Vec<u8>)> = Vec::new();
+    let mut sections: Vec<Section<'_>> = Vec::new();
     while !reader.rest().is_empty() {
-        let kind = match *reader.rest() {
+        let whole = reader.rest();
+        let kind = match *whole {
             [low, high, ..] => u16::from_le_bytes([low, high]),
             _ => 0,
         };
@@ -152,22 +180,59 @@ pub fn read_sections(bytes: &[u8]) -> Result<Vec<(u16, Vec<u8>)>, Invalid> {
         if reserved != 0 {
             return Err(Invalid::Reserved { field: "of a section head" });
         }
-        if sections.last().is_some_and(|(before, _)| *before >= kind) {
+        if sections.last().is_some_and(|before| before.kind >= kind) {
             return Err(fault(SectionFault::Order));
         }
-        let content = match encoding {
-            RAW if raw_bytes == stored_bytes => stored.to_vec(),
-            RAW => return Err(fault(SectionFault::Unpack)),
-            ZSTD if raw_bytes > raw_bytes_max(stored_bytes) => return Err(fault(SectionFault::TooLarge(raw_bytes))),
-            ZSTD => zstd::bulk::decompress(stored, raw_bytes as usize)
-                .ok()
-                .filter(|content| content.len() as u64 == raw_bytes)
-                .ok_or(fault(SectionFault::Unpack))?,
-            other => return Err(fault(SectionFault::Encoding(other))),
+        let content = match KNOWN.contains(&kind) {
+            true => unpack(kind, encoding, stored, raw_bytes).map_err(fault)?,
+            // Nobody needs it, so that nobody pays for what it unpacks to.
+            false => Cow::Borrowed(&[][..]),
         };
-        sections.push((kind, content));
+        sections.push(Section { kind, stored: &whole[..SECTION_HEAD_BYTES as usize + stored.len()], content });
     }
     Ok(sections)
+}
+
+/// The content of a section. Every limit is checked before anything is allocated (spec §5.2).
+fn unpack(kind: u16, encoding: u8, stored: &[u8], raw_bytes: u64) -> Result<Cow<'_, [u8]>, SectionFault> {
+    let stored_bytes = stored.len() as u64;
+    match encoding {
+        RAW if raw_bytes != stored_bytes => return Err(SectionFault::Unpack),
+        // Digests do not pack: a block and a tensor cost a file 32 bytes at least.
+        ZSTD if matches!(kind, section::DIGESTS | section::TREE_DIGESTS | section::COUNTERPARTS) => {
+            return Err(SectionFault::Packed);
+        }
+        ZSTD if raw_bytes > raw_bytes_max(stored_bytes) => return Err(SectionFault::TooLarge(raw_bytes)),
+        RAW | ZSTD => {}
+        other => return Err(SectionFault::Encoding(other)),
+    }
+    if kind == section::METADATA && raw_bytes > METADATA_BYTES_MAX {
+        return Err(SectionFault::Long { found: raw_bytes, most: METADATA_BYTES_MAX });
+    }
+    if encoding == RAW {
+        return Ok(Cow::Borrowed(stored));
+    }
+    check_frame(stored)?;
+    let content = zstd::bulk::decompress(stored, raw_bytes as usize).map_err(|_| SectionFault::Unpack)?;
+    if content.len() as u64 == raw_bytes { Ok(Cow::Owned(content)) } else { Err(SectionFault::Unpack) }
+}
+
+/// That `stored` is one zstd frame (RFC 8878, section 3.1.1) with a window of at most [`WINDOW_BYTES_MAX`]. Decoders differ in what
+/// else they take: several frames, frames to skip, nothing at all.
+fn check_frame(stored: &[u8]) -> Result<(), SectionFault> {
+    let [0x28, 0xb5, 0x2f, 0xfd, descriptor, window, ..] = *stored else { return Err(SectionFault::Frame) };
+    if zstd::zstd_safe::find_frame_compressed_size(stored) != Ok(stored.len()) {
+        return Err(SectionFault::Frame);
+    }
+    // In a frame of a single segment the window is the content.
+    if descriptor & 1 << 5 == 0 {
+        let base = 1u64 << (10 + (window >> 3));
+        let window = base + base / 8 * u64::from(window & 7);
+        if window > WINDOW_BYTES_MAX {
+            return Err(SectionFault::Window(window));
+        }
+    }
+    Ok(())
 }
 
 /// What `stored_bytes` may unpack to (spec §15).
@@ -199,7 +264,7 @@ mod tests {
         let content = vec![0; 1 << 22];
         let mut out = Vec::new();
         write_section(&mut out, 1, &content, Packing::Zstd);
-        assert_eq!(read_sections(&out), Ok(vec![(1, content.clone())]));
+        assert_eq!(read_sections(&out).unwrap()[0].content, content);
 
         let bomb = zstd::bulk::compress(&content, 19).unwrap();
         let mut out = vec![1, 0, ZSTD, 0];

@@ -30,6 +30,14 @@ pub enum Invalid {
         /// Bytes there must be.
         expected: u64,
     },
+    /// R4
+    #[error("its sections have {found} bytes, more than the {most} that a reader takes")]
+    SectionsLength {
+        /// The preamble's number.
+        found: u64,
+        /// Bytes they can have.
+        most: u64,
+    },
     /// R5
     #[error("reserved field {field} is not zero")]
     Reserved {
@@ -67,7 +75,7 @@ pub enum Invalid {
     /// R10
     #[error("metadata: {reason}")]
     Metadata {
-        /// What the JSON parser says.
+        /// What the JSON parser says, or which limit is passed.
         reason: String,
     },
     /// R11
@@ -167,6 +175,16 @@ pub enum Invalid {
         /// The block's index in the tensor.
         block: u64,
     },
+    /// R22
+    #[error("{found} elements are selected, more than the {most} that a file of {file_bytes} bytes justifies")]
+    Work {
+        /// Selected elements of all tensors.
+        found: u64,
+        /// Elements there can be.
+        most: u64,
+        /// Bytes of the file.
+        file_bytes: u64,
+    },
 }
 
 /// What is wrong with a section (R7).
@@ -184,6 +202,23 @@ pub enum SectionFault {
     /// It does not unpack to its stated size.
     #[error("does not unpack to its stated size")]
     Unpack,
+    /// Its content is longer than a reader takes.
+    #[error("{found} bytes, more than the {most} that a reader takes")]
+    Long {
+        /// Bytes unpacked.
+        found: u64,
+        /// Bytes there can be.
+        most: u64,
+    },
+    /// Something else than one zstd frame, or something beside it.
+    #[error("it is not exactly one zstd frame")]
+    Frame,
+    /// A reader would need too large a window.
+    #[error("its zstd frame asks for a window of {0} bytes")]
+    Window(u64),
+    /// Digests are not packed.
+    #[error("digests are stored as they are, not packed")]
+    Packed,
     /// Two sections of which a file has one.
     #[error("there is a section of type {0} too")]
     Both(u16),
@@ -227,7 +262,7 @@ impl Invalid {
             Invalid::NotAPatch { .. } => 1,
             Invalid::TextMode => 2,
             Invalid::Version { .. } => 3,
-            Invalid::Length { .. } => 4,
+            Invalid::Length { .. } | Invalid::SectionsLength { .. } => 4,
             Invalid::Reserved { .. } => 5,
             Invalid::HeaderDigest { .. } => 6,
             Invalid::Section { .. } => 7,
@@ -245,6 +280,7 @@ impl Invalid {
             Invalid::Streams { .. } => 19,
             Invalid::Content { .. } => 20,
             Invalid::Root { .. } | Invalid::BaseValues { .. } => 21,
+            Invalid::Work { .. } => 22,
         }
     }
 }

@@ -15,7 +15,19 @@ pub const SECTIONS_BYTES_MAX: u64 = 64 << 20;
 /// A section may unpack to this many bytes plus [`SECTION_RATIO_MAX`] times its stored size.
 pub const SECTION_RAW_BYTES_FREE: u64 = 4096;
 /// A section never unpacks to more than this.
-pub const SECTION_RAW_BYTES_MAX: u64 = 1 << 28;
+pub const SECTION_RAW_BYTES_MAX: u64 = 1 << 24;
+/// What METADATA holds has at most this many bytes, packed or not.
+pub const METADATA_BYTES_MAX: u64 = 1 << 23;
+/// The marks that METADATA may have outside of strings: `{`, `[`, `,` and `:`. Each stands for a value or a key.
+pub const METADATA_MARKS_MAX: u64 = 1 << 17;
+/// How deep the objects and arrays of METADATA may lie in each other.
+pub const METADATA_DEPTH_MAX: u32 = 64;
+/// A zstd frame may ask a reader for a window of this many bytes.
+pub const WINDOW_BYTES_MAX: u64 = 1 << 24;
+/// A patch may select this many elements, whatever its size, and [`SELECTED_RATIO_MAX`] more for each of its bytes.
+pub const SELECTED_FREE: u64 = 1 << 27;
+/// See [`SELECTED_FREE`].
+pub const SELECTED_RATIO_MAX: u64 = 64;
 /// See [`SECTION_RAW_BYTES_FREE`].
 pub const SECTION_RATIO_MAX: u64 = 256;
 /// Section types with this bit may be ignored by a reader that does not know them.

@@ -4,6 +4,8 @@
 //! block is decoded.
 
 use super::invalid::Invalid;
+use super::limits::{METADATA_BYTES_MAX, METADATA_DEPTH_MAX, METADATA_MARKS_MAX};
+use crate::json::Structure;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -249,17 +251,20 @@ impl Metadata {
     /// Canonical JSON.
     ///
     /// # Errors
-    /// None for values that JSON can hold; a free value that it can not is reported as R10.
+    /// R10: more than readers take, or a free value that JSON can not hold.
     pub fn write(&self) -> Result<Vec<u8>, Invalid> {
         // Through `Value`, whose maps are sorted.
-        serde_json::to_value(self).and_then(|value| serde_json::to_vec(&value)).map_err(refuse)
+        let text = serde_json::to_value(self).and_then(|value| serde_json::to_vec(&value)).map_err(refuse)?;
+        check_size(&text)?;
+        Ok(text)
     }
 
-    /// Reads JSON, canonical or not.
+    /// Reads JSON, canonical or not. Its size is checked before anything is allocated.
     ///
     /// # Errors
     /// R10.
     pub fn read(bytes: &[u8]) -> Result<Self, Invalid> {
+        check_size(bytes)?;
         let value: Value = serde_json::from_slice(bytes).map_err(refuse)?;
         if let Some(place) = not_an_object(&value) {
             return Err(Invalid::Metadata { reason: format!("{place:?} is not a JSON object") });
@@ -292,6 +297,22 @@ fn not_an_object(value: &Value) -> Option<String> {
         overlaps.is_some_and(|all| all.values().any(|one| !one.is_object())).then_some("/masks/by_component");
     let top = (!value.is_object()).then_some("the metadata");
     top.or(found).or(elements).or(overlaps).map(str::to_owned)
+}
+
+/// The limits of spec §6.
+fn check_size(text: &[u8]) -> Result<(), Invalid> {
+    let refuse = |reason| Err(Invalid::Metadata { reason });
+    let (bytes, Structure { marks, depth }) = (text.len() as u64, Structure::of(text));
+    match () {
+        () if bytes > METADATA_BYTES_MAX => refuse(format!("{bytes} bytes, more than {METADATA_BYTES_MAX}")),
+        () if marks > METADATA_MARKS_MAX => {
+            refuse(format!("{marks} values and keys, more than the {METADATA_MARKS_MAX} that readers take"))
+        }
+        () if depth > METADATA_DEPTH_MAX => {
+            refuse(format!("objects and arrays {depth} deep in each other, more than {METADATA_DEPTH_MAX}"))
+        }
+        () => Ok(()),
+    }
 }
 
 fn refuse(error: serde_json::Error) -> Invalid {

@@ -1,8 +1,8 @@
 //! Opening a patch: the header at once, blocks one by one, each checked against its digest (spec §4).
 
-use super::header::{Packing, Preamble, header_digest, read_sections, section, write_section};
+use super::header::{KNOWN, Packing, Preamble, Section, header_digest, read_sections, section, write_section};
 use super::invalid::{Invalid, SectionFault};
-use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES};
+use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES, SELECTED_FREE, SELECTED_RATIO_MAX};
 use super::metadata::Metadata;
 use super::tensor_table::{BlockEntry, TensorEntry, TensorTable};
 use crate::digest::{ContentHash, Digest};
@@ -48,10 +48,11 @@ pub enum ReadError {
 impl Patch {
     /// Opens the file at `path` and verifies its header.
     ///
-    /// Allocates no more than [`super::limits::SECTIONS_BYTES_MAX`] and what the sections may unpack to.
+    /// Allocates a small multiple of the sections' bytes and at most [`super::limits::SECTION_RAW_BYTES_MAX`] for each of
+    /// the three that may be packed (spec §15).
     ///
     /// # Errors
-    /// I/O, and R1 to R17.
+    /// I/O, R1 to R17, and R22.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         Self::from_file(input::open(path)?)
     }
@@ -68,7 +69,7 @@ impl Patch {
     /// Reads a patch that is in memory.
     ///
     /// # Errors
-    /// R1 to R17.
+    /// R1 to R17, R22.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ReadError> {
         let file_bytes = bytes.len() as u64;
         Self::parse(Source::Bytes(bytes), file_bytes)
@@ -96,17 +97,17 @@ impl Patch {
             return Err(Invalid::HeaderDigest { found, expected }.into());
         }
         let sections = read_sections(&sections)?;
-        let has = |wanted| sections.iter().any(|(kind, _)| *kind == wanted);
+        let has = |wanted| sections.iter().any(|section| section.kind == wanted);
         if has(section::DIGESTS) && has(section::TREE_DIGESTS) {
             let (kind, reason) = (section::TREE_DIGESTS, SectionFault::Both(section::DIGESTS));
             return Err(Invalid::Section { kind, reason }.into());
         }
-        let known = [section::METADATA, section::TABLE, section::DIGESTS, section::TREE_DIGESTS];
-        if let Some((kind, _)) = sections.iter().find(|(kind, _)| !known.contains(kind) && kind & OPTIONAL_SECTION == 0)
-        {
-            return Err(Invalid::UnknownSection { kind: *kind }.into());
+        let required = |section: &&Section<'_>| section.kind & OPTIONAL_SECTION == 0;
+        if let Some(unknown) = sections.iter().filter(required).find(|section| !KNOWN.contains(&section.kind)) {
+            return Err(Invalid::UnknownSection { kind: unknown.kind }.into());
         }
-        let optional = |wanted| sections.iter().find(|(kind, _)| *kind == wanted).map(|(_, content)| &content[..]);
+        let optional =
+            |wanted| sections.iter().find(|section| section.kind == wanted).map(|section| &section.content[..]);
         let content = |kind| optional(kind).ok_or(Invalid::MissingSection { kind });
         let metadata = Metadata::read(content(section::METADATA)?)?;
         let informative = [section::STATISTICS, section::COUNTERPARTS].map(optional);
@@ -116,6 +117,11 @@ impl Patch {
             None => (ContentHash::Sha256, content(section::DIGESTS)?),
         };
         let table = TensorTable::read(table, digests, informative, preamble.payload_bytes)?;
+        let found = table.tensors.iter().map(|tensor| tensor.selected).sum();
+        let most = SELECTED_FREE.saturating_add(SELECTED_RATIO_MAX.saturating_mul(file_bytes));
+        if found > most {
+            return Err(Invalid::Work { found, most, file_bytes }.into());
+        }
         let header_bytes = PREAMBLE_BYTES + u64::from(preamble.sections_bytes);
         Ok(Self { id: preamble.digest, metadata, table, header_bytes, file_bytes, source })
     }
@@ -144,14 +150,10 @@ impl Patch {
     pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, ReadError> {
         let sections = self.source.read_at(PREAMBLE_BYTES, self.header_bytes - PREAMBLE_BYTES)?;
         let mut header = Vec::new();
-        for (kind, content) in read_sections(&sections)? {
-            match kind {
-                section::METADATA => write_section(&mut header, kind, &metadata.write()?, Packing::Zstd),
-                // Digests do not pack.
-                section::DIGESTS | section::TREE_DIGESTS | section::COUNTERPARTS => {
-                    write_section(&mut header, kind, &content, Packing::Raw)
-                }
-                _ => write_section(&mut header, kind, &content, Packing::Zstd),
+        for section in read_sections(&sections)? {
+            match section.kind {
+                section::METADATA => write_section(&mut header, section.kind, &metadata.write()?, Packing::Zstd),
+                _ => header.extend_from_slice(section.stored),
             }
         }
         let payload_bytes = self.file_bytes - self.header_bytes;

@@ -171,6 +171,12 @@ impl TensorTable {
         // A tensor takes five bytes at least.
         let most = reader.rest().len() as u64 / 5;
         let count = reader.varint("tensors", 0, most).map_err(Invalid::Table)?;
+        // So that what follows allocates for no more tensors and blocks than there are digests in the file.
+        let n_digests = digests.len() as u64 / 32;
+        if n_digests < 3 + count {
+            let (found, expected) = (digests.len() as u64, 32 * (3 + count));
+            return Err(Invalid::SectionLength { kind: digests_section(hash), found, expected });
+        }
         let mut tensors: Vec<TensorEntry> = Vec::new();
         for index in 0..count as usize {
             let tensor = read_tensor(&mut reader, index)?;
@@ -180,17 +186,16 @@ impl TensorTable {
             tensors.push(tensor);
         }
         let mut offset = 0u64;
-        let mut n_blocks = 0;
+        let mut n_blocks = 0u64;
         for tensor in &mut tensors {
-            read_blocks(&mut reader, block_log2, &mut offset, tensor)?;
-            n_blocks += tensor.blocks.len();
+            read_blocks(&mut reader, block_log2, &mut offset, tensor, (&mut n_blocks, n_digests - 3 - count))?;
         }
         reader.finish("the tensor table").map_err(Invalid::Table)?;
         if offset != payload_bytes {
             return Err(Invalid::Payload { found: offset, expected: payload_bytes });
         }
 
-        expect_length(digests_section(hash), digests, 32 * (3 + tensors.len() + n_blocks))?;
+        expect_length(digests_section(hash), digests, 32 * (3 + count + n_blocks))?;
         let mut digests = each_digest(digests);
         let mut next = || digests.next().unwrap_or(Digest([0; 32]));
         let roots = Roots { hash, selected: next(), reference: next(), result: next() };
@@ -198,7 +203,7 @@ impl TensorTable {
         tensors.iter_mut().flat_map(|tensor| &mut tensor.blocks).for_each(|block| block.digest = next());
 
         if let Some(statistics) = statistics {
-            expect_length(section::STATISTICS, statistics, 4 * tensors.len())?;
+            expect_length(section::STATISTICS, statistics, 4 * count)?;
             for (tensor, values) in tensors.iter_mut().zip(statistics.chunks_exact(4)) {
                 let value = |at: usize| half::bf16::from_le_bytes([values[at], values[at + 1]]).to_f32();
                 let (mean, max) = (value(0), value(2));
@@ -228,7 +233,7 @@ fn read_counterparts(content: &[u8], tensors: &mut [TensorEntry]) -> Result<(), 
     let list = 32 * tensors.len();
     let whole = content.len() == list;
     if !whole {
-        expect_length(section::COUNTERPARTS, content, 3 * list)?;
+        expect_length(section::COUNTERPARTS, content, 3 * list as u64)?;
     }
     let lists: Vec<Vec<Digest>> = content.chunks(list.max(1)).map(|list| each_digest(list).collect()).collect();
     for (at, tensor) in tensors.iter_mut().enumerate() {
@@ -272,11 +277,14 @@ fn read_tensor(reader: &mut Reader<'_>, index: usize) -> Result<TensorEntry, Inv
     })
 }
 
+/// Reads the blocks of `tensor` and counts them in `n_blocks`. Those beyond `digests` are counted only: such a table is refused at
+/// its end, if nothing else is wrong with it.
 fn read_blocks(
     reader: &mut Reader<'_>,
     block_log2: u32,
     offset: &mut u64,
     tensor: &mut TensorEntry,
+    (n_blocks, digests): (&mut u64, u64),
 ) -> Result<(), Invalid> {
     let elements = tensor.elements();
     for index in 0..elements.div_ceil(1 << block_log2) {
@@ -287,19 +295,18 @@ fn read_blocks(
         }
         let bytes = reader.varint("bytes of a block", 1, 1 << 48).map_err(Invalid::Table)?;
         tensor.selected += selected;
-        tensor.blocks.push(BlockEntry {
-            index,
-            selected: selected as u32,
-            offset: *offset,
-            bytes,
-            digest: Digest([0; 32]),
-        });
+        *n_blocks += 1;
+        if *n_blocks <= digests {
+            let digest = Digest([0; 32]);
+            tensor.blocks.push(BlockEntry { index, selected: selected as u32, offset: *offset, bytes, digest });
+        }
         *offset = offset.saturating_add(bytes);
     }
+    tensor.blocks.shrink_to_fit();
     if tensor.selected == 0 { Err(Invalid::Empty { name: tensor.name.clone() }) } else { Ok(()) }
 }
 
-fn expect_length(kind: u16, content: &[u8], expected: usize) -> Result<(), Invalid> {
-    let (found, expected) = (content.len() as u64, expected as u64);
+fn expect_length(kind: u16, content: &[u8], expected: u64) -> Result<(), Invalid> {
+    let found = content.len() as u64;
     if found == expected { Ok(()) } else { Err(Invalid::SectionLength { kind, found, expected }) }
 }

@@ -22,7 +22,7 @@ impl DataFile {
     /// # Errors
     /// [`BadData::Io`].
     pub fn read(path: &Path) -> Result<Self, BadData> {
-        let bytes = crate::input::read(path).map_err(|error| BadData::Io {
+        let bytes = crate::json::read_file(path).map_err(|error| BadData::Io {
             operation: "read",
             path: path.to_owned(),
             reason: error.to_string(),

@@ -67,7 +67,7 @@ impl Config {
     /// [`ModelFault::Missing`], [`ModelFault::Malformed`].
     pub fn read(directory: &Path) -> Result<Self, ModelFault> {
         let path = directory.join("config.json");
-        let text = match crate::input::read(&path) {
+        let text = match crate::json::read_file(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(ModelFault::Missing { directory: directory.to_owned(), what: "config.json" });
@@ -83,6 +83,7 @@ impl Config {
     /// As [`Config::read`].
     pub fn parse(path: &Path, text: &[u8]) -> Result<Self, ModelFault> {
         let malformed = |reason: String| ModelFault::Malformed { path: path.to_owned(), reason };
+        crate::json::check(text).map_err(malformed)?;
         let json: Value = serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
         let model_type = json.get("model_type").and_then(Value::as_str);
         let model_type = model_type.ok_or_else(|| malformed("it has no model_type".to_owned()))?.to_owned();

@@ -1,5 +1,7 @@
 //! The tokenizer of a model directory: `tokenizer.json`, or `vocab.txt` of BERT's first files.
 
+mod budget;
+
 use super::ModelFault;
 use super::config::Config;
 use crate::measure::{Encoding, Mask, Tokens};
@@ -31,8 +33,11 @@ impl Tokenizer {
         let settings = Settings::read(directory)?;
         let (json, vocabulary) = (directory.join("tokenizer.json"), directory.join("vocab.txt"));
         let (mut inner, file) = if json.is_file() {
-            let read = tokenizers::Tokenizer::from_file(&json);
-            (read.map_err(|error| malformed(&json, error.to_string()))?, json)
+            let read = |source| ModelFault::Io { operation: "read", path: json.clone(), source };
+            let text = crate::json::read_file(&json).map_err(read)?;
+            budget::check(&text).map_err(|reason| malformed(&json, reason))?;
+            let parsed = tokenizers::Tokenizer::from_bytes(&text);
+            (parsed.map_err(|error| malformed(&json, error.to_string()))?, json)
         } else if vocabulary.is_file() {
             (wordpiece(&vocabulary, settings.flag("do_lower_case", true))?, vocabulary)
         } else {
@@ -104,8 +109,9 @@ impl Settings {
         let mut found = Vec::new();
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
             let path = directory.join(name);
-            match crate::input::read(&path) {
+            match crate::json::read_file(&path) {
                 Ok(text) => {
+                    crate::json::check(&text).map_err(|reason| malformed(&path, reason))?;
                     found.push(serde_json::from_slice(&text).map_err(|error| malformed(&path, error.to_string()))?);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

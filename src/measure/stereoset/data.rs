@@ -43,6 +43,7 @@ pub(crate) struct Triples {
 /// # Errors
 /// [`BadData::Malformed`].
 pub(crate) fn read_triples(file: &DataFile) -> Result<Triples, BadData> {
+    crate::json::check(file.without_mark()).map_err(|reason| file.malformed(None, reason))?;
     let whole: Value = serde_json::from_slice(file.without_mark()).map_err(|error| {
         let line = u64::try_from(error.line()).ok().filter(|&line| line > 0);
         file.malformed(line, format!("not JSON: {error}"))

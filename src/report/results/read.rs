@@ -2,6 +2,7 @@
 
 use crate::digest::Digest;
 use crate::error::{Error, Reason};
+use crate::json;
 use crate::report::Stat;
 use serde::Deserialize;
 use serde_json::Value;
@@ -195,7 +196,8 @@ impl Row {
 /// # Errors
 /// [`Reason::Io`], [`Reason::Results`].
 pub fn read(path: &Path) -> Result<Results, Error> {
-    let bytes = crate::input::read(path).map_err(|error| Error::io("read", path, error))?;
+    let bytes = json::read_file(path).map_err(|error| Error::io("read", path, error))?;
+    json::check(&bytes).map_err(|reason| Malformed { path: path.to_owned() }.at(None, reason))?;
     let digest = Digest::sha256(&bytes);
     let text = String::from_utf8_lossy(&bytes);
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();

@@ -1,0 +1,102 @@
+//! What parsing JSON may cost, found before it is parsed.
+//!
+//! A parsed value takes up to several hundred bytes of memory, the text of one as few as two.
+
+use std::io::{Error, ErrorKind, Read};
+use std::path::Path;
+
+/// The most that is read of a file that is parsed whole: settings, logs, results, lists of sentences.
+pub const FILE_BYTES_MAX: u64 = 1 << 28;
+
+/// All of the file at `path`, if it has at most [`FILE_BYTES_MAX`] bytes.
+///
+/// # Errors
+/// I/O; [`ErrorKind::FileTooLarge`].
+pub fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    crate::input::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let reason = format!("it has more than the {FILE_BYTES_MAX} bytes that are read of such a file");
+        return Err(Error::new(ErrorKind::FileTooLarge, reason));
+    }
+    Ok(bytes)
+}
+
+/// The structure of a JSON text, without its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Structure {
+    /// The marks `{`, `[`, `,` and `:` outside of strings. Each stands for a value or a key.
+    pub marks: u64,
+    /// How deep objects and arrays lie in each other.
+    pub depth: u32,
+}
+
+impl Structure {
+    /// Looks at every byte once and allocates nothing. Of a text that is no JSON, a parser does not get further than this.
+    pub fn of(text: &[u8]) -> Self {
+        let (mut found, mut depth, mut in_string, mut escaped) = (Self::default(), 0u32, false, false);
+        for byte in text {
+            if in_string {
+                in_string = escaped || *byte != b'"';
+                escaped = !escaped && *byte == b'\\';
+                continue;
+            }
+            match byte {
+                b'"' => in_string = true,
+                b'{' | b'[' => {
+                    found.marks += 1;
+                    depth = depth.saturating_add(1);
+                    found.depth = found.depth.max(depth);
+                }
+                b',' | b':' => found.marks += 1,
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// Marks that a text of any size may have. More must be justified by its size.
+const MARKS_FREE: u64 = 1 << 16;
+/// Bytes for each mark beyond these. Text and numbers that mean something take more.
+const BYTES_A_MARK: u64 = 8;
+
+/// Refuses a text that would take much more memory parsed than it has bytes.
+///
+/// # Errors
+/// Says what was found, and what is the most.
+pub fn check(text: &[u8]) -> Result<(), String> {
+    let found = Structure::of(text).marks;
+    let most = MARKS_FREE + text.len() as u64 / BYTES_A_MARK;
+    let bytes = text.len();
+    if found <= most {
+        return Ok(());
+    }
+    Err(format!("{found} values and keys in {bytes} bytes of JSON, more than the {most} that are read from so many"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_in_strings_do_not_count() {
+        let of = |text: &str| {
+            let Structure { marks, depth } = Structure::of(text.as_bytes());
+            (marks, depth)
+        };
+        assert_eq!(of(r#"{"a": [1, {"b": "[{,:\\\"[,"}], "c": "\\\\"}"#), (8, 3));
+        assert_eq!(of("[[[[]]]]]]]["), (5, 4));
+        assert_eq!(of("7"), (0, 0));
+    }
+
+    #[test]
+    fn only_dense_texts_are_refused() {
+        assert!(check("[0]".as_bytes()).is_ok());
+        let dense = [b"[", &b"0,".repeat(100_000)[..], b"0]"].concat();
+        let error = check(&dense).unwrap_err();
+        assert!(error.contains("100001 values"), "{error}");
+        assert!(check(&b"{\"sentence\": \"a b c d e\"},".repeat(100_000)).is_ok());
+    }
+}
