@@ -148,7 +148,9 @@ fn every_flag_in_the_documentation_is_in_the_help() {
     for document in documents() {
         let text = std::fs::read_to_string(&document).unwrap();
         for (command, _) in blocks(&text).into_iter().flat_map(|block| block.commands) {
-            for call in command.split("lcepatch ").skip(1) {
+            // As a word of its own: not the end of a patch's name.
+            let command = format!(" {}", command.replace('\'', " "));
+            for call in command.split(" lcepatch ").skip(1) {
                 let call = call.split(['|', ';', '&', '#']).next().unwrap();
                 let mut words = call.split_whitespace();
                 let verb = words.next().unwrap().to_owned();
