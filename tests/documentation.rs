@@ -1,7 +1,7 @@
 //! Every command line in the documentation runs, and prints what the documentation says.
 //!
 //! Blocks marked `console` are run in their order by a shell, those of a file in one scratch directory with small models. What follows
-//! a command in its block is its output, where a line `...` stands for any lines. Words behind `console` say what else a block
+//! a command in its block is its output, where a line `...` stands for any lines, and `[..]` for any text. Words behind `console` say what else a block
 //! needs: `needs-runtime` (run if ORT_DYLIB_PATH names an ONNX Runtime), `needs-data` and `not-run` (never run here, but its flags
 //! are looked up in the help).
 
@@ -53,12 +53,20 @@ fn blocks(text: &str) -> Vec<Block> {
     blocks
 }
 
+/// Whether a line is the expected one, in which `[..]` stands for any text.
+fn is_line(expected: &str, shown: &str) -> bool {
+    match expected.split_once("[..]") {
+        Some((start, end)) => shown.strip_prefix(start).is_some_and(|rest| rest.ends_with(end)),
+        None => shown == expected,
+    }
+}
+
 /// Whether `shown` is `expected`, in which a line `...` stands for any lines.
 fn matches(expected: &[&str], shown: &[&str]) -> bool {
     match expected {
         [] => shown.is_empty(),
         ["...", rest @ ..] => (0..=shown.len()).any(|at| matches(rest, &shown[at..])),
-        [first, rest @ ..] => shown.first() == Some(first) && matches(rest, &shown[1..]),
+        [first, rest @ ..] => shown.first().is_some_and(|line| is_line(first, line)) && matches(rest, &shown[1..]),
     }
 }
 
@@ -140,7 +148,9 @@ fn every_flag_in_the_documentation_is_in_the_help() {
     for document in documents() {
         let text = std::fs::read_to_string(&document).unwrap();
         for (command, _) in blocks(&text).into_iter().flat_map(|block| block.commands) {
-            for call in command.split("lcepatch ").skip(1) {
+            // As a word of its own: not the end of a patch's name.
+            let command = format!(" {}", command.replace('\'', " "));
+            for call in command.split(" lcepatch ").skip(1) {
                 let call = call.split(['|', ';', '&', '#']).next().unwrap();
                 let mut words = call.split_whitespace();
                 let verb = words.next().unwrap().to_owned();

@@ -114,7 +114,7 @@ fn of_logs() {
 fn the_programs_own_line_breaks_stay() {
     let dir = bert_dir();
     dir.run("diff target.safetensors reference.safetensors -o p --density 10%").ok().prints(&["\n\nwrote p: "]);
-    assert!(!dir.run("compare p p -o q").ok().out.contains("\\n"));
+    assert!(!dir.run("compare p p --base target.safetensors -o q").ok().out.contains("\\n"));
 }
 
 #[test]
