@@ -2,6 +2,7 @@
 //! while it runs that something is missing which this machine does not have: then it is ignored, with the reason.
 
 use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -58,9 +59,9 @@ pub fn run() -> Conclusion {
     // A test's panic is printed once, with its name, at the end.
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let of_test = PANIC.with_borrow_mut(|panic| {
-            panic.as_mut().map(|panic| *panic = format!("{info}\n{}", std::backtrace::Backtrace::capture()))
-        });
+        let trace = Backtrace::capture();
+        let trace = if trace.status() == BacktraceStatus::Captured { trace.to_string() } else { String::new() };
+        let of_test = PANIC.with_borrow_mut(|panic| panic.as_mut().map(|panic| *panic = format!("{info}\n{trace}")));
         if of_test.is_none() {
             default(info);
         }

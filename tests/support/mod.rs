@@ -171,7 +171,7 @@ pub fn published(name: &str) -> PathBuf {
 /// The folder that a variable names. A test that asks for it is ignored where it names none.
 pub fn provided(variable: &str, what: &str) -> PathBuf {
     let folder = std::env::var_os(variable).filter(|path| !path.is_empty());
-    folder.map_or_else(|| missing(format!("needs {what}: {variable} does not name their folder")), PathBuf::from)
+    folder.map_or_else(|| missing(format!("needs {what}, in a folder that {variable} names")), PathBuf::from)
 }
 
 /// A file or folder of `fixtures`.
