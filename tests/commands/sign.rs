@@ -247,6 +247,16 @@ mod openssh {
         ("rsa", "-t rsa -b 3072"),
     ];
 
+    /// Ends the test as ignored where OpenSSH is not installed.
+    fn needs_openssh() {
+        for program in ["ssh-keygen", "ssh-agent"] {
+            // Neither knows the flag: it says so, and ends.
+            if Command::new(program).arg("-?").stdin(Stdio::null()).output().is_err() {
+                missing(format!("needs OpenSSH: there is no {program}"));
+            }
+        }
+    }
+
     /// Runs a program of OpenSSH in the directory, with a file as its input.
     fn ssh(dir: &Dir, program: &str, arguments: &[&str], input: Option<&str>, agent: Option<&Path>) -> Run {
         let mut command = Command::new(program);
@@ -307,8 +317,8 @@ mod openssh {
     }
 
     #[test]
-    #[ignore = "needs ssh-keygen; .ci/run runs it"]
     fn each_accepts_what_the_other_signed() {
+        needs_openssh();
         let dir = patched();
         for (name, kind) in KINDS {
             new_key(&dir, name, kind, "");
@@ -334,8 +344,8 @@ mod openssh {
     }
 
     #[test]
-    #[ignore = "needs ssh-keygen and ssh-agent; .ci/run runs it"]
     fn an_agent_signs_for_its_keys() {
+        needs_openssh();
         let dir = patched();
         let agent = Agent::start(&dir);
         let add = |name: &str| ssh(&dir, "ssh-add", &["-q", name], None, Some(&agent.socket)).ok();
@@ -357,8 +367,8 @@ mod openssh {
     }
 
     #[test]
-    #[ignore = "needs ssh-keygen and ssh-agent; .ci/run runs it"]
     fn a_key_under_a_passphrase_is_the_agents() {
+        needs_openssh();
         let dir = patched();
         new_key(&dir, "locked", "-t ed25519", "a passphrase");
         let without = ["locked is under a passphrase, and ssh-agent does not have it", "`ssh-add locked`"];
@@ -378,8 +388,8 @@ mod openssh {
     }
 
     #[test]
-    #[ignore = "needs ssh-keygen; .ci/run runs it"]
     fn certificates_are_refused() {
+        needs_openssh();
         let dir = patched();
         for name in ["authority", "user"] {
             new_key(&dir, name, "-t ed25519", "");
@@ -398,8 +408,8 @@ mod openssh {
     }
 
     #[test]
-    #[ignore = "needs ssh-keygen; .ci/run runs it"]
     fn lists_are_read_alike() {
+        needs_openssh();
         let dir = patched();
         new_key(&dir, "key", "-t ed25519", "");
         new_key(&dir, "other", "-t ecdsa", "");
@@ -448,8 +458,8 @@ mod openssh {
     }
 
     #[test]
-    #[ignore = "needs ssh-keygen; .ci/run runs it"]
     fn times_are_local_unless_they_say_otherwise() {
+        needs_openssh();
         let dir = patched();
         new_key(&dir, "key", "-t ed25519", "");
         dir.run("sign p --key key").ok();
