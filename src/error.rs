@@ -2,7 +2,8 @@
 
 use crate::algebra::Obstacle;
 use crate::apply::Refusal;
-use crate::checkpoint::{Malformed, OpenError, pair::Mismatch};
+use crate::checkpoint::pair::{Mismatch, Prefix, Suggestion};
+use crate::checkpoint::{Malformed, OpenError};
 use crate::context::Cancelled;
 use crate::diff::PartFault;
 use crate::durable;
@@ -401,6 +402,7 @@ fn mismatch_details(mismatch: &Mismatch) -> Vec<String> {
         first_ten(tensors.iter().map(|(name, why)| format!("{name}: {why}")), what)
     };
     [
+        differing(&mismatch.collisions, "names"),
         only(&mismatch.only_in_target, "target"),
         only(&mismatch.only_in_reference, "reference"),
         differing(&mismatch.differing, "that differ in shape or kind of dtype"),
@@ -410,25 +412,24 @@ fn mismatch_details(mismatch: &Mismatch) -> Vec<String> {
 }
 
 fn mismatch_help(mismatch: &Mismatch) -> String {
-    let [target, reference] = [&mismatch.only_in_target, &mismatch.only_in_reference];
-    if let Some((from, to)) = prefix_between(reference, target) {
-        return format!("`--map-prefix {from}={to}` pairs the reference's names with the target's");
+    if !mismatch.collisions.is_empty() {
+        return "map only names that become different ones".to_owned();
     }
-    if target.is_empty() && reference.is_empty() && mismatch.differing.is_empty() {
+    if let Some(Suggestion { prefixes, paired, of }) = &mismatch.suggestion {
+        let option = |prefix: &Prefix| format!("--map-prefix {}={}", prefix.from, prefix.to);
+        let options = prefixes.iter().map(option).collect::<Vec<_>>().join(" ");
+        let share = if paired == of { format!("all {of}") } else { format!("{paired} of {of}") };
+        return format!("`{options}` pairs {share} of the reference's tensors with the target's by name");
+    }
+    let names_pair = mismatch.only_in_target.is_empty() && mismatch.only_in_reference.is_empty();
+    if names_pair && mismatch.differing.is_empty() && !mismatch.other_dtype.is_empty() {
         return "`--cast` rounds the reference to the target's dtype".to_owned();
     }
-    "`--common` works on the tensors that both have, and records the others in the patch".to_owned()
-}
-
-/// A prefix whose removal from the one side's names gives a name of the other.
-fn prefix_between(reference: &[String], target: &[String]) -> Option<(String, String)> {
-    let longer = |long: &[String], short: &[String]| {
-        let found = long.iter().find_map(|l| short.iter().find_map(|s| l.strip_suffix(s.as_str())))?;
-        found.ends_with('.').then(|| found.to_owned())
-    };
-    longer(reference, target)
-        .map(|prefix| (prefix, String::new()))
-        .or_else(|| longer(target, reference).map(|prefix| (String::new(), prefix)))
+    if mismatch.paired == 0 {
+        return "no tensor is in both; are these checkpoints of the same architecture?".to_owned();
+    }
+    let paired = mismatch.paired;
+    format!("`--common` works on the {paired} tensors that both have, and records the others in the patch")
 }
 
 impl std::fmt::Display for Error {

@@ -89,7 +89,7 @@ impl OnnxBase {
 
     /// Why `patch`, which is at `path`, does not fit, if tensors that it changes are missing.
     pub fn refusal(&self, patch: &Patch, path: &Path) -> Option<Refusal> {
-        let names = |name: &String| patch.table.tensors.iter().any(|entry| entry.name == *name);
+        let names = |name: &String| patch.table.tensors.binary_search_by(|entry| entry.name.cmp(name)).is_ok();
         let differences: Vec<_> = self.missing.iter().filter(|(name, _)| names(name)).cloned().collect();
         (!differences.is_empty()).then(|| Refusal::Base {
             patch: path.to_owned(),

@@ -102,14 +102,10 @@ pub struct Pruning<'a> {
 }
 
 impl Pruning<'_> {
-    fn covers(&self, tensor: &str) -> bool {
-        self.mask.names().any(|name| name == tensor)
-    }
-
     /// The weights that `tensor` is the mask of, as `X_mask` is of `X_orig`.
     fn weights_of_mask(&self, tensor: &str) -> Option<Tensor<'_>> {
         let weights = format!("{}_orig", tensor.strip_suffix("_mask")?);
-        let is_mask = self.base.is_companion_mask(tensor) && self.covers(&weights);
+        let is_mask = self.base.is_companion_mask(tensor) && self.mask.covers(&weights);
         self.base.tensor(&weights).filter(|_| is_mask)
     }
 }
@@ -120,7 +116,7 @@ impl Rewrite for Pruning<'_> {
     }
 
     fn changes(&self, tensor: &str) -> bool {
-        self.covers(tensor) || self.weights_of_mask(tensor).is_some()
+        self.mask.covers(tensor) || self.weights_of_mask(tensor).is_some()
     }
 
     fn rewrite(

@@ -17,6 +17,9 @@ use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Bytes of memory to let go of at once, at least.
+const REGION: usize = 1 << 20;
+
 /// A file's bytes: mapped, or held in memory. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) enum FileBytes {
@@ -92,10 +95,17 @@ impl FileBytes {
     }
 
     /// Lets go of the memory that holds `range`; a later read brings it back from the file.
+    ///
+    /// Of less than a [`REGION`] nothing, until the end of a region is reached: then of all of the region. A call for each of many
+    /// small tensors would take longer than reading them.
     pub(crate) fn release(&self, range: Range<u64>) {
         let Self::Mapped(mapped) = self else { return };
         let map = &mapped.map;
-        let (start, end) = (range.start as usize, (range.end as usize).min(map.len()));
+        let (mut start, mut end) = (range.start as usize, (range.end as usize).min(map.len()));
+        if end.saturating_sub(start) < REGION {
+            start -= start % REGION;
+            end -= if end == map.len() { 0 } else { end % REGION };
+        }
         if start < end {
             // SAFETY: the map is shared with the file and only ever read, so dropped pages come back with the file's
             // bytes; there are no changes to lose, which is the danger of `DontNeed`.

@@ -221,6 +221,38 @@ pub fn place(name: &str) -> Place {
     Place { layer: layer(&segments), component }
 }
 
+/// What a tensor belongs to: as [`place`], but a bias counts to what it is the bias of.
+pub fn owner(name: &str) -> Place {
+    match name.strip_suffix(".bias").or_else(|| name.strip_suffix(".beta")) {
+        Some(module) => place(&format!("{module}.weight")),
+        None => place(name),
+    }
+}
+
+/// Ends of names that stand for each other: in checkpoints of TensorFlow's time and later ones, and in those with weight norm before
+/// and after torch's parametrizations.
+const ALIASES: [(&str, &str); 4] = [
+    (".gamma", ".weight"),
+    (".beta", ".bias"),
+    (".weight_g", ".parametrizations.weight.original0"),
+    (".weight_v", ".parametrizations.weight.original1"),
+];
+
+/// The other name that libraries have for the weight named `name`; none if there is only one. `gamma` and `beta` are only of layer
+/// norms.
+pub fn alias(name: &str) -> Option<String> {
+    let other = |(a, b): &(&str, &str)| {
+        let (module, end) = match (name.strip_suffix(a), name.strip_suffix(b)) {
+            (Some(module), _) => (module, b),
+            (None, Some(module)) => (module, a),
+            _ => return None,
+        };
+        let is_norm = module.rsplit('.').next().is_some_and(|last| ["LayerNorm", "layer_norm"].contains(&last));
+        (is_norm || a.starts_with(".weight_")).then(|| format!("{module}{end}"))
+    };
+    ALIASES.iter().find_map(other)
+}
+
 /// The family and component of a dense layer's weight; torch's `weight_orig` counts as the weight.
 fn dense(name: &str) -> Option<(Family, Component)> {
     let module = name.strip_suffix(".weight").or_else(|| name.strip_suffix(".weight_orig"))?;
@@ -229,6 +261,10 @@ fn dense(name: &str) -> Option<(Family, Component)> {
 }
 
 fn ends_with(module: &str, pattern: &str) -> bool {
+    // No pattern ends with a number; most end with another letter than the name does, which is all that takes to know.
+    if module.as_bytes().last() != pattern.as_bytes().last() {
+        return false;
+    }
     let mut segments = module.rsplit('.');
     pattern.rsplit('.').all(|wanted| {
         segments.next().is_some_and(|found| if wanted == "*" { is_number(found) } else { found == wanted })

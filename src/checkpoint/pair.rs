@@ -1,9 +1,11 @@
 //! Two checkpoints, tensor by tensor.
 
-use super::{Checkpoint, Tensor};
+use super::{Checkpoint, Tensor, names};
 use crate::context::{Cancelled, Context};
 use crate::dtype::{Dtype, Rounded};
 use crate::format::metadata::Pairing;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 /// What to do with tensors that have no counterpart.
@@ -24,19 +26,35 @@ pub enum OtherDtype {
     Cast,
 }
 
-/// A prefix of the reference's names and what stands for it in the target's; either may be empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrefixMap {
-    /// What the reference's names begin with.
+/// A prefix of one side's names and what stands for it in the other's; either may be empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    /// What the names to map begin with.
     pub from: String,
-    /// What the target's names begin with instead.
+    /// What they begin with instead.
     pub to: String,
 }
 
+/// Prefixes to exchange in names: of the reference's for the target's, or of a patch's for the base's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefixMap(Vec<Prefix>);
+
 impl PrefixMap {
-    /// `name` with the prefix exchanged; unchanged when it does not begin with [`PrefixMap::from`].
+    /// A map of these; none if there are none.
+    pub fn new(prefixes: Vec<Prefix>) -> Option<Self> {
+        (!prefixes.is_empty()).then_some(Self(prefixes))
+    }
+
+    /// `name` with its prefix exchanged, the longest one where several fit; unchanged when none does.
     pub fn apply(&self, name: &str) -> String {
-        name.strip_prefix(&self.from).map_or_else(|| name.to_owned(), |rest| format!("{}{rest}", self.to))
+        let fits = self.0.iter().filter_map(|prefix| Some((prefix, name.strip_prefix(&prefix.from)?)));
+        let longest = fits.min_by_key(|(_, rest)| rest.len());
+        longest.map_or_else(|| name.to_owned(), |(prefix, rest)| format!("{}{rest}", prefix.to))
+    }
+
+    /// The prefixes, in the order in which they were given.
+    pub fn prefixes(&self) -> &[Prefix] {
+        &self.0
     }
 }
 
@@ -56,7 +74,7 @@ pub struct PairOptions {
     pub unpaired: Unpaired,
     /// Float tensors of different float dtypes.
     pub other_dtype: OtherDtype,
-    /// A prefix that differs.
+    /// Prefixes that differ.
     pub prefix: Option<PrefixMap>,
     /// What pruned weights beside their masks are.
     pub pruning_pairs: PruningPairs,
@@ -200,30 +218,56 @@ pub struct Mismatch {
     pub differing: Vec<(String, String)>,
     /// Tensors whose float dtypes differ, in words.
     pub other_dtype: Vec<(String, String)>,
+    /// Names that prefixes make of several of the reference's, in words.
+    pub collisions: Vec<(String, String)>,
+    /// How many tensors pair.
+    pub paired: usize,
+    /// Prefixes that pair more.
+    pub suggestion: Option<Suggestion>,
 }
 
 impl Mismatch {
     fn is_empty(&self) -> bool {
-        [self.only_in_target.len(), self.only_in_reference.len(), self.differing.len(), self.other_dtype.len()]
-            == [0; 4]
+        let Self { only_in_target, only_in_reference, differing, other_dtype, collisions, .. } = self;
+        [only_in_target.len(), only_in_reference.len(), differing.len(), other_dtype.len(), collisions.len()] == [0; 5]
     }
 }
 
 impl<'a> Pair<'a> {
-    /// Pairs by name, after exchanging the prefix.
+    /// Pairs by name, after exchanging prefixes; a weight that both sides know by different names ([`names::alias`]) pairs too.
     ///
     /// # Errors
     /// [`Mismatch`] with everything that does not pair and may not be left out or cast.
     pub fn new(target: &'a Checkpoint, reference: &'a Checkpoint, options: &PairOptions) -> Result<Self, Mismatch> {
         let renamed = |name: &str| options.prefix.as_ref().map_or_else(|| name.to_owned(), |p| p.apply(name));
-        let key = |tensor: Tensor<'a>| Some((renamed(&options.key(reference, &tensor.info.name)?), tensor));
-        let mut left: std::collections::BTreeMap<String, Tensor<'a>> = reference.tensors().filter_map(key).collect();
         let mut mismatch = Mismatch::default();
+        let mut left: BTreeMap<String, Tensor<'a>> = BTreeMap::new();
+        for tensor in reference.tensors() {
+            let name = &tensor.info.name;
+            let Some(key) = options.key(reference, name).map(|key| renamed(&key)) else { continue };
+            match left.entry(key) {
+                Entry::Vacant(entry) => drop(entry.insert(tensor)),
+                Entry::Occupied(entry) => {
+                    let why = format!("{} and {name} of the reference both get this name", entry.get().info.name);
+                    mismatch.collisions.push((entry.key().clone(), why));
+                }
+            }
+        }
         let mut tensors = Vec::new();
+        let mut renamed = Vec::new();
         for tensor in target.tensors() {
             let name = &tensor.info.name;
             let Some(key) = options.key(target, name) else { continue };
-            match left.remove(&key) {
+            // Of two names for the same weight neither side has both.
+            let other_name = |left: &mut BTreeMap<String, Tensor<'a>>| {
+                let alias = names::alias(&key).filter(|alias| target.tensor(alias).is_none())?;
+                left.remove(&alias)
+            };
+            match left.remove(&key).or_else(|| {
+                let reference = other_name(&mut left)?;
+                renamed.push((reference.info.name.clone(), name.clone()));
+                Some(reference)
+            }) {
                 None => mismatch.only_in_target.push(name.clone()),
                 Some(reference) => match compare(tensor, reference) {
                     Compared::Same => tensors.push(TensorPair { target: tensor, reference }),
@@ -236,21 +280,37 @@ impl<'a> Pair<'a> {
             }
         }
         mismatch.only_in_reference = left.into_keys().collect();
+        mismatch.paired = tensors.len();
+        let prefixes = options.prefix.as_ref().map_or(&[][..], PrefixMap::prefixes);
         let pairing = Pairing {
             only_in_base: mismatch.only_in_target.clone(),
             only_in_reference: mismatch.only_in_reference.clone(),
             mismatched: mismatch.differing.iter().map(|(name, _)| name.clone()).collect(),
             cast: mismatch.other_dtype.iter().map(|(name, _)| name.clone()).collect(),
-            prefix: options.prefix.as_ref().map(|p| (p.from.clone(), p.to.clone())),
+            prefix: match prefixes {
+                [only] => Some((only.from.clone(), only.to.clone())),
+                _ => None,
+            },
+            prefixes: match prefixes {
+                [_] => Vec::new(),
+                several => several.iter().map(|prefix| (prefix.from.clone(), prefix.to.clone())).collect(),
+            },
+            renamed,
         };
-        let ordinary = mismatch.is_empty() && options.prefix.is_none();
+        let ordinary = mismatch.is_empty() && options.prefix.is_none() && pairing.renamed.is_empty();
+        if tensors.is_empty() || !mismatch.collisions.is_empty() {
+            // Leaving out is no way to go on; what does not pair says why.
+            mismatch.suggestion = suggest(target, reference, options, &mismatch);
+            return Err(mismatch);
+        }
         if options.other_dtype == OtherDtype::Cast {
             mismatch.other_dtype.clear();
         }
         if options.unpaired == Unpaired::LeaveOut {
-            mismatch = Mismatch { other_dtype: mismatch.other_dtype, ..Mismatch::default() };
+            mismatch = Mismatch { other_dtype: mismatch.other_dtype, paired: mismatch.paired, ..Mismatch::default() };
         }
-        if !mismatch.is_empty() || tensors.is_empty() {
+        if !mismatch.is_empty() {
+            mismatch.suggestion = suggest(target, reference, options, &mismatch);
             return Err(mismatch);
         }
         Ok(Self { target, reference, tensors, pairing: (!ordinary).then_some(pairing) })
@@ -262,6 +322,76 @@ impl<'a> Pair<'a> {
     pub fn targets(&self) -> Vec<Tensor<'a>> {
         self.tensors.iter().map(|tensor| tensor.target).collect()
     }
+}
+
+/// Prefixes that pair more of the reference's tensors, and how many: this was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suggestion {
+    /// The prefixes.
+    pub prefixes: Vec<Prefix>,
+    /// Names of the reference that are names of the target then.
+    pub paired: usize,
+    /// Names of the reference.
+    pub of: usize,
+}
+
+/// The most prefixes to suggest: models have few parts of their own.
+const SUGGESTED_MAX: usize = 8;
+
+/// Prefixes that pair tensors which do not pair as they are: those that are left of two names when what they end with in common is
+/// taken away. Each is tried, in the order of how many names lead to it, and stays if more tensors pair with it. Takes time in
+/// proportion to the names.
+fn suggest(
+    target: &Checkpoint,
+    reference: &Checkpoint,
+    options: &PairOptions,
+    mismatch: &Mismatch,
+) -> Option<Suggestion> {
+    if options.prefix.is_some() {
+        return None;
+    }
+    let ends = |name: &'_ str| {
+        let dots = name.match_indices('.').map(|(at, _)| at + 1);
+        std::iter::once(0).chain(dots).collect::<Vec<usize>>()
+    };
+    // What several of the target's names end with says nothing.
+    let mut by_end: HashMap<&str, Option<&str>> = HashMap::new();
+    for name in &mismatch.only_in_target {
+        for at in ends(name) {
+            by_end.entry(&name[at..]).and_modify(|only| *only = None).or_insert(Some(name));
+        }
+    }
+    let mut votes: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for name in &mismatch.only_in_reference {
+        let found = ends(name).into_iter().find_map(|at| Some((at, (*by_end.get(&name[at..])?)?)));
+        if let Some((at, target)) = found {
+            *votes.entry((&name[..at], &target[..target.len() - (name.len() - at)])).or_default() += 1;
+        }
+    }
+    let mut votes: Vec<_> = votes.into_iter().collect();
+    votes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+
+    let keys: Vec<String> = reference.tensors().filter_map(|t| options.key(reference, &t.info.name)).collect();
+    let wanted: HashSet<String> = target.tensors().filter_map(|t| options.key(target, &t.info.name)).collect();
+    let pairs = |prefixes: &[Prefix]| {
+        let map = PrefixMap(prefixes.to_vec());
+        let found: HashSet<String> = keys.iter().map(|key| map.apply(key)).filter(|key| wanted.contains(key)).collect();
+        found.len()
+    };
+    let mut best = (Vec::new(), pairs(&[]));
+    for ((from, to), _) in votes.into_iter().take(2 * SUGGESTED_MAX) {
+        let mut prefixes: Vec<Prefix> = best.0.clone();
+        if prefixes.len() == SUGGESTED_MAX || prefixes.iter().any(|prefix| prefix.from == from) {
+            continue;
+        }
+        prefixes.push(Prefix { from: from.to_owned(), to: to.to_owned() });
+        let paired = pairs(&prefixes);
+        if paired > best.1 {
+            best = (prefixes, paired);
+        }
+    }
+    let (prefixes, paired) = best;
+    (!prefixes.is_empty()).then_some(Suggestion { prefixes, paired, of: keys.len() })
 }
 
 enum Compared {

@@ -12,7 +12,7 @@ use lcepatch::apply::{
     Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, Refusal, UndoTo,
 };
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::checkpoint::pair::{Prefix, PrefixMap};
 use lcepatch::durable::{Existing, check_output};
 use lcepatch::edit::{Alpha, AlphaSource, EditKind};
 use lcepatch::localize::candidates::CandidateOptions;
@@ -95,9 +95,9 @@ What to do with the selected weights:
     /// Write infinities and NaN where an edit leaves the range of the dtype
     #[arg(long)]
     allow_non_finite: bool,
-    /// Exchange a prefix of the patches' names for one of the base's, as in `bert.=`
+    /// Exchange a prefix of the patches' names for one of the base's, as in `bert.=`; may be repeated, and the longest one that fits counts
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
-    map_prefix: Option<PrefixMap>,
+    map_prefix: Vec<Prefix>,
     #[command(flatten)]
     signature: Required,
     /// Do not record this apply in the model directory's log
@@ -233,7 +233,7 @@ fn plan_options(arguments: &Arguments) -> PlanOptions {
         check: if arguments.quick { Check::Quick } else { Check::Full },
         different_base: if arguments.allow_different_base { DifferentBase::Add } else { DifferentBase::Refuse },
         not_finite: if arguments.allow_non_finite { NotFinite::Write } else { NotFinite::Refuse },
-        prefix: arguments.map_prefix.clone(),
+        prefix: PrefixMap::new(arguments.map_prefix.clone()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Values of flags, parsed once.
 
 use super::exit::Failure;
-use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::checkpoint::pair::Prefix;
 use lcepatch::diff::{Shard, Size};
 use lcepatch::edit::Alpha;
 use lcepatch::localize::value::{Amount, Density};
@@ -100,9 +100,9 @@ pub fn is_svg(path: &Path) -> Result<(), Failure> {
 }
 
 /// `FROM=TO`, either of which may be empty.
-pub fn prefix_map(text: &str) -> Result<PrefixMap, String> {
+pub fn prefix_map(text: &str) -> Result<Prefix, String> {
     let (from, to) = text.split_once('=').ok_or("write FROM=TO; either may be empty, as in bert.=")?;
-    Ok(PrefixMap { from: from.to_owned(), to: to.to_owned() })
+    Ok(Prefix { from: from.to_owned(), to: to.to_owned() })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use lcepatch::apply::fit::{BaseState, Difference};
 use lcepatch::apply::{Check, Fit, fit};
 use lcepatch::check::{Intact, intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::checkpoint::pair::{Prefix, PrefixMap};
 use lcepatch::context::Context;
 use lcepatch::format::Patch;
 use serde_json::json;
@@ -41,9 +41,9 @@ pub struct Arguments {
     /// List every tensor that differs, not only ten
     #[arg(long)]
     full: bool,
-    /// Exchange a prefix of the patch's names for one of the base's, as in `bert.=`
+    /// Exchange a prefix of the patch's names for one of the base's, as in `bert.=`; may be repeated, and the longest one that fits counts
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
-    map_prefix: Option<PrefixMap>,
+    map_prefix: Vec<Prefix>,
     #[command(flatten)]
     signature: Required,
     /// Print the answer as JSON
@@ -60,7 +60,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if let Some(base) = &arguments.base {
         let (base, missing) = open(base, &patch, &context)?;
         let check = if arguments.quick { Check::Quick } else { Check::Full };
-        let prefix = arguments.map_prefix.as_ref();
+        let prefix = PrefixMap::new(arguments.map_prefix.clone());
+        let prefix = prefix.as_ref();
         let fit = match missing.is_empty() {
             true => fit(&base, &patch, &arguments.patch, check, prefix, &context)?,
             false => Fit { differences: missing, state: BaseState::Unknown },

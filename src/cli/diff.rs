@@ -12,8 +12,8 @@ use lcepatch::localize::random::Among;
 use lcepatch::localize::value::{Amount, Density};
 use lcepatch::mask::Scope;
 use lcepatch::patch::gather::{Portability, Precision};
-use lcepatch::report::Stat;
 use lcepatch::report::table::bytes;
+use lcepatch::report::{Kind, Stat};
 use pair::PairArguments;
 use std::path::PathBuf;
 
@@ -111,6 +111,13 @@ pub struct Arguments {
     json: bool,
 }
 
+#[derive(serde::Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    stat: &'a Stat,
+    kind: &'a Kind,
+}
+
 impl Arguments {
     fn existing(&self) -> Existing {
         if self.force { Existing::Replace } else { Existing::Keep }
@@ -137,12 +144,14 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if let Some(output) = &arguments.output {
         patch.save(output, arguments.existing())?;
     }
-    let stat = Stat::new(&patch);
+    let (stat, kind) = (Stat::new(&patch), Kind::of(&patch));
     if arguments.json {
-        print_json(&stat)?;
+        print_json(&Printed { stat: &stat, kind: &kind })?;
     } else if stat.tensors.is_empty() {
         print("no difference")?;
     } else {
+        print(&kind.sentence)?;
+        print("")?;
         if let Some(masks) = &patch.metadata.masks {
             masks::print_overlap(masks)?;
             print("")?;

@@ -5,7 +5,7 @@ use super::exit::Failure;
 use super::terminal::Terminal;
 use clap::Args;
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch::checkpoint::pair::{OtherDtype, PairOptions, PrefixMap, PruningPairs, Unpaired};
+use lcepatch::checkpoint::pair::{OtherDtype, PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
 use lcepatch::codec::Effort;
 use lcepatch::diff::{DiffOptions, Diffed, Labels, Localize, MaskSource};
 use lcepatch::localize::candidates::{CandidateOptions, Params};
@@ -59,9 +59,9 @@ output), all float tensors of two or more dimensions, or all.
     /// Round a reference of another float dtype to the target's, and record the tensors in the patch
     #[arg(long)]
     cast: bool,
-    /// Exchange a prefix of the reference's names for one of the target's, as in `bert.=`
+    /// Exchange a prefix of the reference's names for one of the target's, as in `bert.=`; may be repeated, and the longest one that fits counts
     #[arg(long, value_name = "REFERENCE=TARGET", value_parser = arguments::prefix_map)]
-    map_prefix: Option<PrefixMap>,
+    map_prefix: Vec<Prefix>,
 }
 
 impl PairArguments {
@@ -98,7 +98,7 @@ impl PairArguments {
             pair: PairOptions {
                 unpaired: if self.common { Unpaired::LeaveOut } else { Unpaired::Refuse },
                 other_dtype: if self.cast { OtherDtype::Cast } else { OtherDtype::Refuse },
-                prefix: self.map_prefix.clone(),
+                prefix: PrefixMap::new(self.map_prefix.clone()),
                 // A lossless delta takes every tensor as it is.
                 pruning_pairs: if full { PruningPairs::Tensors } else { PruningPairs::Weights },
             },
@@ -155,8 +155,28 @@ impl Opened {
     }
 }
 
+/// How many left-out tensors are named.
+const NAMED: usize = 10;
+
 /// Says what was noticed while a patch was made.
 pub fn tell(diffed: &Diffed, terminal: &Terminal) {
+    if let Some(pairing) = &diffed.patch.metadata.pairing {
+        let left_out = [
+            (&pairing.only_in_base, "only in the target"),
+            (&pairing.only_in_reference, "only in the reference"),
+            (&pairing.mismatched, "of another shape or kind of dtype in the reference"),
+        ];
+        for (names, why) in left_out.into_iter().filter(|(names, _)| !names.is_empty()) {
+            let named = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = names.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            terminal.note(&format!("{} tensors left out, {why}: {named}{more}", names.len()));
+        }
+        if let [(reference, target), ..] = &pairing.renamed[..] {
+            let n = pairing.renamed.len();
+            terminal.note(&format!("{n} tensors pair by another name, such as {reference} with {target}"));
+        }
+    }
     if diffed.unrecognized {
         terminal.note("the names are no known transformer's; selecting from all matrices (--params says otherwise)");
     }

@@ -13,7 +13,7 @@ use lcepatch::format::metadata::{Source, SourceFile};
 use lcepatch::report::plot;
 use lcepatch::report::stat::Row;
 use lcepatch::report::table::{Align, bytes, count, lines, percent};
-use lcepatch::report::{Stat, table};
+use lcepatch::report::{Kind, Stat, table};
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -48,6 +48,7 @@ struct Shown<'a> {
     carried: Option<Carried>,
     metadata: &'a Metadata,
     stat: &'a Stat,
+    kind: &'a Kind,
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
@@ -58,15 +59,17 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         Err(error) if !matches!(error.reason(), Reason::Patch { .. }) => return Err(error.into()),
         carried => carried,
     };
-    let stat = Stat::new(&patch);
+    let (stat, kind) = (Stat::new(&patch), Kind::of(&patch));
     if let Some(path) = &arguments.plot {
         let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
         write_file(path, plot::selection(&stat).as_bytes(), existing)?;
     }
     if arguments.json {
-        print_json(&Shown { carried: carried.ok(), metadata: &patch.metadata, stat: &stat })?;
+        print_json(&Shown { carried: carried.ok(), metadata: &patch.metadata, stat: &stat, kind: &kind })?;
         return Ok(Answer::Yes);
     }
+    print(&kind.sentence)?;
+    print("")?;
     let name = arguments.patch.display();
     print(format_args!("{name}: {}, patch id {}", bytes(stat.file_bytes), stat.id))?;
     for (label, text) in facts(&patch.metadata, &stat, &carried) {

@@ -104,6 +104,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let tokenizer = Tokenizer::read(&arguments.pair.target, &model.config)?;
     let mut planning = Planning::default();
     arguments.measures.plan(&tokenizer, model.facts(), true, &mut planning)?;
+    tokenizer.check(&planning.work)?;
     // Everything that was given is right: only now is something asked for that may be missing.
     let engine = arguments.computing.engine(terminal)?;
     let seed = arguments.measures.seed();

@@ -8,6 +8,7 @@ use crate::format::metadata;
 use crate::localize::candidates::Candidates;
 use crate::localize::{Impossible, mask};
 use crate::mask::{MaskFault, PairMasks, PruningMask, Scope, Selection, Sparsity};
+use std::collections::HashSet;
 
 /// Where the pruning mask of a checkpoint is.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +80,8 @@ impl<'a> Masks<'a> {
         let references: Vec<Tensor<'a>> = tensors().map(|tensor| tensor.reference).collect();
         let target = target_source.find(pair.target, &targets, context)?;
         let reference = reference_source.find(pair.reference, &references, context)?;
-        let elsewhere = target.names().filter(|name| !targets.iter().any(|tensor| tensor.info.name == *name));
+        let considered: HashSet<&str> = targets.iter().map(|tensor| tensor.info.name.as_str()).collect();
+        let elsewhere = target.names().filter(|name| !considered.contains(name));
         let elsewhere = elsewhere.map(str::to_owned).collect();
         let masks = PairMasks { target, reference };
         let (differing, overlaps) = mask::select(pair, &candidates.tensors, &masks, context)?;

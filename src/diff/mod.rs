@@ -28,6 +28,7 @@ use crate::mask::{Scope, Selection};
 use crate::patch::gather::{Coding, Portability, Precision};
 use masks::Masks;
 use outline::{Outline, source};
+use std::collections::HashSet;
 use write::{Found, Rounded, write};
 
 /// How many weights are selected.
@@ -259,8 +260,9 @@ pub fn undo(result: &Checkpoint, base: &Checkpoint, changed: &[String], context:
     let (unpaired, other_dtype) = (Unpaired::Refuse, OtherDtype::Refuse);
     let pair_options = PairOptions { unpaired, other_dtype, prefix: None, pruning_pairs: PruningPairs::Tensors };
     let pair = Pair::new(result, base, &pair_options)?;
+    let changed: HashSet<&str> = changed.iter().map(String::as_str).collect();
     let candidates: Vec<usize> =
-        (0..pair.tensors.len()).filter(|at| changed.iter().any(|name| name == pair.tensors[*at].name())).collect();
+        (0..pair.tensors.len()).filter(|at| changed.contains(pair.tensors[*at].name())).collect();
     context.begin("preparing the undo patch", result.bytes() + base.bytes());
     let (precision, portability) = (Precision::Exact, Portability::NeedsBase);
     let (effort, hash) = (Effort::Default, ContentHash::default());

@@ -140,10 +140,12 @@ pub(super) fn write(
     };
     // The digest of a tensor of which some blocks become something else.
     let with = |own: fn(&TensorDigests) -> &Vec<PartDigest>, side: fn(&Sides) -> PartDigest| {
+        // Both are in the order of the pairs, so that each tensor's blocks are the next ones.
+        let mut blocks = places.iter().zip(&sides).peekable();
         let of_tensor = |(place, digests): &(usize, &TensorDigests)| {
             let mut parts = own(digests).clone();
-            for ((tensor, index), sides) in places.iter().zip(&sides) {
-                if let (true, Some(sides)) = (tensor == place, sides) {
+            while let Some(((_, index), sides)) = blocks.next_if(|((tensor, _), _)| tensor == place) {
+                if let Some(sides) = sides {
                     parts[*index as usize] = side(sides);
                 }
             }

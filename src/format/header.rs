@@ -24,6 +24,10 @@ pub mod section {
 
 /// The effort of zstd, part of what makes the same inputs give the same bytes.
 const ZSTD_LEVEL: i32 = 19;
+/// The effort for sections of more than [`LARGE_SECTION_BYTES`], on which the highest takes longer than the rest of a diff: tables of
+/// tens of thousands of tensors.
+const ZSTD_LEVEL_LARGE: i32 = 9;
+const LARGE_SECTION_BYTES: usize = 1 << 20;
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
 
@@ -108,8 +112,9 @@ fn check_magic(front: &[u8]) -> Result<(), Invalid> {
 
 /// Appends a section, packed where that is smaller and a reader may unpack it (spec §5.2).
 pub fn write_section(out: &mut Vec<u8>, kind: u16, content: &[u8], packed: Packing) {
+    let level = if content.len() > LARGE_SECTION_BYTES { ZSTD_LEVEL_LARGE } else { ZSTD_LEVEL };
     let zstd = match packed {
-        Packing::Zstd => zstd::bulk::compress(content, ZSTD_LEVEL).ok(),
+        Packing::Zstd => zstd::bulk::compress(content, level).ok(),
         Packing::Raw => None,
     };
     let fits = |z: &Vec<u8>| z.len() < content.len() && content.len() as u64 <= raw_bytes_max(z.len() as u64);

@@ -233,6 +233,12 @@ pub struct Pairing {
     /// Prefix of the reference's names, and what stands for it in the base's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<(String, String)>,
+    /// Several such prefixes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<(String, String)>,
+    /// Names in the reference, and the other names that the base has for the same weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub renamed: Vec<(String, String)>,
 }
 
 /// What reduced precision costs, measured over all selected elements.

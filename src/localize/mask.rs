@@ -29,9 +29,11 @@ pub fn select(
             Ok((SelectedBlock { tensor, index, positions, bits: None }, overlap))
         })
         .collect::<Result<Vec<_>, Impossible>>()?;
+    // Blocks are in the order of the candidates.
+    let mut next = blocks.iter().peekable();
     let of_tensor = |tensor: &usize| {
-        let own = blocks.iter().filter(|(block, _)| block.tensor == *tensor).map(|(_, overlap)| *overlap);
-        own.fold(Overlap::default(), Overlap::and)
+        let own = std::iter::from_fn(|| next.next_if(|(block, _)| block.tensor == *tensor));
+        own.fold(Overlap::default(), |sum, (_, overlap)| sum.and(*overlap))
     };
     let overlaps = candidates.iter().map(of_tensor).collect();
     let blocks = blocks.into_iter().map(|(block, _)| block).filter(|block| !block.positions.is_empty());

@@ -238,6 +238,11 @@ impl<'a> PruningMask<'a> {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Whether it covers the tensor named `tensor`.
+    pub fn covers(&self, tensor: &str) -> bool {
+        self.tensors.contains_key(tensor)
+    }
+
     /// The mask of one block of a tensor, one bit an element.
     ///
     /// # Errors

@@ -67,10 +67,12 @@ pub enum ModelFault {
         expected: String,
     },
     /// The tokenizer gives ids that the model does not have.
-    #[error("the tokenizer has {tokens} tokens, the model a vocabulary of {vocabulary}")]
+    #[error("a text has the token {}, which is beyond the model's vocabulary of {vocabulary}", token.as_deref().map_or_else(|| format!("with the id {id}"), |token| format!("{token:?} with the id {id}")))]
     Vocabulary {
-        /// Tokens.
-        tokens: u32,
+        /// The token, where the tokenizer is at hand.
+        token: Option<String>,
+        /// Its id.
+        id: u32,
         /// Rows of the embeddings.
         vocabulary: u32,
     },

@@ -30,7 +30,7 @@ use crate::measure::{Facts, Work};
 use batches::Limits;
 use config::Config;
 use graph::{Graph, Interface};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use weights::WeightFiles;
 
@@ -112,8 +112,8 @@ impl Model {
         if let Computation::Foreign(foreign) = &self.computation {
             foreign.check(edited.clone())?;
         }
-        let weights = self.weights();
-        Ok(edited.filter(|name| weights.iter().any(|weight| weight == name)).collect())
+        let weights: HashSet<&str> = self.weights().iter().map(String::as_str).collect();
+        Ok(edited.filter(|name| weights.contains(name)).collect())
     }
 
     /// The batches of a work list.

@@ -79,7 +79,7 @@ impl Session {
                 return Err(ModelFault::TooLong { length: ids.len(), most: self.facts.positions });
             }
             if let Some(id) = ids.iter().find(|id| **id >= self.facts.vocabulary) {
-                return Err(ModelFault::Vocabulary { tokens: id + 1, vocabulary: self.facts.vocabulary });
+                return Err(ModelFault::Vocabulary { token: None, id: *id, vocabulary: self.facts.vocabulary });
             }
         }
         Ok(())

@@ -4,10 +4,10 @@ mod budget;
 
 use super::ModelFault;
 use super::config::Config;
-use crate::measure::{Encoding, Mask, Tokens};
+use crate::measure::{Encoding, Mask, Tokens, Work};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tokenizers::Model as _;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -20,6 +20,8 @@ pub struct Tokenizer {
     mask: Option<Mask>,
     begin: Option<u32>,
     words_begin_with_a_blank: bool,
+    /// Rows of the model's embeddings.
+    rows: u64,
     /// What was read, for reports.
     pub files: Vec<PathBuf>,
 }
@@ -28,7 +30,7 @@ impl Tokenizer {
     /// Reads the tokenizer of a model directory.
     ///
     /// # Errors
-    /// [`ModelFault::Missing`], [`ModelFault::Malformed`]; [`ModelFault::Vocabulary`] if it has ids that the model does not.
+    /// [`ModelFault::Missing`], [`ModelFault::Malformed`].
     pub fn read(directory: &Path, config: &Config) -> Result<Self, ModelFault> {
         let settings = Settings::read(directory)?;
         let (json, vocabulary) = (directory.join("tokenizer.json"), directory.join("vocab.txt"));
@@ -39,7 +41,7 @@ impl Tokenizer {
             let parsed = tokenizers::Tokenizer::from_bytes(&text);
             (parsed.map_err(|error| malformed(&json, error.to_string()))?, json)
         } else if vocabulary.is_file() {
-            (wordpiece(&vocabulary, settings.flag("do_lower_case", true))?, vocabulary)
+            (wordpiece(directory, &vocabulary, &settings)?, vocabulary)
         } else {
             let what = "tokenizer.json or vocab.txt";
             return Err(ModelFault::Missing { directory: directory.to_owned(), what });
@@ -48,12 +50,8 @@ impl Tokenizer {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| malformed(&file, error.to_string()))?;
         inner.encode("A text.", true).map_err(|error| malformed(&file, error.to_string()))?;
-        let most = inner.get_vocab(true).into_values().max().map_or(0, |id| id + 1);
+        // A tokenizer may have tokens that the model has no rows for, such as one for padding. Whether a text gives one is seen then.
         let rows = config.size(&["vocab_size"])?;
-        if u64::from(most) > rows {
-            let vocabulary = u32::try_from(rows).unwrap_or(u32::MAX);
-            return Err(ModelFault::Vocabulary { tokens: most, vocabulary });
-        }
         let id = |text: &str| inner.token_to_id(text).map(|id| Mask { id, text: text.to_owned() });
         let usual = ["[MASK]", "<mask>"];
         let mask = settings.token("mask_token").and_then(|text| id(&text)).or_else(|| usual.into_iter().find_map(id));
@@ -61,7 +59,23 @@ impl Tokenizer {
         let begin = begin.or_else(|| config.token("bos_token_id")).or_else(|| config.token("eos_token_id"));
         let words_begin_with_a_blank = inner.get_pre_tokenizer().is_some_and(blanks_stay_with_words);
         let begin = begin.filter(|id| u64::from(*id) < rows);
-        Ok(Self { inner, mask, begin, words_begin_with_a_blank, files: vec![file] })
+        let mask = mask.filter(|mask| u64::from(mask.id) < rows);
+        Ok(Self { inner, mask, begin, words_begin_with_a_blank, rows, files: vec![file] })
+    }
+
+    /// Refuses questions with a token that the model has no row for.
+    ///
+    /// # Errors
+    /// [`ModelFault::Vocabulary`], naming the first one.
+    pub fn check(&self, work: &Work) -> Result<(), ModelFault> {
+        match work.sequences().iter().flatten().find(|id| u64::from(**id) >= self.rows) {
+            Some(id) => Err(ModelFault::Vocabulary {
+                token: self.inner.id_to_token(*id),
+                id: *id,
+                vocabulary: u32::try_from(self.rows).unwrap_or(u32::MAX),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn encode_with(&self, text: &str, special_tokens: bool) -> Encoding {
@@ -106,7 +120,7 @@ struct Settings(Vec<Value>);
 
 impl Settings {
     fn read(directory: &Path) -> Result<Self, ModelFault> {
-        let mut found = Vec::new();
+        let mut found: Vec<Value> = Vec::new();
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
             let path = directory.join(name);
             match crate::json::read_file(&path) {
@@ -118,46 +132,127 @@ impl Settings {
                 Err(source) => return Err(ModelFault::Io { operation: "read", path, source }),
             }
         }
+        // The older file counts, but not beside a list of added tokens, as transformers reads them.
+        if found.len() == 2 && found[0].get(ADDED_TOKENS).is_some() {
+            found.truncate(1);
+        }
+        found.reverse();
         Ok(Self(found))
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.0.iter().find_map(|settings| settings.get(key)).filter(|value| !value.is_null())
     }
 
     /// A special token: its text, or an object with it.
     fn token(&self, key: &str) -> Option<String> {
-        self.0.iter().find_map(|settings| {
-            let value = settings.get(key)?;
-            value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
-        })
+        added_token(self.get(key)?, true).map(|token| token.content)
     }
 
-    fn flag(&self, key: &str, default: bool) -> bool {
-        self.0.iter().find_map(|settings| settings.get(key)?.as_bool()).unwrap_or(default)
+    fn flag(&self, key: &str) -> Option<bool> {
+        self.get(key)?.as_bool()
     }
+}
+
+/// Tokens by id in `tokenizer_config.json`.
+const ADDED_TOKENS: &str = "added_tokens_decoder";
+
+/// A token: its text, or an object with it and with how it is found in texts.
+fn added_token(value: &Value, special: bool) -> Option<tokenizers::AddedToken> {
+    let content = value.as_str().or_else(|| value.get("content")?.as_str())?;
+    let flag = |key: &str, default: bool| value.get(key).and_then(Value::as_bool).unwrap_or(default);
+    let special = flag("special", special);
+    let token = tokenizers::AddedToken::from(content, special).lstrip(flag("lstrip", false));
+    let token = token.rstrip(flag("rstrip", false)).single_word(flag("single_word", false));
+    Some(token.normalized(flag("normalized", !special)))
 }
 
 fn malformed(path: &Path, reason: String) -> ModelFault {
     ModelFault::Malformed { path: path.to_owned(), reason }
 }
 
-/// BERT's tokenizer, from its vocabulary alone.
-fn wordpiece(path: &Path, lowercase: bool) -> Result<tokenizers::Tokenizer, ModelFault> {
-    let model = WordPiece::from_file(&path.to_string_lossy()).unk_token("[UNK]".to_owned()).build();
-    let model = model.map_err(|error| malformed(path, error.to_string()))?;
-    let special = |token: &str| {
-        let id = model.token_to_id(token).ok_or_else(|| malformed(path, format!("it has no {token}")))?;
-        Ok::<(String, u32), ModelFault>((token.to_owned(), id))
+/// BERT's tokenizer, from its vocabulary, the settings and the tokens added to it, as transformers makes it (`BertTokenizer`, 5.24).
+fn wordpiece(directory: &Path, path: &Path, settings: &Settings) -> Result<tokenizers::Tokenizer, ModelFault> {
+    let named = |key: &str, usual: &str| {
+        let token = settings.get(key).and_then(|value| added_token(value, true));
+        let token = token.unwrap_or_else(|| tokenizers::AddedToken::from(usual, true));
+        tokenizers::AddedToken { special: true, ..token }
     };
-    let (sep, cls, _) = (special("[SEP]")?, special("[CLS]")?, special("[UNK]")?);
+    let [unk, sep, pad, cls, mask] =
+        [("unk", "[UNK]"), ("sep", "[SEP]"), ("pad", "[PAD]"), ("cls", "[CLS]"), ("mask", "[MASK]")]
+            .map(|(key, usual)| named(&format!("{key}_token"), usual));
+    let model = WordPiece::from_file(&path.to_string_lossy()).unk_token(unk.content.clone()).build();
+    let model = model.map_err(|error| malformed(path, error.to_string()))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer
-        .with_normalizer(Some(BertNormalizer::new(true, true, None, lowercase)))
+        .with_normalizer(Some(BertNormalizer::new(
+            true,
+            settings.flag("tokenize_chinese_chars").unwrap_or(true),
+            settings.flag("strip_accents"),
+            settings.flag("do_lower_case").unwrap_or(true),
+        )))
         .with_pre_tokenizer(Some(BertPreTokenizer))
-        .with_post_processor(Some(BertProcessing::new(sep, cls)))
         .with_decoder(Some(tokenizers::decoders::wordpiece::WordPiece::default()));
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-    let known = special.into_iter().filter(|token| tokenizer.token_to_id(token).is_some());
-    let known: Vec<_> = known.map(|token| tokenizers::AddedToken::from(token, true)).collect();
-    tokenizer.add_special_tokens(&known);
+
+    let (file, mut added) = added_tokens(directory, settings, &[&unk, &sep, &pad, &cls, &mask])?;
+    added.sort_by_key(|(id, _)| *id);
+    for (id, token) in &added {
+        match token.special {
+            true => tokenizer.add_special_tokens(std::slice::from_ref(token)),
+            false => tokenizer.add_tokens(std::slice::from_ref(token)),
+        };
+        let found = tokenizer.token_to_id(&token.content);
+        if found != Some(*id) {
+            let found = found.map_or("none".to_owned(), |found| found.to_string());
+            let reason =
+                format!("token {:?} has the id {id}; the next one after the vocabulary gives {found}", token.content);
+            return Err(malformed(&file, reason));
+        }
+    }
+    let is_added = |content: &str| added.iter().any(|(_, token)| token.content == content);
+    if let Some(missing) = [&unk, &sep, &cls].into_iter().find(|token| tokenizer.token_to_id(&token.content).is_none())
+    {
+        return Err(malformed(path, format!("it has no {}", missing.content)));
+    }
+    let lists = ["extra_special_tokens", "additional_special_tokens"].into_iter();
+    let list = lists.filter_map(|key| settings.get(key)?.as_array()).next();
+    let extra = list.into_iter().flatten().filter_map(|value| added_token(value, true));
+    let id = |token: &tokenizers::AddedToken| {
+        (token.content.clone(), tokenizer.token_to_id(&token.content).unwrap_or_default())
+    };
+    let post_processor = BertProcessing::new(id(&sep), id(&cls));
+    let special = [unk, sep, pad, cls, mask].into_iter().chain(extra);
+    let special: Vec<_> = special.filter(|token| !is_added(&token.content)).collect();
+    tokenizer.add_special_tokens(&special);
+    tokenizer.with_post_processor(Some(post_processor));
     Ok(tokenizer)
+}
+
+/// The tokens that were added to a vocabulary, with their ids, and the file that lists them.
+fn added_tokens(
+    directory: &Path,
+    settings: &Settings,
+    named: &[&tokenizers::AddedToken],
+) -> Result<(PathBuf, Vec<(u32, tokenizers::AddedToken)>), ModelFault> {
+    let listed = |path: &Path| malformed(path, "added tokens are not an object of tokens and ids".to_owned());
+    if let Some(tokens) = settings.get(ADDED_TOKENS) {
+        let path = directory.join("tokenizer_config.json");
+        let token = |(id, token): (&String, &Value)| Some((id.parse().ok()?, added_token(token, false)?));
+        let tokens = tokens.as_object().and_then(|tokens| tokens.iter().map(token).collect::<Option<Vec<_>>>());
+        return tokens.map(|tokens| (path.clone(), tokens)).ok_or_else(|| listed(&path));
+    }
+    let path = directory.join("added_tokens.json");
+    let text = match crate::input::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((path, Vec::new())),
+        Err(source) => return Err(ModelFault::Io { operation: "read", path, source }),
+    };
+    let tokens: BTreeMap<String, u32> = serde_json::from_slice(&text).map_err(|_| listed(&path))?;
+    let token = |(text, id): (String, u32)| {
+        let special = named.iter().any(|token| token.content == text);
+        (id, tokenizers::AddedToken::from(text, special))
+    };
+    Ok((path, tokens.into_iter().map(token).collect()))
 }
 
 /// Whether blanks are part of the words they stand before, and are not added to the first word.
@@ -166,5 +261,53 @@ fn blanks_stay_with_words(pre_tokenizer: &PreTokenizerWrapper) -> bool {
         PreTokenizerWrapper::ByteLevel(bytes) => !bytes.add_prefix_space,
         PreTokenizerWrapper::Sequence(parts) => parts.as_ref().iter().any(blanks_stay_with_words),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `fixtures/tokenizers/golden.json`, which `make.py` beside it writes.
+    #[test]
+    fn a_vocabulary_with_what_lies_beside_it_gives_the_tokens_of_transformers() {
+        let golden: Value = serde_json::from_str(include_str!("../../fixtures/tokenizers/golden.json")).unwrap();
+        let words = |value: &Value| value.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect();
+        let (vocabulary, texts): (Vec<String>, Vec<String>) = (words(&golden["vocabulary"]), words(&golden["texts"]));
+        assert!(texts.len() >= 300);
+        for case in golden["cases"].as_array().unwrap() {
+            let dir = tempfile::tempdir().unwrap();
+            let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
+            write("vocab.txt", vocabulary.join("\n") + "\n");
+            write("config.json", r#"{"model_type":"bert","vocab_size":100}"#.to_owned());
+            case["files"].as_object().unwrap().iter().for_each(|(name, content)| write(name, content.to_string()));
+            let tokenizer = Tokenizer::read(dir.path(), &Config::read(dir.path()).unwrap()).unwrap();
+            let mask = tokenizer.mask().map(|mask| mask.id);
+            assert_eq!(mask.map(u64::from), case["mask"].as_u64(), "{}", case["name"]);
+            for (text, ids) in texts.iter().zip(case["ids"].as_array().unwrap()) {
+                let found = serde_json::to_value(tokenizer.encode(text).ids).unwrap();
+                assert_eq!(found, *ids, "{}: {text:?}", case["name"]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_without_a_row_matters_where_a_text_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhe\n");
+        write("config.json", r#"{"model_type":"bert","vocab_size":6}"#);
+        write("added_tokens.json", r#"{"<pad>":6}"#);
+        let tokenizer = Tokenizer::read(dir.path(), &Config::read(dir.path()).unwrap()).unwrap();
+        let check = |text: &str| {
+            let mut work = Work::default();
+            work.sequence(&tokenizer.encode(text).ids);
+            tokenizer.check(&work).map_err(|fault| fault.to_string())
+        };
+        assert_eq!(check("he"), Ok(()));
+        assert!(check("he <pad>").unwrap_err().contains("\"<pad>\" with the id 6"));
+        write("added_tokens.json", r#"{"<pad>":9}"#);
+        let fault = Tokenizer::read(dir.path(), &Config::read(dir.path()).unwrap()).err().unwrap().to_string();
+        assert!(fault.contains("has the id 9"), "{fault}");
     }
 }

@@ -1,5 +1,6 @@
 //! What people look at: tables, JSON, figures, pages. Made from headers and results; no weights are read.
 
+pub mod kind;
 #[cfg(feature = "verify")]
 pub mod page;
 pub mod plot;
@@ -10,4 +11,5 @@ pub mod table;
 #[cfg(feature = "verify")]
 pub mod verify;
 
+pub use kind::Kind;
 pub use stat::Stat;

@@ -340,3 +340,117 @@ fn files_are_named_by_their_content_and_on_request_as_hubs_list_them() {
     assert_eq!(named["sha256"], Digest::sha256(&bytes).to_string());
     assert_eq!(named["content"], base["content"]);
 }
+
+#[test]
+fn several_prefixes_are_found_tried_and_mapped() {
+    let dir = Dir::new();
+    let side = |names: [&str; 3], add: f32| {
+        let values = |n: u64| Random::new(n).values(16, 1.0).into_iter().map(|value| value + add).collect::<Vec<_>>();
+        let mut tensors = Vec::new();
+        for layer in 0..2 {
+            let name = format!("{}layers.{layer}.mlp.up_proj.weight", names[0]);
+            tensors.push(Tensor::f32(&name, &[4, 4], &values(layer)));
+        }
+        tensors.push(Tensor::f32(&format!("{}patch_embed.weight", names[1]), &[4, 4], &values(7)));
+        tensors.push(Tensor::f32(names[2], &[4, 4], &values(8)));
+        safetensors(&tensors)
+    };
+    dir.write("old", &side(["language_model.model.", "vision_tower.", "language_model.lm_head.weight"], 0.0));
+    dir.write("new", &side(["model.language_model.", "model.visual.", "lm_head.weight"], 0.5));
+    let run = dir.run("diff old new").fails(5);
+    let line = run.err.lines().find(|line| line.contains("--map-prefix")).unwrap();
+    assert!(line.contains("pairs all 4 of the reference's tensors"), "{line}");
+    let options = line.split('`').nth(1).unwrap();
+    dir.run(&format!("diff old new --all -o p {options}")).ok();
+    let pairing = &dir.run("show p --json").ok().json()["metadata"]["pairing"];
+    assert_eq!(pairing["prefixes"].as_array().unwrap().len(), 3);
+    dir.run("apply old p -o r").ok();
+    let bytes = |name: &str| {
+        read_safetensors(&dir.read(name)).into_iter().map(|(_, bytes)| bytes).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(bytes("r"), bytes("new"));
+}
+
+#[test]
+fn two_names_of_the_reference_do_not_become_one() {
+    let dir = Dir::new();
+    let tensor = |name: &str| Tensor::f32(name, &[2], &[1.0, 2.0]);
+    dir.write("t", &safetensors(&[tensor("w")]));
+    dir.write("r", &safetensors(&[tensor("a.w"), tensor("b.w")]));
+    let run = dir.run("diff t r --common --map-prefix a.= --map-prefix b.=").fails(5);
+    run.says(&["a.w and b.w of the reference both get this name"]);
+}
+
+#[test]
+fn gamma_and_beta_pair_with_weight_and_bias() {
+    let dir = Dir::new();
+    let norm = |names: [&str; 2], add: f32| {
+        let values: Vec<f32> = [1.0, 2.0, 3.0].map(|value| value + add).to_vec();
+        let module = "bert.embeddings.LayerNorm";
+        safetensors(&names.map(|name| Tensor::f32(&format!("{module}.{name}"), &[3], &values)))
+    };
+    dir.write("t", &norm(["gamma", "beta"], 0.0));
+    dir.write("r", &norm(["weight", "bias"], 1.0));
+    dir.run("diff t r --all -o p").ok().says(&["2 tensors pair by another name"]).prints(&["only in norms"]);
+    let pairing = &dir.run("show p --json").ok().json()["metadata"]["pairing"];
+    assert_eq!(pairing["renamed"][0], json!(["bert.embeddings.LayerNorm.bias", "bert.embeddings.LayerNorm.beta"]));
+    dir.run("apply t p -o result").ok();
+    assert_eq!(dir.read("result"), norm(["gamma", "beta"], 1.0));
+}
+
+#[test]
+fn what_common_leaves_out_is_named_and_nothing_in_common_is_no_matter_of_dtypes() {
+    let dir = bert_dir();
+    let (mut target, _) = bert_pair();
+    target.push(Tensor::f32("extra.weight", &[2], &[0.0, 1.0]));
+    dir.write("more", &safetensors(&target));
+    dir.run("diff more reference.safetensors --common --all")
+        .ok()
+        .says(&["1 tensors left out, only in the target: extra.weight"]);
+    dir.write("adapter", &safetensors(&[Tensor::f32("x.lora_A.weight", &[2], &[0.0, 1.0])]));
+    for options in ["", "--common"] {
+        let run = dir.run(&format!("diff target.safetensors adapter {options}")).fails(5);
+        assert!(!run.err.contains("--cast") && !run.err.contains("--common"), "{run:?}");
+        run.says(&["x.lora_A.weight: only in the reference", "no tensor is in both"]);
+    }
+}
+
+/// Whatever needs a search through all tensors for each of them takes 64 times as long for eight times as many.
+#[cfg(unix)]
+#[test]
+fn time_is_in_proportion_to_the_number_of_tensors() {
+    let (few, many) = (processor_seconds(4_000), processor_seconds(32_000));
+    assert!(many < 24.0 * few, "{few} s, {many} s");
+}
+
+/// What commands take for checkpoints of `n` tensors.
+#[cfg(unix)]
+fn processor_seconds(n: u32) -> f64 {
+    let dir = Dir::new();
+    let write = |name: &str, tensor: &dyn Fn(u32) -> Tensor| {
+        dir.write(name, &safetensors(&(0..n).map(tensor).collect::<Vec<_>>()));
+    };
+    let expert = |at: u32, add| Tensor::f32(&format!("layers.{at}.up.weight"), &[2, 2], &[add, at as f32, 1.0, 2.0]);
+    write("t", &|at| expert(at, 0.0));
+    write("r", &|at| expert(at, 1.0));
+    write("other", &|at| Tensor::f32(&format!("y.{at}.z"), &[1], &[0.0]));
+    let script = "(
+        $0 diff t r -o portable --density 20% --params all --portable
+        $0 diff t r -o p --all
+        $0 apply t p -o result --undo undo
+        $0 show p
+        $0 check p t
+        $0 diff t other
+    ) >log 2>&1; times";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_lcepatch")]).current_dir(dir.path("."));
+    let output = shell.output().unwrap();
+    assert!(["portable", "p", "result", "undo"].iter().all(|name| dir.exists(name)), "{output:?}");
+    // The second line is of the commands: user and system time, as in 0m1.25s.
+    let text = String::from_utf8(output.stdout).unwrap();
+    let times = text.lines().nth(1).unwrap().split_whitespace().map(|time| {
+        let (minutes, seconds) = time.trim_end_matches('s').split_once('m').unwrap();
+        minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
+    });
+    times.sum()
+}

@@ -16,6 +16,7 @@ fn shows_what_a_person_wants_to_know() {
     let base = dir.read("target.safetensors");
     let digest = lcepatch::digest::Digest::sha256(&base).to_string();
     let run = dir.run("show p").ok();
+    assert!(run.out.starts_with("A sparse change of 102 of the "), "{run:?}");
     run.prints(&["less of it", "MIT", "org/model", &digest, "-2 is recommended", "weat: 0.5", "global ranking"])
         .prints(&["attention.output", "portable", "102 weights"]);
 }
@@ -33,6 +34,7 @@ fn json_has_the_metadata_and_every_tensor() {
     assert_eq!(shown["metadata"]["recommended_alpha"], -2.0);
     assert_eq!(shown["metadata"]["results"]["weat"], 0.5);
     assert_eq!(shown["metadata"]["localization"]["k"], 102);
+    assert_eq!((&shown["kind"]["extent"], &shown["kind"]["changed"]), (&"sparse".into(), &102.into()));
     let rows = shown["stat"]["tensors"].as_array().unwrap();
     assert_eq!(rows.iter().map(|row| row["selected"].as_u64().unwrap()).sum::<u64>(), 102);
     dir.run("show p --tensors").ok().prints(&["bert.encoder.layer.0.output.dense.weight", "[16, 16]"]);

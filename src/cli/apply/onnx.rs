@@ -14,7 +14,7 @@ pub fn run(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Ou
         ("--allow-different-base", arguments.allow_different_base, "apply to the checkpoint, and export the result"),
         (
             "--map-prefix",
-            arguments.map_prefix.is_some(),
+            !arguments.map_prefix.is_empty(),
             "leave it out: weights are recognized by content, not by name",
         ),
     ];

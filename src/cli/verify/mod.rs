@@ -8,7 +8,7 @@ use super::{Answer, Outcome, arguments, patch_argument};
 use clap::Args;
 use lcepatch::apply::Check;
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::checkpoint::pair::{Prefix, PrefixMap};
 use lcepatch::durable::{self, Existing};
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::error::Error;
@@ -64,9 +64,9 @@ pub struct Arguments {
     /// Check the base's values at the selected weights only
     #[arg(long)]
     quick: bool,
-    /// Exchange a prefix of the patches' names for one of the model's, as in `bert.=`
+    /// Exchange a prefix of the patches' names for one of the model's, as in `bert.=`; may be repeated, and the longest one that fits counts
     #[arg(long, value_name = "PATCH=MODEL", value_parser = arguments::prefix_map)]
-    map_prefix: Option<PrefixMap>,
+    map_prefix: Vec<Prefix>,
     /// Exit with code 1 if this comes true of any edited model, as in 'ppl.mlm>+1%' or '|weat8|>0.5'; may be repeated
     #[arg(long, value_name = "CONDITION", value_parser = threshold)]
     fail_if: Vec<Threshold>,
@@ -151,9 +151,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let tokenizer = Tokenizer::read(&arguments.model, &model.config)?;
     let mut planning = Planning::default();
     arguments.measures.plan(&tokenizer, model.facts(), !patches.is_empty(), &mut planning)?;
+    tokenizer.check(&planning.work)?;
     let options = VerifyOptions {
         check: if arguments.quick { Check::Quick } else { Check::Full },
-        prefix: arguments.map_prefix.clone(),
+        prefix: PrefixMap::new(arguments.map_prefix.clone()),
         seed: arguments.measures.seed(),
     };
     // Everything that was given is right: only now is something asked for that may be missing.
