@@ -1,6 +1,8 @@
 //! What people look at: tables, JSON, figures, pages. Made from headers and results; no weights are read.
 
 #[cfg(feature = "verify")]
+pub mod ask;
+#[cfg(feature = "verify")]
 pub mod page;
 pub mod plot;
 #[cfg(feature = "verify")]

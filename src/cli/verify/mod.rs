@@ -17,7 +17,7 @@ use lcepatch::measure::threshold::Threshold;
 use lcepatch::model::runtime::Provider;
 use lcepatch::model::tokenizer::Tokenizer;
 use lcepatch::model::{Engine, Foreign, Model};
-use lcepatch::report::plot::sweep;
+use lcepatch::report::plot::{sweep, sweep_lines};
 use lcepatch::report::verify::{Detail, Setup, case, json, lines, summary};
 use lcepatch::verify::{Case, Planning, Report, Subject, VerifyOptions, verify};
 use std::collections::BTreeMap;
@@ -70,8 +70,8 @@ pub struct Arguments {
     /// Exit with code 1 if this comes true of any edited model, as in 'ppl.mlm>+1%' or '|weat8|>0.5'; may be repeated
     #[arg(long, value_name = "CONDITION", value_parser = threshold)]
     fail_if: Vec<Threshold>,
-    /// Draw the scores against alpha into this .svg file
-    #[arg(long, value_name = "FILE")]
+    /// Draw the scores against alpha into this .svg file, or with `-` in the terminal
+    #[arg(long, value_name = "FILE|-")]
     plot: Option<PathBuf>,
     /// Write the results into the patch's metadata, where `show` prints them; the patch gets another id
     #[arg(long, requires = "patch")]
@@ -119,10 +119,17 @@ const UNBOUND_SHOWN: usize = 10;
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    if let Some(path) = &arguments.plot {
+    let (shown, plot) = match arguments.plot.as_deref() {
+        Some(path) if path == Path::new("-") => (true, None),
+        path => (false, path),
+    };
+    if shown && arguments.json {
+        return Err(Failure::usage("--json and --plot - both print", "draw into a file, such as --plot sweep.svg"));
+    }
+    if let Some(path) = plot {
         arguments::is_svg(path)?;
         if path.exists() && existing == Existing::Keep {
-            return Err(durable::Failed::Exists { path: path.clone() }.into());
+            return Err(durable::Failed::Exists { path: path.to_owned() }.into());
         }
     }
     if arguments.record && arguments.patch.len() > 1 {
@@ -175,14 +182,18 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if let (true, [(path, patch)]) = (arguments.record, &patches[..]) {
         report.patches[0].id = record(path, patch, &report, &setup)?;
     }
-    if let Some(path) = &arguments.plot {
+    if let Some(path) = plot {
         durable::write_file(path, sweep(&report).as_bytes(), existing)?;
     }
     if arguments.json {
         print_json(&json(&report, &setup, if arguments.items { Detail::Items } else { Detail::Scores }))?;
     } else {
         lines(&report, &setup).into_iter().try_for_each(print)?;
-        if let Some(path) = &arguments.plot {
+        if shown {
+            print("")?;
+            sweep_lines(&report, terminal.characters()).into_iter().try_for_each(print)?;
+        }
+        if let Some(path) = plot {
             print(format_args!("wrote {}", path.display()))?;
         }
     }
