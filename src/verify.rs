@@ -264,7 +264,12 @@ impl<'a> Bench<'a> {
     }
 
     fn outcomes(&self, answers: &Answers) -> Vec<Outcome> {
-        self.subject.planning.planned.par_iter().map(|planned| planned.outcome(answers, &self.unedited_answers)).collect()
+        self.subject
+            .planning
+            .planned
+            .par_iter()
+            .map(|planned| planned.outcome(answers, &self.unedited_answers))
+            .collect()
     }
 
     fn quick(&self) -> PlanOptions {

@@ -98,13 +98,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     };
     // Everything that was given is right: only now is something asked for that may be missing.
     let engine = arguments.computing.engine(terminal)?;
-    let subject = Subject {
-        model: &model,
-        checkpoint: &checkpoint,
-        planning: &planning,
-        options: &options,
-        engine: &engine,
-    };
+    let subject =
+        Subject { model: &model, checkpoint: &checkpoint, planning: &planning, options: &options, engine: &engine };
     let told = ask(subject, &prompts, &tokenizer, &patches, &cases, &terminal.context())?;
     terminal.done();
     if arguments.json {

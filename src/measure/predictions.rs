@@ -146,7 +146,9 @@ impl Prompts {
     pub fn expected(&self, answers: &[&Answers], tokens: &dyn Tokens) -> Vec<Expected> {
         let of = |prompt: &Prompt| {
             let predictions = match (&prompt.asked, &self.wanted) {
-                (Asked::Options(options), _) => options.iter().map(|option| option.prediction(answers, tokens)).collect(),
+                (Asked::Options(options), _) => {
+                    options.iter().map(|option| option.prediction(answers, tokens)).collect()
+                }
                 (Asked::Vocabulary(question), Wanted::Top(n)) => likeliest(*question, *n, answers, tokens),
                 (Asked::Vocabulary(_), Wanted::Options(_)) => Vec::new(),
             };
@@ -159,7 +161,8 @@ impl Prompts {
 impl AskedOption {
     fn prediction(&self, answers: &[&Answers], tokens: &dyn Tokens) -> Prediction {
         let sum = |answers: &&Answers| {
-            let of = |&question: &Question| answers.log_probabilities.get(question).map_or(f64::NAN, |&found| found.into());
+            let of =
+                |&question: &Question| answers.log_probabilities.get(question).map_or(f64::NAN, |&found| found.into());
             self.questions.iter().map(of).sum()
         };
         Prediction {
@@ -290,8 +293,8 @@ fn open_ended(text: Encoding) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{self, FakeTokens, facts};
     use super::super::Kind;
+    use super::super::fake::{self, FakeTokens, facts};
     use super::super::work::Sequence;
     use super::*;
 

@@ -125,8 +125,11 @@ mod tests {
 
     #[test]
     fn before_and_after_stand_side_by_side() {
-        let shown =
-            lines(&told(&[("she", &["she"], [0.83, 0.46]), ("he", &["he"], [0.11, 0.45]), ("it", &["it"], [2e-5, 0.0])]));
+        let shown = lines(&told(&[
+            ("she", &["she"], [0.83, 0.46]),
+            ("he", &["he"], [0.11, 0.45]),
+            ("it", &["it"], [2e-5, 0.0]),
+        ]));
         let expected = "\
 the nurse said that [MASK] was late
        unedited  alpha 1
@@ -148,8 +151,12 @@ alpha 1: 3,300 weights edited";
 
     #[test]
     fn tokens_that_differ_by_a_blank_are_quoted_and_none_acts_on_a_terminal() {
-        let text = lines(&told(&[(" she", &[" she"], [0.5, 0.5]), ("she", &["she"], [0.2, 0.2]), ("\u{1b}[31m", &["\u{1b}[31m"], [0.1, 0.1])]))
-            .join("\n");
+        let text = lines(&told(&[
+            (" she", &[" she"], [0.5, 0.5]),
+            ("she", &["she"], [0.2, 0.2]),
+            ("\u{1b}[31m", &["\u{1b}[31m"], [0.1, 0.1]),
+        ]))
+        .join("\n");
         assert!(text.contains("\" she\"") && text.contains("\"she\"") && !text.contains('\u{1b}'));
     }
 

@@ -117,7 +117,8 @@ impl Sheet {
             5..=9 => 3,
             _ => 4,
         };
-        let row = |at: u32| &panels[panels.len().min((at * across) as usize)..panels.len().min(((at + 1) * across) as usize)];
+        let row =
+            |at: u32| &panels[panels.len().min((at * across) as usize)..panels.len().min(((at + 1) * across) as usize)];
         let down = (panels.len() as u32).div_ceil(across);
         let heights: Vec<u32> = (0..down).map(|at| row(at).iter().map(Panel::height).max().unwrap_or(0)).collect();
         let scene_width = (MARGIN * 2 + SIZE.0 * across).max(560);

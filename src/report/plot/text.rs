@@ -163,8 +163,7 @@ fn framed(cells: Vec<Vec<char>>, x: &Axis, y: &Axis, along: &str, signs: &Signs)
     let mut out = Vec::new();
     for (row, cells) in cells.into_iter().enumerate() {
         let tick = upwards.iter().find(|tick| y.at(tick.value).round() as usize == row);
-        let (label, axis) =
-            tick.map_or(("", signs.upwards), |Tick { label, .. }| (label.as_str(), signs.tick_upwards));
+        let (label, axis) = tick.map_or(("", signs.upwards), |Tick { label, .. }| (label.as_str(), signs.tick_upwards));
         let line: String = cells.into_iter().collect();
         out.push(format!("{label:>margin$} {axis}{line}").trim_end().to_owned());
     }
@@ -193,4 +192,74 @@ fn fitting(x: &Axis) -> Vec<Tick> {
         ticks.windows(2).all(|pair| x.at(pair[1].value) - x.at(pair[0].value) >= (widest + 2) as f64)
     };
     (2..=9).rev().map(|most| x.ticks(most)).find(room).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::axis::Scale;
+    use super::super::panel::Mark;
+    use super::super::scene::Colour;
+    use super::*;
+
+    fn series(name: &str, marker: Marker, curve: &[(f64, f64)]) -> Series {
+        let mark = |&(along, y): &(f64, f64)| (along, Mark { y, interval: Some((y - 9.0, y + 9.0)) });
+        Series { curve: curve.iter().map(mark).collect(), ..Series::new(name, Colour::BLUE, marker) }
+    }
+
+    fn panel(series: Vec<Series>) -> Panel {
+        Panel {
+            title: "crows.diff".to_owned(),
+            subtitle: "nearer to 50 is better, n 240".to_owned(),
+            along: "alpha",
+            along_scale: Scale::Linear,
+            ring: Some(0.0),
+            neutral: Some(50.0),
+            level: None,
+            scale: Scale::Linear,
+            series,
+            slots: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+
+    fn two() -> Panel {
+        let random = series("random", Marker::Triangle, &[(-1.0, 91.0), (0.0, 90.0), (1.0, 89.0), (2.0, 88.0)]);
+        let value = series("value", Marker::Disc, &[(-1.0, 99.0), (0.0, 90.0), (1.0, 48.0), (2.0, 10.0)]);
+        panel(vec![random, value])
+    }
+
+    #[test]
+    fn curves_are_drawn_over_shared_axes() {
+        let expected = "GOLDEN_UNICODE";
+        assert_eq!(draw(&two(), Characters::Unicode).join("\n"), expected);
+    }
+
+    #[test]
+    fn every_terminal_has_the_other_characters() {
+        let text = draw(&two(), Characters::Ascii).join("\n");
+        assert!(text.is_ascii());
+        let expected = "GOLDEN_ASCII";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_has_no_place_along_the_axis_stands_below() {
+        let mut beside = panel(vec![series("", Marker::Disc, &[])]);
+        beside.series[0].beside = vec![(0, Mark { y: 48.25, interval: None }), (1, Mark { y: 0.125, interval: None })];
+        beside.slots = vec!["pr".to_owned(), "sw".to_owned()];
+        beside.lost = vec!["alpha 9".to_owned()];
+        assert_eq!(
+            draw(&beside, Characters::Unicode)[1..],
+            ["beside the curve: pr 48.2, sw 0.125", "not finite: alpha 9"]
+        );
+    }
+
+    #[test]
+    fn one_point_and_huge_numbers_are_drawn() {
+        for curve in [&[(0.0, 50.0)][..], &[(-1e300, 1e308), (1e300, -1e308)], &[(0.0, 1e-300), (1e-9, 2e-300)]] {
+            let lines = draw(&panel(vec![series("value", Marker::Square, curve)]), Characters::Unicode);
+            assert!(lines.iter().all(|line| line.chars().count() < 90), "{lines:?}");
+            assert!(lines.iter().any(|line| line.contains(['■', '○'])), "{lines:?}");
+        }
+    }
 }
