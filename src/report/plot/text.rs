@@ -230,7 +230,24 @@ mod tests {
 
     #[test]
     fn curves_are_drawn_over_shared_axes() {
-        let expected = "GOLDEN_UNICODE";
+        let expected = "\
+crows.diff: nearer to 50 is better, n 240
+    │
+100 ┤   ●········
+    │   ▲·················○·················▲·················▲
+ 80 ┤                       ····
+    │                           ···
+ 60 ┤                              ····
+    │                                  ····
+    │╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌·●··╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌
+ 40 ┤                                          ····
+    │                                              ·····
+ 20 ┤                                                   ····
+    │                                                       ··●
+    │
+    └───┬────────┬────────┬────────┬────────┬────────┬────────┬───
+      -1.0     -0.5      0.0      0.5      1.0      1.5      2.0  alpha
+  ● value   ▲ random   ○ unedited   ╌╌ neutral: 50";
         assert_eq!(draw(&two(), Characters::Unicode).join("\n"), expected);
     }
 
@@ -238,7 +255,24 @@ mod tests {
     fn every_terminal_has_the_other_characters() {
         let text = draw(&two(), Characters::Ascii).join("\n");
         assert!(text.is_ascii());
-        let expected = "GOLDEN_ASCII";
+        let expected = "\
+crows.diff: nearer to 50 is better, n 240
+    |
+100 +   o........
+    |   ^.................0.................^.................^
+ 80 +                       ....
+    |                           ...
+ 60 +                              ....
+    |                                  ....
+    |--------------------------------------.o..-------------------
+ 40 +                                          ....
+    |                                              .....
+ 20 +                                                   ....
+    |                                                       ..o
+    |
+    +---+--------+--------+--------+--------+--------+--------+---
+      -1.0     -0.5      0.0      0.5      1.0      1.5      2.0  alpha
+  o value   ^ random   0 unedited   -- neutral: 50";
         assert_eq!(text, expected);
     }
 
