@@ -2,20 +2,20 @@
 
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
-use super::verify::Computing;
+use super::verify::{Computing, cases};
 use super::{Answer, Outcome, arguments, patch_argument};
 use clap::Args;
 use lcepatch::apply::Check;
 use lcepatch::ask::ask;
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
-use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::edit::Alpha;
 use lcepatch::format::Patch;
 use lcepatch::measure::predictions::{BadPrompt, Prompts, Wanted};
 use lcepatch::model::Model;
 use lcepatch::model::tokenizer::Tokenizer;
 use lcepatch::report::ask::{json, lines};
-use lcepatch::verify::{Case, Planning, Subject, VerifyOptions};
+use lcepatch::verify::{Planning, Subject, VerifyOptions};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -82,7 +82,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         .iter()
         .map(|path| Ok((path.clone(), patch_argument::open(path)?)))
         .collect::<Result<Vec<(PathBuf, Patch)>, Failure>>()?;
-    let cases = cases(arguments, &patches)?;
+    let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[])?;
     let model = Model::open(&arguments.model, &checkpoint)?;
     let tokenizer = Tokenizer::read(&arguments.model, &model.config)?;
     let mut planning = Planning::default();
@@ -115,24 +115,4 @@ fn wanted(arguments: &Arguments) -> Wanted {
         [] => Wanted::Top(arguments.top.into()),
         options => Wanted::Options(options.to_vec()),
     }
-}
-
-/// The edits to ask at, in the order in which they were asked for; if none were, at the alpha that the patches recommend.
-fn cases(arguments: &Arguments, patches: &[(PathBuf, Patch)]) -> Result<Vec<Case>, Failure> {
-    let alphas = arguments.alpha.iter().map(|alpha| EditKind::Interpolate(*alpha));
-    let edits = arguments.edit.iter().map(|edit| if edit == "pr" { EditKind::Prune } else { EditKind::Switch });
-    let mut kinds: Vec<EditKind> = alphas.chain(edits).collect();
-    if let (true, [(_, first), others @ ..]) = (kinds.is_empty(), patches) {
-        let default = |patch: &Patch| patch.metadata.recommended_alpha.and_then(Alpha::new).unwrap_or(Alpha::ONE);
-        let alpha = default(first);
-        if let Some((path, other)) = others.iter().find(|(_, other)| default(other) != alpha) {
-            let message =
-                format!("{} is meant for alpha {}, and the first patch for {alpha}", path.display(), default(other));
-            return Err(Failure::usage(message, "say at which they are applied together, with --alpha"));
-        }
-        kinds.push(EditKind::Interpolate(alpha));
-    }
-    // Alpha 0 is the unedited model, which is always asked.
-    kinds.retain(|kind| kind.alpha().is_none_or(|alpha| alpha.value() != 0.0));
-    Ok(kinds.into_iter().map(|kind| Case { kind }).collect())
 }

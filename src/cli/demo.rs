@@ -6,6 +6,7 @@
 use super::exit::{Failure, print};
 use super::{Answer, Outcome};
 use clap::Args;
+use lcepatch::error::Reason;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -145,14 +146,18 @@ const EDIT: &[Step] = &[
 pub fn run(arguments: &Arguments) -> Outcome {
     let folder = match &arguments.folder {
         Some(folder) => own(folder)?,
-        None => tempfile::Builder::new().prefix("lcepatch-demo-").tempdir().map_err(Failure::Output)?.keep(),
+        None => {
+            let made = tempfile::Builder::new().prefix("lcepatch-demo-").tempdir();
+            made.map_err(|source| failed("make a folder in", &std::env::temp_dir(), source))?.keep()
+        }
     };
     for (name, bytes) in FILES {
         let path = folder.join(name);
-        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(Failure::Output)?;
-        std::fs::write(path, bytes).map_err(Failure::Output)?;
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, bytes));
+        written.map_err(|source| failed("write", &path, source))?;
     }
-    let demo = Demo { program: std::env::current_exe().map_err(Failure::Output)?, folder };
+    let program = std::env::current_exe().map_err(|source| failed("find", Path::new("lcepatch"), source))?;
+    let demo = Demo { program, folder };
     let steps = |steps: &[Step]| steps.iter().try_fold(true, |fine, step| Ok::<_, Failure>(demo.run(step)? && fine));
     let mut fine = steps(MAKE)?;
     #[cfg(feature = "verify")]
@@ -171,12 +176,17 @@ pub fn run(arguments: &Arguments) -> Outcome {
 
 /// The folder that was asked for, which nobody else's files are in.
 fn own(folder: &Path) -> Result<PathBuf, Failure> {
-    std::fs::create_dir_all(folder).map_err(Failure::Output)?;
-    if std::fs::read_dir(folder).map_err(Failure::Output)?.next().is_some() {
+    let unusable = |source| failed("make", folder, source);
+    std::fs::create_dir_all(folder).map_err(unusable)?;
+    if std::fs::read_dir(folder).map_err(unusable)?.next().is_some() {
         let message = format!("{} is not empty", folder.display());
         return Err(Failure::usage(message, "name a new folder, or none"));
     }
-    std::path::absolute(folder).map_err(Failure::Output)
+    std::path::absolute(folder).map_err(unusable)
+}
+
+fn failed(operation: &'static str, path: &Path, source: std::io::Error) -> Failure {
+    Reason::Io { operation, path: path.to_owned(), source }.into()
 }
 
 struct Demo {
@@ -193,7 +203,8 @@ impl Demo {
         print(format_args!("# {}", step.what))?;
         print(format_args!("$ lcepatch {}", words.join(" ")))?;
         let mut command = Command::new(&self.program);
-        let output = command.args(step.words).current_dir(&self.folder).output().map_err(Failure::Output)?;
+        let output = command.args(step.words).current_dir(&self.folder).output();
+        let output = output.map_err(|source| failed("run", &self.program, source))?;
         let out = String::from_utf8_lossy(&output.stdout);
         let fine = output.status.code() == Some(step.code);
         let (lines, rest) = (out.lines().take(step.lines), out.lines().count().saturating_sub(step.lines));

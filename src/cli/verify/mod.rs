@@ -147,7 +147,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         .iter()
         .map(|path| Ok((path.clone(), patch_argument::open(path)?)))
         .collect::<Result<Vec<(PathBuf, Patch)>, Failure>>()?;
-    let cases = cases(arguments, &patches)?;
+    let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[Alpha::ONE])?;
     let model = match &arguments.onnx {
         Some(onnx) => Model::with_onnx(&arguments.model, &checkpoint, onnx, &context)?,
         None => Model::open(&arguments.model, &checkpoint)?,
@@ -212,24 +212,26 @@ fn unbound(foreign: &Foreign, terminal: &Terminal) {
         .note(&format!("{} initializers of the export are no tensors of the checkpoint: {shown}{more}", names.len()));
 }
 
-/// The edits to measure, in the order in which they were asked for; if none were, at what the patches recommend, and at 1.
-fn cases(arguments: &Arguments, patches: &[(PathBuf, Patch)]) -> Result<Vec<Case>, Failure> {
-    let alphas = arguments.alpha.iter().map(|alpha| EditKind::Interpolate(*alpha));
-    let edits = arguments.edit.iter().map(|edit| if edit == "pr" { EditKind::Prune } else { EditKind::Switch });
-    let mut kinds: Vec<EditKind> = alphas.chain(edits).collect();
+/// The edits that were asked for, in their order; if none were, at the alpha that the patches recommend, and at `more`.
+pub fn cases(
+    alphas: &[Alpha],
+    edits: &[String],
+    patches: &[(PathBuf, Patch)],
+    more: &[Alpha],
+) -> Result<Vec<Case>, Failure> {
+    let edits = edits.iter().map(|edit| if edit == "pr" { EditKind::Prune } else { EditKind::Switch });
+    let mut kinds: Vec<EditKind> = alphas.iter().map(|alpha| EditKind::Interpolate(*alpha)).chain(edits).collect();
     if let (true, [(_, first), others @ ..]) = (kinds.is_empty(), patches) {
         let (alpha, _) = first.default_alpha();
         if let Some((path, other)) = others.iter().find(|(_, other)| other.default_alpha().0 != alpha) {
             let (path, other) = (path.display(), other.default_alpha().0);
             let message = format!("{path} is meant for alpha {other}, and the first patch for {alpha}");
-            return Err(Failure::usage(message, "say at which they are measured together, with --alpha"));
+            return Err(Failure::usage(message, "say at which they are applied together, with --alpha"));
         }
         kinds.push(EditKind::Interpolate(alpha));
-        if alpha != Alpha::ONE {
-            kinds.push(EditKind::Interpolate(Alpha::ONE));
-        }
+        kinds.extend(more.iter().filter(|more| **more != alpha).map(|more| EditKind::Interpolate(*more)));
     }
-    // Alpha 0 is the unedited model, which is always measured.
+    // Alpha 0 is the unedited model, which is always there.
     kinds.retain(|kind| kind.alpha().is_none_or(|alpha| alpha.value() != 0.0));
     Ok(kinds.into_iter().map(|kind| Case { kind }).collect())
 }
