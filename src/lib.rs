@@ -89,7 +89,9 @@ pub mod algebra;
 #[cfg(feature = "verify")]
 pub mod verify;
 
-// A verb of verbs
+// Verbs of verbs
+#[cfg(feature = "verify")]
+pub mod ask;
 #[cfg(feature = "verify")]
 pub mod sweep;
 

@@ -89,6 +89,13 @@ pub struct PatchSummary {
     pub recommended_alpha: Option<f64>,
 }
 
+impl PatchSummary {
+    /// Of a patch and its file.
+    pub fn of((path, patch): &(PathBuf, Patch)) -> Self {
+        Self { path: path.clone(), id: patch.id, recommended_alpha: patch.metadata.recommended_alpha }
+    }
+}
+
 /// A model and what was measured of it.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -140,31 +147,33 @@ pub fn verify(
     cases: &[Case],
     context: &Context<'_>,
 ) -> Result<Report, Error> {
-    let Subject { model, checkpoint, options, .. } = subject;
-    // A base that does not fit is worth knowing before the first hour of work.
-    if !patches.is_empty() {
-        let edits = edits(patches, EditKind::Prune)?;
-        let plan = Plan::check(checkpoint, &edits, &plan_options(options.check, options), context)?;
-        model.used(plan.changed())?;
-    }
+    check(subject, patches, context)?;
     let bench = Bench::new(subject, context)?;
     let mut rows = vec![bench.unedited.clone()];
     for case in cases {
         rows.push(bench.row(patches, *case, context)?);
     }
-    let summary = |(path, patch): &(PathBuf, Patch)| PatchSummary {
-        path: path.clone(),
-        id: patch.id,
-        recommended_alpha: patch.metadata.recommended_alpha,
-    };
-    Ok(Report { model: bench.model(), work: bench.work(), patches: patches.iter().map(summary).collect(), rows })
+    let patches = patches.iter().map(PatchSummary::of).collect();
+    Ok(Report { model: bench.model(), work: bench.work(), patches, rows })
+}
+
+/// Checks that patches fit the model: a base that does not is worth knowing before the first hour of work.
+pub(crate) fn check(subject: Subject<'_>, patches: &[(PathBuf, Patch)], context: &Context<'_>) -> Result<(), Error> {
+    let Subject { model, checkpoint, options, .. } = subject;
+    if !patches.is_empty() {
+        let edits = edits(patches, EditKind::Prune)?;
+        let plan = Plan::check(checkpoint, &edits, &plan_options(options.check, options), context)?;
+        model.used(plan.changed())?;
+    }
+    Ok(())
 }
 
 /// A model that was measured as it is, ready to be measured with edits: each is asked the same questions, and compared with it.
 pub struct Bench<'a> {
     /// The unedited model.
     pub unedited: Row,
-    answers: Answers,
+    /// Its answers.
+    pub unedited_answers: Answers,
     batches: Batches,
     subject: Subject<'a>,
 }
@@ -179,9 +188,9 @@ impl<'a> Bench<'a> {
         let unedited = Row { edit: None, edited: 0, outcomes: Vec::new(), changes: Vec::new(), time: Duration::ZERO };
         let Subject { model, planning, engine, .. } = subject;
         let batches = model.batches(&planning.work, engine.limits);
-        let mut bench = Self { unedited, answers: Answers::default(), batches, subject };
-        bench.answers = bench.answer(Edited::new(), context)?;
-        bench.unedited.outcomes = bench.outcomes(&bench.answers);
+        let mut bench = Self { unedited, unedited_answers: Answers::default(), batches, subject };
+        bench.unedited_answers = bench.answer(Edited::new(), context)?;
+        bench.unedited.outcomes = bench.outcomes(&bench.unedited_answers);
         bench.unedited.time = start.elapsed();
         Ok(bench)
     }
@@ -199,14 +208,28 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// As [`verify`].
     pub fn row(&self, patches: &[(PathBuf, Patch)], case: Case, context: &Context<'_>) -> Result<Row, Error> {
-        let edits = edits(patches, case.kind)?;
-        let plan = Plan::check(self.subject.checkpoint, &edits, &self.quick(), context)?;
         let start = Instant::now();
-        let (tensors, edited) = edited(&plan, self.subject.model, context)?;
-        let outcomes = self.outcomes(&self.answer(tensors, context)?);
+        let (answers, edited) = self.answers(patches, case, context)?;
+        let outcomes = self.outcomes(&answers);
         let pairs = self.unedited.outcomes.iter().zip(&outcomes);
         let changes = pairs.map(|(before, after)| compare(before, after, self.subject.options.seed)).collect();
         Ok(Row { edit: Some(case.kind), edited, outcomes, changes, time: start.elapsed() })
+    }
+
+    /// The answers of the model with `patches`, whose base was checked before, and how many weights are edited.
+    ///
+    /// # Errors
+    /// As [`verify`].
+    pub fn answers(
+        &self,
+        patches: &[(PathBuf, Patch)],
+        case: Case,
+        context: &Context<'_>,
+    ) -> Result<(Answers, u64), Error> {
+        let edits = edits(patches, case.kind)?;
+        let plan = Plan::check(self.subject.checkpoint, &edits, &self.quick(), context)?;
+        let (tensors, edited) = edited(&plan, self.subject.model, context)?;
+        Ok((self.answer(tensors, context)?, edited))
     }
 
     /// The model, for a report.
@@ -241,7 +264,12 @@ impl<'a> Bench<'a> {
     }
 
     fn outcomes(&self, answers: &Answers) -> Vec<Outcome> {
-        self.subject.planning.planned.par_iter().map(|planned| planned.outcome(answers, &self.answers)).collect()
+        self.subject
+            .planning
+            .planned
+            .par_iter()
+            .map(|planned| planned.outcome(answers, &self.unedited_answers))
+            .collect()
     }
 
     fn quick(&self) -> PlanOptions {

@@ -1,83 +1,239 @@
-//! `lcepatch demo`: the main job on the small trained models of `fixtures/imp`, each command printed before it runs.
+//! `lcepatch demo`: the bias of a small model goes, each command printed before it runs.
+//!
+//! The models are part of the program (`fixtures/demo`), so that it needs no checkout. Every command is one of this program's own, run
+//! as anybody would run it.
 
 use super::exit::{Failure, print};
 use super::{Answer, Outcome};
 use clap::Args;
+use lcepatch::error::Reason;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 #[derive(Args)]
+#[command(after_help = "\
+Two small BERTs come with this program: `biased` learned from sentences in which nurses are women and engineers are men, \
+`counterfactual` went on with the same sentences with the other pronoun. The demo makes a patch of the few weights in which they differ \
+most, and shows what it does to `biased`, at which strength. The sentences are made from templates; fixtures/demo says how.
+
+What is measured needs ONNX Runtime. If there is none, the demo installs it as `lcepatch runtime install` does, with python3; without \
+network or Python it leaves the measuring out, and says so.
+
+Exit code 1 if a command does not do what it should.
+
+Examples:
+  lcepatch demo
+  lcepatch demo folder/")]
 pub struct Arguments {
-    /// Model directory to edit
-    #[arg(long, default_value = "fixtures/imp/target/pruned", value_name = "DIR")]
-    target: PathBuf,
-    /// Model directory that behaves differently
-    #[arg(long, default_value = "fixtures/imp/reference/pruned", value_name = "DIR")]
-    reference: PathBuf,
+    /// Put the models and all results here [default: a new folder for temporary files]
+    #[arg(value_name = "FOLDER")]
+    folder: Option<PathBuf>,
 }
 
-/// Commands and what they show. `TARGET` and `REFERENCE` stand for the models, the other files are made on the way.
-const STEPS: &[(&str, &str)] = &[
-    ("what differs between the two models, by component and layer", "diff TARGET REFERENCE"),
+/// What is written before the first command.
+const FILES: &[(&str, &[u8])] = &[
+    ("biased/config.json", include_bytes!("../../fixtures/demo/biased/config.json")),
+    ("biased/model.safetensors", BIASED),
+    ("biased/tokenizer.json", include_bytes!("../../fixtures/demo/biased/tokenizer.json")),
+    ("biased/tokenizer_config.json", include_bytes!("../../fixtures/demo/biased/tokenizer_config.json")),
+    ("counterfactual/config.json", include_bytes!("../../fixtures/demo/counterfactual/config.json")),
+    ("counterfactual/model.safetensors", include_bytes!("../../fixtures/demo/counterfactual/model.safetensors")),
+    ("counterfactual/tokenizer.json", include_bytes!("../../fixtures/demo/counterfactual/tokenizer.json")),
     (
-        "a patch of the 2 % of weights that differ most",
-        "diff TARGET REFERENCE -o debias.lcepatch --density 2% --recommended-alpha -2 --quiet",
+        "counterfactual/tokenizer_config.json",
+        include_bytes!("../../fixtures/demo/counterfactual/tokenizer_config.json"),
     ),
-    ("what the patch changes, and for which base", "show debias.lcepatch"),
-    ("is it intact, and does it fit?", "check debias.lcepatch TARGET"),
-    #[cfg(feature = "verify")]
-    ("ONNX Runtime, which measures; only the first time", "runtime install"),
-    #[cfg(feature = "verify")]
-    (
-        "what it does to the model, at several strengths",
-        "verify TARGET --patch debias.lcepatch --alpha -4,-2,-1,1,2,4 --weat 6,8 --plot sweep.svg --quiet",
+    ("pairs.csv", include_bytes!("../../fixtures/demo/pairs.csv")),
+    ("heldout.txt", include_bytes!("../../fixtures/demo/heldout.txt")),
+];
+
+const BIASED: &[u8] = include_bytes!("../../fixtures/demo/biased/model.safetensors");
+
+/// A command and what it shows.
+struct Step {
+    what: &'static str,
+    words: &'static [&'static str],
+    /// How many lines of its output are printed.
+    lines: usize,
+    /// The exit code that it should have.
+    code: i32,
+}
+
+const fn step(what: &'static str, words: &'static [&'static str], lines: usize) -> Step {
+    Step { what, words, lines, code: 0 }
+}
+
+const MAKE: &[Step] = &[
+    step(
+        "a patch of the 1 % of the weights in which the models differ most",
+        &[
+            "diff",
+            "biased",
+            "counterfactual",
+            "-o",
+            "debias.lcepatch",
+            "--density",
+            "1%",
+            "--recommended-alpha",
+            "1.75",
+        ],
+        30,
     ),
-    (
-        "an edited model, away from the reference",
-        "apply TARGET debias.lcepatch --alpha -2 -o edited --undo undo.lcepatch",
+    step("what it changes, and where", &["show", "debias.lcepatch"], 14),
+];
+
+#[cfg(feature = "verify")]
+const INSTALL: Step = step("ONNX Runtime, which measures; only the first time", &["runtime", "install"], 2);
+
+#[cfg(feature = "verify")]
+const MEASURE: &[Step] = &[
+    step(
+        "what the model expects at [MASK], before and after: of two occupations, of a woman and of a man",
+        &[
+            "ask",
+            "biased",
+            "The librarian said that [MASK] was late.",
+            "The plumber said that [MASK] was late.",
+            "The woman said that [MASK] was late.",
+            "The father said that [MASK] was late.",
+            "--patch",
+            "debias.lcepatch",
+            "--options",
+            "she,he",
+        ],
+        40,
     ),
-    ("the patch does not fit what is already edited", "check debias.lcepatch edited"),
-    ("and back, exactly", "apply edited undo.lcepatch -o restored"),
-    ("every difference, without loss", "diff TARGET REFERENCE -o full.lcepatch --all"),
-    ("which makes the reference from the target", "apply TARGET full.lcepatch -o rebuilt"),
+    step(
+        "from more bias through none to the other side: the patch, and as many weights drawn at random",
+        &[
+            "sweep",
+            "biased",
+            "counterfactual",
+            "-o",
+            "sweep.jsonl",
+            "--k",
+            "1%",
+            "--alpha",
+            "-1,0.5,1,1.5,1.75,2,3",
+            "--crows-pairs",
+            "pairs.csv",
+            "--perplexity",
+            "heldout.txt",
+            "--quiet",
+        ],
+        0,
+    ),
+    step("the same as a figure", &["report", "sweep.jsonl", "-o", "-"], 60),
+    step("and as a picture", &["report", "sweep.jsonl", "-o", "sweep.svg"], 1),
+];
+
+const EDIT: &[Step] = &[
+    step("is it intact, and does it fit?", &["check", "debias.lcepatch", "biased"], 12),
+    step(
+        "the edit in the model itself, at the alpha that the patch recommends",
+        &["apply", "biased", "debias.lcepatch", "--in-place", "--undo", "undo.lcepatch"],
+        12,
+    ),
+    Step {
+        what: "it fits no model that is edited already",
+        words: &["check", "debias.lcepatch", "biased"],
+        lines: 6,
+        code: 1,
+    },
+    step("and back", &["revert", "biased"], 6),
 ];
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let absolute = |path: &Path| {
-        path.canonicalize().map_err(|_| {
-            let message = format!("there is no model directory {}", path.display());
-            Failure::usage(message, "run the demo in a checkout of lcepatch, or give --target DIR and --reference DIR")
-        })
+    let folder = match &arguments.folder {
+        Some(folder) => own(folder)?,
+        None => {
+            let made = tempfile::Builder::new().prefix("lcepatch-demo-").tempdir();
+            made.map_err(|source| failed("make a folder in", &std::env::temp_dir(), source))?.keep()
+        }
     };
-    let (target, reference) = (absolute(&arguments.target)?, absolute(&arguments.reference)?);
-    let folder = tempfile::Builder::new().prefix("lcepatch-demo-").tempdir().map_err(Failure::Output)?.keep();
-    let program = std::env::current_exe().map_err(Failure::Output)?;
-    for (what, line) in STEPS {
+    for (name, bytes) in FILES {
+        let path = folder.join(name);
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, bytes));
+        written.map_err(|source| failed("write", &path, source))?;
+    }
+    let program = std::env::current_exe().map_err(|source| failed("find", Path::new("lcepatch"), source))?;
+    let demo = Demo { program, folder };
+    let steps = |steps: &[Step]| steps.iter().try_fold(true, |fine, step| Ok::<_, Failure>(demo.run(step)? && fine));
+    let mut fine = steps(MAKE)?;
+    #[cfg(feature = "verify")]
+    if demo.measures()? {
+        fine &= steps(MEASURE)?;
+    }
+    #[cfg(not(feature = "verify"))]
+    print("This lcepatch was built without the feature `verify`, so nothing is measured.")?;
+    fine &= steps(EDIT)?;
+    let back = std::fs::read(demo.folder.join("biased/model.safetensors")).is_ok_and(|bytes| bytes == BIASED);
+    let verdict = if back { "byte for byte what it was" } else { "NOT WHAT IT WAS" };
+    print("")?;
+    print(format_args!("biased/model.safetensors is {verdict}; all files are in {}", demo.folder.display()))?;
+    Ok(if fine && back { Answer::Yes } else { Answer::No })
+}
+
+/// The folder that was asked for, which nobody else's files are in.
+fn own(folder: &Path) -> Result<PathBuf, Failure> {
+    let unusable = |source| failed("make", folder, source);
+    std::fs::create_dir_all(folder).map_err(unusable)?;
+    if std::fs::read_dir(folder).map_err(unusable)?.next().is_some() {
+        let message = format!("{} is not empty", folder.display());
+        return Err(Failure::usage(message, "name a new folder, or none"));
+    }
+    std::path::absolute(folder).map_err(unusable)
+}
+
+fn failed(operation: &'static str, path: &Path, source: std::io::Error) -> Failure {
+    Reason::Io { operation, path: path.to_owned(), source }.into()
+}
+
+struct Demo {
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+impl Demo {
+    /// Runs a command, shows the start of what it prints, and says whether it did what it should.
+    fn run(&self, step: &Step) -> Result<bool, Failure> {
+        let shown = |word: &&str| if word.contains([' ', '[']) { format!("'{word}'") } else { (*word).to_owned() };
+        let words: Vec<String> = step.words.iter().map(shown).collect();
         print("")?;
-        print(format_args!("# {what}"))?;
-        print(format_args!("$ lcepatch {line}"))?;
-        let words = line.split(' ').map(|word| match word {
-            "TARGET" => target.as_os_str(),
-            "REFERENCE" => reference.as_os_str(),
-            word => word.as_ref(),
-        });
-        // A check that answers no is part of the story; whether the files are right is looked at below.
-        Command::new(&program).args(words).current_dir(&folder).status().map_err(Failure::Output)?;
+        print(format_args!("# {}", step.what))?;
+        print(format_args!("$ lcepatch {}", words.join(" ")))?;
+        let mut command = Command::new(&self.program);
+        let output = command.args(step.words).current_dir(&self.folder).output();
+        let output = output.map_err(|source| failed("run", &self.program, source))?;
+        let out = String::from_utf8_lossy(&output.stdout);
+        let fine = output.status.code() == Some(step.code);
+        let (lines, rest) = (out.lines().take(step.lines), out.lines().count().saturating_sub(step.lines));
+        lines.into_iter().try_for_each(print)?;
+        if rest > 0 && step.lines > 0 {
+            print(format_args!("... {rest} more lines"))?;
+        }
+        if !fine {
+            String::from_utf8_lossy(&output.stderr).lines().try_for_each(print)?;
+            print(format_args!(
+                "this should have ended with exit code {}, and ended with {}",
+                step.code, output.status
+            ))?;
+        }
+        Ok(fine)
     }
-    let same = |a: &Path, b: &str| {
-        let read = |folder: &Path| std::fs::read(folder.join("model.safetensors"));
-        matches!((read(a), read(&folder.join(b))), (Ok(a), Ok(b)) if a == b)
-    };
-    let (restored, rebuilt) = (same(&target, "restored"), same(&reference, "rebuilt"));
-    let verdict = |same| if same { "byte for byte the same" } else { "NOT THE SAME" };
-    print("")?;
-    print(format_args!("restored and TARGET: {}", verdict(restored)))?;
-    print(format_args!("rebuilt and REFERENCE: {}", verdict(rebuilt)))?;
-    print("")?;
-    print(format_args!("all files are in {}", folder.display()))?;
-    let figure = folder.join("sweep.svg");
-    if figure.exists() {
-        print(format_args!("the figure of bias against alpha is {}", figure.display()))?;
+
+    /// Whether something can be measured: with the ONNX Runtime that is there, or else one that is installed now.
+    #[cfg(feature = "verify")]
+    fn measures(&self) -> Result<bool, Failure> {
+        use lcepatch::model::runtime::{Provider, find};
+        if find(Provider::Cpu).is_ok() || self.run(&INSTALL)? {
+            return Ok(true);
+        }
+        print("")?;
+        print("Without ONNX Runtime nothing is measured: the rest of the demo goes on without it.")?;
+        print(
+            "`lcepatch runtime install` needs python3 with pip, and the network; ORT_DYLIB_PATH may name a library instead.",
+        )?;
+        Ok(false)
     }
-    Ok(if restored && rebuilt { Answer::Yes } else { Answer::No })
 }

@@ -2,6 +2,8 @@
 
 mod apply;
 mod arguments;
+#[cfg(feature = "verify")]
+mod ask;
 mod check;
 mod combine;
 mod compare;
@@ -101,6 +103,9 @@ enum Command {
     /// Compare two patches; with -o, write what both select
     #[command(visible_alias = "intersect")]
     Compare(compare::Arguments),
+    /// Ask a model what it expects at a [MASK], or after a text, without and with patches
+    #[cfg(feature = "verify")]
+    Ask(Box<ask::Arguments>),
     /// Measure bias and perplexity of a model, without and with patches
     #[cfg(feature = "verify")]
     Verify(Box<verify::Arguments>),
@@ -116,7 +121,7 @@ enum Command {
     /// Install ONNX Runtime, which `verify` computes with, or say which one is used
     #[cfg(feature = "verify")]
     Runtime(runtime::Arguments),
-    /// Run the main job on two small checkpoints, printing each command
+    /// See the bias of a small model go: diff, ask, measure, apply and undo, each command printed
     Demo(demo::Arguments),
 }
 
@@ -162,11 +167,13 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Select(arguments) => select::run(&arguments, &terminal),
         Command::Compare(arguments) => compare::run(&arguments, &terminal),
         #[cfg(feature = "verify")]
+        Command::Ask(arguments) => ask::run(&arguments, &terminal),
+        #[cfg(feature = "verify")]
         Command::Verify(arguments) => verify::run(&arguments, &terminal),
         #[cfg(feature = "verify")]
         Command::Sweep(arguments) => sweep::run(&arguments, &terminal),
         #[cfg(feature = "verify")]
-        Command::Report(arguments) => report::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments, &terminal),
         #[cfg(feature = "verify")]
         Command::Export(arguments) => export::run(&arguments),
         #[cfg(feature = "verify")]

@@ -1,13 +1,14 @@
 //! `lcepatch report`.
 
-use super::exit::print;
+use super::exit::{Failure, print};
+use super::terminal::Terminal;
 use super::{Answer, Outcome};
 use clap::Args;
 use lcepatch::durable::{Existing, check_output, write_file};
 use lcepatch::error::Error;
-use lcepatch::report::page::page;
+use lcepatch::report::page::{lines, page, svg};
 use lcepatch::report::results::read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -15,16 +16,19 @@ The page has figures of every score against alpha and against k, all strategies 
 of all numbers. It is one file that needs no other and no network. Files of `sweep` with the same --label, or of the same pair of \
 models, are drawn together: a line is their mean, a band the range of the runs.
 
+An .svg file has the figures of scores against alpha alone; with `-` they are drawn in the terminal.
+
 Examples:
   lcepatch report sweep.jsonl -o report.html
+  lcepatch report sweep.jsonl -o -
   lcepatch report seed0.jsonl seed1.jsonl -o report.html --title 'Debiasing our encoder'
   lcepatch verify model/ --patch p.lcepatch --alpha -2,2 --weat 8 --json > verify.json; lcepatch report verify.json -o report.html")]
 pub struct Arguments {
     /// Results of `sweep`, or reports of `verify --json`
     #[arg(required = true, value_name = "RESULTS")]
     results: Vec<PathBuf>,
-    /// Write the page here
-    #[arg(long, short, value_name = "PAGE")]
+    /// Write the page, or a picture, here; `-` is the terminal
+    #[arg(long, short, value_name = "PAGE|PICTURE|-")]
     output: PathBuf,
     /// The page's title
     #[arg(long, value_name = "TEXT", default_value = "Local edits, measured")]
@@ -34,11 +38,27 @@ pub struct Arguments {
     force: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Outcome {
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    let output = &arguments.output;
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    check_output(&arguments.output, existing)?;
+    let shown = output == Path::new("-");
+    if !shown {
+        check_output(output, existing)?;
+    }
     let results = arguments.results.iter().map(|path| read(path)).collect::<Result<Vec<_>, Error>>()?;
-    write_file(&arguments.output, page(&results, &arguments.title).as_bytes(), existing)?;
-    print(format_args!("wrote {}", arguments.output.display()))?;
+    if shown {
+        let lines = lines(&results, terminal.characters());
+        if lines.is_empty() {
+            return Err(Failure::usage("there is no edit in these results to draw", "give results with --alpha"));
+        }
+        lines.into_iter().try_for_each(print)?;
+        return Ok(Answer::Yes);
+    }
+    let drawn = match output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg")) {
+        true => svg(&results),
+        false => page(&results, &arguments.title),
+    };
+    write_file(output, drawn.as_bytes(), existing)?;
+    print(format_args!("wrote {}", output.display()))?;
     Ok(Answer::Yes)
 }

@@ -2,6 +2,8 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lcepatch::context::{Context, Progress};
+#[cfg(feature = "verify")]
+use lcepatch::report::plot::Characters;
 use lcepatch::report::table::printable;
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
@@ -57,6 +59,15 @@ impl Terminal {
                 let _ = writeln!(anstream::stderr(), "{text}");
             });
         }
+    }
+
+    /// What text figures are drawn with: Unicode where the user's locale says that it is understood.
+    #[cfg(feature = "verify")]
+    pub fn characters(&self) -> Characters {
+        let mut locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
+        let locale = locale.find(|value| !value.is_empty()).unwrap_or_default().to_ascii_uppercase();
+        let unicode = locale.contains("UTF-8") || locale.contains("UTF8");
+        if unicode { Characters::Unicode } else { Characters::Ascii }
     }
 
     pub fn done(&self) {

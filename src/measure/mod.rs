@@ -14,6 +14,7 @@ mod fake;
 pub mod outcome;
 mod parts;
 pub mod perplexity;
+pub mod predictions;
 mod sampling;
 pub mod seat;
 pub mod statistics;

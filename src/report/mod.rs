@@ -2,6 +2,8 @@
 
 pub mod kind;
 #[cfg(feature = "verify")]
+pub mod ask;
+#[cfg(feature = "verify")]
 pub mod page;
 pub mod plot;
 #[cfg(feature = "verify")]

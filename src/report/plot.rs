@@ -11,10 +11,14 @@ pub(super) mod panel;
 pub(super) mod scene;
 mod svg;
 #[cfg(feature = "verify")]
-mod sweep;
+pub(super) mod sweep;
+#[cfg(feature = "verify")]
+mod text;
 
 #[cfg(feature = "verify")]
-pub use sweep::sweep;
+pub use sweep::{sweep, sweep_lines};
+#[cfg(feature = "verify")]
+pub use text::Characters;
 
 use super::Stat;
 use super::table::{count, percent};

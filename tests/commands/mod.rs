@@ -1,5 +1,7 @@
 mod algebra;
 mod apply;
+#[cfg(feature = "verify")]
+mod ask;
 mod check;
 mod diff;
 mod history;

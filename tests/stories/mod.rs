@@ -52,16 +52,54 @@ fn an_auditor_compares_what_a_patch_says_with_what_it_does() {
     assert_eq!(rows(&said), rows(&done));
 }
 
-#[test]
-fn the_demo_runs_and_ends_with_two_files_that_are_the_same() {
-    let dir = Dir::new();
-    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/imp");
-    let line = format!("demo --target {models}/target/pruned --reference {models}/reference/pruned");
+/// The demo in a folder of its own, with these variables.
+fn demo(dir: &Dir, variables: &[(&str, &std::ffi::OsStr)]) -> Run {
     let mut command = dir.command();
-    // What it leaves for its user is of no use here.
-    command.env("TMPDIR", dir.path("")).env("ORT_DYLIB_PATH", runtime()).env("LCEPATCH_HOME", dir.path("home"));
-    let run = Run::new(&line, command.args(line.split(' ')).output().unwrap()).ok();
-    assert_eq!(run.out.matches("byte for byte the same").count(), 2);
-    assert!(run.out.trim_end().ends_with("sweep.svg"), "{}", run.out);
-    dir.run("demo").fails(2).says(&["--target"]);
+    // What is found besides a runtime of the tests is of no use here.
+    command.env_remove("ORT_DYLIB_PATH").env_remove("VIRTUAL_ENV").env("LCEPATCH_HOME", dir.path("home"));
+    command.envs(variables.iter().copied()).args(["demo", "out"]);
+    Run::new("demo out", command.output().unwrap())
+}
+
+#[test]
+fn the_demo_shows_the_bias_go_and_ends_with_the_model_as_it_was() {
+    let dir = Dir::new();
+    let run = demo(&dir, &[("ORT_DYLIB_PATH", runtime().as_os_str())]).ok();
+    run.prints(&["$ lcepatch ask", "she", "crows.diff", "ppl.mlm", "random", "byte for byte what it was"]);
+    assert!(String::from_utf8(dir.read("out/sweep.svg")).unwrap().contains("crows.diff"));
+    // What it claims: from stereotypical through neutral to the other side, step by step, and random weights hardly.
+    let text = String::from_utf8(dir.read("out/sweep.jsonl")).unwrap();
+    let rows: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let scores = |strategy: &str, measure: &str| {
+        let mut found: Vec<(f64, f64)> = rows
+            .iter()
+            .filter(|row| row["case"] == "unedited" || row["localization"]["strategy"] == strategy)
+            .filter_map(|row| {
+                let outcome = row["measures"].as_array()?.iter().find(|outcome| outcome["measure"] == measure)?;
+                Some((row["alpha"].as_f64().unwrap_or(0.0), outcome["scores"][0]["value"].as_f64()?))
+            })
+            .collect();
+        found.sort_by(|a, b| a.0.total_cmp(&b.0));
+        found
+    };
+    let value = scores("value", "crows.diff");
+    assert!(value.windows(2).all(|pair| pair[1].1 <= pair[0].1), "{value:?}");
+    assert!(value[0].1 > 85.0 && value.last().unwrap().1 < 35.0, "{value:?}");
+    let moved = |scores: &[(f64, f64)]| scores[0].1 - scores.last().unwrap().1;
+    let random = scores("random", "crows.diff");
+    assert!(moved(&random).abs() < 0.2 * moved(&value), "{random:?}");
+    let perplexity = scores("value", "ppl.mlm");
+    let unedited = perplexity.iter().find(|(alpha, _)| *alpha == 0.0).unwrap().1;
+    let price = |(alpha, ppl): &(f64, f64)| *alpha > 2.0 || *ppl < 1.1 * unedited;
+    assert!(perplexity.iter().all(price), "{perplexity:?}");
+}
+
+#[test]
+fn the_demo_without_a_runtime_says_so_and_does_the_rest() {
+    let dir = Dir::new();
+    // No python3, so that none can be installed.
+    let run = demo(&dir, &[("PATH", dir.path("none").as_os_str())]).ok();
+    run.prints(&["nothing is measured", "runtime install", "$ lcepatch revert", "byte for byte what it was"]);
+    assert!(!dir.exists("out/sweep.jsonl"));
+    demo(&dir, &[]).fails(2).says(&["is not empty"]);
 }

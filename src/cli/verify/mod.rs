@@ -17,7 +17,7 @@ use lcepatch::measure::threshold::Threshold;
 use lcepatch::model::runtime::Provider;
 use lcepatch::model::tokenizer::Tokenizer;
 use lcepatch::model::{Engine, Foreign, Model};
-use lcepatch::report::plot::sweep;
+use lcepatch::report::plot::{sweep, sweep_lines};
 use lcepatch::report::verify::{Detail, Setup, case, json, lines, summary};
 use lcepatch::verify::{Case, Planning, Report, Subject, VerifyOptions, verify};
 use std::collections::BTreeMap;
@@ -70,8 +70,8 @@ pub struct Arguments {
     /// Exit with code 1 if this comes true of any edited model, as in 'ppl.mlm>+1%' or '|weat8|>0.5'; may be repeated
     #[arg(long, value_name = "CONDITION", value_parser = threshold)]
     fail_if: Vec<Threshold>,
-    /// Draw the scores against alpha into this .svg file
-    #[arg(long, value_name = "FILE")]
+    /// Draw the scores against alpha into this .svg file, or with `-` in the terminal
+    #[arg(long, value_name = "FILE|-")]
     plot: Option<PathBuf>,
     /// Write the results into the patch's metadata, where `show` prints them; the patch gets another id
     #[arg(long, requires = "patch")]
@@ -119,10 +119,17 @@ const UNBOUND_SHOWN: usize = 10;
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    if let Some(path) = &arguments.plot {
+    let (shown, plot) = match arguments.plot.as_deref() {
+        Some(path) if path == Path::new("-") => (true, None),
+        path => (false, path),
+    };
+    if shown && arguments.json {
+        return Err(Failure::usage("--json and --plot - both print", "draw into a file, such as --plot sweep.svg"));
+    }
+    if let Some(path) = plot {
         arguments::is_svg(path)?;
         if path.exists() && existing == Existing::Keep {
-            return Err(durable::Failed::Exists { path: path.clone() }.into());
+            return Err(durable::Failed::Exists { path: path.to_owned() }.into());
         }
     }
     if arguments.record && arguments.patch.len() > 1 {
@@ -140,7 +147,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         .iter()
         .map(|path| Ok((path.clone(), patch_argument::open(path)?)))
         .collect::<Result<Vec<(PathBuf, Patch)>, Failure>>()?;
-    let cases = cases(arguments, &patches)?;
+    let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[Alpha::ONE])?;
     let model = match &arguments.onnx {
         Some(onnx) => Model::with_onnx(&arguments.model, &checkpoint, onnx, &context)?,
         None => Model::open(&arguments.model, &checkpoint)?,
@@ -176,14 +183,18 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if let (true, [(path, patch)]) = (arguments.record, &patches[..]) {
         report.patches[0].id = record(path, patch, &report, &setup)?;
     }
-    if let Some(path) = &arguments.plot {
+    if let Some(path) = plot {
         durable::write_file(path, sweep(&report).as_bytes(), existing)?;
     }
     if arguments.json {
         print_json(&json(&report, &setup, if arguments.items { Detail::Items } else { Detail::Scores }))?;
     } else {
         lines(&report, &setup).into_iter().try_for_each(print)?;
-        if let Some(path) = &arguments.plot {
+        if shown {
+            print("")?;
+            sweep_lines(&report, terminal.characters()).into_iter().try_for_each(print)?;
+        }
+        if let Some(path) = plot {
             print(format_args!("wrote {}", path.display()))?;
         }
     }
@@ -202,24 +213,26 @@ fn unbound(foreign: &Foreign, terminal: &Terminal) {
         .note(&format!("{} initializers of the export are no tensors of the checkpoint: {shown}{more}", names.len()));
 }
 
-/// The edits to measure, in the order in which they were asked for; if none were, at what the patches recommend, and at 1.
-fn cases(arguments: &Arguments, patches: &[(PathBuf, Patch)]) -> Result<Vec<Case>, Failure> {
-    let alphas = arguments.alpha.iter().map(|alpha| EditKind::Interpolate(*alpha));
-    let edits = arguments.edit.iter().map(|edit| if edit == "pr" { EditKind::Prune } else { EditKind::Switch });
-    let mut kinds: Vec<EditKind> = alphas.chain(edits).collect();
+/// The edits that were asked for, in their order; if none were, at the alpha that the patches recommend, and at `more`.
+pub fn cases(
+    alphas: &[Alpha],
+    edits: &[String],
+    patches: &[(PathBuf, Patch)],
+    more: &[Alpha],
+) -> Result<Vec<Case>, Failure> {
+    let edits = edits.iter().map(|edit| if edit == "pr" { EditKind::Prune } else { EditKind::Switch });
+    let mut kinds: Vec<EditKind> = alphas.iter().map(|alpha| EditKind::Interpolate(*alpha)).chain(edits).collect();
     if let (true, [(_, first), others @ ..]) = (kinds.is_empty(), patches) {
         let (alpha, _) = first.default_alpha();
         if let Some((path, other)) = others.iter().find(|(_, other)| other.default_alpha().0 != alpha) {
             let (path, other) = (path.display(), other.default_alpha().0);
             let message = format!("{path} is meant for alpha {other}, and the first patch for {alpha}");
-            return Err(Failure::usage(message, "say at which they are measured together, with --alpha"));
+            return Err(Failure::usage(message, "say at which they are applied together, with --alpha"));
         }
         kinds.push(EditKind::Interpolate(alpha));
-        if alpha != Alpha::ONE {
-            kinds.push(EditKind::Interpolate(Alpha::ONE));
-        }
+        kinds.extend(more.iter().filter(|more| **more != alpha).map(|more| EditKind::Interpolate(*more)));
     }
-    // Alpha 0 is the unedited model, which is always measured.
+    // Alpha 0 is the unedited model, which is always there.
     kinds.retain(|kind| kind.alpha().is_none_or(|alpha| alpha.value() != 0.0));
     Ok(kinds.into_iter().map(|kind| Case { kind }).collect())
 }

@@ -6,6 +6,7 @@ use super::pool::{Kind, Pool};
 use crate::report::plot::axis::Scale;
 use crate::report::plot::panel::{Marker, Panel, Series};
 use crate::report::plot::scene::Colour;
+use crate::report::plot::sweep::Sheet;
 use crate::report::plot::{darkest, panel_part, selection_part};
 use crate::report::results::{PatchLine, Row};
 use crate::report::table::{count, percent, printable};
@@ -35,12 +36,16 @@ fn panel(column: &Column, along: &'static str) -> Panel {
     }
 }
 
-fn figure(page: &mut Html, panel: &mut Panel, column: &Column) {
+fn finish(panel: &mut Panel, column: &Column) {
     // Baselines below.
     panel.series.sort_by_key(|series| series.colour != Colour::GREY);
     if column.is_of_quality {
         panel.spread();
     }
+}
+
+fn figure(page: &mut Html, panel: &mut Panel, column: &Column) {
+    finish(panel, column);
     let title = format!("{} against {}", panel.title, panel.along);
     page.line(format_args!("<figure>{}</figure>", panel_part(panel, &title)));
 }
@@ -87,6 +92,28 @@ pub fn against_alpha(page: &mut Html, pool: &Pool<'_>) {
         }
         page.line("</div></details>");
     }
+}
+
+/// The same figures without a page.
+pub fn sheet(pools: &[Pool<'_>]) -> Sheet {
+    let sizes = pools.iter().map(|pool| pool.sizes().len()).sum::<usize>();
+    let mut sheet = Sheet { panels: Vec::new(), footer: Vec::new() };
+    for pool in pools {
+        for (size, kinds) in pool.sizes() {
+            let name = [&pool.label, &size_name(pool, &size, &kinds)].map(|name| printable(name)).join(": ");
+            for column in Column::all(pool) {
+                let mut panel = alpha_panel(pool, &column, &kinds);
+                finish(&mut panel, &column);
+                if sizes > 1 {
+                    panel.title = format!("{}, {name}", panel.title);
+                }
+                sheet.panels.push(panel);
+            }
+            sheet.footer.push(name);
+        }
+    }
+    sheet.footer.push("ring: the unedited model".to_owned());
+    sheet
 }
 
 fn key(pool: &Pool<'_>) -> String {

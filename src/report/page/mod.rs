@@ -7,6 +7,7 @@ mod html;
 mod pool;
 mod tables;
 
+use super::plot::Characters;
 use super::results::Results;
 use html::{Html, escaped};
 use pool::{Pool, pools};
@@ -39,6 +40,16 @@ pub fn page(results: &[Results], title: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n{head}\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
+}
+
+/// Draws the scores against alpha as one SVG picture.
+pub fn svg(results: &[Results]) -> String {
+    figures::sheet(&pools(results)).svg()
+}
+
+/// Draws the scores against alpha in lines of text.
+pub fn lines(results: &[Results], characters: Characters) -> Vec<String> {
+    figures::sheet(&pools(results)).lines(characters)
 }
 
 fn section(page: &mut Html, pool: &Pool<'_>) {

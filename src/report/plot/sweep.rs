@@ -1,4 +1,4 @@
-//! Scores against alpha (the paper's figures 4 and 6b): a panel for each main score of a report.
+//! Scores against alpha (the paper's figures 4 and 6b): a panel for each main score.
 //!
 //! The unedited model is alpha 0. Edits without a strength stand beside the curve, each in a slot of its own.
 
@@ -6,6 +6,7 @@ use super::axis::Scale;
 use super::panel::{Mark, Marker, Panel, SIZE, Series, draw, shortened};
 use super::scene::{CHARACTER, Colour, Scene};
 use super::svg;
+use super::text::{self, Characters};
 use crate::report::table::{count, printable};
 use crate::report::verify::{Column, better, case};
 use crate::verify::{Report, Row};
@@ -15,9 +16,20 @@ const HEAD: u32 = 40;
 /// Panels drawn: a folder of tests may have any number of files.
 const PANELS_MAX: usize = 60;
 
+/// Panels that are drawn together, and what all of them are about.
+pub(in crate::report) struct Sheet {
+    pub panels: Vec<Panel>,
+    pub footer: Vec<String>,
+}
+
 /// Draws a report, as SVG.
 pub fn sweep(report: &Report) -> String {
-    svg::write(&scene(report))
+    Sheet::of(report).svg()
+}
+
+/// Draws a report in lines of text.
+pub fn sweep_lines(report: &Report, characters: Characters) -> Vec<String> {
+    Sheet::of(report).lines(characters)
 }
 
 /// A score of all models of a report.
@@ -69,35 +81,68 @@ fn mark(column: &Column<'_>, row: &Row) -> Option<Mark> {
     Some(Mark { y, interval })
 }
 
-fn scene(report: &Report) -> Scene {
-    let mut columns = Column::all(report);
-    columns.sort_by_key(Column::is_of_quality);
-    let shown = &columns[..columns.len().min(PANELS_MAX)];
-    let panels: Vec<Panel> = shown.iter().map(|column| panel(column, report)).collect();
-    let across = match panels.len() as u32 {
-        few @ 0..=3 => few.max(1),
-        4 => 2,
-        5..=9 => 3,
-        _ => 4,
-    };
-    let down = (panels.len() as u32).div_ceil(across);
-    let scene_width = (MARGIN * 2 + SIZE.0 * across).max(560);
-    let footer = footer(report, &panels, columns.len() - shown.len());
-    let top = HEAD + SIZE.1 * down;
-    let mut scene = Scene::new(scene_width, top + 18 * footer.len() as u32 + 16);
-    scene.text(MARGIN, 24, "Scores against alpha", Colour::INK);
-    for (at, panel) in (0u32..).zip(&panels) {
-        draw(panel, &mut scene, MARGIN + SIZE.0 * (at % across), HEAD + SIZE.1 * (at / across));
+impl Sheet {
+    fn of(report: &Report) -> Self {
+        let mut columns = Column::all(report);
+        columns.sort_by_key(Column::is_of_quality);
+        let panels = columns.iter().map(|column| panel(column, report)).collect();
+        Self { panels, footer: footer(report) }
     }
-    let most = ((scene_width - 2 * MARGIN) / CHARACTER) as usize;
-    for (at, line) in (0u32..).zip(&footer) {
-        scene.text(MARGIN, top + 18 * (at + 1), &shortened(line, most), Colour::FAINT);
+
+    /// As SVG.
+    pub fn svg(&self) -> String {
+        svg::write(&self.scene())
     }
-    scene
+
+    /// In lines of text.
+    pub fn lines(&self, characters: Characters) -> Vec<String> {
+        let (shown, left_out) = self.shown();
+        let mut panels = shown.iter().map(|panel| text::draw(panel, characters)).collect::<Vec<_>>();
+        panels.extend(left_out.map(|line| vec![line]));
+        panels.join(&String::new())
+    }
+
+    /// The panels that are drawn, and how many are not.
+    fn shown(&self) -> (&[Panel], Option<String>) {
+        let shown = &self.panels[..self.panels.len().min(PANELS_MAX)];
+        let left_out = self.panels.len() - shown.len();
+        (shown, (left_out > 0).then(|| format!("{left_out} more scores are not shown")))
+    }
+
+    fn scene(&self) -> Scene {
+        let (panels, left_out) = self.shown();
+        let across = match panels.len() as u32 {
+            few @ 0..=3 => few.max(1),
+            4 => 2,
+            5..=9 => 3,
+            _ => 4,
+        };
+        let row =
+            |at: u32| &panels[panels.len().min((at * across) as usize)..panels.len().min(((at + 1) * across) as usize)];
+        let down = (panels.len() as u32).div_ceil(across);
+        let heights: Vec<u32> = (0..down).map(|at| row(at).iter().map(Panel::height).max().unwrap_or(0)).collect();
+        let scene_width = (MARGIN * 2 + SIZE.0 * across).max(560);
+        let footer: Vec<&String> = self.footer.iter().chain(&left_out).collect();
+        let bottom = HEAD + heights.iter().sum::<u32>();
+        let mut scene = Scene::new(scene_width, bottom + 18 * footer.len() as u32 + 16);
+        scene.text(MARGIN, 24, "Scores against alpha", Colour::INK);
+        let mut top = HEAD;
+        for (at, height) in (0u32..).zip(&heights) {
+            for (place, panel) in (0u32..).zip(row(at)) {
+                draw(panel, &mut scene, MARGIN + SIZE.0 * place, top);
+            }
+            top += height;
+        }
+        let most = ((scene_width - 2 * MARGIN) / CHARACTER) as usize;
+        for (at, line) in (0u32..).zip(footer) {
+            scene.text(MARGIN, bottom + 18 * (at + 1), &shortened(line, most), Colour::FAINT);
+        }
+        scene
+    }
 }
 
 /// What all panels are about.
-fn footer(report: &Report, panels: &[Panel], left_out: usize) -> Vec<String> {
+fn footer(report: &Report) -> Vec<String> {
     const PATCHES_MAX: usize = 4;
     let model = &report.model;
     let mut out = vec![format!("model {}: {}, {}", model.path.display(), model.model_type, model.dtypes.join(" and "))];
@@ -107,14 +152,13 @@ fn footer(report: &Report, panels: &[Panel], left_out: usize) -> Vec<String> {
     if let Some(more @ 1..) = report.patches.len().checked_sub(PATCHES_MAX) {
         out.push(format!("and {more} more patches"));
     }
+    let columns = Column::all(report);
+    let mut marks = columns.iter().flat_map(|column| report.rows.iter().filter_map(|row| mark(column, row)));
     let mut key = vec!["ring: the unedited model"];
-    if panels.iter().flat_map(Panel::marks).any(|mark| mark.interval.is_some()) {
+    if marks.any(|mark| mark.interval.is_some()) {
         key.push("band and whiskers: 95 % interval");
     }
     out.push(key.join("; "));
-    if left_out > 0 {
-        out.push(format!("{left_out} more scores are not shown"));
-    }
     out.iter().map(|line| printable(line)).collect()
 }
 
@@ -192,7 +236,7 @@ mod tests {
         for report in
             [full(), report(&many, all), report(&[], all), report(&[EditKind::Prune], all), report(&far, sizes), long]
         {
-            assert_eq!(collisions(&scene(&report)), Vec::<String>::new());
+            assert_eq!(collisions(&Sheet::of(&report).scene()), Vec::<String>::new());
         }
     }
 
@@ -207,7 +251,7 @@ mod tests {
     fn a_report_of_nothing_and_one_of_very_much_are_pictures() {
         assert!(sweep(&report(&[], |_| Vec::new())).ends_with("</svg>\n"));
         let much = report(&[at(1.0)], |alpha| (0..500).map(|test| weat(&format!("test{test}"), alpha)).collect());
-        assert!(scene(&much).height < 6000);
+        assert!(Sheet::of(&much).scene().height < 6000);
         assert!(sweep(&much).contains("440 more scores are not shown"));
     }
 }

@@ -1,0 +1,118 @@
+//! `lcepatch ask`.
+
+use super::exit::{Failure, print, print_json};
+use super::terminal::Terminal;
+use super::verify::{Computing, cases};
+use super::{Answer, Outcome, arguments, patch_argument};
+use clap::Args;
+use lcepatch::apply::Check;
+use lcepatch::ask::ask;
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::checkpoint::pair::PrefixMap;
+use lcepatch::edit::Alpha;
+use lcepatch::format::Patch;
+use lcepatch::measure::predictions::{BadPrompt, Prompts, Wanted};
+use lcepatch::model::Model;
+use lcepatch::model::tokenizer::Tokenizer;
+use lcepatch::report::ask::{json, lines};
+use lcepatch::verify::{Planning, Subject, VerifyOptions};
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "\
+A masked language model is asked what stands at [MASK], which is understood whatever the model's own mask is called; of several masks \
+in a text, at each in turn. A causal language model is asked how the text goes on. The answers are probabilities among all tokens.
+
+Without --options these are the likeliest tokens of any column. An option that is several tokens for the model has the product of \
+their probabilities, each after those before it; options of different lengths hardly compare.
+
+The model is asked as it is, and then with the patches at each --alpha and --edit. Nothing is written to it.
+
+Needs ONNX Runtime: `lcepatch runtime install`.
+
+Examples:
+  lcepatch ask model/ 'The nurse said that [MASK] was late.'
+  lcepatch ask model/ 'The nurse said that [MASK] was late.' --patch debias.lcepatch --options she,he,they
+  lcepatch ask model/ 'The [MASK] was late.' 'My [MASK] called.' --patch debias.lcepatch --alpha -2,-1,1 --top 3 --json
+  lcepatch ask gpt2/ 'The nurse said that' --options she,he")]
+pub struct Arguments {
+    /// The model directory: config.json, tokenizer, weights
+    model: PathBuf,
+    /// Texts with [MASK]; for a causal model, texts to continue
+    #[arg(required = true, value_name = "TEXT")]
+    texts: Vec<String>,
+    /// A patch to see the effect of; several are applied together
+    #[arg(long, short, value_name = "PATCH")]
+    patch: Vec<PathBuf>,
+    /// How strongly to apply the patches, one column for each [default: what they recommend, or 1; without --edit]
+    #[arg(long, short, value_parser = arguments::alpha, value_delimiter = ',', allow_hyphen_values = true,
+        value_name = "ALPHA,...", requires = "patch")]
+    alpha: Vec<Alpha>,
+    /// Edits without an alpha, one column for each: prune, switch masks
+    #[arg(long, value_parser = ["pr", "sw"], value_delimiter = ',', value_name = "pr,sw", requires = "patch")]
+    edit: Vec<String>,
+    /// The words to look at, as in she,he,they
+    #[arg(long, short, value_delimiter = ',', value_name = "WORD,...")]
+    options: Vec<String>,
+    /// How many of the likeliest tokens to show
+    #[arg(long, short = 'n', default_value_t = 5, value_name = "N", conflicts_with = "options",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    top: u16,
+    /// Check the base's values at the selected weights only
+    #[arg(long)]
+    quick: bool,
+    /// Exchange a prefix of the patches' names for one of the model's, as in `bert.=`
+    #[arg(long, value_name = "PATCH=MODEL", value_parser = arguments::prefix_map)]
+    map_prefix: Option<PrefixMap>,
+    #[command(flatten)]
+    computing: Computing,
+    /// Print the answers as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    if !arguments.model.is_dir() {
+        let message = format!("{} is no directory", arguments.model.display());
+        return Err(Failure::usage(message, "give the model directory first, with config.json, tokenizer and weights"));
+    }
+    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let patches = arguments
+        .patch
+        .iter()
+        .map(|path| Ok((path.clone(), patch_argument::open(path)?)))
+        .collect::<Result<Vec<(PathBuf, Patch)>, Failure>>()?;
+    let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[])?;
+    let model = Model::open(&arguments.model, &checkpoint)?;
+    let tokenizer = Tokenizer::read(&arguments.model, &model.config)?;
+    let mut planning = Planning::default();
+    let prompts = Prompts::plan(&arguments.texts, wanted(arguments), &tokenizer, model.facts(), &mut planning.work)
+        .map_err(|bad| match bad {
+            BadPrompt::Model(bad) => bad.into(),
+            bad => Failure::usage(bad.to_string(), bad.help()),
+        })?;
+    let options = VerifyOptions {
+        check: if arguments.quick { Check::Quick } else { Check::Full },
+        prefix: arguments.map_prefix.clone(),
+        seed: 0,
+    };
+    // Everything that was given is right: only now is something asked for that may be missing.
+    let engine = arguments.computing.engine(terminal)?;
+    let subject =
+        Subject { model: &model, checkpoint: &checkpoint, planning: &planning, options: &options, engine: &engine };
+    let told = ask(subject, &prompts, &tokenizer, &patches, &cases, &terminal.context())?;
+    terminal.done();
+    if arguments.json {
+        print_json(&json(&told, &arguments.computing.setup(&engine, terminal)))?;
+    } else {
+        lines(&told).into_iter().try_for_each(print)?;
+    }
+    Ok(Answer::Yes)
+}
+
+fn wanted(arguments: &Arguments) -> Wanted {
+    match &arguments.options[..] {
+        [] => Wanted::Top(arguments.top.into()),
+        options => Wanted::Options(options.to_vec()),
+    }
+}
