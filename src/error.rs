@@ -75,7 +75,7 @@ pub enum Reason {
     },
     /// Target and reference do not pair.
     #[error("target and reference do not have the same tensors")]
-    Pair(Mismatch),
+    Pair(Box<Mismatch>),
     /// No selection can be made.
     #[error("{0}")]
     Localize(Impossible),
@@ -505,8 +505,8 @@ impl From<GatherError> for Error {
     }
 }
 
-impl From<Mismatch> for Error {
-    fn from(mismatch: Mismatch) -> Self {
+impl From<Box<Mismatch>> for Error {
+    fn from(mismatch: Box<Mismatch>) -> Self {
         Reason::Pair(mismatch).into()
     }
 }

@@ -157,7 +157,7 @@ fn all_faults(what: &str, kinds: &[&str]) {
                 if what == "error" && !journal {
                     // What the message says is true.
                     let in_place = run.err.contains("is in its place");
-                    assert_eq!(in_place && is_new || !in_place && is_old, true, "{label}");
+                    assert!(in_place && is_new || !in_place && is_old, "{label}");
                 }
                 // No process is left, so that the next write removes what this one left.
                 for folder in ["", "model/"] {

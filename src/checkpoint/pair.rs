@@ -238,7 +238,11 @@ impl<'a> Pair<'a> {
     ///
     /// # Errors
     /// [`Mismatch`] with everything that does not pair and may not be left out or cast.
-    pub fn new(target: &'a Checkpoint, reference: &'a Checkpoint, options: &PairOptions) -> Result<Self, Mismatch> {
+    pub fn new(
+        target: &'a Checkpoint,
+        reference: &'a Checkpoint,
+        options: &PairOptions,
+    ) -> Result<Self, Box<Mismatch>> {
         let renamed = |name: &str| options.prefix.as_ref().map_or_else(|| name.to_owned(), |p| p.apply(name));
         let mut mismatch = Mismatch::default();
         let mut left: BTreeMap<String, Tensor<'a>> = BTreeMap::new();
@@ -301,7 +305,7 @@ impl<'a> Pair<'a> {
         if tensors.is_empty() || !mismatch.collisions.is_empty() {
             // Leaving out is no way to go on; what does not pair says why.
             mismatch.suggestion = suggest(target, reference, options, &mismatch);
-            return Err(mismatch);
+            return Err(mismatch.into());
         }
         if options.other_dtype == OtherDtype::Cast {
             mismatch.other_dtype.clear();
@@ -311,7 +315,7 @@ impl<'a> Pair<'a> {
         }
         if !mismatch.is_empty() {
             mismatch.suggestion = suggest(target, reference, options, &mismatch);
-            return Err(mismatch);
+            return Err(mismatch.into());
         }
         Ok(Self { target, reference, tensors, pairing: (!ordinary).then_some(pairing) })
     }

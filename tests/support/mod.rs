@@ -66,7 +66,7 @@ impl Dir {
     pub fn run_bound(&self, arguments: &str) -> Run {
         use std::os::unix::fs::PermissionsExt;
         let locked = self.write("locked", b"");
-        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o000)).unwrap();
         let bound = std::fs::read(&locked).is_err();
         std::fs::remove_file(locked).unwrap();
         let plain = self.command();
