@@ -28,6 +28,12 @@ fn sources(root: &Path) -> Vec<(String, String)> {
     files
 }
 
+/// The module that a line of `lib.rs` declares.
+fn declared_module(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("pub(crate) mod "))?;
+    rest.strip_suffix(';')
+}
+
 /// The word that a text begins with.
 fn word(text: &str) -> String {
     text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
@@ -63,8 +69,7 @@ fn modules_used(text: &str) -> Vec<String> {
 /// Where a file uses a module that stands below its own in `lib.rs`.
 fn wrong_uses(root: &Path) -> Vec<String> {
     let library = std::fs::read_to_string(root.join("lib.rs")).unwrap();
-    let order: Vec<&str> =
-        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let order: Vec<&str> = library.lines().filter_map(|line| declared_module(line)).collect();
     let place = |module: &str| order.iter().position(|there| *there == module);
     let mut wrong = Vec::new();
     for (file, text) in sources(root) {

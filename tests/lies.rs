@@ -105,7 +105,9 @@ fn outcomes(patch: &Patch, bases: &[Checkpoint]) -> Vec<Outcome> {
 
 /// The vectors that are accepted: name, patch, their base if they have one.
 fn accepted() -> impl Iterator<Item = (String, PathBuf, Option<PathBuf>)> {
-    vectors::all().into_iter().filter(|(_, _, expected)| expected["expect"] == "accept").map(
+    // Metadata at the limit of what is read leaves no room for what a patch of patches adds to it.
+    let fits = |name: &str| !name.starts_with("accept_metadata_");
+    vectors::all().into_iter().filter(move |(name, _, expected)| expected["expect"] == "accept" && fits(name)).map(
         |(name, path, expected)| {
             let base = expected["base"].as_str().map(|base| path.with_file_name(base));
             (name, path, base)

@@ -112,10 +112,14 @@ What to do with the selected weights:
 }
 
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
-    if let Some(path) = arguments.output.clone().filter(|output| is_same(output, &arguments.base)) {
+    let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
+    if let Some(path) = arguments
+        .output
+        .clone()
+        .filter(|output| !patch_argument::is_onnx(&arguments.base) && is_same(output, &arguments.base))
+    {
         return Err(Refusal::SameFile { path }.into());
     }
-    let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     let outputs = [&arguments.output, &arguments.undo, &arguments.keep_mask];
     outputs.into_iter().flatten().try_for_each(|path| check_output(path, existing))?;
     #[cfg(feature = "verify")]

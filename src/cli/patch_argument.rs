@@ -20,7 +20,6 @@ pub fn open(path: &Path) -> Result<Patch, Failure> {
 }
 
 /// Whether a checkpoint is an ONNX file.
-#[cfg(feature = "verify")]
 pub fn is_onnx(checkpoint: &Path) -> bool {
     checkpoint.extension().is_some_and(|extension| extension == "onnx") && !checkpoint.is_dir()
 }

@@ -204,7 +204,7 @@ fn a_dense_base_keeps_its_mask_in_a_file() {
     dir.run("apply t p -o q2 --keep-mask m2").fails(6).says(&["kept in the base's mask", "--mask"]);
     assert!(!dir.exists("q2") && !dir.exists("m2"));
     dir.run("diff tp rp -o z --localize mask --mask-from zeros").ok();
-    dir.run("show z").ok().prints(&["can not be switched"]);
+    dir.run("show z").ok().prints(&["can be switched where nothing is restored"]);
     dir.run("apply tp z -o q2 --edit sw").fails(6).says(&["before it was pruned", "diff --unpruned"]);
     dir.run("diff tp rp -o v --k 2 --mask-from zeros").ok();
     dir.run("apply tp v -o q2 --edit sw").fails(6).says(&["carries no pruning masks", "--localize mask"]);
