@@ -2,7 +2,6 @@
 //! the file system says of them.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
-use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -31,17 +30,6 @@ fn open_with(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
     let file = options.open(path)?;
     regular(&file.metadata()?)?;
     Ok(file)
-}
-
-/// All bytes of the file at `path`.
-///
-/// # Errors
-/// As [`open`].
-pub(crate) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut file = open(path)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn regular(metadata: &Metadata) -> Result<(), NotAFile> {
@@ -218,13 +206,13 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let refused = |path: &Path| {
-            let error = read(path).unwrap_err();
+            let error = open(path).unwrap_err();
             *error.get_ref().unwrap().downcast_ref::<NotAFile>().unwrap()
         };
         assert_eq!(refused(&pipe), NotAFile::Pipe);
         assert_eq!(refused(&socket), NotAFile::Socket);
         assert_eq!(refused(Path::new("/dev/null")), NotAFile::Device);
         assert_eq!(refused(folder.path()), NotAFile::Directory);
-        assert_eq!(read(&folder.path().join("no")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        assert_eq!(open(&folder.path().join("no")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
     }
 }

@@ -81,6 +81,8 @@ impl Walk<'_> {
                 } else {
                     std::fs::create_dir(&target).map_err(|e| Failed::io("create", &target, e))?;
                     self.folder(&source, &target, &inner, depth + 1)?;
+                    // Where nothing came along, such as from a folder of exports; it fails for all others.
+                    let _ = std::fs::remove_dir(&target);
                 }
             } else if depth == 0 && self.base.files.iter().any(|file| file.name() == text) {
                 // The result has its own.
