@@ -1,9 +1,11 @@
 //! `lcepatch check`.
 
 use super::exit::{Failure, print, print_json};
+#[cfg(feature = "verify")]
+use super::patch_argument;
 use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
-use super::{Answer, Outcome, arguments, patch_argument};
+use super::{Answer, Outcome, arguments};
 use clap::Args;
 use lcepatch::apply::fit::{BaseState, Difference};
 use lcepatch::apply::{Check, Fit, fit};

@@ -8,7 +8,7 @@
 //!   are left are made.
 //!
 //! An edit in place goes through both: the edit journal, replaced at the point of no return by that of the files that go with it. Whoever
-//! changes files holds exclusive locks on all of them ([`super::lock`]). A journal whose files nobody has locked is one of a process that
+//! changes files holds exclusive locks on all of them (`durable::lock`). A journal whose files nobody has locked is one of a process that
 //! was killed.
 
 mod commit;

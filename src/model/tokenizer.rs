@@ -242,7 +242,7 @@ fn added_tokens(
         return tokens.map(|tokens| (path.clone(), tokens)).ok_or_else(|| listed(&path));
     }
     let path = directory.join("added_tokens.json");
-    let text = match crate::input::read(&path) {
+    let text = match crate::json::read_file(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((path, Vec::new())),
         Err(source) => return Err(ModelFault::Io { operation: "read", path, source }),

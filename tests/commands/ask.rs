@@ -118,12 +118,6 @@ fn what_cannot_be_asked_is_said_before_a_runtime_is_needed() {
     };
     refused(&[&model, "no mask"], 2, &["has no mask", "[MASK]"]);
     refused(&[&fixture("models/gpt2"), "the [MASK]"], 2, &["how a text goes on", "only the text before"]);
-    for (side, file) in
-        [("bert-encoder", "config.json"), ("bert-encoder", "model.safetensors"), ("bert", "tokenizer.json")]
-    {
-        dir.write(&format!("encoder/{file}"), &std::fs::read(fixture(&format!("models/{side}/{file}"))).unwrap());
-    }
-    refused(&["encoder", "the [MASK]"], 6, &["language model"]);
     refused(&[&model, "un[MASK]ed", "--options", "s"], 2, &["not a word of its own"]);
     refused(&[&model, NURSE, "--alpha", "1"], 2, &["--patch"]);
     refused(&[&model, NURSE, "--top", "0"], 2, &["0"]);
