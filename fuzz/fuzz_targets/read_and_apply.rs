@@ -38,7 +38,8 @@ fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
     let zero = Digest([0; 32]);
     let roots = Roots { hash: HASH, selected: zero, reference: zero, result: zero };
     let metadata = Metadata { portable, ..Metadata::default() };
-    let patch = Patch::from_bytes(assemble(&metadata, roots, &[tensor], BLOCK_LOG2).expect("writable")).expect("a valid header");
+    let patch = Patch::from_bytes(assemble(&metadata, roots, &[tensor], BLOCK_LOG2).expect("writable"))
+        .expect("a valid header");
     let Some(alpha) = Alpha::new(alpha) else { return };
     // Far alphas stand for the edits that have none.
     let kind = match alpha.value() {

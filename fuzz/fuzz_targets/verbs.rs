@@ -104,7 +104,8 @@ fuzz_target!(|data: (bool, bool, bool, f64, &[u8])| {
     let Some(bytes) = with_digests(patch.to_vec(), Some(&checkpoint), root) else { return };
     if other {
         let mut file = file.to_vec();
-        file.iter_mut().rev().take(file.len() / 4).for_each(|byte| *byte ^= 0x11);
+        let quarter = file.len() / 4;
+        file.iter_mut().rev().take(quarter).for_each(|byte| *byte ^= 0x11);
         match Checkpoint::from_bytes("other".as_ref(), file) {
             Ok(changed) => checkpoint = changed,
             Err(_) => return,

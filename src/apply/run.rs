@@ -90,13 +90,14 @@ pub fn to_path(
     let files = weights.map(|path| NewFile::create(&path, Existing::Keep)).collect::<Result<Vec<_>, Failed>>()?;
     let outputs: Vec<(usize, &NewFile)> = files.iter().enumerate().collect();
     let (mut applied, undo) = write_weights(rewrite, undo_of, &outputs, context)?;
-    files.into_iter().try_for_each(NewFile::commit)?;
+    files.into_iter().try_for_each(NewFile::commit).map_err(|failed| failed.inside(path))?;
     let not_carried = carry_along(base, new.temporary_path())?;
     (applied.left_behind, applied.unreadable) = (not_carried.weights, not_carried.unreadable);
     let result = Checkpoint::open(&result_root(base, new.temporary_path()))?;
     let Beside { write, .. } = finish(Finished { result: &result, applied: &applied, undo })?;
     for (name, bytes) in write {
-        write_file(&new.temporary_path().join(name), &bytes, Existing::Replace)?;
+        let written = write_file(&new.temporary_path().join(name), &bytes, Existing::Replace);
+        written.map_err(|failed| failed.inside(path))?;
     }
     new.commit()?;
     Ok(applied)

@@ -201,6 +201,14 @@ impl Failed {
         }
     }
 
+    /// The same failure of a part of an output at `path`, which is not in its place yet.
+    pub(crate) fn inside(self, path: &Path) -> Self {
+        match self.before_anything() {
+            Failed::Io { operation, source, .. } => Failed::io(operation, path, source),
+            failed => failed,
+        }
+    }
+
     /// The same failure of a step that comes after the output at `path` was put in its place.
     fn after_rename(self, path: &Path) -> Self {
         match self {
