@@ -155,9 +155,13 @@ fn all_faults(what: &str, kinds: &[&str]) {
                 let is_new = now == new;
                 assert!(is_old || is_new, "{label}: neither old nor new: {:?}", differences(&now, &old, &new));
                 if what == "error" && !journal {
-                    // What the message says is true.
-                    let in_place = run.err.contains("is in its place");
-                    assert!(in_place && is_new || !in_place && is_old, "{label}");
+                    // What the message says is true: of one of several outputs, or of the whole result.
+                    let named = run.err.split_once("error: ").and_then(|(_, rest)| rest.split_once(" is in its place"));
+                    match named.map(|(name, _)| (new.get(name), now.get(name))) {
+                        Some((Some(expected), found)) => assert_eq!(found, Some(expected), "{label}"),
+                        Some((None, _)) => assert!(is_new, "{label}"),
+                        None => assert!(is_old, "{label}"),
+                    }
                 }
                 // No process is left, so that the next write removes what this one left.
                 for folder in ["", "model/"] {
