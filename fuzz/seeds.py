@@ -44,6 +44,8 @@ def main(corpus):
                 write(corpus, "verbs", f"{name}.{flags}", front + data + file)
         for tensor in patch.tensors:
             for number, block in enumerate(tensor.blocks):
+                if block.k > 0xFFFF:
+                    continue  # larger than the numbers at the front of an input
                 content, seed = patch.read(block), f"{name}.{number}"
                 if tensor.dtype.name in DTYPES:
                     for with_base in (0, 1):
