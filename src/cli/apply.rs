@@ -95,7 +95,8 @@ What to do with the selected weights:
     /// Write infinities and NaN where an edit leaves the range of the dtype
     #[arg(long)]
     allow_non_finite: bool,
-    /// Exchange a prefix of the patches' names for one of the base's, as in `bert.=`; may be repeated, and the longest one that fits counts
+    /// Exchange a prefix of the patches' names for one of the base's, as in `bert.=`; may be repeated,
+    /// and the longest one that fits counts
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
     map_prefix: Vec<Prefix>,
     #[command(flatten)]

@@ -43,7 +43,8 @@ pub struct Arguments {
     /// List every tensor that differs, not only ten
     #[arg(long)]
     full: bool,
-    /// Exchange a prefix of the patch's names for one of the base's, as in `bert.=`; may be repeated, and the longest one that fits counts
+    /// Exchange a prefix of the patch's names for one of the base's, as in `bert.=`; may be repeated,
+    /// and the longest one that fits counts
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
     map_prefix: Vec<Prefix>,
     #[command(flatten)]

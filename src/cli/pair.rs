@@ -59,7 +59,8 @@ output), all float tensors of two or more dimensions, or all.
     /// Round a reference of another float dtype to the target's, and record the tensors in the patch
     #[arg(long)]
     cast: bool,
-    /// Exchange a prefix of the reference's names for one of the target's, as in `bert.=`; may be repeated, and the longest one that fits counts
+    /// Exchange a prefix of the reference's names for one of the target's, as in `bert.=`; may be repeated,
+    /// and the longest one that fits counts
     #[arg(long, value_name = "REFERENCE=TARGET", value_parser = arguments::prefix_map)]
     map_prefix: Vec<Prefix>,
 }

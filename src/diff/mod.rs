@@ -11,14 +11,13 @@ pub use part::{Part, PartFault};
 pub use shard::Shard;
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::pair::{Pair, PairOptions, PruningPairs};
+use crate::checkpoint::pair::{Pair, PairOptions};
 use crate::codec::Effort;
 use crate::context::{Cancelled, Context};
 use crate::digest::ContentHash;
 use crate::edit::Alpha;
 use crate::error::Error;
 use crate::format::Patch;
-use crate::format::metadata::{Localization, Metadata, Source};
 use crate::localize::candidates::{CandidateOptions, Candidates, Kinds};
 use crate::localize::random::Among;
 use crate::localize::survey::{BlockDigests, survey, units};
@@ -27,8 +26,7 @@ use crate::localize::{Impossible, random, value};
 use crate::mask::{Scope, Selection};
 use crate::patch::gather::{Coding, Portability, Precision};
 use masks::Masks;
-use outline::{Outline, source};
-use std::collections::HashSet;
+use outline::Outline;
 use write::{Found, Rounded, write};
 
 /// How many weights are selected.
@@ -249,32 +247,4 @@ fn check_casts(pair: &Pair<'_>, candidates: &[usize], context: &Context<'_>) -> 
         }
     }
     Ok(())
-}
-
-/// The patch that takes `result` back to `base`, exactly. Only the tensors `changed` are looked at.
-///
-/// # Errors
-/// As [`diff`].
-pub fn undo(result: &Checkpoint, base: &Checkpoint, changed: &[String], context: &Context<'_>) -> Result<Patch, Error> {
-    use crate::checkpoint::pair::{OtherDtype, Unpaired};
-    let (unpaired, other_dtype) = (Unpaired::Refuse, OtherDtype::Refuse);
-    let pair_options = PairOptions { unpaired, other_dtype, prefix: None, pruning_pairs: PruningPairs::Tensors };
-    let pair = Pair::new(result, base, &pair_options)?;
-    let changed: HashSet<&str> = changed.iter().map(String::as_str).collect();
-    let candidates: Vec<usize> =
-        (0..pair.tensors.len()).filter(|at| changed.contains(pair.tensors[*at].name())).collect();
-    context.begin("preparing the undo patch", result.bytes() + base.bytes());
-    let (precision, portability) = (Precision::Exact, Portability::NeedsBase);
-    let (effort, hash) = (Effort::Default, ContentHash::default());
-    let coding = Coding { precision, portability, masks: None, unpruned: None, effort, hash };
-    let found = Found::full(&pair, &units(&pair, 0..pair.tensors.len()), &candidates, coding, context)?;
-    let metadata = Metadata {
-        localization: Localization { method: "undo".to_owned(), ..Localization::default() },
-        base: Source { elements: result.elements(), ..Source::default() },
-        reference: source(base, None),
-        ..Metadata::default()
-    };
-    let outline = Outline::of_pair(&pair, metadata, portability, true);
-    let unpaired = outline.hash_unpaired(&pair, context)?;
-    Ok(write(outline, found, &unpaired, None, context)?.patch)
 }

@@ -64,7 +64,8 @@ pub struct Arguments {
     /// Check the base's values at the selected weights only
     #[arg(long)]
     quick: bool,
-    /// Exchange a prefix of the patches' names for one of the model's, as in `bert.=`; may be repeated, and the longest one that fits counts
+    /// Exchange a prefix of the patches' names for one of the model's, as in `bert.=`; may be repeated,
+    /// and the longest one that fits counts
     #[arg(long, value_name = "PATCH=MODEL", value_parser = arguments::prefix_map)]
     map_prefix: Vec<Prefix>,
     /// Exit with code 1 if this comes true of any edited model, as in 'ppl.mlm>+1%' or '|weat8|>0.5'; may be repeated
