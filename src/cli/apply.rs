@@ -127,11 +127,11 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if patch_argument::is_onnx(&arguments.base) {
         return onnx::run(&arguments, existing, terminal);
     }
-    let (edits, signers) = edits(&arguments, terminal)?;
     let base = match &arguments.output {
         Some(_) => Checkpoint::open(&arguments.base)?,
         None => Checkpoint::open_for_edit(&arguments.base)?,
     };
+    let (edits, signers) = edits(&arguments, terminal)?;
     let options = plan_options(&arguments);
     let mask_file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
     let of_base = arguments.keep_mask.as_ref().map(|_| base_mask(&base, mask_file.as_ref())).transpose()?;

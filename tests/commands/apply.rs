@@ -377,3 +377,11 @@ fn one_patch_given_twice_is_noted() {
     dir.run("apply target.safetensors p p -o r").ok().says(&["p is given more than once"]);
     dir.run("apply target.safetensors C:\\models\\p.lcepatch -o s").fails(3).says(&["C:\\models\\p.lcepatch"]);
 }
+
+#[test]
+fn a_patch_and_a_directory_in_each_others_place_are_recognized() {
+    let dir = patched("--density 10%");
+    let (target, _) = bert_pair();
+    write_model(&dir, "model", &target);
+    dir.run("apply p model -o r").fails(5).says(&["this is a patch, not a checkpoint", "the checkpoint first"]);
+}
