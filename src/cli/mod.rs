@@ -63,7 +63,14 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Threads to use [default: one for each processor]
-    #[arg(long, global = true, env = "LCEPATCH_THREADS", value_name = "N", help_heading = "Everywhere")]
+    #[arg(
+        long,
+        global = true,
+        env = "LCEPATCH_THREADS",
+        hide_env_values = true,
+        value_name = "N",
+        help_heading = "Everywhere"
+    )]
     threads: Option<std::num::NonZeroUsize>,
     /// No progress on the terminal
     #[arg(long, short, global = true, help_heading = "Everywhere")]
