@@ -169,8 +169,10 @@ def section(sections, kind):
 
 # §6 Metadata
 
-STRINGS, NUMBERS, NAMES, OVERLAPS, FILES = "string", "number", "names", "overlaps", "files"
+STRINGS, NUMBERS, NAMES, PAIRS = "string", "number", "names", "pairs of names"
+ROWS, OVERLAPS, FILES = "rows", "overlaps", "files"
 OVERLAP = {"both": NUMBERS, "base_only": NUMBERS, "reference_only": NUMBERS, "neither": NUMBERS}
+ROW = {"name": STRINGS, "base": NUMBERS, "reference": NUMBERS}
 FILE = {"name": STRINGS, "bytes": NUMBERS, "sha256": STRINGS, "content": STRINGS}
 KNOWN = {
     "tool": STRINGS, "license": STRINGS, "description": STRINGS, "recommended_alpha": NUMBERS, "portability_bytes": NUMBERS,
@@ -182,9 +184,14 @@ KNOWN = {
                    "elements": NUMBERS, "by_component": dict, "by_layer": dict},
     "base": {"model_id": STRINGS, "elements": NUMBERS, "files": FILES},
     "reference": {"model_id": STRINGS, "elements": NUMBERS, "files": FILES},
-    "pairing": {"only_in_base": NAMES, "only_in_reference": NAMES, "mismatched": NAMES, "cast": NAMES, "prefix": NAMES},
+    "pairing": {"only_in_base": NAMES, "only_in_reference": NAMES, "mismatched": NAMES, "cast": NAMES, "prefix": NAMES,
+                "prefixes": PAIRS, "renamed": PAIRS, "rows": ROWS},
     "reduced": {"delta_dtype": STRINGS, "max_error": NUMBERS, "relative_error": NUMBERS},
 }
+
+
+def is_names(value):
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def check_kinds(value, known):
@@ -200,7 +207,11 @@ def check_kinds(value, known):
         elif kind is NUMBERS:
             fine = isinstance(found, (int, float)) and not isinstance(found, bool)
         elif kind is NAMES:
-            fine = isinstance(found, list) and all(isinstance(name, str) for name in found)
+            fine = is_names(found)
+        elif kind is PAIRS:
+            fine = isinstance(found, list) and all(is_names(pair) and len(pair) == 2 for pair in found)
+        elif kind is ROWS:
+            fine = isinstance(found, list) and all(check_kinds(row, ROW) for row in found)
         elif kind is OVERLAPS:
             fine = isinstance(found, dict) and all(check_kinds(overlap, OVERLAP) for overlap in found.values())
         elif kind is FILES:

@@ -1076,7 +1076,9 @@ def accept_metadata_of_a_diff():
         "candidates": {"params": "matrices", "include": ["*"], "exclude": [], "family": "bert", "tensors": 1, "elements": 8,
                        "by_component": {"mlp": 8}, "by_layer": {"0": 8}},
         "base": side, "reference": side,
-        "pairing": {"only_in_base": ["x"], "only_in_reference": [], "mismatched": [], "cast": [], "prefix": ["a.", ""]},
+        "pairing": {"only_in_base": ["x"], "only_in_reference": [], "mismatched": [], "cast": [], "prefix": ["a.", ""],
+                    "prefixes": [["a.", ""], ["b.", "c."]], "renamed": [["n.gamma", "n.weight"]],
+                    "rows": [{"name": "w", "base": 8, "reference": 9}]},
         "reduced": {"delta_dtype": "bf16", "max_error": 0.5, "relative_error": 1e-3}, "results": {"weat": [1, None]}, "x": {"mine": {}},
     }
     return case, case.file(sections=case.sections(metadata=json.dumps(metadata).encode()))
@@ -1662,6 +1664,8 @@ VECTORS |= {
     "reject_r10_not_json": with_metadata(b"{", "METADATA is not JSON."),
     "reject_r10_array": with_metadata(b"[]", "METADATA is an array."),
     "reject_r10_not_utf8": with_metadata(b'{"tool": "\xff"}', "METADATA is not UTF-8."),
+    "reject_r10_wrong_kind_of_rows": with_metadata(
+        b'{"pairing": {"rows": [["w", 8, 9]]}}', "An element of `pairing.rows` is an array."),
     "reject_r10_wrong_kind": with_metadata(b'{"tool": 1}', "A known key with a value of another kind."),
     "reject_r10_content_not_a_string": with_metadata(b'{"base": {"files": [{"content": 1}]}}', "The key content of a file with a number."),
     "reject_r10_file_not_an_object": with_metadata(b'{"reference": {"files": ["content"]}}', "A file that is a string."),

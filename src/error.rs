@@ -429,7 +429,10 @@ fn mismatch_help(mismatch: &Mismatch) -> String {
         return "no tensor is in both; are these checkpoints of the same architecture?".to_owned();
     }
     let paired = mismatch.paired;
-    format!("`--common` works on the {paired} tensors that both have, and records the others in the patch")
+    format!(
+        "`--common` works on the {paired} tensors that both have, and on the rows that embeddings of two vocabularies have \
+         in common; the others are listed in the patch"
+    )
 }
 
 impl std::fmt::Display for Error {

@@ -229,6 +229,19 @@ pub fn owner(name: &str) -> Place {
     }
 }
 
+/// Heads with a row for each word of a vocabulary.
+const VOCABULARY_HEADS: [&str; 3] = ["lm_head", "predictions", "vocab_"];
+
+/// Whether a tensor of this name may have a row for each word of a vocabulary: embeddings, heads over the vocabulary, and their biases.
+pub fn is_of_vocabulary(name: &str) -> bool {
+    match owner(name).component {
+        Embeddings => true,
+        // A bias of no module (`lm_head.bias`, `cls.predictions.bias`) too; but not a head over labels.
+        Head | Bias => VOCABULARY_HEADS.iter().any(|head| name.contains(head)),
+        _ => false,
+    }
+}
+
 /// Ends of names that stand for each other: in checkpoints of TensorFlow's time and later ones, and in those with weight norm before
 /// and after torch's parametrizations.
 const ALIASES: [(&str, &str); 4] = [
@@ -416,6 +429,31 @@ mod tests {
             assert!(!is_encoder_dense(name, 2), "{name}");
         }
         assert_eq!(recognize(others.map(|(name, _)| name)), None);
+    }
+
+    #[test]
+    fn rows_of_a_vocabulary_are_told_from_those_of_labels() {
+        let of_vocabulary = [
+            "bert.embeddings.word_embeddings.weight",
+            "transformer.wte.weight",
+            "model.embed_tokens.weight",
+            "shared.weight",
+            "lm_head.weight",
+            "lm_head.bias",
+            "cls.predictions.bias",
+            "cls.predictions.decoder.weight",
+            "vocab_projector.bias",
+        ];
+        assert_eq!(of_vocabulary.iter().find(|name| !is_of_vocabulary(name)), None);
+        let others = [
+            "classifier.weight",
+            "classifier.bias",
+            "score.weight",
+            "bert.embeddings.LayerNorm.weight",
+            "bert.pooler.dense.bias",
+            "model.layers.0.mlp.up_proj.weight",
+        ];
+        assert_eq!(others.iter().find(|name| is_of_vocabulary(name)), None);
     }
 
     #[test]

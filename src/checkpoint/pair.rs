@@ -3,7 +3,7 @@
 use super::{Checkpoint, Tensor, names};
 use crate::context::{Cancelled, Context};
 use crate::dtype::{Dtype, Rounded};
-use crate::format::metadata::Pairing;
+use crate::format::metadata::{Pairing, Rows};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -93,7 +93,9 @@ impl PairOptions {
     }
 }
 
-/// Two tensors of the same name and shape. The reference has the target's dtype, or is cast to it.
+/// Two tensors of the same name and shape. The reference has the target's dtype, or is cast to it. Of the embeddings of two
+/// vocabularies one side may have more rows: where the target has more, the reference is taken to have the same ones after its own,
+/// and where the reference has more, they are not looked at.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorPair<'a> {
     /// The tensor that will be edited.
@@ -117,6 +119,17 @@ impl TensorPair<'_> {
     pub fn is_cast(&self) -> bool {
         self.target.info.dtype != self.reference.info.dtype
     }
+
+    /// Whether one side has more rows.
+    pub fn has_other_rows(&self) -> bool {
+        self.target.info.shape != self.reference.info.shape
+    }
+
+    /// Those of `elements` that the reference has too.
+    fn common(&self, elements: Range<u64>) -> Range<u64> {
+        let end = self.reference.info.elements();
+        elements.start.min(end)..elements.end.min(end)
+    }
 }
 
 impl<'a> TensorPair<'a> {
@@ -136,24 +149,35 @@ impl<'a> TensorPair<'a> {
             let target = self.target.elements(part.clone());
             let reference = self.reference_elements(part.clone(), &mut rounded);
             each(part.start, target, reference)?;
-            self.target.release(part.clone());
-            self.reference.release(part.clone());
+            self.release(part);
             context.advance(2 * target.len() as u64)?;
         }
         Ok(())
     }
 
-    /// The reference's `elements` in the target's dtype; those that have to be rounded are then in `rounded`.
-    pub(crate) fn reference_elements<'b>(&self, elements: Range<u64>, rounded: &'b mut Vec<u8>) -> &'b [u8]
+    /// The reference's `elements` in the target's dtype; they are in `made` where they are not so in the file.
+    pub(crate) fn reference_elements<'b>(&self, elements: Range<u64>, made: &'b mut Vec<u8>) -> &'b [u8]
     where
         'a: 'b,
     {
-        let own = self.reference.elements(elements);
-        if !self.is_cast() {
+        let common = self.common(elements.clone());
+        let own = self.reference.elements(common.clone());
+        if !self.is_cast() && common == elements {
             return own;
         }
-        self.cast(own, rounded);
-        rounded
+        made.clear();
+        match self.is_cast() {
+            true => self.cast(own, made),
+            false => made.extend_from_slice(own),
+        }
+        made.extend_from_slice(self.target.elements(common.end.max(elements.start)..elements.end));
+        made
+    }
+
+    /// Tells the system that `elements` of both sides are not needed again soon.
+    pub(crate) fn release(&self, elements: Range<u64>) {
+        self.reference.release(self.common(elements.clone()));
+        self.target.release(elements);
     }
 
     /// The first finite element of the reference that rounds to none of the target's dtype: its index and value.
@@ -165,7 +189,7 @@ impl<'a> TensorPair<'a> {
         let (Some(from_float), Some(to_float), true) = (from.float(), to.float(), self.is_cast()) else {
             return Ok(None);
         };
-        for part in self.reference.element_windows(0..self.reference.info.elements()) {
+        for part in self.reference.element_windows(self.common(0..self.target.info.elements())) {
             let bytes = self.reference.elements(part.clone());
             let value = |at| from_float.value(from.width().load(bytes, at));
             let overflows =
@@ -179,12 +203,11 @@ impl<'a> TensorPair<'a> {
         Ok(None)
     }
 
-    /// Rounds `reference`, in its own dtype, to the target's: into `out`, in place of what is there.
-    pub(crate) fn cast(&self, reference: &[u8], out: &mut Vec<u8>) {
+    /// Rounds `reference`, in its own dtype, to the target's, into `out`, which is empty.
+    fn cast(&self, reference: &[u8], out: &mut Vec<u8>) {
         let (from, to) = (self.reference.info.dtype, self.target.info.dtype);
         let (Some(from_float), Some(to_float)) = (from.float(), to.float()) else { return };
         let n = reference.len() / from.width().bytes();
-        out.clear();
         out.resize(n * to.width().bytes(), 0);
         for index in 0..n {
             let value = from_float.value(from.width().load(reference, index));
@@ -259,6 +282,7 @@ impl<'a> Pair<'a> {
         }
         let mut tensors = Vec::new();
         let mut renamed = Vec::new();
+        let mut other_rows = Vec::new();
         for tensor in target.tensors() {
             let name = &tensor.info.name;
             let Some(key) = options.key(target, name) else { continue };
@@ -274,15 +298,37 @@ impl<'a> Pair<'a> {
             }) {
                 None => mismatch.only_in_target.push(name.clone()),
                 Some(reference) => match compare(tensor, reference) {
-                    Compared::Same => tensors.push(TensorPair { target: tensor, reference }),
-                    Compared::OtherFloat(why) => {
-                        tensors.push(TensorPair { target: tensor, reference });
-                        mismatch.other_dtype.push((name.clone(), why));
-                    }
                     Compared::Different(why) => mismatch.differing.push((name.clone(), why)),
+                    Compared::OtherRows(dtypes) => {
+                        other_rows.push((TensorPair { target: tensor, reference }, dtypes));
+                    }
+                    Compared::SameShape(dtypes) => {
+                        tensors.push(TensorPair { target: tensor, reference });
+                        mismatch.other_dtype.extend(dtypes.map(|why| (name.clone(), why)));
+                    }
                 },
             }
         }
+        // What has one number for each row, such as a bias, goes the way of a matrix of these rows.
+        let rows = |pair: &TensorPair<'_>| (pair.target.info.shape[0], pair.reference.info.shape[0]);
+        let matrices: HashSet<(u64, u64)> = other_rows
+            .iter()
+            .filter(|(pair, _)| pair.target.info.shape.len() == 2)
+            .map(|(pair, _)| rows(pair))
+            .collect();
+        let mut in_common = Vec::new();
+        for (pair, dtypes) in other_rows {
+            let name = pair.name().to_owned();
+            if options.unpaired == Unpaired::LeaveOut && matrices.contains(&rows(&pair)) {
+                let (base, reference) = rows(&pair);
+                in_common.push(Rows { name: name.clone(), base, reference });
+                mismatch.other_dtype.extend(dtypes.map(|why| (name, why)));
+                tensors.push(pair);
+            } else {
+                mismatch.differing.push((name, other_shape(pair.target, pair.reference)));
+            }
+        }
+        tensors.sort_by(|a, b| a.name().cmp(b.name()));
         mismatch.only_in_reference = left.into_keys().collect();
         mismatch.paired = tensors.len();
         let prefixes = options.prefix.as_ref().map_or(&[][..], PrefixMap::prefixes);
@@ -300,8 +346,10 @@ impl<'a> Pair<'a> {
                 several => several.iter().map(|prefix| (prefix.from.clone(), prefix.to.clone())).collect(),
             },
             renamed,
+            rows: in_common,
         };
-        let ordinary = mismatch.is_empty() && options.prefix.is_none() && pairing.renamed.is_empty();
+        let by_name = pairing.renamed.is_empty() && pairing.rows.is_empty();
+        let ordinary = mismatch.is_empty() && options.prefix.is_none() && by_name;
         if tensors.is_empty() || !mismatch.collisions.is_empty() {
             // Leaving out is no way to go on; what does not pair says why.
             mismatch.suggestion = suggest(target, reference, options, &mismatch);
@@ -399,23 +447,38 @@ fn suggest(
 }
 
 enum Compared {
-    Same,
-    OtherFloat(String),
+    /// The same shape, and why the dtypes differ where they are both of floats.
+    SameShape(Option<String>),
+    /// As many columns, or none, and other rows: of embeddings and of heads over a vocabulary.
+    OtherRows(Option<String>),
+    /// Why they cannot be paired.
     Different(String),
 }
 
 fn compare(target: Tensor<'_>, reference: Tensor<'_>) -> Compared {
     let (t, r) = (target.info, reference.info);
-    if t.shape != r.shape {
-        return Compared::Different(format!("shape {:?} in the target, {:?} in the reference", t.shape, r.shape));
+    let dtypes = match t.dtype == r.dtype {
+        true => None,
+        false => Some(format!("{} in the target, {} in the reference", t.dtype, r.dtype)),
+    };
+    let both_floats = t.dtype.float().is_some() && r.dtype.float().is_some();
+    if t.shape == r.shape {
+        return match dtypes {
+            Some(why) if !both_floats => Compared::Different(why),
+            dtypes => Compared::SameShape(dtypes),
+        };
     }
-    if t.dtype == r.dtype {
-        return Compared::Same;
+    let same_columns = match (&t.shape[..], &r.shape[..]) {
+        ([_], [_]) => true,
+        ([_, t], [_, r]) => t == r,
+        _ => false,
+    };
+    match same_columns && (dtypes.is_none() || both_floats) && names::is_of_vocabulary(&t.name) {
+        true => Compared::OtherRows(dtypes),
+        false => Compared::Different(other_shape(target, reference)),
     }
-    let why = format!("{} in the target, {} in the reference", t.dtype, r.dtype);
-    if t.dtype.float().is_some() && r.dtype.float().is_some() {
-        Compared::OtherFloat(why)
-    } else {
-        Compared::Different(why)
-    }
+}
+
+fn other_shape(target: Tensor<'_>, reference: Tensor<'_>) -> String {
+    format!("shape {:?} in the target, {:?} in the reference", target.info.shape, reference.info.shape)
 }

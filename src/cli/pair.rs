@@ -8,6 +8,7 @@ use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::{OtherDtype, PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
 use lcepatch::codec::Effort;
 use lcepatch::diff::{DiffOptions, Diffed, Labels, Localize, MaskSource};
+use lcepatch::format::metadata::Rows;
 use lcepatch::localize::candidates::{CandidateOptions, Params};
 use lcepatch::mask::{PruningMask, Scope, Sparsity};
 use lcepatch::patch::gather::{Portability, Precision};
@@ -53,7 +54,8 @@ output), all float tensors of two or more dimensions, or all.
     /// No tensor whose name matches this glob; may be repeated
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Work on the tensors that both have with the same shape, and record the others in the patch
+    /// Work on the tensors that both have with the same shape, and on the rows that both have of embeddings; record the
+    /// others in the patch
     #[arg(long)]
     common: bool,
     /// Round a reference of another float dtype to the target's, and record the tensors in the patch
@@ -172,6 +174,11 @@ pub fn tell(diffed: &Diffed, terminal: &Terminal) {
             let more = names.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             terminal.note(&format!("{} tensors left out, {why}: {named}{more}", names.len()));
+        }
+        for Rows { name, base, reference } in &pairing.rows {
+            let (both, all) = (base.min(reference), base.max(reference));
+            let longer = if base > reference { "target" } else { "reference" };
+            terminal.note(&format!("{name}: the first {both} rows are compared; the {longer} has {all}"));
         }
         if let [(reference, target), ..] = &pairing.renamed[..] {
             let n = pairing.renamed.len();

@@ -128,8 +128,9 @@ fn facts(metadata: &Metadata, stat: &Stat, carried: &Result<Carried, Error>) -> 
     }
     if let Some(pairing) = &metadata.pairing {
         let left_out = pairing.only_in_base.len() + pairing.only_in_reference.len() + pairing.mismatched.len();
-        let cast = pairing.cast.len();
-        facts.push(("pairing", format!("{left_out} tensors left out, {cast} cast; `--json` lists them")));
+        let (cast, rows) = (pairing.cast.len(), pairing.rows.len());
+        let rows = if rows > 0 { format!(", {rows} by the rows that both have") } else { String::new() };
+        facts.push(("pairing", format!("{left_out} tensors left out, {cast} cast{rows}; `--json` lists them")));
     }
     facts.extend(metadata.results.iter().map(|(key, value)| ("result", format!("{key}: {value}"))));
     facts.extend(metadata.x.iter().map(|(key, value)| ("x", format!("{key}: {value}"))));

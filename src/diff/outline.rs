@@ -54,7 +54,7 @@ impl Described {
 struct FileContent {
     /// What comes before the first tensor.
     header: Vec<u8>,
-    /// Of each tensor its place among the pairs, if it is paired.
+    /// Of each tensor its place among the pairs, if it is paired and the digest of the pair is its own.
     tensors: Vec<Option<usize>>,
 }
 
@@ -94,20 +94,24 @@ impl Outline {
         Self {
             metadata,
             tensors: pair.tensors.iter().map(describe).collect(),
-            files: [files(pair, pair.target, |pair| pair.target), files(pair, pair.reference, |pair| pair.reference)],
+            files: [
+                files(pair, pair.target, |pair| Some(pair.target)),
+                // Of a tensor with other rows more, or less, was read than is in the reference.
+                files(pair, pair.reference, |pair| (!pair.has_other_rows()).then_some(pair.reference)),
+            ],
             portability,
             is_whole,
             unrecognized: false,
         }
     }
 
-    /// How many digests [`Outline::contents`] needs of tensors that are not paired.
+    /// How many digests [`Outline::contents`] needs of tensors that are not paired, or have other rows.
     pub fn unpaired(&self) -> usize {
         let tensors = self.files.iter().flatten().flat_map(|file| &file.tensors);
         tensors.filter(|place| place.is_none()).count()
     }
 
-    /// The digests of the tensors of `pair` that are not paired, in the order of their files.
+    /// The digests of the tensors of `pair` that are not paired, or have other rows, in the order of their files.
     ///
     /// # Errors
     /// [`Cancelled`].
@@ -169,9 +173,13 @@ pub(super) fn source(checkpoint: &Checkpoint, model_id: Option<String>) -> Sourc
     Source { model_id, elements: checkpoint.elements(), files: checkpoint.files.iter().map(file).collect() }
 }
 
-fn files<'a>(pair: &Pair<'a>, checkpoint: &Checkpoint, side: fn(&TensorPair<'a>) -> Tensor<'a>) -> Vec<FileContent> {
-    let places: BTreeMap<&str, usize> =
-        pair.tensors.iter().enumerate().map(|(place, pair)| (side(pair).info.name.as_str(), place)).collect();
+fn files<'a>(
+    pair: &Pair<'a>,
+    checkpoint: &Checkpoint,
+    side: fn(&TensorPair<'a>) -> Option<Tensor<'a>>,
+) -> Vec<FileContent> {
+    let place = |(place, pair): (usize, &TensorPair<'a>)| Some((side(pair)?.info.name.as_str(), place));
+    let places: BTreeMap<&str, usize> = pair.tensors.iter().enumerate().filter_map(place).collect();
     let content = |file: &WeightFile| FileContent {
         header: file.header().to_vec(),
         tensors: file.tensors.iter().map(|tensor| places.get(tensor.name.as_str()).copied()).collect(),

@@ -239,6 +239,21 @@ pub struct Pairing {
     /// Names in the reference, and the other names that the base has for the same weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub renamed: Vec<(String, String)>,
+    /// Tensors of which only the rows that both have were looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<Rows>,
+}
+
+/// A tensor that has more rows in one of two checkpoints.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rows {
+    /// The tensor's name in the base.
+    pub name: String,
+    /// The base's rows.
+    pub base: u64,
+    /// The reference's rows.
+    pub reference: u64,
 }
 
 /// What reduced precision costs, measured over all selected elements.
@@ -295,8 +310,8 @@ fn not_an_object(value: &Value) -> Option<String> {
     ];
     let is_other = |value: &Value| !value.is_object() && !value.is_null();
     let found = known.into_iter().find(|place| value.pointer(place).is_some_and(is_other));
-    let elements = ["/base/files", "/reference/files"].into_iter().find(|place| {
-        value.pointer(place).and_then(Value::as_array).is_some_and(|files| files.iter().any(|file| !file.is_object()))
+    let elements = ["/base/files", "/reference/files", "/pairing/rows"].into_iter().find(|place| {
+        value.pointer(place).and_then(Value::as_array).is_some_and(|all| all.iter().any(|one| !one.is_object()))
     });
     let overlaps = value.pointer("/masks/by_component").and_then(Value::as_object);
     let overlaps =

@@ -1,8 +1,8 @@
 //! One pass over a pair of checkpoints: the digests of all that is in them, and what someone looks for on the way, block by
 //! block, while the bytes are at hand.
 
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::pair::{Pair, TensorPair};
+use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
 use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
 use crate::dtype::Dtype;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// Bytes of each side that are handled before the next ones: few enough that all of them stay in a core's cache while one after
 /// the other looks at them.
-const STRIDE_BYTES: usize = 64 << 10;
+const STRIDE_BYTES: u64 = 64 << 10;
 
 /// One block of a pair of tensors, to be read once.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub fn units(pair: &Pair<'_>, tensors: impl IntoIterator<Item = usize>) -> Vec<(
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct BlockDigests {
     target: PartDigest,
-    /// In its own dtype.
+    /// In its own dtype; unless it has other rows than the target.
     reference: PartDigest,
     /// In the target's.
     cast: PartDigest,
@@ -54,7 +54,8 @@ impl Block<'_> {
         mut each: impl FnMut(u32, &[u8], &[u8]) -> Result<(), E>,
     ) -> Result<BlockDigests, E> {
         let TensorPair { target, reference } = *self.pair;
-        let (width, raw_width) = (target.info.dtype.width().bytes(), reference.info.dtype.width().bytes());
+        let width = |tensor: Tensor<'_>| tensor.info.dtype.width().bytes() as u64;
+        let (stride, widths) = (STRIDE_BYTES / width(target), width(target) + width(reference));
         let range = block_range(self.index, target.info.elements());
         let hasher = |dtype: Dtype| {
             let width = dtype.width().bytes() as u64;
@@ -63,31 +64,25 @@ impl Block<'_> {
         let mut of_target = hasher(target.info.dtype);
         // What is the same in both, as most is of many pairs, is hashed once.
         let mut of_cast: Option<PartHasher> = None;
-        let mut of_reference = self.pair.is_cast().then(|| hasher(reference.info.dtype));
-        let mut rounded = Vec::new();
-        for part in target.element_windows(range.clone()) {
-            let (bytes, raw) = (target.elements(part.clone()), reference.elements(part.clone()));
-            let strides = bytes.chunks(STRIDE_BYTES).zip(raw.chunks(STRIDE_BYTES / width * raw_width));
-            let first = (part.start - range.start) as u32;
-            for ((bytes, raw), first) in strides.zip((first..).step_by(STRIDE_BYTES / width)) {
-                let cast = match &mut of_reference {
-                    Some(hasher) => {
-                        hasher.update(raw);
-                        self.pair.cast(raw, &mut rounded);
-                        &rounded[..]
-                    }
-                    None => raw,
-                };
+        // Of other rows what is read here is not the whole tensor, nor only of it.
+        let mut of_reference =
+            (self.pair.is_cast() && !self.pair.has_other_rows()).then(|| hasher(reference.info.dtype));
+        let mut made = Vec::new();
+        for window in target.element_windows(range.clone()) {
+            for start in window.clone().step_by(stride as usize) {
+                let part = start..window.end.min(start + stride);
+                let (bytes, cast) =
+                    (target.elements(part.clone()), self.pair.reference_elements(part.clone(), &mut made));
+                of_reference.iter_mut().for_each(|hasher| hasher.update(reference.elements(part.clone())));
                 if of_cast.is_none() && bytes != cast {
                     of_cast = Some(of_target.clone());
                 }
                 of_target.update(bytes);
                 of_cast.iter_mut().for_each(|hasher| hasher.update(cast));
-                each(first, bytes, cast)?;
+                each((start - range.start) as u32, bytes, cast)?;
             }
-            target.release(part.clone());
-            reference.release(part);
-            context.advance(bytes.len() as u64 + raw.len() as u64)?;
+            context.advance((window.end - window.start) * widths)?;
+            self.pair.release(window);
         }
         let target = of_target.finish();
         let cast = of_cast.map_or(target, PartHasher::finish);
@@ -110,7 +105,7 @@ pub struct TensorDigests {
     pub target: Digest,
     /// Of the reference in the target's dtype.
     pub reference: Digest,
-    /// Of the reference in its own dtype.
+    /// Of the reference in its own dtype; unless it has other rows than the target.
     pub own_reference: Digest,
     /// Of the target's blocks.
     pub target_blocks: Vec<PartDigest>,

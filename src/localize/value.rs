@@ -251,8 +251,7 @@ impl Bound {
                     let reference = pair.reference_elements(part.clone(), &mut rounded);
                     each_key(dtype, pair.target.elements(part), reference, Zeros::Visit, |_, key| keys.push(key));
                 }
-                pair.target.release(window.clone());
-                pair.reference.release(window);
+                pair.release(window);
             }
             keys
         };

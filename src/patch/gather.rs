@@ -158,7 +158,8 @@ pub(crate) fn gather(
         }
         let result = patched::digest(tensor.target, block.index, &elements, &elements.reference, context)?;
         // Only portable patches are inverted without their checkpoints.
-        let inverse_result = match coding.portability == Portability::Portable && !tensor.is_cast() {
+        let same_kind = !tensor.is_cast() && !tensor.has_other_rows();
+        let inverse_result = match coding.portability == Portability::Portable && same_kind {
             true => patched::digest(tensor.reference, block.index, &elements, &elements.base, context)?,
             false => PartDigest::Whole(Digest::UNKNOWN),
         };

@@ -170,6 +170,84 @@ fn tensors_that_do_not_pair_are_named_and_counted() {
     assert_eq!(pairing["mismatched"].as_array().unwrap().len(), 1);
 }
 
+/// Embeddings with 70 more rows on one side, in 16 bits there if `half`; large enough for several windows.
+fn two_vocabularies(half: bool) -> Dir {
+    let dir = Dir::new();
+    let mut random = Random::new(11);
+    let mut side = |name: &str, rows: u64, half: bool| {
+        let mut tensor = |name: &str, shape: &[u64]| {
+            let values = random.values(shape.iter().product(), 1.0);
+            match half {
+                true => {
+                    let bytes = values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect();
+                    Tensor::new(name, "F16", shape, bytes)
+                }
+                false => Tensor::f32(name, shape, &values),
+            }
+        };
+        let tensors = [
+            tensor("embeddings.word_embeddings.weight", &[rows, 96]),
+            tensor("encoder.weight", &[16, 16]),
+            tensor("lm_head.bias", &[rows]),
+            tensor("classifier.weight", &[rows % 13, 16]),
+        ];
+        dir.write(name, &safetensors(&tensors));
+    };
+    side("small", 9000, false);
+    side("large", 9070, half);
+    dir
+}
+
+#[test]
+fn of_two_vocabularies_the_rows_that_both_have_are_compared() {
+    let dir = two_vocabularies(false);
+    dir.run("diff small large").fails(5).says(&["[9000, 96]", "[9070, 96]", "--common", "rows"]);
+    for (base, reference) in [("small", "large"), ("large", "small")] {
+        let run = dir.run(&format!("diff {base} {reference} -o {base}.p --all --common")).ok();
+        run.says(&["1 tensors left out", "classifier.weight", "word_embeddings.weight: the first 9000 rows", "9070"]);
+        dir.run(&format!("apply {base} {base}.p -o r --force --undo undo")).ok().prints(&["the digest is the one"]);
+        let of = |name: &str| read_safetensors(&dir.read(name));
+        for (((name, base), (_, reference)), (_, result)) in of(base).iter().zip(of(reference)).zip(of("r")) {
+            let common = if name == "classifier.weight" { 0 } else { base.len().min(reference.len()) };
+            assert_eq!(result[..common], reference[..common], "{name}");
+            assert_eq!(result[common..], base[common..], "{name}");
+        }
+        dir.run("apply r undo -o back --force").ok();
+        assert_eq!(dir.read("back"), dir.read(base));
+        std::fs::remove_file(dir.path("undo")).unwrap();
+        // What is ranked, and coded in parts, is of those rows as well.
+        dir.run(&format!("diff {base} {reference} -o k --force --common --params all --k 5000")).ok();
+        dir.run(&format!("check k {base}")).ok();
+    }
+    // What one patch says of a file the other says too.
+    let shown = |name: &str| dir.run(&format!("show {name} --json")).ok().json()["metadata"].clone();
+    let (there, back) = (shown("small.p"), shown("large.p"));
+    assert_eq!(there["base"]["files"][0]["content"], back["reference"]["files"][0]["content"]);
+    assert_eq!(there["reference"]["files"][0]["content"], back["base"]["files"][0]["content"]);
+    let rows = json!({"name": "embeddings.word_embeddings.weight", "base": 9000, "reference": 9070});
+    assert_eq!(there["pairing"]["rows"][0], rows);
+}
+
+#[test]
+fn rows_of_another_dtype_are_cast() {
+    let dir = two_vocabularies(true);
+    dir.run("diff small large --common").fails(5).says(&["--cast"]);
+    dir.run("diff small large -o p --all --common --cast").ok();
+    dir.run("apply small p -o r").ok().prints(&["the digest is the one"]);
+    let of = |name: &str| {
+        let tensors = read_safetensors(&dir.read(name));
+        tensors.into_iter().find(|(name, _)| name.contains("word_embeddings")).unwrap().1
+    };
+    let widen = |half: &[u8]| half::f16::from_le_bytes([half[0], half[1]]).to_f32().to_le_bytes();
+    let widened: Vec<u8> = of("large").chunks_exact(2).flat_map(widen).collect();
+    assert_eq!(of("r"), widened[..of("r").len()]);
+    dir.run("diff large small -o p --force --all --common --cast").ok();
+    dir.run("apply large p -o r --force").ok();
+    let round = |single: &f32| half::f16::from_f32(*single).to_le_bytes();
+    let rows: Vec<u8> = f32s(&Tensor::new("", "F32", &[], of("small"))).iter().flat_map(round).collect();
+    assert_eq!(of("r"), [&rows, &of("large")[rows.len()..]].concat());
+}
+
 #[test]
 fn a_prefix_that_differs_is_noticed_and_can_be_mapped() {
     let dir = bert_dir();
