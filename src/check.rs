@@ -80,16 +80,14 @@ pub fn true_of(
         let decoded = decode_on_base(patch, path, entry, block, &base).map_err(|e| e.error)?;
         Ok(Some(values_digest(roots.hash, entry.dtype, &base.bits_at(&decoded.positions))))
     });
-    let digests = digests.collect::<Result<Option<Vec<_>>, Error>>()?.unwrap_or_default();
-    base.unchanged()?;
+    let digests = base.settled(digests.collect::<Result<Option<Vec<_>>, Error>>())?.unwrap_or_default();
     root_fits(patch, path, "the base's selected values", &digests, roots.selected)?;
     if check == Check::Quick || !roots.result.is_known() {
         return Ok(());
     }
     context.begin("checking the result", base.bytes());
     let same = patch.try_clone().map_err(|e| Error::of_patch(path, e))?;
-    let results = results(base, same, path, prefix, context)?;
-    base.unchanged()?;
+    let results = base.settled(results(base, same, path, prefix, context))?;
     root_fits(patch, path, "the result's tensors", &results, roots.result)
 }
 

@@ -497,6 +497,7 @@ impl From<WriteError> for Error {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Mask(fault) => fault.into(),
+            WriteError::Checkpoint(error) => error.into(),
             WriteError::Output(failed) => failed.into(),
         }
     }

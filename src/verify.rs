@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::format::Patch;
 use crate::measure::compare::{Change, compare};
 use crate::measure::{Answers, Facts, Outcome, Planned, Work};
-use crate::model::{Batches, Edited, Engine, Model, ModelFault};
+use crate::model::{Batches, Edited, Engine, Model};
 use rayon::prelude::*;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -140,7 +140,7 @@ pub struct Subject<'a> {
 /// Memory: the weights as the runtime holds them, and a copy of the tensors that are edited.
 ///
 /// # Errors
-/// A base that does not fit; numbers that leave the dtype's range; [`ModelFault`]; cancellation.
+/// A base that does not fit; numbers that leave the dtype's range; [`crate::model::ModelFault`]; cancellation.
 pub fn verify(
     subject: Subject<'_>,
     patches: &[(PathBuf, Patch)],
@@ -182,7 +182,7 @@ impl<'a> Bench<'a> {
     /// Measures the model as it is.
     ///
     /// # Errors
-    /// [`ModelFault`]; cancellation.
+    /// [`crate::model::ModelFault`]; cancellation.
     pub fn new(subject: Subject<'a>, context: &Context<'_>) -> Result<Self, Error> {
         let start = Instant::now();
         let unedited = Row { edit: None, edited: 0, outcomes: Vec::new(), changes: Vec::new(), time: Duration::ZERO };
@@ -257,10 +257,13 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn answer(&self, edited: Edited, context: &Context<'_>) -> Result<Answers, ModelFault> {
+    fn answer(&self, edited: Edited, context: &Context<'_>) -> Result<Answers, Error> {
         context.count("measuring", self.batches.tokens);
-        let mut session = self.subject.model.session(self.subject.checkpoint, edited, self.subject.engine)?;
-        session.answer(&self.subject.planning.work, &self.batches, context)
+        let Subject { model, checkpoint, planning, engine, .. } = self.subject;
+        let answers = model
+            .session(checkpoint, edited, engine)
+            .and_then(|mut session| session.answer(&planning.work, &self.batches, context));
+        checkpoint.settled(answers.map_err(Error::from))
     }
 
     fn outcomes(&self, answers: &Answers) -> Vec<Outcome> {

@@ -99,6 +99,7 @@ pub fn compare(
         }
         context.advance(0)?;
     }
+    base.map_or(Ok(()), Checkpoint::unchanged)?;
     let components = components.into_iter().map(|(label, sums)| (label, sums.likeness())).collect();
     Ok(Comparison { all: all.likeness(), components })
 }

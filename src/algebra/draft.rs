@@ -182,6 +182,7 @@ impl Draft {
         if let (Some(base), false) = (base, result.is_known() || tensors.is_empty()) {
             roots.result = hash.root(&results(base, assembled(roots)?, Path::new(NEW), None, context)?);
         }
+        base.map_or(Ok(()), Checkpoint::unchanged)?;
         assembled(roots)
     }
 }

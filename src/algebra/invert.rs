@@ -99,5 +99,5 @@ fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Pa
     }
     let bases: Vec<Digest> = edit.patch.table.tensors.iter().map(|entry| entry.base_digest).collect();
     let root = hash.root(&bases);
-    draft.finish(metadata(&edit.patch.metadata), |_, _| (root, root), None, context)
+    base.settled(draft.finish(metadata(&edit.patch.metadata), |_, _| (root, root), None, context))
 }

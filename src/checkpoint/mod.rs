@@ -155,6 +155,16 @@ impl Checkpoint {
         self.files.iter().try_for_each(WeightFile::unchanged)
     }
 
+    /// What was `made` of this checkpoint, if it is still what it was when it was opened: what failed on files that changed failed
+    /// because they did.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::unchanged`]; the error of what was made.
+    pub fn settled<T, E: From<OpenError>>(&self, made: Result<T, E>) -> Result<T, E> {
+        self.unchanged()?;
+        made
+    }
+
     /// Sees that every weight file is still what is at its path, and was not replaced since it was opened.
     ///
     /// # Errors

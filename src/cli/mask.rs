@@ -94,8 +94,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         None => None,
     };
     let masks = overlaps(&mask, other_mask.as_ref().unwrap_or(&mask), &candidates, &context)?;
+    let read: Vec<&Checkpoint> = [Some(&checkpoint), from.as_ref(), other.as_ref()].into_iter().flatten().collect();
+    read.iter().try_for_each(|checkpoint| checkpoint.unchanged())?;
     if let Some(path) = &arguments.output {
-        file::write(&mask, &candidates, path, existing, &context)?;
+        file::write(&mask, &candidates, &read, path, existing, &context)?;
     }
     if let Some(path) = &arguments.pruned {
         let pruning = Pruning { base: &checkpoint, mask: &mask };

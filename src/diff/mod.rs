@@ -150,11 +150,7 @@ pub fn diff(
     options: &DiffOptions<'_>,
     context: &Context<'_>,
 ) -> Result<Diffed, Error> {
-    let diffed = diff_of_mapped(target, reference, options, context);
-    // What failed on files that changed failed because they did.
-    target.unchanged()?;
-    reference.unchanged()?;
-    diffed
+    target.settled(reference.settled(diff_of_mapped(target, reference, options, context)))
 }
 
 fn diff_of_mapped(

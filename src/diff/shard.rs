@@ -162,7 +162,8 @@ pub fn rank(
 ) -> Result<Part, Error> {
     let job = Job::new(target, reference, options, shard)?;
     context.begin("ranking", job.bytes());
-    let keys = value::largest(&job.pair, &job.units, &job.groups, context)?;
+    let keys = value::largest(&job.pair, &job.units, &job.groups, context);
+    let keys = target.settled(reference.settled(keys.map_err(Error::from)))?;
     Ok(Part { run: job.run, shard, content: Content::Ranks(keys.into_iter().map(Ranks::new).collect()) })
 }
 
@@ -174,6 +175,17 @@ pub fn rank(
 /// # Errors
 /// As [`super::diff`]; [`PartFault`]: ranks that are missing, or not of this run.
 pub fn find(
+    target: &Checkpoint,
+    reference: &Checkpoint,
+    options: &DiffOptions<'_>,
+    shard: Shard,
+    ranks: &[PathBuf],
+    context: &Context<'_>,
+) -> Result<Part, Error> {
+    target.settled(reference.settled(find_in_mapped(target, reference, options, shard, ranks, context)))
+}
+
+fn find_in_mapped(
     target: &Checkpoint,
     reference: &Checkpoint,
     options: &DiffOptions<'_>,

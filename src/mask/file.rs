@@ -2,7 +2,7 @@
 
 use super::pruning::{MaskFault, PruningMask};
 use super::selection::blocks;
-use crate::checkpoint::Tensor;
+use crate::checkpoint::{Checkpoint, OpenError, Tensor};
 use crate::context::Context;
 use crate::durable::{Existing, Failed, NewFile};
 use serde_json::{Map, Value, json};
@@ -15,18 +15,22 @@ pub enum WriteError {
     /// The mask has no value somewhere.
     #[error(transparent)]
     Mask(#[from] MaskFault),
+    /// A checkpoint changed while the mask was made of it.
+    #[error(transparent)]
+    Checkpoint(#[from] OpenError),
     /// The file can not be put in its place.
     #[error(transparent)]
     Output(#[from] Failed),
 }
 
-/// Writes the mask of `weights` to a new file at `path`. Memory: the mask of one block.
+/// Writes the mask of `weights`, which is made of the checkpoints `of`, to a new file at `path`. Memory: the mask of one block.
 ///
 /// # Errors
 /// [`WriteError`].
 pub fn write(
     mask: &PruningMask<'_>,
     weights: &[Tensor<'_>],
+    of: &[&Checkpoint],
     path: &Path,
     existing: Existing,
     context: &Context<'_>,
@@ -44,6 +48,7 @@ pub fn write(
     }
     out.flush().map_err(failed)?;
     drop(out);
+    of.iter().try_for_each(|checkpoint| checkpoint.unchanged())?;
     Ok(new.commit()?)
 }
 

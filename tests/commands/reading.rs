@@ -1,7 +1,25 @@
 //! Files as people have them: what they are, what comes along, and what happens when others write to them meanwhile.
 
 use crate::support::*;
-use std::time::Duration;
+use lcepatch::algebra::{Filter, Signs, Top, combine, compare, invert, select, squash};
+use lcepatch::apply::{Check, Edit};
+use lcepatch::check::true_of;
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::checkpoint::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
+use lcepatch::codec::Effort;
+use lcepatch::context::{Context, Progress};
+use lcepatch::diff::{DiffOptions, Labels, Localize, Size, diff, shard};
+use lcepatch::durable::Existing;
+use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::error::Error;
+use lcepatch::format::Patch;
+use lcepatch::localize::candidates::CandidateOptions;
+use lcepatch::localize::value::Amount;
+use lcepatch::mask::{self, PruningMask, Scope};
+use lcepatch::patch::gather::{Portability, Precision};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 /// A directory with the model `base`, whose weights are one file, and a patch for it.
 fn model() -> Dir {
@@ -147,4 +165,114 @@ fn a_file_that_becomes_shorter_while_it_is_read_is_an_error_and_no_signal() {
         }
     }
     assert!(shorter > 0, "never in time");
+}
+
+/// Another program: writes to a file when the work that it is told about has come so far.
+struct Writer {
+    path: PathBuf,
+    countdown: AtomicU64,
+    wrote: AtomicBool,
+}
+
+impl Progress for Writer {
+    fn begin(&self, _: &str, _: u64) {
+        self.advance(0);
+    }
+
+    fn count(&self, _: &str, _: u64) {
+        self.advance(0);
+    }
+
+    fn advance(&self, _: u64) {
+        if self.countdown.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) == Ok(1) {
+            let file = std::fs::File::options().write(true).open(&self.path).unwrap();
+            file.set_modified(SystemTime::now() + Duration::from_secs(self.path.as_os_str().len() as u64)).unwrap();
+            self.wrote.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+fn options(localize: Localize) -> DiffOptions<'static> {
+    DiffOptions {
+        pair: PairOptions {
+            unpaired: Unpaired::Refuse,
+            other_dtype: OtherDtype::Refuse,
+            prefix: None,
+            pruning_pairs: PruningPairs::Tensors,
+        },
+        candidates: CandidateOptions { params: None, include: Vec::new(), exclude: Vec::new() },
+        localize,
+        masks: None,
+        unpruned: None,
+        precision: Precision::Exact,
+        portability: Portability::NeedsBase,
+        effort: Effort::Default,
+        sha256: false,
+        labels: Labels::default(),
+    }
+}
+
+#[test]
+fn nothing_is_made_of_a_file_that_changes_at_any_moment() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors -o full.lcepatch --all").ok();
+    dir.run("diff target.safetensors reference.safetensors -o small.lcepatch --k 100").ok();
+    dir.run("diff reference.safetensors target.safetensors -o back.lcepatch --all").ok();
+    let edit = |name: &str| Edit {
+        patch: Patch::open(&dir.path(name)).unwrap(),
+        path: name.into(),
+        kind: EditKind::Interpolate(Alpha::ONE),
+    };
+    let (full, small, back) = (edit("full.lcepatch"), edit("small.lcepatch"), edit("back.lcepatch"));
+    let other = Checkpoint::open(&dir.path("reference.safetensors")).unwrap();
+    let ranked = options(Localize::Value { amount: Size::Amount(Amount::Count(100)), scope: Scope::Global });
+    let whole = options(Localize::Full);
+    let shard = shard::Shard::new(1, 2).unwrap();
+    type Verb<'a> = (&'static str, Box<dyn Fn(&Checkpoint, &Context<'_>) -> Result<(), Error> + 'a>);
+    let verbs: [Verb<'_>; 11] = [
+        ("diff", Box::new(|base, context| diff(base, &other, &ranked, context).map(drop))),
+        ("diff, as the reference", Box::new(|base, context| diff(&other, base, &whole, context).map(drop))),
+        ("rank", Box::new(|base, context| shard::rank(base, &other, &ranked, shard, context).map(drop))),
+        ("find", Box::new(|base, context| shard::find(&other, base, &whole, shard, &[], context).map(drop))),
+        ("check", Box::new(|base, context| true_of(&small.patch, Path::new("p"), (base, None), Check::Full, context))),
+        ("invert", Box::new(|base, context| invert(&full, Some(base), context).map(drop))),
+        ("squash", Box::new(|base, context| squash(&full, &back, Some(base), context).map(drop))),
+        (
+            "combine",
+            Box::new(|base, context| {
+                combine(&[edit("small.lcepatch"), edit("small.lcepatch")], Signs::Sum, Some(base), context).map(drop)
+            }),
+        ),
+        (
+            "select",
+            Box::new(|base, context| {
+                select(&small, &Filter::default(), Some(Top::Count(10)), Some(base), context).map(drop)
+            }),
+        ),
+        ("compare", Box::new(|base, context| compare(&small, &full, Some(base), context).map(drop))),
+        (
+            "mask",
+            Box::new(|base, context| {
+                let weights: Vec<_> = base.tensors().collect();
+                let mask = PruningMask::zeros(weights.iter().copied());
+                Ok(mask::file::write(&mask, &weights, &[base], &dir.path("mask"), Existing::Replace, context)?)
+            }),
+        ),
+    ];
+    for (verb, made) in verbs {
+        let mut moments = 0;
+        for moment in 1.. {
+            let base = Checkpoint::open(&dir.path("target.safetensors")).unwrap();
+            let (path, wrote) = (dir.path("target.safetensors"), AtomicBool::new(false));
+            let writer = Writer { path, countdown: moment.into(), wrote };
+            let made = made(&base, &Context::new(&writer, &AtomicBool::new(false)));
+            if !writer.wrote.into_inner() {
+                made.unwrap_or_else(|error| panic!("{verb}: {error}"));
+                break;
+            }
+            assert_eq!(made.map_err(|error| error.code()), Err("checkpoint.changed"), "{verb}, moment {moment}");
+            moments += 1;
+        }
+        assert!(moments > 0, "{verb}");
+    }
 }
