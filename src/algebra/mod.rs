@@ -10,6 +10,7 @@ mod draft;
 mod invert;
 mod obstacle;
 mod select;
+mod spectrum;
 mod squash;
 
 pub use combine::{Combined, Signs, combine};
@@ -17,6 +18,7 @@ pub use compare::{Comparison, Likeness, compare};
 pub use invert::invert;
 pub use obstacle::Obstacle;
 pub use select::{Filter, Top, restrict, select};
+pub use spectrum::{Spectrum, spectrum};
 pub use squash::squash;
 
 use crate::apply::fit::carried_values_fit;

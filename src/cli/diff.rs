@@ -4,6 +4,7 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask as masks, pair, show};
 use clap::Args;
+use lcepatch::algebra::Spectrum;
 use lcepatch::codec::Effort;
 use lcepatch::diff::{DiffOptions, Labels, Localize, Shard, Size, diff, shard};
 use lcepatch::durable::{Existing, check_output};
@@ -15,7 +16,7 @@ use lcepatch::patch::gather::{Portability, Precision};
 use lcepatch::report::table::bytes;
 use lcepatch::report::{Kind, Stat};
 use pair::PairArguments;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -103,6 +104,9 @@ pub struct Arguments {
     /// A measured result to publish with the patch, such as `weat8.alpha-2=0.07`; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     result: Vec<(String, String)>,
+    /// Also measure along how many directions the matrices change: the median of their stable ranks
+    #[arg(long, conflicts_with = "shard")]
+    spectrum: bool,
     /// Replace an existing output
     #[arg(long)]
     force: bool,
@@ -116,6 +120,9 @@ struct Printed<'a> {
     #[serde(flatten)]
     stat: &'a Stat,
     kind: &'a Kind,
+    /// Only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spectrum: Option<&'a [Spectrum]>,
 }
 
 impl Arguments {
@@ -144,9 +151,16 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if let Some(output) = &arguments.output {
         patch.save(output, arguments.existing())?;
     }
-    let (stat, kind) = (Stat::new(&patch), Kind::of(&patch));
+    let (stat, mut kind) = (Stat::new(&patch), Kind::of(&patch));
+    let mut directions = None;
+    if arguments.spectrum {
+        let path = arguments.output.as_deref().unwrap_or(Path::new("the patch"));
+        let found = show::directions_of(&patch, path, Some(&opened.target), terminal)?;
+        kind = kind.with_spectrum(&found);
+        directions = Some(found);
+    }
     if arguments.json {
-        print_json(&Printed { stat: &stat, kind: &kind })?;
+        print_json(&Printed { stat: &stat, kind: &kind, spectrum: directions.as_deref() })?;
     } else if stat.tensors.is_empty() {
         print("no difference")?;
     } else {
@@ -157,6 +171,10 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
             print("")?;
         }
         show::tables(&stat)?;
+        if let Some(directions) = &directions {
+            print("")?;
+            show::ranks(directions)?;
+        }
         if let Some(output) = &arguments.output {
             print("")?;
             print(show::written(output, &stat))?;

@@ -5,25 +5,31 @@ use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use anstyle::Style;
 use clap::Args;
-use lcepatch::apply::Carried;
+use lcepatch::algebra::{Spectrum, spectrum};
+use lcepatch::apply::{Carried, Edit};
+use lcepatch::checkpoint::Checkpoint;
+use lcepatch::checkpoint::names::{self, Component};
 use lcepatch::durable::{Existing, write_file};
+use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::error::{Error, Reason};
-use lcepatch::format::Metadata;
 use lcepatch::format::metadata::{Source, SourceFile};
+use lcepatch::format::{Metadata, Patch};
 use lcepatch::report::plot;
 use lcepatch::report::stat::Row;
 use lcepatch::report::table::{Align, bytes, count, lines, percent};
 use lcepatch::report::{Kind, Stat, table};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
-Reads the header, and what streams the blocks have: nothing is decoded, no base is needed. Figures of errors, costs and masks
+Reads the header, and what streams the blocks have: without --spectrum nothing is decoded, and no base is needed. Figures of errors, costs and masks
 are what the patch says of itself; what its blocks deny is said.
 
 Examples:
   lcepatch show debias.lcepatch
   lcepatch show debias.lcepatch --json | jq .stat.components
+  lcepatch show debias.lcepatch --spectrum --base model/
   lcepatch show debias.lcepatch --plot selection.svg")]
 pub struct Arguments {
     /// The patch
@@ -34,6 +40,13 @@ pub struct Arguments {
     /// Print metadata and tables as JSON
     #[arg(long)]
     json: bool,
+    /// Also measure along how many directions the matrices change: the median of their stable ranks. Decodes the
+    /// whole patch
+    #[arg(long)]
+    spectrum: bool,
+    /// With --spectrum, the checkpoint that the patch is for, where it is not portable
+    #[arg(long, value_name = "CHECKPOINT", requires = "spectrum")]
+    base: Option<PathBuf>,
     /// Draw the share of each component's weights that is selected, by layer, to an .svg file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -49,6 +62,9 @@ struct Shown<'a> {
     metadata: &'a Metadata,
     stat: &'a Stat,
     kind: &'a Kind,
+    /// Only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spectrum: Option<&'a [Spectrum]>,
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
@@ -59,13 +75,21 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         Err(error) if !matches!(error.reason(), Reason::Patch { .. }) => return Err(error.into()),
         carried => carried,
     };
-    let (stat, kind) = (Stat::new(&patch), Kind::of(&patch));
+    let (stat, mut kind) = (Stat::new(&patch), Kind::of(&patch));
+    let mut directions = None;
+    if arguments.spectrum {
+        let base = arguments.base.as_deref().map(Checkpoint::open).transpose()?;
+        let found = directions_of(&patch, &arguments.patch, base.as_ref(), terminal)?;
+        kind = kind.with_spectrum(&found);
+        directions = Some(found);
+    }
     if let Some(path) = &arguments.plot {
         let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
         write_file(path, plot::selection(&stat).as_bytes(), existing)?;
     }
     if arguments.json {
-        print_json(&Shown { carried: carried.ok(), metadata: &patch.metadata, stat: &stat, kind: &kind })?;
+        let (carried, metadata, spectrum) = (carried.ok(), &patch.metadata, directions.as_deref());
+        print_json(&Shown { carried, metadata, stat: &stat, kind: &kind, spectrum })?;
         return Ok(Answer::Yes);
     }
     print(&kind.sentence)?;
@@ -82,6 +106,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if !stat.tensors.is_empty() {
         print("")?;
         tables(&stat)?;
+    }
+    if let Some(directions) = &directions {
+        print("")?;
+        ranks(directions)?;
     }
     if arguments.tensors {
         print("")?;
@@ -230,6 +258,43 @@ pub fn tables(stat: &Stat) -> Result<(), Failure> {
         section("layer", &stat.layers)?;
     }
     Ok(())
+}
+
+/// How the changes of `patch`, which is at `path`, lie in its matrices.
+pub fn directions_of(
+    patch: &Patch,
+    path: &Path,
+    base: Option<&Checkpoint>,
+    terminal: &Terminal,
+) -> Result<Vec<Spectrum>, Failure> {
+    let patch = patch.try_clone().map_err(|error| Error::of_patch(path, error))?;
+    let edit = Edit { patch, path: path.to_owned(), kind: EditKind::Interpolate(Alpha::ONE) };
+    let found = spectrum(&edit, base, &terminal.context())?;
+    terminal.done();
+    Ok(found)
+}
+
+/// The stable ranks, by component.
+pub fn ranks(spectrum: &[Spectrum]) -> Result<(), Failure> {
+    let mut by_component: BTreeMap<Component, Vec<&Spectrum>> = BTreeMap::new();
+    for one in spectrum {
+        by_component.entry(names::place(&one.tensor).component).or_default().push(one);
+    }
+    let right = |title| (title, Align::Right);
+    let header =
+        [("component", Align::Left), right("matrices"), right("stable rank"), right("to"), right("of at most")];
+    let cells = |(component, all): (&Component, &Vec<&Spectrum>)| {
+        let ranks = || all.iter().map(|one| one.stable_rank);
+        let most = all.iter().map(|one| one.rows.min(one.columns)).max().unwrap_or_default();
+        vec![
+            component.label().to_owned(),
+            all.len().to_string(),
+            format!("{:.1}", ranks().fold(f64::INFINITY, f64::min)),
+            format!("{:.1}", ranks().fold(0.0, f64::max)),
+            count(most),
+        ]
+    };
+    print_table(&header, &by_component.iter().map(cells).collect::<Vec<_>>())
 }
 
 /// What `diff` says last.

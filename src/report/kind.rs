@@ -1,7 +1,8 @@
 //! What kind of change a patch is, in one sentence and the numbers that led to it. From the table of tensors and selected weights, never
-//! from what the metadata claim.
+//! from what the metadata claim; where that was asked for, from the changes themselves ([`Spectrum`]).
 
 use super::table::{count, percent};
+use crate::algebra::Spectrum;
 use crate::checkpoint::names::{self, Component, Layer};
 use crate::format::Patch;
 use serde::Serialize;
@@ -15,6 +16,8 @@ pub const SPARSE_BELOW: f64 = 0.05;
 pub const STANDS_OUT_FROM: f64 = 1.5;
 /// ... and at least this share of all of them. Small tensors reach high ratios with a few weights.
 pub const NOTABLE_FROM: f64 = 0.1;
+/// Up to this share of the most that is possible, a matrix changes along few directions: 24 of 768.
+pub const LOW_RANK_TO: f64 = 1.0 / 32.0;
 /// As many components are named where no others change.
 const NAMED: usize = 2;
 
@@ -68,6 +71,21 @@ pub struct Kind {
     pub layers: Vec<Part>,
     /// Which of norms, embeddings and head do not change at all.
     pub untouched: Vec<&'static str>,
+    /// How the matrices change, if that was measured and any does.
+    pub ranks: Option<Ranks>,
+}
+
+/// How many directions the changes of matrices have.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Ranks {
+    /// Matrices that change.
+    pub matrices: usize,
+    /// The median of their stable ranks.
+    pub median: f64,
+    /// The median of their shares: stable rank by the smaller side.
+    pub share: f64,
+    /// Whether that share is at most [`LOW_RANK_TO`].
+    pub low: bool,
 }
 
 impl Kind {
@@ -117,9 +135,28 @@ impl Kind {
                     .map(|(layer, sum)| (names::layer_label(*layer), *sum)),
             ),
             untouched: untouched(&components),
+            ranks: None,
         };
         kind.sentence = kind.words();
         kind
+    }
+
+    /// The same, with how the matrices change.
+    pub fn with_spectrum(mut self, spectrum: &[Spectrum]) -> Self {
+        let median = |of: fn(&Spectrum) -> f64| {
+            let mut values: Vec<f64> = spectrum.iter().map(of).collect();
+            values.sort_by(f64::total_cmp);
+            values.get(values.len() / 2).copied()
+        };
+        let share = |of: &Spectrum| of.stable_rank / of.rows.min(of.columns) as f64;
+        self.ranks = median(|of| of.stable_rank).zip(median(share)).map(|(median, share)| Ranks {
+            matrices: spectrum.len(),
+            median,
+            share,
+            low: share <= LOW_RANK_TO,
+        });
+        self.sentence = self.words();
+        self
     }
 
     fn words(&self) -> String {
@@ -160,7 +197,11 @@ impl Kind {
         };
         let untouched: Vec<String> = self.untouched.iter().map(|part| (*part).to_owned()).collect();
         let untouched = listed(&untouched).map_or_else(String::new, |parts| format!("; {parts} untouched"));
-        format!("{what}: {place}{untouched}.")
+        let ranks = self.ranks.map_or_else(String::new, |Ranks { median, low, .. }| {
+            let word = if low { "of low rank" } else { "not of low rank" };
+            format!("; {word} (median stable rank {median:.1})")
+        });
+        format!("{what}: {place}{untouched}{ranks}.")
     }
 }
 
@@ -335,6 +376,17 @@ mod tests {
         let kind = kind(|name| if name.contains("layer.2.") && name.contains("dense") { 50 } else { 0 });
         says(&kind, &["only in layer 2"]);
         assert_eq!(kind.only_layer.as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn few_directions_or_many() {
+        let spectrum = |stable_rank| Spectrum { tensor: "w".to_owned(), rows: 768, columns: 3072, stable_rank };
+        let kind = kind(|name| if name.ends_with("self.value.weight") { 2_000 } else { 0 });
+        let of =
+            |ranks: &[f64]| kind.clone().with_spectrum(&ranks.iter().map(|rank| spectrum(*rank)).collect::<Vec<_>>());
+        says(&of(&[3.0, 4.0, 500.0]), &["the head untouched; of low rank (median stable rank 4.0)."]);
+        says(&of(&[3.0, 25.0, 500.0]), &["; not of low rank (median stable rank 25.0)."]);
+        assert_eq!((of(&[]).ranks, of(&[]).sentence), (None, kind.sentence));
     }
 
     #[test]

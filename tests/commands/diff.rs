@@ -249,6 +249,43 @@ fn rows_of_another_dtype_are_cast() {
 }
 
 #[test]
+fn a_merged_adapter_is_of_low_rank_and_a_fine_tune_is_not() {
+    let dir = Dir::new();
+    let mut random = Random::new(17);
+    let names = ["layers.0.self_attn.q_proj.weight", "layers.1.self_attn.q_proj.weight"];
+    let base: Vec<Vec<f32>> = names.iter().map(|_| random.values(96 * 128, 1.0)).collect();
+    let mut write = |file: &str, rank: Option<usize>| {
+        let tensor = |(name, base): (&&str, &Vec<f32>)| {
+            let (left, right) = (random.values(96 * 2, 1.0), random.values(128 * 2, 1.0));
+            let delta = |at: usize, noise: f32| match rank {
+                Some(rank) => (0..rank).map(|r| left[at / 128 * 2 + r] * right[at % 128 * 2 + r]).sum(),
+                None => noise,
+            };
+            let noise = random.values(96 * 128, 1.0);
+            let values: Vec<f32> = base.iter().zip(noise).enumerate().map(|(at, (b, n))| b + delta(at, n)).collect();
+            Tensor::f32(name, &[96, 128], &values)
+        };
+        let mut tensors: Vec<Tensor> = names.iter().zip(&base).map(tensor).collect();
+        tensors.push(Tensor::i64("position_ids", &[1, 2, 3]));
+        dir.write(file, &safetensors(&tensors));
+    };
+    write("base", Some(0));
+    write("adapter", Some(2));
+    write("tuned", None);
+    let run = dir.run("diff base adapter -o p --all --spectrum").ok();
+    run.prints(&["; of low rank (median stable rank 1.", "attention.query         2"]);
+    let run = dir.run("diff base tuned --spectrum --json").ok().json();
+    assert_eq!(run["kind"]["ranks"]["low"], false);
+    let rank = run["spectrum"][1]["stable_rank"].as_f64().unwrap();
+    assert!((20.0..40.0).contains(&rank), "{rank}");
+    dir.run("show p --spectrum").fails(6).says(&["--base"]);
+    dir.run("show p --spectrum --base tuned").fails(6);
+    let shown = dir.run("show p --spectrum --base base --json").ok().json();
+    assert!((1.0..2.0).contains(&shown["kind"]["ranks"]["median"].as_f64().unwrap()));
+    assert!(dir.run("show p --json").ok().json()["spectrum"].is_null());
+}
+
+#[test]
 fn a_prefix_that_differs_is_noticed_and_can_be_mapped() {
     let dir = bert_dir();
     let (_, reference) = bert_pair();
