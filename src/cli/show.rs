@@ -63,7 +63,6 @@ struct Shown<'a> {
     stat: &'a Stat,
     kind: &'a Kind,
     /// Only where it was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     spectrum: Option<&'a [Spectrum]>,
 }
 
