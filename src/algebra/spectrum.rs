@@ -12,6 +12,8 @@ use nalgebra::DMatrix;
 use rayon::prelude::*;
 use serde::Serialize;
 
+/// What needs the base, in errors.
+const VERB: &str = "measuring ranks";
 /// Vectors that are followed together: more of them find the largest singular value in fewer passes.
 const VECTORS: usize = 8;
 /// The norm counts as found when a pass changes it by no more than this share.
@@ -29,7 +31,7 @@ pub struct Spectrum {
     /// Its columns.
     pub columns: u64,
     /// The squared Frobenius norm of the change by its squared spectral norm: at least 1, at most the rank (Rudelson and Vershynin
-    /// 2007). An estimate of four digits.
+    /// 2007). Where many singular values are nearly as large as the largest, up to a percent too high.
     pub stable_rank: f64,
 }
 
@@ -42,13 +44,13 @@ pub struct Spectrum {
 /// # Errors
 /// [`super::Obstacle::NeedsBase`], [`super::Obstacle::Unpruned`], [`super::Obstacle::NotFinite`]; a base that does not fit.
 pub fn spectrum(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Vec<Spectrum>, Error> {
-    check_base(edit, "show --spectrum", base, context)?;
+    check_base(edit, VERB, base, context)?;
     let is_matrix = |entry: &&TensorEntry| entry.shape.len() == 2 && entry.dtype.float().is_some();
     let matrices: Vec<&TensorEntry> = edit.patch.table.tensors.iter().filter(is_matrix).collect();
     context.count("measuring ranks", matrices.len() as u64);
     let of = |entry: &&TensorEntry| {
-        let content = Content::read(edit, entry, "show --spectrum", base)?;
-        let moves = content.moves(edit, "show --spectrum", &entry.name)?;
+        let content = Content::read(edit, entry, VERB, base)?;
+        let moves = content.moves(edit, VERB, &entry.name)?;
         if let Some(moved) = moves.iter().find(|moved| !moved.delta.is_finite()) {
             return Err(super::Obstacle::NotFinite { tensor: entry.name.clone(), index: moved.index }.into());
         }

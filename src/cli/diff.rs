@@ -104,7 +104,8 @@ pub struct Arguments {
     /// A measured result to publish with the patch, such as `weat8.alpha-2=0.07`; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     result: Vec<(String, String)>,
-    /// Also measure along how many directions the matrices change: the median of their stable ranks
+    /// Also measure along how many directions the matrices change: the median of their stable ranks. Takes about a
+    /// second for every two million weights
     #[arg(long, conflicts_with = "shard")]
     spectrum: bool,
     /// Replace an existing output

@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     /// Also measure along how many directions the matrices change: the median of their stable ranks. Decodes the
-    /// whole patch
+    /// whole patch; takes about a second for every two million weights
     #[arg(long)]
     spectrum: bool,
     /// With --spectrum, the checkpoint that the patch is for, where it is not portable
