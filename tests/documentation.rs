@@ -2,8 +2,8 @@
 //!
 //! Blocks marked `console` are run in their order by a shell, those of a file in one scratch directory with small models. What follows
 //! a command in its block is its output, where a line `...` stands for any lines, and `[..]` for any text. Words behind `console` say what else a block
-//! needs: `needs-runtime` (run if ORT_DYLIB_PATH names an ONNX Runtime), `needs-data` and `not-run` (never run here, but its flags
-//! are looked up in the help).
+//! needs: `needs-runtime` (an ONNX Runtime, run by a test of its own), `not-run` (never run here, but its flags are looked up in the
+//! help).
 
 use crate::support::*;
 use std::collections::BTreeMap;
@@ -90,35 +90,52 @@ fn scratch() -> Dir {
         copy(&root().join("fixtures/imp").join(fixture), &dir.path(name));
     }
     std::fs::copy(root().join("fixtures/imp/target/unpruned.safetensors"), dir.path("unpruned.safetensors")).unwrap();
+    // In the form of the published files, under their names.
+    let benchmarks = root().join("fixtures/benchmarks");
+    copy(&benchmarks.join("seat"), &dir.path("seat"));
+    for (from, to) in [("crows_pairs.csv", "crows_pairs_anonymized.csv"), ("stereoset_test.json", "test.json")] {
+        std::fs::copy(benchmarks.join(from), dir.path(to)).unwrap();
+    }
     dir.write("heldout.txt", b"the nurse said that she was late .\nhe is an engineer , and she is a doctor .\n");
     dir
 }
 
 #[test]
 fn every_command_line_in_the_documentation_runs() {
+    let run = run_documentation(None);
+    assert!(run >= 40, "only {run} command lines were run");
+}
+
+#[test]
+fn every_command_line_that_runs_a_model_does_too() {
+    let run = run_documentation(Some(&runtime()));
+    assert!(run >= 50, "only {run} command lines were run");
+}
+
+/// Runs every block, those that need a runtime only if there is one; returns how many command lines.
+fn run_documentation(runtime: Option<&Path>) -> usize {
     let bin = Path::new(env!("CARGO_BIN_EXE_lcepatch")).parent().unwrap();
     let path = std::env::join_paths(
         [bin.to_owned()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
     );
     let path = path.unwrap();
-    let runtime = std::env::var_os("ORT_DYLIB_PATH").is_some_and(|path| !path.is_empty());
-    let (mut run, mut left_out) = (0, BTreeMap::new());
+    let mut run = 0;
     for document in documents() {
         let name = document.strip_prefix(root()).unwrap().display();
         let dir = scratch();
         for block in blocks(&std::fs::read_to_string(&document).unwrap()) {
-            let missing = block.marks.iter().find(|mark| match mark.as_str() {
-                "needs-runtime" => !runtime,
-                "needs-data" | "not-run" => true,
+            let is_left_out = block.marks.iter().any(|mark| match mark.as_str() {
+                "needs-runtime" => runtime.is_none(),
+                "not-run" => true,
                 other => panic!("{name}: what is {other:?}?"),
             });
-            if let Some(mark) = missing {
-                *left_out.entry(mark.clone()).or_insert(0) += block.commands.len();
+            if is_left_out {
                 continue;
             }
             for (command, expected) in &block.commands {
                 let mut shell = Command::new("sh");
                 shell.args(["-c", command]).current_dir(dir.path("")).env("PATH", &path).env_remove("LCEPATCH_THREADS");
+                runtime.map(|library| shell.env("ORT_DYLIB_PATH", library));
                 let output = Run::new(command, shell.output().unwrap());
                 // `check` of what does not fit says so with its exit code.
                 assert!(
@@ -137,8 +154,7 @@ fn every_command_line_in_the_documentation_runs() {
             }
         }
     }
-    println!("{run} command lines were run; left out: {left_out:?}");
-    assert!(run >= 20, "only {run} command lines were run; left out: {left_out:?}");
+    run
 }
 
 #[test]
