@@ -26,7 +26,7 @@ from pathlib import Path
 from peers import SMALL, TORCH, peers
 
 HERE = Path(__file__).resolve().parent
-# Of issue and README: times the wall time of cmp or cp; show and check take 10 ms and the time to read the patch.
+# What is aimed at: times the wall time of cmp or cp; show and check take 10 ms and the time to read the patch.
 TARGETS = {"diff --all": 2.0, "diff 0.5%": 2.0, "apply --all": 1.5, "apply 0.5%, in place, quick": 0.5}
 COLUMNS = ("pair", "work", "tool", "min, s", "mean, s", "CPU, s", "ratio", "to cp + sync", "target", "bytes", "peak, MiB",
            "bound, MiB")
