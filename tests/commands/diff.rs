@@ -218,6 +218,11 @@ fn of_two_vocabularies_the_rows_that_both_have_are_compared() {
         // What is ranked, and coded in parts, is of those rows as well.
         dir.run(&format!("diff {base} {reference} -o k --force --common --params all --k 5000")).ok();
         dir.run(&format!("check k {base}")).ok();
+        // The smallest are pruned on both sides; of the rows that one has alone nothing differs, their masks neither.
+        let pruned = "--common --params all --sparsity 30% --localize mask";
+        dir.run(&format!("diff {base} {reference} -o m --force {pruned}")).ok();
+        dir.run(&format!("check m {base}")).ok();
+        dir.run(&format!("diff {base} {reference} --common --params all --sparsity 30% --k 5000")).ok();
     }
     // What one patch says of a file the other says too.
     let shown = |name: &str| dir.run(&format!("show {name} --json")).ok().json()["metadata"].clone();
