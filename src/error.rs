@@ -228,6 +228,8 @@ impl Error {
             | "output.exists"
             | "output.in-use"
             | "output.not-a-file"
+            | "output.reserved"
+            | "output.same"
             | "results.other"
             | "edit.order"
             | "shard.unsupported" => 2,

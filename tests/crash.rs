@@ -135,6 +135,11 @@ fn all_faults(what: &str, kinds: &[&str]) {
                 }
                 let journal = dir.exists("model/.lcepatch-journal") || dir.exists(".lcepatch-journal");
                 if journal {
+                    // Someone writes to the folder first.
+                    for folder in ["", "model/"] {
+                        run_here(&dir, &format!("mask two.safetensors --sparsity 10% -o {folder}y")).ok();
+                        std::fs::remove_file(dir.path(&format!("{folder}y"))).unwrap();
+                    }
                     let (model, refused) = match dir.exists("model/.lcepatch-journal") {
                         true => ("model", run_here(&dir, "status model")),
                         false => ("one.safetensors", run_here(&dir, "check p one.safetensors")),

@@ -72,7 +72,10 @@ fn editable(plan: &Plan<'_>, changed: &[usize]) -> Option<Vec<Editable>> {
     if journal > files().map(WeightFile::bytes).sum::<u64>() / 2 {
         return None;
     }
-    files().map(|file| Editable::open(&file.path).filter(|target| target.bytes() == file.bytes())).collect()
+    // What is locked is edited, even if its path leads to another file meanwhile.
+    let is_locked =
+        |file: &WeightFile, target: &Editable| file.file().is_some_and(|open| target.is(open, file.bytes()));
+    files().map(|file| Editable::open(&file.path).filter(|target| is_locked(file, target))).collect()
 }
 
 /// Edits files of the base, by index, where they are.
@@ -95,10 +98,12 @@ fn edit(
         plan.compare_declared(&declared_digests(plan, hash, &rewritten, context)?)?;
     }
     base.unchanged()?;
+    base.still_at_their_paths()?;
     // What was refused was refused by now. From here on nothing reads the base as it is mapped.
     let journal = journal.commit()?;
     let change = || -> Result<(Applied, Commit), Error> {
         journal.edit::<Error>(context)?;
+        base.still_at_their_paths()?;
         let result = reopened(base)?;
         for index in changed {
             rewritten.read_back(&base.files[*index], &result.files[*index], context)?;
@@ -106,7 +111,7 @@ fn edit(
         let applied = Applied { verified: plan.declared().is_some(), ..rewritten.applied() };
         let beside = finish(Finished { result: &result, applied: &applied, undo })?;
         base.still_at_their_paths()?;
-        Ok((applied, commit(base, beside)?))
+        Ok((applied, commit(base, Vec::new(), beside)?))
     };
     let error = match change() {
         Ok((applied, commit)) => match commit.run(Some(&journal)) {
@@ -129,9 +134,11 @@ fn reopened(base: &Checkpoint) -> Result<Checkpoint, Error> {
     Ok(Checkpoint::open_files(&base.path, base.layout.clone(), &files)?)
 }
 
-/// What goes beside the weights of a model directory, ready to take its place.
-fn commit(base: &Checkpoint, beside: Beside) -> Result<Commit, Failed> {
+/// New weights and what goes beside them in a model directory, ready to take their places.
+fn commit(base: &Checkpoint, weights: Vec<NewFile>, beside: Beside) -> Result<Commit, Failed> {
     let mut commit = Commit::new(&folder(base));
+    // First, since others may own them: as long as no file has moved, all can be taken back.
+    weights.into_iter().for_each(|file| commit.add(file));
     for (name, bytes) in beside.write {
         commit.write(&name, &bytes)?;
     }
@@ -239,9 +246,7 @@ fn replace(
     let beside = finish(Finished { result: &result, applied: &applied, undo })?;
     base.unchanged()?;
     base.still_at_their_paths()?;
-    let mut commit = commit(base, beside)?;
-    files.into_iter().for_each(|(_, new)| commit.add(new));
-    commit.run(None)?;
+    commit(base, files.into_iter().map(|(_, new)| new).collect(), beside)?.run(None)?;
     Ok(applied)
 }
 

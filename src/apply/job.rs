@@ -83,8 +83,9 @@ impl Apply<'_> {
     /// Does it. Nothing is written before the base is checked and every result is known.
     ///
     /// # Errors
-    /// What [`Plan::check`], [`in_place`] and [`to_path`] return; the log's.
+    /// [`Refusal::OfBase`], [`Refusal::SamePlace`]; what [`Plan::check`], [`in_place`] and [`to_path`] return; the log's.
     pub fn run(&self, context: &Context<'_>) -> Result<Done, Error> {
+        self.refuse_outputs()?;
         let plan = Plan::check(self.base, self.edits, self.options, context)?;
         if let Some(KeepMask { of_base, path }) = self.mask {
             let mask = plan.result_mask(of_base, context)?;
@@ -137,6 +138,35 @@ impl Apply<'_> {
         Ok(Done { applied, is_reference, added: plan.is_added(), undo: undo_path })
     }
 
+    /// Refuses outputs beside the result that would take the place of the base's own files, of the result, or of each other.
+    fn refuse_outputs(&self) -> Result<(), Refusal> {
+        let real = |path: &Path| real_path(path).unwrap_or_else(|| path.to_owned());
+        let index = match &self.base.layout {
+            Layout::Index { index } | Layout::Directory { index: Some(index) } => Some(index.clone()),
+            _ => None,
+        };
+        let log = history::folder(self.base).map(|folder| folder.join(history::FILE_NAME));
+        let weights = self.base.files.iter().map(|file| file.path.clone());
+        let own: Vec<PathBuf> = weights.chain(index).chain(log).map(|path| real(&path)).collect();
+        let mut taken: Vec<PathBuf> = Vec::new();
+        if let Destination::Path(path) = self.destination {
+            taken.push(real(path));
+        }
+        let undo = if let UndoTo::Path(path) = self.undo { Some(path) } else { None };
+        for path in undo.into_iter().chain(self.mask.map(|mask| mask.path)) {
+            let place = real(path);
+            if own.contains(&place) {
+                return Err(Refusal::OfBase { path: path.to_owned() });
+            }
+            // A result may be a directory.
+            if taken.iter().any(|taken| place.starts_with(taken) || taken.starts_with(&place)) {
+                return Err(Refusal::SamePlace { path: path.to_owned() });
+            }
+            taken.push(place);
+        }
+        Ok(())
+    }
+
     /// The folder of the result, of a base in `folder`.
     fn result_folder(&self, folder: PathBuf) -> PathBuf {
         match self.destination {
@@ -144,6 +174,16 @@ impl Apply<'_> {
             Destination::Path(path) => path.to_owned(),
         }
     }
+}
+
+/// Where `path` leads to, without links; it need not be there. None for what is no file, such as standard output.
+fn real_path(path: &Path) -> Option<PathBuf> {
+    if let Ok(real) = path.canonicalize() {
+        return Some(real);
+    }
+    let name = path.file_name()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Some(folder.map_or_else(|| Path::new(".").canonicalize().ok(), real_path)?.join(name))
 }
 
 fn bytes(patch: &Patch, path: &Path) -> Result<Vec<u8>, Error> {
@@ -225,8 +265,9 @@ impl Revert<'_> {
                     "the undo patch or the log was changed",
                 ));
             }
-            // One that was written beside the log by default has done its work.
-            let remove = Some(undo.file.clone()).filter(|name| is_undo_patch(name)).into_iter().collect();
+            // One that was written beside the log by default has done its work, unless an earlier step was the same.
+            let is_needed = history.steps.iter().flat_map(|step| &step.undo).any(|earlier| earlier.file == undo.file);
+            let remove = Some(undo.file.clone()).filter(|name| is_undo_patch(name) && !is_needed).into_iter().collect();
             Ok(Beside { write: vec![(history::FILE_NAME.to_owned(), history.to_bytes()?)], remove })
         };
         in_place(&plan, false, finish, context)?;

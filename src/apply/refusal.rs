@@ -90,6 +90,16 @@ pub enum Refusal {
         /// Two of them.
         tensors: [String; 2],
     },
+    /// Something else than the result would take the place of a file of the base.
+    OfBase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Two outputs would be in one place, or one in the other.
+    SamePlace {
+        /// One of them.
+        path: PathBuf,
+    },
     /// The base would be overwritten while it is read.
     SameFile {
         /// The file.
@@ -111,7 +121,8 @@ impl Refusal {
             Refusal::NotFinite { .. } => "numbers.not-finite",
             Refusal::Promise { .. } => "result.differs",
             Refusal::NoRevert { .. } => "revert.impossible",
-            Refusal::SameFile { .. } | Refusal::BesideBase { .. } => "output.is-base",
+            Refusal::SameFile { .. } | Refusal::BesideBase { .. } | Refusal::OfBase { .. } => "output.is-base",
+            Refusal::SamePlace { .. } => "output.same",
             Refusal::Shared { .. } => "base.shared",
         }
     }
@@ -172,6 +183,7 @@ impl Refusal {
             Refusal::Shared { .. } => {
                 "export without merging equal weights, or leave them out: `lcepatch select --exclude`"
             }
+            Refusal::OfBase { .. } | Refusal::SamePlace { .. } => "choose another name",
             Refusal::SameFile { .. } => "use --in-place to replace the base",
         };
         Some(help.to_owned())
@@ -217,6 +229,8 @@ impl std::fmt::Display for Refusal {
             Refusal::Shared { initializer, tensors: [first, last] } => {
                 write!(f, "{initializer:?} is {first:?} and {last:?}, which are equal and are not edited alike")
             }
+            Refusal::OfBase { path } => write!(f, "{} is a file of the base", path.display()),
+            Refusal::SamePlace { path } => write!(f, "{} is where another output goes", path.display()),
             Refusal::SameFile { path } => write!(f, "{} is the base itself", path.display()),
         }
     }

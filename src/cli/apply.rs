@@ -3,7 +3,7 @@
 #[cfg(feature = "verify")]
 mod onnx;
 
-use super::exit::{Failure, print, print_json};
+use super::exit::{Failure, after, json_path, print, print_json};
 use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
@@ -156,7 +156,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         terminal.note("THIS IS NOT THE PATCH'S BASE: its deltas were added all the same, and nothing is promised");
     }
     let result = arguments.output.as_deref().unwrap_or(&arguments.base);
-    report(&arguments, result, &edits, &done, &signers, terminal)?;
+    after(report(&arguments, result, &edits, &done, &signers, terminal))?;
     Ok(Answer::Yes)
 }
 
@@ -195,8 +195,8 @@ fn report(
     }
     if arguments.json {
         return print_json(&json!({
-            "result": result, "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
-            "is_reference": is_reference, "left_behind": applied.left_behind, "unreadable": applied.unreadable, "undo": undo, "added": done.added,
+            "result": json_path(result), "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
+            "is_reference": is_reference, "left_behind": applied.left_behind, "unreadable": applied.unreadable, "undo": undo.as_deref().map(json_path), "added": done.added,
             "patches": edits.iter().zip(&arguments.patches).map(|(edit, text)| of_edit(edit, text, arguments)).collect::<Vec<_>>(),
             "signatures": signers.iter().map(signature_argument::json).collect::<Vec<_>>(),
         }));
@@ -314,7 +314,7 @@ fn alpha_source(edit: &Edit, text: &str, arguments: &Arguments) -> AlphaSource {
 fn of_edit(edit: &Edit, text: &str, arguments: &Arguments) -> serde_json::Value {
     let alpha = edit.kind.alpha();
     json!({
-        "patch": edit.path, "id": edit.patch.id.to_string(), "edit": edit.kind.label(), "alpha": alpha.map(Alpha::value),
+        "patch": json_path(&edit.path), "id": edit.patch.id.to_string(), "edit": edit.kind.label(), "alpha": alpha.map(Alpha::value),
         "alpha_source": alpha.map(|_| alpha_source(edit, text, arguments)),
     })
 }

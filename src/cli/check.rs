@@ -1,6 +1,6 @@
 //! `lcepatch check`.
 
-use super::exit::{Failure, print, print_json};
+use super::exit::{Failure, json_path, print, print_json};
 #[cfg(feature = "verify")]
 use super::patch_argument;
 use super::signature_argument::{self, Required};
@@ -90,7 +90,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         let differences: Vec<_> =
             differences.iter().map(|(name, how)| json!({"tensor": name, "difference": how.to_string()})).collect();
         print_json(&json!({
-            "patch": arguments.patch, "id": patch.id.to_string(), "intact": true, "blocks": blocks,
+            "patch": json_path(&arguments.patch), "id": patch.id.to_string(), "intact": true, "blocks": blocks,
             "decoded": decoded, "fits": found.as_ref().map(|_| fits), "state": state, "differences": differences,
             "signature": signer.as_ref().map(signature_argument::json),
             "carried": carried, "denied": denied,

@@ -6,6 +6,7 @@ use clap::error::ContextValue;
 use lcepatch::error::Error;
 use lcepatch::report::table::{printable, printable_json};
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 pub const DONE: u8 = 0;
@@ -23,12 +24,22 @@ pub enum Failure {
     ClosedPipe,
     /// Output could not be written.
     Output(std::io::Error),
+    /// Nor could it be by a command that had changed something by then.
+    OutputAfter(std::io::Error),
 }
 
 impl Failure {
     pub fn usage(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Usage { message: message.into(), help: Some(help.into()) }
     }
+}
+
+/// The same outcome of what was only to be said of something that is done.
+pub fn after(outcome: Result<(), Failure>) -> Result<(), Failure> {
+    outcome.map_err(|failure| match failure {
+        Failure::Output(error) => Failure::OutputAfter(error),
+        failure => failure,
+    })
 }
 
 impl<E: Into<Error>> From<E> for Failure {
@@ -46,6 +57,11 @@ pub fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
 /// Writes a line in a style.
 pub fn print_styled(style: Style, line: &str) -> Result<(), Failure> {
     write(format_args!("{style}{}{style:#}", printable(line)))
+}
+
+/// A path as JSON has it: text. What is no UTF-8 in it is replaced.
+pub fn json_path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 /// Writes a value as JSON to standard output.
@@ -112,6 +128,10 @@ pub fn from(outcome: Result<Answer, Failure>) -> ExitCode {
         }
         Err(Failure::Output(error)) => {
             report(&format!("write standard output: {error}"), &[], None);
+            3
+        }
+        Err(Failure::OutputAfter(error)) => {
+            report(&format!("all is done, and it cannot be said: write standard output: {error}"), &[], None);
             3
         }
     };

@@ -1,6 +1,6 @@
 //! `lcepatch recover`.
 
-use super::exit::print;
+use super::exit::{after, print};
 use super::terminal::Terminal;
 use super::{Answer, Outcome};
 use clap::Args;
@@ -33,12 +33,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         None => print(format_args!("{model}: no edit was interrupted here"))?,
         Some(Recovered::TakenBack { files, weights }) => {
             let (weights, files) = (count(weights), files.join(", "));
-            print(format_args!(
+            after(print(format_args!(
                 "{model}: put back {weights} weights in {files}; read back: they are what they were before the edit"
-            ))?;
+            )))?;
         }
         Some(Recovered::Finished { files }) => {
-            print(format_args!("{model}: the result was complete; put {} in place", files.join(", ")))?;
+            after(print(format_args!("{model}: the result was complete; put {} in place", files.join(", "))))?;
         }
     }
     Ok(Answer::Yes)

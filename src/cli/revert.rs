@@ -1,6 +1,6 @@
 //! `lcepatch revert`.
 
-use super::exit::print;
+use super::exit::{after, print};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, status};
 use clap::Args;
@@ -28,6 +28,6 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let model = Checkpoint::open_for_edit(&arguments.model)?;
     let step = Revert { model: &model, undo: arguments.undo.as_deref() }.run(&terminal.context())?;
     terminal.done();
-    print(format_args!("{}: took back {}", arguments.model.display(), status::patches(&step)))?;
+    after(print(format_args!("{}: took back {}", arguments.model.display(), status::patches(&step))))?;
     Ok(Answer::Yes)
 }

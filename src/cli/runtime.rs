@@ -1,6 +1,6 @@
 //! `lcepatch runtime`.
 
-use super::exit::{print, print_json};
+use super::exit::{json_path, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome};
 use clap::{Args, Subcommand};
@@ -101,7 +101,7 @@ fn status(arguments: &Status) -> Outcome {
     if arguments.json {
         print_json(&json!({
             "provider": provider.label(),
-            "library": found.library,
+            "library": json_path(&found.library),
             "reason": found.place.label(),
             "version": about.version,
             "build": about.build,

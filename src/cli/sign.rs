@@ -1,6 +1,6 @@
 //! `lcepatch sign`.
 
-use super::exit::{print, print_json};
+use super::exit::{json_path, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, signature_argument};
 use clap::Args;
@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let signer = signature.signer(None, &output);
     if arguments.json {
         print_json(&serde_json::json!({
-            "patch": arguments.patch, "id": patch.id.to_string(), "signature": signature_argument::json(&signer),
+            "patch": json_path(&arguments.patch), "id": patch.id.to_string(), "signature": signature_argument::json(&signer),
         }))?;
     } else {
         let (output, patch) = (output.display(), arguments.patch.display());

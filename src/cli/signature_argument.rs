@@ -1,6 +1,6 @@
 //! What a signature of a patch must be, as flags, and what is said about it.
 
-use super::exit::Failure;
+use super::exit::{Failure, json_path};
 use super::patch_argument;
 use clap::Args;
 use lcepatch::context::Context;
@@ -97,7 +97,7 @@ pub fn about(patch: &Path, signer: Option<&Signer>) -> String {
 /// For scripts.
 pub fn json(signer: &Signer) -> serde_json::Value {
     json!({
-        "file": signer.signature, "algorithm": signer.algorithm, "fingerprint": signer.fingerprint,
+        "file": json_path(&signer.signature), "algorithm": signer.algorithm, "fingerprint": signer.fingerprint,
         "required": signer.principal.is_some(), "principal": signer.principal,
     })
 }

@@ -1,6 +1,6 @@
 //! `lcepatch status`.
 
-use super::exit::{Failure, print, print_json};
+use super::exit::{Failure, json_path, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome};
 use clap::Args;
@@ -38,7 +38,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if arguments.json {
         let steps = history.steps.len();
         print_json(&json!({
-            "model": arguments.model, "state": state, "steps": steps, "files": files, "abandoned": abandoned,
+            "model": json_path(&arguments.model), "state": state, "steps": steps, "files": files,
+            "abandoned": abandoned.iter().map(|path| json_path(path)).collect::<Vec<_>>(),
         }))?;
     } else {
         let steps = history.steps.len();

@@ -21,7 +21,8 @@ pub use edit::{EditJournal, Editable, NewEditJournal};
 pub use segment::Segments;
 
 use super::Failed;
-use super::disk::{folder, inode, read_at};
+use super::disk::{folder, inode, is_at, read_at};
+use super::lock::{Access, TRIES};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
@@ -45,16 +46,19 @@ impl Unfinished {
     /// [`Failed::InUse`] for a change that another process is making; [`Failed::Damaged`], [`Failed::OtherFile`], [`Failed::Io`].
     pub fn find(folder: &Path, copied: bool) -> Result<Option<Self>, Failed> {
         let path = folder.join(FILE_NAME);
-        let Some(file) = open(&path)? else { return Ok(None) };
-        let found = kind(&file, &path).and_then(|kind| match kind {
-            Kind::Edit => EditJournal::read(file, path.clone(), copied).map(Self::Edit),
-            Kind::Commit => UnfinishedCommit::read(file, path.clone(), copied).map(Self::Commit),
-        });
-        match path.symlink_metadata() {
-            Ok(_) => found.map(Some),
-            // Whoever made the change has finished meanwhile.
-            Err(_) => Ok(None),
+        for _ in 0..TRIES {
+            let Some(file) = open(&path)? else { return Ok(None) };
+            let opened = file.try_clone().map_err(|e| Failed::io("open", &path, e))?;
+            let found = kind(&file, &path).and_then(|kind| match kind {
+                Kind::Edit => EditJournal::read(file, path.clone(), copied).map(Self::Edit),
+                Kind::Commit => UnfinishedCommit::read(file, path.clone(), copied).map(Self::Commit),
+            });
+            if is_at(&opened, &path) {
+                return found.map(Some);
+            }
+            // Whoever made the change has finished it meanwhile, or gone on to the next journal.
         }
+        Err(Failed::InUse { path, access: Access::Edit })
     }
 }
 
@@ -64,18 +68,27 @@ impl Unfinished {
 /// # Errors
 /// [`Failed::Interrupted`].
 pub(crate) fn refuse_unfinished(file: &Path) -> Result<(), Failed> {
-    // The folder of the file's name, and where it really is: either may be the one that was edited.
+    // The folder of the file's name, and where it really is: either may be the one that was edited. The file itself may have got
+    // another name since.
     let real = file.canonicalize();
     for file in [Some(file), real.as_deref().ok()].into_iter().flatten() {
         let path = folder(file).join(FILE_NAME);
-        let Ok(Some(journal)) = open(&path) else { continue };
+        let journal = match open(&path) {
+            Ok(Some(journal)) => Some(journal),
+            // What is no file was not written by this program.
+            Ok(None) | Err(Failed::Damaged { .. }) => continue,
+            Err(_) => None,
+        };
         // One that cannot be read may be about this file.
-        let names = match kind(&journal, &path) {
+        let names = journal.and_then(|journal| match kind(&journal, &path) {
             Ok(Kind::Edit) => edit::names(&journal, &path).ok(),
             Ok(Kind::Commit) => commit::names(&journal, &path).ok(),
             Err(_) => None,
-        };
-        if names.is_none_or(|names| names.iter().any(|name| file.file_name() == Some(name.as_ref()))) {
+        });
+        let here = file.metadata().map_or(0, |file| inode(&file));
+        let is_here =
+            |(name, inode): &(String, u64)| file.file_name() == Some(name.as_ref()) || (here != 0 && here == *inode);
+        if names.is_none_or(|names| names.iter().any(is_here)) {
             return Err(Failed::Interrupted { path: file.to_owned() });
         }
     }
@@ -112,11 +125,15 @@ fn kind(journal: &File, path: &Path) -> Result<Kind, Failed> {
     }
 }
 
-/// The failure to make a journal where one is already.
-fn there(failed: Failed, target: &Path) -> Failed {
-    match failed {
-        Failed::Exists { .. } => Failed::Interrupted { path: target.to_owned() },
-        failed => failed,
+/// The failure to make the journal at `path`: where one is already, it is about other files of the folder.
+fn there(failed: Failed, path: &Path) -> Failed {
+    if !matches!(failed, Failed::Exists { .. }) {
+        return failed;
+    }
+    match Unfinished::find(folder(path), false) {
+        Ok(Some(_)) => Failed::Interrupted { path: folder(path).to_owned() },
+        Ok(None) => Failed::InUse { path: path.to_owned(), access: Access::Edit },
+        Err(failed) => failed,
     }
 }
 
@@ -127,11 +144,14 @@ fn is_plain(name: &str) -> bool {
 
 /// Refuses a file that is not the one that the journal was written for.
 fn same_file(path: &Path, expected: u64, journal: &Path, copied: bool) -> Result<(), Failed> {
-    let here = path.symlink_metadata().map(|file| inode(&file));
-    if copied || here.is_ok_and(|here| here == expected) {
-        return Ok(());
+    match path.symlink_metadata() {
+        Ok(here) if copied || inode(&here) == expected => Ok(()),
+        Ok(_) => Err(other_file(path.to_owned(), journal)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(Failed::Gone { path: path.to_owned(), journal: journal.to_owned() })
+        }
+        Err(e) => Err(Failed::io("open", path, e)),
     }
-    Err(other_file(path.to_owned(), journal))
 }
 
 fn other_file(path: PathBuf, journal: &Path) -> Failed {

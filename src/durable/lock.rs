@@ -18,7 +18,7 @@ pub enum Access {
 }
 
 /// How often a file is opened anew that was replaced between opening and locking.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
 
 /// Opens the file at `path` with `open`, and locks it; the lock ends when the file is closed.
 ///

@@ -124,6 +124,20 @@ pub enum Failed {
         /// The journal.
         journal: PathBuf,
     },
+    /// A file that a journal is about is not there.
+    #[error("a change of {} was interrupted, and the file is not there any more", path.display())]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// The journal.
+        journal: PathBuf,
+    },
+    /// The output's name is one that this program gives to files of its own.
+    #[error("{} is a name that lcepatch gives to files of its own", path.display())]
+    Reserved {
+        /// The output.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("{operation} {}: {source}", path.display())]
     Io {
@@ -152,6 +166,8 @@ impl Failed {
             Failed::Interrupted { .. } => "edit.interrupted",
             Failed::Damaged { .. } => "journal.damaged",
             Failed::OtherFile { .. } => "journal.other-file",
+            Failed::Gone { .. } => "journal.file-gone",
+            Failed::Reserved { .. } => "output.reserved",
             Failed::Io { .. } => "output.io",
         }
     }
@@ -184,6 +200,11 @@ impl Failed {
                 "if the folder was copied or restored, `lcepatch recover --copied`; if the file is as it should be, remove {}",
                 journal.display()
             )),
+            Failed::Gone { journal, .. } => Some(format!(
+                "if it has another name or place now, put it back where it was; if it was removed on purpose, remove {}",
+                journal.display()
+            )),
+            Failed::Reserved { .. } => Some("choose another name".to_owned()),
             Failed::Io { .. } => None,
         }
     }

@@ -1,5 +1,7 @@
 //! Where an output may go.
 
+use super::disk::folder;
+use super::temporary::is_reserved;
 use super::{Existing, Failed};
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
@@ -35,10 +37,18 @@ pub(super) fn place(path: &Path, existing: Existing) -> Result<Place, Failed> {
     }
     match (there.is_file(), existing) {
         (true, Existing::Keep) => Err(exists()),
+        (true, Existing::Replace) if is_descriptor(path) => Err(Failed::NotAFile { path: path.to_owned() }),
         (true, Existing::Replace) => Ok(Place::File),
         (false, Existing::Keep) if takes_bytes(&there) => Ok(Place::Stream),
         (false, _) => Err(Failed::NotAFile { path: path.to_owned() }),
     }
+}
+
+/// Whether a path is that of an open file of a process, such as `/dev/stdout`: what has that name is a part of the system, whatever
+/// file it leads to.
+fn is_descriptor(path: &Path) -> bool {
+    let in_proc = |path: &Path| folder(path).canonicalize().is_ok_and(|folder| folder.starts_with("/proc"));
+    in_proc(path) || path.read_link().is_ok_and(|target| in_proc(&folder(path).join(target)))
 }
 
 #[cfg(unix)]
@@ -55,11 +65,23 @@ fn takes_bytes(_: &std::fs::Metadata) -> bool {
 /// Sees that an output may go to `path`, before any work is done for it. What is there meanwhile is looked at again when it is written.
 ///
 /// # Errors
-/// [`Failed::Exists`], [`Failed::NotAFile`], [`Failed::HubCache`].
+/// [`Failed::Exists`], [`Failed::NotAFile`], [`Failed::HubCache`], [`Failed::Reserved`].
 pub fn check_output(path: &Path, existing: Existing) -> Result<(), Failed> {
     // A result that is a directory may take the place of an empty one.
     let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    refuse_reserved(path)?;
     if empty { refuse_hub_cache(path) } else { place(path, existing).map(drop::<Place>) }
+}
+
+/// Refuses names of which this program removes and replaces files.
+///
+/// # Errors
+/// [`Failed::Reserved`].
+pub(super) fn refuse_reserved(path: &Path) -> Result<(), Failed> {
+    match path.file_name() {
+        Some(name) if is_reserved(&name.to_string_lossy()) => Err(Failed::Reserved { path: path.to_owned() }),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses to write to a place within a hub's cache (`models--ORG--NAME/` with `blobs`, `refs` and `snapshots` in it): what lies there

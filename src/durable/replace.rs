@@ -3,7 +3,7 @@
 use super::background::while_syncing;
 use super::disk::{self, create_folder, folder, is_at, sync_folder};
 use super::fault::{Call, point};
-use super::place::{Place, place};
+use super::place::{Place, place, refuse_reserved};
 use super::temporary::{PREFIX, SUFFIX, remove_abandoned};
 use super::{Existing, Failed};
 use std::fs::{File, Permissions};
@@ -30,6 +30,12 @@ impl NewFile {
     /// # Errors
     /// [`Failed`].
     pub fn create(path: &Path, existing: Existing) -> Result<Self, Failed> {
+        refuse_reserved(path)?;
+        Self::create_reserved(path, existing)
+    }
+
+    /// As [`NewFile::create`], also of a name that is kept for files of this program.
+    pub(super) fn create_reserved(path: &Path, existing: Existing) -> Result<Self, Failed> {
         let place = place(path, existing)?;
         let beside = match place {
             Place::File => {
@@ -43,6 +49,15 @@ impl NewFile {
         let (file, temporary) = temporary_file(&beside).map_err(failed)?;
         let permissions = std::fs::metadata(path).ok().filter(|_| place == Place::File).map(|file| file.permissions());
         Ok(Self { file, temporary, path: path.to_owned(), existing, place, permissions })
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// [`Failed::Io`].
+    pub(super) fn with(self, bytes: &[u8]) -> Result<Self, Failed> {
+        disk::append(&self.file, bytes).map_err(|e| Failed::io("write", &self.path, e))?;
+        Ok(self)
     }
 
     /// Where it will be.
@@ -134,6 +149,7 @@ impl NewFile {
 
 /// How often another name is tried where someone removed the new file as abandoned before it was locked.
 const TRIES: usize = 8;
+const REMOVED_AT_ONCE: &str = "new temporary files are removed at once";
 
 /// A new file in `folder`, locked, so that nobody takes it for one that was left behind.
 fn temporary_file(folder: &Path) -> std::io::Result<(File, TempPath)> {
@@ -155,7 +171,7 @@ fn temporary_file(folder: &Path) -> std::io::Result<(File, TempPath)> {
             return Ok((file, path));
         }
     }
-    Err(std::io::Error::other("new temporary files are removed at once"))
+    Err(std::io::Error::other(REMOVED_AT_ONCE))
 }
 
 /// Writes `bytes` to a new file at `path`.
@@ -171,9 +187,7 @@ pub fn write_file(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), F
 /// # Errors
 /// [`Failed`].
 pub(super) fn new_file(path: &Path, bytes: &[u8], existing: Existing) -> Result<NewFile, Failed> {
-    let new = NewFile::create(path, existing)?;
-    disk::append(new.file(), bytes).map_err(|e| Failed::io("write", path, e))?;
-    Ok(new)
+    NewFile::create(path, existing)?.with(bytes)
 }
 
 /// A directory in the making. Dropped before [`NewDirectory::commit`], it leaves nothing behind.
@@ -192,6 +206,7 @@ impl NewDirectory {
     /// # Errors
     /// [`Failed`].
     pub fn create(path: &Path) -> Result<Self, Failed> {
+        refuse_reserved(path)?;
         let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
         if !empty {
             match place(path, Existing::Keep)? {
@@ -211,10 +226,23 @@ impl NewDirectory {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(Permissions::from_mode(0o777));
         }
-        let made = point(Call::Create).and_then(|()| builder.tempdir_in(folder(path)));
-        let temporary = made.map_err(|e| Failed::io("create", path, e))?;
-        let lock = File::open(temporary.path()).ok().filter(|directory| directory.try_lock().is_ok());
-        Ok(Self { temporary, path: path.to_owned(), _lock: lock })
+        let failed = |e| Failed::io("create", path, e);
+        for _ in 0..TRIES {
+            point(Call::Create).map_err(failed)?;
+            let temporary = builder.tempdir_in(folder(path)).map_err(failed)?;
+            // As for files; not every system opens a directory.
+            let Ok(lock) = File::open(temporary.path()) else {
+                if temporary.path().is_dir() {
+                    return Ok(Self { temporary, path: path.to_owned(), _lock: None });
+                }
+                continue;
+            };
+            let locked = lock.try_lock();
+            if !matches!(locked, Err(std::fs::TryLockError::WouldBlock)) && is_at(&lock, temporary.path()) {
+                return Ok(Self { temporary, path: path.to_owned(), _lock: Some(lock) });
+            }
+        }
+        Err(failed(std::io::Error::other(REMOVED_AT_ONCE)))
     }
 
     /// Where it will be.

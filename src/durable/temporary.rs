@@ -1,5 +1,6 @@
 //! Temporary files and directories: their names, and those that killed processes left behind.
 
+use super::journal;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -17,12 +18,18 @@ pub(super) static PREFIX: LazyLock<String> = LazyLock::new(|| {
 pub(super) const ANY_PREFIX: &str = ".lcepatch-";
 pub(super) const SUFFIX: &str = ".tmp";
 
+/// Whether a name is kept for files that lcepatch makes for itself: it removes and replaces them.
+pub(super) fn is_reserved(name: &str) -> bool {
+    name == journal::FILE_NAME || is_temporary(name)
+}
+
 /// Whether a file of this name is a temporary one, of any machine.
 pub fn is_temporary(name: &str) -> bool {
     name.starts_with(ANY_PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// Temporary files and directories in `folder` whose process was killed: this machine made them, and nobody holds their locks.
+/// Temporary files and directories in `folder` whose process was killed: this machine made them, nobody holds their locks, and no
+/// journal has a use for them.
 pub fn abandoned(folder: &Path) -> Vec<PathBuf> {
     let locked = abandoned_and_locked(folder);
     locked.into_iter().map(|(path, _)| path).collect()
@@ -46,6 +53,11 @@ fn abandoned_and_locked(folder: &Path) -> Vec<(PathBuf, File)> {
         {
             found.push((entry.path(), file));
         }
+    }
+    // Of what has no lock, a process that lived would have had one: what it needs to be finished, its journal says by now. Nothing is
+    // abandoned before `recover` has been here.
+    if folder.join(journal::FILE_NAME).symlink_metadata().is_ok() {
+        return Vec::new();
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     found

@@ -36,6 +36,22 @@ fn steps_are_recorded_described_and_taken_back() {
 }
 
 #[test]
+fn steps_there_and_back_are_all_taken_back() {
+    let dir = model();
+    let base = SHARDS.map(|shard| dir.read(shard));
+    dir.run("apply model p -o edited").ok();
+    dir.run("diff edited model -o q --all").ok();
+    for patch in ["p", "q", "p", "q"] {
+        dir.run(&format!("apply model {patch} --in-place")).ok();
+    }
+    for patch in ["q", "p", "q", "p"] {
+        dir.run("revert model").ok().prints(&[&format!("took back {patch}:1")]);
+    }
+    assert_eq!(SHARDS.map(|shard| dir.read(shard)), base);
+    assert!(names(&dir.path("model")).iter().all(|name| !name.starts_with("lcepatch-undo-")));
+}
+
+#[test]
 fn a_result_remembers_what_its_base_was_made_of() {
     let dir = model();
     dir.run("apply model p -o one").ok();

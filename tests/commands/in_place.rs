@@ -232,6 +232,29 @@ fn read_only_weights_in_a_folder_of_ones_own_are_replaced() {
 
 #[cfg(unix)]
 #[test]
+fn weights_that_may_not_be_replaced_stay_as_they_are() {
+    let dir = model("--density 10%");
+    let before = shards(&dir);
+    let replaced = |user: u32| {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        // Whoever may write to the folder may not remove what others own.
+        std::fs::set_permissions(dir.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(dir.path("model"), std::fs::Permissions::from_mode(0o1777)).unwrap();
+        chown(dir.path("model"), Some(user + 1), None)?;
+        let mut command = std::process::Command::new("setpriv");
+        command.args([format!("--reuid={user}"), "--clear-groups".to_owned()]).arg(env!("CARGO_BIN_EXE_lcepatch"));
+        command.args(["apply", "model", "p", "--in-place"]).current_dir(dir.path("")).output()
+    };
+    let output = replaced(65_533).ok().filter(|output| output.status.code() < Some(126));
+    let output = output.unwrap_or_else(|| missing("needs root, setpriv, and a build that others may run"));
+    Run::new("apply as another user", output).fails(3).says(&["rename to", "Operation not permitted"]);
+    assert_eq!(shards(&dir), before);
+    dir.run("status model").ok();
+    assert!(names(&dir.path("model")).iter().all(|name| !name.starts_with(".lcepatch-")));
+}
+
+#[cfg(unix)]
+#[test]
 fn a_pipe_gets_the_result_and_a_device_is_never_replaced() {
     let dir = model("--density 10%");
     assert!(std::process::Command::new("mkfifo").arg(dir.path("pipe")).status().unwrap().success());
@@ -246,6 +269,13 @@ fn a_pipe_gets_the_result_and_a_device_is_never_replaced() {
         .says(&["is a device, a pipe or a socket"]);
     dir.run("apply target.safetensors p -o /dev/null --force").fails(2).says(&["is a device"]);
     dir.run("apply target.safetensors p -o /dev/null").ok();
+    // A name of standard output is one, whatever file that is.
+    std::os::unix::fs::symlink("/proc/self/fd/1", dir.path("stdout")).unwrap();
+    let mut command = dir.command();
+    command.args(["apply", "target.safetensors", "p", "--force", "-o", "stdout"]);
+    let redirected = command.stdout(std::fs::File::create(dir.path("redirected")).unwrap()).output().unwrap();
+    Run::new("apply -o stdout", redirected).fails(2).says(&["is a device, a pipe or a socket"]);
+    assert!(dir.path("stdout").is_symlink());
     assert_eq!(names(&dir.path("")).iter().filter(|name| *name == "pipe").count(), 1);
 }
 
@@ -255,8 +285,92 @@ fn other_models_in_the_folder_can_be_read_and_not_edited_in_place() {
     let (dir, _) = interrupted();
     dir.write("model/other.safetensors", &dir.read("target.safetensors"));
     dir.run("apply model/other.safetensors p -o r").ok();
-    dir.run("apply model/other.safetensors p --in-place").fails(5).says(&["lcepatch recover"]);
+    // It was not interrupted itself.
+    dir.run("apply model/other.safetensors p --in-place")
+        .fails(5)
+        .says(&["a change of model was", "lcepatch recover model`"]);
     assert_eq!(dir.read("model/other.safetensors"), dir.read("target.safetensors"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_journal_that_may_not_be_read_may_be_about_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, _) = interrupted();
+    std::fs::set_permissions(dir.path(JOURNAL), std::fs::Permissions::from_mode(0o000)).unwrap();
+    dir.run_bound("diff model reference.safetensors").fails(5).says(&["was interrupted"]);
+    dir.run_bound(&format!("diff {} reference.safetensors", SHARDS[1])).fails(5).says(&["was interrupted"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn weights_that_got_another_name_after_a_crash_are_known_again() {
+    let (dir, before) = interrupted();
+    std::fs::rename(dir.path(SHARDS[0]), dir.path("model/renamed.safetensors")).unwrap();
+    dir.run("diff model/renamed.safetensors reference.safetensors --common").fails(5).says(&["was interrupted"]);
+    dir.run("recover model").fails(6).says(&["not there any more", "put it back"]);
+    std::fs::rename(dir.path("model/renamed.safetensors"), dir.path(SHARDS[0])).unwrap();
+    dir.run("recover model").ok();
+    assert_eq!(shards(&dir), before);
+}
+
+#[test]
+fn an_output_takes_the_place_of_no_other_and_of_nothing_of_the_base() {
+    let dir = model("--density 10%");
+    let before = shards(&dir);
+    let own = [SHARDS[0], "model/model.safetensors.index.json", "model/lcepatch-log.json"];
+    for place in own {
+        for to in ["--in-place", "-o new"] {
+            dir.run(&format!("apply model p {to} --force --undo {place}")).fails(6).says(&["is a file of the base"]);
+            dir.run(&format!("apply model p {to} --force --keep-mask {place}"))
+                .fails(6)
+                .says(&["is a file of the base"]);
+        }
+    }
+    for outputs in ["-o x --undo x", "-o x --undo ./x", "-o x --keep-mask x", "-o x --undo y --keep-mask y"] {
+        let run = dir.run(&format!("apply target.safetensors p --force {outputs}"));
+        run.fails(2).says(&["is where another output goes"]);
+    }
+    for outputs in ["-o x --undo x", "-o x --undo x/y"] {
+        dir.run(&format!("apply model p {outputs}")).fails(2).says(&["is where another output goes"]);
+    }
+    // Names that are kept for what the next write removes, or refuses to go on beside.
+    for name in ["model/.lcepatch-journal", ".lcepatch-0-x.tmp"] {
+        dir.run(&format!("apply model p --in-place --undo {name}")).fails(2).says(&["files of its own"]);
+        dir.run(&format!("diff target.safetensors reference.safetensors -o {name} --all")).fails(2);
+    }
+    assert_eq!(shards(&dir), before);
+    assert!(!dir.exists("x") && !dir.exists("new"));
+    dir.run("apply model p --in-place --undo model/u").ok();
+}
+
+#[cfg(unix)]
+#[test]
+fn paths_of_any_bytes_are_told_in_json() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = model("--density 10%");
+    let other = std::ffi::OsStr::from_bytes(b"mod\xffel");
+    std::fs::rename(dir.path("model"), dir.path("").join(other)).unwrap();
+    let run = |before: &[&str], after: &[&str]| {
+        let output = dir.command().args(before).arg(other).args(after).output().unwrap();
+        Run::new(&before.join(" "), output).ok().json()
+    };
+    assert_eq!(run(&["apply"], &["p", "--in-place", "--json"])["result"], "mod\u{fffd}el");
+    assert_eq!(run(&["status"], &["--json"])["model"], "mod\u{fffd}el");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_said_is_done_all_the_same() {
+    let dir = model("--density 10%");
+    let run = |arguments: &str| {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = dir.command().args(arguments.split_whitespace()).stdout(full).output().unwrap();
+        Run::new(arguments, output).fails(3)
+    };
+    run("apply model p --in-place").says(&["all is done", "standard output"]);
+    dir.run("status model").ok().prints(&["the base + p:1"]);
+    run("revert model").says(&["all is done"]);
 }
 
 #[cfg(unix)]

@@ -89,9 +89,9 @@ impl Commit {
         serde_json::to_writer(&mut content, &steps).map_err(|e| Failed::io("write", &path, e.into()))?;
         match edit {
             // One name for both journals: the edit cannot be taken back any more once the other one is there.
-            Some(edit) => new_file(edit.path(), &content, Existing::Replace)?.commit().or_else(passed)?,
+            Some(edit) => journal(edit.path(), &content, Existing::Replace)?.commit().or_else(passed)?,
             None => {
-                let journal = new_file(&path, &content, Existing::Keep).map_err(|failed| there(failed, &path))?;
+                let journal = journal(&path, &content, Existing::Keep).map_err(|failed| there(failed, &path))?;
                 if let Err(failed) = journal.commit() {
                     if failed.is_in_place() {
                         let _ = disk::remove_file(&path);
@@ -134,6 +134,11 @@ impl Commit {
         let edited = edit.into_iter().flat_map(EditJournal::names).map(str::to_owned).collect();
         Ok(Steps { rename, remove: self.remove.clone(), edited })
     }
+}
+
+/// A journal with this content that is not yet at `path`.
+fn journal(path: &Path, content: &[u8], existing: Existing) -> Result<NewFile, Failed> {
+    NewFile::create_reserved(path, existing)?.with(content)
 }
 
 /// Goes on after a file whose folder could not be synced: it is in its place.
@@ -181,7 +186,12 @@ impl UnfinishedCommit {
         let mut locks = Vec::new();
         for Rename { from, to, inode } in &steps.rename {
             let [from, to] = [from, to].map(|name| path.with_file_name(name));
-            let here = if from.symlink_metadata().is_ok() { from } else { to };
+            let here = match from.symlink_metadata() {
+                Ok(_) => from,
+                // Nothing else than the inode says whether the other one is the new file.
+                Err(_) if copied => return Err(damaged(&path, "not all files that it would put in place were copied")),
+                Err(_) => to,
+            };
             same_file(&here, *inode, &path, copied)?;
             let file = File::open(&here).map_err(|e| Failed::io("open", &here, e))?;
             lock(&file, &here, Access::Edit)?;
@@ -212,10 +222,11 @@ impl UnfinishedCommit {
     }
 }
 
-/// The names of the files that the journal is about.
-pub(super) fn names(file: &File, path: &Path) -> Result<Vec<String>, Failed> {
+/// The names and inodes of the files that the journal is about; 0 for those of which it does not know the inode.
+pub(super) fn names(file: &File, path: &Path) -> Result<Vec<(String, u64)>, Failed> {
     let Steps { rename, edited, .. } = read_steps(file, path)?;
-    Ok(rename.into_iter().map(|rename| rename.to).chain(edited).collect())
+    let rename = rename.into_iter().map(|rename| (rename.to, rename.inode));
+    Ok(rename.chain(edited.into_iter().map(|name| (name, 0))).collect())
 }
 
 /// Whether a file of this name is an undo patch that [`undo_name`] named. No others are removed, whatever a journal says.

@@ -10,7 +10,7 @@
 //! Numbers are little-endian.
 
 use super::super::background::while_syncing;
-use super::super::disk::{self, folder, inode, sync_folder};
+use super::super::disk::{self, folder, inode, is_same, sync_folder};
 use super::super::lock::{Access, lock};
 use super::super::{Existing, Failed, NewFile};
 use super::segment::{Change, Pass, Place, Segment, Segments, WINDOW_BYTES, read_part};
@@ -55,9 +55,9 @@ impl Editable {
         Some(Self { path: path.to_owned(), name, bytes, inode, file })
     }
 
-    /// Its length in bytes.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// Whether it is this open file, and has this length.
+    pub fn is(&self, open: &File, bytes: u64) -> bool {
+        self.bytes == bytes && is_same(&self.file, open)
     }
 }
 
@@ -89,7 +89,7 @@ impl NewEditJournal {
     pub fn create(targets: Vec<Editable>) -> Result<Self, Failed> {
         let beside = targets.first().map_or(Path::new(""), |target| &target.path);
         let path = folder(beside).join(FILE_NAME);
-        let new = NewFile::create(&path, Existing::Keep).map_err(|failed| there(failed, beside))?;
+        let new = NewFile::create_reserved(&path, Existing::Keep).map_err(|failed| there(failed, &path))?;
         let mut front = MAGIC.to_vec();
         front.extend((targets.len() as u32).to_le_bytes());
         for target in &targets {
@@ -142,7 +142,7 @@ impl NewEditJournal {
                 let _ = disk::remove_file(&journal.path);
                 Err(Failed::Io { operation, path, source })
             }
-            Err(failed) => Err(there(failed, journal.targets.first().map_or(&path, |target| &target.path))),
+            Err(failed) => Err(there(failed, &path)),
         }
     }
 }
@@ -204,6 +204,7 @@ impl EditJournal {
     }
 
     /// Puts the old bytes back, reads them again to see that they are there, and removes the journal; returns how many units changed.
+    /// What is neither an old nor a new byte is another program's, and stays.
     ///
     /// # Errors
     /// [`Failed::Damaged`], [`Failed::Io`], [`Failed::OtherFile`], cancellation; the journal stays then.
@@ -323,9 +324,9 @@ struct Entry {
     inode: u64,
 }
 
-/// The names of the files that a journal is about.
-pub(super) fn names(file: &File, path: &Path) -> Result<Vec<String>, Failed> {
-    Ok(read_front(file, path)?.0.into_iter().map(|entry| entry.name).collect())
+/// The names and inodes of the files that a journal is about.
+pub(super) fn names(file: &File, path: &Path) -> Result<Vec<(String, u64)>, Failed> {
+    Ok(read_front(file, path)?.0.into_iter().map(|entry| (entry.name, entry.inode)).collect())
 }
 
 /// The files that a journal is about, and where its segments are.

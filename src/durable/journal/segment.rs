@@ -150,13 +150,14 @@ impl Segment {
             let as_noted = match pass {
                 Pass::Edit | Pass::IsOld => here == old,
                 // A disk may have written some of the bytes of a unit.
-                Pass::IsEither => here.iter().zip(old).zip(new).all(|((here, old), new)| here == old || here == new),
-                Pass::PutBack => true,
+                Pass::IsEither | Pass::PutBack => {
+                    here.iter().zip(old).zip(new).all(|((here, old), new)| here == old || here == new)
+                }
             };
-            if !as_noted {
-                return Change::OtherBytes;
-            }
             match pass {
+                // The pass that follows finds it.
+                Pass::PutBack if !as_noted => {}
+                _ if !as_noted => return Change::OtherBytes,
                 Pass::Edit => *here = *new,
                 Pass::PutBack => *here = *old,
                 Pass::IsOld | Pass::IsEither => {}
@@ -171,7 +172,7 @@ impl Segment {
 pub(super) enum Pass {
     /// The new bytes take the place of the old ones.
     Edit,
-    /// The old bytes are put back.
+    /// The old bytes are put back, where the new ones are.
     PutBack,
     /// Nothing; whether every byte is an old or a new one.
     IsEither,

@@ -1,3 +1,4 @@
+use super::super::Existing;
 use super::*;
 use crate::context::{Cancelled, Context};
 use crate::digest::ContentHash;
@@ -193,12 +194,16 @@ fn a_commit_that_was_interrupted_is_finished() {
 #[test]
 fn a_commit_of_other_files_is_not_believed() {
     let files = Files::new();
-    killed_in_a_commit(&files, 1);
+    killed_in_a_commit(&files, 0);
     let content = files.after[1].clone();
     std::fs::write(files.path("copy"), &content).unwrap();
     std::fs::rename(files.path("copy"), files.path(".lcepatch-0-1.tmp")).unwrap();
     assert!(matches!(Unfinished::find(files.folder.path(), false), Err(Failed::OtherFile { .. })));
     assert!(matches!(Unfinished::find(files.folder.path(), true), Ok(Some(Unfinished::Commit(_)))));
+    // Of a copy without all new files, no one knows which old ones are left.
+    std::fs::remove_file(files.path(".lcepatch-0-0.tmp")).unwrap();
+    assert!(matches!(Unfinished::find(files.folder.path(), false), Err(Failed::OtherFile { .. })));
+    assert!(matches!(Unfinished::find(files.folder.path(), true), Err(Failed::Damaged { .. })));
     for (from, to) in [("../x", "two"), (".lcepatch-0-1.tmp", "../two"), ("two", "one"), (".lcepatch-0-1.tmp", "a/b")] {
         let steps =
             serde_json::json!({ "rename": [{ "from": from, "to": to, "inode": 0 }], "remove": [], "edited": [] })
@@ -300,7 +305,7 @@ fn other_files_are_left_alone() {
     files.write(&other);
     assert!(matches!(files.find(), Err(Failed::OtherFile { .. })));
     std::fs::remove_file(files.path("two")).unwrap();
-    assert!(matches!(files.find(), Err(Failed::OtherFile { .. })));
+    assert!(matches!(files.find(), Err(Failed::Gone { .. })));
 }
 
 #[test]
@@ -311,6 +316,33 @@ fn a_file_that_changed_under_the_edit_is_not_edited() {
     other[1][4095] ^= 1;
     files.write(&other);
     assert!(matches!(journal.edit(&Context::silent()), Err(Stopped::Failed(Failed::OtherFile { .. }))));
+    // What the edit has not written is not taken back either.
+    assert!(matches!(journal.put_back(&Context::silent()), Err(Stopped::Failed(Failed::OtherFile { .. }))));
+    assert_eq!(files.read(), other);
+}
+
+#[test]
+fn a_file_that_got_another_name_is_known_again() {
+    let files = Files::new();
+    drop(files.begin().commit().unwrap());
+    std::fs::hard_link(files.path("one"), files.path("linked")).unwrap();
+    std::fs::rename(files.path("two"), files.path("renamed")).unwrap();
+    for name in ["linked", "renamed"] {
+        assert!(matches!(refuse_unfinished(&files.path(name)), Err(Failed::Interrupted { .. })), "{name}");
+    }
+}
+
+#[test]
+fn what_a_journal_has_a_use_for_is_not_abandoned() {
+    let files = Files::new();
+    let dead = format!("{}dead.tmp", *super::super::temporary::PREFIX);
+    std::fs::write(files.path(&dead), b"x").unwrap();
+    assert_eq!(super::super::abandoned(files.folder.path()), [files.path(&dead)]);
+    drop(files.begin().commit().unwrap());
+    assert_eq!(super::super::abandoned(files.folder.path()), Vec::<PathBuf>::new());
+    files.recover().unwrap();
+    super::super::write_file(&files.path("three"), b"3", Existing::Keep).unwrap();
+    assert_eq!(files.names(), ["one", "three", "two"]);
 }
 
 #[test]
