@@ -91,6 +91,29 @@ proptest! {
     }
 
     #[test]
+    fn an_edit_in_place_gives_the_bytes_of_a_new_file(
+        (target, reference) in pairs(),
+        size in prop::sample::select(vec!["--all", "--density 10%", "--density 60% --portable"]),
+        edit in prop::sample::select(vec!["", "--alpha 0.5", "--alpha -2", "--alpha 0", "--edit pr"]),
+        threads in prop::sample::select(vec![1, 2, 3, 8, 16]),
+    ) {
+        let dir = Dir::new();
+        dir.write("a", &safetensors(&target));
+        dir.write("b", &safetensors(&reference));
+        let edit = format!("{edit} --allow-non-finite --threads {threads}");
+        // Where nothing can be selected, or scaled, a file in place stays as it is.
+        let made = dir.run(&format!("diff a b -o p {size} --params all"));
+        let new = made.code == Some(0) && dir.run(&format!("apply a p -o new {edit}")).code == Some(0);
+        let edited = dir.run(&format!("apply a p --in-place --undo u {edit}"));
+        prop_assert_eq!(edited.code == Some(0), new, "{:?}", edited);
+        if new {
+            prop_assert_eq!(dir.read("a"), dir.read("new"));
+            dir.run(&format!("apply a u --in-place --threads {threads}")).ok();
+        }
+        prop_assert_eq!(dir.read("a"), safetensors(&target));
+    }
+
+    #[test]
     fn localizations_are_disjoint_and_edits_are_taken_back((target, reference) in pruned_pairs(), seed: u64) {
         let dir = Dir::new();
         dir.write("a", &safetensors(&target));
