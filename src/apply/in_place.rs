@@ -89,7 +89,10 @@ fn edit(
 ) -> Result<Applied, Error> {
     let base = plan.base();
     let mut journal = NewEditJournal::create(targets)?;
-    let mut rewritten = note(plan, changed, &mut journal, with_undo, context)?;
+    let noted = note(plan, changed, &mut journal, with_undo, context);
+    // What failed on a file that changed failed because it did.
+    base.unchanged()?;
+    let mut rewritten = noted?;
     let undo = match with_undo {
         true => Some(plan.undo(std::mem::take(&mut rewritten.undo), &rewritten.digests)?),
         false => None,

@@ -71,6 +71,20 @@ pub(super) fn set_permissions(file: &File, permissions: Permissions) -> Result<(
     file.set_permissions(permissions)
 }
 
+/// What both allow, and what whoever owns a file needs to read and write it.
+pub(super) fn stricter(a: Permissions, b: Permissions) -> Permissions {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        Permissions::from_mode(a.mode() & b.mode() | 0o600)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = b;
+        a
+    }
+}
+
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     point(Call::Rename)?;
     std::fs::rename(from, to)
@@ -116,6 +130,12 @@ pub(super) fn create_folder(path: &Path) -> std::result::Result<(), Failed> {
 /// Whether the open `file` is what is at `path`, and not something that was removed or replaced meanwhile.
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     matches!((file.metadata(), path.metadata()), (Ok(open), Ok(here)) if same(&open, &here))
+}
+
+/// What the file system calls the file at `path`, if that is on the file system of `beside`.
+pub(super) fn inode_beside(path: &Path, beside: &File) -> Option<u64> {
+    let (here, beside) = (path.metadata().ok()?, beside.metadata().ok()?);
+    (cfg!(unix) && device(&here) == device(&beside)).then(|| inode(&here))
 }
 
 /// Whether two handles are of one file.

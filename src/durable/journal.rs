@@ -21,7 +21,7 @@ pub use edit::{EditJournal, Editable, NewEditJournal};
 pub use segment::Segments;
 
 use super::Failed;
-use super::disk::{folder, inode, is_at, read_at};
+use super::disk::{folder, inode, inode_beside, is_at, read_at};
 use super::lock::{Access, TRIES};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
@@ -80,15 +80,18 @@ pub(crate) fn refuse_unfinished(file: &Path) -> Result<(), Failed> {
             Err(_) => None,
         };
         // One that cannot be read may be about this file.
-        let names = journal.and_then(|journal| match kind(&journal, &path) {
-            Ok(Kind::Edit) => edit::names(&journal, &path).ok(),
-            Ok(Kind::Commit) => commit::names(&journal, &path).ok(),
-            Err(_) => None,
+        let names = journal.and_then(|journal| {
+            let names = match kind(&journal, &path) {
+                Ok(Kind::Edit) => edit::names(&journal, &path).ok(),
+                Ok(Kind::Commit) => commit::names(&journal, &path).ok(),
+                Err(_) => None,
+            };
+            Some((names?, inode_beside(file, &journal)))
         });
-        let here = file.metadata().map_or(0, |file| inode(&file));
-        let is_here =
-            |(name, inode): &(String, u64)| file.file_name() == Some(name.as_ref()) || (here != 0 && here == *inode);
-        if names.is_none_or(|names| names.iter().any(is_here)) {
+        let is_here = |(names, here): (Vec<(String, u64)>, Option<u64>)| {
+            names.iter().any(|(name, inode)| file.file_name() == Some(name.as_ref()) || here == Some(*inode))
+        };
+        if names.is_none_or(is_here) {
             return Err(Failed::Interrupted { path: file.to_owned() });
         }
     }

@@ -19,7 +19,7 @@ pub struct NewFile {
     path: PathBuf,
     existing: Existing,
     place: Place,
-    /// Those of the file that it replaces.
+    /// Those of the file that it replaces or is like.
     permissions: Option<Permissions>,
 }
 
@@ -31,11 +31,12 @@ impl NewFile {
     /// [`Failed`].
     pub fn create(path: &Path, existing: Existing) -> Result<Self, Failed> {
         refuse_reserved(path)?;
-        Self::create_reserved(path, existing)
+        Self::create_like(path, existing, None)
     }
 
-    /// As [`NewFile::create`], also of a name that is kept for files of this program.
-    pub(super) fn create_reserved(path: &Path, existing: Existing) -> Result<Self, Failed> {
+    /// As [`NewFile::create`], also of a name that is kept for files of this program; with the permissions of a file whose content it
+    /// will have, where none is replaced.
+    pub(super) fn create_like(path: &Path, existing: Existing, like: Option<Permissions>) -> Result<Self, Failed> {
         let place = place(path, existing)?;
         let beside = match place {
             Place::File => {
@@ -46,8 +47,9 @@ impl NewFile {
             Place::Stream | Place::StandardOutput => std::env::temp_dir(),
         };
         let failed = |e| Failed::io("create", path, e);
-        let (file, temporary) = temporary_file(&beside).map_err(failed)?;
-        let permissions = std::fs::metadata(path).ok().filter(|_| place == Place::File).map(|file| file.permissions());
+        let replaced = std::fs::metadata(path).ok().filter(|_| place == Place::File).map(|file| file.permissions());
+        let permissions = replaced.or(like);
+        let (file, temporary) = temporary_file(&beside, permissions.as_ref()).map_err(failed)?;
         Ok(Self { file, temporary, path: path.to_owned(), existing, place, permissions })
     }
 
@@ -84,7 +86,7 @@ impl NewFile {
         while_syncing(|| disk::sync_data(&self.file).map_err(|e| Failed::io("write", &self.path, e)), work)
     }
 
-    /// Gives the file the permissions of the one that it replaces, and syncs it, so that only the rename is left to do.
+    /// Gives the file the permissions of the one that it replaces or is like, and syncs it, so that only the rename is left to do.
     ///
     /// # Errors
     /// [`Failed`].
@@ -151,8 +153,9 @@ impl NewFile {
 const TRIES: usize = 8;
 const REMOVED_AT_ONCE: &str = "new temporary files are removed at once";
 
-/// A new file in `folder`, locked, so that nobody takes it for one that was left behind.
-fn temporary_file(folder: &Path) -> std::io::Result<(File, TempPath)> {
+/// A new file in `folder`, locked, so that nobody takes it for one that was left behind. No one can read it who cannot read a file of
+/// the `permissions` that it will have.
+fn temporary_file(folder: &Path, permissions: Option<&Permissions>) -> std::io::Result<(File, TempPath)> {
     let mut builder = tempfile::Builder::new();
     let prefix = PREFIX.as_str();
     builder.prefix(prefix).suffix(SUFFIX);
@@ -160,8 +163,11 @@ fn temporary_file(folder: &Path) -> std::io::Result<(File, TempPath)> {
     {
         // As any program creates files: what the umask leaves of read and write for all.
         use std::os::unix::fs::PermissionsExt;
-        builder.permissions(Permissions::from_mode(0o666));
+        let mode = permissions.map_or(0o666, |permissions| permissions.mode() & 0o666 | 0o600);
+        builder.permissions(Permissions::from_mode(mode));
     }
+    #[cfg(not(unix))]
+    let _ = permissions;
     for _ in 0..TRIES {
         point(Call::Create)?;
         let (file, path) = builder.tempfile_in(folder)?.into_parts();

@@ -138,7 +138,7 @@ impl Commit {
 
 /// A journal with this content that is not yet at `path`.
 fn journal(path: &Path, content: &[u8], existing: Existing) -> Result<NewFile, Failed> {
-    NewFile::create_reserved(path, existing)?.with(content)
+    NewFile::create_like(path, existing, None)?.with(content)
 }
 
 /// Goes on after a file whose folder could not be synced: it is in its place.

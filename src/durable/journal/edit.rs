@@ -18,6 +18,7 @@ use super::{FILE_NAME, damaged, is_plain, other_file, same_file, there};
 use crate::context::{Cancelled, Context};
 use crate::digest::{ContentHash, Digest, Hasher};
 use rayon::prelude::*;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -44,15 +45,20 @@ pub struct Editable {
 impl Editable {
     /// None for what should rather be replaced: a link, a file that has other names, one that is read-only.
     pub fn open(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str().filter(|name| name.len() <= NAME_BYTES_MAX)?.to_owned();
         let metadata = path.symlink_metadata().ok()?;
-        if !metadata.is_file() || has_other_names(&metadata) {
-            return None;
-        }
-        let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
-        let open = file.metadata().ok()?;
+        if has_other_names(&metadata) { None } else { Self::reopen(path).ok()? }
+    }
+
+    /// One that was edited, whatever names it has by now. None for what can be none: no regular file, or of a name that is no text.
+    fn reopen(path: &Path) -> std::io::Result<Option<Self>> {
+        let name = path.file_name().and_then(OsStr::to_str).filter(|name| name.len() <= NAME_BYTES_MAX);
+        let Some(name) = name.filter(|_| path.symlink_metadata().is_ok_and(|file| file.is_file())) else {
+            return Ok(None);
+        };
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let open = file.metadata()?;
         let (bytes, inode) = (open.len(), inode(&open));
-        Some(Self { path: path.to_owned(), name, bytes, inode, file })
+        Ok(Some(Self { path: path.to_owned(), name: name.to_owned(), bytes, inode, file }))
     }
 
     /// Whether it is this open file, and has this length.
@@ -89,7 +95,10 @@ impl NewEditJournal {
     pub fn create(targets: Vec<Editable>) -> Result<Self, Failed> {
         let beside = targets.first().map_or(Path::new(""), |target| &target.path);
         let path = folder(beside).join(FILE_NAME);
-        let new = NewFile::create_reserved(&path, Existing::Keep).map_err(|failed| there(failed, &path))?;
+        // What they hold, it shows to no one else.
+        let like = targets.iter().filter_map(|target| target.file.metadata().ok()).map(|file| file.permissions());
+        let like = like.reduce(disk::stricter);
+        let new = NewFile::create_like(&path, Existing::Keep, like).map_err(|failed| there(failed, &path))?;
         let mut front = MAGIC.to_vec();
         front.extend((targets.len() as u32).to_le_bytes());
         for target in &targets {
@@ -166,7 +175,8 @@ impl EditJournal {
         for Entry { name, bytes, inode } in entries {
             let target = path.with_file_name(name);
             same_file(&target, inode, &path, copied)?;
-            let editable = Editable::open(&target).filter(|editable| editable.bytes == bytes);
+            let editable = Editable::reopen(&target).map_err(|e| Failed::io("open", &target, e))?;
+            let editable = editable.filter(|editable| editable.bytes == bytes);
             let editable = editable.ok_or_else(|| other_file(target, &path))?;
             lock(&editable.file, &editable.path, Access::Edit)?;
             targets.push(editable);

@@ -213,6 +213,22 @@ fn a_commit_of_other_files_is_not_believed() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_journal_shows_no_one_what_the_files_do_not() {
+    use std::os::unix::fs::PermissionsExt;
+    let files = Files::new();
+    let mode = |name: &str| files.path(name).metadata().unwrap().permissions().mode() & 0o777;
+    for (name, mode) in NAMES.iter().zip([0o664, 0o640]) {
+        std::fs::set_permissions(files.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let journal = files.begin();
+    let temporary = files.names().into_iter().find(|name| super::super::is_temporary(name)).unwrap();
+    assert_eq!(mode(&temporary) & 0o037, 0);
+    drop(journal.commit().unwrap());
+    assert_eq!(mode(FILE_NAME), 0o640);
+}
+
 #[test]
 fn whatever_was_written_before_a_crash_is_put_back() {
     let files = Files::new();
@@ -306,6 +322,16 @@ fn other_files_are_left_alone() {
     assert!(matches!(files.find(), Err(Failed::OtherFile { .. })));
     std::fs::remove_file(files.path("two")).unwrap();
     assert!(matches!(files.find(), Err(Failed::Gone { .. })));
+}
+
+#[test]
+fn files_that_got_more_names_are_put_back() {
+    let files = Files::new();
+    drop(files.begin().commit().unwrap());
+    files.write(&files.after);
+    std::fs::hard_link(files.path("one"), files.path("backup")).unwrap();
+    files.recover().unwrap();
+    assert_eq!(files.read(), files.before);
 }
 
 #[test]
