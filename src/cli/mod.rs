@@ -37,6 +37,8 @@ mod terminal;
 mod verify;
 
 use clap::{Parser, Subcommand};
+use std::io::ErrorKind;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -71,7 +73,7 @@ struct Arguments {
         value_name = "N",
         help_heading = "Everywhere"
     )]
-    threads: Option<std::num::NonZeroUsize>,
+    threads: Option<NonZeroUsize>,
     /// No progress on the terminal
     #[arg(long, short, global = true, help_heading = "Everywhere")]
     quiet: bool,
@@ -151,12 +153,31 @@ enum Answer {
     No,
 }
 
+/// Starts the threads that all work is shared among: as many as are wanted, or as the system allows, which may be this one alone.
+fn start_threads(wanted: Option<NonZeroUsize>) {
+    let wanted = wanted.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    // The pool cannot be built a second time with fewer, so that the threads are there before it is.
+    let start = |_| {
+        let (send, receive) = std::sync::mpsc::channel::<rayon::ThreadBuilder>();
+        let thread = std::thread::Builder::new();
+        thread.spawn(move || receive.recv().map(rayon::ThreadBuilder::run)).ok().map(|_| send)
+    };
+    let mut started: Vec<_> = (0..wanted).map_while(start).collect();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(started.len().max(1));
+    // Fails only where there is a pool already, which is no reason to stop.
+    let _ = match started.is_empty() {
+        true => pool.use_current_thread().build_global(),
+        false => pool
+            .spawn_handler(|work| {
+                started.pop().map_or(Ok(()), |thread| thread.send(work).map_err(|_| ErrorKind::BrokenPipe.into()))
+            })
+            .build_global(),
+    };
+}
+
 fn execute(arguments: Arguments) -> Outcome {
-    if let Some(threads) = arguments.threads {
-        // Fails only when a pool exists already, which is no reason to stop.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
-    }
     let terminal = terminal::Terminal::new(arguments.quiet, arguments.threads);
+    start_threads(arguments.threads);
     match arguments.command {
         Command::Diff(arguments) => diff::run(*arguments, &terminal),
         Command::Show(arguments) => show::run(&arguments, &terminal),

@@ -20,16 +20,20 @@ pub(super) fn while_syncing<T, E: From<Failed>>(
     std::thread::scope(|scope| {
         // Dropped when the work is done, and also when it fails or panics.
         let (working, finished) = channel::<()>();
-        let syncing = scope.spawn(move || {
+        let sync = move || {
             while finished.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
                 // The system reports each failure once, so none may be passed over here.
                 sync()?;
             }
             Ok(())
-        });
+        };
+        // Where no thread can be had, the sync at the end takes longer.
+        let syncing = std::thread::Builder::new().spawn_scoped(scope, sync);
         let done = work()?;
         drop(working);
-        syncing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        if let Ok(syncing) = syncing {
+            syncing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
         Ok(done)
     })
 }

@@ -230,24 +230,43 @@ fn read_only_weights_in_a_folder_of_ones_own_are_replaced() {
     assert_eq!(mode(SHARDS[1]), 0o444);
 }
 
+/// Runs the command as a user who owns nothing, by way of `through`.
+#[cfg(unix)]
+fn run_as_another_user(dir: &Dir, through: &[&str], arguments: &str) -> Run {
+    std::fs::set_permissions(dir.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid=65533", "--clear-groups"]).args(through).arg(env!("CARGO_BIN_EXE_lcepatch"));
+    let output = command.args(arguments.split_whitespace()).current_dir(dir.path("")).output();
+    // Or it was not this program that ended with this code.
+    let output =
+        output.ok().filter(|output| output.status.code() < Some(126) && !output.stderr.starts_with(b"setpriv"));
+    Run::new(arguments, output.unwrap_or_else(|| missing("needs root, setpriv, and a build that others may run")))
+}
+
+#[cfg(unix)]
+#[test]
+fn a_system_that_starts_no_more_threads_is_slow_and_no_more() {
+    let dir = model("--density 10%");
+    let expected = expected(&dir, "--alpha -2");
+    std::fs::set_permissions(dir.path("model"), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    for shard in SHARDS {
+        std::fs::set_permissions(dir.path(shard), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    }
+    let no_threads = ["prlimit", "--nproc=0"];
+    run_as_another_user(&dir, &no_threads, "apply model p --in-place --alpha -2 --threads 8").ok();
+    assert_eq!(shards(&dir), expected);
+    run_as_another_user(&dir, &no_threads, "check p model").fails(1);
+}
+
 #[cfg(unix)]
 #[test]
 fn weights_that_may_not_be_replaced_stay_as_they_are() {
     let dir = model("--density 10%");
     let before = shards(&dir);
-    let replaced = |user: u32| {
-        use std::os::unix::fs::{PermissionsExt, chown};
-        // Whoever may write to the folder may not remove what others own.
-        std::fs::set_permissions(dir.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::set_permissions(dir.path("model"), std::fs::Permissions::from_mode(0o1777)).unwrap();
-        chown(dir.path("model"), Some(user + 1), None)?;
-        let mut command = std::process::Command::new("setpriv");
-        command.args([format!("--reuid={user}"), "--clear-groups".to_owned()]).arg(env!("CARGO_BIN_EXE_lcepatch"));
-        command.args(["apply", "model", "p", "--in-place"]).current_dir(dir.path("")).output()
-    };
-    let output = replaced(65_533).ok().filter(|output| output.status.code() < Some(126));
-    let output = output.unwrap_or_else(|| missing("needs root, setpriv, and a build that others may run"));
-    Run::new("apply as another user", output).fails(3).says(&["rename to", "Operation not permitted"]);
+    // Whoever may write to the folder may not remove what others own.
+    std::fs::set_permissions(dir.path("model"), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    let run = run_as_another_user(&dir, &[], "apply model p --in-place");
+    run.fails(3).says(&["rename to", "Operation not permitted"]);
     assert_eq!(shards(&dir), before);
     dir.run("status model").ok();
     assert!(names(&dir.path("model")).iter().all(|name| !name.starts_with(".lcepatch-")));
