@@ -1,7 +1,7 @@
 //! What comes along into the directory of a result: all that makes it loadable, and nothing that holds the base's weights.
 
 use crate::checkpoint::{Checkpoint, Layout, WeightFile};
-use crate::durable::{Failed, is_temporary, journal};
+use crate::durable::{Access, Failed, is_temporary, journal, lock};
 use crate::error::Error;
 use crate::history;
 use crate::input;
@@ -30,7 +30,8 @@ const TRAINING: [&str; 5] = ["training_args", "optimizer", "scheduler", "scaler"
 /// and their own weights. Of a base that is an index alone, only the index comes along.
 ///
 /// # Errors
-/// [`Failed`] for what cannot be written. What cannot be read is listed.
+/// [`Failed`] for what cannot be written, and for weights that are being edited in place or were when that was interrupted. What
+/// cannot be read is listed.
 pub(super) fn carry_along(base: &Checkpoint, to: &Path) -> Result<NotCarried, Error> {
     let mut walk = Walk { base, not: NotCarried::default() };
     match &base.layout {
@@ -97,6 +98,11 @@ impl Walk<'_> {
 
     fn copy(&mut self, source: &Path, target: &Path, inner: &Path, metadata: &Metadata) -> Result<(), Error> {
         let Ok(mut from) = input::open(source) else { return self.unreadable(inner) };
+        if source.extension().is_some_and(|kind| kind == "safetensors") {
+            // A module's own weights, which may be edited in place as any others.
+            lock(&from, source, Access::Read)?;
+            journal::refuse_unfinished(source)?;
+        }
         let mut copy = || {
             let mut new = File::create_new(target)?;
             std::io::copy(&mut from, &mut new)?;

@@ -45,7 +45,7 @@ pub(crate) fn open_locked<E: From<Failed>>(
 ///
 /// # Errors
 /// [`Failed::InUse`], [`Failed::NoLocks`].
-pub(super) fn lock(file: &File, path: &Path, access: Access) -> Result<(), Failed> {
+pub(crate) fn lock(file: &File, path: &Path, access: Access) -> Result<(), Failed> {
     let locked = point(Call::Lock).map_err(TryLockError::Error).and_then(|()| match access {
         Access::Read => file.try_lock_shared(),
         Access::Edit => file.try_lock(),

@@ -16,7 +16,7 @@ pub use journal::{Commit, EditJournal, Editable, NewEditJournal, Segments, Unfin
 pub(crate) use journal::{is_undo_patch, undo_name};
 pub use lines::{Found, Lines};
 pub use lock::Access;
-pub(crate) use lock::open_locked;
+pub(crate) use lock::{lock, open_locked};
 pub use place::check_output;
 pub(crate) use place::refuse_hub_cache;
 pub use replace::{NewDirectory, NewFile, write_file};

@@ -137,6 +137,23 @@ fn an_interrupted_edit_is_told_and_taken_back() {
 
 #[cfg(unix)]
 #[test]
+fn weights_of_a_module_do_not_come_along_half_edited() {
+    let (dir, before) = interrupted();
+    dir.write("outer/model.safetensors", &dir.read("target.safetensors"));
+    std::fs::rename(dir.path("model"), dir.path("outer/module")).unwrap();
+    dir.run("apply outer p -o new").fails(5).says(&["outer/module/", "was interrupted"]);
+    assert!(!dir.exists("new"));
+    dir.run("recover outer/module").ok();
+    let shard = std::fs::File::open(dir.path("outer/module/model-00001-of-00002.safetensors")).unwrap();
+    shard.lock().unwrap();
+    dir.run("apply outer p -o new").fails(2).says(&["another process is writing"]);
+    drop(shard);
+    dir.run("apply outer p -o new").ok();
+    assert_eq!(dir.read("new/module/model-00001-of-00002.safetensors"), before[0]);
+}
+
+#[cfg(unix)]
+#[test]
 fn a_crash_at_any_place_can_be_recovered_from() {
     let dir = model("--density 10%");
     let before = shards(&dir);
