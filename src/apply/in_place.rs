@@ -14,7 +14,7 @@ use crate::checkpoint::{Access, Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::durable::{
-    Commit, EditJournal, Editable, Existing, Failed, NewEditJournal, NewFile, Segments, Unfinished, refuse_hub_cache,
+    Commit, EditJournal, Editable, Failed, NewEditJournal, NewFile, Segments, Unfinished, refuse_hub_cache,
 };
 use crate::error::Error;
 use crate::format::tensor_table::TensorEntry;
@@ -236,7 +236,7 @@ fn replace(
     let base = plan.base();
     let files = changed
         .iter()
-        .map(|index| Ok((*index, NewFile::create(&base.files[*index].path, Existing::Replace)?)))
+        .map(|index| Ok((*index, NewFile::create_in_place(&base.files[*index].path)?)))
         .collect::<Result<Vec<_>, Failed>>()?;
     let outputs: Vec<(usize, &NewFile)> = files.iter().map(|(index, new)| (*index, new)).collect();
     let (applied, undo) = write_weights(plan, with_undo.then_some(plan), &outputs, context)?;

@@ -41,6 +41,21 @@ pub(crate) fn open_locked<E: From<Failed>>(
     Err(Failed::InUse { path: path.to_owned(), access }.into())
 }
 
+/// Refuses to replace a checkpoint that this process or another one has open: it would be lost to who edits it, and a slip where it is an
+/// input of its own.
+///
+/// # Errors
+/// [`Failed::Busy`].
+pub(super) fn refuse_in_use(path: &Path) -> Result<(), Failed> {
+    // Of a link, only the link is replaced.
+    let is_file = path.symlink_metadata().is_ok_and(|there| there.is_file());
+    let locked = is_file.then(|| File::open(path).ok()).flatten().map(|file| file.try_lock());
+    match locked {
+        Some(Err(TryLockError::WouldBlock)) => Err(Failed::Busy { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
 /// Locks an open file.
 ///
 /// # Errors

@@ -50,6 +50,12 @@ pub enum Failed {
         /// What it was wanted for.
         access: Access,
     },
+    /// The output would take the place of a checkpoint that is open.
+    #[error("{} is a checkpoint that is being read or edited, which is not replaced", path.display())]
+    Busy {
+        /// The output.
+        path: PathBuf,
+    },
     /// A file cannot be locked, and so not be edited in place.
     #[error("{} cannot be locked, and an edit in place needs that: {source}", path.display())]
     NoLocks {
@@ -155,7 +161,7 @@ impl Failed {
     pub fn code(&self) -> &'static str {
         match self {
             Failed::Exists { .. } => "output.exists",
-            Failed::InUse { .. } => "output.in-use",
+            Failed::InUse { .. } | Failed::Busy { .. } => "output.in-use",
             Failed::Replaced { .. } => "checkpoint.changed",
             Failed::NoLocks { .. } => "output.no-locks",
             Failed::HubCache { .. } => "output.hub-cache",
@@ -205,6 +211,7 @@ impl Failed {
                 journal.display()
             )),
             Failed::Reserved { .. } => Some("choose another name".to_owned()),
+            Failed::Busy { .. } => Some("choose another name, or wait for whoever uses it".to_owned()),
             Failed::Io { .. } => None,
         }
     }

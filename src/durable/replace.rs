@@ -3,6 +3,7 @@
 use super::background::while_syncing;
 use super::disk::{self, create_folder, folder, is_at, sync_folder};
 use super::fault::{Call, point};
+use super::lock::refuse_in_use;
 use super::place::{Place, place, refuse_reserved};
 use super::temporary::{PREFIX, SUFFIX, remove_abandoned};
 use super::{Existing, Failed};
@@ -31,7 +32,16 @@ impl NewFile {
     /// [`Failed`].
     pub fn create(path: &Path, existing: Existing) -> Result<Self, Failed> {
         refuse_reserved(path)?;
+        refuse_in_use(path)?;
         Self::create_like(path, existing, None)
+    }
+
+    /// Begins a file that will take the place of one that this process has locked.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub(crate) fn create_in_place(path: &Path) -> Result<Self, Failed> {
+        Self::create_like(path, Existing::Replace, None)
     }
 
     /// As [`NewFile::create`], also of a name that is kept for files of this program; with the permissions of a file whose content it

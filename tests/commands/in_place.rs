@@ -380,6 +380,28 @@ fn an_output_takes_the_place_of_no_other_and_of_nothing_of_the_base() {
     dir.run("apply model p --in-place --undo model/u").ok();
 }
 
+#[test]
+fn a_checkpoint_that_is_open_is_not_replaced() {
+    let dir = model("--density 10%");
+    let before = dir.read("target.safetensors");
+    for command in [
+        "diff target.safetensors reference.safetensors --all",
+        "diff reference.safetensors target.safetensors --density 10%",
+        "mask target.safetensors --sparsity 10%",
+        "combine p:0.5 p --base target.safetensors",
+    ] {
+        let run = dir.run(&format!("{command} -o target.safetensors --force"));
+        run.fails(2).says(&["target.safetensors is a checkpoint that is being read", "choose another name"]);
+    }
+    assert_eq!(dir.read("target.safetensors"), before);
+    // Whoever has it open.
+    let shard = std::fs::File::open(dir.path(SHARDS[1])).unwrap();
+    shard.lock_shared().unwrap();
+    dir.run(&format!("apply target.safetensors p -o {} --force", SHARDS[1])).fails(2);
+    drop(shard);
+    dir.run(&format!("apply target.safetensors p -o {} --force", SHARDS[1])).ok();
+}
+
 #[cfg(unix)]
 #[test]
 fn paths_of_any_bytes_are_told_in_json() {
