@@ -8,6 +8,7 @@ use crate::context::Cancelled;
 use crate::diff::PartFault;
 use crate::durable;
 use crate::format::{Invalid, read::ReadError};
+use crate::input::{self, Meant, Unexpected};
 use crate::localize::Impossible;
 use crate::mask::{MaskFault, file::WriteError};
 #[cfg(feature = "verify")]
@@ -37,6 +38,14 @@ pub enum Reason {
         path: PathBuf,
         /// The system's answer.
         source: std::io::Error,
+    },
+    /// A file or directory is known to be something else than was meant.
+    #[error("{}: {unexpected}{}", path.display(), if unexpected.meant == Meant::Patch { " (rule R1)" } else { "" })]
+    Unexpected {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it is, and was meant to be.
+        unexpected: Unexpected,
     },
     /// The bytes of a patch break a rule of the format.
     #[error("{}: {invalid} (rule R{})", patch.display(), invalid.rule())]
@@ -181,6 +190,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match &*self.reason {
             Reason::Io { .. } => "io",
+            Reason::Unexpected { unexpected, .. } => unexpected.meant.code(),
             Reason::Patch { .. } => "patch.invalid",
             Reason::Checkpoint { .. } => "checkpoint.malformed",
             Reason::Changed { .. } => "checkpoint.changed",
@@ -295,17 +305,17 @@ impl Error {
     /// One thing to do about it.
     pub fn help(&self) -> Option<String> {
         let help = match &*self.reason {
+            Reason::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => input::absent(path)?,
+            Reason::Unexpected { unexpected, .. } => return Some(unexpected.help()),
             Reason::Patch { invalid, .. } => match invalid {
                 Invalid::Version { .. } | Invalid::UnknownSection { .. } => "a newer lcepatch may read it",
-                Invalid::NotAPatch { .. } => "give the .lcepatch file first, checkpoints after it",
+                Invalid::NotAPatch { .. } => "give an .lcepatch file",
                 _ => "download the patch again, in binary mode, and compare its SHA-256 with the published one",
             },
             Reason::Checkpoint { reason, .. } => match reason {
-                Malformed::NoWeights | Malformed::SeveralWeights { .. } => {
+                Malformed::SeveralWeights { .. } => {
                     "give a .safetensors file, a *.safetensors.index.json or a model directory"
                 }
-                Malformed::IsPatch => "give the checkpoint first, patches after it",
-                Malformed::Foreign(foreign) => foreign.help(),
                 Malformed::Length { .. } => "download the file again, and compare its length with the published one",
                 Malformed::MissingShards { .. } => {
                     "the download is incomplete, or the index is of another version of the model: get both again"
@@ -449,6 +459,14 @@ impl std::error::Error for Error {
 
 impl From<Reason> for Error {
     fn from(reason: Reason) -> Self {
+        // Whoever opens a file is told by an I/O error that it is something else.
+        let unexpected = match &reason {
+            Reason::Io { path, source, .. } => Unexpected::within(source).map(|unexpected| (path, unexpected)),
+            Reason::Checkpoint { path, reason: Malformed::Unexpected(unexpected) } => Some((path, unexpected)),
+            _ => None,
+        };
+        let unexpected = unexpected.map(|(path, unexpected)| (path.clone(), unexpected.clone()));
+        let reason = unexpected.map_or(reason, |(path, unexpected)| Reason::Unexpected { path, unexpected });
         Self { reason: Box::new(reason) }
     }
 }
@@ -568,7 +586,10 @@ impl From<ModelFault> for Error {
 #[cfg(feature = "verify")]
 impl From<BadData> for Error {
     fn from(bad: BadData) -> Self {
-        Reason::Data(bad).into()
+        match bad {
+            BadData::Unexpected { path, unexpected } => Reason::Unexpected { path, unexpected }.into(),
+            bad => Reason::Data(bad).into(),
+        }
     }
 }
 

@@ -96,7 +96,7 @@ impl Walk<'_> {
     }
 
     fn copy(&mut self, source: &Path, target: &Path, inner: &Path, metadata: &Metadata) -> Result<(), Error> {
-        let Ok(mut from) = input::open(source) else { return self.unreadable(inner) };
+        let Ok(mut from) = input::open_any(source) else { return self.unreadable(inner) };
         let mut copy = || {
             let mut new = File::create_new(target)?;
             std::io::copy(&mut from, &mut new)?;

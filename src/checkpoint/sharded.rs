@@ -2,7 +2,7 @@
 
 use super::malformed::{Malformed, OpenError};
 use super::{INDEX_SUFFIX, Layout};
-use crate::input::Foreign;
+use crate::input::{Meant, Unexpected};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -14,11 +14,8 @@ struct Index {
 
 /// The shards that an index names, in the order of their names.
 pub(super) fn read_index(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
-    let text = crate::json::read_file(path).map_err(|e| OpenError::io("read", path, e))?;
+    let text = crate::json::read_file(path, Meant::Index).map_err(|e| OpenError::io("read", path, e))?;
     let malformed = |reason| OpenError::malformed(path, reason);
-    if let Some(foreign) = Foreign::of(&text) {
-        return Err(malformed(Malformed::Foreign(foreign)));
-    }
     let index: Index =
         serde_json::from_slice(&text).map_err(|e| malformed(Malformed::Index { reason: e.to_string() }))?;
     if index.weight_map.is_empty() {
@@ -76,7 +73,7 @@ pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Vec<PathBuf>), O
     }
     let weights: Vec<&String> = names.iter().filter(|name| name.ends_with(".safetensors")).collect();
     match weights[..] {
-        [] => Err(OpenError::malformed(directory, Malformed::NoWeights)),
+        [] => Err(OpenError::malformed(directory, Unexpected::directory(directory, Meant::Checkpoint).into())),
         [only] => Ok((Layout::Directory { index: None }, vec![directory.join(only)])),
         _ if is_complete_set(&weights) => {
             Ok((Layout::Directory { index: None }, weights.iter().map(|name| directory.join(name)).collect()))

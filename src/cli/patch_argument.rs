@@ -2,7 +2,6 @@
 
 use super::arguments;
 use super::exit::Failure;
-use lcepatch::diff::Part;
 use lcepatch::edit::Alpha;
 use lcepatch::error::Error;
 use lcepatch::format::Patch;
@@ -10,13 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Opens a patch, its path in the error.
 pub fn open(path: &Path) -> Result<Patch, Failure> {
-    Patch::open(path).map_err(|error| match Part::is_at(path) {
-        true => {
-            let message = format!("{}: this is a shard's part of a patch", path.display());
-            Failure::usage(message, "join the parts of all shards with `lcepatch combine`")
-        }
-        false => Error::of_patch(path, error).into(),
-    })
+    Patch::open(path).map_err(|error| Error::of_patch(path, error).into())
 }
 
 /// Whether a checkpoint is an ONNX file.

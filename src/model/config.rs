@@ -1,6 +1,7 @@
 //! `config.json`: which architecture, and its sizes.
 
 use super::ModelFault;
+use crate::input::Meant;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +68,7 @@ impl Config {
     /// [`ModelFault::Missing`], [`ModelFault::Malformed`].
     pub fn read(directory: &Path) -> Result<Self, ModelFault> {
         let path = directory.join("config.json");
-        let text = match crate::json::read_file(&path) {
+        let text = match crate::json::read_file(&path, Meant::Model) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(ModelFault::Missing { directory: directory.to_owned(), what: "config.json" });

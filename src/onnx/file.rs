@@ -9,7 +9,7 @@ use crate::checkpoint::{Tensor, TensorInfo, WeightFile};
 use crate::dtype::Dtype;
 use crate::durable::journal::refuse_unfinished;
 use crate::durable::{Access, open_locked};
-use crate::input;
+use crate::input::{self, Meant};
 use prost::Message;
 use prost::bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
@@ -221,7 +221,7 @@ fn count_uses<'n>(nodes: &'n [NodeProto], uses: &mut HashMap<&'n str, usize>) {
 
 fn map(path: &Path) -> Result<FileBytes, OpenError> {
     // Weights beside an ONNX file may be a checkpoint, which others edit in place.
-    let open = |path: &Path| input::open(path).map_err(OpenError::io("open", path));
+    let open = |path: &Path| input::open(path, Meant::Onnx).map_err(OpenError::io("open", path));
     let file = open_locked(path, Access::Read, open)?;
     refuse_unfinished(path)?;
     FileBytes::map(file).map_err(OpenError::io("map", path))

@@ -123,6 +123,8 @@ fn what_is_no_regular_file_is_an_error_at_once() {
     for command in ["show pipe", "check pipe", "check p.lcepatch pipe", "diff pipe base", "apply base pipe -o out"] {
         dir.run(command).fails(3).says(&["it is a named pipe, not a regular file"]);
     }
+    // Beside what is written, it is nobody's business.
+    dir.run("diff base ref --all -o beside.lcepatch").ok();
     dir.run("diff base /dev/zero").fails(3).says(&["it is a device"]);
 }
 
