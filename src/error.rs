@@ -8,7 +8,7 @@ use crate::context::Cancelled;
 use crate::diff::PartFault;
 use crate::durable;
 use crate::format::{Invalid, read::ReadError};
-use crate::input::{self, Meant, Unexpected};
+use crate::input::{self, MERGE, Meant, Unexpected};
 use crate::localize::Impossible;
 use crate::mask::{MaskFault, file::WriteError};
 #[cfg(feature = "verify")]
@@ -424,6 +424,9 @@ fn mismatch_details(mismatch: &Mismatch) -> Vec<String> {
 fn mismatch_help(mismatch: &Mismatch) -> String {
     if !mismatch.collisions.is_empty() {
         return "map only names that become different ones".to_owned();
+    }
+    if let Some(adapter) = &mismatch.adapter {
+        return format!("{} holds an adapter (such as LoRA); {MERGE}", adapter.display());
     }
     if let Some(Suggestion { prefixes, paired, of }) = &mismatch.suggestion {
         let option = |prefix: &Prefix| format!("--map-prefix {}={}", prefix.from, prefix.to);

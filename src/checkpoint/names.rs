@@ -186,6 +186,13 @@ pub fn layer_label(layer: Option<Layer>) -> String {
     }
 }
 
+/// Whether a tensor of this name is a part of a LoRA adapter, as PEFT names them.
+pub fn is_of_adapter(name: &str) -> bool {
+    name.split('.').any(|segment| {
+        ["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"].contains(&segment)
+    })
+}
+
 /// The family whose dense layers the names hold: attention output, intermediate and output at least. None if there is
 /// none.
 pub fn recognize<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Family> {

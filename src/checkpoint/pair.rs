@@ -7,6 +7,7 @@ use crate::format::metadata::{Pairing, Rows};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// What to do with tensors that have no counterpart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,6 +248,8 @@ pub struct Mismatch {
     pub paired: usize,
     /// Prefixes that pair more.
     pub suggestion: Option<Suggestion>,
+    /// The one of them that holds an adapter, if the other one does not.
+    pub adapter: Option<PathBuf>,
 }
 
 impl Mismatch {
@@ -350,9 +353,15 @@ impl<'a> Pair<'a> {
         };
         let by_name = pairing.renamed.is_empty() && pairing.rows.is_empty();
         let ordinary = mismatch.is_empty() && options.prefix.is_none() && by_name;
+        let adapters = [target, reference].map(|checkpoint| checkpoint.is_adapter().then_some(&checkpoint.path));
+        let adapter = match adapters {
+            [Some(_), Some(_)] => None,
+            [one, other] => one.or(other).cloned(),
+        };
         if tensors.is_empty() || !mismatch.collisions.is_empty() {
             // Leaving out is no way to go on; what does not pair says why.
             mismatch.suggestion = suggest(target, reference, options, &mismatch);
+            mismatch.adapter = adapter;
             return Err(mismatch.into());
         }
         if options.other_dtype == OtherDtype::Cast {
@@ -363,6 +372,7 @@ impl<'a> Pair<'a> {
         }
         if !mismatch.is_empty() {
             mismatch.suggestion = suggest(target, reference, options, &mismatch);
+            mismatch.adapter = adapter;
             return Err(mismatch.into());
         }
         Ok(Self { target, reference, tensors, pairing: (!ordinary).then_some(pairing) })

@@ -3,7 +3,7 @@
 use super::Answer;
 use anstyle::{AnsiColor, Style};
 use clap::error::ContextValue;
-use lcepatch::error::Error;
+use lcepatch::error::{Error, Reason};
 use lcepatch::report::table::{printable, printable_json};
 use std::io::Write;
 use std::process::ExitCode;
@@ -97,13 +97,16 @@ fn printable_value(value: &ContextValue) -> ContextValue {
     }
 }
 
-/// The exit code of an outcome, after its failure has been reported.
-pub fn from(outcome: Result<Answer, Failure>) -> ExitCode {
+/// The exit code of an outcome, after its failure has been reported. `usage` is that of the command, for arguments that have changed
+/// their places.
+pub fn from(outcome: Result<Answer, Failure>, usage: impl FnOnce() -> Option<String>) -> ExitCode {
     let code = match outcome {
         Ok(Answer::Yes) | Err(Failure::ClosedPipe) => DONE,
         Ok(Answer::No) => NO,
         Err(Failure::Library(error)) => {
-            report(&error.to_string(), &error.details(), error.help().as_deref());
+            let is_swapped = matches!(error.reason(), Reason::Unexpected { unexpected, .. } if unexpected.is_swapped());
+            let order = is_swapped.then(usage).flatten().map(|usage| format!("the order is `{usage}`"));
+            report(&error.to_string(), &error.details(), order.or(error.help()).as_deref());
             error.exit_code()
         }
         Err(Failure::Usage { message, help }) => {

@@ -2,6 +2,8 @@
 
 use super::arguments;
 use super::exit::Failure;
+use super::terminal::Terminal;
+use lcepatch::checkpoint::Checkpoint;
 use lcepatch::edit::Alpha;
 use lcepatch::error::Error;
 use lcepatch::format::Patch;
@@ -10,6 +12,30 @@ use std::path::{Path, PathBuf};
 /// Opens a patch, its path in the error.
 pub fn open(path: &Path) -> Result<Patch, Failure> {
     Patch::open(path).map_err(|error| Error::of_patch(path, error).into())
+}
+
+/// Says which tensors the index of a checkpoint lists where they are not.
+pub fn note_stale(checkpoint: &Checkpoint, terminal: &Terminal) {
+    if let Some(first) = checkpoint.stale.first() {
+        let more = match checkpoint.stale.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let path = checkpoint.path.display();
+        terminal.note(&format!("{path}: its index lists {first:?}{more} where it is not; nothing of the model is missing"));
+    }
+}
+
+/// Opens a model directory.
+#[cfg(feature = "verify")]
+pub fn model(path: &Path, terminal: &Terminal) -> Result<Checkpoint, Failure> {
+    let checkpoint = Checkpoint::open(path)?;
+    if !path.is_dir() {
+        let message = format!("{} is a file", path.display());
+        return Err(Failure::usage(message, "give the model directory, with config.json, tokenizer and weights"));
+    }
+    note_stale(&checkpoint, terminal);
+    Ok(checkpoint)
 }
 
 /// Whether a checkpoint is an ONNX file.

@@ -26,6 +26,8 @@ const ADAPTER: &str = "adapter_config.json";
 /// How the names of weights in other formats end.
 const OTHER_FORMATS: [&str; 9] =
     [".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".bin.index.json"];
+/// What to do with an adapter.
+pub(crate) const MERGE: &str = "merge it into its model first (`merge_and_unload`, then `save_pretrained`), and give the result";
 /// What a hub's cache begins the names of models' folders with.
 const HUB_MODEL: &str = "models--";
 /// Entries that are looked at below a directory, and how deep: enough for a hub's cache.
@@ -62,9 +64,7 @@ impl Folder {
     /// What to give instead, where a checkpoint is meant.
     pub(super) fn help(&self) -> String {
         match self {
-            Self::Adapter => {
-                "merge the adapter into its model first (`merge_and_unload`, then `save_pretrained`), and give the result".to_owned()
-            }
+            Self::Adapter => MERGE.to_owned(),
             Self::OtherFormat(_) => {
                 "save the model as safetensors, with `save_pretrained(..., safe_serialization=True)`".to_owned()
             }

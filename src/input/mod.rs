@@ -5,6 +5,7 @@ mod folder;
 mod found;
 
 pub use folder::Folder;
+pub(crate) use folder::MERGE;
 pub(crate) use found::absent;
 
 pub(crate) use found::{PART_MAGIC, PATCH_MAGIC};
