@@ -441,9 +441,9 @@ fn mismatch_help(mismatch: &Mismatch) -> String {
     if mismatch.paired == 0 {
         return "no tensor is in both; are these checkpoints of the same architecture?".to_owned();
     }
-    let paired = mismatch.paired;
+    let tensors = if mismatch.paired == 1 { "one tensor".to_owned() } else { format!("{} tensors", mismatch.paired) };
     format!(
-        "`--common` works on the {paired} tensors that both have, and on the rows that embeddings of two vocabularies have \
+        "`--common` works on the {tensors} that both have, and on the rows that embeddings of two vocabularies have \
          in common; the others are listed in the patch"
     )
 }

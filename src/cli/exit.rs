@@ -3,6 +3,7 @@
 use super::Answer;
 use anstyle::{AnsiColor, Style};
 use clap::error::ContextValue;
+use lcepatch::durable::output_was_printed;
 use lcepatch::error::{Error, Reason};
 use lcepatch::report::table::{printable, printable_json};
 use std::io::Write;
@@ -37,7 +38,7 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-/// Writes a line to standard output. Whatever it holds of files and arguments cannot act on the terminal: what styles a line is
+/// Writes a line to standard output, or to standard error where an output named `-` has that. Whatever it holds of files and arguments cannot act on the terminal: what styles a line is
 /// not in its text.
 pub fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
     write(format_args!("{}", printable(&line.to_string())))
@@ -55,7 +56,11 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 }
 
 fn write(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
-    writeln!(anstream::stdout(), "{line}").map_err(|error| match error.kind() {
+    let written = match output_was_printed() {
+        true => writeln!(anstream::stderr(), "{line}"),
+        false => writeln!(anstream::stdout(), "{line}"),
+    };
+    written.map_err(|error| match error.kind() {
         std::io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
         _ => Failure::Output(error),
     })

@@ -22,7 +22,8 @@ pub fn note_stale(checkpoint: &Checkpoint, terminal: &Terminal) {
             more => format!(" and {more} more"),
         };
         let path = checkpoint.path.display();
-        terminal.note(&format!("{path}: its index lists {first:?}{more} where it is not; nothing of the model is missing"));
+        terminal
+            .note(&format!("{path}: its index lists {first:?}{more} where it is not; nothing of the model is missing"));
     }
 }
 

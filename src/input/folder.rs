@@ -27,7 +27,8 @@ const ADAPTER: &str = "adapter_config.json";
 const OTHER_FORMATS: [&str; 9] =
     [".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".bin.index.json"];
 /// What to do with an adapter.
-pub(crate) const MERGE: &str = "merge it into its model first (`merge_and_unload`, then `save_pretrained`), and give the result";
+pub(crate) const MERGE: &str =
+    "merge it into its model first (`merge_and_unload`, then `save_pretrained`), and give the result";
 /// What a hub's cache begins the names of models' folders with.
 const HUB_MODEL: &str = "models--";
 /// Entries that are looked at below a directory, and how deep: enough for a hub's cache.
@@ -71,7 +72,9 @@ impl Folder {
             Self::HubCache(below) | Self::Parent(below) if !below.is_empty() => {
                 format!("give {}", listed(below))
             }
-            Self::HubCache(_) => "no snapshot with .safetensors files is in it: download the model's weights".to_owned(),
+            Self::HubCache(_) => {
+                "no snapshot with .safetensors files is in it: download the model's weights".to_owned()
+            }
             _ => "give a .safetensors file, a *.safetensors.index.json or a model directory".to_owned(),
         }
     }
@@ -85,7 +88,7 @@ impl std::fmt::Display for Folder {
             Self::OtherFormat(name) => write!(f, "a directory with weights in another format ({name})"),
             Self::HubCache(_) => f.write_str("a folder of a hub's cache, above its models' snapshots"),
             Self::Parent(_) => f.write_str("a directory with models in folders below it"),
-            Self::Plain => f.write_str("a directory without weights"),
+            Self::Plain => f.write_str("a directory"),
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum Found {
     Pickle,
     /// A gzip archive.
     Gzip,
+    /// Text in UTF-16, as some shells of Windows write it.
+    Utf16,
     /// A model of llama.cpp.
     Gguf,
     /// A file without bytes.
@@ -78,7 +80,10 @@ pub enum Meant {
 
 /// Something that is known to be something else than was meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this is {found}, not {meant}")]
+#[error("this is {found}{}", match (found, meant) {
+    (Found::Directory(Folder::Plain), Meant::Checkpoint) => " without weights".to_owned(),
+    _ => format!(", not {meant}"),
+})]
 pub struct Unexpected {
     /// What it is.
     pub found: Found,
@@ -116,6 +121,8 @@ impl Found {
             Self::Pickle
         } else if starts(b"\x1f\x8b") {
             Self::Gzip
+        } else if starts(b"\xff\xfe") || starts(b"\xfe\xff") {
+            Self::Utf16
         } else if starts(b"GGUF") {
             Self::Gguf
         } else if front.len() as u64 == Self::FRONT_BYTES && front.iter().all(|byte| *byte == 0) {
@@ -139,6 +146,7 @@ impl std::fmt::Display for Found {
             Self::Zip => "a zip archive, as PyTorch writes its weights (.bin, .pt)",
             Self::Pickle => "a Python pickle, as PyTorch writes its weights (.bin, .pt)",
             Self::Gzip => "a gzip archive",
+            Self::Utf16 => "text in UTF-16",
             Self::Gguf => "a GGUF file",
             Self::Empty => "an empty file",
             Self::Zeros => "a file that begins with zeros, as a download leaves it that did not arrive",
@@ -159,7 +167,7 @@ impl std::fmt::Display for Meant {
             Self::Patch => "a patch",
             Self::Part => "a part of a patch",
             Self::Onnx => "an ONNX file",
-            Self::Model => "what a model directory has under this name",
+            Self::Model => "a configuration or a tokenizer",
             Self::Data => "text or data to measure on",
             Self::Results => "results of `lcepatch sweep` or `verify --json`",
             Self::Log => "a log of patches",
@@ -257,6 +265,9 @@ impl Unexpected {
             Found::Zip | Found::Pickle | Found::Gguf if weights => {
                 "save the model as safetensors, with `save_pretrained(..., safe_serialization=True)`"
             }
+            Found::Utf16 if ![Meant::Checkpoint, Meant::Patch, Meant::Part, Meant::Onnx].contains(&self.meant) => {
+                "save it in UTF-8"
+            }
             Found::Zip | Found::Gzip => "unpack it, or download the file again as it is",
             Found::Part if self.meant == Meant::Patch => "join the parts of all shards with `lcepatch combine`",
             Found::Patch if self.meant == Meant::Part => "parts and patches are not combined with each other",
@@ -281,19 +292,24 @@ impl From<Unexpected> for std::io::Error {
 pub(crate) fn absent(path: &Path) -> Option<&'static str> {
     let text = path.to_str()?;
     let plain = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) && !part.starts_with('.')
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            && !part.starts_with('.')
     };
     let is_repository = || {
         let (owner, name) = text.split_once('/')?;
         // What is in a folder that is there is a file that is not.
-        (plain(owner) && plain(name) && !Path::new(owner).exists() && Path::new(name).extension().is_none()).then_some(())
+        (plain(owner) && plain(name) && !Path::new(owner).exists() && Path::new(name).extension().is_none())
+            .then_some(())
     };
     if text == "-" {
         Some("standard input is not read: save it to a file, and give that (a file of this name is `./-`)")
     } else if text.contains("://") {
         Some("lcepatch downloads nothing here: download it first, and give the path of the file or the directory")
     } else if is_repository().is_some() {
-        Some("if this is the name of a model on a hub: download it first, with the hub's own tool, and give the directory")
+        Some(
+            "if this is the name of a model on a hub: download it first, with the hub's own tool, and give the directory",
+        )
     } else {
         None
     }
@@ -336,6 +352,7 @@ mod tests {
             (&long, Some(Found::Safetensors)),
             (&header, Some(Found::Safetensors)),
             (b"\x1f\x8b\x08", Some(Found::Gzip)),
+            (b"\xff\xfeh\0", Some(Found::Utf16)),
             (b"GGUF\x03", Some(Found::Gguf)),
             (&[0; 512], Some(Found::Zeros)),
             (&[0; 511], None),

@@ -8,8 +8,8 @@ pub use folder::Folder;
 pub(crate) use folder::MERGE;
 pub(crate) use found::absent;
 
-pub(crate) use found::{PART_MAGIC, PATCH_MAGIC};
 pub use found::{Found, Meant, Unexpected};
+pub(crate) use found::{PART_MAGIC, PATCH_MAGIC};
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{Read, Seek};
@@ -158,7 +158,7 @@ mod tests {
         std::fs::write(&path, b"longer").unwrap();
         assert_ne!(Identity::of(&file).unwrap(), before);
         let longer = Identity::of(&file).unwrap();
-        let writer = File::options().write(true).open_any(&path).unwrap();
+        let writer = File::options().write(true).open(&path).unwrap();
         writer.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         assert_ne!(Identity::of(&file).unwrap(), longer);
         std::fs::remove_file(&path).unwrap();

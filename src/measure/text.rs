@@ -158,7 +158,8 @@ mod tests {
             panic!("it is")
         };
         assert_eq!(line, Some(2));
-        for empty in ["", "\n \n"] {
+        assert!(matches!(read(b"", TextOptions::default()), Err(BadData::Unexpected { .. })));
+        for empty in ["\n", "\n \n"] {
             for empty_lines in [Lines::Keep, Lines::LeaveOut] {
                 let read = read(empty.as_bytes(), TextOptions { empty_lines, ..TextOptions::default() });
                 assert!(matches!(read, Err(BadData::Empty { .. })));

@@ -73,7 +73,11 @@ impl Config {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let adapter = Unexpected::directory(directory, Meant::Checkpoint);
                 if adapter.found == Found::Directory(Folder::Adapter) {
-                    return Err(ModelFault::Io { operation: "open", path: directory.to_owned(), source: adapter.into() });
+                    return Err(ModelFault::Io {
+                        operation: "open",
+                        path: directory.to_owned(),
+                        source: adapter.into(),
+                    });
                 }
                 return Err(ModelFault::Missing { directory: directory.to_owned(), what: "config.json" });
             }

@@ -1,7 +1,7 @@
 //! Who may sign: a list of keys with their principals and options, as in `ssh-keygen(1)`, ALLOWED SIGNERS.
 
-use crate::input::Meant;
 use super::{NAMESPACE, Requirement, Signature, SignatureFault, fingerprint, read_small};
+use crate::input::Meant;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ssh_key::PublicKey;

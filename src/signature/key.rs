@@ -1,7 +1,7 @@
 //! The key that signs: from its file, or by ssh-agent.
 
-use crate::input::Meant;
 use super::{KeyFault, NAMESPACE, SMALL_FILE_BYTES_MAX, read_small, unsupported};
+use crate::input::Meant;
 use ssh_key::public::KeyData;
 use ssh_key::{HashAlg, PrivateKey, PublicKey, SshSig};
 use std::path::{Path, PathBuf};

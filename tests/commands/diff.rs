@@ -404,7 +404,9 @@ fn what_is_no_checkpoint_is_told_apart() {
     dir.run("diff target.safetensors pointer").fails(5).says(&["Git LFS pointer"]);
     dir.run("diff target.safetensors empty").fails(5);
     dir.run("diff target.safetensors evil.safetensors.index.json").fails(5).says(&["not a plain file name"]);
-    dir.run("diff target.safetensors folder").fails(5).says(&["no model.safetensors"]);
+    dir.run("diff target.safetensors folder")
+        .fails(5)
+        .says(&["folder: this is a directory without weights", "help: give a .safetensors file"]);
     dir.run("diff target.safetensors missing").fails(3).says(&["missing"]);
 }
 

@@ -139,6 +139,8 @@ fn every_file_of_a_model_and_of_data_says_what_it_is() {
         page(dir.run(&format!("verify m --{option} page")), "page");
     }
     page(dir.run("report page -o out"), "page");
+    dir.write("utf16", b"\xff\xfeh\0e\0");
+    dir.run("verify m --perplexity utf16").fails(5).says(&["this is text in UTF-16", "help: save it in UTF-8"]);
     dir.write("text", b"He was late.\n");
     dir.write("x.onnx", b"<!doctype html>");
     page(dir.run("verify m --onnx x.onnx --perplexity text"), "x.onnx");
@@ -157,10 +159,46 @@ fn every_file_of_a_model_and_of_data_says_what_it_is() {
 }
 
 #[test]
+#[cfg(feature = "verify")]
+fn a_wrapped_model_and_one_without_a_tokenizer_file_say_what_to_do() {
+    let dir = Dir::new();
+    let (weights, config) = ["model.safetensors", "config.json"]
+        .map(|name| std::fs::read(fixture("models/bert").join(name)).unwrap())
+        .into();
+    let (length, rest) = weights.split_first_chunk().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let header = std::str::from_utf8(header).unwrap().replace("\"bert.", "\"_orig_mod.bert.");
+    dir.write("w/model.safetensors", &[&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat());
+    dir.write("w/config.json", &config);
+    dir.run("export w -o x").fails(5).says(&["help: it is there as \"_orig_mod.bert.", "`torch.compile`"]);
+    dir.write("t/model.safetensors", &weights);
+    dir.write("t/config.json", &config);
+    dir.write("t/tokenizer.model", b"x");
+    dir.write("text", b"He was late.\n");
+    dir.run("verify t --perplexity text").fails(8).says(&["no tokenizer.json or vocab.txt", "writes tokenizer.json"]);
+}
+
+#[test]
+fn what_is_written_to_standard_output_is_the_output_alone() {
+    let dir = model();
+    for (command, same) in [
+        ("diff base ref --all -o -", "p.lcepatch"),
+        ("apply base/model.safetensors p.lcepatch -o -", "ref/model.safetensors"),
+        ("diff base ref --all -o - --json", "p.lcepatch"),
+    ] {
+        let output = dir.command().args(command.split(' ')).output().unwrap();
+        assert!(output.status.success() && !output.stderr.is_empty());
+        assert_eq!(output.stdout, dir.read(same), "{command}");
+    }
+}
+
+#[test]
 fn swapped_arguments_are_told_the_order() {
     let dir = model();
     let order = |arguments: &str| format!("help: the order is `lcepatch {arguments}");
-    dir.run("apply p.lcepatch base -o out").fails(5).says(&["this is a patch, not a ch", &order("apply [OPTIONS] <BASE>")]);
+    dir.run("apply p.lcepatch base -o out")
+        .fails(5)
+        .says(&["this is a patch, not a ch", &order("apply [OPTIONS] <BASE>")]);
     dir.run("check base p.lcepatch").fails(4).says(&["this is a model directory", &order("check [OPTIONS] <PATCH>")]);
     dir.run("show base/model.safetensors").fails(4).says(&["this is a checkpoint", &order("show [OPTIONS] <PATCH>")]);
     dir.run("diff base p.lcepatch").fails(5).says(&[&order("diff [OPTIONS] <TARGET> <REFERENCE>")]);
