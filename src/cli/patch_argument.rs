@@ -3,7 +3,7 @@
 use super::arguments;
 use super::exit::Failure;
 use super::terminal::Terminal;
-use lcepatch::checkpoint::Checkpoint;
+use lcepatch::checkpoint::{Checkpoint, Malformed, OpenError};
 use lcepatch::edit::Alpha;
 use lcepatch::error::Error;
 use lcepatch::format::Patch;
@@ -30,11 +30,13 @@ pub fn note_stale(checkpoint: &Checkpoint, terminal: &Terminal) {
 /// Opens a model directory.
 #[cfg(feature = "verify")]
 pub fn model(path: &Path, terminal: &Terminal) -> Result<Checkpoint, Failure> {
-    let checkpoint = Checkpoint::open(path)?;
-    if !path.is_dir() {
+    let opened = Checkpoint::open(path);
+    let other = matches!(&opened, Err(OpenError::Malformed { reason: Malformed::Unexpected(_), .. }));
+    if path.is_file() && !other {
         let message = format!("{} is a file", path.display());
         return Err(Failure::usage(message, "give the model directory, with config.json, tokenizer and weights"));
     }
+    let checkpoint = opened?;
     note_stale(&checkpoint, terminal);
     Ok(checkpoint)
 }

@@ -197,7 +197,9 @@ impl Meant {
             Self::Patch => *found == Found::Patch,
             Self::Part => *found == Found::Part,
             Self::Index | Self::Model | Self::Results | Self::Log | Self::Data => *found == Found::Json,
-            Self::Onnx | Self::Signature | Self::Signers | Self::Key => false,
+            // A list of nobody.
+            Self::Signers => *found == Found::Empty,
+            Self::Onnx | Self::Signature | Self::Key => false,
         }
     }
 
@@ -261,7 +263,7 @@ impl Unexpected {
                 "`git lfs pull` in its repository downloads the file, or download it again from where it is published"
             }
             Found::Html => "download the file itself: the address was that of a page about it, or of an error",
-            Found::Empty | Found::Zeros => "download the file again: it did not arrive",
+            Found::Empty | Found::Zeros if self.meant != Meant::Key => "download the file again: it did not arrive",
             Found::Zip | Found::Pickle | Found::Gguf if weights => {
                 "save the model as safetensors, with `save_pretrained(..., safe_serialization=True)`"
             }
@@ -368,8 +370,8 @@ mod tests {
 
     #[test]
     fn nothing_is_meant_to_be_what_a_failed_download_leaves() {
-        let fronts: [&[u8]; 7] =
-            [b"", b"version https://git-lfs", b"<html>", b"PK\x03\x04", b"\x80\x02}", b"GGUF", b"\x1f\x8b"];
+        let fronts: [&[u8]; 6] =
+            [b"version https://git-lfs", b"<html>", b"PK\x03\x04", b"\x80\x02}", b"GGUF", b"\x1f\x8b"];
         for meant in EVERYTHING {
             for front in fronts {
                 let unexpected = meant.check(front).unwrap_err();

@@ -52,7 +52,7 @@ fn draws_the_figure() {
 #[test]
 fn what_is_no_patch_is_told_apart() {
     let dir = patched();
-    dir.run("show target.safetensors").fails(4).says(&["not an .lcepatch file", "R1"]);
+    dir.run("show target.safetensors").fails(4).says(&["this is a checkpoint (safetensors), not a patch", "R1"]);
     dir.run("show missing").fails(3);
     let mut bytes = dir.read("p");
     bytes.pop();
