@@ -355,9 +355,8 @@ impl Error {
             #[cfg(feature = "verify")]
             Reason::Model(fault) => return fault.help(),
             #[cfg(feature = "verify")]
-            Reason::Data(BadData::Io { .. }) => {
-                "benchmark data is not part of this program; the README says where it is published"
-            }
+            Reason::Data(BadData::Io { path, .. }) => input::absent(path)
+                .unwrap_or("benchmark data is not part of this program; docs/measuring.md says where it is published"),
             #[cfg(feature = "verify")]
             Reason::Runtime(fault) => return fault.help(),
             #[cfg(feature = "verify")]

@@ -175,7 +175,8 @@ pub fn tell(diffed: &Diffed, terminal: &Terminal) {
             let named = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
             let more = names.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            terminal.note(&format!("{} tensors left out, {why}: {named}{more}", names.len()));
+            let tensors = if names.len() == 1 { "1 tensor".to_owned() } else { format!("{} tensors", names.len()) };
+            terminal.note(&format!("{tensors} left out, {why}: {named}{more}"));
         }
         for Rows { name, base, reference } in &pairing.rows {
             let (both, all) = (base.min(reference), base.max(reference));
