@@ -19,7 +19,7 @@ use crate::patch::gather::GatherError;
 use crate::signature::{KeyFault, SignatureFault};
 use std::path::{Path, PathBuf};
 
-/// What every verb returns when it can not do its work. Nothing was written then.
+/// What every verb returns when it cannot do its work. Nothing was written then.
 #[derive(Debug)]
 pub struct Error {
     reason: Box<Reason>,
@@ -88,7 +88,7 @@ pub enum Reason {
     /// No selection can be made.
     #[error("{0}")]
     Localize(Impossible),
-    /// A selection can not be coded as asked.
+    /// A selection cannot be coded as asked.
     #[error("{0}")]
     Gather(GatherError),
     /// There is no pruning mask, or not as asked.
@@ -97,10 +97,10 @@ pub enum Reason {
     /// A patch may not be applied to a base.
     #[error("{0}")]
     Refused(Refusal),
-    /// A patch can not be made of others.
+    /// A patch cannot be made of others.
     #[error("{0}")]
     Algebra(Obstacle),
-    /// A part of a diff can not be used.
+    /// A part of a diff cannot be used.
     #[error("{0}")]
     Part(PartFault),
     /// A patch is not signed as it must be.
@@ -109,7 +109,7 @@ pub enum Reason {
     /// A patch cannot be signed.
     #[error("{0}")]
     Key(KeyFault),
-    /// The log of a model directory can not be read.
+    /// The log of a model directory cannot be read.
     #[error("{}: not a log of patches: {reason}", path.display())]
     Log {
         /// The log.
@@ -117,11 +117,11 @@ pub enum Reason {
         /// What is wrong.
         reason: String,
     },
-    /// A model directory can not be measured.
+    /// A model directory cannot be measured.
     #[cfg(feature = "verify")]
     #[error("{0}")]
     Model(ModelFault),
-    /// Data can not be measured on.
+    /// Data cannot be measured on.
     #[cfg(feature = "verify")]
     #[error("{0}")]
     Data(BadData),
@@ -156,7 +156,7 @@ pub enum Reason {
         /// What differs first.
         difference: String,
     },
-    /// An output can not be put in its place.
+    /// An output cannot be put in its place.
     #[error("{0}")]
     Output(durable::Failed),
     /// Asked to stop.

@@ -90,7 +90,7 @@ impl std::fmt::Display for Difference {
             }
             Difference::Unbound => f.write_str("no initializer of this ONNX file is equal to it or its transpose"),
             Difference::Constant => {
-                f.write_str("its elements are all equal, and it can not be told from other weights of this ONNX file")
+                f.write_str("its elements are all equal, and it cannot be told from other weights of this ONNX file")
             }
         }
     }
@@ -369,7 +369,7 @@ fn uses_base(block: &[u8]) -> bool {
     Streams::read(block).is_ok_and(|streams| needs_base(&streams))
 }
 
-/// Whether a block can not be decoded without its base.
+/// Whether a block cannot be decoded without its base.
 pub(crate) fn needs_base(streams: &Streams<&[u8]>) -> bool {
     use crate::format::block::DeltaCodec;
     streams.positions.0 == PositionCodec::ClassGaps

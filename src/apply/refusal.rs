@@ -29,7 +29,7 @@ pub enum Refusal {
         /// The edit.
         kind: EditKind,
     },
-    /// Edits that can not be done together.
+    /// Edits that cannot be done together.
     Together {
         /// One of them.
         first: EditKind,
@@ -69,7 +69,7 @@ pub enum Refusal {
         /// The patch.
         patch: PathBuf,
     },
-    /// The last step can not be taken back.
+    /// The last step cannot be taken back.
     NoRevert {
         /// The model directory.
         path: PathBuf,
@@ -187,12 +187,12 @@ impl std::fmt::Display for Refusal {
             }
             Refusal::Integer { tensor, kind } => match kind.alpha() {
                 Some(alpha) => {
-                    write!(f, "{tensor:?} holds no floats, so a change of it can not be scaled by alpha {alpha}")
+                    write!(f, "{tensor:?} holds no floats, so a change of it cannot be scaled by alpha {alpha}")
                 }
-                None => write!(f, "{tensor:?} holds no floats, so it can not be pruned"),
+                None => write!(f, "{tensor:?} holds no floats, so it cannot be pruned"),
             },
             Refusal::Together { first, last } => {
-                write!(f, "edits of kind {} and {} can not be done together", first.label(), last.label())
+                write!(f, "edits of kind {} and {} cannot be done together", first.label(), last.label())
             }
             Refusal::NoMasks { patch } => {
                 write!(f, "{} carries no pruning masks, so there is none to switch to", patch.display())
@@ -211,7 +211,7 @@ impl std::fmt::Display for Refusal {
                 write!(f, "{}: the result's digest is not the one that the patch promises", patch.display())
             }
             Refusal::NoRevert { path, reason, .. } => {
-                write!(f, "the last step in {} can not be taken back: {reason}", path.display())
+                write!(f, "the last step in {} cannot be taken back: {reason}", path.display())
             }
             Refusal::BesideBase { path } => write!(f, "{} holds the base itself", path.display()),
             Refusal::Shared { initializer, tensors: [first, last] } => {

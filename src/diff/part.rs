@@ -77,7 +77,7 @@ pub(super) struct PairContent {
     pub unpaired: Vec<Digest>,
 }
 
-/// Why a part can not be used, or parts not together.
+/// Why a part cannot be used, or parts not together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PartFault {

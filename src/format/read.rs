@@ -146,7 +146,7 @@ impl Patch {
     /// The same patch with other metadata, and so with another id.
     ///
     /// # Errors
-    /// I/O; R10, when free metadata can not be written as JSON.
+    /// I/O; R10, when free metadata cannot be written as JSON.
     pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, ReadError> {
         let sections = self.source.read_at(PREAMBLE_BYTES, self.header_bytes - PREAMBLE_BYTES)?;
         let mut header = Vec::new();

@@ -103,7 +103,7 @@ pub struct Item {
     pub decision: bool,
 }
 
-/// Data that a measure can not use.
+/// Data that a measure cannot use.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadData {

@@ -59,7 +59,7 @@ impl Text {
     /// Reads a text file in UTF-8.
     ///
     /// # Errors
-    /// [`BadData`]: the file can not be read, a line is not UTF-8, or no line is left.
+    /// [`BadData`]: the file cannot be read, a line is not UTF-8, or no line is left.
     pub fn read(path: &Path, options: TextOptions) -> Result<Self, BadData> {
         let file = DataFile::read(path)?;
         let text = std::str::from_utf8(&file.bytes).map_err(|error| {

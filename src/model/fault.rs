@@ -1,4 +1,4 @@
-//! Why a model can not be measured.
+//! Why a model cannot be measured.
 
 use std::path::PathBuf;
 
@@ -86,10 +86,10 @@ pub enum ModelFault {
         /// The longest.
         most: u32,
     },
-    /// A user's export can not be opened.
+    /// A user's export cannot be opened.
     #[error("{0}")]
     Onnx(#[from] crate::onnx::OpenError),
-    /// An export takes what can not be given, or not what has to be.
+    /// An export takes what cannot be given, or not what has to be.
     #[error("the export's input {input:?} {reason}; understood are {}", super::signature::UNDERSTOOD)]
     Input {
         /// Its name.

@@ -217,7 +217,7 @@ fn ranks_of_checkpoints_that_changed_since_are_noticed() {
 }
 
 #[test]
-fn what_can_not_be_divided_is_refused() {
+fn what_cannot_be_divided_is_refused() {
     let dir = Dir::new();
     small_pair(&dir);
     for (flags, named) in [

@@ -22,7 +22,7 @@ fn shows_what_a_person_wants_to_know() {
 }
 
 #[test]
-fn text_from_a_patch_can_not_drive_the_terminal() {
+fn text_from_a_patch_cannot_drive_the_terminal() {
     let run = patched().run("show p").ok();
     assert!(!run.out.contains('\u{1b}'), "{run:?}");
 }

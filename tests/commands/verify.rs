@@ -79,7 +79,7 @@ fn a_condition_that_comes_true_is_a_no() {
 }
 
 #[test]
-fn what_can_not_be_measured_is_said() {
+fn what_cannot_be_measured_is_said() {
     let (dir, model) = patched();
     let gpt2 = fixture("models/gpt2");
     let refused = |line: &str, code: i32, says: &[&str]| {
