@@ -1,5 +1,6 @@
 //! Whether a checkpoint is the base of a patch (spec §12.4).
 
+use crate::checkpoint::names::is_of_adapter;
 use crate::checkpoint::pair::PrefixMap;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
@@ -43,6 +44,8 @@ pub enum BaseState {
     Result,
     /// Its reference.
     Reference,
+    /// An adapter, such as LoRA's, which the patch is not for.
+    Adapter,
     /// None of these.
     Unknown,
 }
@@ -174,7 +177,9 @@ fn fit_of_mapped(
         differences.push((entry.name.clone(), difference));
     }
     if !differences.is_empty() {
-        return Ok(Fit { differences, state: BaseState::Unknown });
+        let for_adapter = patch.table.tensors.iter().any(|entry| is_of_adapter(&entry.name));
+        let state = if base.is_adapter() && !for_adapter { BaseState::Adapter } else { BaseState::Unknown };
+        return Ok(Fit { differences, state });
     }
     context.begin("checking the base", tensors.iter().map(|(_, tensor)| tensor.info.bytes()).sum());
     let hash = patch.table.roots.hash;

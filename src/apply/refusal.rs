@@ -3,6 +3,7 @@
 use super::fit::{BaseState, Difference};
 use crate::edit::EditKind;
 use crate::error::first_ten;
+use crate::input::MERGE;
 use std::path::PathBuf;
 
 /// Why a patch is not applied. Nothing was written.
@@ -134,6 +135,9 @@ impl Refusal {
             }
             Refusal::Base { state: BaseState::Reference, .. } => {
                 "this checkpoint is the patch's reference: there is nothing left to apply"
+            }
+            Refusal::Base { state: BaseState::Adapter, .. } => {
+                return Some(format!("this checkpoint holds an adapter (such as LoRA); {MERGE}"));
             }
             Refusal::Base { differences, .. } if differences.iter().any(|(_, d)| *d == Difference::Missing) => {
                 "if only a prefix of the names differs, `--map-prefix PATCH=BASE` pairs them"

@@ -79,6 +79,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         BaseState::Base => "base",
         BaseState::Result => "result",
         BaseState::Reference => "reference",
+        BaseState::Adapter => "adapter",
         BaseState::Unknown => "unknown",
     });
     // Claims that decide nothing, and are no reason to refuse it.
@@ -136,6 +137,7 @@ fn verdict(fit: &Fit, tensors: usize) -> String {
             "does not fit: it is what the patch produces at alpha 1, so it is already applied".to_owned()
         }
         BaseState::Reference => "does not fit: it is the patch's reference".to_owned(),
+        BaseState::Adapter => "does not fit: it holds an adapter (such as LoRA), not the model".to_owned(),
         BaseState::Unknown => format!("does not fit: {} of {tensors} tensors differ", fit.differences.len()),
     }
 }

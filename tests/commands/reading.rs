@@ -252,9 +252,12 @@ fn an_adapter_is_told_to_be_merged() {
     for command in ["diff base lora", "diff base lora --common", "diff lora base"] {
         dir.run(command).fails(5).says(&["help: lora holds an adapter (such as LoRA); merge it into its model first"]);
     }
+    dir.run("check p.lcepatch lora").fails(1).prints(&["does not fit: it holds an adapter (such as LoRA)"]);
+    dir.run("apply lora p.lcepatch -o out").fails(6).says(&["help: this checkpoint holds an adapter", "merge it"]);
     // Two adapters are a pair like any other.
     dir.write("other.safetensors", &adapter(3.0));
     dir.run("diff lora other.safetensors --all -o a.lcepatch").ok();
+    dir.run("apply lora a.lcepatch -o out").ok();
     #[cfg(feature = "verify")]
     dir.run("export lora -o x").fails(5).says(&["lora: this is the directory of an adapter", "merge it"]);
 }
