@@ -186,6 +186,22 @@ pub fn layer_label(layer: Option<Layer>) -> String {
     }
 }
 
+/// Whether a tensor of this name is what models tie to their embeddings, or to the bias of their head, so that it need not be stored
+/// (`_tied_weights_keys` of transformers).
+pub fn is_tied_head(name: &str) -> bool {
+    let tied = [
+        "lm_head.weight",
+        "embed_out.weight",
+        "predictions.decoder.weight",
+        "predictions.decoder.bias",
+        "lm_head.decoder.weight",
+        "lm_head.decoder.bias",
+        "vocab_projector.weight",
+        "generator_lm_head.weight",
+    ];
+    tied.iter().any(|end| name.strip_suffix(end).is_some_and(|front| front.is_empty() || front.ends_with('.')))
+}
+
 /// Whether a tensor of this name is a part of a LoRA adapter, as PEFT names them.
 pub fn is_of_adapter(name: &str) -> bool {
     name.split('.').any(|segment| {

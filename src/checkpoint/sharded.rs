@@ -1,7 +1,7 @@
 //! Which files hold the weights of a directory or an index.
 
 use super::malformed::{Malformed, OpenError};
-use super::names::{self, place};
+use super::names::is_tied_head;
 use super::{INDEX_SUFFIX, Layout};
 use crate::input::{Meant, Unexpected};
 use serde::Deserialize;
@@ -53,8 +53,8 @@ pub(super) fn read_index(path: &Path) -> Result<Shards, OpenError> {
         stale.extend(tensors.iter().filter(|tensor| !here.contains(**tensor)).map(|tensor| (*tensor, *shard)));
         held.extend(here);
     }
-    let is_tied_head = |tensor: &str| place(tensor).component == names::Component::Head && ties_head(folder);
-    let is_lost = |(tensor, _): &&(&str, &str)| !held.contains(*tensor) && !is_tied_head(tensor);
+    let is_tied = |tensor: &str| is_tied_head(tensor) && ties_head(folder);
+    let is_lost = |(tensor, _): &&(&str, &str)| !held.contains(*tensor) && !is_tied(tensor);
     if let Some((tensor, shard)) = stale.iter().find(is_lost) {
         let (tensor, shard) = (tensor.to_string(), shard.to_string());
         return Err(malformed(Malformed::NotInShard { tensor, shard }));

@@ -291,6 +291,7 @@ fn an_index_that_names_what_no_shard_holds_is_an_error_but_for_a_tied_head() {
         ("lm_head.weight", ""),
         ("lm_head.weight", r#"{"model_type":"llama","tie_word_embeddings":false}"#),
         ("b", r#"{"model_type":"bert"}"#),
+        ("cls.predictions.transform.dense.weight", r#"{"model_type":"bert"}"#),
     ] {
         lists(name);
         dir.write("t/config.json", config.as_bytes());
