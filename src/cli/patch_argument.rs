@@ -3,7 +3,9 @@
 use super::arguments;
 use super::exit::Failure;
 use super::terminal::Terminal;
-use lcepatch::checkpoint::{Checkpoint, Malformed, OpenError};
+use lcepatch::checkpoint::Checkpoint;
+#[cfg(feature = "verify")]
+use lcepatch::checkpoint::{Malformed, OpenError};
 use lcepatch::edit::Alpha;
 use lcepatch::error::Error;
 use lcepatch::format::Patch;
