@@ -544,7 +544,7 @@ def masks(data, k):
 
 
 class NeedsBase(Exception):
-    """The block can not be decoded without its base."""
+    """The block cannot be decoded without its base."""
 
 
 class Decoded:
@@ -776,7 +776,7 @@ class Checkpoint:
 
 
 def fits(patch, base):
-    """§12.4, full: return whether the base fits, and whether the patch is already applied (None: can not be checked)."""
+    """§12.4, full: return whether the base fits, and whether the patch is already applied (None: cannot be checked)."""
     bits = [base.bits(tensor) for tensor in patch.tensors]
     if any(b is None for b in bits):
         return False, False
@@ -864,7 +864,7 @@ def selections(bits, terms):
 def prune(name, dtype, bits, terms):
     """§11.4"""
     if not dtype.is_float:
-        raise Refuse(6, f"{name!r} holds no floats, which can not be pruned")
+        raise Refuse(6, f"{name!r} holds no floats, which cannot be pruned")
     result = bits.copy()
     for term in terms:
         result[term.where] = 0

@@ -8,6 +8,7 @@ use crate::context::Cancelled;
 use crate::diff::PartFault;
 use crate::durable;
 use crate::format::{Invalid, read::ReadError};
+use crate::input::{self, MERGE, Meant, Unexpected};
 use crate::localize::Impossible;
 use crate::mask::{MaskFault, file::WriteError};
 #[cfg(feature = "verify")]
@@ -18,7 +19,7 @@ use crate::patch::gather::GatherError;
 use crate::signature::{KeyFault, SignatureFault};
 use std::path::{Path, PathBuf};
 
-/// What every verb returns when it can not do its work. Nothing was written then.
+/// What every verb returns when it cannot do its work. Nothing was written then.
 #[derive(Debug)]
 pub struct Error {
     reason: Box<Reason>,
@@ -37,6 +38,14 @@ pub enum Reason {
         path: PathBuf,
         /// The system's answer.
         source: std::io::Error,
+    },
+    /// A file or directory is known to be something else than was meant.
+    #[error("{}: {unexpected}{}", path.display(), if unexpected.meant == Meant::Patch { " (rule R1)" } else { "" })]
+    Unexpected {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it is, and was meant to be.
+        unexpected: Unexpected,
     },
     /// The bytes of a patch break a rule of the format.
     #[error("{}: {invalid} (rule R{})", patch.display(), invalid.rule())]
@@ -79,7 +88,7 @@ pub enum Reason {
     /// No selection can be made.
     #[error("{0}")]
     Localize(Impossible),
-    /// A selection can not be coded as asked.
+    /// A selection cannot be coded as asked.
     #[error("{0}")]
     Gather(GatherError),
     /// There is no pruning mask, or not as asked.
@@ -88,10 +97,10 @@ pub enum Reason {
     /// A patch may not be applied to a base.
     #[error("{0}")]
     Refused(Refusal),
-    /// A patch can not be made of others.
+    /// A patch cannot be made of others.
     #[error("{0}")]
     Algebra(Obstacle),
-    /// A part of a diff can not be used.
+    /// A part of a diff cannot be used.
     #[error("{0}")]
     Part(PartFault),
     /// A patch is not signed as it must be.
@@ -100,7 +109,7 @@ pub enum Reason {
     /// A patch cannot be signed.
     #[error("{0}")]
     Key(KeyFault),
-    /// The log of a model directory can not be read.
+    /// The log of a model directory cannot be read.
     #[error("{}: not a log of patches: {reason}", path.display())]
     Log {
         /// The log.
@@ -108,11 +117,11 @@ pub enum Reason {
         /// What is wrong.
         reason: String,
     },
-    /// A model directory can not be measured.
+    /// A model directory cannot be measured.
     #[cfg(feature = "verify")]
     #[error("{0}")]
     Model(ModelFault),
-    /// Data can not be measured on.
+    /// Data cannot be measured on.
     #[cfg(feature = "verify")]
     #[error("{0}")]
     Data(BadData),
@@ -147,7 +156,7 @@ pub enum Reason {
         /// What differs first.
         difference: String,
     },
-    /// An output can not be put in its place.
+    /// An output cannot be put in its place.
     #[error("{0}")]
     Output(durable::Failed),
     /// Asked to stop.
@@ -181,6 +190,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match &*self.reason {
             Reason::Io { .. } => "io",
+            Reason::Unexpected { unexpected, .. } => unexpected.meant.code(),
             Reason::Patch { .. } => "patch.invalid",
             Reason::Checkpoint { .. } => "checkpoint.malformed",
             Reason::Changed { .. } => "checkpoint.changed",
@@ -297,17 +307,17 @@ impl Error {
     /// One thing to do about it.
     pub fn help(&self) -> Option<String> {
         let help = match &*self.reason {
+            Reason::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => input::absent(path)?,
+            Reason::Unexpected { unexpected, .. } => return Some(unexpected.help()),
             Reason::Patch { invalid, .. } => match invalid {
                 Invalid::Version { .. } | Invalid::UnknownSection { .. } => "a newer lcepatch may read it",
-                Invalid::NotAPatch { .. } => "give the .lcepatch file first, checkpoints after it",
+                Invalid::NotAPatch { .. } => "give an .lcepatch file",
                 _ => "download the patch again, in binary mode, and compare its SHA-256 with the published one",
             },
             Reason::Checkpoint { reason, .. } => match reason {
-                Malformed::NoWeights | Malformed::SeveralWeights { .. } => {
+                Malformed::SeveralWeights { .. } => {
                     "give a .safetensors file, a *.safetensors.index.json or a model directory"
                 }
-                Malformed::IsPatch => "give the checkpoint first, patches after it",
-                Malformed::Foreign(foreign) => foreign.help(),
                 Malformed::Length { .. } => "download the file again, and compare its length with the published one",
                 Malformed::MissingShards { .. } => {
                     "the download is incomplete, or the index is of another version of the model: get both again"
@@ -347,9 +357,8 @@ impl Error {
             #[cfg(feature = "verify")]
             Reason::Model(fault) => return fault.help(),
             #[cfg(feature = "verify")]
-            Reason::Data(BadData::Io { .. }) => {
-                "benchmark data is not part of this program; the README says where it is published"
-            }
+            Reason::Data(BadData::Io { path, .. }) => input::absent(path)
+                .unwrap_or("benchmark data is not part of this program; docs/measuring.md says where it is published"),
             #[cfg(feature = "verify")]
             Reason::Runtime(fault) => return fault.help(),
             #[cfg(feature = "verify")]
@@ -417,6 +426,9 @@ fn mismatch_help(mismatch: &Mismatch) -> String {
     if !mismatch.collisions.is_empty() {
         return "map only names that become different ones".to_owned();
     }
+    if let Some(adapter) = &mismatch.adapter {
+        return format!("{} holds an adapter (such as LoRA); {MERGE}", adapter.display());
+    }
     if let Some(Suggestion { prefixes, paired, of }) = &mismatch.suggestion {
         let option = |prefix: &Prefix| format!("--map-prefix {}={}", prefix.from, prefix.to);
         let options = prefixes.iter().map(option).collect::<Vec<_>>().join(" ");
@@ -430,9 +442,9 @@ fn mismatch_help(mismatch: &Mismatch) -> String {
     if mismatch.paired == 0 {
         return "no tensor is in both; are these checkpoints of the same architecture?".to_owned();
     }
-    let paired = mismatch.paired;
+    let tensors = if mismatch.paired == 1 { "one tensor".to_owned() } else { format!("{} tensors", mismatch.paired) };
     format!(
-        "`--common` works on the {paired} tensors that both have, and on the rows that embeddings of two vocabularies have \
+        "`--common` works on the {tensors} that both have, and on the rows that embeddings of two vocabularies have \
          in common; the others are listed in the patch"
     )
 }
@@ -451,6 +463,14 @@ impl std::error::Error for Error {
 
 impl From<Reason> for Error {
     fn from(reason: Reason) -> Self {
+        // Whoever opens a file is told by an I/O error that it is something else.
+        let unexpected = match &reason {
+            Reason::Io { path, source, .. } => Unexpected::within(source).map(|unexpected| (path, unexpected)),
+            Reason::Checkpoint { path, reason: Malformed::Unexpected(unexpected) } => Some((path, unexpected)),
+            _ => None,
+        };
+        let unexpected = unexpected.map(|(path, unexpected)| (path.clone(), unexpected.clone()));
+        let reason = unexpected.map_or(reason, |(path, unexpected)| Reason::Unexpected { path, unexpected });
         Self { reason: Box::new(reason) }
     }
 }
@@ -570,7 +590,10 @@ impl From<ModelFault> for Error {
 #[cfg(feature = "verify")]
 impl From<BadData> for Error {
     fn from(bad: BadData) -> Self {
-        Reason::Data(bad).into()
+        match bad {
+            BadData::Unexpected { path, unexpected } => Reason::Unexpected { path, unexpected }.into(),
+            bad => Reason::Data(bad).into(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
 use crate::edit::EditKind;
 use crate::error::{Error, Reason};
+use crate::input::Meant;
 use crate::json;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,7 @@ impl History {
     /// [`Reason::Io`], [`Reason::Log`].
     pub fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
         let Some(path) = path(checkpoint) else { return Ok(None) };
-        let text = match json::read_file(&path) {
+        let text = match json::read_file(&path, Meant::Log) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Some(Self::default())),
             Err(e) => return Err(Error::io("read", &path, e)),

@@ -2,19 +2,20 @@
 //!
 //! A parsed value takes up to several hundred bytes of memory, the text of one as few as two.
 
+use crate::input::{self, Meant};
 use std::io::{Error, ErrorKind, Read};
 use std::path::Path;
 
 /// The most that is read of a file that is parsed whole: settings, logs, results, lists of sentences.
 pub const FILE_BYTES_MAX: u64 = 1 << 28;
 
-/// All of the file at `path`, if it has at most [`FILE_BYTES_MAX`] bytes.
+/// All of the file at `path`, which is meant to be one of a kind, if it has at most [`FILE_BYTES_MAX`] bytes.
 ///
 /// # Errors
-/// I/O; [`ErrorKind::FileTooLarge`].
-pub fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+/// I/O, with what is found instead; [`ErrorKind::FileTooLarge`].
+pub fn read_file(path: &Path, meant: Meant) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    crate::input::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    input::open(path, meant)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let reason = format!("it has more than the {FILE_BYTES_MAX} bytes that are read of such a file");
         return Err(Error::new(ErrorKind::FileTooLarge, reason));

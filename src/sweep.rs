@@ -172,7 +172,7 @@ pub fn sweep(
         let left = journal.patch(&localization, &diffed, edits)?;
         // It has no file; its name stands in messages.
         let patches = [(PathBuf::from(localization.to_string()), diffed.patch)];
-        // An edit that can not be made is worth knowing before the others are measured.
+        // An edit that cannot be made is worth knowing before the others are measured.
         left.iter().try_for_each(|kind| bench.check(&patches, Case { kind: *kind }, context))?;
         for kind in left {
             let row = bench.row(&patches, Case { kind }, context)?;

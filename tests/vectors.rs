@@ -10,6 +10,7 @@ use lcepatch::durable::Existing;
 use lcepatch::edit::{Alpha, EditKind, interpolate};
 use lcepatch::error::{Error, Reason};
 use lcepatch::format::Patch;
+use lcepatch::input::Meant;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,7 @@ pub fn all() -> Vec<(String, PathBuf, Value)> {
 fn rule(error: &Error) -> Option<u8> {
     match error.reason() {
         Reason::Patch { invalid, .. } => Some(invalid.rule()),
+        Reason::Unexpected { unexpected, .. } if unexpected.meant == Meant::Patch => Some(1),
         _ => None,
     }
 }

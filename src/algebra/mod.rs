@@ -36,7 +36,7 @@ fn must_be_exact(edit: &Edit, context: &Context<'_>) -> Result<Carried, Error> {
     if carried.is_exact() { Ok(carried) } else { Err(Obstacle::Reduced { patch: edit.path.clone() }.into()) }
 }
 
-/// What the digests of all patches are made with. Refuses patches whose digests can not be compared.
+/// What the digests of all patches are made with. Refuses patches whose digests cannot be compared.
 fn common_hash(edits: &[&Edit]) -> Result<ContentHash, Obstacle> {
     let hash = |edit: &Edit| edit.patch.table.roots.hash;
     let Some(first) = edits.first() else { return Ok(ContentHash::default()) };

@@ -1,8 +1,8 @@
-//! Why a patch can not be made of others.
+//! Why a patch cannot be made of others.
 
 use std::path::PathBuf;
 
-/// Why a patch can not be made of others. Nothing was written.
+/// Why a patch cannot be made of others. Nothing was written.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Obstacle {
@@ -21,7 +21,7 @@ pub enum Obstacle {
         patch: PathBuf,
     },
     /// The other side is not known well enough.
-    #[error("{} can not be inverted: {reason}", patch.display())]
+    #[error("{} cannot be inverted: {reason}", patch.display())]
     NoInverse {
         /// The patch.
         patch: PathBuf,
@@ -49,7 +49,7 @@ pub enum Obstacle {
         tensor: String,
     },
     /// The digests of two patches are made with different hashes.
-    #[error("{} and {} name their bases by different hashes, so they can not be compared", first.display(), second.display())]
+    #[error("{} and {} name their bases by different hashes, so they cannot be compared", first.display(), second.display())]
     Hashes {
         /// One patch.
         first: PathBuf,
@@ -57,7 +57,7 @@ pub enum Obstacle {
         second: PathBuf,
     },
     /// Base values that a mask does not count.
-    #[error("{} is for a base that holds unpruned weights, which {verb} can not take into account", patch.display())]
+    #[error("{} is for a base that holds unpruned weights, which {verb} cannot take into account", patch.display())]
     Unpruned {
         /// The patch.
         patch: PathBuf,

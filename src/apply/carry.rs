@@ -97,7 +97,7 @@ impl Walk<'_> {
     }
 
     fn copy(&mut self, source: &Path, target: &Path, inner: &Path, metadata: &Metadata) -> Result<(), Error> {
-        let Ok(mut from) = input::open(source) else { return self.unreadable(inner) };
+        let Ok(mut from) = input::open_any(source) else { return self.unreadable(inner) };
         if source.extension().is_some_and(|kind| kind == "safetensors") {
             // A module's own weights, which may be edited in place as any others.
             lock(&from, source, Access::Read)?;

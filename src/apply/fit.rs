@@ -1,5 +1,6 @@
 //! Whether a checkpoint is the base of a patch (spec §12.4).
 
+use crate::checkpoint::names::is_of_adapter;
 use crate::checkpoint::pair::PrefixMap;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
@@ -43,6 +44,8 @@ pub enum BaseState {
     Result,
     /// Its reference.
     Reference,
+    /// An adapter, such as LoRA's, which the patch is not for.
+    Adapter,
     /// None of these.
     Unknown,
 }
@@ -90,7 +93,7 @@ impl std::fmt::Display for Difference {
             }
             Difference::Unbound => f.write_str("no initializer of this ONNX file is equal to it or its transpose"),
             Difference::Constant => {
-                f.write_str("its elements are all equal, and it can not be told from other weights of this ONNX file")
+                f.write_str("its elements are all equal, and it cannot be told from other weights of this ONNX file")
             }
         }
     }
@@ -174,7 +177,9 @@ fn fit_of_mapped(
         differences.push((entry.name.clone(), difference));
     }
     if !differences.is_empty() {
-        return Ok(Fit { differences, state: BaseState::Unknown });
+        let for_adapter = patch.table.tensors.iter().any(|entry| is_of_adapter(&entry.name));
+        let state = if base.is_adapter() && !for_adapter { BaseState::Adapter } else { BaseState::Unknown };
+        return Ok(Fit { differences, state });
     }
     context.begin("checking the base", tensors.iter().map(|(_, tensor)| tensor.info.bytes()).sum());
     let hash = patch.table.roots.hash;
@@ -369,7 +374,7 @@ fn uses_base(block: &[u8]) -> bool {
     Streams::read(block).is_ok_and(|streams| needs_base(&streams))
 }
 
-/// Whether a block can not be decoded without its base.
+/// Whether a block cannot be decoded without its base.
 pub(crate) fn needs_base(streams: &Streams<&[u8]>) -> bool {
     use crate::format::block::DeltaCodec;
     streams.positions.0 == PositionCodec::ClassGaps

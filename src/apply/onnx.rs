@@ -255,7 +255,7 @@ impl Rewrite for Export<'_> {
         binding.is_some_and(|binding| binding.sources().any(|source| self.plan.changes(&source.tensor)))
     }
 
-    /// A transpose can not be divided.
+    /// A transpose cannot be divided.
     fn parts(&self, place: Tensor<'_>) -> Vec<Range<u64>> {
         let whole = 0..place.info.elements();
         vec![whole]

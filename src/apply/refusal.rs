@@ -3,6 +3,7 @@
 use super::fit::{BaseState, Difference};
 use crate::edit::EditKind;
 use crate::error::first_ten;
+use crate::input::MERGE;
 use std::path::PathBuf;
 
 /// Why a patch is not applied. Nothing was written.
@@ -29,7 +30,7 @@ pub enum Refusal {
         /// The edit.
         kind: EditKind,
     },
-    /// Edits that can not be done together.
+    /// Edits that cannot be done together.
     Together {
         /// One of them.
         first: EditKind,
@@ -69,7 +70,7 @@ pub enum Refusal {
         /// The patch.
         patch: PathBuf,
     },
-    /// The last step can not be taken back.
+    /// The last step cannot be taken back.
     NoRevert {
         /// The model directory.
         path: PathBuf,
@@ -146,6 +147,9 @@ impl Refusal {
             Refusal::Base { state: BaseState::Reference, .. } => {
                 "this checkpoint is the patch's reference: there is nothing left to apply"
             }
+            Refusal::Base { state: BaseState::Adapter, .. } => {
+                return Some(format!("this checkpoint holds an adapter (such as LoRA); {MERGE}"));
+            }
             Refusal::Base { differences, .. } if differences.iter().any(|(_, d)| *d == Difference::Missing) => {
                 "if only a prefix of the names differs, `--map-prefix PATCH=BASE` pairs them"
             }
@@ -199,12 +203,12 @@ impl std::fmt::Display for Refusal {
             }
             Refusal::Integer { tensor, kind } => match kind.alpha() {
                 Some(alpha) => {
-                    write!(f, "{tensor:?} holds no floats, so a change of it can not be scaled by alpha {alpha}")
+                    write!(f, "{tensor:?} holds no floats, so a change of it cannot be scaled by alpha {alpha}")
                 }
-                None => write!(f, "{tensor:?} holds no floats, so it can not be pruned"),
+                None => write!(f, "{tensor:?} holds no floats, so it cannot be pruned"),
             },
             Refusal::Together { first, last } => {
-                write!(f, "edits of kind {} and {} can not be done together", first.label(), last.label())
+                write!(f, "edits of kind {} and {} cannot be done together", first.label(), last.label())
             }
             Refusal::NoMasks { patch } => {
                 write!(f, "{} carries no pruning masks, so there is none to switch to", patch.display())
@@ -223,7 +227,7 @@ impl std::fmt::Display for Refusal {
                 write!(f, "{}: the result's digest is not the one that the patch promises", patch.display())
             }
             Refusal::NoRevert { path, reason, .. } => {
-                write!(f, "the last step in {} can not be taken back: {reason}", path.display())
+                write!(f, "the last step in {} cannot be taken back: {reason}", path.display())
             }
             Refusal::BesideBase { path } => write!(f, "{} holds the base itself", path.display()),
             Refusal::Shared { initializer, tensors: [first, last] } => {

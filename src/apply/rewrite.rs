@@ -29,7 +29,7 @@ pub trait Rewrite: Sync {
     fn changes(&self, tensor: &str) -> bool;
 
     /// The parts of equal size into which a tensor that changes is divided, to be rewritten in parallel; the whole of it,
-    /// if it can not be.
+    /// if it cannot be.
     fn parts(&self, tensor: Tensor<'_>) -> Vec<Range<u64>> {
         windows(0..tensor.info.elements(), SPAN).collect()
     }

@@ -4,8 +4,8 @@ use super::malformed::{Malformed, OpenError};
 use super::map::FileBytes;
 use crate::dtype::Dtype;
 use crate::durable::{Access, Failed, is_same};
-use crate::format::limits::{MAGIC, NAME_BYTES_MAX, RANK_MAX};
-use crate::input::{self, Foreign, Identity};
+use crate::format::limits::{NAME_BYTES_MAX, RANK_MAX};
+use crate::input::{self, Found, Identity, Meant};
 use safetensors::tensor::Metadata;
 use std::fs::File;
 use std::ops::Range;
@@ -63,8 +63,8 @@ impl WeightFile {
     /// Opens a weight file; one to edit for writing too where that is allowed, since some systems lock only such files.
     pub(super) fn open_file(path: &Path, access: Access) -> Result<File, OpenError> {
         let file = match access {
-            Access::Read => input::open(path),
-            Access::Edit => input::open_for_writing(path).or_else(|_| input::open(path)),
+            Access::Read => input::open_any(path),
+            Access::Edit => input::open_for_writing(path).or_else(|_| input::open_any(path)),
         };
         file.map_err(|e| OpenError::io("open", path, e))
     }
@@ -83,7 +83,7 @@ impl WeightFile {
 
     /// Another handle of the same file, with a place of its own where it reads.
     pub(crate) fn reopen(&self) -> Result<File, OpenError> {
-        let file = input::open(&self.path).map_err(|e| OpenError::io("open", &self.path, e))?;
+        let file = input::open_any(&self.path).map_err(|e| OpenError::io("open", &self.path, e))?;
         match self.file() {
             Some(open) if !is_same(open, &file) => Err(Failed::Replaced { path: self.path.clone() }.into()),
             _ => Ok(file),
@@ -99,16 +99,10 @@ impl WeightFile {
     }
 
     fn parse(path: &Path, map: FileBytes) -> Result<Self, OpenError> {
-        let front = map.read(0..map.len().min(Foreign::FRONT_BYTES)).map_err(|e| OpenError::io("read", path, e))?;
-        if let Some(foreign) = Foreign::of(&front) {
-            return Err(OpenError::malformed(path, Malformed::Foreign(foreign)));
-        }
-        let front = map.read(0..map.len().min(8)).map_err(|e| OpenError::io("read", path, e))?;
-        if front == MAGIC {
-            return Err(OpenError::malformed(path, Malformed::IsPatch));
-        }
+        let front = map.read(0..map.len().min(Found::FRONT_BYTES)).map_err(|e| OpenError::io("read", path, e))?;
+        Meant::Checkpoint.check(&front).map_err(|unexpected| OpenError::malformed(path, unexpected.into()))?;
         let header = |reason: String| OpenError::malformed(path, Malformed::Header { reason });
-        let Ok(length) = front.try_into().map(u64::from_le_bytes) else {
+        let Some(length) = front.first_chunk().map(|length| u64::from_le_bytes(*length)) else {
             return Err(header(format!("it has {} bytes", map.len())));
         };
         if length > HEADER_BYTES_MAX || length > map.len() - 8 {

@@ -1,7 +1,7 @@
 //! Why something is not a checkpoint.
 
 use crate::durable::Failed;
-use crate::input::Foreign;
+use crate::input::Unexpected;
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,6 @@ pub enum Malformed {
         /// What the safetensors library says.
         reason: String,
     },
-    /// A patch where a checkpoint is expected.
-    #[error("this is a patch, not a checkpoint")]
-    IsPatch,
     /// A dtype that this version does not know.
     #[error("tensor {tensor:?} has dtype {dtype}, which this version does not know")]
     Dtype {
@@ -76,10 +73,7 @@ pub enum Malformed {
     },
     /// It is something else.
     #[error("{0}")]
-    Foreign(Foreign),
-    /// A directory without weights.
-    #[error("no model.safetensors, no index of shards and no single .safetensors file in this directory")]
-    NoWeights,
+    Unexpected(#[from] Unexpected),
     /// A directory with several unrelated weight files.
     #[error("several .safetensors files and no index in this directory: {found}; name one of them")]
     SeveralWeights {

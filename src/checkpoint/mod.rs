@@ -22,6 +22,7 @@ pub use malformed::{Malformed, OpenError};
 use crate::dtype::Dtype;
 use crate::durable::journal::refuse_unfinished;
 use crate::durable::{Failed, is_at, open_locked};
+use sharded::Shards;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,8 @@ pub struct Checkpoint {
     pub layout: Layout,
     /// The weight files, in the order of their names.
     pub files: Vec<WeightFile>,
+    /// Tensors that its index lists where they are not: in another shard, or in none, where they are a head that is the embeddings.
+    pub stale: Vec<String>,
     /// What it was opened for: its files are locked for that until it is dropped.
     pub(crate) access: Access,
     by_name: BTreeMap<String, (usize, usize)>,
@@ -94,12 +97,12 @@ impl Checkpoint {
     fn open_as(path: &Path, access: Access) -> Result<Self, OpenError> {
         let metadata = std::fs::metadata(path).map_err(|e| OpenError::io("open", path, e))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let (layout, files) = if metadata.is_dir() {
+        let (layout, Shards { files, stale }) = if metadata.is_dir() {
             sharded::find_weights(path)?
         } else if name.ends_with(INDEX_SUFFIX) {
             (Layout::Index { index: path.to_owned() }, sharded::read_index(path)?)
         } else {
-            (Layout::File, vec![path.to_owned()])
+            (Layout::File, Shards { files: vec![path.to_owned()], stale: Vec::new() })
         };
         // Locks come first: what is read before them, another process may be changing.
         let open = |path: &PathBuf| {
@@ -109,7 +112,7 @@ impl Checkpoint {
         files.iter().try_for_each(|file| refuse_unfinished(file))?;
         let files =
             locked.into_iter().map(|(path, file)| WeightFile::map(&path, file)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { access, ..Self::of_files(path, layout, files)? })
+        Ok(Self { access, stale, ..Self::of_files(path, layout, files)? })
     }
 
     /// Opens a checkpoint of which the layout and the weight files are known, without locks.
@@ -143,7 +146,7 @@ impl Checkpoint {
                 }
             }
         }
-        Ok(Self { path: path.to_owned(), layout, files, access: Access::Read, by_name })
+        Ok(Self { path: path.to_owned(), layout, files, stale: Vec::new(), access: Access::Read, by_name })
     }
 
     /// Compares every weight file with what it was when it was opened: what was read of it is of one state only if they are the
@@ -199,6 +202,11 @@ impl Checkpoint {
     /// All tensors, ascending by the bytes of their names.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
         self.by_name.values().map(|(file_index, index)| self.at(*file_index, *index))
+    }
+
+    /// Whether it holds an adapter, such as LoRA's, which changes another model's weights.
+    pub fn is_adapter(&self) -> bool {
+        self.by_name.keys().any(|name| names::is_of_adapter(name))
     }
 
     /// Elements of all tensors.

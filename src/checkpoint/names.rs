@@ -186,6 +186,29 @@ pub fn layer_label(layer: Option<Layer>) -> String {
     }
 }
 
+/// Whether a tensor of this name is what models tie to their embeddings, or to the bias of their head, so that it need not be stored
+/// (`_tied_weights_keys` of transformers).
+pub fn is_tied_head(name: &str) -> bool {
+    let tied = [
+        "lm_head.weight",
+        "embed_out.weight",
+        "predictions.decoder.weight",
+        "predictions.decoder.bias",
+        "lm_head.decoder.weight",
+        "lm_head.decoder.bias",
+        "vocab_projector.weight",
+        "generator_lm_head.weight",
+    ];
+    tied.iter().any(|end| name.strip_suffix(end).is_some_and(|front| front.is_empty() || front.ends_with('.')))
+}
+
+/// Whether a tensor of this name is a part of a LoRA adapter, as PEFT names them.
+pub fn is_of_adapter(name: &str) -> bool {
+    name.split('.').any(|segment| {
+        ["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"].contains(&segment)
+    })
+}
+
 /// The family whose dense layers the names hold: attention output, intermediate and output at least. None if there is
 /// none.
 pub fn recognize<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Family> {

@@ -7,6 +7,7 @@ use crate::format::metadata::{Pairing, Rows};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// What to do with tensors that have no counterpart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,6 +248,8 @@ pub struct Mismatch {
     pub paired: usize,
     /// Prefixes that pair more.
     pub suggestion: Option<Suggestion>,
+    /// The one of them that holds an adapter, if the other one does not.
+    pub adapter: Option<PathBuf>,
 }
 
 impl Mismatch {
@@ -350,9 +353,15 @@ impl<'a> Pair<'a> {
         };
         let by_name = pairing.renamed.is_empty() && pairing.rows.is_empty();
         let ordinary = mismatch.is_empty() && options.prefix.is_none() && by_name;
+        let adapters = [target, reference].map(|checkpoint| checkpoint.is_adapter().then_some(&checkpoint.path));
+        let adapter = match adapters {
+            [Some(_), Some(_)] => None,
+            [one, other] => one.or(other).cloned(),
+        };
         if tensors.is_empty() || !mismatch.collisions.is_empty() {
             // Leaving out is no way to go on; what does not pair says why.
-            mismatch.suggestion = suggest(target, reference, options, &mismatch);
+            mismatch.suggestion = suggest(target, reference, options);
+            mismatch.adapter = adapter;
             return Err(mismatch.into());
         }
         if options.other_dtype == OtherDtype::Cast {
@@ -362,7 +371,8 @@ impl<'a> Pair<'a> {
             mismatch = Mismatch { other_dtype: mismatch.other_dtype, paired: mismatch.paired, ..Mismatch::default() };
         }
         if !mismatch.is_empty() {
-            mismatch.suggestion = suggest(target, reference, options, &mismatch);
+            mismatch.suggestion = suggest(target, reference, options);
+            mismatch.adapter = adapter;
             return Err(mismatch.into());
         }
         Ok(Self { target, reference, tensors, pairing: (!ordinary).then_some(pairing) })
@@ -391,30 +401,25 @@ pub struct Suggestion {
 const SUGGESTED_MAX: usize = 8;
 
 /// Prefixes that pair tensors which do not pair as they are: those that are left of two names when what they end with in common is
-/// taken away. Each is tried, in the order of how many names lead to it, and stays if more tensors pair with it. Takes time in
-/// proportion to the names.
-fn suggest(
-    target: &Checkpoint,
-    reference: &Checkpoint,
-    options: &PairOptions,
-    mismatch: &Mismatch,
-) -> Option<Suggestion> {
-    if options.prefix.is_some() {
-        return None;
-    }
+/// taken away. Each is tried, in the order of how many names lead to it, and stays if more tensors pair with it. None if prefixes that
+/// were given pair as many. Takes time in proportion to the names.
+fn suggest(target: &Checkpoint, reference: &Checkpoint, options: &PairOptions) -> Option<Suggestion> {
+    let keys: Vec<String> = reference.tensors().filter_map(|t| options.key(reference, &t.info.name)).collect();
+    let wanted: HashSet<String> = target.tensors().filter_map(|t| options.key(target, &t.info.name)).collect();
+    let there: HashSet<&String> = keys.iter().collect();
     let ends = |name: &'_ str| {
         let dots = name.match_indices('.').map(|(at, _)| at + 1);
         std::iter::once(0).chain(dots).collect::<Vec<usize>>()
     };
     // What several of the target's names end with says nothing.
     let mut by_end: HashMap<&str, Option<&str>> = HashMap::new();
-    for name in &mismatch.only_in_target {
+    for name in wanted.iter().filter(|name| !there.contains(name)) {
         for at in ends(name) {
             by_end.entry(&name[at..]).and_modify(|only| *only = None).or_insert(Some(name));
         }
     }
     let mut votes: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for name in &mismatch.only_in_reference {
+    for name in keys.iter().filter(|name| !wanted.contains(*name)) {
         let found = ends(name).into_iter().find_map(|at| Some((at, (*by_end.get(&name[at..])?)?)));
         if let Some((at, target)) = found {
             *votes.entry((&name[..at], &target[..target.len() - (name.len() - at)])).or_default() += 1;
@@ -423,8 +428,6 @@ fn suggest(
     let mut votes: Vec<_> = votes.into_iter().collect();
     votes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
 
-    let keys: Vec<String> = reference.tensors().filter_map(|t| options.key(reference, &t.info.name)).collect();
-    let wanted: HashSet<String> = target.tensors().filter_map(|t| options.key(target, &t.info.name)).collect();
     let pairs = |prefixes: &[Prefix]| {
         let map = PrefixMap(prefixes.to_vec());
         let found: HashSet<String> = keys.iter().map(|key| map.apply(key)).filter(|key| wanted.contains(key)).collect();
@@ -443,7 +446,8 @@ fn suggest(
         }
     }
     let (prefixes, paired) = best;
-    (!prefixes.is_empty()).then_some(Suggestion { prefixes, paired, of: keys.len() })
+    let given = pairs(options.prefix.as_ref().map_or(&[][..], PrefixMap::prefixes));
+    (!prefixes.is_empty() && paired > given).then_some(Suggestion { prefixes, paired, of: keys.len() })
 }
 
 enum Compared {

@@ -1,9 +1,11 @@
 //! Which files hold the weights of a directory or an index.
 
 use super::malformed::{Malformed, OpenError};
+use super::names::is_tied_head;
 use super::{INDEX_SUFFIX, Layout};
-use crate::input::Foreign;
+use crate::input::{Meant, Unexpected};
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
@@ -12,13 +14,19 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The shards that an index names, in the order of their names.
-pub(super) fn read_index(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
-    let text = crate::json::read_file(path).map_err(|e| OpenError::io("read", path, e))?;
+/// What an index says.
+pub(super) struct Shards {
+    /// The shards that it names, in the order of their names.
+    pub files: Vec<PathBuf>,
+    /// Tensors that it lists where they are not, and that are not missed.
+    pub stale: Vec<String>,
+}
+
+/// Reads an index. What it says of where tensors are decides nothing, but that a tensor is nowhere is an error, unless it is the head of
+/// a model whose head is the embeddings.
+pub(super) fn read_index(path: &Path) -> Result<Shards, OpenError> {
+    let text = crate::json::read_file(path, Meant::Index).map_err(|e| OpenError::io("read", path, e))?;
     let malformed = |reason| OpenError::malformed(path, reason);
-    if let Some(foreign) = Foreign::of(&text) {
-        return Err(malformed(Malformed::Foreign(foreign)));
-    }
     let index: Index =
         serde_json::from_slice(&text).map_err(|e| malformed(Malformed::Index { reason: e.to_string() }))?;
     if index.weight_map.is_empty() {
@@ -38,21 +46,34 @@ pub(super) fn read_index(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
     if !missing.is_empty() {
         return Err(malformed(Malformed::MissingShards { missing, of: shards.len() }));
     }
+    let (mut held, mut stale) = (HashSet::new(), Vec::new());
     for (shard, tensors) in &shards {
         let file = super::WeightFile::open(&folder.join(shard))?;
-        let held: HashSet<&str> = file.tensors.iter().map(|info| info.name.as_str()).collect();
-        for tensor in tensors {
-            if !held.contains(tensor) {
-                let (tensor, shard) = (tensor.to_string(), shard.to_string());
-                return Err(malformed(Malformed::NotInShard { tensor, shard }));
-            }
-        }
+        let here: HashSet<String> = file.tensors.into_iter().map(|info| info.name).collect();
+        stale.extend(tensors.iter().filter(|tensor| !here.contains(**tensor)).map(|tensor| (*tensor, *shard)));
+        held.extend(here);
     }
-    Ok(shards.keys().map(|shard| folder.join(shard)).collect())
+    let is_tied = |tensor: &str| is_tied_head(tensor) && ties_head(folder);
+    let is_lost = |(tensor, _): &&(&str, &str)| !held.contains(*tensor) && !is_tied(tensor);
+    if let Some((tensor, shard)) = stale.iter().find(is_lost) {
+        let (tensor, shard) = (tensor.to_string(), shard.to_string());
+        return Err(malformed(Malformed::NotInShard { tensor, shard }));
+    }
+    let stale = stale.into_iter().map(|(tensor, _)| tensor.to_owned()).collect();
+    Ok(Shards { files: shards.keys().map(|shard| folder.join(shard)).collect(), stale })
+}
+
+/// Whether the configuration in a model directory says that its head is its table of embeddings, which it is where nothing is said, as
+/// in transformers (`PretrainedConfig`).
+fn ties_head(folder: &Path) -> bool {
+    let text = crate::json::read_file(&folder.join("config.json"), Meant::Model).unwrap_or_default();
+    let config: Value = serde_json::from_slice(&text).unwrap_or_default();
+    config.get("model_type").is_some() && config.get("tie_word_embeddings").is_none_or(|tied| *tied == true)
 }
 
 /// The weights of a model directory: its index, `model.safetensors`, or the only `.safetensors` file.
-pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Vec<PathBuf>), OpenError> {
+pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Shards), OpenError> {
+    let plain = |files| (Layout::Directory { index: None }, Shards { files, stale: Vec::new() });
     let io = |e| OpenError::io("list", directory, e);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(io)? {
@@ -67,7 +88,7 @@ pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Vec<PathBuf>), O
     let preferred = format!("model{INDEX_SUFFIX}");
     let index = indexes.iter().find(|name| ***name == preferred).or(indexes.first().filter(|_| indexes.len() == 1));
     if names.iter().any(|name| name == "model.safetensors") {
-        return Ok((Layout::Directory { index: None }, vec![directory.join("model.safetensors")]));
+        return Ok(plain(vec![directory.join("model.safetensors")]));
     }
     if let Some(index) = index {
         let index = directory.join(index);
@@ -76,11 +97,9 @@ pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Vec<PathBuf>), O
     }
     let weights: Vec<&String> = names.iter().filter(|name| name.ends_with(".safetensors")).collect();
     match weights[..] {
-        [] => Err(OpenError::malformed(directory, Malformed::NoWeights)),
-        [only] => Ok((Layout::Directory { index: None }, vec![directory.join(only)])),
-        _ if is_complete_set(&weights) => {
-            Ok((Layout::Directory { index: None }, weights.iter().map(|name| directory.join(name)).collect()))
-        }
+        [] => Err(OpenError::malformed(directory, Unexpected::directory(directory, Meant::Checkpoint).into())),
+        [only] => Ok(plain(vec![directory.join(only)])),
+        _ if is_complete_set(&weights) => Ok(plain(weights.iter().map(|name| directory.join(name)).collect())),
         _ => {
             let found = weights.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
             Err(OpenError::malformed(directory, Malformed::SeveralWeights { found }))

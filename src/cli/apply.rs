@@ -131,6 +131,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         Some(_) => Checkpoint::open(&arguments.base)?,
         None => Checkpoint::open_for_edit(&arguments.base)?,
     };
+    patch_argument::note_stale(&base, terminal);
     let (edits, signers) = edits(&arguments, terminal)?;
     let options = plan_options(&arguments);
     let mask_file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;

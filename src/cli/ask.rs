@@ -7,7 +7,6 @@ use super::{Answer, Outcome, arguments, patch_argument};
 use clap::Args;
 use lcepatch::apply::Check;
 use lcepatch::ask::ask;
-use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::PrefixMap;
 use lcepatch::edit::Alpha;
 use lcepatch::format::Patch;
@@ -72,11 +71,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    if !arguments.model.is_dir() {
-        let message = format!("{} is no directory", arguments.model.display());
-        return Err(Failure::usage(message, "give the model directory first, with config.json, tokenizer and weights"));
-    }
-    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let checkpoint = patch_argument::model(&arguments.model, terminal)?;
     let patches = arguments
         .patch
         .iter()

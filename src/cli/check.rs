@@ -1,7 +1,6 @@
 //! `lcepatch check`.
 
 use super::exit::{Failure, json_path, print, print_json};
-#[cfg(feature = "verify")]
 use super::patch_argument;
 use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
@@ -12,7 +11,6 @@ use lcepatch::apply::{Check, Fit, fit};
 use lcepatch::check::{Intact, intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::{Prefix, PrefixMap};
-use lcepatch::context::Context;
 use lcepatch::format::Patch;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -61,7 +59,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let Intact { blocks, mut decoded, carried } = intact(&patch, &arguments.patch, &context)?;
     let mut found = None;
     if let Some(base) = &arguments.base {
-        let (base, missing) = open(base, &patch, &context)?;
+        let (base, missing) = open(base, &patch, terminal)?;
         let check = if arguments.quick { Check::Quick } else { Check::Full };
         let prefix = PrefixMap::new(arguments.map_prefix.clone());
         let prefix = prefix.as_ref();
@@ -81,6 +79,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         BaseState::Base => "base",
         BaseState::Result => "result",
         BaseState::Reference => "reference",
+        BaseState::Adapter => "adapter",
         BaseState::Unknown => "unknown",
     });
     // Claims that decide nothing, and are no reason to refuse it.
@@ -118,15 +117,17 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 }
 
 /// The base, and what an ONNX file lacks of it.
-fn open(base: &Path, patch: &Patch, context: &Context<'_>) -> Result<(Checkpoint, Vec<(String, Difference)>), Failure> {
+fn open(base: &Path, patch: &Patch, terminal: &Terminal) -> Result<(Checkpoint, Vec<(String, Difference)>), Failure> {
     #[cfg(feature = "verify")]
     if patch_argument::is_onnx(base) {
         let lcepatch::apply::OnnxBase { tensors, missing, .. } =
-            lcepatch::apply::OnnxBase::open(base, [patch], context)?;
+            lcepatch::apply::OnnxBase::open(base, [patch], &terminal.context())?;
         return Ok((tensors, missing));
     }
-    let (_, _) = (patch, context);
-    Ok((Checkpoint::open(base)?, Vec::new()))
+    let _ = patch;
+    let base = Checkpoint::open(base)?;
+    patch_argument::note_stale(&base, terminal);
+    Ok((base, Vec::new()))
 }
 
 fn verdict(fit: &Fit, tensors: usize) -> String {
@@ -136,6 +137,7 @@ fn verdict(fit: &Fit, tensors: usize) -> String {
             "does not fit: it is what the patch produces at alpha 1, so it is already applied".to_owned()
         }
         BaseState::Reference => "does not fit: it is the patch's reference".to_owned(),
+        BaseState::Adapter => "does not fit: it holds an adapter (such as LoRA), not the model".to_owned(),
         BaseState::Unknown => format!("does not fit: {} of {tensors} tensors differ", fit.differences.len()),
     }
 }

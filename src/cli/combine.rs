@@ -7,8 +7,9 @@ use super::{Answer, Outcome, pair, patch_argument};
 use clap::Args;
 use lcepatch::algebra::{Combined, Signs, combine};
 use lcepatch::apply::Edit;
-use lcepatch::diff::{Part, shard};
+use lcepatch::diff::shard;
 use lcepatch::edit::{AlphaSource, EditKind};
+use lcepatch::input::{self, Found};
 use lcepatch::report::table::count;
 use std::path::{Path, PathBuf};
 
@@ -41,7 +42,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     arguments.output.check()?;
-    if arguments.patches.iter().any(|path| Part::is_at(Path::new(path))) {
+    if arguments.patches.iter().any(|path| input::is(Path::new(path), Found::Part)) {
         return join_parts(arguments, terminal);
     }
     let base = arguments.base.open()?;

@@ -138,7 +138,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if arguments.pair.scope() == Scope::Tensor && arguments.density.is_none() {
         return Err(Failure::usage("--scope tensor ranks each tensor for itself", "say how much with --density"));
     }
-    let opened = arguments.pair.open()?;
+    let opened = arguments.pair.open(terminal)?;
     let masks = if arguments.all { None } else { opened.masks(&arguments.pair)? };
     let options = options(&arguments, arguments.pair.options(&opened, masks, localize(&arguments)?));
     if let Some(shard) = arguments.shard {

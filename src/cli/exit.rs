@@ -3,7 +3,8 @@
 use super::Answer;
 use anstyle::{AnsiColor, Style};
 use clap::error::ContextValue;
-use lcepatch::error::Error;
+use lcepatch::durable::output_was_printed;
+use lcepatch::error::{Error, Reason};
 use lcepatch::report::table::{printable, printable_json};
 use std::io::Write;
 use std::path::Path;
@@ -48,7 +49,7 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-/// Writes a line to standard output. Whatever it holds of files and arguments cannot act on the terminal: what styles a line is
+/// Writes a line to standard output, or to standard error where an output named `-` has that. Whatever it holds of files and arguments cannot act on the terminal: what styles a line is
 /// not in its text.
 pub fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
     write(format_args!("{}", printable(&line.to_string())))
@@ -71,7 +72,11 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 }
 
 fn write(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
-    writeln!(anstream::stdout(), "{line}").map_err(|error| match error.kind() {
+    let written = match output_was_printed() {
+        true => writeln!(anstream::stderr(), "{line}"),
+        false => writeln!(anstream::stdout(), "{line}"),
+    };
+    written.map_err(|error| match error.kind() {
         std::io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
         _ => Failure::Output(error),
     })
@@ -113,13 +118,16 @@ fn printable_value(value: &ContextValue) -> ContextValue {
     }
 }
 
-/// The exit code of an outcome, after its failure has been reported.
-pub fn from(outcome: Result<Answer, Failure>) -> ExitCode {
+/// The exit code of an outcome, after its failure has been reported. `usage` is that of the command, for arguments that have changed
+/// their places.
+pub fn from(outcome: Result<Answer, Failure>, usage: impl FnOnce() -> Option<String>) -> ExitCode {
     let code = match outcome {
         Ok(Answer::Yes) | Err(Failure::ClosedPipe) => DONE,
         Ok(Answer::No) => NO,
         Err(Failure::Library(error)) => {
-            report(&error.to_string(), &error.details(), error.help().as_deref());
+            let is_swapped = matches!(error.reason(), Reason::Unexpected { unexpected, .. } if unexpected.is_swapped());
+            let order = is_swapped.then(usage).flatten().map(|usage| format!("the order is `{usage}`"));
+            report(&error.to_string(), &error.details(), order.or(error.help()).as_deref());
             error.exit_code()
         }
         Err(Failure::Usage { message, help }) => {

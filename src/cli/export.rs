@@ -1,9 +1,9 @@
 //! `lcepatch export`.
 
-use super::exit::{Failure, print};
-use super::{Answer, Outcome};
+use super::exit::print;
+use super::terminal::Terminal;
+use super::{Answer, Outcome, patch_argument};
 use clap::Args;
-use lcepatch::checkpoint::Checkpoint;
 use lcepatch::durable::Existing;
 use lcepatch::model::export::{FILE, export};
 use std::path::PathBuf;
@@ -27,12 +27,8 @@ pub struct Arguments {
     force: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Outcome {
-    if !arguments.model.is_dir() {
-        let message = format!("{} is no directory", arguments.model.display());
-        return Err(Failure::usage(message, "give the model directory, with config.json and the weights"));
-    }
-    let checkpoint = Checkpoint::open(&arguments.model)?;
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    let checkpoint = patch_argument::model(&arguments.model, terminal)?;
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     export(&arguments.model, &checkpoint, &arguments.output, existing)?;
     print(format_args!("wrote {}", arguments.output.join(FILE).display()))?;

@@ -36,7 +36,7 @@ mod terminal;
 #[cfg(feature = "verify")]
 mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -136,11 +136,20 @@ enum Command {
 
 /// Parses the arguments, runs the command, reports its error.
 pub fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => return exit::usage(error),
-    };
-    exit::from(execute(arguments))
+    let parsed = Arguments::command().try_get_matches();
+    let parsed = parsed.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
+    match parsed {
+        Ok((arguments, matches)) => exit::from(execute(arguments), || usage(matches.subcommand_name()?)),
+        Err(error) => exit::usage(error),
+    }
+}
+
+/// Which arguments a command takes, and in which order.
+fn usage(command: &str) -> Option<String> {
+    let mut all = Arguments::command();
+    all.build();
+    let usage = all.find_subcommand_mut(command)?.render_usage().to_string();
+    Some(usage.trim_start_matches("Usage: ").to_owned())
 }
 
 /// What a command ends with: its answer, or why it failed.
@@ -203,7 +212,7 @@ fn execute(arguments: Arguments) -> Outcome {
         #[cfg(feature = "verify")]
         Command::Report(arguments) => report::run(&arguments, &terminal),
         #[cfg(feature = "verify")]
-        Command::Export(arguments) => export::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments, &terminal),
         #[cfg(feature = "verify")]
         Command::Runtime(arguments) => runtime::run(&arguments, &terminal),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -1,8 +1,8 @@
 //! What `diff` and `sweep` have in common: the two checkpoints, their pruning masks, and where weights are looked for.
 
-use super::arguments;
 use super::exit::Failure;
 use super::terminal::Terminal;
+use super::{arguments, patch_argument};
 use clap::Args;
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::{OtherDtype, PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
@@ -69,11 +69,13 @@ output), all float tensors of two or more dimensions, or all.
 
 impl PairArguments {
     /// Opens everything that the arguments name.
-    pub fn open(&self) -> Result<Opened, Failure> {
+    pub fn open(&self, terminal: &Terminal) -> Result<Opened, Failure> {
         let open = |path: &Option<PathBuf>| path.as_deref().map(Checkpoint::open).transpose();
+        let (target, reference) = (Checkpoint::open(&self.target)?, Checkpoint::open(&self.reference)?);
+        [&target, &reference].into_iter().for_each(|side| patch_argument::note_stale(side, terminal));
         Ok(Opened {
-            target: Checkpoint::open(&self.target)?,
-            reference: Checkpoint::open(&self.reference)?,
+            target,
+            reference,
             target_mask: open(&self.target_mask)?,
             reference_mask: open(&self.reference_mask)?,
             unpruned: open(&self.unpruned)?,
@@ -173,7 +175,8 @@ pub fn tell(diffed: &Diffed, terminal: &Terminal) {
             let named = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
             let more = names.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            terminal.note(&format!("{} tensors left out, {why}: {named}{more}", names.len()));
+            let tensors = if names.len() == 1 { "1 tensor".to_owned() } else { format!("{} tensors", names.len()) };
+            terminal.note(&format!("{tensors} left out, {why}: {named}{more}"));
         }
         for Rows { name, base, reference } in &pairing.rows {
             let (both, all) = (base.min(reference), base.max(reference));

@@ -2,7 +2,10 @@
 
 use super::arguments;
 use super::exit::Failure;
-use lcepatch::diff::Part;
+use super::terminal::Terminal;
+use lcepatch::checkpoint::Checkpoint;
+#[cfg(feature = "verify")]
+use lcepatch::checkpoint::{Malformed, OpenError};
 use lcepatch::edit::Alpha;
 use lcepatch::error::Error;
 use lcepatch::format::Patch;
@@ -10,13 +13,34 @@ use std::path::{Path, PathBuf};
 
 /// Opens a patch, its path in the error.
 pub fn open(path: &Path) -> Result<Patch, Failure> {
-    Patch::open(path).map_err(|error| match Part::is_at(path) {
-        true => {
-            let message = format!("{}: this is a shard's part of a patch", path.display());
-            Failure::usage(message, "join the parts of all shards with `lcepatch combine`")
-        }
-        false => Error::of_patch(path, error).into(),
-    })
+    Patch::open(path).map_err(|error| Error::of_patch(path, error).into())
+}
+
+/// Says which tensors the index of a checkpoint lists where they are not.
+pub fn note_stale(checkpoint: &Checkpoint, terminal: &Terminal) {
+    if let Some(first) = checkpoint.stale.first() {
+        let more = match checkpoint.stale.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let path = checkpoint.path.display();
+        terminal
+            .note(&format!("{path}: its index lists {first:?}{more} where it is not; nothing of the model is missing"));
+    }
+}
+
+/// Opens a model directory.
+#[cfg(feature = "verify")]
+pub fn model(path: &Path, terminal: &Terminal) -> Result<Checkpoint, Failure> {
+    let opened = Checkpoint::open(path);
+    let other = matches!(&opened, Err(OpenError::Malformed { reason: Malformed::Unexpected(_), .. }));
+    if path.is_file() && !other {
+        let message = format!("{} is a file", path.display());
+        return Err(Failure::usage(message, "give the model directory, with config.json, tokenizer and weights"));
+    }
+    let checkpoint = opened?;
+    note_stale(&checkpoint, terminal);
+    Ok(checkpoint)
 }
 
 /// Whether a checkpoint is an ONNX file.

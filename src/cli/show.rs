@@ -200,7 +200,7 @@ fn of_blocks(metadata: &Metadata, carried: &Carried) -> Vec<(&'static str, Strin
                      held before it was pruned"
                 )
             }
-            false => format!("can not be switched: {masks} of {blocks} blocks have any"),
+            false => format!("cannot be switched: {masks} of {blocks} blocks have any"),
         };
         facts.push(("masks", switch));
     }

@@ -78,14 +78,14 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let grid = grid(arguments)?;
     arguments.measures.check()?;
+    let opened = arguments.pair.open(terminal)?;
     if !arguments.pair.target.is_dir() {
-        let message = format!("{} is no directory", arguments.pair.target.display());
+        let message = format!("{} is a file", arguments.pair.target.display());
         return Err(Failure::usage(
             message,
             "the target is measured: give its directory, with config.json, tokenizer and weights",
         ));
     }
-    let opened = arguments.pair.open()?;
     let masks = opened.masks(&arguments.pair)?;
     if masks.is_none() && grid.strategies.contains(&Strategy::Mask) {
         let help = "say where they are with --target-mask and --reference-mask, --mask-from zeros, or --sparsity";

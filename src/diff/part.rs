@@ -9,12 +9,11 @@ use super::write::Found;
 use crate::digest::Digest;
 use crate::durable::{self, Existing};
 use crate::error::{Error, Reason};
-use crate::input;
+use crate::input::{self, Meant, PART_MAGIC as MAGIC};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 8] = *b"\x89LCS\r\n\x1a\n";
 const TOOL: &str = concat!("lcepatch ", env!("CARGO_PKG_VERSION"));
 const HEAD_BYTES: usize = MAGIC.len() + 32;
 
@@ -78,7 +77,7 @@ pub(super) struct PairContent {
     pub unpaired: Vec<Digest>,
 }
 
-/// Why a part can not be used, or parts not together.
+/// Why a part cannot be used, or parts not together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PartFault {
@@ -213,12 +212,6 @@ impl From<PartFault> for Error {
 }
 
 impl Part {
-    /// Whether the file at `path` begins as a part does.
-    pub fn is_at(path: &Path) -> bool {
-        let mut magic = [0; MAGIC.len()];
-        input::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == MAGIC
-    }
-
     /// The shard that it is of.
     pub fn shard(&self) -> Shard {
         self.shard
@@ -235,7 +228,7 @@ impl Part {
     /// I/O; [`PartFault::NotAPart`], [`PartFault::Damaged`], [`PartFault::Version`], [`PartFault::Malformed`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let io = |e| Error::io("read", path, e);
-        let file = input::open(path).map_err(io)?;
+        let file = input::open(path, Meant::Part).map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
         let mut all = Vec::new();
         file.take(bytes).read_to_end(&mut all).map_err(io)?;

@@ -116,7 +116,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Refuses what can not be divided, or is not worth it.
+/// Refuses what cannot be divided, or is not worth it.
 fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
     let unsupported = |option, reason| Err(PartFault::Unsupported { option, reason });
     match options.localize {
@@ -141,7 +141,7 @@ fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
         return unsupported("--delta-dtype", "its result is found by applying the whole patch");
     }
     if options.sha256 {
-        return unsupported("--sha256", "the SHA-256 of a file can not be joined from parts");
+        return unsupported("--sha256", "the SHA-256 of a file cannot be joined from parts");
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ pub use lock::Access;
 pub(crate) use lock::{lock, open_locked};
 pub use place::check_output;
 pub(crate) use place::refuse_hub_cache;
-pub use replace::{NewDirectory, NewFile, write_file};
+pub use replace::{NewDirectory, NewFile, output_was_printed, write_file};
 pub use temporary::{abandoned, is_temporary};
 
 use std::path::{Path, PathBuf};

@@ -10,7 +10,16 @@ use super::{Existing, Failed};
 use std::fs::{File, Permissions};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::{TempDir, TempPath};
+
+/// See [`output_was_printed`].
+static OUTPUT_WAS_PRINTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether an output named `-` went to standard output, so that nothing else may be printed there.
+pub fn output_was_printed() -> bool {
+    OUTPUT_WAS_PRINTED.load(Ordering::Relaxed)
+}
 
 /// A file in the making. Dropped before [`NewFile::commit`], it leaves nothing behind.
 #[derive(Debug)]
@@ -139,6 +148,7 @@ impl NewFile {
             self.file.rewind()?;
             match self.place {
                 Place::StandardOutput => {
+                    OUTPUT_WAS_PRINTED.store(true, Ordering::Relaxed);
                     let mut out = std::io::stdout().lock();
                     std::io::copy(&mut self.file, &mut out)?;
                     out.flush()

@@ -48,7 +48,10 @@ fn abandoned_and_locked(folder: &Path) -> Vec<(PathBuf, File)> {
         let name = entry.file_name();
         let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX.as_str()) && name.ends_with(SUFFIX));
         let plain = entry.file_type().is_ok_and(|kind| kind.is_file() || kind.is_dir());
-        if let (true, true, Ok(file)) = (ours, plain, File::open(entry.path()))
+        // Nothing else is opened: a pipe would be waited for.
+        if ours
+            && plain
+            && let Ok(file) = File::open(entry.path())
             && file.try_lock().is_ok()
         {
             found.push((entry.path(), file));

@@ -1,7 +1,7 @@
 //! The constants of the format, named as in the spec (§5 to §8, §15).
 
-/// First bytes of a file. The line endings and the end-of-file byte reveal a transfer in text mode (spec §5.1).
-pub const MAGIC: [u8; 8] = *b"\x89LCE\r\n\x1a\n";
+/// First bytes of a file (spec §5.1).
+pub const MAGIC: [u8; 8] = crate::input::PATCH_MAGIC;
 /// The version that is written, and the only one that is read.
 pub const VERSION: u16 = 1;
 /// Bytes before the first section.

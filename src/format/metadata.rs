@@ -272,7 +272,7 @@ impl Metadata {
     /// Canonical JSON.
     ///
     /// # Errors
-    /// R10: more than readers take, or a free value that JSON can not hold.
+    /// R10: more than readers take, or a free value that JSON cannot hold.
     pub fn write(&self) -> Result<Vec<u8>, Invalid> {
         // Through `Value`, whose maps are sorted.
         let text = serde_json::to_value(self).and_then(|value| serde_json::to_vec(&value)).map_err(refuse)?;

@@ -7,7 +7,7 @@ use super::metadata::Metadata;
 use super::tensor_table::{BlockEntry, TensorEntry, TensorTable};
 use crate::digest::{ContentHash, Digest};
 use crate::durable::{self, Existing};
-use crate::input;
+use crate::input::{self, Meant};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -54,7 +54,7 @@ impl Patch {
     /// # Errors
     /// I/O, R1 to R17, and R22.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Self::from_file(input::open(path)?)
+        Self::from_file(input::open(path, Meant::Patch)?)
     }
 
     /// As [`Patch::open`], of a file that is open already.
@@ -146,7 +146,7 @@ impl Patch {
     /// The same patch with other metadata, and so with another id.
     ///
     /// # Errors
-    /// I/O; R10, when free metadata can not be written as JSON.
+    /// I/O; R10, when free metadata cannot be written as JSON.
     pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, ReadError> {
         let sections = self.source.read_at(PREAMBLE_BYTES, self.header_bytes - PREAMBLE_BYTES)?;
         let mut header = Vec::new();

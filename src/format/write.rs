@@ -40,7 +40,7 @@ pub struct EncodedBlock {
 /// The bytes of a patch file in blocks of `2^block_log2` elements. `tensors` ascend by name and have a block each.
 ///
 /// # Errors
-/// R10, when free metadata can not be written as JSON.
+/// R10, when free metadata cannot be written as JSON.
 pub fn assemble(
     metadata: &Metadata,
     roots: Roots,

@@ -16,7 +16,7 @@ use crate::dtype::Dtype;
 use crate::mask::MaskFault;
 use crate::mask::top_k::TooFew;
 
-/// Why a selection can not be made.
+/// Why a selection cannot be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Impossible {
@@ -33,7 +33,7 @@ pub enum Impossible {
         value: f64,
     },
     /// A reference that is cast leaves the range of the target's dtype.
-    #[error("element {index} of {tensor:?} is {value} in the reference, which {dtype} can not hold")]
+    #[error("element {index} of {tensor:?} is {value} in the reference, which {dtype} cannot hold")]
     Cast {
         /// The tensor.
         tensor: String,

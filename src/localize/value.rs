@@ -505,7 +505,7 @@ impl Keys for Differences<'_> {
             }
             None => None,
         };
-        // What is only counted can not be looked up in a mask.
+        // What is only counted cannot be looked up in a mask.
         let zeros = if both.is_some() { Zeros::Visit } else { zeros };
         let mut counted = 0;
         pair.windows(range.clone(), self.context, |start, target, reference| {

@@ -18,7 +18,7 @@ pub enum WriteError {
     /// A checkpoint changed while the mask was made of it.
     #[error(transparent)]
     Checkpoint(#[from] OpenError),
-    /// The file can not be put in its place.
+    /// The file cannot be put in its place.
     #[error(transparent)]
     Output(#[from] Failed),
 }

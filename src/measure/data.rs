@@ -2,6 +2,7 @@
 
 use super::BadData;
 use crate::digest::Digest;
+use crate::input::{Meant, Unexpected};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -20,12 +21,11 @@ impl DataFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`BadData::Io`].
+    /// [`BadData::Io`], [`BadData::Unexpected`].
     pub fn read(path: &Path) -> Result<Self, BadData> {
-        let bytes = crate::json::read_file(path).map_err(|error| BadData::Io {
-            operation: "read",
-            path: path.to_owned(),
-            reason: error.to_string(),
+        let bytes = crate::json::read_file(path, Meant::Data).map_err(|error| match Unexpected::within(&error) {
+            Some(unexpected) => BadData::Unexpected { path: path.to_owned(), unexpected: unexpected.clone() },
+            None => BadData::Io { operation: "read", path: path.to_owned(), reason: error.to_string() },
         })?;
         Ok(Self { path: path.to_owned(), digest: Digest::sha256(&bytes), bytes })
     }

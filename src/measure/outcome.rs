@@ -1,6 +1,7 @@
 //! What a measure finds.
 
 use crate::digest::Digest;
+use crate::input::Unexpected;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -102,7 +103,7 @@ pub struct Item {
     pub decision: bool,
 }
 
-/// Data that a measure can not use.
+/// Data that a measure cannot use.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadData {
@@ -115,6 +116,14 @@ pub enum BadData {
         path: PathBuf,
         /// The system's answer.
         reason: String,
+    },
+    /// It is something else.
+    #[error("{}: {unexpected}", path.display())]
+    Unexpected {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        unexpected: Unexpected,
     },
     /// The file is not what the measure reads.
     #[error("{}{}: {reason}", path.display(), line.map_or(String::new(), |line| format!(", line {line}")))]

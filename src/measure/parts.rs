@@ -46,7 +46,7 @@ impl Parts {
         }
     }
 
-    /// Why the choice can not be made from the parts that there are, if so.
+    /// Why the choice cannot be made from the parts that there are, if so.
     pub(crate) fn obstacle<'a>(&self, there: impl IntoIterator<Item = &'a str>) -> Option<String> {
         let Self::Named(names) = self else { return None };
         let there: BTreeSet<&str> = there.into_iter().collect();

@@ -59,7 +59,7 @@ impl Text {
     /// Reads a text file in UTF-8.
     ///
     /// # Errors
-    /// [`BadData`]: the file can not be read, a line is not UTF-8, or no line is left.
+    /// [`BadData`]: the file cannot be read, a line is not UTF-8, or no line is left.
     pub fn read(path: &Path, options: TextOptions) -> Result<Self, BadData> {
         let file = DataFile::read(path)?;
         let text = std::str::from_utf8(&file.bytes).map_err(|error| {
@@ -158,7 +158,8 @@ mod tests {
             panic!("it is")
         };
         assert_eq!(line, Some(2));
-        for empty in ["", "\n \n"] {
+        assert!(matches!(read(b"", TextOptions::default()), Err(BadData::Unexpected { .. })));
+        for empty in ["\n", "\n \n"] {
             for empty_lines in [Lines::Keep, Lines::LeaveOut] {
                 let read = read(empty.as_bytes(), TextOptions { empty_lines, ..TextOptions::default() });
                 assert!(matches!(read, Err(BadData::Empty { .. })));

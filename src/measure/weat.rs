@@ -84,7 +84,7 @@ impl Weat {
     /// published.
     ///
     /// # Errors
-    /// [`BadData`]: the file can not be read, is of another form, has an empty set, or X and Y are not of the same
+    /// [`BadData`]: the file cannot be read, is of another form, has an empty set, or X and Y are not of the same
     /// size.
     pub fn read(path: &Path) -> Result<Self, BadData> {
         let file = DataFile::read(path)?;

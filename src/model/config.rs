@@ -1,6 +1,7 @@
 //! `config.json`: which architecture, and its sizes.
 
 use super::ModelFault;
+use crate::input::{Folder, Found, Meant, Unexpected};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -67,9 +68,17 @@ impl Config {
     /// [`ModelFault::Missing`], [`ModelFault::Malformed`].
     pub fn read(directory: &Path) -> Result<Self, ModelFault> {
         let path = directory.join("config.json");
-        let text = match crate::json::read_file(&path) {
+        let text = match crate::json::read_file(&path, Meant::Model) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let adapter = Unexpected::directory(directory, Meant::Checkpoint);
+                if adapter.found == Found::Directory(Folder::Adapter) {
+                    return Err(ModelFault::Io {
+                        operation: "open",
+                        path: directory.to_owned(),
+                        source: adapter.into(),
+                    });
+                }
                 return Err(ModelFault::Missing { directory: directory.to_owned(), what: "config.json" });
             }
             Err(source) => return Err(ModelFault::Io { operation: "read", path, source }),
@@ -138,8 +147,12 @@ impl Config {
         }
     }
 
+    pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
+        self.json.get(key).and_then(Value::as_bool)
+    }
+
     pub(super) fn flag_or(&self, key: &'static str, default: bool) -> bool {
-        self.json.get(key).and_then(Value::as_bool).unwrap_or(default)
+        self.flag(key).unwrap_or(default)
     }
 
     pub(super) fn text_or<'a>(&'a self, keys: &[&'static str], default: &'a str) -> &'a str {

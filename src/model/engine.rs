@@ -61,7 +61,7 @@ pub(super) fn refused<R>(error: ort::Error<R>) -> ModelFault {
     ModelFault::Runtime { reason: error.to_string() }
 }
 
-/// A tensor that the runtime can read, of little-endian bytes; `name` is for the error of a dtype that it can not be edited in.
+/// A tensor that the runtime can read, of little-endian bytes; `name` is for the error of a dtype that it cannot be edited in.
 pub(super) fn value(name: &str, dtype: Dtype, shape: &[u64], bytes: &[u8]) -> Result<DynValue, ModelFault> {
     let dims: Vec<i64> = shape.iter().map(|dim| *dim as i64).collect();
     Ok(match dtype {

@@ -14,10 +14,10 @@ pub const FILE: &str = "model.onnx";
 /// Why nothing was exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The model can not be built.
+    /// The model cannot be built.
     #[error("{0}")]
     Model(#[from] ModelFault),
-    /// The output can not be put in its place.
+    /// The output cannot be put in its place.
     #[error("{0}")]
     Output(#[from] Failed),
 }

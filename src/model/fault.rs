@@ -1,4 +1,4 @@
-//! Why a model can not be measured.
+//! Why a model cannot be measured.
 
 use std::path::PathBuf;
 
@@ -55,6 +55,8 @@ pub enum ModelFault {
         tensor: String,
         /// `model_type` of the configuration.
         model_type: String,
+        /// A tensor whose name ends with this one, if there is one.
+        longer: Option<String>,
     },
     /// A tensor of another shape or type than the configuration says.
     #[error("tensor {tensor:?} is {found}; the configuration asks for {expected}")]
@@ -84,10 +86,10 @@ pub enum ModelFault {
         /// The longest.
         most: u32,
     },
-    /// A user's export can not be opened.
+    /// A user's export cannot be opened.
     #[error("{0}")]
     Onnx(#[from] crate::onnx::OpenError),
-    /// An export takes what can not be given, or not what has to be.
+    /// An export takes what cannot be given, or not what has to be.
     #[error("the export's input {input:?} {reason}; understood are {}", super::signature::UNDERSTOOD)]
     Input {
         /// Its name.
@@ -185,11 +187,19 @@ impl ModelFault {
     /// One thing to do about it.
     pub fn help(&self) -> Option<String> {
         let help = match self {
+            Self::Missing { what, .. } if what.starts_with("tokenizer") => {
+                "`AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)` of transformers writes tokenizer.json, for most models"
+            }
             Self::Missing { .. } => {
                 "a model directory has config.json, a tokenizer and the weights, as `save_pretrained` writes them"
             }
             Self::Architecture { .. } | Self::Setting { .. } => {
                 "export the model to ONNX with a tool that knows it, and give the file with --onnx"
+            }
+            Self::NoTensor { longer: Some(longer), .. } => {
+                return Some(format!(
+                    "it is there as {longer:?}: save the model itself, not what wraps it (such as `torch.compile`, FSDP or DDP)"
+                ));
             }
             Self::NoTensor { .. } | Self::Tensor { .. } => "are config.json and the weights of the same model?",
             Self::Vocabulary { .. } => "are the tokenizer and the weights of the same model?",

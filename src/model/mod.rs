@@ -67,7 +67,7 @@ impl Model {
     /// does not matter; the weights of the export that are tensors of `checkpoint` are found by content.
     ///
     /// # Errors
-    /// [`ModelFault`]: a missing or malformed file, an export that takes what can not be given; cancellation.
+    /// [`ModelFault`]: a missing or malformed file, an export that takes what cannot be given; cancellation.
     pub fn with_onnx(
         directory: &Path,
         checkpoint: &Checkpoint,

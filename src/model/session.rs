@@ -55,7 +55,7 @@ impl Session {
     /// Answers a work list, batch by batch. `batches` are those of the list.
     ///
     /// # Errors
-    /// [`ModelFault::TooLong`], [`ModelFault::Vocabulary`], [`ModelFault::NoOutput`]: questions that the model can not be asked;
+    /// [`ModelFault::TooLong`], [`ModelFault::Vocabulary`], [`ModelFault::NoOutput`]: questions that the model cannot be asked;
     /// [`ModelFault::Output`]; [`ModelFault::Runtime`]; [`ModelFault::NotFinite`]; cancellation.
     pub fn answer(&mut self, work: &Work, batches: &Batches, context: &Context<'_>) -> Result<Answers, ModelFault> {
         self.check(work)?;

@@ -107,7 +107,7 @@ impl Signature {
         self.hidden.len().checked_sub(1).map(|last| last as u32)
     }
 
-    /// Whether padding can be told from tokens. Where it can not, every sequence has to be a batch of its own.
+    /// Whether padding can be told from tokens. Where it cannot, every sequence has to be a batch of its own.
     pub fn has_mask(&self) -> bool {
         self.inputs.iter().any(|input| input.role == Role::Mask)
     }

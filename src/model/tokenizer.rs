@@ -4,6 +4,7 @@ mod budget;
 
 use super::ModelFault;
 use super::config::Config;
+use crate::input::Meant;
 use crate::measure::{Encoding, Mask, Tokens, Work};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -36,11 +37,13 @@ impl Tokenizer {
         let (json, vocabulary) = (directory.join("tokenizer.json"), directory.join("vocab.txt"));
         let (mut inner, file) = if json.is_file() {
             let read = |source| ModelFault::Io { operation: "read", path: json.clone(), source };
-            let text = crate::json::read_file(&json).map_err(read)?;
+            let text = crate::json::read_file(&json, Meant::Model).map_err(read)?;
             budget::check(&text).map_err(|reason| malformed(&json, reason))?;
             let parsed = tokenizers::Tokenizer::from_bytes(&text);
             (parsed.map_err(|error| malformed(&json, error.to_string()))?, json)
         } else if vocabulary.is_file() {
+            let open = |source| ModelFault::Io { operation: "open", path: vocabulary.clone(), source };
+            crate::input::open(&vocabulary, Meant::Model).map_err(open)?;
             (wordpiece(directory, &vocabulary, &settings)?, vocabulary)
         } else {
             let what = "tokenizer.json or vocab.txt";
@@ -123,7 +126,7 @@ impl Settings {
         let mut found: Vec<Value> = Vec::new();
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
             let path = directory.join(name);
-            match crate::json::read_file(&path) {
+            match crate::json::read_file(&path, Meant::Model) {
                 Ok(text) => {
                     crate::json::check(&text).map_err(|reason| malformed(&path, reason))?;
                     found.push(serde_json::from_slice(&text).map_err(|error| malformed(&path, error.to_string()))?);
@@ -242,7 +245,7 @@ fn added_tokens(
         return tokens.map(|tokens| (path.clone(), tokens)).ok_or_else(|| listed(&path));
     }
     let path = directory.join("added_tokens.json");
-    let text = match crate::json::read_file(&path) {
+    let text = match crate::json::read_file(&path, Meant::Model) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((path, Vec::new())),
         Err(source) => return Err(ModelFault::Io { operation: "read", path, source }),

@@ -9,10 +9,11 @@ use crate::checkpoint::{Tensor, TensorInfo, WeightFile};
 use crate::dtype::Dtype;
 use crate::durable::journal::refuse_unfinished;
 use crate::durable::{Access, open_locked};
-use crate::input;
+use crate::input::{self, Meant};
 use prost::Message;
 use prost::bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
@@ -83,7 +84,8 @@ impl OnnxFile {
     /// files that are not in the model's folder.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         // Mapped twice, since the decoder keeps what it is given; what it keeps is gone when this function ends.
-        let (decoded, map) = (map(path)?, map(path)?);
+        let open = |path: &Path| map(path, |path| input::open(path, Meant::Onnx));
+        let (decoded, map) = (open(path)?, open(path)?);
         let whole = Bytes::from_owner(Decoded(decoded));
         let graph = |model: ModelProto| {
             let changed = || Malformed::Protobuf { reason: "it changed while it was read".to_owned() };
@@ -179,7 +181,7 @@ impl OnnxFile {
         let index = match self.files.iter().skip(1).position(|file| file.path == path) {
             Some(index) => index + 1,
             None => {
-                let map = map(&path)?;
+                let map = map(&path, input::open_any)?;
                 self.files.push(WeightFile { path, tensors: Vec::new(), header_bytes: 0, map });
                 self.files.len() - 1
             }
@@ -219,9 +221,10 @@ fn count_uses<'n>(nodes: &'n [NodeProto], uses: &mut HashMap<&'n str, usize>) {
     }
 }
 
-fn map(path: &Path) -> Result<FileBytes, OpenError> {
+/// Maps what `open` opens.
+fn map(path: &Path, open: impl Fn(&Path) -> std::io::Result<File>) -> Result<FileBytes, OpenError> {
     // Weights beside an ONNX file may be a checkpoint, which others edit in place.
-    let open = |path: &Path| input::open(path).map_err(OpenError::io("open", path));
+    let open = |path: &Path| open(path).map_err(OpenError::io("open", path));
     let file = open_locked(path, Access::Read, open)?;
     refuse_unfinished(path)?;
     FileBytes::map(file).map_err(OpenError::io("map", path))

@@ -78,7 +78,7 @@ pub enum Malformed {
     },
 }
 
-/// Why an ONNX file can not be opened.
+/// Why an ONNX file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The operating system refused.

@@ -70,7 +70,7 @@ pub enum Deltas {
     Value(Vec<f64>),
 }
 
-/// Why a block can not be decoded.
+/// Why a block cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
     /// R19.

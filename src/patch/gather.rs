@@ -89,14 +89,14 @@ pub struct Gathered {
     pub invertible: bool,
 }
 
-/// Why a selection can not be gathered.
+/// Why a selection cannot be gathered.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GatherError {
     /// A mask has no value.
     #[error("{0}")]
     Mask(MaskFault),
     /// A delta has no reduced form.
-    #[error("the delta of element {index} of {tensor:?} is not a finite number, which --delta-dtype can not carry")]
+    #[error("the delta of element {index} of {tensor:?} is not a finite number, which --delta-dtype cannot carry")]
     NotFinite {
         /// The tensor.
         tensor: String,
@@ -212,7 +212,7 @@ impl Variants {
         (self.block.tensor, self.block.index)
     }
 
-    /// Whether its numbers can be those of a block: not so large that they can not be added up.
+    /// Whether its numbers can be those of a block: not so large that they cannot be added up.
     pub fn is_plausible(&self) -> bool {
         let Ways { free: (_, positions), conditioned: (_, grouped_positions) } = &self.positions;
         let Ways { free: (_, deltas), conditioned: (_, grouped_deltas) } = &self.deltas;

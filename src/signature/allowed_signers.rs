@@ -1,6 +1,7 @@
 //! Who may sign: a list of keys with their principals and options, as in `ssh-keygen(1)`, ALLOWED SIGNERS.
 
 use super::{NAMESPACE, Requirement, Signature, SignatureFault, fingerprint, read_small};
+use crate::input::Meant;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ssh_key::PublicKey;
@@ -53,7 +54,7 @@ impl AllowedSigners {
     /// # Errors
     /// [`SignatureFault`]: a line that is not understood is an error, since what it says may be a limit.
     pub fn read(path: &Path) -> Result<Self, SignatureFault> {
-        let text = read_small(path, LIST_BYTES_MAX)?;
+        let text = read_small(path, LIST_BYTES_MAX, Meant::Signers)?;
         Self::parse(&text, path).map_err(|bad| SignatureFault::List { signers: path.to_owned(), bad })
     }
 

@@ -1,6 +1,7 @@
 //! The key that signs: from its file, or by ssh-agent.
 
 use super::{KeyFault, NAMESPACE, SMALL_FILE_BYTES_MAX, read_small, unsupported};
+use crate::input::Meant;
 use ssh_key::public::KeyData;
 use ssh_key::{HashAlg, PrivateKey, PublicKey, SshSig};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ impl SigningKey {
     /// # Errors
     /// [`KeyFault`].
     pub fn open(path: &Path, agent: Option<&Path>) -> Result<Self, KeyFault> {
-        let text = read_small(path, SMALL_FILE_BYTES_MAX)?;
+        let text = read_small(path, SMALL_FILE_BYTES_MAX, Meant::Key)?;
         let malformed = |reason: String| KeyFault::Malformed { key: path.to_owned(), reason };
         let agent = agent.map(Path::to_owned);
         let text = std::str::from_utf8(&text).map_err(|_| malformed("it is not text".to_owned()))?;

@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::digest::Digest;
 use crate::format::Patch;
 use crate::format::limits::{PREAMBLE_BYTES, PREAMBLE_DIGESTED_BYTES};
-use crate::input;
+use crate::input::{self, Meant};
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, HashAlg, LineEnding, PublicKey, SshSig};
 use std::fs::File;
@@ -146,7 +146,7 @@ impl Signature {
     /// # Errors
     /// [`SignatureFault`].
     pub fn read(path: &Path) -> Result<Self, SignatureFault> {
-        let text = read_small(path, SMALL_FILE_BYTES_MAX)?;
+        let text = read_small(path, SMALL_FILE_BYTES_MAX, Meant::Signature)?;
         Self::parse(&text).map_err(|reason| SignatureFault::Malformed { signature: path.to_owned(), reason })
     }
 
@@ -215,7 +215,7 @@ struct HashedFile {
 
 impl HashedFile {
     fn open(path: &Path, algorithm: HashAlg, context: &Context<'_>) -> Result<Self, SignatureFault> {
-        let file = input::open(path).map_err(|e| SignatureFault::io("open", path, e))?;
+        let file = input::open(path, Meant::Patch).map_err(|e| SignatureFault::io("open", path, e))?;
         let (digest, id) = match algorithm {
             HashAlg::Sha256 => hash::<sha2::Sha256>(&file, path, context)?,
             _ => hash::<sha2::Sha512>(&file, path, context)?,
@@ -255,9 +255,9 @@ fn hash<D: sha2::Digest>(
 }
 
 /// The bytes of a small file.
-fn read_small(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SignatureFault> {
+fn read_small(path: &Path, bytes_max: u64, meant: Meant) -> Result<Vec<u8>, SignatureFault> {
     let mut bytes = Vec::new();
-    let file = input::open(path).map_err(|e| SignatureFault::io("open", path, e))?;
+    let file = input::open(path, meant).map_err(|e| SignatureFault::io("open", path, e))?;
     let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
     let read = read.map_err(|e| SignatureFault::io("read", path, e))?;
     if read as u64 > bytes_max {

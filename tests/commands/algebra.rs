@@ -68,7 +68,7 @@ fn a_pruned_patch_inverts_with_its_masks() {
     }
     // What the base held before is known on one side only.
     dir.run(&format!("diff a b -o q --localize mask --mask-from zeros --portable --unpruned {A}")).ok();
-    dir.run("invert q -o j").fails(6).says(&["can not be inverted"]);
+    dir.run("invert q -o j").fails(6).says(&["cannot be inverted"]);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn an_inverse_that_is_not_known_is_refused() {
     let dir = bert_dir();
     dir.run(&format!("diff {A} {B} -o p --density 10%")).ok();
     dir.run("invert p -o i").fails(6).says(&["does not carry its base's values", "--base"]);
-    dir.run(&format!("invert p -o i --base {A}")).fails(6).says(&["can not be inverted", "lcepatch diff"]);
+    dir.run(&format!("invert p -o i --base {A}")).fails(6).says(&["cannot be inverted", "lcepatch diff"]);
     dir.run(&format!("diff {A} {B} -o q --density 10% --delta-dtype bf16 --portable")).ok();
     dir.run("invert q -o i").fails(6).says(&["reduced precision", "--delta-dtype"]);
     dir.run(&format!("diff {A} {B} -o f --all")).ok();

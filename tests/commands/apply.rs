@@ -383,5 +383,5 @@ fn a_patch_and_a_directory_in_each_others_place_are_recognized() {
     let dir = patched("--density 10%");
     let (target, _) = bert_pair();
     write_model(&dir, "model", &target);
-    dir.run("apply p model -o r").fails(5).says(&["this is a patch, not a checkpoint", "the checkpoint first"]);
+    dir.run("apply p model -o r").fails(5).says(&["this is a patch, not a checkpoint", "the order is `lcepatch apply"]);
 }

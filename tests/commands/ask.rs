@@ -122,7 +122,7 @@ fn what_cannot_be_asked_is_said_before_a_runtime_is_needed() {
     refused(&[&model, NURSE, "--alpha", "1"], 2, &["--patch"]);
     refused(&[&model, NURSE, "--top", "0"], 2, &["0"]);
     refused(&[&model, NURSE, "--top", "3", "--options", "she"], 2, &["cannot be used with"]);
-    refused(&["p", NURSE], 2, &["no directory"]);
+    refused(&["p", NURSE], 5, &["this is a patch", "the order is `lcepatch ask [OPTIONS] <MODEL> <TEXT>"]);
     refused(&[&model, NURSE, "--patch", "absent"], 3, &["absent"]);
     refused(&[&model, NURSE], 8, &["absent"]);
     let long = format!("{} [MASK]", "a ".repeat(500));

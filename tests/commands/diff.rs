@@ -204,7 +204,7 @@ fn of_two_vocabularies_the_rows_that_both_have_are_compared() {
     dir.run("diff small large").fails(5).says(&["[9000, 96]", "[9070, 96]", "--common", "rows"]);
     for (base, reference) in [("small", "large"), ("large", "small")] {
         let run = dir.run(&format!("diff {base} {reference} -o {base}.p --all --common")).ok();
-        run.says(&["1 tensors left out", "classifier.weight", "word_embeddings.weight: the first 9000 rows", "9070"]);
+        run.says(&["1 tensor left out", "classifier.weight", "word_embeddings.weight: the first 9000 rows", "9070"]);
         dir.run(&format!("apply {base} {base}.p -o r --force --undo undo")).ok().prints(&["the digest is the one"]);
         let of = |name: &str| read_safetensors(&dir.read(name));
         for (((name, base), (_, reference)), (_, result)) in of(base).iter().zip(of(reference)).zip(of("r")) {
@@ -404,7 +404,9 @@ fn what_is_no_checkpoint_is_told_apart() {
     dir.run("diff target.safetensors pointer").fails(5).says(&["Git LFS pointer"]);
     dir.run("diff target.safetensors empty").fails(5);
     dir.run("diff target.safetensors evil.safetensors.index.json").fails(5).says(&["not a plain file name"]);
-    dir.run("diff target.safetensors folder").fails(5).says(&["no model.safetensors"]);
+    dir.run("diff target.safetensors folder")
+        .fails(5)
+        .says(&["folder: this is a directory without weights", "help: give a .safetensors file"]);
     dir.run("diff target.safetensors missing").fails(3).says(&["missing"]);
 }
 
@@ -526,12 +528,12 @@ fn what_common_leaves_out_is_named_and_nothing_in_common_is_no_matter_of_dtypes(
     dir.write("more", &safetensors(&target));
     dir.run("diff more reference.safetensors --common --all")
         .ok()
-        .says(&["1 tensors left out, only in the target: extra.weight"]);
+        .says(&["1 tensor left out, only in the target: extra.weight"]);
     dir.write("adapter", &safetensors(&[Tensor::f32("x.lora_A.weight", &[2], &[0.0, 1.0])]));
     for options in ["", "--common"] {
         let run = dir.run(&format!("diff target.safetensors adapter {options}")).fails(5);
         assert!(!run.err.contains("--cast") && !run.err.contains("--common"), "{run:?}");
-        run.says(&["x.lora_A.weight: only in the reference", "no tensor is in both"]);
+        run.says(&["x.lora_A.weight: only in the reference", "adapter holds an adapter (such as LoRA)"]);
     }
 }
 

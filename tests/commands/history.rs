@@ -67,7 +67,7 @@ fn a_result_remembers_what_its_base_was_made_of() {
 }
 
 #[test]
-fn what_can_not_be_taken_back_says_why() {
+fn what_cannot_be_taken_back_says_why() {
     let dir = model();
     dir.run("apply model p --in-place --no-undo").ok();
     dir.run("revert model").fails(6).says(&["no undo patch was written", "--no-undo"]);

@@ -208,7 +208,7 @@ fn a_dense_base_keeps_its_mask_in_a_file() {
     dir.run("apply tp z -o q2 --edit sw").fails(6).says(&["before it was pruned", "diff --unpruned"]);
     dir.run("diff tp rp -o v --k 2 --mask-from zeros").ok();
     dir.run("apply tp v -o q2 --edit sw").fails(6).says(&["carries no pruning masks", "--localize mask"]);
-    dir.run("apply tp z z -o q2 --edit sw").fails(6).says(&["can not be done together"]);
+    dir.run("apply tp z z -o q2 --edit sw").fails(6).says(&["cannot be done together"]);
     dir.run("apply tp z v -o q2 --edit pr").ok();
     assert_eq!(both(&dir, "q2")[0], 0.0);
     for wrong in

@@ -70,7 +70,7 @@ fn a_file_says_what_it_is_and_what_to_do() {
     let dir = model();
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 466062\n";
     dir.write("lfs.safetensors", lfs);
-    dir.run("diff base lfs.safetensors").fails(5).says(&["Git LFS pointer", "(466062 bytes)", "git lfs pull"]);
+    dir.run("diff base lfs.safetensors").fails(5).says(&["Git LFS pointer to a file of 466062 bytes", "git lfs pull"]);
     dir.write("i/model.safetensors.index.json", lfs);
     dir.run("diff base i").fails(5).says(&["index.json: this is a Git LFS pointer"]);
     for (bytes, what) in [
@@ -78,7 +78,10 @@ fn a_file_says_what_it_is_and_what_to_do() {
         (b"PK\x03\x04", "zip archive"),
         (b"\x80\x02}q\x00", "pickle"),
         (b"GGUF\x03\0\0\0\0\0\0\0", "GGUF"),
-        (b"", "the file is empty"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (&[0; 600], "begins with zeros"),
+        (b"{\"a\": 1}", "JSON"),
+        (b"", "an empty file"),
     ] {
         dir.write("w.safetensors", bytes);
         dir.run("diff base w.safetensors").fails(5).says(&[what, "help: "]);
@@ -89,6 +92,174 @@ fn a_file_says_what_it_is_and_what_to_do() {
     dir.run("diff base w.safetensors").fails(5).says(&[&sizes(whole.len() - 100), "100 are missing at its end"]);
     dir.write("w.safetensors", &[&whole[..], &[0; 64]].concat());
     dir.run("diff base w.safetensors").fails(5).says(&[&sizes(whole.len() + 64), "64 follow the last tensor"]);
+}
+
+#[test]
+fn every_file_that_is_read_says_what_it_is() {
+    let dir = model();
+    let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 466062\n";
+    dir.write("lfs", lfs);
+    dir.write("log/model.safetensors", &dir.read("base/model.safetensors"));
+    dir.write("log/lcepatch-log.json", lfs);
+    dir.run("diff base ref --all --shard 1/2 -o 1.part").ok();
+    let cases = [
+        ("show lfs", 4),
+        ("check lfs base", 4),
+        ("check p.lcepatch lfs", 5),
+        ("apply base lfs -o out", 4),
+        ("apply base p.lcepatch -o out --mask lfs --keep-mask k --edit sw", 5),
+        ("select lfs -o out --exclude x", 4),
+        ("compare p.lcepatch lfs", 4),
+        ("invert lfs -o out --base base", 4),
+        ("squash p.lcepatch lfs -o out", 4),
+        ("combine p.lcepatch lfs -o out", 4),
+        ("combine 1.part lfs -o out", 5),
+        ("sign lfs --key lfs", 5),
+        ("check p.lcepatch --signature lfs", 11),
+        ("check p.lcepatch --require-signature lfs", 5),
+        ("diff base ref --target-mask lfs --localize mask", 5),
+        ("mask base --from lfs", 5),
+        ("log log", 5),
+    ];
+    for (command, code) in cases {
+        dir.run(command).fails(code).says(&[": this is a Git LFS pointer", "of 466062 bytes", "help: `git lfs pull`"]);
+    }
+}
+
+#[test]
+#[cfg(feature = "verify")]
+fn every_file_of_a_model_and_of_data_says_what_it_is() {
+    let dir = model();
+    for name in names(&fixture("models/bert")) {
+        dir.write(&format!("m/{name}"), &std::fs::read(fixture("models/bert").join(name)).unwrap());
+    }
+    dir.write("page", b"<!doctype html>");
+    let page = |run: Run, name: &str| run.fails(5).says(&[&format!("{name}: this is a page for browsers"), "help: "]);
+    for option in ["crows-pairs", "stereoset", "seat", "weat", "perplexity"] {
+        page(dir.run(&format!("verify m --{option} page")), "page");
+    }
+    page(dir.run("report page -o out"), "page");
+    dir.write("utf16", b"\xff\xfeh\0e\0");
+    dir.run("verify m --perplexity utf16").fails(5).says(&["this is text in UTF-16", "help: save it in UTF-8"]);
+    dir.write("text", b"He was late.\n");
+    dir.write("x.onnx", b"<!doctype html>");
+    page(dir.run("verify m --onnx x.onnx --perplexity text"), "x.onnx");
+    for name in ["config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json"] {
+        if name == "vocab.txt" {
+            std::fs::remove_file(dir.path("m/tokenizer.json")).unwrap();
+        }
+        let there = dir.exists(&format!("m/{name}")).then(|| dir.read(&format!("m/{name}")));
+        dir.write(&format!("m/{name}"), b"<!doctype html>");
+        page(dir.run("verify m --perplexity text"), name);
+        match there {
+            Some(bytes) => drop(dir.write(&format!("m/{name}"), &bytes)),
+            None => std::fs::remove_file(dir.path(&format!("m/{name}"))).unwrap(),
+        }
+    }
+}
+
+#[test]
+#[cfg(feature = "verify")]
+fn a_wrapped_model_and_one_without_a_tokenizer_file_say_what_to_do() {
+    let dir = Dir::new();
+    let (weights, config) = ["model.safetensors", "config.json"]
+        .map(|name| std::fs::read(fixture("models/bert").join(name)).unwrap())
+        .into();
+    let (length, rest) = weights.split_first_chunk().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let header = std::str::from_utf8(header).unwrap().replace("\"bert.", "\"_orig_mod.bert.");
+    dir.write("w/model.safetensors", &[&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat());
+    dir.write("w/config.json", &config);
+    dir.run("export w -o x").fails(5).says(&["help: it is there as \"_orig_mod.bert.", "`torch.compile`"]);
+    dir.write("t/model.safetensors", &weights);
+    dir.write("t/config.json", &config);
+    dir.write("t/tokenizer.model", b"x");
+    dir.write("text", b"He was late.\n");
+    dir.run("verify t --perplexity text").fails(8).says(&["no tokenizer.json or vocab.txt", "writes tokenizer.json"]);
+}
+
+#[test]
+fn what_is_written_to_standard_output_is_the_output_alone() {
+    let dir = model();
+    for (command, same) in [
+        ("diff base ref --all -o -", "p.lcepatch"),
+        ("apply base/model.safetensors p.lcepatch -o -", "ref/model.safetensors"),
+        ("diff base ref --all -o - --json", "p.lcepatch"),
+    ] {
+        let output = dir.command().args(command.split(' ')).output().unwrap();
+        assert!(output.status.success() && !output.stderr.is_empty());
+        assert_eq!(output.stdout, dir.read(same), "{command}");
+    }
+}
+
+#[test]
+fn swapped_arguments_are_told_the_order() {
+    let dir = model();
+    let order = |arguments: &str| format!("help: the order is `lcepatch {arguments}");
+    dir.run("apply p.lcepatch base -o out")
+        .fails(5)
+        .says(&["this is a patch, not a ch", &order("apply [OPTIONS] <BASE>")]);
+    dir.run("check base p.lcepatch").fails(4).says(&["this is a model directory", &order("check [OPTIONS] <PATCH>")]);
+    dir.run("show base/model.safetensors").fails(4).says(&["this is a checkpoint", &order("show [OPTIONS] <PATCH>")]);
+    dir.run("diff base p.lcepatch").fails(5).says(&[&order("diff [OPTIONS] <TARGET> <REFERENCE>")]);
+    dir.run("mask p.lcepatch").fails(5).says(&[&order("mask [OPTIONS] <CHECKPOINT>")]);
+    dir.write("x", b"He was late.\n");
+    #[cfg(feature = "verify")]
+    for command in ["verify p.lcepatch --perplexity x", "ask p.lcepatch he", "export p.lcepatch -o out"] {
+        dir.run(command).fails(5).says(&["this is a patch, not a checkpoint", "<MODEL>"]);
+    }
+}
+
+#[test]
+fn what_is_no_path_is_told_apart() {
+    let dir = model();
+    for (path, help) in [
+        ("google-bert/bert-base-uncased", "help: if this is the name of a model on a hub: download it first"),
+        ("https://host/model.safetensors", "help: lcepatch downloads nothing here"),
+        ("-", "help: standard input is not read"),
+    ] {
+        dir.run(&format!("diff {path} base")).fails(3).says(&[help]);
+        dir.run(&format!("show {path}")).fails(3).says(&[help]);
+        dir.run(&format!("apply base {path} -o out")).fails(3).says(&[help]);
+    }
+    let run = dir.run("diff base/none ref").fails(3);
+    assert!(!run.err.contains("help:"), "{run:?}");
+}
+
+#[test]
+fn a_directory_without_weights_says_what_it_is() {
+    let dir = model();
+    let weights = dir.read("base/model.safetensors");
+    dir.write("bin/pytorch_model.bin", b"PK");
+    dir.run("diff base bin").fails(5).says(&["weights in another format (pytorch_model.bin)", "safe_serialization"]);
+    dir.write("hub/models--org--name/snapshots/0123/model.safetensors", &weights);
+    for path in ["hub", "hub/models--org--name", "hub/models--org--name/snapshots"] {
+        let run = dir.run(&format!("diff base {path}")).fails(5);
+        run.says(&["a hub's cache", "help: give hub/models--org--name/snapshots/0123"]);
+    }
+    dir.run("diff base hub/models--org--name/snapshots/0123").ok();
+    dir.write("runs/step-1/model.safetensors", &weights);
+    dir.run("diff base runs").fails(5).says(&["help: give runs/step-1"]);
+}
+
+#[test]
+fn an_adapter_is_told_to_be_merged() {
+    let dir = model();
+    let name = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight";
+    let adapter = |value: f32| safetensors(&[Tensor::f32(name, &[1, 2], &[value, 2.0])]);
+    dir.write("lora/adapter_model.safetensors", &adapter(1.0));
+    dir.write("lora/adapter_config.json", b"{}");
+    for command in ["diff base lora", "diff base lora --common", "diff lora base"] {
+        dir.run(command).fails(5).says(&["help: lora holds an adapter (such as LoRA); merge it into its model first"]);
+    }
+    dir.run("check p.lcepatch lora").fails(1).prints(&["does not fit: it holds an adapter (such as LoRA)"]);
+    dir.run("apply lora p.lcepatch -o out").fails(6).says(&["help: this checkpoint holds an adapter", "merge it"]);
+    // Two adapters are a pair like any other.
+    dir.write("other.safetensors", &adapter(3.0));
+    dir.run("diff lora other.safetensors --all -o a.lcepatch").ok();
+    dir.run("apply lora a.lcepatch -o out").ok();
+    #[cfg(feature = "verify")]
+    dir.run("export lora -o x").fails(5).says(&["lora: this is the directory of an adapter", "merge it"]);
 }
 
 #[test]
@@ -108,11 +279,35 @@ fn shards_are_found_without_an_index_and_missed_with_one() {
 }
 
 #[test]
-fn an_index_that_names_what_a_shard_does_not_hold_says_what_to_do() {
+fn an_index_that_names_what_no_shard_holds_is_an_error_but_for_a_tied_head() {
     let dir = model();
-    dir.write("t/one.safetensors", &safetensors(&[Tensor::f32("a", &[1], &[1.0])]));
-    dir.write("t/model.safetensors.index.json", br#"{"weight_map":{"a":"one.safetensors","head":"one.safetensors"}}"#);
-    dir.run("diff t base").fails(5).says(&["\"head\" is in \"one.safetensors\", but it is not", "weight_map"]);
+    let index = |name: &str| format!(r#"{{"weight_map":{{"a":"one.safetensors","{name}":"one.safetensors"}}}}"#);
+    let tensor = |name: &str| safetensors(&[Tensor::f32(name, &[1], &[1.0])]);
+    dir.write("t/one.safetensors", &tensor("a"));
+    dir.write("r.safetensors", &tensor("a"));
+    let lost = |name: &str| [format!("{name:?} is in \"one.safetensors\", but it is not"), "weight_map".to_owned()];
+    let lists = |name: &str| dir.write("t/model.safetensors.index.json", index(name).as_bytes());
+    for (name, config) in [
+        ("lm_head.weight", ""),
+        ("lm_head.weight", r#"{"model_type":"llama","tie_word_embeddings":false}"#),
+        ("b", r#"{"model_type":"bert"}"#),
+        ("cls.predictions.transform.dense.weight", r#"{"model_type":"bert"}"#),
+    ] {
+        lists(name);
+        dir.write("t/config.json", config.as_bytes());
+        dir.run("diff t r.safetensors").fails(5).says(&lost(name).each_ref().map(String::as_str));
+    }
+    for config in [r#"{"model_type":"llama","tie_word_embeddings":true}"#, r#"{"model_type":"bert"}"#] {
+        lists("lm_head.weight");
+        dir.write("t/config.json", config.as_bytes());
+        let note = "note: t: its index lists \"lm_head.weight\" where it is not; nothing of the model is missing";
+        dir.run("diff t r.safetensors").ok().says(&[note]);
+    }
+    // In another shard it is not lost either.
+    dir.write("t/two.safetensors", &tensor("b"));
+    dir.write("r.safetensors", &safetensors(&[Tensor::f32("b", &[1], &[2.0]), Tensor::f32("a", &[1], &[2.0])]));
+    dir.write("t/model.safetensors.index.json", br#"{"weight_map":{"a":"two.safetensors","b":"one.safetensors"}}"#);
+    dir.run("diff t r.safetensors").ok().says(&["lists \"b\" and 1 more where it is not"]);
 }
 
 #[test]
@@ -123,6 +318,8 @@ fn what_is_no_regular_file_is_an_error_at_once() {
     for command in ["show pipe", "check pipe", "check p.lcepatch pipe", "diff pipe base", "apply base pipe -o out"] {
         dir.run(command).fails(3).says(&["it is a named pipe, not a regular file"]);
     }
+    // Beside what is written, it is nobody's business.
+    dir.run("diff base ref --all -o beside.lcepatch").ok();
     dir.run("diff base /dev/zero").fails(3).says(&["it is a device"]);
 }
 

@@ -65,7 +65,7 @@ mod with_a_python {
         fails(
             "echo 'ERROR: No matching distribution found for onnxruntime==1.32.0' >&2; exit 1",
             9,
-            &["pip can not download onnxruntime==1.32.0: No matching distribution"],
+            &["pip cannot download onnxruntime==1.32.0: No matching distribution"],
         );
         fails("exit 0", 9, &["it left no wheel"]);
         // Finds the folder after --dest.

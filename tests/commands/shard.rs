@@ -194,8 +194,8 @@ fn a_damaged_part_is_refused() {
     dir.write("short", &whole[..whole.len() - 1]);
     dir.run("combine short -o p").fails(5).says(&["short: ", "SHA-256"]);
     dir.run("diff a b --all -o patch").ok();
-    dir.run(&format!("combine {} patch -o p", parts[0])).fails(5).says(&["patch: not a part"]);
-    dir.run("diff a b --k 1 --shard 1/1 -o x --ranks patch").fails(5).says(&["patch: not a part"]);
+    dir.run(&format!("combine {} patch -o p", parts[0])).fails(5).says(&["patch: this is a patch, not a part"]);
+    dir.run("diff a b --k 1 --shard 1/1 -o x --ranks patch").fails(5).says(&["patch: this is a patch, not a part"]);
     dir.run(&format!("combine {} -o p --base a", parts[0])).fails(2).says(&["--base"]);
 }
 
@@ -217,7 +217,7 @@ fn ranks_of_checkpoints_that_changed_since_are_noticed() {
 }
 
 #[test]
-fn what_can_not_be_divided_is_refused() {
+fn what_cannot_be_divided_is_refused() {
     let dir = Dir::new();
     small_pair(&dir);
     for (flags, named) in [
@@ -242,6 +242,6 @@ fn what_can_not_be_divided_is_refused() {
 fn a_part_is_no_patch_and_says_so() {
     let dir = bert_dir();
     dir.run("diff target.safetensors reference.safetensors --all --shard 1/2 -o 1.part").ok();
-    dir.run("show 1.part").fails(2).says(&["part", "lcepatch combine"]);
-    dir.run("apply target.safetensors 1.part -o r").fails(2).says(&["part", "lcepatch combine"]);
+    dir.run("show 1.part").fails(4).says(&["this is a part of a patch", "lcepatch combine"]);
+    dir.run("apply target.safetensors 1.part -o r").fails(4).says(&["this is a part of a patch", "lcepatch combine"]);
 }

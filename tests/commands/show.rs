@@ -22,7 +22,7 @@ fn shows_what_a_person_wants_to_know() {
 }
 
 #[test]
-fn text_from_a_patch_can_not_drive_the_terminal() {
+fn text_from_a_patch_cannot_drive_the_terminal() {
     let run = patched().run("show p").ok();
     assert!(!run.out.contains('\u{1b}'), "{run:?}");
 }
@@ -52,7 +52,7 @@ fn draws_the_figure() {
 #[test]
 fn what_is_no_patch_is_told_apart() {
     let dir = patched();
-    dir.run("show target.safetensors").fails(4).says(&["not an .lcepatch file", "R1"]);
+    dir.run("show target.safetensors").fails(4).says(&["this is a checkpoint (safetensors), not a patch", "R1"]);
     dir.run("show missing").fails(3);
     let mut bytes = dir.read("p");
     bytes.pop();

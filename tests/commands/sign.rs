@@ -221,7 +221,7 @@ fn a_key_that_cannot_sign_is_refused_with_a_way_out() {
     run(&dir, "sign p --key alice.pub", Some(&nowhere)).fails(8).says(&["connect to ssh-agent at", "SSH_AUTH_SOCK"]);
     let keys = [
         ("pem", "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n", 5, "ssh-keygen -p -f pem"),
-        ("empty", "", 5, "empty is not an SSH key"),
+        ("empty", "", 5, "empty: this is an empty file, not an SSH key"),
         ("words", "these are words", 5, "words is not an SSH key"),
         ("half", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEA\n", 5, "half is not an SSH key"),
     ];

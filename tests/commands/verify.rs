@@ -79,7 +79,7 @@ fn a_condition_that_comes_true_is_a_no() {
 }
 
 #[test]
-fn what_can_not_be_measured_is_said() {
+fn what_cannot_be_measured_is_said() {
     let (dir, model) = patched();
     let gpt2 = fixture("models/gpt2");
     let refused = |line: &str, code: i32, says: &[&str]| {
@@ -100,7 +100,7 @@ fn what_can_not_be_measured_is_said() {
     refused(&format!("{model} --patch p --alpha x --weat 8"), 2, &["not a number"]);
     refused(&format!("{model} --alpha 1 --weat 8"), 2, &["--patch"]);
     refused(&format!("{} --patch p --weat 8", fixture("models/bert")), 6, &["does not fit this base"]);
-    refused("text --weat 8", 2, &["no directory"]);
+    refused("text --weat 8", 2, &["text is a file", "give the model directory"]);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn an_export_is_a_graph_beside_its_weights() {
     dir.run(&format!("export {source} -o out")).fails(2).says(&["out exists"]);
     dir.run("export out -o out").fails(2).says(&["model.onnx exists"]);
     dir.run("export out -o out --force").ok();
-    dir.run(&format!("export {source}/config.json -o x")).fails(2);
+    dir.run(&format!("export {source}/config.json -o x")).fails(5).says(&["this is a JSON file"]);
     assert!(!dir.exists("x"));
 }
 

@@ -11,7 +11,7 @@ crows.*         `ids`, the rows of the file; `decisions`, m where sent_more is m
 stereoset.intra the first four letters of all `ids`; for each comparison 1 where the first sentence is more likely, 0 where
                 not, s for skipped; of some models `scores` [stereotype, anti-stereotype, unrelated]
 weat *          d with both ddof of the last layer, and of how many partitions its test is reached: at least, and at most, as
-                f32 can not tell sums apart that are closer than FLOAT_NOISE; d of every layer
+                f32 cannot tell sums apart that are closer than FLOAT_NOISE; d of every layer
 ppl.*           of lines or windows `ids`, the sum of the tokens' log-probabilities, and how many tokens
 """
 import itertools

@@ -7,7 +7,7 @@ import transformers
 
 
 class Skipped(Exception):
-    """An item that the model can not be asked, and why."""
+    """An item that the model cannot be asked, and why."""
 
 
 class Model:

@@ -7,7 +7,6 @@ use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, patch_argument};
 use clap::Args;
 use lcepatch::apply::Check;
-use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::pair::{Prefix, PrefixMap};
 use lcepatch::durable::{self, Existing};
 use lcepatch::edit::{Alpha, EditKind};
@@ -136,13 +135,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if arguments.record && arguments.patch.len() > 1 {
         return Err(Failure::usage("--record writes into one patch", "give one --patch"));
     }
-    if !arguments.model.is_dir() {
-        let message = format!("{} is no directory", arguments.model.display());
-        return Err(Failure::usage(message, "give the model directory, with config.json, tokenizer and weights"));
-    }
     arguments.measures.check()?;
     let context = terminal.context();
-    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let checkpoint = patch_argument::model(&arguments.model, terminal)?;
     let patches = arguments
         .patch
         .iter()

@@ -74,7 +74,7 @@ fn differing_tokens_count_by_their_mean_and_shared_ones_by_their_sum() {
 }
 
 #[test]
-fn pairs_that_can_not_be_scored_are_counted_by_reason() {
+fn pairs_that_cannot_be_scored_are_counted_by_reason() {
     let long = "x ".repeat(600);
     let data = pairs(&format!("a b c,a c,stereo,age\nA a,A  a,stereo,age\n{long},a,stereo,age\na b,a c,stereo,age\n"));
     let (tokens, mut work) = (Words::masked(), Work::default());

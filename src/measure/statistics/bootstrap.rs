@@ -51,7 +51,7 @@ fn ratio_of(values: &[f64], weights: &[f64], drawn: &[usize]) -> f64 {
     ratio(&[value], &[weight])
 }
 
-/// Each resample has a sequence of numbers of its own, so that threads can not disturb each other.
+/// Each resample has a sequence of numbers of its own, so that threads cannot disturb each other.
 fn interval(items: usize, seed: u64, resamples: u64, statistic: impl Fn(&[usize]) -> f64 + Sync) -> Option<Interval> {
     if items < 2 || resamples == 0 {
         return None;

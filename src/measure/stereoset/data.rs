@@ -189,7 +189,7 @@ fn regrouped(mut object: serde_json::Map<String, Value>) -> Result<(Vec<Triple>,
     Ok((triples, intersentence))
 }
 
-/// Reads the entries of a list, and names the one that can not be read.
+/// Reads the entries of a list, and names the one that cannot be read.
 fn each<Raw: DeserializeOwned, T>(
     list: Vec<Value>,
     finish: impl Fn(Raw) -> Result<T, String>,

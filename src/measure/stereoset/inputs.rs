@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_asked_is_skipped_with_its_reason() {
+    fn what_cannot_be_asked_is_skipped_with_its_reason() {
         let tokens = Words::masked();
         let mask = tokens.mask().unwrap();
         let skipped = |context: &str, word| masked_inputs(context, word, &mask, &tokens, &MASKED).unwrap_err();

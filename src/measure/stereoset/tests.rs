@@ -101,7 +101,7 @@ fn domains_and_splits_are_chosen_and_told_apart() {
 }
 
 #[test]
-fn triples_that_can_not_be_scored_are_counted_by_reason() {
+fn triples_that_cannot_be_scored_are_counted_by_reason() {
     let mut no_word = entry("a", "he", "gender", ["one", "-", "six"]);
     let content = json!([no_word.clone(), entry("b", "he", "gender", ["one", "two", "six"])]);
     let (tokens, mut work) = (Words::masked(), Work::default());

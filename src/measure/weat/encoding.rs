@@ -52,7 +52,7 @@ impl WordEncoding {
         }
     }
 
-    /// The questions for the vectors of `texts`, in their order. `bad` makes an error of a text that can not be
+    /// The questions for the vectors of `texts`, in their order. `bad` makes an error of a text that cannot be
     /// encoded, and the reason.
     pub(super) fn ask(
         self,

@@ -197,10 +197,16 @@ impl<'a> Builder<'a> {
         if let Some(value) = self.weights.get(name) {
             return Ok(value.clone());
         }
-        let tensor = self
-            .checkpoint
-            .tensor(name)
-            .ok_or_else(|| ModelFault::NoTensor { tensor: name.to_owned(), model_type: self.model_type.to_owned() })?;
+        let tensor = self.checkpoint.tensor(name).ok_or_else(|| {
+            let names = self.checkpoint.tensors().map(|tensor| &tensor.info.name);
+            let longer =
+                names.into_iter().find(|longer| longer.strip_suffix(name).is_some_and(|front| front.ends_with('.')));
+            ModelFault::NoTensor {
+                tensor: name.to_owned(),
+                model_type: self.model_type.to_owned(),
+                longer: longer.cloned(),
+            }
+        })?;
         let (info, data_type) = (tensor.info, data_type(tensor.info.dtype));
         let (Some(data_type), true) = (data_type, info.shape == shape) else {
             let found = format!("{} {:?}", info.dtype, info.shape);

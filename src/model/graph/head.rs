@@ -44,6 +44,6 @@ impl Head {
 
 /// The decoder of a model whose table of embeddings is `embeddings`: the table itself where the two are tied.
 pub(super) fn decoder(builder: &Builder<'_>, config: &Config, own: &str, embeddings: &str, tied: bool) -> String {
-    let tied = config.flag_or("tie_word_embeddings", tied);
-    if tied || !builder.has(own) { embeddings.to_owned() } else { own.to_owned() }
+    let tied = config.flag("tie_word_embeddings").unwrap_or(tied || !builder.has(own));
+    if tied { embeddings.to_owned() } else { own.to_owned() }
 }

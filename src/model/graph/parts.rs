@@ -31,7 +31,7 @@ impl Heads {
     /// `queries` heads that share `hidden` evenly, with keys and values of their own.
     ///
     /// # Errors
-    /// [`ModelFault::Setting`] if they can not.
+    /// [`ModelFault::Setting`] if they cannot.
     pub fn even(hidden: u64, queries: u64) -> Result<Self, ModelFault> {
         if !hidden.is_multiple_of(queries) {
             let (found, supported) = (queries.to_string(), "a divisor of the hidden size");

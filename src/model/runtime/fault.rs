@@ -4,7 +4,7 @@ use crate::context::Cancelled;
 use crate::digest::Digest;
 use std::path::{Path, PathBuf};
 
-/// Why ONNX Runtime can not be found, loaded or installed.
+/// Why ONNX Runtime cannot be found, loaded or installed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeFault {
@@ -22,7 +22,7 @@ pub enum RuntimeFault {
         /// What it names.
         path: PathBuf,
     },
-    /// The library can not be loaded.
+    /// The library cannot be loaded.
     #[error("{}: not a library of ONNX Runtime that can be loaded: {reason}", library.display())]
     Load {
         /// The library.
@@ -55,7 +55,7 @@ pub enum RuntimeFault {
         library: PathBuf,
     },
     /// A provider does not start.
-    #[error("{provider} can not be used: {reason}")]
+    #[error("{provider} cannot be used: {reason}")]
     Provider {
         /// The provider's label.
         provider: String,
@@ -77,7 +77,7 @@ pub enum RuntimeFault {
         /// The processor.
         architecture: &'static str,
     },
-    /// Python, which downloads and unpacks, can not be started.
+    /// Python, which downloads and unpacks, cannot be started.
     #[error("start {program}: {source}")]
     NoPython {
         /// The program.
@@ -92,7 +92,7 @@ pub enum RuntimeFault {
         program: &'static str,
     },
     /// The download failed.
-    #[error("pip can not download {package}: {reason}")]
+    #[error("pip cannot download {package}: {reason}")]
     Download {
         /// Package and version.
         package: String,
@@ -109,8 +109,8 @@ pub enum RuntimeFault {
         /// The pinned digest.
         expected: Digest,
     },
-    /// The download can not be unpacked.
-    #[error("{package} can not be unpacked: {reason}")]
+    /// The download cannot be unpacked.
+    #[error("{package} cannot be unpacked: {reason}")]
     Unpack {
         /// The downloaded file.
         package: String,

@@ -28,7 +28,7 @@ pub struct About {
 /// Loads the library, and starts the provider it was found for. Later calls give the same environment.
 ///
 /// # Errors
-/// [`RuntimeFault`]: the library does not load or is too old, another one was loaded before, or the provider can not be
+/// [`RuntimeFault`]: the library does not load or is too old, another one was loaded before, or the provider cannot be
 /// used.
 pub fn load(found: &Found) -> Result<Environment, RuntimeFault> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);

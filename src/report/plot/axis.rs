@@ -30,7 +30,7 @@ const LARGEST: f64 = 1e300;
 const FREE: f64 = 0.06;
 
 impl Axis {
-    /// An axis with room for all finite `values`, from one place on paper to another. Numbers that a logarithmic axis can not show make
+    /// An axis with room for all finite `values`, from one place on paper to another. Numbers that a logarithmic axis cannot show make
     /// it linear.
     pub fn new(values: impl IntoIterator<Item = f64>, scale: Scale, paper: (f64, f64)) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);

@@ -13,7 +13,7 @@ pub fn write(scene: &Scene) -> String {
     drawing(&start, scene, hex)
 }
 
-/// A part of a page, whose style sheet has the named colours. As wide as there is room for; `title` is for those who can not see it.
+/// A part of a page, whose style sheet has the named colours. As wide as there is room for; `title` is for those who cannot see it.
 #[cfg(feature = "verify")]
 pub fn inline(scene: &Scene, title: &str) -> String {
     let (across, down) = (scene.width, scene.height);

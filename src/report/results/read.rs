@@ -2,6 +2,7 @@
 
 use crate::digest::Digest;
 use crate::error::{Error, Reason};
+use crate::input::Meant;
 use crate::json;
 use crate::report::Stat;
 use serde::Deserialize;
@@ -196,7 +197,7 @@ impl Row {
 /// # Errors
 /// [`Reason::Io`], [`Reason::Results`].
 pub fn read(path: &Path) -> Result<Results, Error> {
-    let bytes = json::read_file(path).map_err(|error| Error::io("read", path, error))?;
+    let bytes = json::read_file(path, Meant::Results).map_err(|error| Error::io("read", path, error))?;
     json::check(&bytes).map_err(|reason| Malformed { path: path.to_owned() }.at(None, reason))?;
     let digest = Digest::sha256(&bytes);
     let text = String::from_utf8_lossy(&bytes);
@@ -271,7 +272,7 @@ mod tests {
     #[test]
     fn what_is_no_result_is_refused_with_its_line() {
         for (text, says) in [
-            ("", "EOF"),
+            ("", "an empty file, not results"),
             ("[]", "not results"),
             ("{\"sweep\":1}\n", "no row of the unedited model"),
             ("{\"sweep\":1}\n{\"case\":1}\n", "line 2"),

@@ -152,7 +152,7 @@ fn a_report_of_nothing_has_no_tables() {
 }
 
 #[test]
-fn names_from_files_can_not_disturb_a_terminal() {
+fn names_from_files_cannot_disturb_a_terminal() {
     let text = text(&report(&[at(1.0)], |_| vec![weat("\u{1b}[31m", 1.0)]));
     assert!(text.contains("\\u{1b}[31m d") && !text.contains('\u{1b}'));
 }

@@ -1,22 +1,58 @@
-//! Opening what others wrote: regular files only, so that nothing waits for a pipe or reads a device, and known again by what
-//! the file system says of them.
+//! Opening what others wrote: regular files only, so that nothing waits for a pipe or reads a device; told apart from what they are
+//! often mistaken for ([`Found`]); and known again by what the file system says of them.
+
+mod folder;
+mod found;
+
+pub use folder::Folder;
+pub(crate) use folder::MERGE;
+pub(crate) use found::absent;
+
+pub use found::{Found, Meant, Unexpected};
+pub(crate) use found::{PART_MAGIC, PATCH_MAGIC};
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::time::SystemTime;
 
-/// Opens the file at `path` for reading. Every input is opened here.
+/// Opens the file at `path`, which is meant to be one of a kind, for reading. Every input is opened here, but for weights: their
+/// reader, which takes them from memory too, compares what they begin with itself.
 ///
 /// # Errors
-/// I/O; [`NotAFile`], inside of a [`std::io::Error`], for directories, pipes, sockets and devices, without waiting for any.
-pub(crate) fn open(path: &Path) -> std::io::Result<File> {
+/// I/O; inside of a [`std::io::Error`]: [`Unexpected`] for what is known to be something else; [`NotAFile`] for pipes, sockets and
+/// devices, without waiting for any.
+pub(crate) fn open(path: &Path, meant: Meant) -> std::io::Result<File> {
+    let file = open_any(path).map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(NotAFile::Directory) => Unexpected::directory(path, meant).into(),
+        _ => error,
+    })?;
+    let mut front = Vec::new();
+    (&file).take(Found::FRONT_BYTES).read_to_end(&mut front)?;
+    (&file).rewind()?;
+    meant.check(&front)?;
+    Ok(file)
+}
+
+/// Opens the file at `path` for reading, whatever it is.
+///
+/// # Errors
+/// I/O; [`NotAFile`], inside of a [`std::io::Error`], for all but regular files.
+pub(crate) fn open_any(path: &Path) -> std::io::Result<File> {
     open_with(path, File::options().read(true))
+}
+
+/// Whether the file at `path` is known to be of this kind.
+pub fn is(path: &Path, found: Found) -> bool {
+    let mut front = Vec::new();
+    let read = open_any(path).and_then(|file| file.take(Found::FRONT_BYTES).read_to_end(&mut front));
+    read.is_ok() && Found::of(&front) == Some(found)
 }
 
 /// Opens the file at `path` for reading and writing.
 ///
 /// # Errors
-/// As [`open`].
+/// As [`open_any`].
 pub(crate) fn open_for_writing(path: &Path) -> std::io::Result<File> {
     open_with(path, File::options().read(true).write(true))
 }
@@ -75,74 +111,6 @@ impl From<NotAFile> for std::io::Error {
     }
 }
 
-/// What a file is that was taken for something else, by its first bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Foreign {
-    /// A Git LFS pointer, and how long the file is that it stands for.
-    #[error("this is a Git LFS pointer, the file itself was not downloaded{}", size.map_or(String::new(), |size| format!(" ({size} bytes)")))]
-    LfsPointer {
-        /// Bytes of the file.
-        size: Option<u64>,
-    },
-    /// A page for browsers.
-    #[error("this is a page for browsers (HTML), not the file")]
-    Html,
-    /// A zip archive, as PyTorch writes.
-    #[error("this is a zip archive, as PyTorch writes its weights (.bin, .pt), not safetensors")]
-    Zip,
-    /// A pickle, as old versions of PyTorch write.
-    #[error("this is a Python pickle, as PyTorch writes its weights (.bin, .pt), not safetensors")]
-    Pickle,
-    /// A model of llama.cpp.
-    #[error("this is a GGUF file, not safetensors")]
-    Gguf,
-    /// Nothing.
-    #[error("the file is empty")]
-    Empty,
-}
-
-impl Foreign {
-    /// As many first bytes as are looked at.
-    pub(crate) const FRONT_BYTES: u64 = 512;
-
-    /// What begins with these bytes, if it is known.
-    pub(crate) fn of(front: &[u8]) -> Option<Self> {
-        let text = front.trim_ascii_start();
-        let page = |start: &[u8]| text.get(..start.len()).is_some_and(|front| front.eq_ignore_ascii_case(start));
-        if front.is_empty() {
-            Some(Self::Empty)
-        } else if front.starts_with(b"version https://git-lfs") {
-            let text = String::from_utf8_lossy(front);
-            let size = text.lines().find_map(|line| line.strip_prefix("size ")?.trim().parse().ok());
-            Some(Self::LfsPointer { size })
-        } else if page(b"<!doctype") || page(b"<html") {
-            Some(Self::Html)
-        } else if front.starts_with(b"PK\x03\x04") {
-            Some(Self::Zip)
-        } else if front.starts_with(b"\x80\x02") && front.get(8) != Some(&b'{') {
-            Some(Self::Pickle)
-        } else if front.starts_with(b"GGUF") {
-            Some(Self::Gguf)
-        } else {
-            None
-        }
-    }
-
-    /// One thing to do about it.
-    pub(crate) fn help(self) -> &'static str {
-        match self {
-            Self::LfsPointer { .. } => {
-                "`git lfs pull` in its repository downloads the file, or download it again from where it is published"
-            }
-            Self::Html => "download the file itself: the address was that of a page about it, or of an error",
-            Self::Zip | Self::Pickle | Self::Gguf => {
-                "save the model as safetensors, with `save_pretrained(..., safe_serialization=True)`"
-            }
-            Self::Empty => "download the file again: it did not begin to arrive",
-        }
-    }
-}
-
 /// What the file system says of an open file, by which a change is seen: two are equal while nobody writes to it.
 ///
 /// A write within the same tick of the file system's clock, or through a shared mapping that was written to before, changes
@@ -184,9 +152,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, b"one").unwrap();
-        let file = open(&path).unwrap();
+        let file = open_any(&path).unwrap();
         let before = Identity::of(&file).unwrap();
-        assert_eq!(Identity::of(&open(&path).unwrap()).unwrap(), before);
+        assert_eq!(Identity::of(&open_any(&path).unwrap()).unwrap(), before);
         std::fs::write(&path, b"longer").unwrap();
         assert_ne!(Identity::of(&file).unwrap(), before);
         let longer = Identity::of(&file).unwrap();
@@ -195,7 +163,7 @@ mod tests {
         assert_ne!(Identity::of(&file).unwrap(), longer);
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, b"longer").unwrap();
-        assert_ne!(Identity::of(&open(&path).unwrap()).unwrap(), longer);
+        assert_ne!(Identity::of(&open_any(&path).unwrap()).unwrap(), longer);
     }
 
     #[test]
@@ -206,13 +174,13 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let refused = |path: &Path| {
-            let error = open(path).unwrap_err();
+            let error = open_any(path).unwrap_err();
             *error.get_ref().unwrap().downcast_ref::<NotAFile>().unwrap()
         };
         assert_eq!(refused(&pipe), NotAFile::Pipe);
         assert_eq!(refused(&socket), NotAFile::Socket);
         assert_eq!(refused(Path::new("/dev/null")), NotAFile::Device);
         assert_eq!(refused(folder.path()), NotAFile::Directory);
-        assert_eq!(open(&folder.path().join("no")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        assert_eq!(open_any(&folder.path().join("no")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
     }
 }
