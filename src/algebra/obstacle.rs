@@ -121,7 +121,9 @@ impl Obstacle {
     /// One thing to do about it.
     pub fn help(&self) -> Option<String> {
         let help = match self {
-            Obstacle::NeedsBase { .. } | Obstacle::Selected { .. } => "give the checkpoint that the patch is for with --base",
+            Obstacle::NeedsBase { .. } | Obstacle::Selected { .. } => {
+                "give the checkpoint that the patch is for with --base"
+            }
             Obstacle::Reduced { .. } => "make the patch without --delta-dtype",
             Obstacle::NoInverse { .. } => "`lcepatch diff REFERENCE TARGET` makes it from the checkpoints",
             Obstacle::Chain { .. } => "patches of one base are added up by `lcepatch combine`",

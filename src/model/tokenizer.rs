@@ -65,7 +65,15 @@ impl Tokenizer {
         let words_begin_with_a_blank = inner.get_pre_tokenizer().is_some_and(blanks_stay_with_words);
         let begin = begin.filter(|id| u64::from(*id) < rows);
         let mask = mask.filter(|mask| u64::from(mask.id) < rows);
-        Ok(Self { inner, mask, begin, words_begin_with_a_blank, rows, gave_up: AtomicBool::new(false), files: vec![file] })
+        Ok(Self {
+            inner,
+            mask,
+            begin,
+            words_begin_with_a_blank,
+            rows,
+            gave_up: AtomicBool::new(false),
+            files: vec![file],
+        })
     }
 
     /// Refuses questions with a token that the model has no row for, and all after a text that could not be made into tokens.
@@ -201,6 +209,8 @@ fn wordpiece(directory: &Path, path: &Path, settings: &Settings) -> Result<token
     let [unk, sep, pad, cls, mask] =
         [("unk", "[UNK]"), ("sep", "[SEP]"), ("pad", "[PAD]"), ("cls", "[CLS]"), ("mask", "[MASK]")]
             .map(|(key, usual)| named(&format!("{key}_token"), usual));
+    budget::check_added([&unk, &sep, &pad, &cls, &mask].map(|token| token.content.as_str()).into_iter())
+        .map_err(|reason| malformed(&directory.join("tokenizer_config.json"), reason))?;
     let model = WordPiece::from_file(&path.to_string_lossy()).unk_token(unk.content.clone()).build();
     let model = model.map_err(|error| malformed(path, error.to_string()))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
@@ -216,7 +226,8 @@ fn wordpiece(directory: &Path, path: &Path, settings: &Settings) -> Result<token
 
     let (file, mut added) = added_tokens(directory, settings, &[&unk, &sep, &pad, &cls, &mask])?;
     added.sort_by_key(|(id, _)| *id);
-    budget::check_added(added.iter().map(|(_, token)| token.content.as_str())).map_err(|reason| malformed(&file, reason))?;
+    budget::check_added(added.iter().map(|(_, token)| token.content.as_str()))
+        .map_err(|reason| malformed(&file, reason))?;
     // All at once: each time a table of all of them is made.
     tokenizer.add_tokens(&added.iter().map(|(_, token)| token.clone()).collect::<Vec<_>>());
     for (id, token) in &added {

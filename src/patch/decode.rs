@@ -220,21 +220,17 @@ pub(super) fn numbers(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u6
 }
 
 fn numbers_as<N: Number>(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
-    let most = dtype.width().mask();
-    let bits = |image: N| match image.into() {
-        image if image > most => Err(Corrupt::Range { field: "a base value", found: image, least: 0, most }),
-        image => Ok(from_unsigned_image(dtype, image)),
-    };
-    groups::decode(bytes, 1, count)?.into_numbers().into_iter().map(bits).collect()
+    let (most, flip, anatomy) = (dtype.width().mask(), flip(dtype), dtype.anatomy());
+    let images: Vec<N> = groups::decode(bytes, 1, count)?.into_numbers();
+    if let Some(found) = images.iter().map(|image| (*image).into()).find(|image| *image > most) {
+        return Err(Corrupt::Range { field: "a base value", found, least: 0, most });
+    }
+    Ok(images.into_iter().map(|image| anatomy.image(image.into() ^ flip)).collect())
 }
 
 /// The image with its order kept when read as unsigned, as base values are coded (spec §9.8).
 pub(super) fn unsigned_image(dtype: Dtype, bits: u64) -> u64 {
     dtype.image(bits) ^ flip(dtype)
-}
-
-fn from_unsigned_image(dtype: Dtype, image: u64) -> u64 {
-    dtype.from_image(image ^ flip(dtype))
 }
 
 fn flip(dtype: Dtype) -> u64 {
@@ -305,7 +301,7 @@ mod tests {
         let image = |x: f32| unsigned_image(Dtype::F32, u64::from(x.to_bits()));
         assert!(image(-2.0) < image(-0.0) && image(-0.0) < image(0.0) && image(0.0) < image(2.0));
         for bits in [0, 0x8000, 0x7fc0, 0xffff] {
-            assert_eq!(from_unsigned_image(Dtype::Bf16, unsigned_image(Dtype::Bf16, bits)), bits);
+            assert_eq!(Dtype::Bf16.from_image(unsigned_image(Dtype::Bf16, bits) ^ flip(Dtype::Bf16)), bits);
         }
     }
 }

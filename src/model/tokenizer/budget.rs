@@ -6,7 +6,7 @@ mod pattern;
 
 use pattern::Cost;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
@@ -25,6 +25,10 @@ const AROUND_MAX: u64 = 256;
 const TOKEN_BYTES_MAX: usize = 256;
 /// Bytes of a token of a vocabulary whose tokens are all tried at each place of a text.
 const PIECE_BYTES_MAX: usize = 1024;
+/// Letters of a vocabulary that is made a tree of, without those that its tokens begin with in common. Each takes some hundred bytes.
+const TREE_FREE: u64 = 1 << 17;
+/// Bytes of the file for each letter more. Published tokenizers have at least twelve.
+const BYTES_A_LETTER: u64 = 8;
 /// Characters of a word that is looked up in parts: their cube is what it costs. 100 is usual.
 const WORD_CHARACTERS_MAX: u64 = 256;
 
@@ -59,7 +63,7 @@ struct Model<'a> {
     #[serde(borrow, default)]
     end_of_word_suffix: Option<Cow<'a, str>>,
     #[serde(default)]
-    vocab: Longest,
+    vocab: Pieces,
 }
 
 /// Refuses a tokenizer that could cost more than its size and a text's say.
@@ -83,8 +87,15 @@ pub(super) fn check(text: &[u8]) -> Result<(), String> {
     if let Some(most) = model.max_input_chars_per_word.filter(|most| *most > WORD_CHARACTERS_MAX) {
         return Err(format!("max_input_chars_per_word is {most}, more than {WORD_CHARACTERS_MAX}"));
     }
-    if model.vocab.0 > PIECE_BYTES_MAX {
-        return Err(format!("a token of its vocabulary has {} bytes, more than {PIECE_BYTES_MAX}", model.vocab.0));
+    let Pieces { longest, letters } = model.vocab;
+    if longest > PIECE_BYTES_MAX {
+        return Err(format!("a token of its vocabulary has {longest} bytes, more than {PIECE_BYTES_MAX}"));
+    }
+    let (bytes, letters_max) = (text.len(), TREE_FREE + text.len() as u64 / BYTES_A_LETTER);
+    if letters > letters_max {
+        return Err(format!(
+            "a tree of its vocabulary has {letters} letters, more than the {letters_max} of {bytes} bytes"
+        ));
     }
     Ok(())
 }
@@ -108,7 +119,9 @@ fn around(step: &Value) -> Result<(), String> {
     fn count(value: &Value, key: &str) -> u64 {
         match value {
             Value::Array(values) => values.iter().map(|value| count(value, key)).sum(),
-            Value::Object(entries) => entries.iter().map(|(name, value)| u64::from(name == key) + count(value, key)).sum(),
+            Value::Object(entries) => {
+                entries.iter().map(|(name, value)| u64::from(name == key) + count(value, key)).sum()
+            }
             _ => 0,
         }
     }
@@ -117,14 +130,22 @@ fn around(step: &Value) -> Result<(), String> {
             Value::Array(values) => values.iter().map(ids).max().unwrap_or_default(),
             Value::Object(entries) => entries
                 .iter()
-                .map(|(name, value)| if name == "ids" { value.as_array().map_or(0, Vec::len) as u64 } else { ids(value) })
+                .map(
+                    |(name, value)| {
+                        if name == "ids" { value.as_array().map_or(0, Vec::len) as u64 } else { ids(value) }
+                    },
+                )
                 .max()
                 .unwrap_or_default(),
             _ => 0,
         }
     }
     let tokens = count(step, "SpecialToken").saturating_mul(ids(step).max(1));
-    if tokens <= AROUND_MAX { Ok(()) } else { Err(format!("it puts up to {tokens} tokens around a text, more than {AROUND_MAX}")) }
+    if tokens <= AROUND_MAX {
+        Ok(())
+    } else {
+        Err(format!("it puts up to {tokens} tokens around a text, more than {AROUND_MAX}"))
+    }
 }
 
 struct Found {
@@ -172,14 +193,16 @@ impl Found {
             bytes("prepend").map(|bytes| bytes + 1),
             bytes("replacement"),
             // A byte becomes a character of up to two bytes.
-            (step.get("type").is_some_and(|kind| kind == "ByteLevel") || step.get("trim_offsets").is_some()).then_some(2),
+            (step.get("type").is_some_and(|kind| kind == "ByteLevel") || step.get("trim_offsets").is_some())
+                .then_some(2),
             charsmap.map(charsmap::growth).transpose()?,
         ];
         self.steps += 1;
         if self.steps > STEPS_MAX {
             return Err(format!("it has more than {STEPS_MAX} steps"));
         }
-        self.growth = times.into_iter().flatten().fold(self.growth, |growth, times| growth.saturating_mul(times.max(1)));
+        self.growth =
+            times.into_iter().flatten().fold(self.growth, |growth, times| growth.saturating_mul(times.max(1)));
         if self.growth <= GROWTH_MAX {
             return Ok(());
         }
@@ -210,7 +233,11 @@ impl Few<'_> {
     }
 
     fn level<E: Error>(&self) -> Result<(), E> {
-        if self.depth > 0 { Ok(()) } else { Err(E::custom(format_args!("its steps are more than {DEPTH_MAX} levels deep"))) }
+        if self.depth > 0 {
+            Ok(())
+        } else {
+            Err(E::custom(format_args!("its steps are more than {DEPTH_MAX} levels deep")))
+        }
     }
 }
 
@@ -277,12 +304,16 @@ impl<'de> Visitor<'de> for Few<'_> {
     }
 }
 
-/// The bytes of the longest token of a vocabulary that is a list of tokens and scores; 0 of one that is a table, in which tokens are
-/// looked up whole.
+/// A vocabulary that is a list of tokens and scores; nothing of one that is a table, in which tokens are looked up whole.
 #[derive(Default)]
-struct Longest(usize);
+struct Pieces {
+    /// Bytes of the longest token.
+    longest: usize,
+    /// Bytes of all tokens, those that they begin with in common counted once.
+    letters: u64,
+}
 
-impl<'de> Deserialize<'de> for Longest {
+impl<'de> Deserialize<'de> for Pieces {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Vocabulary)
     }
@@ -291,23 +322,28 @@ impl<'de> Deserialize<'de> for Longest {
 struct Vocabulary;
 
 impl<'de> Visitor<'de> for Vocabulary {
-    type Value = Longest;
+    type Value = Pieces;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a vocabulary")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Longest, A::Error> {
-        let mut longest = 0;
-        while let Some((token, _)) = values.next_element::<(Cow<'de, str>, serde::de::IgnoredAny)>()? {
-            longest = longest.max(token.len());
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Pieces, A::Error> {
+        let mut tokens = Vec::new();
+        while let Some((token, _)) = values.next_element::<(String, IgnoredAny)>()? {
+            tokens.push(token);
         }
-        Ok(Longest(longest))
+        tokens.sort_unstable();
+        let common = |pair: &[String]| pair[0].bytes().zip(pair[1].bytes()).take_while(|(a, b)| a == b).count();
+        let all: usize = tokens.iter().map(String::len).sum();
+        let shared: usize = tokens.windows(2).map(common).sum();
+        let longest = tokens.iter().map(String::len).max().unwrap_or_default();
+        Ok(Pieces { longest, letters: (all - shared) as u64 })
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Longest, A::Error> {
-        while entries.next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?.is_some() {}
-        Ok(Longest(0))
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Pieces, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Pieces::default())
     }
 }
 
@@ -359,13 +395,18 @@ mod tests {
         let long = "a".repeat(2000);
         refused(checked("added_tokens", &format!(r#"[{{"content": "{long}"}}]"#)), "2000 bytes");
         refused(checked("model", &format!(r#"{{"vocab": [["a", 0.5], ["{long}", 1]]}}"#)), "2000 bytes");
+        let tree: Vec<String> = (0..400).map(|n| format!(r#"["{n:03}{}", 0]"#, "a".repeat(400))).collect();
+        refused(checked("model", &format!(r#"{{"vocab": [{}]}}"#, tree.join(","))), "160444 letters");
         refused(checked("model", &format!(r#"{{"continuing_subword_prefix": "{long}"}}"#)), "2000 bytes");
         refused(checked("model", r#"{"max_input_chars_per_word": 1000}"#), "is 1000");
         assert!(checked("model", &format!(r#"{{"vocab": {{"{long}": 1}}, "max_input_chars_per_word": 100}}"#)).is_ok());
         let template = |uses: usize, ids: usize| {
             let single = vec![r#"{"SpecialToken": {"id": "x", "type_id": 0}}"#; uses].join(",");
             let ids = vec!["7"; ids].join(",");
-            checked("post_processor", &format!(r#"{{"single": [{single}], "special_tokens": {{"x": {{"ids": [{ids}]}}}}}}"#))
+            checked(
+                "post_processor",
+                &format!(r#"{{"single": [{single}], "special_tokens": {{"x": {{"ids": [{ids}]}}}}}}"#),
+            )
         };
         assert!(template(16, 16).is_ok());
         refused(template(17, 16), "272 tokens");

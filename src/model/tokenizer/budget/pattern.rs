@@ -363,10 +363,7 @@ mod tests {
                 r"[!\x22#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
                 2,
             ),
-            (
-                r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
-                0,
-            ),
+            (r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", 0),
             (r"\d{1,3}(?=(?:\d{3})*\b)", 2),
             (" ?[^(\\s|[.,!?\u{2026}])]+", 0),
             (r"[!(+*]\)+", 0),
@@ -431,7 +428,9 @@ mod tests {
 
     #[test]
     fn what_can_be_found_in_nothing_is_known() {
-        for (pattern, empty) in [("a*", true), ("a|", true), ("", true), ("(?=a)", true), ("^", true), ("a*b", false), (r"\p{L}+", false)] {
+        for (pattern, empty) in
+            [("a*", true), ("a|", true), ("", true), ("(?=a)", true), ("^", true), ("a*b", false), (r"\p{L}+", false)]
+        {
             assert_eq!(cost(pattern).unwrap().1, empty, "{pattern}");
         }
     }
