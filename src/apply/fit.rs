@@ -367,7 +367,7 @@ pub(crate) fn decode_bytes(
     let decoded = streams(bytes, entry.dtype).map_err(BlockError::from).and_then(|streams| {
         // Before anything is allocated.
         let memory = Reservation::of(bytes.len() as u64, memory(&streams, entry.dtype, block.selected));
-        let block = decode(bytes, entry.dtype, elements, block.selected, base)?;
+        let block = memory.take(|| decode(bytes, entry.dtype, elements, block.selected, base))?;
         Ok(Decoded { block, _memory: memory })
     });
     decoded.map_err(|reason| {

@@ -7,7 +7,10 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 
+/// Bytes of memory that a block of any size may take.
+const FREE_BYTES: u64 = 1 << 20;
 /// Bytes of memory that each byte of a block justifies: nine of ten deltas that are 1 or -1 take as much.
 const BYTES_A_BYTE: u64 = 64;
 /// Bytes of memory that are shared by all blocks which take more than that. One that takes even more is decoded alone.
@@ -39,7 +42,7 @@ pub(crate) struct Reservation {
 impl Reservation {
     /// For a block of `coded` bytes that takes `memory` bytes decoded. Waits until there is enough.
     pub fn of(coded: u64, memory: u64) -> Self {
-        let shared = memory.saturating_sub(BYTES_A_BYTE.saturating_mul(coded));
+        let shared = memory.saturating_sub(FREE_BYTES + BYTES_A_BYTE.saturating_mul(coded));
         if shared > 0 {
             let mut taken = SHARED.lock();
             while *taken > 0 && *taken + shared > SHARED_BYTES && HELD.get() == 0 {
@@ -49,6 +52,21 @@ impl Reservation {
             HELD.set(HELD.get() + 1);
         }
         Self { shared, thread: PhantomData }
+    }
+
+    /// Does `work`, which takes the memory.
+    ///
+    /// Shared memory is taken by a thread of its own: allocators keep for each thread what it has given back, and so would hold the memory
+    /// of a block for every thread that has ever decoded one.
+    pub fn take<T: Send>(&self, work: impl Fn() -> T + Sync) -> T {
+        if self.shared == 0 {
+            return work();
+        }
+        std::thread::scope(|scope| match Builder::new().spawn_scoped(scope, &work) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // There are no more threads to be had.
+            Err(_) => work(),
+        })
     }
 }
 
@@ -79,7 +97,7 @@ mod tests {
     fn threads_share_what_bytes_do_not_justify_and_go_on_with_what_they_hold() {
         let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
         let hold = |memory: u64| {
-            let held = Reservation::of(0, memory);
+            let held = Reservation::of(0, FREE_BYTES + memory);
             most.fetch_max(now.fetch_add(memory, Ordering::SeqCst) + memory, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(2));
             now.fetch_sub(memory, Ordering::SeqCst);
@@ -94,7 +112,10 @@ mod tests {
         assert_eq!(most.load(Ordering::SeqCst), 2 * SHARED_BYTES);
         let first = Reservation::of(0, 2 * SHARED_BYTES);
         let second = Reservation::of(0, 2 * SHARED_BYTES);
-        assert_eq!(Reservation::of(1000, 64_000).shared, 0);
+        assert_eq!(Reservation::of(1000, FREE_BYTES + 64_000).shared, 0);
+        let elsewhere = first.take(|| std::thread::current().id());
+        let here = Reservation::of(0, FREE_BYTES).take(|| std::thread::current().id());
+        assert!(elsewhere != here && here == std::thread::current().id());
         drop((first, second));
     }
 }
