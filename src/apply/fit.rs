@@ -367,7 +367,13 @@ pub(crate) fn decode_bytes(
     let decoded = streams(bytes, entry.dtype).map_err(BlockError::from).and_then(|streams| {
         // Before anything is allocated.
         let memory = Reservation::of(bytes.len() as u64, memory(&streams, entry.dtype, block.selected));
-        let block = memory.take(|| decode(bytes, entry.dtype, elements, block.selected, base))?;
+        let (dtype, selected) = (entry.dtype, block.selected);
+        let block = if base.is_none() && memory.is_shared() {
+            let bytes = bytes.to_vec();
+            memory.take(move || decode(&bytes, dtype, elements, selected, None))?
+        } else {
+            decode(bytes, dtype, elements, selected, base)?
+        };
         Ok(Decoded { block, _memory: memory })
     });
     decoded.map_err(|reason| {

@@ -6,7 +6,9 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{SendError, Sender, channel};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
 /// Bytes of memory that a block of any size may take.
@@ -54,21 +56,36 @@ impl Reservation {
         Self { shared, thread: PhantomData }
     }
 
-    /// Does `work`, which takes the memory.
-    ///
-    /// Shared memory is taken by a thread of its own: allocators keep for each thread what it has given back, and so would hold the memory
-    /// of a block for every thread that has ever decoded one.
-    pub fn take<T: Send>(&self, work: impl Fn() -> T + Sync) -> T {
-        if self.shared == 0 {
-            return work();
+    /// Whether it is of the memory that all share.
+    pub fn is_shared(&self) -> bool {
+        self.shared > 0
+    }
+
+    /// Does `work`, which takes the memory, if that is shared, on the one thread that does so for all others: allocators keep for each
+    /// thread what it has given back, and so would hold the memory of a block for every thread that has ever decoded one.
+    pub fn take<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (send, receive) = channel();
+        let work: Work = Box::new(move || _ = send.send(catch_unwind(AssertUnwindSafe(work))));
+        match WORKER.as_ref() {
+            // It lives as long as the process.
+            Some(worker) => worker.send(work).unwrap_or_else(|SendError(work)| work()),
+            None => work(),
         }
-        std::thread::scope(|scope| match Builder::new().spawn_scoped(scope, &work) {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            // There are no more threads to be had.
-            Err(_) => work(),
-        })
+        match receive.recv() {
+            Ok(result) => result.unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(gone) => unreachable!("a result is sent, whatever becomes of the work: {gone}"),
+        }
     }
 }
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// The thread that takes shared memory; none if there is none to be had.
+static WORKER: LazyLock<Option<Sender<Work>>> = LazyLock::new(|| {
+    let (send, receive) = channel::<Work>();
+    let spawned = Builder::new().name("decoding".to_owned()).spawn(move || receive.iter().for_each(|work| work()));
+    spawned.ok().map(|_| send)
+});
 
 impl Drop for Reservation {
     fn drop(&mut self) {
@@ -114,8 +131,10 @@ mod tests {
         let second = Reservation::of(0, 2 * SHARED_BYTES);
         assert_eq!(Reservation::of(1000, FREE_BYTES + 64_000).shared, 0);
         let elsewhere = first.take(|| std::thread::current().id());
-        let here = Reservation::of(0, FREE_BYTES).take(|| std::thread::current().id());
-        assert!(elsewhere != here && here == std::thread::current().id());
+        let again = second.take(|| std::thread::current().id());
+        assert!(elsewhere == again && again != std::thread::current().id());
+        assert_eq!(catch_unwind(|| second.take(|| panic!("here"))).unwrap_err().downcast_ref(), Some(&"here"));
+        assert_eq!(second.take(|| 7), 7);
         drop((first, second));
     }
 }
