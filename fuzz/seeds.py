@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fill the corpora of the fuzz targets from the vectors, so that they start behind the first checks.
+"""Fill the corpora of the fuzz targets from the vectors and the hostile files, so that they start behind the first checks.
 
     python3 fuzz/seeds.py fuzz/corpus
 
@@ -9,6 +9,8 @@ import glob
 import os
 import struct
 import sys
+
+import zstandard
 
 root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path.insert(0, os.path.join(root, "spec"))
@@ -64,6 +66,15 @@ def main(corpus):
     for path in sorted(glob.glob(os.path.join(root, "fixtures", "signatures", "*"))):
         with open(path, "rb") as file:
             write(corpus, "signature", os.path.basename(path), file.read())
+    for path in sorted(glob.glob(os.path.join(root, "fixtures", "hostile", "*.zst"))):
+        name = os.path.basename(path)
+        target = HOSTILE.get(name.split("_")[0])
+        with open(path, "rb") as file:
+            data = zstandard.ZstdDecompressor().decompress(file.read())
+        # Long inputs are slow to mutate, and what is long in them is the same over and over.
+        if target and len(data) <= 1 << 13:
+            # A journal gets its digest in the target.
+            write(corpus, target, name, data[:-32] if data.startswith(b"lcejrnl2") else data)
     # A journal of two changes of two bytes in the file "f" of 64, without its digest.
     segment = struct.pack("<QIIHH", 4, 8, 0, 1, 2) + struct.pack("<HH", 0, 3) + bytes(4) + b"\1\2\3\4"
     write(corpus, "journal", "two", b"lcejrnl2" + struct.pack("<IH1sQQ", 1, 1, b"f", 64, 0) + segment)
@@ -72,6 +83,10 @@ def main(corpus):
     for name, text in DATA_FILES.items():
         write(corpus, "data_files", name, text.encode())
 
+
+# The targets of hostile files, by the first word of their names.
+HOSTILE = {"patch": "header", "checkpoint": "safetensors_header", "config": "model_config", "journal": "journal", "onnx": "onnx_file",
+           "signature": "signature", "signers": "signature", "crows": "data_files", "stereoset": "data_files", "seat": "data_files"}
 
 # The forms of benchmark data, as small as they can be.
 DATA_FILES = {

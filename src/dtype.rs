@@ -119,6 +119,22 @@ impl Width {
         }
     }
 
+    /// The elements with these bit patterns, in place of what is in `out`.
+    pub fn store_all(self, patterns: &[u64], out: &mut Vec<u8>) {
+        fn store<const N: usize>(patterns: &[u64], out: &mut [u8]) {
+            for (element, bits) in out.as_chunks_mut::<N>().0.iter_mut().zip(patterns) {
+                element.copy_from_slice(&bits.to_le_bytes()[..N]);
+            }
+        }
+        out.resize(patterns.len() * self.bytes(), 0);
+        match self {
+            Width::W1 => store::<1>(patterns, out),
+            Width::W2 => store::<2>(patterns, out),
+            Width::W4 => store::<4>(patterns, out),
+            Width::W8 => store::<8>(patterns, out),
+        }
+    }
+
     /// Stores the low bits of `bits` as element `index` of `bytes`, little-endian.
     ///
     /// # Panics
@@ -389,7 +405,7 @@ impl Anatomy {
 
     /// As [`Dtype::image`], and as [`Dtype::from_image`].
     #[inline(always)]
-    fn image(self, bits: u64) -> u64 {
+    pub(crate) fn image(self, bits: u64) -> u64 {
         bits ^ (u64::from(bits & self.sign != 0).wrapping_neg() & self.flip)
     }
 }

@@ -3,6 +3,7 @@
 //! A parsed value takes up to several hundred bytes of memory, the text of one as few as two.
 
 use crate::input::{self, Meant};
+use std::fs::File;
 use std::io::{Error, ErrorKind, Read};
 use std::path::Path;
 
@@ -14,8 +15,16 @@ pub const FILE_BYTES_MAX: u64 = 1 << 28;
 /// # Errors
 /// I/O, with what is found instead; [`ErrorKind::FileTooLarge`].
 pub fn read_file(path: &Path, meant: Meant) -> std::io::Result<Vec<u8>> {
+    read(&input::open(path, meant)?)
+}
+
+/// All of an open file from where it is read on, if that is at most [`FILE_BYTES_MAX`] bytes.
+///
+/// # Errors
+/// As [`read_file`].
+pub fn read(file: &File) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    input::open(path, meant)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let reason = format!("it has more than the {FILE_BYTES_MAX} bytes that are read of such a file");
         return Err(Error::new(ErrorKind::FileTooLarge, reason));

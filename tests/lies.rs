@@ -87,8 +87,11 @@ fn outcomes(patch: &Patch, bases: &[Checkpoint]) -> Vec<Outcome> {
     for base in bases.iter().map(Some).chain([None]) {
         let table = |made: Result<Patch, Error>| made.map(|made| made.table);
         let half = Some(Top::Count(patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
-        let made: [(&'static str, Result<TensorTable, Error>); 5] = [
+        let made: [(&'static str, Result<TensorTable, Error>); 7] = [
             ("invert", table(invert(&one(), base, &context))),
+            // What is inverted or joined is the patch, whatever its alpha.
+            ("invert", table(invert(&edit(patch, alpha(0.5)), base, &context))),
+            ("squash", table(squash(&edit(patch, alpha(0.5)), &edit(patch, EditKind::Prune), base, &context))),
             ("squash", table(squash(&one(), &one(), base, &context))),
             (
                 "combine",

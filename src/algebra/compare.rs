@@ -1,7 +1,7 @@
 //! What two patches have in common.
 
 use super::content::Content;
-use super::{Side, by_name, check_base};
+use super::{Side, by_name, check_base, must_be_justified};
 use crate::apply::{Carried, Edit};
 use crate::checkpoint::{Checkpoint, names};
 use crate::context::Context;
@@ -77,6 +77,8 @@ pub fn compare(
     for edit in [first, second] {
         if base.is_some() || Carried::read(&edit.patch, &edit.path, context)?.is_portable() {
             check_base(edit, "compare", base, context)?;
+        } else {
+            must_be_justified(edit, "compare")?;
         }
     }
     context.begin("comparing", 0);

@@ -3,7 +3,7 @@
 use super::content::Content;
 use super::content::{Element, Exact};
 use super::draft::{Description, Draft};
-use super::{Obstacle, check_base, must_be_exact};
+use super::{Obstacle, check_base, must_be_exact, must_be_justified};
 use crate::apply::Edit;
 use crate::apply::fit::{carried_values_fit, counterparts_fit};
 use crate::checkpoint::Checkpoint;
@@ -29,7 +29,7 @@ pub fn invert(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> 
     let carried = must_be_exact(edit, context)?;
     let no_inverse = |reason| Error::from(Obstacle::NoInverse { patch: edit.path.clone(), reason });
     let known = table.tensors.iter().all(|entry| entry.counterparts.is_some());
-    if carried.is_portable() && known {
+    if carried.is_portable() && known && must_be_justified(edit, "invert").is_ok() {
         counterparts_fit(&edit.patch, &edit.path)?;
         carried_values_fit(&edit.patch, &edit.path, context)?;
         return from_patch(edit, context);

@@ -46,6 +46,23 @@ fn common_hash(edits: &[&Edit]) -> Result<ContentHash, Obstacle> {
     }
 }
 
+/// Elements that a patch may select where there is no base, whatever its size.
+const SELECTED_FREE: u64 = 1 << 20;
+/// Elements more for each byte of its file. With its base's values a patch takes a byte or more for each.
+const SELECTED_A_BYTE: u64 = 2;
+
+/// Refuses a patch that selects more elements than its size justifies. Elements are held one by one, a hundred bytes of memory for each:
+/// runs of them that take next to nothing in a file must be in a base at least.
+fn must_be_justified(edit: &Edit, verb: &'static str) -> Result<(), Obstacle> {
+    let Edit { patch, path, .. } = edit;
+    let selected = patch.table.tensors.iter().map(|entry| entry.selected).sum();
+    let most = SELECTED_FREE.saturating_add(SELECTED_A_BYTE.saturating_mul(patch.file_bytes));
+    if selected <= most {
+        return Ok(());
+    }
+    Err(Obstacle::Selected { patch: path.clone(), verb, selected, bytes: patch.file_bytes, most })
+}
+
 /// Refuses a base that is not the patch's, and a patch that needs one and gets none, or carries values of its base that are not
 /// those of which it has the digest.
 fn check_base(edit: &Edit, verb: &'static str, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<(), Error> {
@@ -54,6 +71,7 @@ fn check_base(edit: &Edit, verb: &'static str, base: Option<&Checkpoint>, contex
         if !Carried::read(patch, path, context)?.is_portable() {
             return Err(Obstacle::NeedsBase { patch: path.clone(), verb }.into());
         }
+        must_be_justified(edit, verb)?;
         return carried_values_fit(patch, path, context);
     };
     let Fit { differences, state } = fit(base, patch, path, Check::Quick, None, context)?;

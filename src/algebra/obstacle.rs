@@ -14,6 +14,20 @@ pub enum Obstacle {
         /// The verb.
         verb: &'static str,
     },
+    /// The patch selects more elements than its size justifies, and there is no base to justify them.
+    #[error("{} selects {selected} elements in {bytes} bytes, more than the {most} that {verb} reads from so many without the base", patch.display())]
+    Selected {
+        /// The patch.
+        patch: PathBuf,
+        /// The verb.
+        verb: &'static str,
+        /// Elements that it selects.
+        selected: u64,
+        /// Bytes of its file.
+        bytes: u64,
+        /// Elements that so many bytes justify.
+        most: u64,
+    },
     /// Deltas with reduced precision do not say what the reference's bits are.
     #[error("the deltas of {} have reduced precision, so they do not lead to exact bits", patch.display())]
     Reduced {
@@ -91,6 +105,7 @@ impl Obstacle {
     pub fn code(&self) -> &'static str {
         match self {
             Obstacle::NeedsBase { .. } => "algebra.needs-base",
+            Obstacle::Selected { .. } => "algebra.selected",
             Obstacle::Reduced { .. } => "algebra.reduced",
             Obstacle::NoInverse { .. } => "algebra.no-inverse",
             Obstacle::Chain { .. } => "algebra.chain",
@@ -106,7 +121,9 @@ impl Obstacle {
     /// One thing to do about it.
     pub fn help(&self) -> Option<String> {
         let help = match self {
-            Obstacle::NeedsBase { .. } => "give the checkpoint that the patch is for with --base",
+            Obstacle::NeedsBase { .. } | Obstacle::Selected { .. } => {
+                "give the checkpoint that the patch is for with --base"
+            }
             Obstacle::Reduced { .. } => "make the patch without --delta-dtype",
             Obstacle::NoInverse { .. } => "`lcepatch diff REFERENCE TARGET` makes it from the checkpoints",
             Obstacle::Chain { .. } => "patches of one base are added up by `lcepatch combine`",

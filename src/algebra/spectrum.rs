@@ -55,13 +55,47 @@ pub fn spectrum(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -
             return Err(super::Obstacle::NotFinite { tensor: entry.name.clone(), index: moved.index }.into());
         }
         let (rows, columns) = (entry.shape[0], entry.shape[1]);
-        let stable_rank = Sparse::new(rows as usize, columns as usize, &moves).stable_rank();
+        let stable_rank = Sparse::new(rows, columns, &moves).stable_rank();
         context.advance(1)?;
         Ok(stable_rank.map(|stable_rank| Spectrum { tensor: entry.name.clone(), rows, columns, stable_rank }))
     };
     let found = matrices.par_iter().map(of).collect::<Result<Vec<_>, Error>>();
     let found = base.map_or(Ok(()), Checkpoint::unchanged).map_err(Error::from).and(found)?;
     Ok(found.into_iter().flatten().collect())
+}
+
+/// The rows or the columns of a matrix: all, or those that have elements where most have none. These change no singular value, and what
+/// is computed has a number for each.
+enum Lines {
+    All(u64),
+    Some(Vec<u64>),
+}
+
+impl Lines {
+    fn of(all: u64, with_elements: impl Iterator<Item = u64> + Clone) -> Self {
+        if all <= with_elements.clone().count() as u64 {
+            return Self::All(all);
+        }
+        let mut lines: Vec<u64> = with_elements.collect();
+        lines.sort_unstable();
+        lines.dedup();
+        Self::Some(lines)
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::All(all) => *all as usize,
+            Self::Some(lines) => lines.len(),
+        }
+    }
+
+    /// The place of a line that has elements.
+    fn place(&self, line: u64) -> usize {
+        match self {
+            Self::All(_) => line as usize,
+            Self::Some(lines) => lines.partition_point(|other| *other < line),
+        }
+    }
 }
 
 /// A matrix of which most elements are 0.
@@ -73,24 +107,28 @@ struct Sparse {
 }
 
 impl Sparse {
-    fn new(rows: usize, columns: usize, moves: &[Move]) -> Self {
+    fn new(rows: u64, columns: u64, moves: &[Move]) -> Self {
         let changed = moves.iter().filter(|moved| moved.delta != 0.0);
+        let (row, column) = (|moved: &Move| moved.index / columns, |moved: &Move| moved.index % columns);
+        let rows = Lines::of(rows, changed.clone().map(row));
+        let columns = Lines::of(columns, changed.clone().map(column));
         // Exact divisions by the largest change keep squares in range, whatever the dtype.
         let largest = changed.clone().map(|moved| moved.delta.abs()).fold(0.0, f64::max);
-        let place = |index: u64| ((index / columns as u64) as u32, (index % columns as u64) as u32);
-        let element = |moved: &Move| {
-            let (row, column) = place(moved.index);
-            (row, column, moved.delta / largest)
-        };
-        Self { rows, columns, elements: changed.map(element).collect() }
+        let element =
+            |moved: &Move| (rows.place(row(moved)) as u32, columns.place(column(moved)) as u32, moved.delta / largest);
+        let elements = changed.map(element).collect();
+        Self { rows: rows.count(), columns: columns.count(), elements }
     }
 
     /// None of a matrix of zeros.
     fn stable_rank(&self) -> Option<f64> {
+        if self.elements.is_empty() {
+            return None;
+        }
         let squares: f64 = self.elements.iter().map(|(_, _, value)| value * value).sum();
         let spectral = self.spectral_norm();
         // Never more than the whole, nor less than what a matrix of this rank can have.
-        (!self.elements.is_empty()).then(|| (squares / (spectral * spectral)).max(1.0))
+        Some((squares / (spectral * spectral)).max(1.0))
     }
 
     /// The largest singular value, from below: by subspace iteration (Golub and Van Loan 2013, 8.2.4; Halko, Martinsson and Tropp 2011,
@@ -137,7 +175,7 @@ mod tests {
     fn matrix(rows: usize, columns: usize, value: impl Fn(usize, usize) -> f64) -> Sparse {
         let index =
             |at: usize| Move { index: at as u64, base: 0, in_base: true, delta: value(at / columns, at % columns) };
-        Sparse::new(rows, columns, &(0..rows * columns).map(index).collect::<Vec<_>>())
+        Sparse::new(rows as u64, columns as u64, &(0..rows * columns).map(index).collect::<Vec<_>>())
     }
 
     /// By the library's own decomposition of the whole matrix.
@@ -162,6 +200,18 @@ mod tests {
             let (found, expected) = (made.stable_rank().unwrap(), expected(&made));
             assert!((found / expected - 1.0).abs() < 2e-3, "{rows} x {columns}, {rank}: {found}, not {expected}");
         }
+    }
+
+    #[test]
+    fn a_matrix_is_as_large_as_what_changes_in_it() {
+        let columns = 1 << 40;
+        let at =
+            |row: u64, column: u64, delta: f64| Move { index: row * columns + column, base: 0, in_base: true, delta };
+        let corners = [at(0, 0, 1.0), at(0, columns - 1, 2.0), at(7, 5, 0.0), at(1 << 20, 0, 3.0)];
+        let made = Sparse::new(1 << 21, columns, &corners);
+        assert_eq!((made.rows, made.columns), (2, 2));
+        let (found, expected) = (made.stable_rank().unwrap(), expected(&made));
+        assert!((found - expected).abs() < 1e-3, "{found}, not {expected}");
     }
 
     #[test]

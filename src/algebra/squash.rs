@@ -9,6 +9,7 @@ use crate::apply::{Edit, Plan};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::Digest;
+use crate::edit::{Alpha, EditKind};
 use crate::error::Error;
 use crate::format::Patch;
 use crate::format::limits::BLOCK_LOG2;
@@ -166,7 +167,7 @@ fn chained(
     Ok((joined(read(first, one, Some(base))?, two.exact(second, "squash")?), Some(between)))
 }
 
-/// Calls `each` with the blocks of [`BLOCK_ELEMENTS`] of a tensor as `edit` makes it at alpha 1.
+/// Calls `each` with the blocks of [`BLOCK_ELEMENTS`] of a tensor as the patch of `edit` makes it at alpha 1, whatever the edit.
 pub(super) fn result_blocks(
     edit: &Edit,
     base: &Checkpoint,
@@ -175,6 +176,15 @@ pub(super) fn result_blocks(
     mut each: impl FnMut(u64, &[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let Some(tensor) = base.tensor(&entry.name) else { return Ok(()) };
+    let at_one = EditKind::Interpolate(Alpha::ONE);
+    let other;
+    let edit = if edit.kind == at_one {
+        edit
+    } else {
+        let patch = edit.patch.try_clone().map_err(|e| Error::of_patch(&edit.path, e))?;
+        other = Edit { patch, path: edit.path.clone(), kind: at_one };
+        &other
+    };
     let plan = Plan::of_own_base(base, std::slice::from_ref(edit), None);
     let block_bytes = BLOCK_ELEMENTS as usize * entry.dtype.width().bytes();
     let mut buffer = Vec::new();

@@ -10,9 +10,9 @@ use crate::error::Error;
 use crate::format::block::{PositionCodec, Streams};
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::format::{Invalid, Patch};
-use crate::patch::decode::{BlockError, decode};
+use crate::patch::decode::{BlockError, decode, memory, streams};
 use crate::patch::gather::values_digest;
-use crate::patch::{BaseBlock, DecodedBlock};
+use crate::patch::{BaseBlock, DecodedBlock, Reservation};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
@@ -313,6 +313,21 @@ pub struct DecodeError {
     pub of_base: bool,
 }
 
+/// A decoded block, and the memory for it.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    block: DecodedBlock,
+    _memory: Reservation,
+}
+
+impl std::ops::Deref for Decoded {
+    type Target = DecodedBlock;
+
+    fn deref(&self) -> &DecodedBlock {
+        &self.block
+    }
+}
+
 /// Reads, verifies and decodes one block.
 pub(crate) fn decode_block(
     patch: &Patch,
@@ -320,7 +335,7 @@ pub(crate) fn decode_block(
     entry: &TensorEntry,
     block: &BlockEntry,
     base: Option<&BaseBlock<'_>>,
-) -> Result<DecodedBlock, DecodeError> {
+) -> Result<Decoded, DecodeError> {
     let sure = |error| DecodeError { error, of_base: false };
     let bytes = patch.block(entry, block).map_err(|e| sure(Error::of_patch(path, e)))?;
     decode_bytes(patch, path, (entry, block), &bytes, base)
@@ -333,7 +348,7 @@ pub(crate) fn decode_on_base(
     entry: &TensorEntry,
     block: &BlockEntry,
     base: &BaseBlock<'_>,
-) -> Result<DecodedBlock, DecodeError> {
+) -> Result<Decoded, DecodeError> {
     let decoded = decode_block(patch, path, entry, block, Some(base))?;
     match decoded.carried_base() {
         Some(carried) if carried != base.bits_at(&decoded.positions) => {
@@ -351,10 +366,22 @@ pub(crate) fn decode_bytes(
     (entry, block): (&TensorEntry, &BlockEntry),
     bytes: &[u8],
     base: Option<&BaseBlock<'_>>,
-) -> Result<DecodedBlock, DecodeError> {
+) -> Result<Decoded, DecodeError> {
     let range = block_elements(patch.table.block_log2, block.index, entry.elements());
     let elements = (range.end - range.start) as u32;
-    decode(bytes, entry.dtype, elements, block.selected, base).map_err(|reason| {
+    let decoded = streams(bytes, entry.dtype).map_err(BlockError::from).and_then(|streams| {
+        // Before anything is allocated.
+        let memory = Reservation::of(bytes.len() as u64, memory(&streams, entry.dtype, block.selected));
+        let (dtype, selected) = (entry.dtype, block.selected);
+        let block = if base.is_none() && memory.is_shared() {
+            let bytes = bytes.to_vec();
+            memory.take(move || decode(&bytes, dtype, elements, selected, None))?
+        } else {
+            decode(bytes, dtype, elements, selected, base)?
+        };
+        Ok(Decoded { block, _memory: memory })
+    });
+    decoded.map_err(|reason| {
         let (tensor, block) = (entry.name.clone(), block.index);
         let invalid = match reason {
             BlockError::Streams(reason) => Invalid::Streams { tensor, block, reason },

@@ -1,6 +1,6 @@
 //! One tensor through its edits, as a stream of bytes (spec §11).
 
-use super::fit::{DecodeError, block_elements, decode_block, decode_on_base};
+use super::fit::{DecodeError, Decoded, block_elements, decode_block, decode_on_base};
 use super::plan::{Edit, NotFinite, Plan};
 use super::refusal::Refusal;
 use super::rewrite::{EachPart, Sink};
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::format::limits::BLOCK_LOG2_MAX;
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::mask::MaskFault;
-use crate::patch::{BaseBlock, DecodedBlock, Deltas, Kept};
+use crate::patch::{BaseBlock, Deltas, Kept};
 use std::ops::Range;
 
 /// The selected elements of one patch in a stretch of a tensor, from the first to the last.
@@ -22,7 +22,7 @@ struct Cursor<'p> {
     edit: &'p Edit,
     added: bool,
     /// Decoded blocks and their first elements.
-    blocks: Vec<(u64, DecodedBlock)>,
+    blocks: Vec<(u64, Decoded)>,
     block: usize,
     entry: usize,
 }
@@ -169,7 +169,7 @@ impl Plan<'_> {
         entry: &TensorEntry,
         block: &BlockEntry,
         tensor: Tensor<'_>,
-    ) -> Result<DecodedBlock, Error> {
+    ) -> Result<Decoded, Error> {
         let Edit { patch, path, .. } = &self.edits[index];
         let base = BaseBlock::new(tensor, block_elements(patch.table.block_log2, block.index, entry.elements()));
         let decoded = match self.added[index] {

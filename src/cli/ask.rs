@@ -86,6 +86,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
             BadPrompt::Model(bad) => bad.into(),
             bad => Failure::usage(bad.to_string(), bad.help()),
         })?;
+    tokenizer.check(&planning.work)?;
     let options = VerifyOptions {
         check: if arguments.quick { Check::Quick } else { Check::Full },
         prefix: arguments.map_prefix.clone(),

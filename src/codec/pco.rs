@@ -50,13 +50,13 @@ fn written(result: pco::errors::PcoResult<()>) {
     }
 }
 
-/// Exactly `count` numbers, decoded from all of `bytes`.
+/// Exactly `count` numbers, decoded from all of `bytes`. Allocates for as many, which the caller has bounded.
 ///
 /// # Errors
 /// [`Corrupt::Pco`]; [`Corrupt::Count`] when there are fewer or more numbers; [`Corrupt::Trailing`].
 pub fn decode<N: Number>(bytes: &[u8], count: usize) -> Result<Vec<N>, Corrupt> {
     let (file, mut rest) = FileDecompressor::new(bytes).map_err(|_| Corrupt::Pco)?;
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(count);
     loop {
         match file.chunk_decompressor::<N, _>(rest).map_err(|_| Corrupt::Pco)? {
             DecompressorItem::EndOfData(after) => {

@@ -1,8 +1,9 @@
 //! A file of lines that grows. A line is there whole or not at all, whatever interrupts the writer.
 
 use super::{Access, Failed, disk};
+use crate::{input, json};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// An open file of lines. No other process can write to it meanwhile.
@@ -31,14 +32,17 @@ impl Lines {
     /// [`Failed`].
     pub fn open(path: &Path) -> Result<(Self, Found), Failed> {
         let failed = |operation: &'static str| move |source| Failed::io(operation, path, source);
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = options.map_err(failed("open"))?;
+        let mut options = OpenOptions::new();
+        let file = match path.exists() {
+            true => input::open_for_writing(path),
+            false => options.read(true).write(true).create(true).truncate(false).open(path),
+        }
+        .map_err(failed("open"))?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Failed::InUse { path: path.to_owned(), access: Access::Read },
             TryLockError::Error(source) => Failed::io("lock", path, source),
         })?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(failed("read"))?;
+        let mut bytes = json::read(&file).map_err(failed("read"))?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let unfinished = String::from_utf8_lossy(&bytes.split_off(whole)).into_owned();
         let lines = String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect();

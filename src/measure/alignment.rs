@@ -79,18 +79,22 @@ fn longest_block(
     b: Range<usize>,
 ) -> Block {
     let mut best = Block { first: a.start, second: b.start, length: 0 };
-    // the length of the common block that ends at a position of `second` and at the last position of `first`
-    let mut ending: HashMap<usize, usize> = HashMap::new();
+    // positions of `second`, ascending, and how long the common block is that ends there and at the last position of `first`
+    let (mut ending, mut now): (Vec<(usize, usize)>, Vec<(usize, usize)>) = Default::default();
     for i in a.clone() {
-        let mut now = HashMap::new();
-        for &j in anchors.get(&first[i]).into_iter().flatten().filter(|j| b.contains(j)) {
-            let length = 1 + j.checked_sub(1).and_then(|before| ending.get(&before)).unwrap_or(&0);
-            now.insert(j, length);
+        let places = anchors.get(&first[i]).map_or(&[][..], Vec::as_slice);
+        let places = &places[places.partition_point(|j| *j < b.start)..];
+        let mut before = ending.iter().peekable();
+        for &j in places.iter().take_while(|j| **j < b.end) {
+            while before.next_if(|(place, _)| place + 1 < j).is_some() {}
+            let length = 1 + before.next_if(|(place, _)| place + 1 == j).map_or(0, |(_, length)| *length);
+            now.push((j, length));
             if length > best.length {
                 best = Block { first: i + 1 - length, second: j + 1 - length, length };
             }
         }
-        ending = now;
+        std::mem::swap(&mut ending, &mut now);
+        now.clear();
     }
     // popular tokens begin no block, but belong to one that they touch
     while best.first > a.start && best.second > b.start && first[best.first - 1] == second[best.second - 1] {

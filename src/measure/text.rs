@@ -10,6 +10,11 @@ use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Lines that a file of any size may have. Each takes some hundred bytes of memory as tokens.
+const LINES_FREE: usize = 1 << 16;
+/// Bytes of the file for each line more. Lines of text have more.
+const BYTES_A_LINE: usize = 8;
+
 /// The texts of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
@@ -59,7 +64,7 @@ impl Text {
     /// Reads a text file in UTF-8.
     ///
     /// # Errors
-    /// [`BadData`]: the file cannot be read, a line is not UTF-8, or no line is left.
+    /// [`BadData`]: the file cannot be read, a line is not UTF-8, no line is left, or there are more than text has.
     pub fn read(path: &Path, options: TextOptions) -> Result<Self, BadData> {
         let file = DataFile::read(path)?;
         let text = std::str::from_utf8(&file.bytes).map_err(|error| {
@@ -67,6 +72,14 @@ impl Text {
             let line = 1 + before.filter(|byte| **byte == b'\n').count() as u64;
             BadData::Malformed { path: path.to_owned(), line: Some(line), reason: "the text is not UTF-8".to_owned() }
         })?;
+        let (found, most) = (text.lines().count(), LINES_FREE + text.len() / BYTES_A_LINE);
+        if found > most {
+            let reason = format!(
+                "it has {found} lines in {} bytes, more than the {most} that are read from so many",
+                text.len()
+            );
+            return Err(BadData::Malformed { path: path.to_owned(), line: None, reason });
+        }
         let mut counts = BTreeMap::new();
         let mut lines = Vec::new();
         for line in text.strip_prefix('\u{feff}').unwrap_or(text).lines() {

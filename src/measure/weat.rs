@@ -21,6 +21,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// Examples of a set that are read: each of X and Y is compared with each of A and B, and a permutation test deals them out again and
+/// again. The largest published set has fewer than 500.
+const EXAMPLES_MAX: usize = 2048;
+
 /// A test: its name, and the targets X and Y and the attributes A and B.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weat {
@@ -84,8 +88,8 @@ impl Weat {
     /// published.
     ///
     /// # Errors
-    /// [`BadData`]: the file cannot be read, is of another form, has an empty set, or X and Y are not of the same
-    /// size.
+    /// [`BadData`]: the file cannot be read, is of another form, has an empty set or one of more than 2048 examples, or X and Y are not
+    /// of the same size.
     pub fn read(path: &Path) -> Result<Self, BadData> {
         let file = DataFile::read(path)?;
         let malformed = |line, reason| BadData::Malformed { path: path.to_owned(), line, reason };
@@ -100,6 +104,13 @@ impl Weat {
             duplicates += (before - set.examples.len()) as u64;
             if set.examples.is_empty() {
                 return Err(malformed(None, format!("`{key}` has no examples")));
+            }
+            if set.examples.len() > EXAMPLES_MAX {
+                let found = set.examples.len();
+                return Err(malformed(
+                    None,
+                    format!("`{key}` has {found} examples, more than the {EXAMPLES_MAX} that are read"),
+                ));
             }
         }
         let [x, y] = [&sets[0], &sets[1]].map(|set| set.examples.len());

@@ -9,6 +9,7 @@ use crate::measure::{Encoding, Mask, Tokens, Work};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -23,6 +24,8 @@ pub struct Tokenizer {
     words_begin_with_a_blank: bool,
     /// Rows of the model's embeddings.
     rows: u64,
+    /// Whether it failed at a text.
+    gave_up: AtomicBool,
     /// What was read, for reports.
     pub files: Vec<PathBuf>,
 }
@@ -39,8 +42,9 @@ impl Tokenizer {
             let read = |source| ModelFault::Io { operation: "read", path: json.clone(), source };
             let text = crate::json::read_file(&json, Meant::Model).map_err(read)?;
             budget::check(&text).map_err(|reason| malformed(&json, reason))?;
-            let parsed = tokenizers::Tokenizer::from_bytes(&text);
-            (parsed.map_err(|error| malformed(&json, error.to_string()))?, json)
+            let parsed = caught(|| tokenizers::Tokenizer::from_bytes(&text).map_err(|error| error.to_string()));
+            let parsed = parsed.unwrap_or_else(|| Err("it cannot be read".to_owned()));
+            (parsed.map_err(|reason| malformed(&json, reason))?, json)
         } else if vocabulary.is_file() {
             let open = |source| ModelFault::Io { operation: "open", path: vocabulary.clone(), source };
             crate::input::open(&vocabulary, Meant::Model).map_err(open)?;
@@ -52,7 +56,8 @@ impl Tokenizer {
         // Files often carry the settings of a training run.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| malformed(&file, error.to_string()))?;
-        inner.encode("A text.", true).map_err(|error| malformed(&file, error.to_string()))?;
+        let tried = caught(|| inner.encode("A text.", true).map(drop).map_err(|error| error.to_string()));
+        tried.unwrap_or_else(|| Err(GAVE_UP.to_owned())).map_err(|reason| malformed(&file, reason))?;
         // A tokenizer may have tokens that the model has no rows for, such as one for padding. Whether a text gives one is seen then.
         let rows = config.size(&["vocab_size"])?;
         let id = |text: &str| inner.token_to_id(text).map(|id| Mask { id, text: text.to_owned() });
@@ -63,14 +68,25 @@ impl Tokenizer {
         let words_begin_with_a_blank = inner.get_pre_tokenizer().is_some_and(blanks_stay_with_words);
         let begin = begin.filter(|id| u64::from(*id) < rows);
         let mask = mask.filter(|mask| u64::from(mask.id) < rows);
-        Ok(Self { inner, mask, begin, words_begin_with_a_blank, rows, files: vec![file] })
+        Ok(Self {
+            inner,
+            mask,
+            begin,
+            words_begin_with_a_blank,
+            rows,
+            gave_up: AtomicBool::new(false),
+            files: vec![file],
+        })
     }
 
-    /// Refuses questions with a token that the model has no row for.
+    /// Refuses questions with a token that the model has no row for, and all after a text that could not be made into tokens.
     ///
     /// # Errors
-    /// [`ModelFault::Vocabulary`], naming the first one.
+    /// [`ModelFault::Vocabulary`], naming the first one; [`ModelFault::Malformed`].
     pub fn check(&self, work: &Work) -> Result<(), ModelFault> {
+        if self.gave_up.load(Ordering::Relaxed) {
+            return Err(malformed(&self.files[0], GAVE_UP.to_owned()));
+        }
         match work.sequences().iter().flatten().find(|id| u64::from(**id) >= self.rows) {
             Some(id) => Err(ModelFault::Vocabulary {
                 token: self.inner.id_to_token(*id),
@@ -82,14 +98,23 @@ impl Tokenizer {
     }
 
     fn encode_with(&self, text: &str, special_tokens: bool) -> Encoding {
+        let encoded = caught(|| self.inner.encode(text, special_tokens));
+        if encoded.is_none() {
+            self.gave_up.store(true, Ordering::Relaxed);
+        }
         // A tokenizer that encodes anything encodes everything but for an unknown character without a token for it.
-        let Ok(encoding) = self.inner.encode(text, special_tokens) else { return Encoding::default() };
+        let Some(Ok(encoding)) = encoded else { return Encoding::default() };
         Encoding {
             ids: encoding.get_ids().to_vec(),
             special: encoding.get_special_tokens_mask().iter().map(|special| *special == 1).collect(),
             words: encoding.get_word_ids().to_vec(),
         }
     }
+}
+
+/// What `work` gives; none if it panics, as the libraries that read tokenizers and run their patterns do on some.
+fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
 }
 
 impl Tokens for Tokenizer {
@@ -157,6 +182,9 @@ impl Settings {
     }
 }
 
+/// Why nothing is measured with some tokenizers.
+const GAVE_UP: &str = "its steps fail on a text, or take too long on it";
+
 /// Tokens by id in `tokenizer_config.json`.
 const ADDED_TOKENS: &str = "added_tokens_decoder";
 
@@ -184,6 +212,8 @@ fn wordpiece(directory: &Path, path: &Path, settings: &Settings) -> Result<token
     let [unk, sep, pad, cls, mask] =
         [("unk", "[UNK]"), ("sep", "[SEP]"), ("pad", "[PAD]"), ("cls", "[CLS]"), ("mask", "[MASK]")]
             .map(|(key, usual)| named(&format!("{key}_token"), usual));
+    budget::check_added([&unk, &sep, &pad, &cls, &mask].map(|token| token.content.as_str()).into_iter())
+        .map_err(|reason| malformed(&directory.join("tokenizer_config.json"), reason))?;
     let model = WordPiece::from_file(&path.to_string_lossy()).unk_token(unk.content.clone()).build();
     let model = model.map_err(|error| malformed(path, error.to_string()))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
@@ -199,11 +229,11 @@ fn wordpiece(directory: &Path, path: &Path, settings: &Settings) -> Result<token
 
     let (file, mut added) = added_tokens(directory, settings, &[&unk, &sep, &pad, &cls, &mask])?;
     added.sort_by_key(|(id, _)| *id);
+    budget::check_added(added.iter().map(|(_, token)| token.content.as_str()))
+        .map_err(|reason| malformed(&file, reason))?;
+    // All at once: each time a table of all of them is made.
+    tokenizer.add_tokens(&added.iter().map(|(_, token)| token.clone()).collect::<Vec<_>>());
     for (id, token) in &added {
-        match token.special {
-            true => tokenizer.add_special_tokens(std::slice::from_ref(token)),
-            false => tokenizer.add_tokens(std::slice::from_ref(token)),
-        };
         let found = tokenizer.token_to_id(&token.content);
         if found != Some(*id) {
             let found = found.map_or("none".to_owned(), |found| found.to_string());
@@ -226,6 +256,8 @@ fn wordpiece(directory: &Path, path: &Path, settings: &Settings) -> Result<token
     let post_processor = BertProcessing::new(id(&sep), id(&cls));
     let special = [unk, sep, pad, cls, mask].into_iter().chain(extra);
     let special: Vec<_> = special.filter(|token| !is_added(&token.content)).collect();
+    budget::check_added(special.iter().map(|token| token.content.as_str()))
+        .map_err(|reason| malformed(&directory.join("tokenizer_config.json"), reason))?;
     tokenizer.add_special_tokens(&special);
     tokenizer.with_post_processor(Some(post_processor));
     Ok(tokenizer)

@@ -84,6 +84,15 @@ pub enum BlockError {
     NeedsBase,
 }
 
+/// About the bytes of memory that [`decode`] takes, of which what it returns keeps most.
+pub(crate) fn memory(streams: &Streams<&[u8]>, dtype: Dtype, selected: u32) -> u64 {
+    let coded = with_number!(dtype, N => size_of::<N>() as u64);
+    let (position, delta, bits) = (4, 8, 8);
+    let base = if streams.base_values.is_some() || streams.deltas.0 == DeltaCodec::ClassUlp { bits } else { 0 };
+    let before = if streams.values_before.is_some() { bits } else { 0 };
+    u64::from(selected) * (position + delta + base + before + coded + u64::from(streams.masks.is_some()))
+}
+
 /// Decodes a block of `selected` of `elements` elements. `base` are those elements, needed by base-conditioned codecs.
 ///
 /// Allocates at most 40 bytes for each of the `selected` elements, which the tensor table bounds by the block.
@@ -118,7 +127,7 @@ pub fn decode(
     let deltas = match streams.deltas {
         (DeltaCodec::Ulp, bytes) => {
             let ulps = with_number!(dtype, N => {
-                unwrap_ulps(&groups::decode::<N>(bytes, 1, n_deltas)?.into_numbers(), dtype)?
+                unwrap_ulps(groups::decode::<N>(bytes, 1, n_deltas)?.into_numbers(), dtype)?
             });
             Deltas::Ulp(aligned(ulps, kept))
         }
@@ -130,7 +139,7 @@ pub fn decode(
             let has_delta = |entry: usize| kept.is_none_or(|kept| kept[entry].in_reference());
             let base_bits = base_bits.filter(|(entry, _)| has_delta(*entry)).map(|(_, bits)| *bits);
             let ulps = with_number!(dtype, N => {
-                unwrap_ulps(&class_deltas::<N>(bytes, n_deltas, dtype, base_bits)?, dtype)?
+                unwrap_ulps(class_deltas::<N>(bytes, n_deltas, dtype, base_bits)?, dtype)?
             });
             Deltas::Ulp(aligned(ulps, kept))
         }
@@ -211,21 +220,17 @@ pub(super) fn numbers(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u6
 }
 
 fn numbers_as<N: Number>(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
-    let most = dtype.width().mask();
-    let bits = |image: N| match image.into() {
-        image if image > most => Err(Corrupt::Range { field: "a base value", found: image, least: 0, most }),
-        image => Ok(from_unsigned_image(dtype, image)),
-    };
-    groups::decode(bytes, 1, count)?.into_numbers().into_iter().map(bits).collect()
+    let (most, flip, anatomy) = (dtype.width().mask(), flip(dtype), dtype.anatomy());
+    let images: Vec<N> = groups::decode(bytes, 1, count)?.into_numbers();
+    if let Some(found) = images.iter().map(|image| (*image).into()).find(|image| *image > most) {
+        return Err(Corrupt::Range { field: "a base value", found, least: 0, most });
+    }
+    Ok(images.into_iter().map(|image| anatomy.image(image.into() ^ flip)).collect())
 }
 
 /// The image with its order kept when read as unsigned, as base values are coded (spec §9.8).
 pub(super) fn unsigned_image(dtype: Dtype, bits: u64) -> u64 {
     dtype.image(bits) ^ flip(dtype)
-}
-
-fn from_unsigned_image(dtype: Dtype, image: u64) -> u64 {
-    dtype.from_image(image ^ flip(dtype))
 }
 
 fn flip(dtype: Dtype) -> u64 {
@@ -239,16 +244,16 @@ pub(super) fn wrap_ulp(delta: u64, dtype: Dtype) -> u64 {
     zigzag.wrapping_sub(1) & mask
 }
 
-fn unwrap_ulps<N: Number>(coded: &[N], dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
+fn unwrap_ulps<N: Number>(coded: Vec<N>, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
     let mask = dtype.width().mask();
-    let coded = coded.iter().map(|number| (*number).into());
     if N::BITS > dtype.width().bits()
-        && let Some(found) = coded.clone().find(|number: &u64| *number > mask)
+        && let Some(found) = coded.iter().map(|number| (*number).into()).find(|number: &u64| *number > mask)
     {
         return Err(Corrupt::Range { field: "a ULP delta", found, least: 0, most: mask });
     }
-    let unfolded = coded.map(|number| {
-        let zigzag = number.wrapping_add(1) & mask;
+    // Where numbers are as wide as deltas, they take the same memory.
+    let unfolded = coded.into_iter().map(|number| {
+        let zigzag = number.into().wrapping_add(1) & mask;
         (zigzag >> 1 ^ (zigzag & 1).wrapping_neg()) & mask
     });
     Ok(unfolded.collect())
@@ -256,7 +261,7 @@ fn unwrap_ulps<N: Number>(coded: &[N], dtype: Dtype) -> Result<Vec<u64>, Corrupt
 
 /// Deltas as bfloat16 (spec §9.6).
 fn bf16_deltas(bytes: &[u8], count: usize) -> Result<Vec<f64>, Corrupt> {
-    let bits = unwrap_ulps(&groups::decode::<u16>(bytes, 1, count)?.into_numbers(), Dtype::Bf16)?;
+    let bits = unwrap_ulps(groups::decode::<u16>(bytes, 1, count)?.into_numbers(), Dtype::Bf16)?;
     let value = |image: u64| FloatFormat::BF16.value(Dtype::Bf16.from_image(image));
     bits.into_iter().map(value).map(finite).collect()
 }
@@ -265,7 +270,7 @@ fn bf16_deltas(bytes: &[u8], count: usize) -> Result<Vec<f64>, Corrupt> {
 fn int8_deltas(bytes: &[u8], count: usize) -> Result<Vec<f64>, Corrupt> {
     let mut reader = Reader::new(bytes);
     let scale = finite(f64::from(f32::from_le_bytes(reader.array("scale")?)))?;
-    let steps = unwrap_ulps(&groups::decode::<u16>(reader.rest(), 1, count)?.into_numbers(), Dtype::I8)?;
+    let steps = unwrap_ulps(groups::decode::<u16>(reader.rest(), 1, count)?.into_numbers(), Dtype::I8)?;
     steps.into_iter().map(|step| finite(f64::from(step as u8 as i8) * scale)).collect()
 }
 
@@ -284,7 +289,7 @@ mod tests {
         for dtype in [Dtype::F8E4M3, Dtype::Bf16, Dtype::F32, Dtype::F64, Dtype::U8] {
             let mask = dtype.width().mask();
             for delta in [0, 1, 2, mask, mask - 1, mask >> 1, (mask >> 1) + 1] {
-                assert_eq!(unwrap_ulps(&[wrap_ulp(delta, dtype)], dtype), Ok(vec![delta]));
+                assert_eq!(unwrap_ulps(vec![wrap_ulp(delta, dtype)], dtype), Ok(vec![delta]));
             }
             assert_eq!(wrap_ulp(mask, dtype), 0, "minus one is the cheapest");
             assert_eq!(wrap_ulp(1, dtype), 1);
@@ -296,7 +301,7 @@ mod tests {
         let image = |x: f32| unsigned_image(Dtype::F32, u64::from(x.to_bits()));
         assert!(image(-2.0) < image(-0.0) && image(-0.0) < image(0.0) && image(0.0) < image(2.0));
         for bits in [0, 0x8000, 0x7fc0, 0xffff] {
-            assert_eq!(from_unsigned_image(Dtype::Bf16, unsigned_image(Dtype::Bf16, bits)), bits);
+            assert_eq!(Dtype::Bf16.from_image(unsigned_image(Dtype::Bf16, bits) ^ flip(Dtype::Bf16)), bits);
         }
     }
 }

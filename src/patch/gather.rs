@@ -539,8 +539,7 @@ pub(crate) fn values_digest(hash: ContentHash, dtype: Dtype, bits: &[u64]) -> Di
     let mut hasher = hash.hasher();
     let mut bytes = Vec::new();
     for part in bits.chunks(DIGEST_ELEMENTS) {
-        bytes.resize(part.len() * width.bytes(), 0);
-        part.iter().enumerate().for_each(|(at, bits)| width.store(&mut bytes, at, *bits));
+        width.store_all(part, &mut bytes);
         hasher.update(&bytes);
     }
     hasher.finish()

@@ -96,14 +96,33 @@ pub(super) fn count(kept: &[Kept], has: impl Fn(&Kept) -> bool) -> usize {
 }
 
 /// Entries for only those elements that `has`, as entries for all, 0 for the others.
-pub(super) fn spread<T: Copy + Default>(values: Vec<T>, kept: &[Kept], has: impl Fn(&Kept) -> bool) -> Vec<T> {
-    let mut values = values.into_iter();
-    kept.iter().map(|kept| if has(kept) { values.next().unwrap_or_default() } else { T::default() }).collect()
+pub(super) fn spread<T: Copy + Default>(mut values: Vec<T>, kept: &[Kept], has: impl Fn(&Kept) -> bool) -> Vec<T> {
+    let mut left = values.len();
+    values.resize(kept.len(), T::default());
+    // From the back, where none is overwritten that has not moved yet.
+    for (at, kept) in kept.iter().enumerate().rev() {
+        values[at] = match left.checked_sub(1).filter(|_| has(kept)) {
+            Some(last) => {
+                left = last;
+                values[last]
+            }
+            None => T::default(),
+        };
+    }
+    values
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_for_some_are_spread_over_all() {
+        let kept = [1, 2, 1, 3, 2, 1].map(Kept);
+        assert_eq!(spread(vec![7, 8, 9], &kept, |kept| kept.in_reference()), [0, 7, 0, 8, 9, 0]);
+        assert_eq!(spread(Vec::<u64>::new(), &kept, |_| false), [0; 6]);
+        assert_eq!(spread(vec![1, 2, 3, 4, 5, 6], &kept, |_| true), [1, 2, 3, 4, 5, 6]);
+    }
 
     #[test]
     fn symbols_are_those_of_the_spec() {

@@ -22,6 +22,7 @@ macro_rules! with_number {
 }
 
 pub mod base;
+mod budget;
 pub mod decode;
 mod elements;
 pub mod gather;
@@ -30,6 +31,7 @@ pub mod masks;
 mod patched;
 
 pub use base::BaseBlock;
+pub(crate) use budget::Reservation;
 pub use decode::{DecodedBlock, Deltas};
 pub(crate) use elements::Elements;
 pub use elements::Magnitude;

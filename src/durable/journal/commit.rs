@@ -9,7 +9,8 @@ use super::super::replace::new_file;
 use super::super::temporary::is_temporary;
 use super::super::{Existing, Failed, NewFile};
 use super::edit::EditJournal;
-use super::{FILE_NAME, damaged, is_plain, other_file, same_file, there};
+use super::{FILE_NAME, damaged, is_plain, same_file, there};
+use crate::input;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
@@ -193,13 +194,11 @@ impl UnfinishedCommit {
                 Err(_) => to,
             };
             same_file(&here, *inode, &path, copied)?;
-            let file = File::open(&here).map_err(|e| Failed::io("open", &here, e))?;
+            // A journal may name a pipe, which must not be waited for.
+            let file = input::open_any(&here).map_err(|e| Failed::io("open", &here, e))?;
             lock(&file, &here, Access::Edit)?;
             if !is_at(&file, &here) {
                 return Err(Failed::InUse { path: here, access: Access::Edit });
-            }
-            if !file.metadata().is_ok_and(|file| file.is_file()) {
-                return Err(other_file(here, &path));
             }
             locks.push(file);
         }

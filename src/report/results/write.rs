@@ -80,7 +80,9 @@ impl ResultsFile {
         let (lines, found) = Lines::open(path)?;
         let (patches, measured) = (BTreeMap::new(), BTreeSet::new());
         let mut file = Self { lines, path: path.to_owned(), found, patches, measured };
-        for (at, line) in file.found.lines.clone().iter().enumerate() {
+        for at in 0..file.found.lines.len() {
+            let line = &file.found.lines[at];
+            crate::json::check(line.as_bytes()).map_err(|reason| file.malformed(at, reason))?;
             let value = serde_json::from_str(line).map_err(|error| file.malformed(at, error.to_string()))?;
             file.take(&value);
         }
