@@ -71,6 +71,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let outputs = [&arguments.output, &arguments.pruned];
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     outputs.into_iter().flatten().try_for_each(|path| check_output(path, existing))?;
+    if arguments.output.is_some() && arguments.output == arguments.pruned {
+        return Err(Failure::usage("the mask and the pruned checkpoint would be one file", "give two names"));
+    }
     let checkpoint = Checkpoint::open(&arguments.checkpoint)?;
     let options = CandidateOptions {
         params: arguments.params.as_deref().and_then(Params::from_label),

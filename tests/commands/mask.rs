@@ -133,6 +133,13 @@ fn pruning_counts_exactly_and_continues_from_an_earlier_mask() {
 }
 
 #[test]
+fn two_outputs_are_two_files() {
+    let dir = bert_dir();
+    dir.run("mask target.safetensors --sparsity 10% -o m --pruned ./m --force").fails(2).says(&["one file"]);
+    assert!(!dir.exists("m"));
+}
+
+#[test]
 fn the_zeros_of_a_reference_keep_their_sign() {
     let dir = pruned_dir();
     // As `prune.remove` leaves them: weight * 0.
