@@ -8,7 +8,7 @@ use super::run::{Applied, Beside, Finished, to_path};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
-use crate::durable::{Existing, Failed, is_undo_patch, undo_name, write_file};
+use crate::durable::{Existing, Failed, is_undo_patch, real_path, undo_name, write_file};
 use crate::error::Error;
 use crate::format::Patch;
 use crate::history::{self, AppliedPatch, History, State, Step, Undo, digests};
@@ -174,16 +174,6 @@ impl Apply<'_> {
             Destination::Path(path) => path.to_owned(),
         }
     }
-}
-
-/// Where `path` leads to, without links; it need not be there. None for what is no file, such as standard output.
-fn real_path(path: &Path) -> Option<PathBuf> {
-    if let Ok(real) = path.canonicalize() {
-        return Some(real);
-    }
-    let name = path.file_name()?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    Some(folder.map_or_else(|| Path::new(".").canonicalize().ok(), real_path)?.join(name))
 }
 
 fn bytes(patch: &Patch, path: &Path) -> Result<Vec<u8>, Error> {

@@ -7,7 +7,7 @@ use clap::Args;
 use lcepatch::apply::{Beside, Pruning, to_path};
 use lcepatch::checkpoint::{Checkpoint, Tensor, names};
 use lcepatch::context::Context;
-use lcepatch::durable::{Existing, check_output};
+use lcepatch::durable::{Existing, check_output, real_path};
 use lcepatch::format::metadata::{Masks, Overlap};
 use lcepatch::localize::candidates::{CandidateOptions, Candidates, Kinds, Params};
 use lcepatch::mask::algebra::overlap;
@@ -71,7 +71,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let outputs = [&arguments.output, &arguments.pruned];
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     outputs.into_iter().flatten().try_for_each(|path| check_output(path, existing))?;
-    if arguments.output.is_some() && arguments.output == arguments.pruned {
+    let [mask, pruned] = outputs.map(|path| path.as_deref().and_then(real_path));
+    if mask.is_some() && mask == pruned {
         return Err(Failure::usage("the mask and the pruned checkpoint would be one file", "give two names"));
     }
     let checkpoint = Checkpoint::open(&arguments.checkpoint)?;

@@ -17,8 +17,8 @@ pub(crate) use journal::{is_undo_patch, undo_name};
 pub use lines::{Found, Lines};
 pub use lock::Access;
 pub(crate) use lock::{lock, open_locked};
-pub use place::check_output;
 pub(crate) use place::refuse_hub_cache;
+pub use place::{check_output, real_path};
 pub use replace::{NewDirectory, NewFile, output_was_printed, write_file};
 pub use temporary::{abandoned, is_temporary};
 

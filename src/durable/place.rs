@@ -62,6 +62,16 @@ fn takes_bytes(_: &std::fs::Metadata) -> bool {
     false
 }
 
+/// Where `path` leads to, without links; it need not be there. None for what is no file, such as standard output.
+pub fn real_path(path: &Path) -> Option<PathBuf> {
+    if let Ok(real) = path.canonicalize() {
+        return Some(real);
+    }
+    let name = path.file_name()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Some(folder.map_or_else(|| Path::new(".").canonicalize().ok(), real_path)?.join(name))
+}
+
 /// Sees that an output may go to `path`, before any work is done for it. What is there meanwhile is looked at again when it is written.
 ///
 /// # Errors
