@@ -65,6 +65,9 @@ pub fn intact(patch: &Patch, path: &Path, context: &Context<'_>) -> Result<Intac
 ///
 /// # Errors
 /// I/O, R18 to R21, cancellation.
+///
+/// # Panics
+/// When a tensor of `base` has another dtype or shape than in the patch.
 pub fn true_of(
     patch: &Patch,
     path: &Path,
