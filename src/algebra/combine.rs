@@ -148,7 +148,7 @@ fn sum(terms: &[Term], float: FloatFormat, signs: Signs, met: &mut Met) -> Resul
     let mut elements = Vec::new();
     while let Some(index) = rest.iter_mut().filter_map(|moves| moves.peek().map(|next| next.index)).min() {
         let mut found: Option<(usize, u64)> = None;
-        let (mut in_base, mut here) = (true, Vec::new());
+        let (mut in_base, mut here, mut last) = (true, Vec::new(), None);
         for (number, (term, moves)) in terms.iter().zip(&mut rest).enumerate() {
             let Some(moved) = moves.next_if(|next| next.index == index) else { continue };
             match found {
@@ -159,6 +159,7 @@ fn sum(terms: &[Term], float: FloatFormat, signs: Signs, met: &mut Met) -> Resul
             if term.alpha.value() != 0.0 {
                 in_base &= moved.in_base;
                 here.push((term.alpha, moved.delta));
+                last = moved.reference.filter(|_| term.alpha == Alpha::ONE);
             }
         }
         if here.is_empty() {
@@ -167,6 +168,8 @@ fn sum(terms: &[Term], float: FloatFormat, signs: Signs, met: &mut Met) -> Resul
         let base = found.map_or(0, |(_, base)| base);
         met.selected += 1;
         met.overlapping += u64::from(here.len() > 1);
+        // As an apply, which gives the reference's bits where one patch alone selects a weight, at alpha 1.
+        let exact = last.filter(|_| here.len() == 1);
         let moved = |(alpha, delta): &(Alpha, f64)| alpha.value() * delta;
         if here.iter().any(|term| moved(term) > 0.0) && here.iter().any(|term| moved(term) < 0.0) {
             met.conflicting += 1;
@@ -176,7 +179,7 @@ fn sum(terms: &[Term], float: FloatFormat, signs: Signs, met: &mut Met) -> Resul
             }
         }
         let reference = match interpolate(float, if in_base { float.value(base) } else { 0.0 }, here) {
-            Rounded::Finite(bits) => bits,
+            Rounded::Finite(bits) => exact.unwrap_or(bits),
             Rounded::NotFinite(_) => return Err(Failed::NotFinite(index)),
         };
         if reference != base {
@@ -197,6 +200,7 @@ mod tests {
             base: base.to_bits().into(),
             in_base: true,
             delta: *delta,
+            reference: None,
         });
         Term { alpha: Alpha::new(alpha).unwrap(), moves: moves.collect() }
     }
@@ -225,6 +229,24 @@ mod tests {
         let terms = [term(1.0, &[(2, 1.0, 0.5)]), term(1.0, &[(3, 1.0, 0.5)]), term(1.0, &[(3, 2.0, 0.5)])];
         let failed = sum(&terms, Dtype::F32.float().unwrap(), Signs::Sum, &mut Met::default());
         assert_eq!(failed, Err(Failed::Bases([1, 2])));
+    }
+
+    #[test]
+    fn one_term_at_alpha_1_gives_the_bits_of_its_reference() {
+        let tiny = f64::from_bits(0x0000_0001_0000_0000);
+        let moves =
+            |reference| vec![Move { index: 7, base: 1f64.to_bits(), in_base: true, delta: tiny - 1.0, reference }];
+        let term = |alpha, reference| Term { alpha: Alpha::new(alpha).unwrap(), moves: moves(reference) };
+        let result = |terms: &[Term]| {
+            let summed = sum(terms, Dtype::F64.float().unwrap(), Signs::Sum, &mut Met::default()).unwrap();
+            summed.elements.first().map(|element| f64::from_bits(element.reference))
+        };
+        let known = Some(tiny.to_bits());
+        assert_eq!(result(&[term(1.0, known)]), Some(tiny));
+        assert_eq!(result(&[term(0.0, known), term(1.0, known)]), Some(tiny));
+        assert_eq!(result(&[term(1.0, None)]), Some(0.0), "the delta is rounded");
+        assert_eq!(result(&[term(1.0, known), term(1.0, known)]), Some(-1.0));
+        assert_eq!(result(&[term(0.5, known)]), Some(0.5));
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub(super) struct Content {
     pub base: Option<Vec<u64>>,
     /// Reference minus base in value, if it is known of all, and they are floats.
     pub deltas: Option<Vec<f64>>,
-    /// The reference's bits, if they are known of all.
-    reference: Option<Vec<u64>>,
+    /// The reference's bits, where they are known.
+    reference: Vec<Option<u64>>,
     /// What is kept, in blocks with masks.
     kept: Vec<Kept>,
     /// The bits from before pruning, 0 where they are not known.
@@ -74,14 +74,16 @@ pub(super) struct Move {
     pub in_base: bool,
     /// Reference minus base.
     pub delta: f64,
+    /// The reference's bits, if they are known: rounding may hide them from a sum with the delta.
+    pub reference: Option<u64>,
 }
 
 impl Default for Content {
     /// Of no elements.
     fn default() -> Self {
-        let (indices, kept, before, masks) = (Vec::new(), Vec::new(), Vec::new(), Masks::default());
-        let [base, reference] = [Some(Vec::new()), Some(Vec::new())];
-        Self { indices, base, deltas: Some(Vec::new()), reference, kept, before, masks }
+        let (indices, reference, kept, before) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (base, deltas) = (Some(Vec::new()), Some(Vec::new()));
+        Self { indices, base, deltas, reference, kept, before, masks: Masks::default() }
     }
 }
 
@@ -144,13 +146,13 @@ impl Content {
             None => self.before.resize(self.indices.len(), 0),
         }
         let known = base_bits.as_ref().map(|base| base.iter().enumerate());
-        let reference = known.clone().and_then(|known| {
-            known.map(|(entry, base)| decoded.reference_bits(entry, dtype, *base)).collect::<Option<Vec<u64>>>()
-        });
+        if let Some(known) = known.clone() {
+            self.reference.extend(known.map(|(entry, base)| decoded.reference_bits(entry, dtype, *base)));
+        }
+        self.reference.resize(self.indices.len(), None);
         let deltas = known.and_then(|known| {
             known.map(|(entry, base)| decoded.delta(entry, dtype, *base)).collect::<Option<Vec<f64>>>()
         });
-        extend(&mut self.reference, reference);
         extend(&mut self.deltas, deltas);
         extend(&mut self.base, base_bits);
     }
@@ -161,10 +163,11 @@ impl Content {
     /// [`Obstacle::NeedsBase`], [`Obstacle::Reduced`].
     pub fn exact(&self, edit: &Edit, verb: &'static str) -> Result<Exact, Obstacle> {
         let base = self.base(edit, verb)?;
-        let reference = self.reference.as_ref().ok_or_else(|| Obstacle::Reduced { patch: edit.path.clone() })?;
+        let reference = self.reference.iter().copied().collect::<Option<Vec<u64>>>();
+        let reference = reference.ok_or_else(|| Obstacle::Reduced { patch: edit.path.clone() })?;
         let bits = self.indices.iter().zip(base).zip(reference);
         let elements = bits.zip(&self.kept).zip(&self.before).map(|((((index, base), reference), kept), before)| {
-            Element { index: *index, base: *base, reference: *reference, kept: *kept, before: *before }
+            Element { index: *index, base: *base, reference, kept: *kept, before: *before }
         });
         Ok(Exact { elements: elements.collect(), masks: self.masks })
     }
@@ -179,12 +182,13 @@ impl Content {
         }
         let base = self.base(edit, verb)?;
         let deltas = self.deltas.as_ref().ok_or_else(|| Obstacle::Integer { tensor: tensor.to_owned() })?;
-        let moves = self.indices.iter().zip(base).zip(deltas).zip(&self.kept);
-        let moves = moves.map(|(((index, base), delta), kept)| Move {
+        let moves = self.indices.iter().zip(base).zip(deltas).zip(&self.kept).zip(&self.reference);
+        let moves = moves.map(|((((index, base), delta), kept), reference)| Move {
             index: *index,
             base: *base,
             in_base: kept.in_base(),
             delta: *delta,
+            reference: *reference,
         });
         Ok(moves.collect())
     }

@@ -173,8 +173,13 @@ mod tests {
     use super::*;
 
     fn matrix(rows: usize, columns: usize, value: impl Fn(usize, usize) -> f64) -> Sparse {
-        let index =
-            |at: usize| Move { index: at as u64, base: 0, in_base: true, delta: value(at / columns, at % columns) };
+        let index = |at: usize| Move {
+            index: at as u64,
+            base: 0,
+            in_base: true,
+            delta: value(at / columns, at % columns),
+            reference: None,
+        };
         Sparse::new(rows as u64, columns as u64, &(0..rows * columns).map(index).collect::<Vec<_>>())
     }
 
@@ -205,8 +210,13 @@ mod tests {
     #[test]
     fn a_matrix_is_as_large_as_what_changes_in_it() {
         let columns = 1 << 40;
-        let at =
-            |row: u64, column: u64, delta: f64| Move { index: row * columns + column, base: 0, in_base: true, delta };
+        let at = |row: u64, column: u64, delta: f64| Move {
+            index: row * columns + column,
+            base: 0,
+            in_base: true,
+            delta,
+            reference: None,
+        };
         let corners = [at(0, 0, 1.0), at(0, columns - 1, 2.0), at(7, 5, 0.0), at(1 << 20, 0, 3.0)];
         let made = Sparse::new(1 << 21, columns, &corners);
         assert_eq!((made.rows, made.columns), (2, 2));
