@@ -80,7 +80,7 @@ fn longest_block(
 ) -> Block {
     let mut best = Block { first: a.start, second: b.start, length: 0 };
     // positions of `second`, ascending, and how long the common block is that ends there and at the last position of `first`
-    let (mut ending, mut now): (Vec<(usize, usize)>, Vec<(usize, usize)>) = Default::default();
+    let [mut ending, mut now]: [Vec<(usize, usize)>; 2] = Default::default();
     for i in a.clone() {
         let places = anchors.get(&first[i]).map_or(&[][..], Vec::as_slice);
         let places = &places[places.partition_point(|j| *j < b.start)..];

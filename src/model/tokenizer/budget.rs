@@ -424,8 +424,8 @@ mod tests {
         // From the root to 256 + 'a', which has a leaf at 256 + 'a' ^ 1.
         let root = (0, 256 << 10);
         let a = (256 + 97, u32::from(b'a') | 1 << 8 | 1 << 10);
-        assert_eq!(charsmap(&[root, a, (256 + 97 ^ 1, 4)], "b\0\0\0long\0"), Ok(4));
-        assert!(charsmap(&[root, a, (256 + 97 ^ 1, 40)], "b\0").unwrap_err().contains("behind its end"));
+        assert_eq!(charsmap(&[root, a, ((256 + 97) ^ 1, 4)], "b\0\0\0long\0"), Ok(4));
+        assert!(charsmap(&[root, a, ((256 + 97) ^ 1, 40)], "b\0").unwrap_err().contains("behind its end"));
         assert!(charsmap(&[(0, 512 << 10)], "").unwrap_err().contains("behind its end"));
         assert!(charsmap::growth("AAAA").unwrap_err().contains("empty"));
         assert!(charsmap::growth("/////w==").unwrap_err().contains("cut short"));
