@@ -126,6 +126,11 @@ impl TensorPair<'_> {
         self.target.info.shape != self.reference.info.shape
     }
 
+    /// How many elements are compared: all of the target's, or those of the rows that both have. They are the first ones.
+    pub fn compared(&self) -> u64 {
+        self.common(0..self.target.info.elements()).end
+    }
+
     /// Those of `elements` that the reference has too.
     fn common(&self, elements: Range<u64>) -> Range<u64> {
         let end = self.reference.info.elements();

@@ -133,6 +133,8 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     };
     patch_argument::note_stale(&base, terminal);
     let (edits, signers) = edits(&arguments, terminal)?;
+    let inputs = edits.iter().map(|edit| edit.path.as_path()).chain(arguments.mask.as_deref());
+    arguments::refuse_inputs(outputs.into_iter().flatten().map(PathBuf::as_path), inputs)?;
     let options = plan_options(&arguments);
     let mask_file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
     let of_base = arguments.keep_mask.as_ref().map(|_| base_mask(&base, mask_file.as_ref())).transpose()?;
@@ -213,8 +215,13 @@ fn report(
     let (edited, tensors) = (count(applied.edited), applied.tensors);
     print(format_args!("wrote {}: {edited} weights edited in {tensors} tensors{verified}", result.display()))?;
     for (edit, text) in edits.iter().zip(&arguments.patches) {
-        if let (Some(alpha), AlphaSource::Recommended) = (edit.kind.alpha(), alpha_source(edit, text, arguments)) {
-            print(format_args!("  {} at alpha {alpha}, which the patch recommends", edit.path.display()))?;
+        let said = match alpha_source(edit, text, arguments) {
+            AlphaSource::Recommended => ", which the patch recommends",
+            AlphaSource::Given => "",
+            AlphaSource::Default => continue,
+        };
+        if let Some(alpha) = edit.kind.alpha() {
+            print(format_args!("  {} at alpha {alpha}{said}", edit.path.display()))?;
         }
     }
     if let Some(mask) = &arguments.keep_mask {

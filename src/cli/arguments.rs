@@ -3,10 +3,28 @@
 use super::exit::Failure;
 use lcepatch::checkpoint::pair::Prefix;
 use lcepatch::diff::{Shard, Size};
+use lcepatch::durable::real_path;
 use lcepatch::edit::Alpha;
 use lcepatch::localize::value::{Amount, Density};
 use lcepatch::mask::Sparsity;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Refuses an output that would take the place of a file which the command reads, also where existing outputs are replaced.
+pub fn refuse_inputs<'o, 'i>(
+    outputs: impl IntoIterator<Item = &'o Path>,
+    inputs: impl IntoIterator<Item = &'i Path>,
+) -> Result<(), Failure> {
+    let inputs: Vec<PathBuf> = inputs.into_iter().filter_map(real_path).collect();
+    let is_input = |output: &&Path| real_path(output).is_some_and(|output| inputs.contains(&output));
+    match outputs.into_iter().find(is_input) {
+        Some(path) => {
+            let message =
+                format!("{} is read by this command, and would be replaced by what it writes", path.display());
+            Err(Failure::usage(message, "choose another name"))
+        }
+        None => Ok(()),
+    }
+}
 
 /// `0.5%` or `0.005`.
 pub fn density(text: &str) -> Result<Density, String> {

@@ -41,7 +41,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    arguments.output.check()?;
+    // As they are written: of `PATCH:WEIGHT`, a file of that name would be the input.
+    let path = |text: &String| patch_argument::with_number(text).map(|(path, _)| path);
+    let inputs = arguments.patches.iter().map(path).collect::<Result<Vec<PathBuf>, Failure>>()?;
+    arguments.output.check(inputs.iter().map(PathBuf::as_path))?;
     if arguments.patches.iter().any(|path| input::is(Path::new(path), Found::Part)) {
         return join_parts(arguments, terminal);
     }

@@ -3,7 +3,7 @@
 use super::exit::{Failure, print, print_json};
 use super::new_patch::{Base, input};
 use super::terminal::Terminal;
-use super::{Answer, Outcome};
+use super::{Answer, Outcome, arguments};
 use clap::Args;
 use lcepatch::algebra::{Comparison, Likeness, compare, restrict};
 use lcepatch::durable::{Existing, check_output};
@@ -38,6 +38,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if let Some(path) = &arguments.output {
+        arguments::refuse_inputs([path.as_path()], [arguments.first.as_path(), &arguments.second])?;
         check_output(path, if arguments.force { Existing::Replace } else { Existing::Keep })?;
     }
     let base = arguments.base.open()?;

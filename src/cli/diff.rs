@@ -105,7 +105,7 @@ pub struct Arguments {
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     result: Vec<(String, String)>,
     /// Also measure along how many directions the matrices change: the median of their stable ranks. Takes about a
-    /// second for every two million weights
+    /// second for every ten million weights
     #[arg(long, conflicts_with = "shard")]
     spectrum: bool,
     /// Replace an existing output
@@ -148,9 +148,6 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     terminal.done();
     pair::tell(&diffed, terminal);
     let patch = diffed.patch;
-    if let Some(output) = &arguments.output {
-        patch.save(output, arguments.existing())?;
-    }
     let (stat, mut kind) = (Stat::new(&patch), Kind::of(&patch));
     let mut directions = None;
     if arguments.spectrum {
@@ -159,10 +156,18 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         kind = kind.with_spectrum(&found);
         directions = Some(found);
     }
+    if let Some(output) = &arguments.output {
+        patch.save(output, arguments.existing())?;
+    }
     if arguments.json {
         print_json(&Printed { stat: &stat, kind: &kind, spectrum: directions.as_deref() })?;
     } else if stat.tensors.is_empty() {
         print("no difference")?;
+    } else if diffed.unchanged == stat.selected {
+        print("no difference: the selected weights are the same in both")?;
+        if let Some(output) = &arguments.output {
+            print(show::written(output, &stat))?;
+        }
     } else {
         print(&kind.sentence)?;
         print("")?;

@@ -25,7 +25,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    arguments.output.check()?;
+    arguments.output.check([arguments.patch.as_path()])?;
     let base = arguments.base.open()?;
     let patch = invert(&input(&arguments.patch)?, base.as_ref(), &terminal.context())?;
     terminal.done();

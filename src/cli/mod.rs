@@ -71,9 +71,10 @@ struct Arguments {
         env = "LCEPATCH_THREADS",
         hide_env_values = true,
         value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=1024),
         help_heading = "Everywhere"
     )]
-    threads: Option<NonZeroUsize>,
+    threads: Option<u16>,
     /// No progress on the terminal
     #[arg(long, short, global = true, help_heading = "Everywhere")]
     quiet: bool,
@@ -163,8 +164,9 @@ enum Answer {
 }
 
 /// Starts the threads that all work is shared among: as many as are wanted, or as the system allows, which may be this one alone.
-fn start_threads(wanted: Option<NonZeroUsize>) {
-    let wanted = wanted.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+fn start_threads(wanted: Option<usize>) {
+    let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let wanted = wanted.unwrap_or_else(available);
     // The pool cannot be built a second time with fewer, so that the threads are there before it is.
     let start = |_| {
         let (send, receive) = std::sync::mpsc::channel::<rayon::ThreadBuilder>();
@@ -185,8 +187,9 @@ fn start_threads(wanted: Option<NonZeroUsize>) {
 }
 
 fn execute(arguments: Arguments) -> Outcome {
-    let terminal = terminal::Terminal::new(arguments.quiet, arguments.threads);
-    start_threads(arguments.threads);
+    let threads = arguments.threads.map(usize::from);
+    let terminal = terminal::Terminal::new(arguments.quiet, threads);
+    start_threads(threads);
     match arguments.command {
         Command::Diff(arguments) => diff::run(*arguments, &terminal),
         Command::Show(arguments) => show::run(&arguments, &terminal),

@@ -1,7 +1,7 @@
 //! What the commands that make a patch of patches have in common.
 
 use super::exit::{Failure, print, print_json};
-use super::{patch_argument, show};
+use super::{arguments, patch_argument, show};
 use clap::Args;
 use lcepatch::apply::Edit;
 use lcepatch::checkpoint::Checkpoint;
@@ -42,8 +42,9 @@ impl Base {
 }
 
 impl Output {
-    /// Refuses an output that exists, before the work.
-    pub fn check(&self) -> Result<(), Failure> {
+    /// Refuses an output that exists, or is one of the `inputs`, before the work.
+    pub fn check<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
+        arguments::refuse_inputs([self.output.as_path()], inputs)?;
         Ok(check_output(&self.output, self.existing())?)
     }
 

@@ -2,7 +2,7 @@
 
 use super::exit::{Failure, print};
 use super::terminal::Terminal;
-use super::{Answer, Outcome};
+use super::{Answer, Outcome, arguments};
 use clap::Args;
 use lcepatch::durable::{Existing, check_output, write_file};
 use lcepatch::error::Error;
@@ -43,6 +43,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     let shown = output == Path::new("-");
     if !shown {
+        arguments::refuse_inputs([output.as_path()], arguments.results.iter().map(PathBuf::as_path))?;
         check_output(output, existing)?;
     }
     let results = arguments.results.iter().map(|path| read(path)).collect::<Result<Vec<_>, Error>>()?;

@@ -37,7 +37,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    arguments.output.check()?;
+    arguments.output.check([arguments.patch.as_path()])?;
     let base = arguments.base.open()?;
     let filter = Filter {
         include: arguments.include.clone(),

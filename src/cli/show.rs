@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     /// Also measure along how many directions the matrices change: the median of their stable ranks. Decodes the
-    /// whole patch; takes about a second for every two million weights
+    /// whole patch; takes about a second for every ten million weights
     #[arg(long)]
     spectrum: bool,
     /// With --spectrum, the checkpoint that the patch is for, where it is not portable
@@ -68,6 +68,7 @@ struct Shown<'a> {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     arguments.plot.as_deref().map(arguments::is_svg).transpose()?;
+    arguments::refuse_inputs(arguments.plot.as_deref(), [arguments.patch.as_path()])?;
     let patch = patch_argument::open(&arguments.patch)?;
     // A damaged block is no reason to hide a header that is whole.
     let carried = match Carried::read(&patch, &arguments.patch, &terminal.context()) {

@@ -2,7 +2,7 @@
 
 use super::exit::{json_path, print, print_json};
 use super::terminal::Terminal;
-use super::{Answer, Outcome, signature_argument};
+use super::{Answer, Outcome, arguments, signature_argument};
 use clap::Args;
 use lcepatch::check::intact;
 use lcepatch::durable::{Existing, Failed, write_file};
@@ -45,6 +45,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         // Before an agent asks its user anything.
         return Err(Failed::Exists { path: output }.into());
     }
+    arguments::refuse_inputs([output.as_path()], [arguments.patch.as_path(), &arguments.key])?;
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from);
     let key = SigningKey::open(&arguments.key, agent.as_deref())?;
     let context = terminal.context();

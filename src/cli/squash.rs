@@ -28,7 +28,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    arguments.output.check()?;
+    arguments.output.check([arguments.first.as_path(), &arguments.second])?;
     let base = arguments.base.open()?;
     let (first, second) = (input(&arguments.first)?, input(&arguments.second)?);
     for edit in [&first, &second] {

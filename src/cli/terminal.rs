@@ -6,7 +6,6 @@ use lcepatch::context::{Context, Progress};
 use lcepatch::report::plot::Characters;
 use lcepatch::report::table::printable;
 use std::io::{IsTerminal, Write};
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -17,11 +16,11 @@ pub struct Terminal {
     #[cfg_attr(not(feature = "verify"), allow(dead_code))]
     quiet: bool,
     #[cfg_attr(not(feature = "verify"), allow(dead_code))]
-    threads: Option<NonZeroUsize>,
+    threads: Option<usize>,
 }
 
 impl Terminal {
-    pub fn new(quiet: bool, threads: Option<NonZeroUsize>) -> Self {
+    pub fn new(quiet: bool, threads: Option<usize>) -> Self {
         // The first interruption asks the work to stop, so that it leaves nothing behind; the second one insists.
         let _ = ctrlc::set_handler(|| {
             if INTERRUPTED.swap(true, Ordering::Relaxed) {
@@ -35,7 +34,7 @@ impl Terminal {
     /// How many threads to use, where that was said.
     #[cfg(feature = "verify")]
     pub fn threads(&self) -> Option<usize> {
-        self.threads.map(NonZeroUsize::get)
+        self.threads
     }
 
     pub fn context(&self) -> Context<'_> {

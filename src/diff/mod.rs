@@ -209,7 +209,7 @@ fn select(
     masks: Option<&Masks<'_>>,
     context: &Context<'_>,
 ) -> Result<(Selection, Vec<BlockDigests>), Impossible> {
-    let elements = candidates.iter().map(|at| pair.tensors[*at].target.info.elements()).sum();
+    let elements = candidates.iter().map(|at| pair.tensors[*at].compared()).sum();
     let from_mask = || masks.map(|masks| masks.description.overlap.differing()).ok_or(Impossible::NoMasks);
     let pair_masks = masks.map(|masks| &masks.pair);
     let selection = match how {

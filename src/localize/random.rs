@@ -45,7 +45,7 @@ pub fn select(
     let mut start = 0;
     for tensor in candidates {
         starts[*tensor] = start;
-        start += pair.tensors[*tensor].target.info.elements();
+        start += pair.tensors[*tensor].compared();
     }
     ranking::select(k, &Numbers { pair, units: units(pair, candidates.iter().copied()), starts, seed, masks, context })
 }
@@ -79,7 +79,7 @@ impl Keys for Numbers<'_> {
         };
         let range = block_range(index, pair.target.info.elements());
         let first = self.starts[tensor] + range.start;
-        for position in 0..(range.end - range.start) as u32 {
+        for position in 0..range.end.min(pair.compared()).saturating_sub(range.start) as u32 {
             if may.as_ref().is_none_or(|may| may[position as usize]) {
                 each(position, random::number(self.seed, first + u64::from(position)));
             }

@@ -106,7 +106,7 @@ pub fn groups(pair: &Pair<'_>, candidates: &[usize], amount: Amount, scope: Scop
         Scope::Tensor => candidates.chunks(1).collect(),
     };
     let group = |tensors: &[usize]| {
-        let elements = tensors.iter().map(|tensor| pair.tensors[*tensor].target.info.elements()).sum();
+        let elements = tensors.iter().map(|tensor| pair.tensors[*tensor].compared()).sum();
         Ok(Group { tensors: tensors.to_vec(), wanted: Wanted::Largest(amount.of(elements)?) })
     };
     tensors.into_iter().map(group).collect()
@@ -325,6 +325,9 @@ fn above(
         if let Some(both) = &both {
             reaching.retain(|at| both[(first + at) as usize]);
         }
+        if pair.has_other_rows() {
+            reaching.retain(|at| start + u64::from(first + at) < pair.compared());
+        }
         budget.spend(reaching.len());
         for at in &reaching {
             let bytes = *at as usize * width..(*at as usize + 1) * width;
@@ -508,7 +511,8 @@ impl Keys for Differences<'_> {
         // What is only counted cannot be looked up in a mask.
         let zeros = if both.is_some() { Zeros::Visit } else { zeros };
         let mut counted = 0;
-        pair.windows(range.clone(), self.context, |start, target, reference| {
+        let compared = range.start..range.end.min(pair.compared()).max(range.start);
+        pair.windows(compared, self.context, |start, target, reference| {
             let first = (start - range.start) as u32;
             check_finite(pair, start, target, reference)?;
             counted += match &both {

@@ -2,6 +2,7 @@
 
 use super::{NAMESPACE, Requirement, Signature, SignatureFault, fingerprint, read_small};
 use crate::input::Meant;
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ssh_key::PublicKey;
@@ -128,6 +129,9 @@ impl Entry {
         if principals.is_empty() {
             return Err("there are no principals".to_owned());
         }
+        if principals.split(',').all(|pattern| pattern.starts_with('!')) {
+            return Err("it names nobody: every principal begins with `!`".to_owned());
+        }
         let rest = rest.trim_start_matches(is_blank);
         let (options, key) = match read_key(rest) {
             Ok(key) => (Options::default(), key),
@@ -243,7 +247,10 @@ fn time(text: &str) -> Result<SystemTime, String> {
     let read = || -> Option<SystemTime> {
         let (year, [month, day, hour, minute, second]) = (number(0, 4).ok()?, [4, 6, 8, 10, 12].map(part));
         let civil = DateTime::new(year, month.ok()?, day.ok()?, hour.ok()?, minute.ok()?, second.ok()?, 0).ok()?;
-        let seconds = zone.to_timestamp(civil).ok()?.as_second();
+        // Dates end with the year 9999, which lists write for ever; in UTC it ends a little later than the last timestamp.
+        let last = Timestamp::MAX;
+        let seconds =
+            zone.to_timestamp(civil).unwrap_or(if civil.year() == 9999 { last } else { return None }).as_second();
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.try_into().ok()?))
     };
     read().ok_or_else(bad)

@@ -138,6 +138,10 @@ impl Signature {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
+        // As OpenSSH, which takes nothing before it.
+        if !text.starts_with(b"-----BEGIN SSH SIGNATURE-----") {
+            return Err("it does not begin with -----BEGIN SSH SIGNATURE-----".to_owned());
+        }
         SshSig::from_pem(text).map(Self).map_err(|error| error.to_string())
     }
 

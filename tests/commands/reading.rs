@@ -311,6 +311,35 @@ fn an_index_that_names_what_no_shard_holds_is_an_error_but_for_a_tied_head() {
 }
 
 #[test]
+fn no_output_takes_the_place_of_what_the_command_reads() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors -o p.lcepatch --all --portable").ok();
+    dir.run("diff target.safetensors reference.safetensors -o q.svg --k 100 --portable").ok();
+    let before: Vec<Vec<u8>> = dir.names().iter().map(|name| dir.read(name)).collect();
+    for command in [
+        "apply target.safetensors p.lcepatch -o ./p.lcepatch",
+        "apply target.safetensors q.svg -o new --undo q.svg",
+        "apply target.safetensors p.lcepatch --in-place --undo target.safetensors",
+        "diff target.safetensors reference.safetensors --all -o target.safetensors",
+        "diff target.safetensors reference.safetensors --all -o reference.safetensors",
+        "mask target.safetensors --sparsity 10% -o target.safetensors",
+        "sign p.lcepatch --key q.svg -o q.svg",
+        "sign p.lcepatch --key q.svg -o p.lcepatch",
+        "invert p.lcepatch -o p.lcepatch",
+        "select p.lcepatch --top 10% -o p.lcepatch",
+        "squash p.lcepatch q.svg -o q.svg",
+        "combine p.lcepatch:0.5 q.svg:2 -o q.svg",
+        "compare p.lcepatch q.svg -o q.svg",
+        "show q.svg --plot q.svg",
+    ] {
+        let run = dir.run(&format!("{command} --force"));
+        assert!([Some(2), Some(6)].contains(&run.code), "{run:?}");
+        let after: Vec<Vec<u8>> = dir.names().iter().map(|name| dir.read(name)).collect();
+        assert!(before == after, "{command}");
+    }
+}
+
+#[test]
 #[cfg(unix)]
 fn what_is_no_regular_file_is_an_error_at_once() {
     let dir = model();

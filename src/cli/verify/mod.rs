@@ -127,6 +127,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         return Err(Failure::usage("--json and --plot - both print", "draw into a file, such as --plot sweep.svg"));
     }
     if let Some(path) = plot {
+        arguments::refuse_inputs([path], arguments.patch.iter().map(PathBuf::as_path))?;
         arguments::is_svg(path)?;
         if path.exists() && existing == Existing::Keep {
             return Err(durable::Failed::Exists { path: path.to_owned() }.into());
