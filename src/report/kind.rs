@@ -167,7 +167,10 @@ impl Kind {
             Extent::Dense => "dense",
         };
         let share = percent(self.changed, self.elements);
-        let tensors = if self.tensors == 1 { "one tensor".to_owned() } else { format!("{} tensors", self.tensors) };
+        let tensors = match self.tensors {
+            1 => "the one tensor that changes".to_owned(),
+            n => format!("the {n} tensors that change"),
+        };
         let (changed, elements) = (count(self.changed), count(self.elements));
         let what = format!("A {extent} change of {changed} of the {elements} weights ({share}) in {tensors}");
         let layer = self.only_layer.as_ref().map(|layer| format!("layer {layer}"));
@@ -346,7 +349,12 @@ mod tests {
     #[test]
     fn one_component() {
         let kind = kind(|name| if name.ends_with("self.value.weight") { 2_000 } else { 0 });
-        says(&kind, &["A partial change of 8,000 of the 40,000 weights (20.00 %) in 4 tensors: only in value weights"]);
+        says(
+            &kind,
+            &[
+                "A partial change of 8,000 of the 40,000 weights (20.00 %) in the 4 tensors that change: only in value weights",
+            ],
+        );
     }
 
     #[test]
@@ -355,20 +363,24 @@ mod tests {
         let kind = kind(|name| if adapted(name) { 10_000 } else { 0 });
         says(
             &kind,
-            &["A dense change", "in 8 tensors: only in query weights and value weights", "the head untouched."],
+            &[
+                "A dense change",
+                "in the 8 tensors that change: only in query weights and value weights",
+                "the head untouched.",
+            ],
         );
     }
 
     #[test]
     fn embeddings_alone_say_nothing_of_a_head_that_may_be_tied() {
         let kind = kind(|name| if name.contains("embeddings") { 30_000 } else { 0 });
-        says(&kind, &["in one tensor: only in embeddings; norms untouched."]);
+        says(&kind, &["in the one tensor that changes: only in embeddings; norms untouched."]);
     }
 
     #[test]
     fn norms_have_their_biases() {
         let kind = kind(|name| if name.contains("LayerNorm") { 100 } else { 0 });
-        says(&kind, &["in 8 tensors: only in norms; embeddings and the head untouched."]);
+        says(&kind, &["in the 8 tensors that change: only in norms; embeddings and the head untouched."]);
     }
 
     #[test]
