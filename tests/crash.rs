@@ -66,7 +66,7 @@ const CASES: [Case; 12] = [
     Case {
         name: "combine",
         before: &[],
-        command: "combine p p:2 -o p --force --base one.safetensors",
+        command: "combine p p:2 -o out --force --base one.safetensors",
         read_only: false,
     },
     Case { name: "mask", before: &[], command: "mask model --sparsity 10% -o m --pruned new", read_only: false },

@@ -248,9 +248,8 @@ fn time(text: &str) -> Result<SystemTime, String> {
         let (year, [month, day, hour, minute, second]) = (number(0, 4).ok()?, [4, 6, 8, 10, 12].map(part));
         let civil = DateTime::new(year, month.ok()?, day.ok()?, hour.ok()?, minute.ok()?, second.ok()?, 0).ok()?;
         // Dates end with the year 9999, which lists write for ever; in UTC it ends a little later than the last timestamp.
-        let last = Timestamp::MAX;
-        let seconds =
-            zone.to_timestamp(civil).unwrap_or(if civil.year() == 9999 { last } else { return None }).as_second();
+        let for_ever = || (civil.year() == 9999).then_some(Timestamp::MAX);
+        let seconds = zone.to_timestamp(civil).ok().or_else(for_ever)?.as_second();
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.try_into().ok()?))
     };
     read().ok_or_else(bad)
@@ -332,6 +331,8 @@ mod tests {
         assert!(all.authority && all.valid_after.is_some());
         assert_eq!(all.valid_before, Some(utc("2030-01-02T15:04:00Z")));
         assert_eq!(options("valid-after=\"19991231235959z\"").valid_after, Some(utc("1999-12-31T23:59:59Z")));
+        assert!(options("valid-before=\"99991231\"").valid_before > Some(utc("9999-12-29T00:00:00Z")));
+        assert!(options("valid-before=\"99991231235959Z\"").valid_before > Some(utc("9999-12-29T00:00:00Z")));
         assert_eq!(options("valid-after=\"19991231UTC\"").valid_after, Some(utc("1999-12-31T00:00:00Z")));
         assert_eq!(parse(&format!("\"a b@c,d\" {KEY}")).unwrap()[0].principals, "a b@c,d");
     }
