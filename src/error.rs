@@ -307,7 +307,8 @@ impl Error {
     /// One thing to do about it.
     pub fn help(&self) -> Option<String> {
         let help = match &*self.reason {
-            Reason::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => input::absent(path)?,
+            Reason::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => input::absent(path)
+                .unwrap_or("there is no such file or folder: look at the path, and at the folder it begins in"),
             Reason::Unexpected { unexpected, .. } => return Some(unexpected.help()),
             Reason::Patch { invalid, .. } => match invalid {
                 Invalid::Version { .. } | Invalid::UnknownSection { .. } => "a newer lcepatch may read it",

@@ -179,7 +179,7 @@ impl std::fmt::Display for Meant {
 }
 
 impl Meant {
-    /// Compares what a file begins with, [`Found::FRONT_BYTES`] or all of it if it is shorter, with what it was meant to be. Most
+    /// Compares what a file begins with, `Found::FRONT_BYTES` or all of it if it is shorter, with what it was meant to be. Most
     /// of what is something else is not known, and left to who reads it.
     ///
     /// # Errors
