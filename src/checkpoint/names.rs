@@ -232,7 +232,8 @@ pub fn is_encoder_dense(name: &str, rank: usize) -> bool {
 /// Where the tensor named `name` sits.
 pub fn place(name: &str) -> Place {
     let segments: Vec<&str> = name.split('.').collect();
-    let is_word = |words: &[&str]| segments.iter().any(|segment| words.iter().any(|word| segment.contains(word)));
+    // No word has a dot, so that what the name contains a segment does.
+    let is_word = |words: &[&str]| words.iter().any(|word| name.contains(word));
     let component = dense(name).map(|(_, component)| component).unwrap_or_else(|| {
         let last = segments.last().copied().unwrap_or_default();
         let by_word = |(component, words): &&(Component, &[&str])| match component {
