@@ -64,7 +64,7 @@ pub fn spectrum(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -
 /// is computed has a number for each.
 enum Lines {
     All(u64),
-    Some(Vec<u64>),
+    Used(Vec<u64>),
 }
 
 impl Lines {
@@ -75,13 +75,13 @@ impl Lines {
         let mut lines: Vec<u64> = with_elements.collect();
         lines.sort_unstable();
         lines.dedup();
-        Self::Some(lines)
+        Self::Used(lines)
     }
 
     fn count(&self) -> usize {
         match self {
             Self::All(all) => *all as usize,
-            Self::Some(lines) => lines.len(),
+            Self::Used(lines) => lines.len(),
         }
     }
 
@@ -89,7 +89,7 @@ impl Lines {
     fn place(&self, line: u64) -> usize {
         match self {
             Self::All(_) => line as usize,
-            Self::Some(lines) => lines.partition_point(|other| *other < line),
+            Self::Used(lines) => lines.partition_point(|other| *other < line),
         }
     }
 }
@@ -146,12 +146,12 @@ impl Sparse {
                 residual.axpy(-vector.dot(&residual), vector, 1.0);
             }
             let norm = residual.norm();
-            let of_basis = DMatrix::from_fn(basis.len(), basis.len(), |row, column| match row.abs_diff(column) {
-                0 => diagonal[row],
-                1 => beside[row.min(column)],
-                _ => 0.0,
-            });
             if basis.len() == steps || norm <= NOTHING_LEFT * diagonal.iter().fold(0.0, |a, b| b.max(a)) {
+                let of_basis = DMatrix::from_fn(basis.len(), basis.len(), |row, column| match row.abs_diff(column) {
+                    0 => diagonal[row],
+                    1 => beside[row.min(column)],
+                    _ => 0.0,
+                });
                 return of_basis.symmetric_eigenvalues().max().sqrt();
             }
             beside.push(norm);

@@ -1,7 +1,7 @@
 //! Checkpoints as named tensors, whatever the layout: one `.safetensors` file, shards with an index, or a model
 //! directory.
 //!
-//! [`Checkpoint::open`] maps every weight file (`map`, the only `unsafe` code here) and lists tensors by name.
+//! [`Checkpoint::open`] maps every weight file (`map` and `lost`, the only `unsafe` code here) and lists tensors by name.
 //! [`pair`] matches the tensors of two checkpoints; [`names`] tells what a tensor is by its name; [`scan`] walks a
 //! tensor's bytes in bounded windows.
 

@@ -8,7 +8,7 @@ use clap::Args;
 use lcepatch::algebra::{Combined, Signs, combine};
 use lcepatch::apply::Edit;
 use lcepatch::diff::shard;
-use lcepatch::edit::{AlphaSource, EditKind};
+use lcepatch::edit::{Alpha, AlphaSource, EditKind};
 use lcepatch::input::{self, Found};
 use lcepatch::report::table::count;
 use std::path::{Path, PathBuf};
@@ -41,16 +41,14 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    // As they are written: of `PATCH:WEIGHT`, a file of that name would be the input.
-    let path = |text: &String| patch_argument::with_number(text).map(|(path, _)| path);
-    let inputs = arguments.patches.iter().map(path).collect::<Result<Vec<PathBuf>, Failure>>()?;
-    arguments.output.check(inputs.iter().map(PathBuf::as_path))?;
+    let named = arguments.patches.iter().map(|text| patch_argument::with_number(text));
+    let named = named.collect::<Result<Vec<_>, Failure>>()?;
+    arguments.output.check(named.iter().map(|(path, _)| path.as_path()))?;
     if arguments.patches.iter().any(|path| input::is(Path::new(path), Found::Part)) {
         return join_parts(arguments, terminal);
     }
     let base = arguments.base.open()?;
-    let edit = |text: &String| {
-        let (path, weight) = patch_argument::with_number(text)?;
+    let edit = |(path, weight): (PathBuf, Option<Alpha>)| {
         let patch = patch_argument::open(&path)?;
         let (default, source) = patch.default_alpha();
         if weight.is_none() && source == AlphaSource::Recommended {
@@ -58,7 +56,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         }
         Ok(Edit { patch, path, kind: EditKind::Interpolate(weight.unwrap_or(default)) })
     };
-    let edits = arguments.patches.iter().map(edit).collect::<Result<Vec<_>, Failure>>()?;
+    let edits = named.into_iter().map(edit).collect::<Result<Vec<_>, Failure>>()?;
     let signs = if arguments.signs == "ties" { Signs::Elect } else { Signs::Sum };
     let Combined { patch, selected, overlapping, conflicting } =
         combine(&edits, signs, base.as_ref(), &terminal.context())?;

@@ -79,7 +79,11 @@ pub fn open_required(
 ) -> Result<(Patch, Signer), SignatureFault> {
     let parsed = Signature::read(signature).map_err(|fault| match fault {
         SignatureFault::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            SignatureFault::Missing { patch: path.to_owned(), signature: signature.to_owned() }
+            // What is not there is not unsigned.
+            std::fs::metadata(path).map_or_else(
+                |source| SignatureFault::io("open", path, source),
+                |_| SignatureFault::Missing { patch: path.to_owned(), signature: signature.to_owned() },
+            )
         }
         fault => fault,
     })?;
