@@ -16,7 +16,7 @@ use crate::localize::value::Amount;
 use crate::patch::gather::Portability;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 /// Everything that a patch needs of a pair of checkpoints besides the digests of what is in them and the selected elements.
 #[derive(Debug, Serialize, Deserialize)]
@@ -179,7 +179,7 @@ fn files<'a>(
     side: fn(&TensorPair<'a>) -> Option<Tensor<'a>>,
 ) -> Vec<FileContent> {
     let place = |(place, pair): (usize, &TensorPair<'a>)| Some((side(pair)?.info.name.as_str(), place));
-    let places: BTreeMap<&str, usize> = pair.tensors.iter().enumerate().filter_map(place).collect();
+    let places: HashMap<&str, usize> = pair.tensors.iter().enumerate().filter_map(place).collect();
     let content = |file: &WeightFile| FileContent {
         header: file.header().to_vec(),
         tensors: file.tensors.iter().map(|tensor| places.get(tensor.name.as_str()).copied()).collect(),

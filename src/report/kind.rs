@@ -16,8 +16,8 @@ pub const SPARSE_BELOW: f64 = 0.05;
 pub const STANDS_OUT_FROM: f64 = 1.5;
 /// ... and at least this share of all of them. Small tensors reach high ratios with a few weights.
 pub const NOTABLE_FROM: f64 = 0.1;
-/// Up to this share of the most that is possible, a matrix changes along few directions: 24 of 768.
-pub const LOW_RANK_TO: f64 = 1.0 / 32.0;
+/// Up to this share of the most that is possible, a matrix changes along few directions: 48 of 768. Random changes reach a quarter or more.
+pub const LOW_RANK_TO: f64 = 1.0 / 16.0;
 /// As many components are named where no others change.
 const NAMED: usize = 2;
 
@@ -200,9 +200,9 @@ impl Kind {
         };
         let untouched: Vec<String> = self.untouched.iter().map(|part| (*part).to_owned()).collect();
         let untouched = listed(&untouched).map_or_else(String::new, |parts| format!("; {parts} untouched"));
-        let ranks = self.ranks.map_or_else(String::new, |Ranks { median, low, .. }| {
+        let ranks = self.ranks.map_or_else(String::new, |Ranks { median, share, low, .. }| {
             let word = if low { "of low rank" } else { "not of low rank" };
-            format!("; {word} (median stable rank {median:.1})")
+            format!("; {word} (median stable rank {median:.1}, {:.1} % of what is possible)", 100.0 * share)
         });
         format!("{what}: {place}{untouched}{ranks}.")
     }
@@ -396,8 +396,11 @@ mod tests {
         let kind = kind(|name| if name.ends_with("self.value.weight") { 2_000 } else { 0 });
         let of =
             |ranks: &[f64]| kind.clone().with_spectrum(&ranks.iter().map(|rank| spectrum(*rank)).collect::<Vec<_>>());
-        says(&of(&[3.0, 4.0, 500.0]), &["the head untouched; of low rank (median stable rank 4.0)."]);
-        says(&of(&[3.0, 25.0, 500.0]), &["; not of low rank (median stable rank 25.0)."]);
+        says(
+            &of(&[3.0, 4.0, 500.0]),
+            &["the head untouched; of low rank (median stable rank 4.0, 0.5 % of what is possible)."],
+        );
+        says(&of(&[3.0, 50.0, 500.0]), &["; not of low rank (median stable rank 50.0, 6.5 % of what is possible)."]);
         assert_eq!((of(&[]).ranks, of(&[]).sentence), (None, kind.sentence));
     }
 
