@@ -256,6 +256,12 @@ mod openssh {
                 missing(format!("needs OpenSSH: there is no {program}"));
             }
         }
+        // It makes nothing for a user without a name, as containers have them.
+        let dir = Dir::new();
+        let tried = keygen(&dir, "-q -t ed25519 -N none-at-all -f key");
+        if tried.code != Some(0) {
+            missing(format!("needs OpenSSH; ssh-keygen: {}", tried.err.lines().next().unwrap_or_default()));
+        }
     }
 
     /// Runs a program of OpenSSH in the directory, with a file as its input.
