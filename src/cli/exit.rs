@@ -49,8 +49,8 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-/// Writes a line to standard output, or to standard error where an output named `-` has that. Whatever it holds of files and arguments cannot act on the terminal: what styles a line is
-/// not in its text.
+/// Writes a line to standard output, or to standard error where an output named `-` has that. Whatever it holds of files and arguments
+/// cannot act on the terminal: what styles a line is not in its text.
 pub fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
     write(format_args!("{}", printable(&line.to_string())))
 }
