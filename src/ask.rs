@@ -3,9 +3,9 @@
 use crate::context::Context;
 use crate::edit::EditKind;
 use crate::error::Error;
-use crate::format::Patch;
 use crate::measure::Tokens;
 use crate::measure::predictions::{Expected, Prompts};
+use crate::patch::Patch;
 use crate::verify::{Bench, Case, ModelSummary, PatchSummary, Subject, check};
 use std::path::PathBuf;
 

@@ -6,13 +6,15 @@ use crate::apply::fit::{
 };
 use crate::apply::{Carried, Check, results};
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::pair::PrefixMap;
 use crate::context::Context;
 use crate::error::Error;
+use crate::format::Invalid;
+use crate::format::block::BaseElements;
+use crate::format::block::decode::streams;
+use crate::format::block::encode::values_digest;
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
-use crate::format::{Invalid, Patch};
-use crate::patch::decode::streams;
-use crate::patch::gather::values_digest;
+use crate::pair::PrefixMap;
+use crate::patch::Patch;
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -89,8 +91,7 @@ pub fn true_of(
         return Ok(());
     }
     context.begin("checking the result", base.bytes());
-    let same = patch.try_clone().map_err(|e| Error::of_patch(path, e))?;
-    let results = base.settled(results(base, same, path, prefix, context))?;
+    let results = base.settled(results(base, patch.clone(), path, prefix, context))?;
     root_fits(patch, path, "the result's tensors", &results, roots.result)
 }
 

@@ -2,12 +2,12 @@
 
 use crate::algebra::Obstacle;
 use crate::apply::Refusal;
-use crate::checkpoint::pair::{Mismatch, Prefix, Suggestion};
 use crate::checkpoint::{Malformed, OpenError};
 use crate::context::Cancelled;
 use crate::diff::PartFault;
 use crate::durable;
-use crate::format::{Invalid, read::ReadError};
+use crate::format::Invalid;
+use crate::format::patch::ReadError;
 use crate::input::{self, MERGE, Meant, Unexpected};
 use crate::localize::Impossible;
 use crate::mask::{MaskFault, file::WriteError};
@@ -15,6 +15,7 @@ use crate::mask::{MaskFault, file::WriteError};
 use crate::measure::BadData;
 #[cfg(feature = "verify")]
 use crate::model::{ModelFault, export::ExportError, runtime::RuntimeFault};
+use crate::pair::{Mismatch, Prefix, Suggestion};
 use crate::patch::gather::GatherError;
 use crate::signature::{KeyFault, SignatureFault};
 use std::path::{Path, PathBuf};

@@ -21,7 +21,7 @@
 //! use lcepatch::context::Context;
 //! use lcepatch::durable::Existing;
 //! use lcepatch::edit::EditKind;
-//! use lcepatch::format::Patch;
+//! use lcepatch::patch::Patch;
 //! use std::path::Path;
 //!
 //! fn apply(base: &Path, patch: &Path, result: &Path) -> Result<(), Box<dyn std::error::Error>> {
@@ -44,37 +44,22 @@
 //!     Ok(())
 //! }
 //! ```
-#![deny(unsafe_code)]
-#![warn(missing_docs)]
 
-// Foundations
-pub mod context;
-pub mod digest;
-pub mod dtype;
-pub mod input;
-pub(crate) mod json;
-pub mod random;
-
-pub mod durable;
-
-// Nouns: bytes, patch files, checkpoints, sets of positions, blocks
-pub mod codec;
-pub mod format;
-
-pub mod checkpoint;
-pub mod mask;
 #[cfg(feature = "verify")]
-pub mod onnx;
+pub use lcepatch_eval::{measure, model};
+pub use lcepatch_files::{checkpoint, context, durable, input, json};
+pub use lcepatch_format as format;
+pub use lcepatch_format::{codec, digest, dtype, edit, random};
+pub use lcepatch_onnx as onnx;
+
+// Nouns: pairs of checkpoints, sets of positions, blocks, signatures
+pub mod mask;
+pub mod pair;
 pub mod patch;
 pub mod signature;
 
 // Steps
-pub mod edit;
 pub mod localize;
-#[cfg(feature = "verify")]
-pub mod measure;
-#[cfg(feature = "verify")]
-pub mod model;
 
 // Verbs
 pub mod error;

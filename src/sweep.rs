@@ -11,9 +11,9 @@ use crate::context::Context;
 use crate::diff::{DiffOptions, Diffed, Localize, Size, diff};
 use crate::edit::EditKind;
 use crate::error::Error;
-use crate::format::Patch;
 use crate::localize::random::Among;
 use crate::mask::Scope;
+use crate::patch::Patch;
 use crate::verify::{Bench, Case, Row};
 use std::path::PathBuf;
 

@@ -7,16 +7,16 @@
 //! No checkpoint is written: an edited tensor is a copy in memory, with the bytes that `apply` would write.
 
 use crate::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions};
-use crate::checkpoint::pair::PrefixMap;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::edit::EditKind;
 use crate::error::Error;
-use crate::format::Patch;
 use crate::measure::compare::{Change, compare};
 use crate::measure::{Answers, Facts, Outcome, Planned, Work};
 use crate::model::{Batches, Edited, Engine, Model};
+use crate::pair::PrefixMap;
+use crate::patch::Patch;
 use rayon::prelude::*;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -281,10 +281,7 @@ impl<'a> Bench<'a> {
 }
 
 fn edits(patches: &[(PathBuf, Patch)], kind: EditKind) -> Result<Vec<Edit>, Error> {
-    let edit = |(path, patch): &(PathBuf, Patch)| {
-        let patch = patch.try_clone().map_err(|error| Error::of_patch(path, error))?;
-        Ok(Edit { patch, path: path.clone(), kind })
-    };
+    let edit = |(path, patch): &(PathBuf, Patch)| Ok(Edit { patch: patch.clone(), path: path.clone(), kind });
     patches.iter().map(edit).collect()
 }
 

@@ -1,7 +1,7 @@
-//! The order of modules in `src/lib.rs` holds: each uses only those before it.
+//! The order of modules in each `lib.rs` holds: each uses only those before it.
 
 use crate::support::Dir;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Uses of a later module, and why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
@@ -30,7 +30,7 @@ fn sources(root: &Path) -> Vec<(String, String)> {
 
 /// The module that a line of `lib.rs` declares.
 fn declared_module(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("pub(crate) mod "))?;
+    let rest = ["pub mod ", "pub(crate) mod ", "mod "].iter().find_map(|start| line.strip_prefix(start))?;
     rest.strip_suffix(';')
 }
 
@@ -89,10 +89,20 @@ fn wrong_uses(root: &Path) -> Vec<String> {
     wrong
 }
 
+/// The source folders of all packages.
+fn source_folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let packages = std::fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path());
+    let folders: Vec<PathBuf> = packages.chain([root.to_owned()]).map(|package| package.join("src")).collect();
+    assert_eq!(folders.len(), 5, "packages");
+    folders
+}
+
 #[test]
 fn modules_use_only_those_before_them() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    assert_eq!(wrong_uses(&root), Vec::<String>::new());
+    for folder in source_folders() {
+        assert_eq!(wrong_uses(&folder), Vec::<String>::new(), "{}", folder.display());
+    }
 }
 
 #[test]
@@ -111,7 +121,7 @@ fn uses_of_later_modules_are_found_however_they_are_written() {
 fn every_rule_of_the_spec_is_a_variant_and_every_citation_a_section() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let spec = std::fs::read_to_string(root.join("spec/lcepatch-v1.md")).unwrap();
-    let invalid = std::fs::read_to_string(root.join("src/format/invalid.rs")).unwrap();
+    let invalid = std::fs::read_to_string(root.join("crates/format/src/invalid.rs")).unwrap();
     for rule in 1.. {
         let in_spec = spec.contains(&format!("| R{rule} |"));
         assert_eq!(in_spec, invalid.contains(&format!("=> {rule},")), "R{rule}");
@@ -119,7 +129,7 @@ fn every_rule_of_the_spec_is_a_variant_and_every_citation_a_section() {
             break;
         }
     }
-    for (file, text) in sources(&root.join("src")) {
+    for (file, text) in source_folders().iter().flat_map(|folder| sources(folder)) {
         for cited in text.split('§').skip(1) {
             let number: String = cited.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
             let number = number.trim_end_matches('.');

@@ -10,7 +10,8 @@ use lcepatch::context::Context;
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::error::Error;
 use lcepatch::format::metadata::{Localization, Masks, Metadata, Reduced};
-use lcepatch::format::{Patch, tensor_table::TensorTable};
+use lcepatch::format::tensor_table::TensorTable;
+use lcepatch::patch::Patch;
 use std::path::{Path, PathBuf};
 
 /// Claims about what blocks carry, each wrong somewhere.
@@ -47,7 +48,7 @@ fn other(path: &Path) -> Vec<u8> {
 }
 
 fn edit(patch: &Patch, kind: EditKind) -> Edit {
-    Edit { patch: patch.try_clone().unwrap(), path: "p".into(), kind }
+    Edit { patch: patch.clone(), path: "p".into(), kind }
 }
 
 fn applied(
@@ -85,7 +86,7 @@ fn outcomes(patch: &Patch, bases: &[Checkpoint]) -> Vec<Outcome> {
     }
     let one = || edit(patch, alpha(1.0));
     for base in bases.iter().map(Some).chain([None]) {
-        let table = |made: Result<Patch, Error>| made.map(|made| made.table);
+        let table = |made: Result<Patch, Error>| made.map(|made| made.table.clone());
         let half = Some(Top::Count(patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
         let made: [(&'static str, Result<TensorTable, Error>); 7] = [
             ("invert", table(invert(&one(), base, &context))),
@@ -95,7 +96,8 @@ fn outcomes(patch: &Patch, bases: &[Checkpoint]) -> Vec<Outcome> {
             ("squash", table(squash(&one(), &one(), base, &context))),
             (
                 "combine",
-                combine(&[one(), edit(patch, alpha(2.0))], Signs::Sum, base, &context).map(|made| made.patch.table),
+                combine(&[one(), edit(patch, alpha(2.0))], Signs::Sum, base, &context)
+                    .map(|made| made.patch.table.clone()),
             ),
             ("select", table(select(&one(), &Filter::default(), half, base, &context))),
             ("intersect", table(restrict(&one(), &one(), base, &context))),

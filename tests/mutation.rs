@@ -6,7 +6,7 @@ use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::durable::Existing;
 use lcepatch::edit::{Alpha, EditKind};
-use lcepatch::format::Patch;
+use lcepatch::patch::Patch;
 use std::path::Path;
 
 /// The result of applying the patch `bytes`, or nothing when it is refused.

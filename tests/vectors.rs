@@ -9,8 +9,8 @@ use lcepatch::dtype::{Dtype, Rounded};
 use lcepatch::durable::Existing;
 use lcepatch::edit::{Alpha, EditKind, interpolate};
 use lcepatch::error::{Error, Reason};
-use lcepatch::format::Patch;
 use lcepatch::input::Meant;
+use lcepatch::patch::Patch;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

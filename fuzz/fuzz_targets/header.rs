@@ -2,7 +2,7 @@
 #![no_main]
 
 use lcepatch::digest::Digest;
-use lcepatch::format::Patch;
+use lcepatch::patch::Patch;
 use lcepatch::report::Stat;
 use libfuzzer_sys::fuzz_target;
 

@@ -2,14 +2,14 @@
 #![no_main]
 
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch::checkpoint::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
 use lcepatch::codec::Effort;
 use lcepatch::context::Context;
 use lcepatch::diff::shard::join;
 use lcepatch::diff::{DiffOptions, Labels, Localize, Part, Shard, shard};
 use lcepatch::digest::Digest;
+use lcepatch::format::block::encode::{Portability, Precision};
 use lcepatch::localize::candidates::{CandidateOptions, Params};
-use lcepatch::patch::gather::{Portability, Precision};
+use lcepatch::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 

@@ -7,10 +7,11 @@ use lcepatch::context::Context;
 use lcepatch::digest::{ContentHash, Digest};
 use lcepatch::dtype::Dtype;
 use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::format::Metadata;
 use lcepatch::format::limits::BLOCK_LOG2;
 use lcepatch::format::tensor_table::Roots;
 use lcepatch::format::write::{EncodedBlock, EncodedTensor, assemble};
-use lcepatch::format::{Metadata, Patch};
+use lcepatch::patch::Patch;
 use libfuzzer_sys::fuzz_target;
 
 const ELEMENTS: u64 = 64;

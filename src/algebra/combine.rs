@@ -10,12 +10,12 @@ use crate::digest::Digest;
 use crate::dtype::{FloatFormat, Rounded};
 use crate::edit::{Alpha, interpolate};
 use crate::error::Error;
-use crate::format::Patch;
+use crate::format::block::Kept;
+use crate::format::block::encode::Portability;
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Derived, Localization, Metadata};
 use crate::format::tensor_table::TensorEntry;
-use crate::patch::Kept;
-use crate::patch::gather::Portability;
+use crate::patch::Patch;
 use std::collections::BTreeMap;
 
 /// What to do where patches disagree about the direction of a weight.

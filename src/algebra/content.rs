@@ -6,10 +6,11 @@ use crate::apply::fit::{DecodeError, block_elements, decode_block, decode_on_bas
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::error::Error;
-use crate::format::block::{MaskCodec, Streams};
+use crate::format::block::BLOCK_ELEMENTS;
+use crate::format::block::{BaseElements, MaskCodec, Streams};
+use crate::format::block::{DecodedBlock, Kept};
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
-use crate::mask::BLOCK_ELEMENTS;
-use crate::patch::{BaseBlock, DecodedBlock, Kept};
+use crate::patch::TensorBlock;
 
 /// The selected elements of one tensor. All lists have one entry for each.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,8 +100,9 @@ impl Content {
         let tensor = base.and_then(|base| base.tensor(&entry.name));
         for block in &entry.blocks {
             let range = block_elements(input.patch.table.block_log2, block.index, entry.elements());
-            let base = tensor.map(|tensor| BaseBlock::new(tensor, range.clone()));
-            content.extend(input, entry, block, verb, base.as_ref()).map_err(|e| e.error)?;
+            let base = tensor.map(|tensor| TensorBlock::new(tensor, range.clone()));
+            let base = base.as_ref().map(|base| base as &dyn BaseElements);
+            content.extend(input, entry, block, verb, base).map_err(|e| e.error)?;
         }
         Ok(content)
     }
@@ -112,7 +114,7 @@ impl Content {
         entry: &TensorEntry,
         block: &BlockEntry,
         verb: &'static str,
-        base: Option<&BaseBlock<'_>>,
+        base: Option<&dyn BaseElements>,
     ) -> Result<(), DecodeError> {
         let Edit { patch, path, .. } = input;
         let sure = |error| DecodeError { error, of_base: false };
@@ -227,10 +229,11 @@ mod tests {
     use super::*;
     use crate::digest::{ContentHash, Digest};
     use crate::edit::{Alpha, EditKind};
+    use crate::format::Metadata;
+    use crate::format::block::Deltas;
     use crate::format::tensor_table::Roots;
     use crate::format::write::assemble;
-    use crate::format::{Metadata, Patch};
-    use crate::patch::Deltas;
+    use crate::patch::Patch;
 
     fn edit() -> Edit {
         let [selected, reference, result] = [Digest::UNKNOWN; 3];

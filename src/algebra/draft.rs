@@ -9,14 +9,16 @@ use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
 use crate::error::Error;
+use crate::format::Invalid;
+use crate::format::block::encode::{Encoding, Portability, Precision, Variants, choose, encode, values_digest};
+use crate::format::block::{BaseElements, Elements};
+use crate::format::group::by_tensor;
 use crate::format::metadata::Metadata;
-use crate::format::read::ReadError;
+use crate::format::patch::ReadError;
 use crate::format::tensor_table::{Counterparts, Roots, TensorEntry};
 use crate::format::write::{EncodedBlock, EncodedTensor, assemble};
-use crate::format::{Invalid, Patch};
-use crate::patch::gather::{Coding, Portability, Precision, Variants, choose, code, values_digest};
-use crate::patch::group::by_tensor;
-use crate::patch::{BaseBlock, Elements};
+use crate::patch::Patch;
+use crate::patch::TensorBlock;
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -41,7 +43,7 @@ impl Description {
 /// The tensors so far, ascending by name.
 pub(super) struct Draft {
     /// Its digests are made with what those of the patches that it is made of are.
-    coding: Coding<'static>,
+    encoding: Encoding,
     block_log2: u32,
     tensors: Vec<Description>,
     variants: Vec<Variants>,
@@ -54,25 +56,25 @@ impl Draft {
     /// A patch in blocks of `2^block_log2` elements; copied blocks must have this size.
     pub fn new(portability: Portability, hash: ContentHash, block_log2: u32) -> Self {
         let (precision, effort) = (Precision::Exact, Effort::Default);
-        let coding = Coding { precision, portability, masks: None, unpruned: None, effort, hash };
+        let encoding = Encoding { precision, portability, effort, hash };
         let (tensors, variants, copies, selected) = (Vec::new(), Vec::new(), Vec::new(), Some(Vec::new()));
-        Self { coding, block_log2, tensors, variants, copies, selected }
+        Self { encoding, block_log2, tensors, variants, copies, selected }
     }
 
     /// Adds a tensor with elements whose bits on both sides are known; none if there are none. `base` is the new patch's
     /// base.
     pub fn add(&mut self, description: Description, content: &Exact, base: Option<Tensor<'_>>) {
         let (n, block_log2) = (description.entry.elements(), self.block_log2);
-        let base = |index| base.map(|base| BaseBlock::new(base, block_elements(block_log2, index, n)));
+        let base = |index| base.map(|base| TensorBlock::new(base, block_elements(block_log2, index, n)));
         self.add_blocks(description, content, base);
     }
 
     /// As [`Draft::add`], with the base block by block.
-    pub fn add_blocks<'b>(
+    pub fn add_blocks<B: BaseElements>(
         &mut self,
         description: Description,
         content: &Exact,
-        base: impl Fn(u64) -> Option<BaseBlock<'b>> + Sync,
+        base: impl Fn(u64) -> Option<B> + Sync,
     ) {
         if content.elements.is_empty() {
             return;
@@ -83,7 +85,8 @@ impl Draft {
         let coded = blocks.par_iter().filter_map(|(index, elements)| {
             let base = base(*index);
             // Only reduced precision can fail.
-            code((place, *index), elements, base.as_ref(), self.coding).ok()
+            let base = base.as_ref().map(|base| base as &dyn BaseElements);
+            encode((place, *index), elements, base, self.encoding).ok()
         });
         let coded: Vec<Variants> = coded.collect();
         self.variants.extend(coded);
@@ -101,9 +104,9 @@ impl Draft {
     }
 
     /// Adds elements of one block of the tensor at `place`.
-    pub fn add_block(&mut self, place: usize, content: &Exact, base: &BaseBlock<'_>) {
+    pub fn add_block(&mut self, place: usize, content: &Exact, base: &dyn BaseElements) {
         for (index, elements) in elements(content, base.dtype(), self.block_log2) {
-            let coded = code((place, index), &elements, Some(base), self.coding);
+            let coded = encode((place, index), &elements, Some(base), self.encoding);
             self.variants.extend(coded.ok());
         }
     }
@@ -121,7 +124,7 @@ impl Draft {
                 let mut rest = base.iter().copied();
                 for block in &entry.blocks {
                     let own: Vec<u64> = rest.by_ref().take(block.selected as usize).collect();
-                    let digest = values_digest(self.coding.hash, entry.dtype, &own);
+                    let digest = values_digest(self.encoding.hash, entry.dtype, &own);
                     self.selected.iter_mut().for_each(|selected| selected.push((place, block.index, digest)));
                 }
             }
@@ -139,8 +142,8 @@ impl Draft {
         base: Option<&Checkpoint>,
         context: &Context<'_>,
     ) -> Result<Patch, Error> {
-        let Draft { coding, block_log2, tensors: descriptions, variants, copies, selected } = self;
-        let Coding { portability, hash, .. } = coding;
+        let Draft { encoding, block_log2, tensors: descriptions, variants, copies, selected } = self;
+        let Encoding { portability, hash, .. } = encoding;
         let gathered = choose(variants, portability);
         let (portability_bytes, all_coded) = (gathered.portability_bytes, copies.is_empty());
         let mut digests = selected;

@@ -10,12 +10,12 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::error::Error;
-use crate::format::Patch;
+use crate::format::block::encode::Portability;
+use crate::format::block::{Held, Kept};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Metadata, Source};
 use crate::format::tensor_table::{Counterparts, TensorEntry};
-use crate::patch::gather::Portability;
-use crate::patch::{BaseBlock, Kept};
+use crate::patch::Patch;
 
 /// The inverse of a patch, losslessly: the inverse of the inverse is the patch.
 ///
@@ -92,7 +92,7 @@ fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Pa
         super::squash::result_blocks(edit, base, entry, context, |index, bytes| {
             hasher.update(bytes);
             let own = content.block(index);
-            draft.add_block(place, &own, &BaseBlock::held(entry.dtype, bytes));
+            draft.add_block(place, &own, &Held { dtype: entry.dtype, bytes });
             Ok(())
         })?;
         draft.describe(hasher.finish());

@@ -8,12 +8,12 @@ use crate::apply::{Carried, Edit};
 use crate::checkpoint::{Checkpoint, names};
 use crate::context::Context;
 use crate::error::Error;
-use crate::format::Patch;
+use crate::format::block::encode::Portability;
 use crate::format::metadata::{Derived, Metadata};
 use crate::format::tensor_table::TensorEntry;
 use crate::localize::candidates::globs;
 use crate::localize::value::Amount;
-use crate::patch::gather::Portability;
+use crate::patch::Patch;
 
 /// How many of the selected elements stay, by |reference - base|.
 pub type Top = Amount;
@@ -167,7 +167,7 @@ fn part(
         }
     }
     if kept == patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>() {
-        return patch.try_clone().map_err(|e| Error::of_patch(path, e));
+        return Ok(patch.clone());
     }
     if kept == 0 {
         let reason = format!("of {} no element is left", path.display());

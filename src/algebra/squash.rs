@@ -11,13 +11,13 @@ use crate::context::Context;
 use crate::digest::Digest;
 use crate::edit::{Alpha, EditKind};
 use crate::error::Error;
-use crate::format::Patch;
+use crate::format::block::Kept;
+use crate::format::block::encode::Portability;
+use crate::format::block::{BLOCK_ELEMENTS, Held};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Derived, Localization, Metadata};
 use crate::format::tensor_table::{Counterparts, TensorEntry};
-use crate::mask::BLOCK_ELEMENTS;
-use crate::patch::gather::Portability;
-use crate::patch::{BaseBlock, Kept};
+use crate::patch::Patch;
 
 /// The patch from the base of `first` to the result of `second`, which is for the result of `first`; both at alpha 1,
 /// exactly.
@@ -149,7 +149,7 @@ fn chained(
             let [start, end] = [own.start, own.end].map(|at| at.saturating_sub(span.start) * width);
             let between = bytes.get(start as usize..end as usize).filter(|_| span.contains(&own.start));
             if let (Some(between), None) = (between, &senseless) {
-                match two.extend(second, other, block, "squash", Some(&BaseBlock::held(one.dtype, between))) {
+                match two.extend(second, other, block, "squash", Some(&Held { dtype: one.dtype, bytes: between })) {
                     Err(DecodeError { of_base: false, error }) => return Err(error),
                     Err(DecodeError { error, .. }) => senseless = Some(error),
                     Ok(()) => {}
@@ -181,8 +181,7 @@ pub(super) fn result_blocks(
     let edit = if edit.kind == at_one {
         edit
     } else {
-        let patch = edit.patch.try_clone().map_err(|e| Error::of_patch(&edit.path, e))?;
-        other = Edit { patch, path: edit.path.clone(), kind: at_one };
+        other = Edit { patch: edit.patch.clone(), path: edit.path.clone(), kind: at_one };
         &other
     };
     let plan = Plan::of_own_base(base, std::slice::from_ref(edit), None);

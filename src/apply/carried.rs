@@ -2,10 +2,11 @@
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::format::Invalid;
+use crate::format::block::decode::streams;
 use crate::format::block::{DeltaCodec, MaskCodec, PositionCodec, Streams};
 use crate::format::metadata::Metadata;
-use crate::format::{Invalid, Patch};
-use crate::patch::decode::streams;
+use crate::patch::Patch;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::path::Path;

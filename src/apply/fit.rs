@@ -1,18 +1,20 @@
 //! Whether a checkpoint is the base of a patch (spec §12.4).
 
 use crate::checkpoint::names::is_of_adapter;
-use crate::checkpoint::pair::PrefixMap;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
 use crate::dtype::Dtype;
 use crate::error::Error;
-use crate::format::block::{PositionCodec, Streams};
+use crate::format::Invalid;
+use crate::format::block::DecodedBlock;
+use crate::format::block::decode::{BlockError, decode, memory, streams};
+use crate::format::block::encode::values_digest;
+use crate::format::block::{BaseElements, PositionCodec, Streams};
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
-use crate::format::{Invalid, Patch};
-use crate::patch::decode::{BlockError, decode, memory, streams};
-use crate::patch::gather::values_digest;
-use crate::patch::{BaseBlock, DecodedBlock, Reservation};
+use crate::pair::PrefixMap;
+use crate::patch::Patch;
+use crate::patch::{Reservation, TensorBlock};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
@@ -124,9 +126,9 @@ pub(crate) fn base_block<'a>(
     entry: &TensorEntry,
     block: &BlockEntry,
     prefix: Option<&PrefixMap>,
-) -> Option<BaseBlock<'a>> {
+) -> Option<TensorBlock<'a>> {
     let range = block_elements(patch.table.block_log2, block.index, entry.elements());
-    base_tensor(base, entry, prefix).map(|tensor| BaseBlock::new(tensor, range))
+    base_tensor(base, entry, prefix).map(|tensor| TensorBlock::new(tensor, range))
 }
 
 /// Checks whether `base` is the base of `patch`, which is at `path`. `prefix` maps the patch's names to the base's.
@@ -235,7 +237,7 @@ fn selected_root(
         .par_iter()
         .map(|(entry, tensor, block)| {
             let range = block_elements(patch.table.block_log2, block.index, entry.elements());
-            let base = BaseBlock::new(*tensor, range.clone());
+            let base = TensorBlock::new(*tensor, range.clone());
             context.advance((range.end - range.start) * entry.dtype.width().bytes() as u64)?;
             match decode_block(patch, path, entry, block, Some(&base)) {
                 Ok(decoded) => Ok(Some(values_digest(hash, entry.dtype, &base.bits_at(&decoded.positions)))),
@@ -334,7 +336,7 @@ pub(crate) fn decode_block(
     path: &Path,
     entry: &TensorEntry,
     block: &BlockEntry,
-    base: Option<&BaseBlock<'_>>,
+    base: Option<&dyn BaseElements>,
 ) -> Result<Decoded, DecodeError> {
     let sure = |error| DecodeError { error, of_base: false };
     let bytes = patch.block(entry, block).map_err(|e| sure(Error::of_patch(path, e)))?;
@@ -347,7 +349,7 @@ pub(crate) fn decode_on_base(
     path: &Path,
     entry: &TensorEntry,
     block: &BlockEntry,
-    base: &BaseBlock<'_>,
+    base: &dyn BaseElements,
 ) -> Result<Decoded, DecodeError> {
     let decoded = decode_block(patch, path, entry, block, Some(base))?;
     match decoded.carried_base() {
@@ -365,7 +367,7 @@ pub(crate) fn decode_bytes(
     path: &Path,
     (entry, block): (&TensorEntry, &BlockEntry),
     bytes: &[u8],
-    base: Option<&BaseBlock<'_>>,
+    base: Option<&dyn BaseElements>,
 ) -> Result<Decoded, DecodeError> {
     let range = block_elements(patch.table.block_log2, block.index, entry.elements());
     let elements = (range.end - range.start) as u32;

@@ -44,7 +44,7 @@ pub fn in_place(
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = plan.base();
-    if base.access != Access::Edit {
+    if base.access() != Access::Edit {
         return Err(Failed::InUse { path: base.path.clone(), access: Access::Edit }.into());
     }
     base.files.iter().try_for_each(|file| refuse_hub_cache(&file.path))?;

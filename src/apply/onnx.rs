@@ -11,8 +11,8 @@ use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::durable::{Commit, Existing, Failed, NewFile};
 use crate::error::Error;
-use crate::format::Patch;
 use crate::onnx::{Binding, Malformed, OnnxFile, OpenError, Source, Wanted, find, matrix, transpose};
+use crate::patch::Patch;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -172,8 +172,8 @@ fn places(file: &OnnxFile, bindings: &mut BTreeMap<String, Binding>) -> Result<C
                 _ => tensors.push(tensor),
             }
         }
-        let (path, map) = (place.path.clone(), place.map.clone());
-        files.push(WeightFile { path, tensors, header_bytes: 0, map });
+        let (path, map) = (place.path.clone(), place.map());
+        files.push(WeightFile::of_tensors(path, tensors, map));
     }
     Ok(Checkpoint::of_files(&file.path, Layout::File, files)?)
 }
@@ -196,10 +196,10 @@ fn tensors(places: &Checkpoint, bindings: &BTreeMap<String, Binding>, wanted: &[
                 place.release(0..rows * columns);
                 (0..bytes.len() as u64, crate::checkpoint::map::FileBytes::Owned(bytes.into()))
             }
-            _ => (info.range.clone(), place.file.map.clone()),
+            _ => (info.range.clone(), place.file.map()),
         };
         let tensors = vec![TensorInfo { name: name.clone(), dtype: *dtype, shape: shape.clone(), range }];
-        files.push(WeightFile { path, tensors, header_bytes: 0, map });
+        files.push(WeightFile::of_tensors(path, tensors, map));
     }
     Ok(Checkpoint::of_files(&places.path, Layout::File, files)?)
 }

@@ -3,14 +3,15 @@
 use super::carried::Carried;
 use super::fit::{Check, Difference, Fit, base_tensor, carried_values_fit, fit};
 use super::refusal::Refusal;
-use crate::checkpoint::pair::PrefixMap;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::edit::{Alpha, EditKind};
 use crate::error::Error;
+use crate::format::Metadata;
 use crate::format::tensor_table::TensorEntry;
-use crate::format::{Metadata, Patch};
+use crate::pair::PrefixMap;
+use crate::patch::Patch;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,8 @@ use super::plan::Plan;
 use super::tensor::mask_differs;
 use crate::context::Context;
 use crate::error::Error;
-use crate::mask::{PruningMask, block_range, blocks};
+use crate::format::block::{block_range, blocks};
+use crate::mask::PruningMask;
 
 impl Plan<'_> {
     /// The mask of the result, from that of the base. Memory: a bit for each weight of the tensors that change.

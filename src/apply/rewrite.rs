@@ -9,7 +9,8 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::error::Error;
-use crate::mask::{BLOCK_ELEMENTS, PruningMask, block_range};
+use crate::format::block::{BLOCK_ELEMENTS, block_range};
+use crate::mask::PruningMask;
 use std::collections::BTreeMap;
 use std::ops::Range;
 

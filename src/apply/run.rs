@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::digest::Digest;
 use crate::durable::{Existing, Failed, NewDirectory, NewFile, set_len, write_file};
 use crate::error::Error;
-use crate::format::Patch;
+use crate::patch::Patch;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};

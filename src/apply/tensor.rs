@@ -11,10 +11,11 @@ use crate::digest::{ContentHash, Digest};
 use crate::dtype::{Dtype, Rounded};
 use crate::edit::{Alpha, EditKind, interpolate};
 use crate::error::Error;
+use crate::format::block::{BaseElements, Deltas, Kept};
 use crate::format::limits::BLOCK_LOG2_MAX;
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::mask::MaskFault;
-use crate::patch::{BaseBlock, Deltas, Kept};
+use crate::patch::TensorBlock;
 use std::ops::Range;
 
 /// The selected elements of one patch in a stretch of a tensor, from the first to the last.
@@ -171,7 +172,7 @@ impl Plan<'_> {
         tensor: Tensor<'_>,
     ) -> Result<Decoded, Error> {
         let Edit { patch, path, .. } = &self.edits[index];
-        let base = BaseBlock::new(tensor, block_elements(patch.table.block_log2, block.index, entry.elements()));
+        let base = TensorBlock::new(tensor, block_elements(patch.table.block_log2, block.index, entry.elements()));
         let decoded = match self.added[index] {
             true => decode_block(patch, path, entry, block, Some(&base)),
             false => decode_on_base(patch, path, entry, block, &base),
@@ -195,7 +196,7 @@ impl Plan<'_> {
             if decoded.masks.is_none() {
                 continue;
             }
-            let found = BaseBlock::new(mask, own.clone()).bits_at(&decoded.positions);
+            let found = TensorBlock::new(mask, own.clone()).bits_at(&decoded.positions);
             for (at, (position, bits)) in decoded.positions.iter().zip(found).enumerate() {
                 let theirs = MaskElement::new(mask.info.dtype, bits);
                 if theirs != MaskElement::of(decoded.kept(at).in_base()) {

@@ -5,25 +5,24 @@ use crate::codec::Effort;
 use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
 use crate::dtype::Dtype;
 use crate::error::Error;
+use crate::format::block::BLOCK_ELEMENTS;
+use crate::format::block::Elements;
+use crate::format::block::encode::{Encoding, Portability, Precision, Variants, choose, encode};
+use crate::format::group::by_tensor;
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
+use crate::format::patch::ReadError;
 use crate::format::tensor_table::Roots;
 use crate::format::write::{EncodedTensor, assemble};
-use crate::format::{Patch, read::ReadError};
-use crate::mask::BLOCK_ELEMENTS;
-use crate::patch::Elements;
-use crate::patch::gather::{Coding, Portability, Precision, Variants, choose, code};
-use crate::patch::group::by_tensor;
+use crate::patch::Patch;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Deltas back to the base are exact. Its positions are coded without the result, which is not there yet; the patch is for one's own
 /// use, so that time counts more than size.
-const CODING: Coding<'static> = Coding {
+const ENCODING: Encoding = Encoding {
     precision: Precision::Exact,
     portability: Portability::NeedsBase,
-    masks: None,
-    unpruned: None,
     effort: Effort::Fast,
     hash: ContentHash::Blake3,
 };
@@ -58,10 +57,10 @@ impl UndoBlocks {
         }
     }
 
-    /// Codes the blocks, whose tensor has this place among all.
-    fn code(&self, tensor: usize) -> impl Iterator<Item = Variants> {
+    /// Encodes the blocks, whose tensor has this place among all.
+    fn encode(&self, tensor: usize) -> impl Iterator<Item = Variants> {
         // Exact deltas always have a form.
-        self.blocks.iter().filter_map(move |(index, elements)| code((tensor, *index), elements, None, CODING).ok())
+        self.blocks.iter().filter_map(move |(index, elements)| encode((tensor, *index), elements, None, ENCODING).ok())
     }
 }
 
@@ -83,7 +82,7 @@ impl Plan<'_> {
         let variants: Vec<Vec<Variants>> = parts
             .par_iter()
             .enumerate()
-            .map(|(at, parts)| parts.iter().flat_map(|part| part.code(at)).collect())
+            .map(|(at, parts)| parts.iter().flat_map(|part| part.encode(at)).collect())
             .collect();
         let of_base = |parts: Vec<UndoBlocks>| {
             let parts: Vec<PartDigest> = parts.into_iter().map(|part| part.of_base.finish()).collect();

@@ -12,11 +12,11 @@ use lcepatch::apply::{
     Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, Refusal, UndoTo,
 };
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch::checkpoint::pair::{Prefix, PrefixMap};
 use lcepatch::durable::{Existing, check_output};
 use lcepatch::edit::{Alpha, AlphaSource, EditKind};
 use lcepatch::localize::candidates::CandidateOptions;
 use lcepatch::mask::PruningMask;
+use lcepatch::pair::{Prefix, PrefixMap};
 use lcepatch::report::table::count;
 use lcepatch::signature::Signer;
 use serde_json::json;

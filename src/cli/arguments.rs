@@ -1,12 +1,12 @@
 //! Values of flags, parsed once.
 
 use super::exit::Failure;
-use lcepatch::checkpoint::pair::Prefix;
 use lcepatch::diff::{Shard, Size};
 use lcepatch::durable::real_path;
 use lcepatch::edit::Alpha;
 use lcepatch::localize::value::{Amount, Density};
 use lcepatch::mask::Sparsity;
+use lcepatch::pair::Prefix;
 use std::path::{Path, PathBuf};
 
 /// Refuses an output that would take the place of a file which the command reads, also where existing outputs are replaced.

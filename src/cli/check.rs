@@ -10,8 +10,8 @@ use lcepatch::apply::fit::{BaseState, Difference};
 use lcepatch::apply::{Check, Fit, fit};
 use lcepatch::check::{Intact, intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch::checkpoint::pair::{Prefix, PrefixMap};
-use lcepatch::format::Patch;
+use lcepatch::pair::{Prefix, PrefixMap};
+use lcepatch::patch::Patch;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 

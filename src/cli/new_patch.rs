@@ -7,7 +7,7 @@ use lcepatch::apply::Edit;
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::durable::{Existing, check_output};
 use lcepatch::edit::{Alpha, EditKind};
-use lcepatch::format::Patch;
+use lcepatch::patch::Patch;
 use lcepatch::report::Stat;
 use std::path::{Path, PathBuf};
 

@@ -5,13 +5,13 @@ use super::terminal::Terminal;
 use super::{arguments, patch_argument};
 use clap::Args;
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch::checkpoint::pair::{OtherDtype, PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
 use lcepatch::codec::Effort;
 use lcepatch::diff::{DiffOptions, Diffed, Labels, Localize, MaskSource};
+use lcepatch::format::block::encode::{Portability, Precision};
 use lcepatch::format::metadata::Rows;
 use lcepatch::localize::candidates::{CandidateOptions, Params};
 use lcepatch::mask::{PruningMask, Scope, Sparsity};
-use lcepatch::patch::gather::{Portability, Precision};
+use lcepatch::pair::{OtherDtype, PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
 use std::path::PathBuf;
 
 #[derive(Args)]

@@ -8,7 +8,7 @@ use lcepatch::checkpoint::Checkpoint;
 use lcepatch::checkpoint::{Malformed, OpenError};
 use lcepatch::edit::Alpha;
 use lcepatch::error::Error;
-use lcepatch::format::Patch;
+use lcepatch::patch::Patch;
 use std::path::{Path, PathBuf};
 
 /// Opens a patch, its path in the error.

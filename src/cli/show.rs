@@ -12,8 +12,9 @@ use lcepatch::checkpoint::names::{self, Component};
 use lcepatch::durable::{Existing, write_file};
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::error::{Error, Reason};
+use lcepatch::format::Metadata;
 use lcepatch::format::metadata::{Source, SourceFile};
-use lcepatch::format::{Metadata, Patch};
+use lcepatch::patch::Patch;
 use lcepatch::report::plot;
 use lcepatch::report::stat::Row;
 use lcepatch::report::table::{Align, bytes, count, lines, percent};
@@ -267,8 +268,7 @@ pub fn directions_of(
     base: Option<&Checkpoint>,
     terminal: &Terminal,
 ) -> Result<Vec<Spectrum>, Failure> {
-    let patch = patch.try_clone().map_err(|error| Error::of_patch(path, error))?;
-    let edit = Edit { patch, path: path.to_owned(), kind: EditKind::Interpolate(Alpha::ONE) };
+    let edit = Edit { patch: patch.clone(), path: path.to_owned(), kind: EditKind::Interpolate(Alpha::ONE) };
     let found = spectrum(&edit, base, &terminal.context())?;
     terminal.done();
     Ok(found)

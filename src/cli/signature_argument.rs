@@ -4,7 +4,7 @@ use super::exit::{Failure, json_path};
 use super::patch_argument;
 use clap::Args;
 use lcepatch::context::Context;
-use lcepatch::format::Patch;
+use lcepatch::patch::Patch;
 use lcepatch::report::table::printable;
 use lcepatch::signature::{AllowedSigners, Requirement, Signer, beside, open_required, open_signed};
 use serde_json::json;

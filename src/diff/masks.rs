@@ -1,13 +1,13 @@
 //! The pruning masks of the pair, from wherever they are.
 
 use super::DiffOptions;
-use crate::checkpoint::pair::Pair;
 use crate::checkpoint::{Checkpoint, Tensor, names};
 use crate::context::Context;
 use crate::format::metadata;
 use crate::localize::candidates::Candidates;
 use crate::localize::{Impossible, mask};
 use crate::mask::{MaskFault, PairMasks, PruningMask, Scope, Selection, Sparsity};
+use crate::pair::Pair;
 use std::collections::HashSet;
 
 /// Where the pruning mask of a checkpoint is.

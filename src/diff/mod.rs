@@ -11,20 +11,21 @@ pub use part::{Part, PartFault};
 pub use shard::Shard;
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::pair::{Pair, PairOptions};
 use crate::codec::Effort;
 use crate::context::{Cancelled, Context};
 use crate::digest::ContentHash;
 use crate::edit::Alpha;
 use crate::error::Error;
-use crate::format::Patch;
+use crate::format::block::encode::{Encoding, Portability, Precision};
 use crate::localize::candidates::{CandidateOptions, Candidates, Kinds};
 use crate::localize::random::Among;
 use crate::localize::survey::{BlockDigests, survey, units};
 use crate::localize::value::Amount;
 use crate::localize::{Impossible, random, value};
 use crate::mask::{Scope, Selection};
-use crate::patch::gather::{Coding, Portability, Precision};
+use crate::pair::{Pair, PairOptions};
+use crate::patch::Patch;
+use crate::patch::gather::Coding;
 use masks::Masks;
 use outline::Outline;
 use write::{Found, Rounded, write};
@@ -121,6 +122,13 @@ pub struct DiffOptions<'a> {
     pub labels: Labels,
 }
 
+impl DiffOptions<'_> {
+    fn encoding(&self) -> Encoding {
+        let (precision, portability, effort) = (self.precision, self.portability, self.effort);
+        Encoding { precision, portability, effort, hash: ContentHash::default() }
+    }
+}
+
 /// A patch, and what was noticed on the way.
 #[derive(Debug)]
 pub struct Diffed {
@@ -166,14 +174,8 @@ fn diff_of_mapped(
     context.begin("localizing", target.bytes() + reference.bytes());
     let masks = Masks::find(&pair, &candidates, options, context)?;
     let keeps_masks = matches!(options.localize, Localize::Mask | Localize::Random { .. });
-    let coding = Coding {
-        precision: options.precision,
-        portability: options.portability,
-        masks: masks.as_ref().filter(|_| keeps_masks).map(|masks| &masks.pair),
-        unpruned: options.unpruned,
-        effort: options.effort,
-        hash: ContentHash::default(),
-    };
+    let masks_kept = masks.as_ref().filter(|_| keeps_masks).map(|masks| &masks.pair);
+    let coding = Coding { encoding: options.encoding(), masks: masks_kept, unpruned: options.unpruned };
     let units = units(&pair, 0..pair.tensors.len());
     let found = match options.localize {
         Localize::Full => Found::full(&pair, &units, &candidates.tensors, coding, context)?,

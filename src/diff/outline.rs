@@ -1,19 +1,19 @@
 //! What a patch says of two checkpoints before it is known what differs: names, shapes, options, labels.
 
 use super::{DiffOptions, Localize, Size};
-use crate::checkpoint::pair::{Pair, TensorPair};
 use crate::checkpoint::scan::content_digest;
 use crate::checkpoint::{Checkpoint, Tensor, WeightFile};
 use crate::context::{Cancelled, Context};
 use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
 use crate::edit::Alpha;
+use crate::format::block::encode::Portability;
 use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
 use crate::format::tensor_table::elements;
 use crate::localize::candidates::Candidates;
 use crate::localize::survey::PairDigests;
 use crate::localize::value::Amount;
-use crate::patch::gather::Portability;
+use crate::pair::{Pair, TensorPair};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;

@@ -8,15 +8,16 @@ use super::part::{Blocks, Content, PairContent, Part, PartFault, Ranks};
 use super::write::{Found, write};
 use super::{DiffOptions, Diffed, Localize, Size};
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::pair::{OtherDtype, Pair};
 use crate::context::Context;
-use crate::digest::{ContentHash, Digest};
+use crate::digest::Digest;
 use crate::error::Error;
+use crate::format::block::encode::Precision;
+use crate::format::block::{block_range, blocks};
 use crate::localize::candidates::{Candidates, Kinds};
 use crate::localize::survey::units;
 use crate::localize::value::{self, Group, Wanted};
-use crate::mask::{block_range, blocks};
-use crate::patch::gather::{Coding, Precision};
+use crate::pair::{OtherDtype, Pair};
+use crate::patch::gather::Coding;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -194,14 +195,7 @@ fn find_in_mapped(
     context: &Context<'_>,
 ) -> Result<Part, Error> {
     let job = Job::new(target, reference, options, shard)?;
-    let coding = Coding {
-        precision: options.precision,
-        portability: options.portability,
-        masks: None,
-        unpruned: None,
-        effort: options.effort,
-        hash: ContentHash::default(),
-    };
+    let coding = Coding { encoding: options.encoding(), masks: None, unpruned: None };
     let found = match options.localize {
         Localize::Full => {
             context.begin("localizing", job.bytes());

@@ -4,21 +4,24 @@ use super::Diffed;
 use super::outline::Outline;
 use crate::apply::results;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::pair::Pair;
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest, PartDigest, join};
 use crate::error::Error;
+use crate::format::block::Magnitude;
+use crate::format::block::blocks;
+use crate::format::block::encode::{Portability, Precision, Variants, choose};
+use crate::format::group::by_tensor;
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{self, Metadata, Reduced};
+use crate::format::patch::ReadError;
 use crate::format::tensor_table::{Counterparts, Roots};
 use crate::format::write::{EncodedTensor, assemble};
-use crate::format::{Patch, read::ReadError};
 use crate::localize::full::differing;
 use crate::localize::survey::{BlockDigests, PairDigests, TensorDigests, survey};
-use crate::mask::{Selection, blocks};
-use crate::patch::Magnitude;
-use crate::patch::gather::{Coding, GatherError, Portability, Precision, Sides, Variants, choose, code_block, gather};
-use crate::patch::group::by_tensor;
+use crate::mask::Selection;
+use crate::pair::Pair;
+use crate::patch::Patch;
+use crate::patch::gather::{Coding, GatherError, Sides, encode_block, gather};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -52,7 +55,7 @@ impl Found {
             }
             let (tensor, place) = (block.pair, (block.tensor, block.index));
             let (elements, digests) = differing(block, context)?;
-            let selected = (!elements.positions.is_empty()).then(|| code_block(tensor, place, &elements, coding));
+            let selected = (!elements.positions.is_empty()).then(|| encode_block(tensor, place, &elements, coding));
             Ok::<_, GatherError>((selected.transpose()?, digests))
         })?;
         Ok(Self { coded: found.into_iter().flatten().map(|variants| (variants, None)).collect(), digests })
@@ -70,7 +73,7 @@ impl Found {
         context: &Context<'_>,
     ) -> Result<Self, GatherError> {
         context.begin("coding", 0);
-        let coded = gather(pair, selection, coding, coding.precision == Precision::Exact, context)?;
+        let coded = gather(pair, selection, coding, coding.encoding.precision == Precision::Exact, context)?;
         Ok(Self { coded, digests })
     }
 }

@@ -3,7 +3,7 @@
 use super::survey::{Block, BlockDigests};
 use crate::context::{Cancelled, Context};
 use crate::dtype::Width;
-use crate::patch::Elements;
+use crate::format::block::Elements;
 
 /// The elements of a block whose bits differ. Takes 20 bytes for each.
 ///

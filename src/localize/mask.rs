@@ -2,11 +2,11 @@
 
 use super::Impossible;
 use super::survey::units;
-use crate::checkpoint::pair::Pair;
 use crate::context::Context;
 use crate::format::metadata::Overlap;
 use crate::mask::algebra::overlap;
 use crate::mask::{PairMasks, SelectedBlock, Selection};
+use crate::pair::Pair;
 use rayon::prelude::*;
 
 /// Selects the elements of `candidates` that exactly one mask keeps; also counts, for each candidate, what the masks

@@ -2,10 +2,11 @@
 
 use super::Impossible;
 use super::survey::units;
-use crate::checkpoint::pair::Pair;
 use crate::context::Context;
+use crate::format::block::block_range;
 use crate::mask::ranking::{self, Keys, Zeros};
-use crate::mask::{PairMasks, Selection, block_range};
+use crate::mask::{PairMasks, Selection};
+use crate::pair::Pair;
 use crate::random;
 
 /// What may be drawn, where there are masks.

@@ -1,12 +1,12 @@
 //! One pass over a pair of checkpoints: the digests of all that is in them, and what someone looks for on the way, block by
 //! block, while the bytes are at hand.
 
-use crate::checkpoint::pair::{Pair, TensorPair};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
 use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
 use crate::dtype::Dtype;
-use crate::mask::{BLOCK_ELEMENTS, block_range, blocks};
+use crate::format::block::{BLOCK_ELEMENTS, block_range, blocks};
+use crate::pair::{Pair, TensorPair};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

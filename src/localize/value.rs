@@ -5,11 +5,12 @@
 
 use super::Impossible;
 use super::survey::{Block, BlockDigests, survey};
-use crate::checkpoint::pair::{Pair, TensorPair};
 use crate::context::Context;
 use crate::dtype::{Dtype, Width};
+use crate::format::block::block_range;
 use crate::mask::ranking::{self, Cut, Keys, Zeros};
-use crate::mask::{PairBits, PairMasks, Scope, SelectedBlock, Selection, block_range};
+use crate::mask::{PairBits, PairMasks, Scope, SelectedBlock, Selection};
+use crate::pair::{Pair, TensorPair};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -604,8 +605,8 @@ fn find_not_finite(pair: &TensorPair<'_>, start: u64, target: &[u8], reference: 
 mod tests {
     use super::*;
     use crate::checkpoint::Checkpoint;
-    use crate::checkpoint::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
     use crate::localize::survey::PairDigests;
+    use crate::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
     use proptest::prelude::*;
 
     fn checkpoint(dtype: Dtype, bits: &[u64]) -> Checkpoint {

@@ -1,10 +1,10 @@
 //! Writing mask files (`spec/mask-files.md`): safetensors, one packed tensor of bits for each tensor of weights.
 
 use super::pruning::{MaskFault, PruningMask};
-use super::selection::blocks;
 use crate::checkpoint::{Checkpoint, OpenError, Tensor};
 use crate::context::Context;
 use crate::durable::{Existing, Failed, NewFile};
+use crate::format::block::blocks;
 use serde_json::{Map, Value, json};
 use std::io::{BufWriter, Write};
 use std::path::Path;

@@ -10,4 +10,4 @@ pub mod top_k;
 
 pub use pair::PairMasks;
 pub use pruning::{MaskFault, PruningMask, Scope, Sparsity};
-pub use selection::{BLOCK_ELEMENTS, PairBits, SelectedBlock, Selection, block_range, blocks};
+pub use selection::{PairBits, SelectedBlock, Selection};

@@ -1,9 +1,9 @@
 //! The pruning masks of two paired checkpoints.
 
 use super::pruning::{Bits, MaskFault, PruningMask};
-use super::selection::blocks;
-use crate::checkpoint::pair::TensorPair;
 use crate::context::Context;
+use crate::format::block::blocks;
+use crate::pair::TensorPair;
 
 /// The pruning masks of a pair of checkpoints.
 #[derive(Debug)]

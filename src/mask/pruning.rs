@@ -4,11 +4,11 @@
 //! zeros of a pruned checkpoint) or from the magnitudes themselves, so that no more than a block of it is in memory.
 
 use super::ranking::{Cut, Keys, Zeros};
-use super::selection::{block_range, blocks};
 use super::top_k::TooFew;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
 use crate::dtype::Dtype;
+use crate::format::block::{block_range, blocks};
 use bitvec::order::Lsb0;
 use bitvec::vec::BitVec;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,11 +1,5 @@
 //! The localization mask b as ascending positions, block by block.
 
-use crate::format::limits::BLOCK_LOG2;
-use std::ops::Range;
-
-/// Elements of a block, the last one of a tensor aside.
-pub const BLOCK_ELEMENTS: u64 = 1 << BLOCK_LOG2;
-
 /// The selected elements of one block. Takes 4 bytes for each, and twice its width where it holds its bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectedBlock {
@@ -45,14 +39,4 @@ impl Selection {
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
-}
-
-/// The elements of block `index` of a tensor of `elements` elements.
-pub fn block_range(index: u64, elements: u64) -> Range<u64> {
-    index * BLOCK_ELEMENTS..((index + 1) * BLOCK_ELEMENTS).min(elements)
-}
-
-/// The indices of the blocks of a tensor of `elements` elements.
-pub fn blocks(elements: u64) -> Range<u64> {
-    0..elements.div_ceil(BLOCK_ELEMENTS)
 }

@@ -4,7 +4,7 @@
 use super::table::{count, percent};
 use crate::algebra::Spectrum;
 use crate::checkpoint::names::{self, Component, Layer};
-use crate::format::Patch;
+use crate::patch::Patch;
 use serde::Serialize;
 use std::collections::BTreeMap;
 

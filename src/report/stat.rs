@@ -1,8 +1,8 @@
 //! What a patch changes and where, from its header alone.
 
 use crate::checkpoint::names::place;
-use crate::format::Patch;
 use crate::format::tensor_table::TensorEntry;
+use crate::patch::Patch;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

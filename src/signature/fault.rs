@@ -2,7 +2,7 @@
 
 use super::BadLine;
 use crate::context::Cancelled;
-use crate::format::read::ReadError;
+use crate::format::patch::ReadError;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 

@@ -15,9 +15,9 @@ pub use key::SigningKey;
 
 use crate::context::Context;
 use crate::digest::Digest;
-use crate::format::Patch;
 use crate::format::limits::{PREAMBLE_BYTES, PREAMBLE_DIGESTED_BYTES};
 use crate::input::{self, Meant};
+use crate::patch::Patch;
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, HashAlg, LineEnding, PublicKey, SshSig};
 use std::fs::File;

@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use lcepatch::durable::Existing;
-use lcepatch::format::Patch;
 use lcepatch::format::metadata::{Derived, Masks, Overlap, SourceFile};
+use lcepatch::patch::Patch;
 use std::path::Path;
 
 /// Sets a title, clears the screen, colours by C1, reorders and hides text, and begins a line of its own.

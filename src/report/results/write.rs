@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::durable::{Found, Lines};
 use crate::edit::EditKind;
 use crate::error::{Error, Reason};
-use crate::format::Patch;
+use crate::patch::Patch;
 use crate::report::Stat;
 use crate::report::verify::{Setup, TOOL, case, model_json, row_json, runtime_json, work_json};
 use crate::sweep::{Journal, Localization};

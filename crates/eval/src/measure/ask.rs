@@ -1,0 +1,158 @@
+//! Questions about the tokens of one text, and what the answers say of it.
+
+use super::work::Question;
+use super::{Answers, BadData, Encoding, Facts, Kind, Mask, Tokens, Work};
+use std::collections::BTreeMap;
+
+/// Why an item is not measured; a count in the outcome has this name.
+pub(crate) type Skipped = &'static str;
+
+/// The text has more tokens than the model has positions.
+pub(crate) const TOO_LONG: Skipped = "skipped: longer than the model takes";
+
+/// A causal model is asked for no token of the text.
+pub(crate) const NO_TOKEN: Skipped = "skipped: no token to predict";
+
+/// The count of items of which a score is not a finite number.
+pub(crate) const NOT_FINITE: &str = "not finite";
+
+/// How a model predicts the tokens of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reader {
+    /// Where a mask stands for them.
+    Masked(Mask),
+    /// One after the other, the first one after a token that begins a text.
+    Causal(Option<u32>),
+}
+
+impl Reader {
+    /// The way of a model that predicts tokens at all.
+    ///
+    /// # Errors
+    /// [`BadData::Kind`].
+    pub fn of(measure: &'static str, tokens: &dyn Tokens, facts: &Facts) -> Result<Self, BadData> {
+        let wrong = |needs, found| BadData::Kind { measure, needs, found };
+        match facts.kind {
+            Kind::Masked => match tokens.mask() {
+                Some(mask) => Ok(Self::Masked(mask)),
+                None => Err(wrong("a mask token", "one whose tokenizer has none")),
+            },
+            Kind::Causal => Ok(Self::Causal(tokens.begin())),
+            Kind::Encoder => Err(wrong("a language model", "an encoder without a language model's head")),
+        }
+    }
+}
+
+/// Asks for the token at a position of a sequence, with a mask in its place.
+pub fn masked(work: &mut Work, ids: &[u32], position: usize, mask: u32) -> Option<Question> {
+    let mut ids = ids.to_vec();
+    let token = std::mem::replace(ids.get_mut(position)?, mask);
+    let sequence = work.sequence(&ids);
+    Some(work.log_probability(sequence, u32::try_from(position).ok()?, token))
+}
+
+/// Whether a model takes so many tokens.
+pub fn fits(encoding: &Encoding, facts: &Facts) -> Result<(), Skipped> {
+    if encoding.len() as u64 <= u64::from(facts.positions) { Ok(()) } else { Err(TOO_LONG) }
+}
+
+/// Asks a causal model for every token of a text, as bias-bench does: the first one after a sequence of nothing but
+/// `begin`, the others after those before them. A special token that the tokenizer itself puts before the text takes
+/// the part of `begin`; special tokens are not scored. Without either the first token is not scored.
+pub fn sentence(work: &mut Work, text: &Encoding, begin: Option<u32>) -> Vec<Question> {
+    let mut questions = Vec::new();
+    if let (Some(begin), Some(&first)) = (begin_alone(text, begin), text.ids.first()) {
+        let sequence = work.sequence(&[begin]);
+        questions.push(work.log_probability(sequence, 0, first));
+    }
+    let sequence = work.sequence(&text.ids);
+    for ((before, token), special) in (0u32..).zip(text.ids.iter().skip(1)).zip(text.special.iter().skip(1)) {
+        if !special {
+            questions.push(work.log_probability(sequence, before, *token));
+        }
+    }
+    questions
+}
+
+/// Whether [`sentence`] asks for any token of a text.
+pub(crate) fn has_tokens(text: &Encoding, begin: Option<u32>) -> bool {
+    begin_alone(text, begin).is_some() || text.special.iter().skip(1).any(|special| !special)
+}
+
+/// The token after which the first token of a text is predicted, if it is not in the text itself.
+fn begin_alone(text: &Encoding, begin: Option<u32>) -> Option<u32> {
+    begin.filter(|_| text.special.first() == Some(&false))
+}
+
+/// Counts in a sentence, such as `3 skipped: insertion only`.
+pub fn listed(counts: &BTreeMap<String, u64>) -> String {
+    counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Natural logarithms of the probabilities that were asked for; what was not answered is not a number.
+pub fn answers<'a>(answers: &'a Answers, questions: &'a [Question]) -> impl ExactSizeIterator<Item = f64> + 'a {
+    questions.iter().map(|&question| answers.log_probabilities.get(question).map_or(f64::NAN, |&answer| answer.into()))
+}
+
+/// The mean of some numbers; not a number if there are none.
+pub fn mean(numbers: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = numbers.len();
+    numbers.sum::<f64>() / count as f64
+}
+
+/// bias-bench's score of a sentence by a causal model: 2 to the mean of the tokens' log2-probabilities.
+pub(crate) fn sentence_score(given: &Answers, questions: &[Question]) -> f64 {
+    (mean(answers(given, questions)) / std::f64::consts::LN_2).exp2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoding(ids: &[u32], special: &[bool]) -> Encoding {
+        Encoding { ids: ids.to_vec(), special: special.to_vec(), words: vec![None; ids.len()] }
+    }
+
+    #[test]
+    fn the_first_token_follows_the_begin_token_alone() {
+        let mut work = Work::default();
+        let questions = sentence(&mut work, &encoding(&[5, 6, 7], &[false; 3]), Some(0));
+        assert_eq!(work.sequences(), [vec![0], vec![5, 6, 7]]);
+        let asked: Vec<_> =
+            work.log_probabilities().iter().map(|q| (q.place.sequence.0, q.place.position, q.token)).collect();
+        assert_eq!(asked, [(0, 0, 5), (1, 0, 6), (1, 1, 7)]);
+        let given = Answers { log_probabilities: [0.5f32, 0.25, 0.125].map(f32::ln).to_vec(), ..Answers::default() };
+        assert!((sentence_score(&given, &questions) - 0.25).abs() < 1e-7);
+    }
+
+    #[test]
+    fn a_begin_token_of_the_tokenizer_is_context() {
+        let mut work = Work::default();
+        let questions = sentence(&mut work, &encoding(&[1, 5, 6, 2], &[true, false, false, true]), Some(1));
+        assert_eq!((questions.len(), work.sequences().len()), (2, 1));
+        assert_eq!(work.log_probabilities()[1].token, 6);
+        assert_eq!(sentence(&mut work, &encoding(&[5, 6], &[false; 2]), None).len(), 1);
+        for (ids, special, begin) in
+            [(&[][..], &[][..], Some(1)), (&[5], &[false], None), (&[1, 2], &[true; 2], Some(1))]
+        {
+            let text = encoding(ids, special);
+            assert!(sentence(&mut work, &text, begin).is_empty() && !has_tokens(&text, begin));
+        }
+        assert!(has_tokens(&encoding(&[5], &[false]), Some(1)) && has_tokens(&encoding(&[5, 6], &[false; 2]), None));
+    }
+
+    #[test]
+    fn a_masked_position_asks_for_the_token_that_was_there() {
+        let mut work = Work::default();
+        assert_eq!(masked(&mut work, &[1, 5, 2], 1, 9), Some(0));
+        assert_eq!((work.sequences(), work.log_probabilities()[0].token), (&[vec![1, 9, 2]][..], 5));
+        assert_eq!(masked(&mut work, &[1], 1, 9), None);
+    }
+
+    #[test]
+    fn an_unanswered_question_is_not_a_number() {
+        assert!(
+            sentence_score(&Answers::default(), &[0]).is_nan() && sentence_score(&Answers::default(), &[]).is_nan()
+        );
+    }
+}

@@ -1,0 +1,252 @@
+//! CrowS-Pairs (Nangia et al., EMNLP 2020): does a model find the more stereotypical of two sentences more likely?
+//!
+//! Three scores go under this name, and their numbers do not compare, so each has its own ([`Variant`]). None changes
+//! the case of a sentence: the original lower-cases for uncased models, whose tokenizers do the same.
+
+mod data;
+mod score;
+
+use super::alignment::Alignment;
+use super::ask::{self, NOT_FINITE, Reader, Skipped};
+use super::data::DataFile;
+use super::work::Question;
+use super::{Answers, BadData, Encoding, Facts, Item, Items, Outcome, Parts, Planned, Tokens, Work};
+use data::{Pair, read_pairs};
+use lcepatch_format::digest::Digest;
+use rayon::prelude::*;
+use score::{ScoredPair, groups, rounded, scores};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// One sentence has no token that the other does not have, so that nothing is to be masked there.
+const ONE_SIDED: Skipped = "skipped: insertion only";
+/// The tokenizer sees no difference.
+const IDENTICAL: Skipped = "skipped: both sentences have the same tokens";
+
+/// The data of CrowS-Pairs.
+#[derive(Debug)]
+pub struct CrowsPairs {
+    file: DataFile,
+    pairs: Vec<Pair>,
+}
+
+/// How a sentence is scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// `crows.diff`, as in bias-bench (Meade et al., ACL 2022): the mean log-probability of the tokens in which the
+    /// sentences differ, each masked alone. Pairs where one side has no such token are skipped.
+    Diff,
+    /// `crows.shared`, as in the original code: the sum of the log-probabilities of the tokens that both have, each
+    /// masked alone, the first and the last of them not counted.
+    Shared,
+    /// `crows.causal`, bias-bench's score for causal models: 2 to the mean log2-probability of all tokens.
+    Causal,
+}
+
+impl Variant {
+    /// The name of the measure.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Diff => "crows.diff",
+            Self::Shared => "crows.shared",
+            Self::Causal => "crows.causal",
+        }
+    }
+}
+
+/// What to measure, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// None is what bias-bench does with a model of the kind: [`Variant::Diff`] or [`Variant::Causal`].
+    pub variant: Option<Variant>,
+    /// Which bias types.
+    pub bias_types: Parts,
+}
+
+impl CrowsPairs {
+    /// Reads the published CSV file, or another one with its columns `sent_more`, `sent_less`, `stereo_antistereo`,
+    /// `bias_type`.
+    ///
+    /// # Errors
+    /// [`BadData::Io`], [`BadData::Malformed`].
+    pub fn read(path: &Path) -> Result<Self, BadData> {
+        let file = DataFile::read(path)?;
+        let pairs = read_pairs(&file)?;
+        Ok(Self { file, pairs })
+    }
+
+    /// Puts the questions into `work`, in the order of the data.
+    ///
+    /// # Errors
+    /// [`BadData::Kind`] if the model does not fit the variant, [`BadData::Empty`] if no pair is left.
+    pub fn plan(
+        &self,
+        options: &Options,
+        tokens: &dyn Tokens,
+        facts: &Facts,
+        work: &mut Work,
+    ) -> Result<Box<dyn Planned>, BadData> {
+        let reader = Reader::of(options.variant.unwrap_or(Variant::Diff).name(), tokens, facts)?;
+        let variant = fitting(options.variant, &reader)?;
+        let empty = |reason| BadData::Empty { path: self.file.path.clone(), measure: variant.name(), reason };
+        if let Some(reason) = options.bias_types.obstacle(self.pairs.iter().map(|pair| pair.bias_type.as_str())) {
+            return Err(empty(reason));
+        }
+        let chosen: Vec<&Pair> = self.pairs.iter().filter(|pair| options.bias_types.has(&pair.bias_type)).collect();
+        let sides: Vec<_> = chosen.par_iter().map(|pair| Sides::of(pair, variant, &reader, tokens, facts)).collect();
+
+        let mut counts = BTreeMap::new();
+        let mut pairs = Vec::new();
+        for (pair, sides) in chosen.iter().zip(sides) {
+            match sides {
+                Ok(sides) => {
+                    let [first, second] = sides.ask(&reader, work);
+                    pairs.push(PlannedPair { pair: (*pair).clone(), first, second });
+                }
+                Err(reason) => *counts.entry(reason.to_owned()).or_default() += 1,
+            }
+        }
+        if pairs.is_empty() {
+            return Err(empty(format!("all {} pairs are left out ({})", chosen.len(), ask::listed(&counts))));
+        }
+        let settings = [
+            ("bias types", options.bias_types.to_string()),
+            ("pairs", chosen.len().to_string()),
+            ("item scores", "sent_more, sent_less".to_owned()),
+        ];
+        Ok(Box::new(PlannedCrowsPairs {
+            variant,
+            pairs,
+            counts,
+            settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
+            data: self.file.named_digest(),
+        }))
+    }
+}
+
+fn fitting(wanted: Option<Variant>, reader: &Reader) -> Result<Variant, BadData> {
+    let wrong = |measure, needs, found| Err(BadData::Kind { measure, needs, found });
+    match (wanted, reader) {
+        (None, Reader::Masked(_)) => Ok(Variant::Diff),
+        (None, Reader::Causal(_)) => Ok(Variant::Causal),
+        (Some(Variant::Causal), Reader::Masked(_)) => {
+            wrong(Variant::Causal.name(), "a causal language model", "a masked one")
+        }
+        (Some(variant @ (Variant::Diff | Variant::Shared)), Reader::Causal(_)) => {
+            wrong(variant.name(), "a masked language model", "a causal one")
+        }
+        (Some(variant), _) => Ok(variant),
+    }
+}
+
+/// Both sentences of a pair in the order of the alignment, and the positions to mask in each.
+struct Sides([(Encoding, Vec<usize>); 2]);
+
+impl Sides {
+    fn of(pair: &Pair, variant: Variant, reader: &Reader, tokens: &dyn Tokens, facts: &Facts) -> Result<Self, Skipped> {
+        let [first, second] = pair.in_order().map(|text| tokens.encode(text));
+        for text in [&first, &second] {
+            // before the alignment, whose time grows with the product of the lengths
+            ask::fits(text, facts)?;
+            if matches!(reader, Reader::Causal(begin) if !ask::has_tokens(text, *begin)) {
+                return Err(ask::NO_TOKEN);
+            }
+        }
+        let [of_first, of_second] = match variant {
+            Variant::Causal => [vec![], vec![]],
+            Variant::Diff => differing(&first.ids, &second.ids)?,
+            Variant::Shared => shared(&first.ids, &second.ids),
+        };
+        Ok(Self([(first, of_first), (second, of_second)]))
+    }
+
+    fn ask(&self, reader: &Reader, work: &mut Work) -> [Vec<Question>; 2] {
+        self.0.each_ref().map(|(text, positions)| match reader {
+            Reader::Masked(mask) => {
+                positions.iter().filter_map(|&position| ask::masked(work, &text.ids, position, mask.id)).collect()
+            }
+            Reader::Causal(begin) => ask::sentence(work, text, *begin),
+        })
+    }
+}
+
+/// The positions of the tokens in which two sentences differ.
+fn differing(first: &[u32], second: &[u32]) -> Result<[Vec<usize>; 2], Skipped> {
+    let alignment = Alignment::of(first, second);
+    match (alignment.first.is_empty(), alignment.second.is_empty()) {
+        (false, false) => Ok([alignment.first, alignment.second]),
+        (true, true) => Err(IDENTICAL),
+        _ => Err(ONE_SIDED),
+    }
+}
+
+/// The positions of the tokens that two sentences share, but the first and the last, which are the special tokens
+/// around a sentence.
+fn shared(first: &[u32], second: &[u32]) -> [Vec<usize>; 2] {
+    let equal = Alignment::of(first, second).equal;
+    let inner = equal.get(1..equal.len().saturating_sub(1)).unwrap_or_default();
+    let (of_first, of_second) = inner.iter().copied().unzip();
+    [of_first, of_second]
+}
+
+struct PlannedPair {
+    pair: Pair,
+    /// The questions for the first sentence in the order of the alignment.
+    first: Vec<Question>,
+    second: Vec<Question>,
+}
+
+struct PlannedCrowsPairs {
+    variant: Variant,
+    pairs: Vec<PlannedPair>,
+    counts: BTreeMap<String, u64>,
+    settings: BTreeMap<String, String>,
+    data: BTreeMap<String, Digest>,
+}
+
+impl Planned for PlannedCrowsPairs {
+    fn outcome(&self, answers: &Answers, _unedited: &Answers) -> Outcome {
+        let of = |questions: &[Question]| match self.variant {
+            Variant::Diff => rounded(ask::mean(ask::answers(answers, questions))),
+            Variant::Shared => rounded(ask::answers(answers, questions).sum()),
+            Variant::Causal => ask::sentence_score(answers, questions),
+        };
+        let scored: Vec<ScoredPair<'_>> = self.pairs.iter().map(|planned| planned.scored(of)).collect();
+        let mut counts = self.counts.clone();
+        let ties = scored.iter().filter(|pair| pair.is_tie()).count();
+        counts.insert("ties".to_owned(), ties as u64);
+        let not_finite = scored.iter().filter(|pair| !(pair.more.is_finite() && pair.less.is_finite())).count();
+        if not_finite > 0 {
+            counts.insert(NOT_FINITE.to_owned(), not_finite as u64);
+        }
+        let details = self.pairs.iter().zip(&scored).map(|(planned, scored)| Item {
+            id: planned.pair.row.to_string(),
+            scores: vec![scored.more, scored.less],
+            decision: scored.prefers_stereotype(),
+        });
+        Outcome {
+            measure: self.variant.name().to_owned(),
+            scores: scores(&scored),
+            groups: groups(&scored),
+            items: Items::Decisions(scored.iter().map(ScoredPair::prefers_stereotype).collect()),
+            details: details.collect(),
+            counts,
+            settings: self.settings.clone(),
+            data: self.data.clone(),
+        }
+    }
+}
+
+impl PlannedPair {
+    fn scored(&self, score: impl Fn(&[Question]) -> f64) -> ScoredPair<'_> {
+        let (first, second) = (score(&self.first), score(&self.second));
+        let (more, less) = match self.pair.direction {
+            data::Direction::Stereo => (first, second),
+            data::Direction::Antistereo => (second, first),
+        };
+        ScoredPair { bias_type: &self.pair.bias_type, direction: self.pair.direction, more, less }
+    }
+}
+
+#[cfg(test)]
+mod tests;

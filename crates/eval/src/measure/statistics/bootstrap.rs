@@ -1,0 +1,83 @@
+//! Bootstrap intervals.
+
+use super::ratio;
+use lcepatch_format::random::{Numbers, number};
+use rayon::prelude::*;
+
+/// Lower and upper end.
+pub type Interval = (f64, f64);
+
+/// Resamples, where nothing else is asked for.
+pub const RESAMPLES: u64 = 2000;
+
+/// The 95 % percentile interval (Efron) of `function(sum(values) / sum(weights))`, items drawn with replacement. The
+/// same for the same seed on any number of threads. None for fewer than two items, or where a resample is not a number.
+pub fn ratio_interval(
+    values: &[f64],
+    weights: &[f64],
+    seed: u64,
+    resamples: u64,
+    function: impl Fn(f64) -> f64 + Sync,
+) -> Option<Interval> {
+    interval(values.len().min(weights.len()), seed, resamples, |drawn| function(ratio_of(values, weights, drawn)))
+}
+
+/// The 95 % percentile interval of how `function(sum(values) / sum(weights))` shifts from `before` to `after`, given as
+/// pairs of values and weights. An item is drawn in both, or in neither. None as for [`ratio_interval`], or if there
+/// are not as many items.
+pub fn shift_interval(
+    before: (&[f64], &[f64]),
+    after: (&[f64], &[f64]),
+    seed: u64,
+    resamples: u64,
+    function: impl Fn(f64) -> f64 + Sync,
+) -> Option<Interval> {
+    let items = before.0.len();
+    if [before.1.len(), after.0.len(), after.1.len()] != [items; 3] {
+        return None;
+    }
+    interval(items, seed, resamples, |drawn| {
+        function(ratio_of(after.0, after.1, drawn)) - function(ratio_of(before.0, before.1, drawn))
+    })
+}
+
+fn ratio_of(values: &[f64], weights: &[f64], drawn: &[usize]) -> f64 {
+    // Whatever was drawn is below both lengths.
+    let (mut value, mut weight) = (0.0, 0.0);
+    for &item in drawn {
+        value += values[item];
+        weight += weights[item];
+    }
+    ratio(&[value], &[weight])
+}
+
+/// Each resample has a sequence of numbers of its own, so that threads cannot disturb each other.
+fn interval(items: usize, seed: u64, resamples: u64, statistic: impl Fn(&[usize]) -> f64 + Sync) -> Option<Interval> {
+    if items < 2 || resamples == 0 {
+        return None;
+    }
+    let mut found: Vec<f64> = (0..resamples)
+        .into_par_iter()
+        .map_with(Vec::with_capacity(items), |drawn, resample| {
+            let mut numbers = Numbers::new(number(seed, resample));
+            drawn.clear();
+            drawn.extend((0..items).map(|_| numbers.below(items as u64) as usize));
+            statistic(drawn)
+        })
+        .collect();
+    if found.iter().any(|value| value.is_nan()) {
+        return None;
+    }
+    found.sort_unstable_by(f64::total_cmp);
+    Some((quantile(&found, 0.025), quantile(&found, 0.975)))
+}
+
+/// Linear between the two nearest order statistics (type 7, NumPy's default).
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let (below, above) = (place.floor() as usize, place.ceil() as usize);
+    let (low, high) = (sorted[below], sorted[above.min(sorted.len() - 1)]);
+    let part = place - below as f64;
+    // Equal ends and whole places first: infinities have no part.
+    if low == high || part == 0.0 { low } else { low * (1.0 - part) + high * part }
+}

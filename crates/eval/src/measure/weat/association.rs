@@ -1,0 +1,166 @@
+//! The arithmetic of WEAT: associations, effect sizes, permutations. No words and no models here.
+
+use lcepatch_format::random::{Numbers, number};
+use rayon::prelude::*;
+
+/// The delta degrees of freedom of the standard deviation that an effect size is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ddof {
+    /// 1: the sample's, as sent-bias and bias-bench have it.
+    One,
+    /// 0: the population's, as wefe and XWEAT have it. Effect sizes are `sqrt(n / (n - 1))` times larger, with n
+    /// targets in all.
+    Zero,
+}
+
+impl Ddof {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::One => Self::Zero,
+            Self::Zero => Self::One,
+        }
+    }
+
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::One => 1,
+            Self::Zero => 0,
+        }
+    }
+}
+
+/// How a target word is drawn to the attributes: the association `s(w) = mean cos(w, A) - mean cos(w, B)`, first those
+/// of X, then those of Y. Vectors are f32 as models give them; their products and lengths are summed in f64, so that
+/// cosines do not depend on the order of words. Cosines do not see lengths, so vectors need not be normalized.
+pub(super) fn associations(targets: [&[&[f32]]; 2], attributes: [&[&[f32]]; 2]) -> Vec<f64> {
+    let mean = |word: &[f32], set: &[&[f32]]| set.iter().map(|a| cosine(word, a)).sum::<f64>() / set.len() as f64;
+    let association = |word: &&[f32]| mean(word, attributes[0]) - mean(word, attributes[1]);
+    targets.into_iter().flatten().map(association).collect()
+}
+
+fn cosine(x: &[f32], y: &[f32]) -> f64 {
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(x, y) / (dot(x, x) * dot(y, y)).sqrt()
+}
+
+/// The effect size: the difference of the means of X and Y over the standard deviation of all. The first half of
+/// `associations` is X. NaN where all are equal.
+pub(super) fn effect_size(associations: &[f64], ddof: Ddof) -> f64 {
+    let (x, y) = associations.split_at(associations.len() / 2);
+    (mean(x) - mean(y)) / deviation(associations, ddof)
+}
+
+fn mean(numbers: &[f64]) -> f64 {
+    numbers.iter().sum::<f64>() / numbers.len() as f64
+}
+
+pub(super) fn deviation(numbers: &[f64], ddof: Ddof) -> f64 {
+    let mean = mean(numbers);
+    let squares: f64 = numbers.iter().map(|number| (number - mean).powi(2)).sum();
+    (squares / (numbers.len() as f64 - f64::from(ddof.number()))).sqrt()
+}
+
+/// The one-sided p of a permutation test.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Permutation {
+    pub(super) p: f64,
+    pub(super) exact: bool,
+}
+
+/// Sums that differ by less than this part of the sum of all sizes are equal: they may only have been added in other
+/// orders.
+const TIE: f64 = 1e-12;
+
+/// How many of the ways to part the targets into halves give a sum over the first half as large as the observed one, or
+/// larger.
+///
+/// Exact if there are at most `samples` ways: all of them, the observed one too. Else as sent-bias: `samples - 1`
+/// random ways and the observed one, so that p is at least `1 / samples`. None if an association is not a number.
+pub(super) fn permutation(associations: &[f64], samples: u64, seed: u64) -> Option<Permutation> {
+    if associations.iter().any(|s| !s.is_finite()) {
+        return None;
+    }
+    let half = associations.len() / 2;
+    let observed: f64 = associations.iter().take(half).sum();
+    let least = observed - TIE * associations.iter().map(|s| s.abs()).sum::<f64>();
+    match ways(associations.len() as u64, half as u64).filter(|ways| *ways <= samples) {
+        Some(ways) => {
+            let hits = count(associations, half, 0.0, least);
+            Some(Permutation { p: hits as f64 / ways as f64, exact: true })
+        }
+        None => {
+            let samples = samples.max(1);
+            let hits = 1 + sampled(associations, half, least, samples - 1, seed);
+            Some(Permutation { p: hits as f64 / samples as f64, exact: false })
+        }
+    }
+}
+
+/// The binomial coefficient, unless it is beyond u64.
+fn ways(n: u64, k: u64) -> Option<u64> {
+    (0..k).try_fold(1u64, |ways, i| Some(ways.checked_mul(n - i)? / (i + 1)))
+}
+
+/// How many choices of `left` of `rest` bring `sum` to `least`.
+fn count(rest: &[f64], left: usize, sum: f64, least: f64) -> u64 {
+    match rest.split_first() {
+        _ if left == 0 => u64::from(sum >= least),
+        Some((first, others)) if rest.len() >= left => {
+            count(others, left - 1, sum + first, least) + count(others, left, sum, least)
+        }
+        _ => 0,
+    }
+}
+
+/// Shuffles that share a sequence of random numbers; so the result does not depend on the number of threads.
+const SHUFFLES: u64 = 1000;
+
+fn sampled(associations: &[f64], half: usize, least: f64, shuffles: u64, seed: u64) -> u64 {
+    let blocks = shuffles.div_ceil(SHUFFLES);
+    let hits = |block: u64| {
+        let mut numbers = Numbers::new(number(seed, block));
+        let mut order = associations.to_vec();
+        let count = SHUFFLES.min(shuffles - block * SHUFFLES);
+        let hit = |_: &u64| {
+            // A shuffle of which only the first half is wanted.
+            for place in 0..half {
+                let other = place + numbers.below((order.len() - place) as u64) as usize;
+                order.swap(place, other);
+            }
+            order.iter().take(half).sum::<f64>() >= least
+        };
+        (0..count).filter(hit).count() as u64
+    };
+    (0..blocks).into_par_iter().map(hits).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_are_hits_in_whatever_order_they_are_added() {
+        // 0.1 + 0.2 + 0.3 differs from 0.3 + 0.2 + 0.1 in its last bit; each value is there twice.
+        let associations = [0.1, 0.2, 0.3, 0.3, 0.2, 0.1];
+        let found = permutation(&associations, 100, 0).unwrap();
+        // The same in integers, where sums are exact.
+        let at_least: usize = (0u32..64)
+            .filter(|set| set.count_ones() == 3)
+            .filter(|set| (0..6).filter(|i| set >> i & 1 == 1).map(|i| [1, 2, 3, 3, 2, 1][i]).sum::<i32>() >= 6)
+            .count();
+        assert_eq!(found, Permutation { p: at_least as f64 / 20.0, exact: true });
+    }
+
+    #[test]
+    fn sampling_begins_where_there_are_more_ways_than_samples() {
+        assert_eq!((ways(16, 8), ways(6, 3), ways(400, 200)), (Some(12_870), Some(20), None));
+        let associations: Vec<f64> = (0..16).map(f64::from).collect();
+        assert!(permutation(&associations, 12_870, 0).unwrap().exact);
+        let sampled = permutation(&associations, 12_869, 0).unwrap();
+        assert!(!sampled.exact && sampled.p > 0.99);
+        assert_eq!(permutation(&associations, 12_869, 0), Some(sampled));
+        let reversed: Vec<f64> = associations.into_iter().rev().collect();
+        assert_eq!(permutation(&reversed, 1000, 0).unwrap().p, 1.0 / 1000.0);
+        assert_eq!(permutation(&[f64::NAN, 0.0], 1000, 0), None);
+    }
+}

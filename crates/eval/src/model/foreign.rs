@@ -1,0 +1,139 @@
+//! A user's own export, of which the weights are a checkpoint's.
+//!
+//! The export has its own names for them, and some of them transposed. They are bound by content, so that an edit of the
+//! checkpoint becomes one of the export: the edited tensors take the initializers' places when the graph is loaded.
+
+use super::config::{Config, Family};
+use super::engine::{Engine, refused, value};
+use super::session::Session;
+use super::signature::Signature;
+use super::{Edited, ModelFault};
+use crate::measure::Facts;
+use lcepatch_files::checkpoint::Checkpoint;
+use lcepatch_files::context::Context;
+use lcepatch_onnx::{Binding, Bindings, OnnxFile, Source, bind, matrix, transpose};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An export and what is known of it.
+pub struct Foreign {
+    /// The export.
+    pub file: OnnxFile,
+    /// Which of its initializers are which tensors.
+    pub bindings: Bindings,
+    pub(super) facts: Facts,
+    /// Tensors of the checkpoint that are in it, ascending.
+    pub(super) weights: Vec<String>,
+    signature: Arc<Signature>,
+}
+
+impl Foreign {
+    /// Opens the export at `path` of the model that `config` describes and `checkpoint` holds. Reads all weights, once.
+    ///
+    /// # Errors
+    /// [`ModelFault::Onnx`], [`ModelFault::Input`], [`ModelFault::Malformed`]; cancellation.
+    pub(super) fn open(
+        path: &Path,
+        checkpoint: &Checkpoint,
+        config: &Config,
+        context: &Context<'_>,
+    ) -> Result<Self, ModelFault> {
+        let file = OnnxFile::open(path)?;
+        let signature = Signature::of(&file, config)?;
+        let narrow = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
+        let rows = config.size(&["max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"])?;
+        // RoBERTa numbers positions from behind its padding token's id.
+        let unused = match config.family {
+            Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? + 1,
+            _ => 0,
+        };
+        let facts = Facts {
+            kind: signature.kind(config),
+            positions: narrow(rows.saturating_sub(unused)),
+            vocabulary: narrow(config.size(&["vocab_size"])?),
+            layers: match signature.layers() {
+                Some(layers) => layers,
+                None => narrow(config.size(&["num_hidden_layers", "n_layer", "n_layers", "num_layers"])?),
+            },
+        };
+        let bindings = bind(&file, checkpoint, context)?;
+        let weights: BTreeSet<String> =
+            bindings.bound.iter().flat_map(Binding::sources).map(|source| source.tensor.clone()).collect();
+        let weights = weights.into_iter().collect();
+        Ok(Self { file, bindings, facts, weights, signature: Arc::new(signature) })
+    }
+
+    /// Whether padding can be told from tokens.
+    pub(super) fn has_mask(&self) -> bool {
+        self.signature.has_mask()
+    }
+
+    /// # Errors
+    /// [`ModelFault::Unbound`] if an edited tensor is nowhere in the export.
+    pub(super) fn check<'n>(&self, edited: impl Iterator<Item = &'n str>) -> Result<(), ModelFault> {
+        let unbound = |name: &&str| self.weights.binary_search_by(|weight| weight.as_str().cmp(name)).is_err();
+        let tensors: Vec<String> = edited.filter(unbound).map(str::to_owned).collect();
+        if tensors.is_empty() { Ok(()) } else { Err(ModelFault::Unbound { tensors }) }
+    }
+
+    /// Loads the export with some tensors of `checkpoint` edited.
+    ///
+    /// # Errors
+    /// [`ModelFault::Unbound`], [`ModelFault::Shared`], [`ModelFault::Tensor`], [`ModelFault::Runtime`].
+    pub(super) fn session(
+        &self,
+        checkpoint: &Checkpoint,
+        edited: &Edited,
+        engine: &Engine,
+    ) -> Result<Session, ModelFault> {
+        self.check(edited.keys().map(String::as_str))?;
+        let mut builder = engine.builder()?;
+        for binding in &self.bindings.bound {
+            let initializer = self.file.initializers.iter().find(|it| it.name == binding.initializer);
+            if let (Some(initializer), Some(bytes)) = (initializer, replacement(binding, checkpoint, edited)?)
+                && let Some(dtype) = initializer.dtype
+            {
+                let value = value(&binding.source.tensor, dtype, &initializer.shape, &bytes)?;
+                builder = builder.with_initializer(&initializer.name, value).map_err(refused)?;
+            }
+        }
+        let inner = builder.commit_from_file(&self.file.path)?;
+        Ok(Session { inner, facts: self.facts, interface: self.signature.clone() })
+    }
+}
+
+/// What an initializer becomes; none if no tensor that it may be is edited. All of those must become the same.
+fn replacement<'b>(
+    binding: &Binding,
+    checkpoint: &'b Checkpoint,
+    edited: &'b Edited,
+) -> Result<Option<Cow<'b, [u8]>>, ModelFault> {
+    if !binding.sources().any(|source| edited.contains_key(&source.tensor)) {
+        return Ok(None);
+    }
+    let mut found: Option<Cow<'b, [u8]>> = None;
+    for source in binding.sources() {
+        let Some(bytes) = oriented(source, checkpoint, edited) else { continue };
+        if found.as_ref().is_some_and(|found| *found != bytes) {
+            let tensors = binding.sources().map(|source| source.tensor.clone()).collect();
+            return Err(ModelFault::Shared { initializer: binding.initializer.clone(), tensors });
+        }
+        found = Some(bytes);
+    }
+    Ok(found)
+}
+
+/// The bytes of a tensor, edited or not, as the initializer holds them.
+fn oriented<'b>(source: &Source, checkpoint: &'b Checkpoint, edited: &'b Edited) -> Option<Cow<'b, [u8]>> {
+    let tensor = checkpoint.tensor(&source.tensor)?;
+    let bytes = match edited.get(&source.tensor) {
+        Some(bytes) => bytes.as_slice(),
+        None => tensor.elements(0..tensor.info.elements()),
+    };
+    Some(match matrix(&tensor.info.shape) {
+        Some(shape) if source.transposed => Cow::Owned(transpose(bytes, shape, tensor.info.dtype.width())),
+        _ => Cow::Borrowed(bytes),
+    })
+}

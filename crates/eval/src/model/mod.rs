@@ -1,0 +1,145 @@
+//! A model directory that can be asked: configuration, tokenizer, ONNX graph, ONNX Runtime.
+//!
+//! [`Model::open`] reads a configuration and builds the graph, [`Model::with_onnx`] takes a user's; [`Model::session`] loads the
+//! weights, each edited tensor a private copy and the others mapped from their files; [`Session::answer`] answers a
+//! [`Work`] list.
+
+pub mod batches;
+pub mod config;
+mod engine;
+pub mod export;
+mod fault;
+mod foreign;
+pub mod graph;
+mod own;
+pub mod runtime;
+pub mod session;
+mod signature;
+pub mod tokenizer;
+mod weights;
+
+pub use batches::Batches;
+pub use engine::Engine;
+pub use fault::ModelFault;
+pub use foreign::Foreign;
+pub use session::Session;
+
+use crate::measure::{Facts, Work};
+use batches::Limits;
+use config::Config;
+use graph::{Graph, Interface};
+use lcepatch_files::checkpoint::Checkpoint;
+use lcepatch_files::context::Context;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use weights::WeightFiles;
+
+/// Tensors that an edit changes, by name: their bytes, in the checkpoint's dtype.
+pub type Edited = BTreeMap<String, Vec<u8>>;
+
+/// A model directory, read.
+pub struct Model {
+    /// `config.json`.
+    pub config: Config,
+    computation: Computation,
+}
+
+/// What is loaded.
+enum Computation {
+    /// A graph of our own, and where its weights are.
+    Own(Box<Graph>, WeightFiles),
+    Foreign(Box<Foreign>),
+}
+
+impl Model {
+    /// Reads the configuration of a model directory whose weights are `checkpoint`, and builds the graph. No weights are loaded.
+    ///
+    /// # Errors
+    /// [`ModelFault`]: a missing or malformed file, an unknown architecture, tensors that do not fit the configuration.
+    pub fn open(directory: &Path, checkpoint: &Checkpoint) -> Result<Self, ModelFault> {
+        let config = Config::read(directory)?;
+        let files = WeightFiles::of(checkpoint)?;
+        let graph = graph::build(&config, checkpoint, &|file| files.location(file), Interface::Scoring)?;
+        Ok(Self { config, computation: Computation::Own(Box::new(graph), files) })
+    }
+
+    /// Reads the configuration of a model directory, and takes the export at `onnx` for the graph. Of what architecture the model is
+    /// does not matter; the weights of the export that are tensors of `checkpoint` are found by content.
+    ///
+    /// # Errors
+    /// [`ModelFault`]: a missing or malformed file, an export that takes what cannot be given; cancellation.
+    pub fn with_onnx(
+        directory: &Path,
+        checkpoint: &Checkpoint,
+        onnx: &Path,
+        context: &Context<'_>,
+    ) -> Result<Self, ModelFault> {
+        let config = Config::read(directory)?;
+        let foreign = Foreign::open(onnx, checkpoint, &config, context)?;
+        Ok(Self { config, computation: Computation::Foreign(Box::new(foreign)) })
+    }
+
+    /// The model in numbers.
+    pub fn facts(&self) -> &Facts {
+        match &self.computation {
+            Computation::Own(graph, _) => &graph.facts,
+            Computation::Foreign(foreign) => &foreign.facts,
+        }
+    }
+
+    /// The tensors of the checkpoint that the model uses.
+    pub fn weights(&self) -> &[String] {
+        match &self.computation {
+            Computation::Own(graph, _) => &graph.weights,
+            Computation::Foreign(foreign) => &foreign.weights,
+        }
+    }
+
+    /// The user's export, if there is one.
+    pub fn foreign(&self) -> Option<&Foreign> {
+        match &self.computation {
+            Computation::Own(..) => None,
+            Computation::Foreign(foreign) => Some(foreign),
+        }
+    }
+
+    /// Those of `edited` tensors that the model uses. Of our own graphs it is known what they use; an export may have merged or
+    /// converted what is not found in it.
+    ///
+    /// # Errors
+    /// [`ModelFault::Unbound`].
+    pub fn used<'n>(&self, edited: impl Iterator<Item = &'n str> + Clone) -> Result<Vec<&'n str>, ModelFault> {
+        if let Computation::Foreign(foreign) = &self.computation {
+            foreign.check(edited.clone())?;
+        }
+        let weights: HashSet<&str> = self.weights().iter().map(String::as_str).collect();
+        Ok(edited.filter(|name| weights.contains(name)).collect())
+    }
+
+    /// The batches of a work list.
+    pub fn batches(&self, work: &Work, limits: Limits) -> Batches {
+        let vocabulary = self.facts().vocabulary;
+        let limits = match &self.computation {
+            Computation::Own(..) => limits,
+            // Exports give logits for every token.
+            Computation::Foreign(foreign) if foreign.has_mask() => {
+                let tokens = (limits.logits / vocabulary.max(1) as usize).max(1);
+                Limits { tokens: limits.tokens.min(tokens), ..limits }
+            }
+            // Without padding there is no need for a mask.
+            Computation::Foreign(_) => Limits { tokens: 1, ..limits },
+        };
+        Batches::new(work, vocabulary, limits)
+    }
+
+    /// Loads the model with some tensors edited. Tensors that a graph of our own does not use are passed over.
+    ///
+    /// # Errors
+    /// [`ModelFault::Runtime`]; of an export [`ModelFault::Unbound`], [`ModelFault::Shared`] and [`ModelFault::Tensor`].
+    pub fn session(&self, checkpoint: &Checkpoint, edited: Edited, engine: &Engine) -> Result<Session, ModelFault> {
+        match &self.computation {
+            Computation::Own(graph, files) => own::load(graph, files, checkpoint, edited, engine),
+            Computation::Foreign(foreign) => foreign.session(checkpoint, &edited, engine),
+        }
+    }
+}

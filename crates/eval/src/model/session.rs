@@ -1,0 +1,171 @@
+//! A loaded model that answers work lists.
+
+use super::ModelFault;
+use super::batches::{Ask, Batch, Batches, Padded};
+use crate::measure::work::Question;
+use crate::measure::{Answers, Facts, Layers, Work};
+use half::f16;
+use lcepatch_files::context::Context;
+use ort::session::{OutputSelector, RunOptions, SessionInputValue};
+use ort::value::{DynValue, Tensor};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// What a graph takes and gives, and how that answers questions: the difference between our graphs and other people's.
+pub(super) trait Interface: Send + Sync {
+    /// The inputs of a batch.
+    fn inputs(&self, ask: Ask, batch: &Padded) -> Result<Vec<Input>, ModelFault>;
+
+    /// The output that answers questions about probabilities.
+    fn predictions(&self, ask: Ask) -> Result<&str, ModelFault>;
+
+    /// The outputs with the hidden states `[B * S, H]` or `[B, S, H]` of these layers, the last layer last.
+    fn hidden(&self, layers: Layers) -> Result<Vec<String>, ModelFault>;
+
+    /// Checks an output's shape, of a graph that is not our own.
+    fn check(&self, output: &str, shape: &[i64], batch: &Padded) -> Result<(), ModelFault>;
+
+    /// The log-probability that each question asks for, of what [`Interface::predictions`] holds.
+    fn log_probabilities(&self, found: &[f32], batch: &Padded) -> Vec<f32>;
+
+    /// The log-probabilities of the vocabulary that each question asks for.
+    fn distributions(&self, found: &[f32], batch: &Padded) -> Vec<Vec<f32>>;
+}
+
+/// A name and what is given under it.
+pub(super) type Input = (Cow<'static, str>, SessionInputValue<'static>);
+
+/// An input of 64-bit integers.
+pub(super) fn input<const N: usize>(
+    name: impl Into<Cow<'static, str>>,
+    shape: [usize; N],
+    values: Vec<i64>,
+) -> Result<Input, ModelFault> {
+    Ok((name.into(), Tensor::from_array((shape.to_vec(), values))?.into()))
+}
+
+/// A model with its weights loaded.
+pub struct Session {
+    pub(super) inner: ort::session::Session,
+    pub(super) facts: Facts,
+    pub(super) interface: Arc<dyn Interface>,
+}
+
+impl Session {
+    /// Answers a work list, batch by batch. `batches` are those of the list.
+    ///
+    /// # Errors
+    /// [`ModelFault::TooLong`], [`ModelFault::Vocabulary`], [`ModelFault::NoOutput`]: questions that the model cannot be asked;
+    /// [`ModelFault::Output`]; [`ModelFault::Runtime`]; [`ModelFault::NotFinite`]; cancellation.
+    pub fn answer(&mut self, work: &Work, batches: &Batches, context: &Context<'_>) -> Result<Answers, ModelFault> {
+        self.check(work)?;
+        let mut answers = Answers {
+            log_probabilities: vec![0.0; work.log_probabilities().len()],
+            embeddings: vec![Vec::new(); work.embeddings().len()],
+            distributions: vec![Vec::new(); work.distributions().len()],
+        };
+        // What there is no output for is known before the first batch.
+        batches.batches.iter().try_for_each(|batch| self.outputs(work, batch).map(|_| ()))?;
+        for batch in &batches.batches {
+            self.run(work, batch, &mut answers)?;
+            context.advance((batch.length * batch.sequences.len()) as u64)?;
+        }
+        Ok(answers)
+    }
+
+    fn check(&self, work: &Work) -> Result<(), ModelFault> {
+        for ids in work.sequences() {
+            if ids.len() > self.facts.positions as usize {
+                return Err(ModelFault::TooLong { length: ids.len(), most: self.facts.positions });
+            }
+            if let Some(id) = ids.iter().find(|id| **id >= self.facts.vocabulary) {
+                return Err(ModelFault::Vocabulary { token: None, id: *id, vocabulary: self.facts.vocabulary });
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, work: &Work, batch: &Batch, answers: &mut Answers) -> Result<(), ModelFault> {
+        let padded = Padded::new(work, batch);
+        let inputs = self.interface.inputs(batch.ask, &padded)?;
+        let outputs = self.outputs(work, batch)?;
+        let selector = outputs.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(name));
+        let options = RunOptions::new()?.with_outputs(selector);
+        let found = self.inner.run_with_options(inputs, &options)?;
+        let interface = &self.interface;
+        let floats = outputs
+            .iter()
+            .map(|name| {
+                interface.check(name, found[name.as_str()].shape(), &padded)?;
+                floats(&found[name.as_str()])
+            })
+            .collect::<Result<Vec<Cow<'_, [f32]>>, ModelFault>>()?;
+        let [.., last] = &floats[..] else { return Ok(()) };
+        match batch.ask {
+            Ask::LogProbabilities => {
+                for (asked, found) in padded.asked.iter().zip(interface.log_probabilities(last, &padded)) {
+                    answers.log_probabilities[asked.question] = finite(found)?;
+                }
+            }
+            Ask::Distributions => {
+                for (asked, found) in padded.asked.iter().zip(interface.distributions(last, &padded)) {
+                    found.iter().try_for_each(|found| finite(*found).map(|_| ()))?;
+                    answers.distributions[asked.question] = found;
+                }
+            }
+            Ask::Embeddings => {
+                for asked in &padded.asked {
+                    answers.embeddings[asked.question] =
+                        means(work, asked.question, asked.row, padded.rows(), &floats)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The outputs that a batch needs.
+    fn outputs(&self, work: &Work, batch: &Batch) -> Result<Vec<String>, ModelFault> {
+        if batch.ask != Ask::Embeddings {
+            return Ok(vec![self.interface.predictions(batch.ask)?.to_owned()]);
+        }
+        let mut asked = batch.sequences.iter().flat_map(|(_, questions)| questions);
+        let every = asked.any(|question| work.embeddings()[*question].layers == Layers::Every);
+        self.interface.hidden(if every { Layers::Every } else { Layers::Last })
+    }
+}
+
+/// An output, in 32 bits whatever the graph computes in.
+fn floats(value: &DynValue) -> Result<Cow<'_, [f32]>, ModelFault> {
+    if let Ok((_, halves)) = value.try_extract_tensor::<f16>() {
+        return Ok(Cow::Owned(halves.iter().map(|half| half.to_f32()).collect()));
+    }
+    Ok(Cow::Borrowed(value.try_extract_tensor::<f32>()?.1))
+}
+
+/// The means that an embedding asks for. `layers` are hidden states of `rows` rows, the last layer last; the sequence's first row is
+/// `start`.
+fn means(
+    work: &Work,
+    question: Question,
+    start: usize,
+    rows: usize,
+    layers: &[Cow<'_, [f32]>],
+) -> Result<Vec<Vec<f32>>, ModelFault> {
+    let asked = &work.embeddings()[question];
+    let layers = if asked.layers == Layers::Last { &layers[layers.len() - 1..] } else { layers };
+    let mean = |states: &Cow<'_, [f32]>| {
+        let width = states.len() / rows;
+        let mut sums = vec![0f64; width];
+        for position in asked.positions.clone() {
+            let row = &states[(start + position as usize) * width..][..width];
+            sums.iter_mut().zip(row).for_each(|(sum, number)| *sum += f64::from(*number));
+        }
+        let count = asked.positions.len() as f64;
+        sums.iter().map(|sum| finite((sum / count) as f32)).collect()
+    };
+    layers.iter().map(mean).collect()
+}
+
+fn finite(found: f32) -> Result<f32, ModelFault> {
+    if found.is_finite() { Ok(found) } else { Err(ModelFault::NotFinite { found }) }
+}

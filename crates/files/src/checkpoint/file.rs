@@ -1,0 +1,216 @@
+//! One `.safetensors` file: its header, parsed once from an owned copy, and its mapped tensors.
+
+use super::malformed::{Malformed, OpenError};
+use super::map::FileBytes;
+use crate::durable::{Access, Failed, is_same};
+use crate::input::{self, Found, Identity, Meant};
+use lcepatch_format::dtype::Dtype;
+use lcepatch_format::limits::{NAME_BYTES_MAX, RANK_MAX};
+use safetensors::tensor::Metadata;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// The longest header that the safetensors library reads.
+const HEADER_BYTES_MAX: u64 = 100_000_000;
+
+/// A mapped weight file.
+#[derive(Debug)]
+pub struct WeightFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its tensors, in the order of their bytes.
+    pub tensors: Vec<TensorInfo>,
+    /// Bytes before the first tensor: the length field, the JSON header and its padding.
+    pub header_bytes: u64,
+    pub(crate) map: FileBytes,
+}
+
+/// A tensor in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<u64>,
+    /// Its bytes, from the start of the file.
+    pub range: Range<u64>,
+}
+
+impl TensorInfo {
+    /// Elements, as [`Dtype::width`] counts them.
+    pub fn elements(&self) -> u64 {
+        self.bytes() / self.dtype.width().bytes() as u64
+    }
+
+    /// Bytes.
+    pub fn bytes(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
+impl WeightFile {
+    /// Maps the file and parses its header. It stays open until the value is dropped.
+    ///
+    /// # Errors
+    /// I/O; [`Malformed`] for a file that the safetensors library refuses, or with an unknown dtype.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::map_open(path, Self::open_file(path, Access::Read)?)
+    }
+
+    /// Opens a weight file; one to edit for writing too where that is allowed, since some systems lock only such files.
+    pub(super) fn open_file(path: &Path, access: Access) -> Result<File, OpenError> {
+        let file = match access {
+            Access::Read => input::open_any(path),
+            Access::Edit => input::open_for_writing(path).or_else(|_| input::open_any(path)),
+        };
+        file.map_err(|e| OpenError::io("open", path, e))
+    }
+
+    /// Maps the open file, which is at `path`, and parses its header.
+    pub(super) fn map_open(path: &Path, file: File) -> Result<Self, OpenError> {
+        Self::parse(path, FileBytes::map(file).map_err(|e| OpenError::io("map", path, e))?)
+    }
+
+    /// The open `file` at `path`, with the tensors of this one: a copy of this one in which they may hold something else.
+    pub fn with_layout_of(&self, path: &Path, file: &File) -> Result<Self, OpenError> {
+        let map = file.try_clone().and_then(FileBytes::map).map_err(|e| OpenError::io("map", path, e))?;
+        let (tensors, header_bytes) = (self.tensors.clone(), self.header_bytes);
+        Ok(Self { path: path.to_owned(), tensors, header_bytes, map })
+    }
+
+    /// Another handle of the same file, with a place of its own where it reads.
+    pub fn reopen(&self) -> Result<File, OpenError> {
+        let file = input::open_any(&self.path).map_err(|e| OpenError::io("open", &self.path, e))?;
+        match self.file() {
+            Some(open) if !is_same(open, &file) => Err(Failed::Replaced { path: self.path.clone() }.into()),
+            _ => Ok(file),
+        }
+    }
+
+    /// Bytes whose tensors are known from elsewhere, ascending by range: those of a file in another format than safetensors, or of a
+    /// part of it.
+    pub fn of_tensors(path: PathBuf, tensors: Vec<TensorInfo>, map: FileBytes) -> Self {
+        Self { path, tensors, header_bytes: 0, map }
+    }
+
+    /// Its bytes, shared.
+    pub fn map(&self) -> FileBytes {
+        self.map.clone()
+    }
+
+    /// Takes a file that is in memory; `path` names it in errors.
+    ///
+    /// # Errors
+    /// [`Malformed`], as [`WeightFile::open`].
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, OpenError> {
+        Self::parse(path, FileBytes::Owned(bytes.into()))
+    }
+
+    fn parse(path: &Path, map: FileBytes) -> Result<Self, OpenError> {
+        let front = map.read(0..map.len().min(Found::FRONT_BYTES)).map_err(|e| OpenError::io("read", path, e))?;
+        Meant::Checkpoint.check(&front).map_err(|unexpected| OpenError::malformed(path, unexpected.into()))?;
+        let header = |reason: String| OpenError::malformed(path, Malformed::Header { reason });
+        let Some(length) = front.first_chunk().map(|length| u64::from_le_bytes(*length)) else {
+            return Err(header(format!("it has {} bytes", map.len())));
+        };
+        if length > HEADER_BYTES_MAX || length > map.len() - 8 {
+            return Err(header("invalid header length".to_owned()));
+        }
+        let header_bytes = 8 + length;
+        let json = map.read(8..header_bytes).map_err(|e| OpenError::io("read", path, e))?;
+        let metadata: Metadata = serde_json::from_slice(&json).map_err(|e| header(e.to_string()))?;
+        if header_bytes + metadata.data_len() as u64 != map.len() {
+            let (found, expected) = (map.len(), header_bytes + metadata.data_len() as u64);
+            return Err(OpenError::malformed(path, Malformed::Length { found, expected }));
+        }
+        let mut tensors = Vec::new();
+        for name in metadata.offset_keys() {
+            let Some(info) = metadata.info(&name) else { continue };
+            let dtype = Dtype::from_name(&info.dtype.to_string());
+            let dtype = dtype.ok_or_else(|| Malformed::Dtype { tensor: name.clone(), dtype: info.dtype.to_string() });
+            let dtype = dtype.map_err(|reason| OpenError::malformed(path, reason))?;
+            if name.is_empty() || name.len() as u64 > NAME_BYTES_MAX || info.shape.len() as u64 > RANK_MAX {
+                return Err(OpenError::malformed(path, Malformed::Limits { tensor: name }));
+            }
+            let (start, end) = info.data_offsets;
+            let range = header_bytes + start as u64..header_bytes + end as u64;
+            let shape = info.shape.iter().map(|dim| *dim as u64).collect();
+            tensors.push(TensorInfo { name, dtype, shape, range });
+        }
+        Ok(Self { path: path.to_owned(), tensors, header_bytes, map })
+    }
+
+    /// The file that is mapped, for locks on it; none for one in memory. It is open for reading only.
+    pub fn file(&self) -> Option<&File> {
+        self.map.file().map(|(file, _)| file)
+    }
+
+    /// What the file was when it was opened; none for one in memory.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.map.file().map(|(_, identity)| identity)
+    }
+
+    /// Compares the open file with what it was when it was opened. What was read in between is of one state of the file only if they
+    /// are the same. A file that was replaced, so that its path leads to another one now, is unchanged itself.
+    ///
+    /// # Errors
+    /// [`OpenError::Changed`]; I/O.
+    pub fn unchanged(&self) -> Result<(), OpenError> {
+        let Some((file, before)) = self.map.file() else { return Ok(()) };
+        let now = Identity::of(file).map_err(|e| OpenError::io("read", &self.path, e))?;
+        if now == *before && self.map.lost() {
+            let unreadable = std::io::Error::other("some of its bytes could not be read");
+            return Err(OpenError::io("read", &self.path, unreadable));
+        }
+        if now == *before {
+            return Ok(());
+        }
+        Err(OpenError::Changed { path: self.path.clone(), before: before.length, now: now.length })
+    }
+
+    /// Bytes of the whole file.
+    pub fn bytes(&self) -> u64 {
+        self.map.len()
+    }
+
+    /// The file's name without folders.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_written_to_is_not_what_was_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let bytes = [&36u64.to_le_bytes()[..], br#"{"a":{"dtype":"U8","shape":[4],"data"#].concat();
+        assert!(matches!(WeightFile::from_bytes(&path, bytes), Err(OpenError::Malformed { .. })));
+
+        let header = br#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header, b"abcd"].concat();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = WeightFile::open(&path).unwrap();
+        file.unchanged().unwrap();
+        assert_eq!(file.identity(), Some(&Identity::of(file.file().unwrap()).unwrap()));
+
+        std::fs::write(&path, [&bytes[..], b"e"].concat()).unwrap();
+        let (before, now) = (bytes.len() as u64, bytes.len() as u64 + 1);
+        assert!(
+            matches!(file.unchanged(), Err(OpenError::Changed { before: b, now: n, .. }) if (b, n) == (before, now))
+        );
+        assert!(matches!(WeightFile::open(&path), Err(OpenError::Malformed { .. })));
+
+        std::fs::write(&path, &bytes).unwrap();
+        let file = WeightFile::open(&path).unwrap();
+        std::fs::rename(&path, folder.path().join("moved")).unwrap();
+        file.unchanged().unwrap();
+        WeightFile::from_bytes(&path, bytes).unwrap().unchanged().unwrap();
+    }
+}

@@ -1,0 +1,138 @@
+//! Why something is not a checkpoint.
+
+use crate::durable::Failed;
+use crate::input::Unexpected;
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+
+/// What is wrong with a checkpoint's files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// The file does not hold a valid `safetensors` header.
+    #[error("not a valid safetensors file: {reason}")]
+    Header {
+        /// What the safetensors library says.
+        reason: String,
+    },
+    /// A dtype that this version does not know.
+    #[error("tensor {tensor:?} has dtype {dtype}, which this version does not know")]
+    Dtype {
+        /// The tensor.
+        tensor: String,
+        /// Its dtype.
+        dtype: String,
+    },
+    /// A tensor's name or rank exceeds what a patch can carry.
+    #[error("tensor {tensor:?} has an empty or overlong name, or more than 16 dimensions")]
+    Limits {
+        /// The tensor.
+        tensor: String,
+    },
+    /// The same tensor is in two shards.
+    #[error("tensor {tensor:?} is in two shards")]
+    TwoShards {
+        /// The tensor.
+        tensor: String,
+    },
+    /// The index is not what an index must be.
+    #[error("not a valid index of shards: {reason}")]
+    Index {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The index names a file outside its folder.
+    #[error("the index names the shard {shard:?}, which is not a plain file name")]
+    ShardPath {
+        /// The name.
+        shard: String,
+    },
+    /// The index places a tensor in a shard that does not hold it.
+    #[error("the index says that {tensor:?} is in {shard:?}, but it is not")]
+    NotInShard {
+        /// The tensor.
+        tensor: String,
+        /// The shard.
+        shard: String,
+    },
+    /// The index names shards that are not there.
+    #[error("the index names {of} shards, of which {} not here: {}", if missing.len() == 1 { "1 is".to_owned() } else { format!("{} are", missing.len()) }, missing.join(", "))]
+    MissingShards {
+        /// Their names.
+        missing: Vec<String>,
+        /// How many shards it names.
+        of: usize,
+    },
+    /// The file has another length than its header says.
+    #[error("the file has {found} bytes, and its header asks for {expected}: {}", if found < expected { format!("{} are missing at its end", expected - found) } else { format!("{} follow the last tensor", found - expected) })]
+    Length {
+        /// Its bytes.
+        found: u64,
+        /// The header's, and those of all tensors.
+        expected: u64,
+    },
+    /// It is something else.
+    #[error("{0}")]
+    Unexpected(#[from] Unexpected),
+    /// A directory with several unrelated weight files.
+    #[error("several .safetensors files and no index in this directory: {found}; name one of them")]
+    SeveralWeights {
+        /// Their names.
+        found: String,
+    },
+}
+
+/// Why a checkpoint could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operating system refused.
+    #[error("{operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The content is not a checkpoint.
+    #[error("{}: {reason}", path.display())]
+    Malformed {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: Malformed,
+    },
+    /// Another program wrote to it meanwhile.
+    #[error("{} {}", path.display(), changed(*before, *now))]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes when it was opened.
+        before: u64,
+        /// Its bytes now.
+        now: u64,
+    },
+    /// It is being edited in place, or was, and the edit was interrupted.
+    #[error(transparent)]
+    Unfinished(#[from] Failed),
+}
+
+/// In words what became of a file of `before` bytes that has `now` bytes.
+pub fn changed(before: u64, now: u64) -> String {
+    match now.cmp(&before) {
+        Ordering::Less => format!("became shorter while it was read: {now} bytes now, {before} when it was opened"),
+        Ordering::Equal => "changed while it was read".to_owned(),
+        Ordering::Greater => format!("became longer while it was read: {now} bytes now, {before} when it was opened"),
+    }
+}
+
+impl OpenError {
+    pub(super) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), source }
+    }
+
+    pub(super) fn malformed(path: &Path, reason: Malformed) -> Self {
+        Self::Malformed { path: path.to_owned(), reason }
+    }
+}

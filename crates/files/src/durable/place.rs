@@ -1,0 +1,155 @@
+//! Where an output may go.
+
+use super::disk::folder;
+use super::temporary::is_reserved;
+use super::{Existing, Failed};
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+
+/// What an output's name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A regular file or directory that is there or will be.
+    File,
+    /// A pipe or a character device, which gets the content.
+    Stream,
+    /// `-`.
+    StandardOutput,
+}
+
+/// What `path` stands for as the name of an output.
+///
+/// # Errors
+/// [`Failed::Exists`]; [`Failed::NotAFile`] for what can be neither replaced nor written to; [`Failed::HubCache`].
+pub(super) fn place(path: &Path, existing: Existing) -> Result<Place, Failed> {
+    if path.as_os_str() == OsStr::new("-") {
+        return Ok(Place::StandardOutput);
+    }
+    refuse_hub_cache(path)?;
+    let exists = || Failed::Exists { path: path.to_owned() };
+    // What a link leads to is what counts; one that leads nowhere is replaced itself.
+    let Ok(there) = path.metadata() else {
+        let is_link = path.symlink_metadata().is_ok();
+        return if is_link && existing == Existing::Keep { Err(exists()) } else { Ok(Place::File) };
+    };
+    if there.is_dir() {
+        return Err(exists());
+    }
+    match (there.is_file(), existing) {
+        (true, Existing::Keep) => Err(exists()),
+        (true, Existing::Replace) if is_descriptor(path) => Err(Failed::NotAFile { path: path.to_owned() }),
+        (true, Existing::Replace) => Ok(Place::File),
+        (false, Existing::Keep) if takes_bytes(&there) => Ok(Place::Stream),
+        (false, _) => Err(Failed::NotAFile { path: path.to_owned() }),
+    }
+}
+
+/// Whether a path is that of an open file of a process, such as `/dev/stdout`: what has that name is a part of the system, whatever
+/// file it leads to.
+fn is_descriptor(path: &Path) -> bool {
+    let in_proc = |path: &Path| folder(path).canonicalize().is_ok_and(|folder| folder.starts_with("/proc"));
+    in_proc(path) || path.read_link().is_ok_and(|target| in_proc(&folder(path).join(target)))
+}
+
+#[cfg(unix)]
+fn takes_bytes(there: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    there.file_type().is_fifo() || there.file_type().is_char_device()
+}
+
+#[cfg(not(unix))]
+fn takes_bytes(_: &std::fs::Metadata) -> bool {
+    false
+}
+
+/// Where `path` leads to, without links; it need not be there. None for what is no file, such as standard output.
+pub fn real_path(path: &Path) -> Option<PathBuf> {
+    if let Ok(real) = path.canonicalize() {
+        return Some(real);
+    }
+    let name = path.file_name()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Some(folder.map_or_else(|| Path::new(".").canonicalize().ok(), real_path)?.join(name))
+}
+
+/// Sees that an output may go to `path`, before any work is done for it. What is there meanwhile is looked at again when it is written.
+///
+/// # Errors
+/// [`Failed::Exists`], [`Failed::NotAFile`], [`Failed::HubCache`], [`Failed::Reserved`].
+pub fn check_output(path: &Path, existing: Existing) -> Result<(), Failed> {
+    // A result that is a directory may take the place of an empty one.
+    let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    refuse_reserved(path)?;
+    if empty { refuse_hub_cache(path) } else { place(path, existing).map(drop::<Place>) }
+}
+
+/// Refuses names of which this program removes and replaces files.
+///
+/// # Errors
+/// [`Failed::Reserved`].
+pub(super) fn refuse_reserved(path: &Path) -> Result<(), Failed> {
+    match path.file_name() {
+        Some(name) if is_reserved(&name.to_string_lossy()) => Err(Failed::Reserved { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to write to a place within a hub's cache (`models--ORG--NAME/` with `blobs`, `refs` and `snapshots` in it): what lies there
+/// under upstream's commit name is what every program on the machine loads.
+///
+/// # Errors
+/// [`Failed::HubCache`].
+pub fn refuse_hub_cache(path: &Path) -> Result<(), Failed> {
+    let Ok(path) = std::path::absolute(path) else { return Ok(()) };
+    // As it is written, and as its folder is reached.
+    let real = path.parent().and_then(|folder| folder.canonicalize().ok());
+    if in_hub_cache(&path) || real.is_some_and(|folder| in_hub_cache(&folder)) {
+        return Err(Failed::HubCache { path: path.clone() });
+    }
+    Ok(())
+}
+
+fn in_hub_cache(path: &Path) -> bool {
+    const KINDS: [&str; 3] = ["models--", "datasets--", "spaces--"];
+    const FOLDERS: [&str; 3] = ["blobs", "refs", "snapshots"];
+    let mut reached = PathBuf::new();
+    let mut components = path.components().peekable();
+    while let Some(component) = components.next() {
+        reached.push(component);
+        let Component::Normal(name) = component else { continue };
+        let is_repository = KINDS.iter().any(|kind| name.to_string_lossy().starts_with(kind));
+        let inner = components.peek().is_some_and(|next| FOLDERS.iter().any(|folder| next.as_os_str() == *folder));
+        if is_repository && (inner || FOLDERS.iter().all(|folder| reached.join(folder).is_dir())) {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hubs_cache_is_recognized_by_its_layout() {
+        let cached = ["/c/models--a--b/snapshots/1f/x", "/c/models--a--b/blobs/77", "/c/datasets--a--b/refs/main"];
+        cached.iter().for_each(|path| assert!(in_hub_cache(Path::new(path)), "{path}"));
+        let own = ["/c/models--a--b/x", "/c/a/snapshots/1f/x", "/c/models/snapshots/x"];
+        own.iter().for_each(|path| assert!(!in_hub_cache(Path::new(path)), "{path}"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_and_pipes_are_written_to_and_never_replaced() {
+        let null = Path::new("/dev/null");
+        assert_eq!(place(null, Existing::Keep).unwrap(), Place::Stream);
+        assert!(matches!(place(null, Existing::Replace), Err(Failed::NotAFile { .. })));
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for existing in [Existing::Keep, Existing::Replace] {
+            assert!(matches!(place(&socket, existing), Err(Failed::NotAFile { .. })));
+        }
+        assert!(matches!(place(folder.path(), Existing::Replace), Err(Failed::Exists { .. })));
+    }
+}

@@ -1,0 +1,403 @@
+//! What a file is, told by its first bytes, beside what it was meant to be.
+
+use super::folder::Folder;
+use std::path::Path;
+
+/// First bytes of what a shard of a diff leaves for the others.
+pub const PART_MAGIC: [u8; 8] = *b"\x89LCS\r\n\x1a\n";
+
+/// The longest header that the safetensors library reads.
+const HEADER_BYTES_MAX: u64 = 100_000_000;
+
+/// What something is that can be known without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Found {
+    /// A Git LFS pointer, and how many bytes the file has that it stands for.
+    LfsPointer {
+        /// The bytes, if the pointer says how many.
+        size: Option<u64>,
+    },
+    /// A page for browsers.
+    Html,
+    /// A zip archive, such as PyTorch's weights.
+    Zip,
+    /// A pickle, such as PyTorch's older weights.
+    Pickle,
+    /// A gzip archive.
+    Gzip,
+    /// Text in UTF-16, as some shells of Windows write it.
+    Utf16,
+    /// A model of llama.cpp.
+    Gguf,
+    /// A file without bytes.
+    Empty,
+    /// Room that was reserved for a file which did not arrive.
+    Zeros,
+    /// Weights: a `.safetensors` file.
+    Safetensors,
+    /// JSON.
+    Json,
+    /// A patch.
+    Patch,
+    /// A part of a patch, which a shard of a diff leaves.
+    Part,
+    /// A directory.
+    Directory(Folder),
+}
+
+/// What a file was meant to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Meant {
+    /// Weights, or masks.
+    Checkpoint,
+    /// An index of shards.
+    Index,
+    /// A patch.
+    Patch,
+    /// A part of a patch.
+    Part,
+    /// An ONNX file.
+    Onnx,
+    /// `config.json`, a tokenizer, or its settings.
+    Model,
+    /// What a model is measured on: sentences or lists of words.
+    Data,
+    /// Results of measuring.
+    Results,
+    /// The log of a model directory.
+    Log,
+    /// A signature.
+    Signature,
+    /// A list of signers.
+    Signers,
+    /// A key to sign with.
+    Key,
+}
+
+/// Something that is known to be something else than was meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is {found}{}", match (found, meant) {
+    (Found::Directory(Folder::Plain), Meant::Checkpoint) => " without weights".to_owned(),
+    _ => format!(", not {meant}"),
+})]
+pub struct Unexpected {
+    /// What it is.
+    pub found: Found,
+    /// What it was meant to be.
+    pub meant: Meant,
+}
+
+impl Found {
+    /// As many first bytes as are looked at.
+    pub(crate) const FRONT_BYTES: u64 = 512;
+
+    /// What begins with these bytes, if that is known.
+    pub fn of(front: &[u8]) -> Option<Self> {
+        let text = front.strip_prefix(b"\xef\xbb\xbf").unwrap_or(front).trim_ascii_start();
+        let page = |start: &[u8]| text.get(..start.len()).is_some_and(|front| front.eq_ignore_ascii_case(start));
+        let starts = |start: &[u8]| front.starts_with(start);
+        let header = front.first_chunk().map(|length| u64::from_le_bytes(*length));
+        Some(if front.is_empty() {
+            Self::Empty
+        } else if starts(b"version https://git-lfs") {
+            let text = String::from_utf8_lossy(front);
+            let size = text.lines().find_map(|line| line.strip_prefix("size ")?.trim().parse().ok());
+            Self::LfsPointer { size }
+        } else if starts(&lcepatch_format::limits::MAGIC) {
+            Self::Patch
+        } else if starts(&PART_MAGIC) {
+            Self::Part
+        } else if front.get(8) == Some(&b'{') && header.is_some_and(|length| length <= HEADER_BYTES_MAX) {
+            Self::Safetensors
+        } else if page(b"<!doctype html") || page(b"<html") {
+            Self::Html
+        } else if starts(b"PK\x03\x04") {
+            Self::Zip
+        } else if matches!(front, [0x80, 2..=5, ..]) {
+            Self::Pickle
+        } else if starts(b"\x1f\x8b") {
+            Self::Gzip
+        } else if starts(b"\xff\xfe") || starts(b"\xfe\xff") {
+            Self::Utf16
+        } else if starts(b"GGUF") {
+            Self::Gguf
+        } else if front.len() as u64 == Self::FRONT_BYTES && front.iter().all(|byte| *byte == 0) {
+            Self::Zeros
+        } else if matches!(text, [b'{' | b'[', ..]) {
+            Self::Json
+        } else {
+            return None;
+        })
+    }
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::LfsPointer { size: Some(size) } => {
+                return write!(f, "a Git LFS pointer to a file of {size} bytes that was not downloaded");
+            }
+            Self::LfsPointer { size: None } => "a Git LFS pointer to a file that was not downloaded",
+            Self::Html => "a page for browsers (HTML)",
+            Self::Zip => "a zip archive, as PyTorch writes its weights (.bin, .pt)",
+            Self::Pickle => "a Python pickle, as PyTorch writes its weights (.bin, .pt)",
+            Self::Gzip => "a gzip archive",
+            Self::Utf16 => "text in UTF-16",
+            Self::Gguf => "a GGUF file",
+            Self::Empty => "an empty file",
+            Self::Zeros => "a file that begins with zeros, as a download leaves it that did not arrive",
+            Self::Safetensors => "a checkpoint (safetensors)",
+            Self::Json => "a JSON file",
+            Self::Patch => "a patch",
+            Self::Part => "a part of a patch, which `lcepatch diff --shard` writes",
+            Self::Directory(folder) => return folder.fmt(f),
+        })
+    }
+}
+
+impl std::fmt::Display for Meant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Checkpoint => "a checkpoint (safetensors)",
+            Self::Index => "an index of shards",
+            Self::Patch => "a patch",
+            Self::Part => "a part of a patch",
+            Self::Onnx => "an ONNX file",
+            Self::Model => "a configuration or a tokenizer",
+            Self::Data => "text or data to measure on",
+            Self::Results => "results of `lcepatch sweep` or `verify --json`",
+            Self::Log => "a log of patches",
+            Self::Signature => "a signature",
+            Self::Signers => "a list of signers",
+            Self::Key => "an SSH key",
+        })
+    }
+}
+
+impl Meant {
+    /// Compares what a file begins with, `Found::FRONT_BYTES` or all of it if it is shorter, with what it was meant to be. Most
+    /// of what is something else is not known, and left to who reads it.
+    ///
+    /// # Errors
+    /// [`Unexpected`].
+    pub fn check(self, front: &[u8]) -> Result<(), Unexpected> {
+        match Found::of(front) {
+            Some(found) if !self.may_be(&found) => Err(Unexpected { found, meant: self }),
+            _ => Ok(()),
+        }
+    }
+
+    fn may_be(self, found: &Found) -> bool {
+        match self {
+            Self::Checkpoint => *found == Found::Safetensors,
+            Self::Patch => *found == Found::Patch,
+            Self::Part => *found == Found::Part,
+            Self::Index | Self::Model | Self::Results | Self::Log | Self::Data => *found == Found::Json,
+            // A list of nobody.
+            Self::Signers => *found == Found::Empty,
+            Self::Onnx | Self::Signature | Self::Key => false,
+        }
+    }
+
+    /// A stable name of the error for scripts.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Checkpoint | Self::Index => "checkpoint.malformed",
+            Self::Patch => "patch.invalid",
+            Self::Part => "part.malformed",
+            Self::Onnx => "onnx.malformed",
+            Self::Model => "model.malformed",
+            Self::Data => "data.malformed",
+            Self::Results => "results.malformed",
+            Self::Log => "log.malformed",
+            Self::Signature => "signature.malformed",
+            Self::Signers => "signers.malformed",
+            Self::Key => "key.malformed",
+        }
+    }
+
+    /// What to give instead of something else.
+    fn give(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "give a .safetensors file, a *.safetensors.index.json or a model directory",
+            Self::Index => "give the index of the model's shards, or the model directory",
+            Self::Patch => "give an .lcepatch file",
+            Self::Part => "give the parts that `lcepatch diff --shard` wrote",
+            Self::Onnx => "give the .onnx file",
+            Self::Model => "download this file of the model again",
+            Self::Data => "give the file with the texts, pairs or lists",
+            Self::Results => "give the file that `lcepatch sweep` wrote, or what `lcepatch verify --json` printed",
+            Self::Log => "remove it: it only says what was done, the weights do not need it",
+            Self::Signature => "give the .sig file of the patch",
+            Self::Signers => "give a file with the public keys of those who may sign",
+            Self::Key => "give an SSH key that `ssh-keygen` made",
+        }
+    }
+}
+
+impl Unexpected {
+    /// A directory at `path`, where something else was meant.
+    pub fn directory(path: &Path, meant: Meant) -> Self {
+        Self { found: Found::Directory(Folder::of(path)), meant }
+    }
+
+    /// What is inside of an I/O error.
+    pub fn within(error: &std::io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    /// Whether a patch was given for a checkpoint, or a checkpoint for a patch, so that arguments may have changed their places.
+    pub fn is_swapped(&self) -> bool {
+        let weights = matches!(self.found, Found::Safetensors | Found::Directory(_));
+        self.meant == Meant::Patch && weights || self.meant == Meant::Checkpoint && self.found == Found::Patch
+    }
+
+    /// One thing to do about it.
+    pub fn help(&self) -> String {
+        let weights = self.meant == Meant::Checkpoint;
+        let help = match &self.found {
+            Found::LfsPointer { .. } => {
+                "`git lfs pull` in its repository downloads the file, or download it again from where it is published"
+            }
+            Found::Html => "download the file itself: the address was that of a page about it, or of an error",
+            Found::Empty | Found::Zeros if self.meant != Meant::Key => "download the file again: it did not arrive",
+            Found::Zip | Found::Pickle | Found::Gguf if weights => {
+                "save the model as safetensors, with `save_pretrained(..., safe_serialization=True)`"
+            }
+            Found::Utf16 if ![Meant::Checkpoint, Meant::Patch, Meant::Part, Meant::Onnx].contains(&self.meant) => {
+                "save it in UTF-8"
+            }
+            Found::Zip | Found::Gzip => "unpack it, or download the file again as it is",
+            Found::Part if self.meant == Meant::Patch => "join the parts of all shards with `lcepatch combine`",
+            Found::Patch if self.meant == Meant::Part => "parts and patches are not combined with each other",
+            Found::Directory(folder) if weights => return folder.help(),
+            _ => self.meant.give(),
+        };
+        help.to_owned()
+    }
+}
+
+impl From<Unexpected> for std::io::Error {
+    fn from(unexpected: Unexpected) -> Self {
+        let kind = match unexpected.found {
+            Found::Directory(_) => std::io::ErrorKind::IsADirectory,
+            _ => std::io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, unexpected)
+    }
+}
+
+/// What to do about a path at which there is nothing, if it is known what was meant.
+pub fn absent(path: &Path) -> Option<&'static str> {
+    let text = path.to_str()?;
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            && !part.starts_with('.')
+    };
+    let is_repository = || {
+        let (owner, name) = text.split_once('/')?;
+        // What is in a folder that is there is a file that is not.
+        (plain(owner) && plain(name) && !Path::new(owner).exists() && Path::new(name).extension().is_none())
+            .then_some(())
+    };
+    if text == "-" {
+        Some("standard input is not read: save it to a file, and give that (a file of this name is `./-`)")
+    } else if text.contains("://") {
+        Some("lcepatch downloads nothing here: download it first, and give the path of the file or the directory")
+    } else if is_repository().is_some() {
+        Some(
+            "if this is the name of a model on a hub: download it first, with the hub's own tool, and give the directory",
+        )
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERYTHING: [Meant; 12] = [
+        Meant::Checkpoint,
+        Meant::Index,
+        Meant::Patch,
+        Meant::Part,
+        Meant::Onnx,
+        Meant::Model,
+        Meant::Data,
+        Meant::Results,
+        Meant::Log,
+        Meant::Signature,
+        Meant::Signers,
+        Meant::Key,
+    ];
+
+    #[test]
+    fn a_file_is_known_by_what_it_begins_with() {
+        let header = [&8u64.to_le_bytes()[..], b"{\"a\":{}}"].concat();
+        // A length whose first two bytes are those of a pickle.
+        let long = [&[0x80, 2, 0, 0, 0, 0, 0, 0][..], b"{\"a\":"].concat();
+        let cases: &[(&[u8], Option<Found>)] = &[
+            (b"", Some(Found::Empty)),
+            (b"version https://git-lfs.github.com/spec/v1\noid x\nsize 7\n", Some(Found::LfsPointer { size: Some(7) })),
+            (b"version https://git-lfs.github.com/spec/v1\n", Some(Found::LfsPointer { size: None })),
+            (b"\n <!DOCTYPE HTML>", Some(Found::Html)),
+            (b"<html lang=en>", Some(Found::Html)),
+            (b"<!doctype book>", None),
+            (b"PK\x03\x04", Some(Found::Zip)),
+            (b"\x80\x02}q\x00", Some(Found::Pickle)),
+            (b"\x80\x04\x95", Some(Found::Pickle)),
+            (&long, Some(Found::Safetensors)),
+            (&header, Some(Found::Safetensors)),
+            (b"\x1f\x8b\x08", Some(Found::Gzip)),
+            (b"\xff\xfeh\0", Some(Found::Utf16)),
+            (b"GGUF\x03", Some(Found::Gguf)),
+            (&[0; 512], Some(Found::Zeros)),
+            (&[0; 511], None),
+            (b"\xef\xbb\xbf {\"a\": 1}", Some(Found::Json)),
+            (&lcepatch_format::limits::MAGIC, Some(Found::Patch)),
+            (&PART_MAGIC, Some(Found::Part)),
+            (b"He was late.", None),
+        ];
+        for (front, found) in cases {
+            assert_eq!(Found::of(front), *found, "{front:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_meant_to_be_what_a_failed_download_leaves() {
+        let fronts: [&[u8]; 6] =
+            [b"version https://git-lfs", b"<html>", b"PK\x03\x04", b"\x80\x02}", b"GGUF", b"\x1f\x8b"];
+        for meant in EVERYTHING {
+            for front in fronts {
+                let unexpected = meant.check(front).unwrap_err();
+                assert!(unexpected.to_string().starts_with("this is a") && !unexpected.help().is_empty());
+            }
+            assert_eq!(meant.check(b"\x08\x07"), Ok(()));
+        }
+    }
+
+    #[test]
+    fn arguments_that_changed_their_places_are_told_apart() {
+        let swapped = |meant: Meant, front: &[u8]| meant.check(front).unwrap_err().is_swapped();
+        let weights = [&8u64.to_le_bytes()[..], b"{\"a\":{}}"].concat();
+        assert!(swapped(Meant::Checkpoint, &lcepatch_format::limits::MAGIC) && swapped(Meant::Patch, &weights));
+        assert!(!swapped(Meant::Checkpoint, b"GGUF") && !swapped(Meant::Patch, &PART_MAGIC));
+        assert!(!swapped(Meant::Data, &lcepatch_format::limits::MAGIC));
+        assert!(Unexpected::directory(Path::new("."), Meant::Patch).is_swapped());
+    }
+
+    #[test]
+    fn names_and_addresses_of_models_are_no_paths() {
+        let help = |path: &str| absent(Path::new(path)).unwrap_or_default();
+        assert!(help("https://host/a/b").contains("download it first"));
+        assert!(help("google-bert/bert-base-uncased").contains("on a hub"));
+        assert!(help("-").contains("standard input"));
+        for path in ["bert", "a/b/c", "/a/b", "./a", "../a", "src/none", "a/b.safetensors", "a/p.lcepatch", "a/"] {
+            assert_eq!(help(path), "", "{path}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Why something is not an ONNX file.
+
+use lcepatch_files::durable::Failed;
+use std::path::{Path, PathBuf};
+
+/// What is wrong with an ONNX file, or a file that it names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// The bytes are not the protobuf message of a model.
+    #[error("not an ONNX model: {reason}")]
+    Protobuf {
+        /// What the decoder says.
+        reason: String,
+    },
+    /// A model without a graph.
+    #[error("not an ONNX model: it has no graph")]
+    NoGraph,
+    /// Two initializers have one name, or one has none.
+    #[error("two initializers are named {initializer:?}")]
+    Twice {
+        /// The name.
+        initializer: String,
+    },
+    /// A shape that no tensor can have.
+    #[error("initializer {initializer:?} has the shape {shape:?}")]
+    Shape {
+        /// The initializer.
+        initializer: String,
+        /// Its shape.
+        shape: Vec<i64>,
+    },
+    /// The bytes do not fit the shape and the element type.
+    #[error("initializer {initializer:?} has {found} bytes, and its shape and type need {expected}")]
+    Length {
+        /// The initializer.
+        initializer: String,
+        /// Its bytes.
+        found: u64,
+        /// The bytes of its shape and type.
+        expected: u64,
+    },
+    /// What it says of the file with its bytes makes no sense.
+    #[error("initializer {initializer:?} has {key:?} {value:?} in its external data")]
+    External {
+        /// The initializer.
+        initializer: String,
+        /// `location`, `offset` or `length`.
+        key: &'static str,
+        /// What it says.
+        value: String,
+    },
+    /// The file with its bytes is not in the model's folder.
+    #[error("initializer {initializer:?} is in the file {location:?}, which is not in the model's folder")]
+    Outside {
+        /// The initializer.
+        initializer: String,
+        /// The file.
+        location: String,
+    },
+    /// Two initializers have some of their bytes in common.
+    #[error("the initializers {:?} and {:?} overlap", initializers[0], initializers[1])]
+    Overlap {
+        /// Their names.
+        initializers: [String; 2],
+    },
+    /// The file with its bytes is too short.
+    #[error("initializer {initializer:?} ends at byte {end} of {location:?}, which has {bytes} bytes")]
+    Beyond {
+        /// The initializer.
+        initializer: String,
+        /// The file.
+        location: String,
+        /// Where it ends.
+        end: u64,
+        /// The file's size.
+        bytes: u64,
+    },
+}
+
+/// Why an ONNX file cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operating system refused.
+    #[error("{operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// It is not an ONNX file.
+    #[error("{}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: Malformed,
+    },
+    /// It is being edited in place, or was, and the edit was interrupted.
+    #[error(transparent)]
+    Unfinished(#[from] Failed),
+}
+
+impl OpenError {
+    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| OpenError::Io { operation, path: path.to_owned(), source }
+    }
+
+    pub(super) fn malformed(path: &Path, reason: Malformed) -> Self {
+        OpenError::Malformed { path: path.to_owned(), reason }
+    }
+}
