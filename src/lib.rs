@@ -47,14 +47,18 @@
 
 #[cfg(feature = "verify")]
 pub use lcepatch_eval::{measure, model};
+// What it is built from, in packages of their own
+#[cfg(feature = "verify")]
+pub use lcepatch_eval::{measure, model};
 pub use lcepatch_files::{checkpoint, context, durable, input, json};
 pub use lcepatch_format as format;
 pub use lcepatch_format::{codec, digest, dtype, edit, random};
 pub use lcepatch_onnx as onnx;
 
-// Nouns: pairs of checkpoints, sets of positions, blocks, signatures
-pub mod mask;
+// Nouns: pairs of checkpoints, sets of positions, patches, signatures
 pub mod pair;
+
+pub mod mask;
 pub mod patch;
 pub mod signature;
 

@@ -122,7 +122,7 @@ fuzz_target!(init: on_this_thread(), |data: (bool, bool, bool, f64, &[u8])| {
     let Ok(patch) = Patch::from_bytes(bytes) else { return };
     let Ok(lying) = patch.with_metadata(&claims(&patch.metadata)) else { return };
     let alpha = Alpha::new(alpha).unwrap_or(Alpha::ONE);
-    let edit = |patch: &Patch, kind| Edit { patch: patch.try_clone().expect("in memory"), path: path.to_owned(), kind };
+    let edit = |patch: &Patch, kind| Edit { patch: patch.clone(), path: path.to_owned(), kind };
     let at = |patch: &Patch| edit(patch, EditKind::Interpolate(alpha));
 
     let _ = Stat::new(&patch);
@@ -155,7 +155,7 @@ fuzz_target!(init: on_this_thread(), |data: (bool, bool, bool, f64, &[u8])| {
             restrict(&one, &at(patch), base, &context),
         ];
         let _ = compare(&one, &at(patch), base, &context);
-        results.map(|made| made.ok().map(|made| made.table))
+        results.map(|made| made.ok().map(|made| made.table.clone()))
     };
     assert_eq!(made(&patch), made(&lying), "metadata decided");
 });

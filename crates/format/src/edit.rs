@@ -1,6 +1,5 @@
 //! The arithmetic of an edit (spec §11), pure: no files, no patches.
 
-use crate::Patch;
 use crate::dtype::{FloatFormat, Rounded};
 use serde::Serialize;
 
@@ -33,16 +32,6 @@ pub enum AlphaSource {
     Recommended,
     /// Nobody.
     Default,
-}
-
-impl Patch {
-    /// The alpha at which the patch is applied where nobody names one: the one that its author recommends, or else 1.
-    pub fn default_alpha(&self) -> (Alpha, AlphaSource) {
-        match self.metadata.recommended_alpha.and_then(Alpha::new) {
-            Some(alpha) => (alpha, AlphaSource::Recommended),
-            None => (Alpha::ONE, AlphaSource::Default),
-        }
-    }
 }
 
 /// What is done to the selected elements.

@@ -8,25 +8,27 @@
 //! refuses is numbered in [`invalid`] (§14), what it may allocate is in [`limits`] (§15).
 #![forbid(unsafe_code)]
 
-pub mod limits;
-
 pub mod digest;
 pub mod dtype;
 pub mod json;
+pub mod limits;
 pub mod random;
 
 pub mod codec;
 pub mod edit;
 
+pub mod invalid;
+
 pub mod block;
 pub mod header;
-pub mod invalid;
 pub mod metadata;
+
 pub mod tensor_table;
 
 pub mod patch;
-pub mod group;
 pub mod write;
+
+pub mod group;
 
 pub use invalid::Invalid;
 pub use metadata::Metadata;

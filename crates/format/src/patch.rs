@@ -6,6 +6,7 @@ use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES, SELECTED_FREE, SELECTED_RA
 use super::metadata::Metadata;
 use super::tensor_table::{BlockEntry, TensorEntry, TensorTable};
 use crate::digest::{ContentHash, Digest};
+use crate::edit::{Alpha, AlphaSource};
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
@@ -109,6 +110,14 @@ impl Patch {
         }
         let header_bytes = PREAMBLE_BYTES + u64::from(preamble.sections_bytes);
         Ok(Self { id: preamble.digest, metadata, table, header_bytes, file_bytes, source })
+    }
+
+    /// The alpha at which the patch is applied where nobody names one: the one that its author recommends, or else 1.
+    pub fn default_alpha(&self) -> (Alpha, AlphaSource) {
+        match self.metadata.recommended_alpha.and_then(Alpha::new) {
+            Some(alpha) => (alpha, AlphaSource::Recommended),
+            None => (Alpha::ONE, AlphaSource::Default),
+        }
     }
 
     /// All bytes of the patch file.
