@@ -45,8 +45,6 @@
 //! }
 //! ```
 
-#[cfg(feature = "verify")]
-pub use lcepatch_eval::{measure, model};
 // What it is built from, in packages of their own
 #[cfg(feature = "verify")]
 pub use lcepatch_eval::{measure, model};
