@@ -7,7 +7,6 @@ use crate::measure::Tokens;
 use crate::measure::predictions::{Expected, Prompts};
 use crate::patch::Patch;
 use crate::verify::{Bench, Case, ModelSummary, PatchSummary, Subject, check};
-use std::path::PathBuf;
 
 /// What models expect.
 #[derive(Debug, Clone)]
@@ -33,7 +32,7 @@ pub fn ask(
     subject: Subject<'_>,
     prompts: &Prompts,
     tokens: &dyn Tokens,
-    patches: &[(PathBuf, Patch)],
+    patches: &[Patch],
     cases: &[Case],
     context: &Context<'_>,
 ) -> Result<Told, Error> {

@@ -16,7 +16,6 @@ use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::pair::PrefixMap;
 use crate::patch::Patch;
 use rayon::prelude::*;
-use std::path::Path;
 
 /// What was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,30 +28,30 @@ pub struct Intact {
     pub carried: Carried,
 }
 
-/// Verifies the digest of every block of `patch`, which is at `path`, and decodes those that need no base; also what the patch says
+/// Verifies the digest of every block of `patch`, and decodes those that need no base; also what the patch says
 /// of itself twice: the base's values if all blocks carry them, and the digests of reference and result.
 ///
 /// # Errors
 /// I/O, R18 to R21, cancellation.
-pub fn intact(patch: &Patch, path: &Path, context: &Context<'_>) -> Result<Intact, Error> {
+pub fn intact(patch: &Patch, context: &Context<'_>) -> Result<Intact, Error> {
     context.begin("checking the patch", patch.file_bytes);
-    counterparts_fit(patch, path)?;
+    counterparts_fit(patch)?;
     let blocks = blocks(patch);
     let each = blocks.par_iter().map(|(entry, block)| {
         context.advance(block.bytes)?;
-        let bytes = patch.block(entry, block).map_err(|e| Error::of_patch(path, e))?;
+        let bytes = patch.block(entry, block).map_err(|e| Error::of_patch(patch.name(), e))?;
         let invalid = |reason| Invalid::Streams { tensor: entry.name.clone(), block: block.index, reason };
-        let streams = streams(&bytes, entry.dtype).map_err(|reason| Error::invalid(path, invalid(reason)))?;
+        let streams = streams(&bytes, entry.dtype).map_err(|reason| Error::invalid(patch.name(), invalid(reason)))?;
         let carried = Carried::by_block(&streams);
         if needs_base(&streams) {
             return Ok((carried, false, None));
         }
-        let decoded = decode_bytes(patch, path, (entry, block), &bytes, None).map_err(|e| e.error)?;
+        let decoded = decode_bytes(patch, (entry, block), &bytes, None).map_err(|e| e.error)?;
         Ok((carried, true, carried_digest(patch, entry, &decoded)))
     });
     let each = each.collect::<Result<Vec<_>, Error>>()?;
     let digests: Vec<_> = each.iter().map(|(.., digest)| *digest).collect();
-    carried_root_fits(patch, path, &digests)?;
+    carried_root_fits(patch, &digests)?;
     Ok(Intact {
         blocks: each.len(),
         decoded: each.iter().filter(|(_, decoded, _)| *decoded).count(),
@@ -72,7 +71,6 @@ pub fn intact(patch: &Patch, path: &Path, context: &Context<'_>) -> Result<Intac
 /// When a tensor of `base` has another dtype or shape than in the patch.
 pub fn true_of(
     patch: &Patch,
-    path: &Path,
     (base, prefix): (&Checkpoint, Option<&PrefixMap>),
     check: Check,
     context: &Context<'_>,
@@ -82,17 +80,17 @@ pub fn true_of(
     let digests = blocks(patch).into_par_iter().map(|(entry, block)| {
         context.advance(block.bytes)?;
         let Some(base) = base_block(base, patch, entry, block, prefix) else { return Ok(None) };
-        let decoded = decode_on_base(patch, path, entry, block, &base).map_err(|e| e.error)?;
+        let decoded = decode_on_base(patch, entry, block, &base).map_err(|e| e.error)?;
         Ok(Some(values_digest(roots.hash, entry.dtype, &base.bits_at(&decoded.positions))))
     });
     let digests = base.settled(digests.collect::<Result<Option<Vec<_>>, Error>>())?.unwrap_or_default();
-    root_fits(patch, path, "the base's selected values", &digests, roots.selected)?;
+    root_fits(patch, "the base's selected values", &digests, roots.selected)?;
     if check == Check::Quick || !roots.result.is_known() {
         return Ok(());
     }
     context.begin("checking the result", base.bytes());
-    let results = base.settled(results(base, patch.clone(), path, prefix, context))?;
-    root_fits(patch, path, "the result's tensors", &results, roots.result)
+    let results = base.settled(results(base, patch, prefix, context))?;
+    root_fits(patch, "the result's tensors", &results, roots.result)
 }
 
 fn blocks(patch: &Patch) -> Vec<(&TensorEntry, &BlockEntry)> {

@@ -27,10 +27,10 @@
 //! fn apply(base: &Path, patch: &Path, result: &Path) -> Result<(), Box<dyn std::error::Error>> {
 //!     let context = Context::silent();
 //!     let base = Checkpoint::open(base)?;
-//!     let (patch, path) = (Patch::open(patch)?, patch.to_owned());
+//!     let (patch) = (Patch::open(patch)?, patch.to_owned());
 //!     // What its author recommends, or else 1.
 //!     let (alpha, _) = patch.default_alpha();
-//!     let edit = Edit { patch, path, kind: EditKind::Interpolate(alpha) };
+//!     let edit = Edit { patch, kind: EditKind::Interpolate(alpha) };
 //!     let options = PlanOptions {
 //!         check: Check::Full,
 //!         different_base: DifferentBase::Refuse,

@@ -15,7 +15,6 @@ use crate::localize::random::Among;
 use crate::mask::Scope;
 use crate::patch::Patch;
 use crate::verify::{Bench, Case, Row};
-use std::path::PathBuf;
 
 /// How weights are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,13 +169,12 @@ pub fn sweep(
         let options = DiffOptions { localize: localization.localize(grid.scope), ..options.clone() };
         let diffed = diff(target, reference, &options, context)?;
         let left = journal.patch(&localization, &diffed, edits)?;
-        // It has no file; its name stands in messages.
-        let patches = [(PathBuf::from(localization.to_string()), diffed.patch)];
+        let patches = [diffed.patch.named(localization.to_string())];
         // An edit that cannot be made is worth knowing before the others are measured.
         left.iter().try_for_each(|kind| bench.check(&patches, Case { kind: *kind }, context))?;
         for kind in left {
             let row = bench.row(&patches, Case { kind }, context)?;
-            journal.row(&localization, &patches[0].1, &row)?;
+            journal.row(&localization, &patches[0], &row)?;
         }
     }
     Ok(())

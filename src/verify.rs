@@ -90,9 +90,9 @@ pub struct PatchSummary {
 }
 
 impl PatchSummary {
-    /// Of a patch and its file.
-    pub fn of((path, patch): &(PathBuf, Patch)) -> Self {
-        Self { path: path.clone(), id: patch.id, recommended_alpha: patch.metadata.recommended_alpha }
+    /// Of a patch.
+    pub fn of(patch: &Patch) -> Self {
+        Self { path: patch.name().to_owned(), id: patch.id, recommended_alpha: patch.metadata.recommended_alpha }
     }
 }
 
@@ -141,12 +141,7 @@ pub struct Subject<'a> {
 ///
 /// # Errors
 /// A base that does not fit; numbers that leave the dtype's range; [`crate::model::ModelFault`]; cancellation.
-pub fn verify(
-    subject: Subject<'_>,
-    patches: &[(PathBuf, Patch)],
-    cases: &[Case],
-    context: &Context<'_>,
-) -> Result<Report, Error> {
+pub fn verify(subject: Subject<'_>, patches: &[Patch], cases: &[Case], context: &Context<'_>) -> Result<Report, Error> {
     check(subject, patches, context)?;
     let bench = Bench::new(subject, context)?;
     let mut rows = vec![bench.unedited.clone()];
@@ -158,10 +153,10 @@ pub fn verify(
 }
 
 /// Checks that patches fit the model: a base that does not is worth knowing before the first hour of work.
-pub(crate) fn check(subject: Subject<'_>, patches: &[(PathBuf, Patch)], context: &Context<'_>) -> Result<(), Error> {
+pub(crate) fn check(subject: Subject<'_>, patches: &[Patch], context: &Context<'_>) -> Result<(), Error> {
     let Subject { model, checkpoint, options, .. } = subject;
     if !patches.is_empty() {
-        let edits = edits(patches, EditKind::Prune)?;
+        let edits = edits(patches, EditKind::Prune);
         let plan = Plan::check(checkpoint, &edits, &plan_options(options.check, options), context)?;
         model.used(plan.changed())?;
     }
@@ -199,15 +194,15 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     /// As [`verify`].
-    pub fn check(&self, patches: &[(PathBuf, Patch)], case: Case, context: &Context<'_>) -> Result<(), Error> {
-        Plan::check(self.subject.checkpoint, &edits(patches, case.kind)?, &self.quick(), context).map(|_| ())
+    pub fn check(&self, patches: &[Patch], case: Case, context: &Context<'_>) -> Result<(), Error> {
+        Plan::check(self.subject.checkpoint, &edits(patches, case.kind), &self.quick(), context).map(|_| ())
     }
 
     /// Measures the model with `patches`, whose base was checked before.
     ///
     /// # Errors
     /// As [`verify`].
-    pub fn row(&self, patches: &[(PathBuf, Patch)], case: Case, context: &Context<'_>) -> Result<Row, Error> {
+    pub fn row(&self, patches: &[Patch], case: Case, context: &Context<'_>) -> Result<Row, Error> {
         let start = Instant::now();
         let (answers, edited) = self.answers(patches, case, context)?;
         let outcomes = self.outcomes(&answers);
@@ -220,13 +215,8 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     /// As [`verify`].
-    pub fn answers(
-        &self,
-        patches: &[(PathBuf, Patch)],
-        case: Case,
-        context: &Context<'_>,
-    ) -> Result<(Answers, u64), Error> {
-        let edits = edits(patches, case.kind)?;
+    pub fn answers(&self, patches: &[Patch], case: Case, context: &Context<'_>) -> Result<(Answers, u64), Error> {
+        let edits = edits(patches, case.kind);
         let plan = Plan::check(self.subject.checkpoint, &edits, &self.quick(), context)?;
         let (tensors, edited) = edited(&plan, self.subject.model, context)?;
         Ok((self.answer(tensors, context)?, edited))
@@ -280,9 +270,8 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn edits(patches: &[(PathBuf, Patch)], kind: EditKind) -> Result<Vec<Edit>, Error> {
-    let edit = |(path, patch): &(PathBuf, Patch)| Ok(Edit { patch: patch.clone(), path: path.clone(), kind });
-    patches.iter().map(edit).collect()
+fn edits(patches: &[Patch], kind: EditKind) -> Vec<Edit> {
+    patches.iter().map(|patch| Edit { patch: patch.clone(), kind }).collect()
 }
 
 fn plan_options(check: Check, options: &VerifyOptions) -> PlanOptions {

@@ -48,7 +48,7 @@ fn other(path: &Path) -> Vec<u8> {
 }
 
 fn edit(patch: &Patch, kind: EditKind) -> Edit {
-    Edit { patch: patch.clone(), path: "p".into(), kind }
+    Edit { patch: patch.clone(), kind }
 }
 
 fn applied(
@@ -66,10 +66,10 @@ fn applied(
 
 /// Everything that can be done with a patch.
 fn outcomes(patch: &Patch, bases: &[Checkpoint]) -> Vec<Outcome> {
-    let (context, path) = (Context::silent(), Path::new("p"));
+    let context = Context::silent();
     let alpha = |alpha| EditKind::Interpolate(Alpha::new(alpha).unwrap());
-    let mut out = vec![outcome("check", intact(patch, path, &context))];
-    out.push(outcome("show", Carried::read(patch, path, &context)));
+    let mut out = vec![outcome("check", intact(patch, &context))];
+    out.push(outcome("show", Carried::read(patch, &context)));
     for base in bases {
         for kind in [alpha(1.0), alpha(0.0), alpha(-2.0), EditKind::Prune, EditKind::Switch] {
             for check in [Check::Quick, Check::Full] {
@@ -82,7 +82,7 @@ fn outcomes(patch: &Patch, bases: &[Checkpoint]) -> Vec<Outcome> {
         out.push(outcome("apply", applied(base, &two, Check::Full, DifferentBase::Add)));
     }
     if let Some(own) = bases.first() {
-        out.push(outcome("check", true_of(patch, path, (own, None), Check::Full, &context)));
+        out.push(outcome("check", true_of(patch, (own, None), Check::Full, &context)));
     }
     let one = || edit(patch, alpha(1.0));
     for base in bases.iter().map(Some).chain([None]) {
@@ -158,9 +158,8 @@ fn what_a_verb_makes_of_a_vector_is_intact_and_true_of_its_base() {
                 select(&one, &first, None, with_base, &context),
             ] {
                 let Ok(part) = part else { continue };
-                intact(&part, Path::new("part"), &context).unwrap_or_else(|error| panic!("{name}: {error}"));
-                true_of(&part, Path::new("part"), (&base, None), Check::Full, &context)
-                    .unwrap_or_else(|error| panic!("{name}: {error}"));
+                intact(&part, &context).unwrap_or_else(|error| panic!("{name}: {error}"));
+                true_of(&part, (&base, None), Check::Full, &context).unwrap_or_else(|error| panic!("{name}: {error}"));
                 made += 1;
             }
         }

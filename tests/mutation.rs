@@ -7,14 +7,13 @@ use lcepatch::context::Context;
 use lcepatch::durable::Existing;
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::patch::Patch;
-use std::path::Path;
 
 /// The result of applying the patch `bytes`, or nothing when it is refused.
 fn apply(dir: &Dir, bytes: Vec<u8>) -> Option<Vec<u8>> {
     let context = Context::silent();
     let base = Checkpoint::open(&dir.path("target.safetensors")).unwrap();
-    let patch = Patch::from_bytes(bytes).ok()?;
-    let edits = [Edit { patch, path: "patch".into(), kind: EditKind::Interpolate(Alpha::ONE) }];
+    let patch = Patch::from_bytes("p", bytes).ok()?;
+    let edits = [Edit { patch, kind: EditKind::Interpolate(Alpha::ONE) }];
     let options = PlanOptions {
         check: Check::Full,
         different_base: DifferentBase::Refuse,
@@ -50,9 +49,9 @@ fn every_flipped_bit_is_noticed() {
     for bit in 0..bytes.len() * 8 {
         let mut damaged = bytes.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        let found = match Patch::from_bytes(damaged) {
+        let found = match Patch::from_bytes("p", damaged) {
             Err(_) => true,
-            Ok(patch) => lcepatch::check::intact(&patch, Path::new("p"), &context).is_err(),
+            Ok(patch) => lcepatch::check::intact(&patch, &context).is_err(),
         };
         assert!(found, "bit {bit}");
     }
@@ -66,7 +65,7 @@ fn every_flipped_bit_is_noticed() {
 fn no_prefix_is_a_patch() {
     let (_dir, bytes) = small_patch();
     for end in 0..bytes.len() {
-        assert!(Patch::from_bytes(bytes[..end].to_vec()).is_err(), "prefix of {end}");
+        assert!(Patch::from_bytes("p", bytes[..end].to_vec()).is_err(), "prefix of {end}");
     }
 }
 

@@ -43,16 +43,16 @@ fn rule(error: &Error) -> Option<u8> {
 
 fn open(path: &Path, kind: EditKind) -> Result<Edit, Error> {
     let patch = Patch::open(path).map_err(|error| Error::of_patch(path, error))?;
-    Ok(Edit { patch, path: path.to_owned(), kind })
+    Ok(Edit { patch, kind })
 }
 
 /// Reads the whole patch, checks it against its base, if it has one, and applies it; the result's tensors.
 fn apply(patch: &Path, base: Option<&Path>, kind: EditKind) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let context = Context::silent();
     let edit = open(patch, kind)?;
-    intact(&edit.patch, patch, &context)?;
+    intact(&edit.patch, &context)?;
     let Some(base) = base else { return Ok(Vec::new()) };
-    true_of(&edit.patch, patch, (&Checkpoint::open(base)?, None), Check::Full, &context)?;
+    true_of(&edit.patch, (&Checkpoint::open(base)?, None), Check::Full, &context)?;
     together(&[edit], base, DifferentBase::Refuse)
 }
 

@@ -39,7 +39,7 @@ fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
     let zero = Digest([0; 32]);
     let roots = Roots { hash: HASH, selected: zero, reference: zero, result: zero };
     let metadata = Metadata { portable, ..Metadata::default() };
-    let patch = Patch::from_bytes(assemble(&metadata, roots, &[tensor], BLOCK_LOG2).expect("writable"))
+    let patch = Patch::from_bytes("fuzz", assemble(&metadata, roots, &[tensor], BLOCK_LOG2).expect("writable"))
         .expect("a valid header");
     let Some(alpha) = Alpha::new(alpha) else { return };
     // Far alphas stand for the edits that have none.
@@ -48,7 +48,7 @@ fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
         ..-1e300 => EditKind::Switch,
         _ => EditKind::Interpolate(alpha),
     };
-    let edits = [Edit { patch, path: "fuzz".into(), kind }];
+    let edits = [Edit { patch, kind }];
     let context = Context::silent();
     for check in [Check::Quick, Check::Full] {
         let options =

@@ -33,7 +33,7 @@ fn with_header_digest(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
 /// root unknown.
 fn with_digests(bytes: Vec<u8>, base: Option<&Checkpoint>, root: bool) -> Option<Vec<u8>> {
     let bytes = with_header_digest(bytes)?;
-    let patch = Patch::from_bytes(bytes.clone()).ok()?;
+    let patch = Patch::from_bytes("fuzz", bytes.clone()).ok()?;
     let small = |entry: &lcepatch::format::tensor_table::TensorEntry| entry.elements() <= BASE_BYTES_MAX / 8;
     if !patch.table.tensors.iter().all(small) {
         return None;
@@ -119,10 +119,10 @@ fuzz_target!(init: on_this_thread(), |data: (bool, bool, bool, f64, &[u8])| {
         }
     }
     let (context, path) = (Context::silent(), Path::new("fuzz"));
-    let Ok(patch) = Patch::from_bytes(bytes) else { return };
+    let Ok(patch) = Patch::from_bytes("fuzz", bytes) else { return };
     let Ok(lying) = patch.with_metadata(&claims(&patch.metadata)) else { return };
     let alpha = Alpha::new(alpha).unwrap_or(Alpha::ONE);
-    let edit = |patch: &Patch, kind| Edit { patch: patch.clone(), path: path.to_owned(), kind };
+    let edit = |patch: &Patch, kind| Edit { patch: patch.clone(), kind };
     let at = |patch: &Patch| edit(patch, EditKind::Interpolate(alpha));
 
     let _ = Stat::new(&patch);

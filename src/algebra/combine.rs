@@ -84,7 +84,7 @@ pub fn combine(
             (other.dtype, &other.shape, other.base_digest) == (entry.dtype, &entry.shape, entry.base_digest)
         };
         if let Some((second, _)) = entries.iter().find(|(_, other)| !same(other)) {
-            let (first, second) = (first.path.clone(), second.path.clone());
+            let (first, second) = (first.patch.name().to_owned(), second.patch.name().to_owned());
             return Err(Obstacle::Bases { first, second, tensor: entry.name.clone() }.into());
         }
         let float = entry.dtype.float().ok_or_else(|| Obstacle::Integer { tensor: entry.name.clone() })?;
@@ -97,7 +97,7 @@ pub fn combine(
         let sum = sum(&terms, float, signs, &mut met).map_err(|failed| match failed {
             Failed::NotFinite(index) => Obstacle::NotFinite { tensor: entry.name.clone(), index },
             Failed::Bases(terms) => {
-                let path = |at: usize| entries.get(at).map_or(first, |(edit, _)| edit).path.clone();
+                let path = |at: usize| entries.get(at).map_or(first, |(edit, _)| edit).patch.name().to_owned();
                 let [first, second] = terms.map(path);
                 Obstacle::Bases { first, second, tensor: entry.name.clone() }
             }

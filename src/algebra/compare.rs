@@ -75,7 +75,7 @@ pub fn compare(
     context: &Context<'_>,
 ) -> Result<Comparison, Error> {
     for edit in [first, second] {
-        if base.is_some() || Carried::read(&edit.patch, &edit.path, context)?.is_portable() {
+        if base.is_some() || Carried::read(&edit.patch, context)?.is_portable() {
             check_base(edit, "compare", base, context)?;
         } else {
             must_be_justified(edit, "compare")?;

@@ -116,16 +116,16 @@ impl Content {
         verb: &'static str,
         base: Option<&dyn BaseElements>,
     ) -> Result<(), DecodeError> {
-        let Edit { patch, path, .. } = input;
+        let Edit { patch, .. } = input;
         let sure = |error| DecodeError { error, of_base: false };
         let decoded = match base {
-            Some(base) => decode_on_base(patch, path, entry, block, base)?,
+            Some(base) => decode_on_base(patch, entry, block, base)?,
             None => {
-                let bytes = patch.block(entry, block).map_err(|e| sure(Error::of_patch(path, e)))?;
+                let bytes = patch.block(entry, block).map_err(|e| sure(Error::of_patch(patch.name(), e)))?;
                 if Streams::read(&bytes).is_ok_and(|streams| needs_base(&streams)) {
-                    return Err(sure(Obstacle::NeedsBase { patch: path.clone(), verb }.into()));
+                    return Err(sure(Obstacle::NeedsBase { patch: patch.name().to_owned(), verb }.into()));
                 }
-                decode_block(patch, path, entry, block, None)?
+                decode_block(patch, entry, block, None)?
             }
         };
         let start = block_elements(patch.table.block_log2, block.index, entry.elements()).start;
@@ -166,7 +166,7 @@ impl Content {
     pub fn exact(&self, edit: &Edit, verb: &'static str) -> Result<Exact, Obstacle> {
         let base = self.base(edit, verb)?;
         let reference = self.reference.iter().copied().collect::<Option<Vec<u64>>>();
-        let reference = reference.ok_or_else(|| Obstacle::Reduced { patch: edit.path.clone() })?;
+        let reference = reference.ok_or_else(|| Obstacle::Reduced { patch: edit.patch.name().to_owned() })?;
         let bits = self.indices.iter().zip(base).zip(reference);
         let elements = bits.zip(&self.kept).zip(&self.before).map(|((((index, base), reference), kept), before)| {
             Element { index: *index, base: *base, reference, kept: *kept, before: *before }
@@ -180,7 +180,7 @@ impl Content {
     /// [`Obstacle::NeedsBase`], [`Obstacle::Unpruned`]; [`Obstacle::Integer`], about `tensor`.
     pub fn moves(&self, edit: &Edit, verb: &'static str, tensor: &str) -> Result<Vec<Move>, Obstacle> {
         if self.masks.base_is_unpruned {
-            return Err(Obstacle::Unpruned { patch: edit.path.clone(), verb });
+            return Err(Obstacle::Unpruned { patch: edit.patch.name().to_owned(), verb });
         }
         let base = self.base(edit, verb)?;
         let deltas = self.deltas.as_ref().ok_or_else(|| Obstacle::Integer { tensor: tensor.to_owned() })?;
@@ -196,7 +196,7 @@ impl Content {
     }
 
     fn base(&self, edit: &Edit, verb: &'static str) -> Result<&Vec<u64>, Obstacle> {
-        self.base.as_ref().ok_or_else(|| Obstacle::NeedsBase { patch: edit.path.clone(), verb })
+        self.base.as_ref().ok_or_else(|| Obstacle::NeedsBase { patch: edit.patch.name().to_owned(), verb })
     }
 }
 
@@ -238,8 +238,8 @@ mod tests {
     fn edit() -> Edit {
         let [selected, reference, result] = [Digest::UNKNOWN; 3];
         let roots = Roots { hash: ContentHash::default(), selected, reference, result };
-        let patch = Patch::from_bytes(assemble(&Metadata::default(), roots, &[], 22).unwrap()).unwrap();
-        Edit { patch, path: "p".into(), kind: EditKind::Interpolate(Alpha::ONE) }
+        let patch = Patch::from_bytes("p", assemble(&Metadata::default(), roots, &[], 22).unwrap()).unwrap();
+        Edit { patch, kind: EditKind::Interpolate(Alpha::ONE) }
     }
 
     fn block(deltas: Deltas) -> DecodedBlock {

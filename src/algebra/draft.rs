@@ -115,7 +115,7 @@ impl Draft {
     pub fn copy(&mut self, edit: &Edit, entry: &TensorEntry, content: Option<&Content>) -> Result<(), Error> {
         let place = self.begin(Description::of(entry));
         let block = |block: &crate::format::tensor_table::BlockEntry| {
-            let bytes = edit.patch.block(entry, block).map_err(|e| Error::of_patch(&edit.path, e))?;
+            let bytes = edit.patch.block(entry, block).map_err(|e| Error::of_patch(edit.patch.name(), e))?;
             Ok(EncodedBlock { index: block.index, selected: block.selected, bytes })
         };
         let blocks = entry.blocks.iter().map(block).collect::<Result<Vec<_>, Error>>()?;
@@ -183,7 +183,7 @@ impl Draft {
         let mut roots = Roots { hash, selected, reference, result };
         let assembled = |roots| assemble(&metadata, roots, &tensors, block_log2).map_err(new_patch).and_then(open);
         if let (Some(base), false) = (base, result.is_known() || tensors.is_empty()) {
-            roots.result = hash.root(&results(base, assembled(roots)?, Path::new(NEW), None, context)?);
+            roots.result = hash.root(&results(base, &assembled(roots)?, None, context)?);
         }
         base.map_or(Ok(()), Checkpoint::unchanged)?;
         assembled(roots)
@@ -191,7 +191,7 @@ impl Draft {
 }
 
 fn open(bytes: Vec<u8>) -> Result<Patch, Error> {
-    Patch::from_bytes(bytes).map_err(|e| Error::of_patch(Path::new(NEW), e))
+    Patch::from_bytes(NEW, bytes).map_err(|e| Error::of_patch(Path::new(NEW), e))
 }
 
 fn new_patch(invalid: Invalid) -> Error {

@@ -27,11 +27,11 @@ use crate::patch::Patch;
 pub fn invert(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
     let table = &edit.patch.table;
     let carried = must_be_exact(edit, context)?;
-    let no_inverse = |reason| Error::from(Obstacle::NoInverse { patch: edit.path.clone(), reason });
+    let no_inverse = |reason| Error::from(Obstacle::NoInverse { patch: edit.patch.name().to_owned(), reason });
     let known = table.tensors.iter().all(|entry| entry.counterparts.is_some());
     if carried.is_portable() && known && must_be_justified(edit, "invert").is_ok() {
-        counterparts_fit(&edit.patch, &edit.path)?;
-        carried_values_fit(&edit.patch, &edit.path, context)?;
+        counterparts_fit(&edit.patch)?;
+        carried_values_fit(&edit.patch, context)?;
         return from_patch(edit, context);
     }
     check_base(edit, "invert", base, context)?;

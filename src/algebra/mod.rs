@@ -32,8 +32,8 @@ use std::cmp::Ordering;
 
 /// Refuses a patch whose deltas are not exact; what its blocks carry.
 fn must_be_exact(edit: &Edit, context: &Context<'_>) -> Result<Carried, Error> {
-    let carried = Carried::read(&edit.patch, &edit.path, context)?;
-    if carried.is_exact() { Ok(carried) } else { Err(Obstacle::Reduced { patch: edit.path.clone() }.into()) }
+    let carried = Carried::read(&edit.patch, context)?;
+    if carried.is_exact() { Ok(carried) } else { Err(Obstacle::Reduced { patch: edit.patch.name().to_owned() }.into()) }
 }
 
 /// What the digests of all patches are made with. Refuses patches whose digests cannot be compared.
@@ -41,7 +41,9 @@ fn common_hash(edits: &[&Edit]) -> Result<ContentHash, Obstacle> {
     let hash = |edit: &Edit| edit.patch.table.roots.hash;
     let Some(first) = edits.first() else { return Ok(ContentHash::default()) };
     match edits.iter().find(|other| hash(other) != hash(first)) {
-        Some(second) => Err(Obstacle::Hashes { first: first.path.clone(), second: second.path.clone() }),
+        Some(second) => {
+            Err(Obstacle::Hashes { first: first.patch.name().to_owned(), second: second.patch.name().to_owned() })
+        }
         None => Ok(hash(first)),
     }
 }
@@ -54,32 +56,32 @@ const SELECTED_A_BYTE: u64 = 2;
 /// Refuses a patch that selects more elements than its size justifies. Elements are held one by one, a hundred bytes of memory for each:
 /// runs of them that take next to nothing in a file must be in a base at least.
 fn must_be_justified(edit: &Edit, verb: &'static str) -> Result<(), Obstacle> {
-    let Edit { patch, path, .. } = edit;
+    let Edit { patch, .. } = edit;
     let selected = patch.table.tensors.iter().map(|entry| entry.selected).sum();
     let most = SELECTED_FREE.saturating_add(SELECTED_A_BYTE.saturating_mul(patch.file_bytes));
     if selected <= most {
         return Ok(());
     }
-    Err(Obstacle::Selected { patch: path.clone(), verb, selected, bytes: patch.file_bytes, most })
+    Err(Obstacle::Selected { patch: patch.name().to_owned(), verb, selected, bytes: patch.file_bytes, most })
 }
 
 /// Refuses a base that is not the patch's, and a patch that needs one and gets none, or carries values of its base that are not
 /// those of which it has the digest.
 fn check_base(edit: &Edit, verb: &'static str, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<(), Error> {
-    let Edit { patch, path, .. } = edit;
+    let Edit { patch, .. } = edit;
     let Some(base) = base else {
-        if !Carried::read(patch, path, context)?.is_portable() {
-            return Err(Obstacle::NeedsBase { patch: path.clone(), verb }.into());
+        if !Carried::read(patch, context)?.is_portable() {
+            return Err(Obstacle::NeedsBase { patch: patch.name().to_owned(), verb }.into());
         }
         must_be_justified(edit, verb)?;
-        return carried_values_fit(patch, path, context);
+        return carried_values_fit(patch, context);
     };
-    let Fit { differences, state } = fit(base, patch, path, Check::Quick, None, context)?;
+    let Fit { differences, state } = fit(base, patch, Check::Quick, None, context)?;
     if differences.is_empty() {
         return Ok(());
     }
-    let (path, tensors) = (path.clone(), patch.table.tensors.len());
-    Err(Refusal::Base { patch: path, differences, tensors, state, portable: false }.into())
+    let (name, tensors) = (patch.name().to_owned(), patch.table.tensors.len());
+    Err(Refusal::Base { patch: name, differences, tensors, state, portable: false }.into())
 }
 
 /// What two lists of tensors have, by name.

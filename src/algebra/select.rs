@@ -139,8 +139,8 @@ fn part(
     base: Option<&Checkpoint>,
     context: &Context<'_>,
 ) -> Result<Patch, Error> {
-    let Edit { patch, path, .. } = edit;
-    let portable = Carried::read(patch, path, context)?.is_portable();
+    let Edit { patch, .. } = edit;
+    let portable = Carried::read(patch, context)?.is_portable();
     // What a portable patch and a base tell is the base's selected values, and so their digest.
     let decodes = decodes || portable || base.is_some();
     if decodes {
@@ -170,7 +170,7 @@ fn part(
         return Ok(patch.clone());
     }
     if kept == 0 {
-        let reason = format!("of {} no element is left", path.display());
+        let reason = format!("of {} no element is left", patch.name().display());
         return Err(Obstacle::Empty { reason }.into());
     }
     let metadata = Metadata {

@@ -34,13 +34,17 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
     check_base(first, "squash", base, context)?;
     if base.is_none() {
         check_base(second, "squash", None, context)?;
-        counterparts_fit(&first.patch, &first.path)?;
-        counterparts_fit(&second.patch, &second.path)?;
+        counterparts_fit(&first.patch)?;
+        counterparts_fit(&second.patch)?;
     }
     context.begin("squashing", 0);
     let broken = |tensor: &TensorEntry| {
         let tensor = tensor.name.clone();
-        Error::from(Obstacle::Chain { first: first.path.clone(), second: second.path.clone(), tensor })
+        Error::from(Obstacle::Chain {
+            first: first.patch.name().to_owned(),
+            second: second.patch.name().to_owned(),
+            tensor,
+        })
     };
     let portability = if base.is_some() { Portability::NeedsBase } else { Portability::Portable };
     let mut draft = Draft::new(portability, hash, BLOCK_LOG2);
@@ -67,7 +71,8 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
                 let (content, between) = match base {
                     Some(base) => chained(first, one, second, other, base, context)?,
                     None => {
-                        let needs_base = || Obstacle::NeedsBase { patch: first.path.clone(), verb: "squash" };
+                        let needs_base =
+                            || Obstacle::NeedsBase { patch: first.patch.name().to_owned(), verb: "squash" };
                         let between = one.counterparts.ok_or_else(needs_base)?.result;
                         (joined(read(first, one, None)?, read(second, other, None)?), Some(between))
                     }
@@ -181,7 +186,7 @@ pub(super) fn result_blocks(
     let edit = if edit.kind == at_one {
         edit
     } else {
-        other = Edit { patch: edit.patch.clone(), path: edit.path.clone(), kind: at_one };
+        other = Edit { patch: edit.patch.clone(), kind: at_one };
         &other
     };
     let plan = Plan::of_own_base(base, std::slice::from_ref(edit), None);

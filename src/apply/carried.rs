@@ -9,7 +9,6 @@ use crate::format::metadata::Metadata;
 use crate::patch::Patch;
 use rayon::prelude::*;
 use serde::Serialize;
-use std::path::Path;
 
 /// How many of a patch's blocks carry what.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -36,14 +35,15 @@ impl Carried {
     ///
     /// # Errors
     /// I/O, R18, R19, cancellation.
-    pub fn read(patch: &Patch, path: &Path, context: &Context<'_>) -> Result<Self, Error> {
+    pub fn read(patch: &Patch, context: &Context<'_>) -> Result<Self, Error> {
         let blocks: Vec<_> =
             patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect();
         let carried = blocks.par_iter().map(|(entry, block)| {
             context.advance(0)?;
-            let bytes = patch.block(entry, block).map_err(|e| Error::of_patch(path, e))?;
+            let bytes = patch.block(entry, block).map_err(|e| Error::of_patch(patch.name(), e))?;
             let invalid = |reason| Invalid::Streams { tensor: entry.name.clone(), block: block.index, reason };
-            let streams = streams(&bytes, entry.dtype).map_err(|reason| Error::invalid(path, invalid(reason)))?;
+            let streams =
+                streams(&bytes, entry.dtype).map_err(|reason| Error::invalid(patch.name(), invalid(reason)))?;
             Ok(Self::by_block(&streams))
         });
         carried.try_reduce(Self::default, |one, other| Ok(one.and(other)))

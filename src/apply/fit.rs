@@ -17,7 +17,6 @@ use crate::patch::Patch;
 use crate::patch::{Reservation, TensorBlock};
 use rayon::prelude::*;
 use std::ops::Range;
-use std::path::Path;
 
 /// How a base is checked, besides names, dtypes and shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +130,7 @@ pub(crate) fn base_block<'a>(
     base_tensor(base, entry, prefix).map(|tensor| TensorBlock::new(tensor, range))
 }
 
-/// Checks whether `base` is the base of `patch`, which is at `path`. `prefix` maps the patch's names to the base's.
+/// Checks whether `base` is the base of `patch`. `prefix` maps the patch's names to the base's.
 ///
 /// [`Check::Full`] hashes every tensor that the patch changes, once, in parallel. [`Check::Quick`] decodes
 /// the patch and hashes the base's values at the selected positions; where positions are coded relative to the base it
@@ -142,12 +141,11 @@ pub(crate) fn base_block<'a>(
 pub fn fit(
     base: &Checkpoint,
     patch: &Patch,
-    path: &Path,
     check: Check,
     prefix: Option<&PrefixMap>,
     context: &Context<'_>,
 ) -> Result<Fit, Error> {
-    let fit = fit_of_mapped(base, patch, path, check, prefix, context);
+    let fit = fit_of_mapped(base, patch, check, prefix, context);
     base.unchanged()?;
     fit
 }
@@ -155,7 +153,6 @@ pub fn fit(
 fn fit_of_mapped(
     base: &Checkpoint,
     patch: &Patch,
-    path: &Path,
     check: Check,
     prefix: Option<&PrefixMap>,
     context: &Context<'_>,
@@ -188,7 +185,7 @@ fn fit_of_mapped(
     // A patch that does not know its base's selected values can only be checked in full.
     let check = if patch.table.roots.selected.is_known() { check } else { Check::Full };
     let selected = match check {
-        Check::Quick => selected_root(patch, path, &tensors, context)?,
+        Check::Quick => selected_root(patch, &tensors, context)?,
         Check::Full => None,
     };
     if selected == Some(patch.table.roots.selected) {
@@ -214,19 +211,18 @@ fn fit_of_mapped(
     };
     if let (Some(found), true) = (selected, differences.is_empty()) {
         // The tensors are right and yet their values were not: the patch's own digest of them is wrong.
-        return Err(root_differs(path, "the base's selected values", found, patch.table.roots.selected));
+        return Err(root_differs(patch, "the base's selected values", found, patch.table.roots.selected));
     }
     Ok(Fit { differences, state })
 }
 
-fn root_differs(path: &Path, what: &'static str, found: Digest, expected: Digest) -> Error {
-    Error::invalid(path, Invalid::Root { what, found, expected })
+fn root_differs(patch: &Patch, what: &'static str, found: Digest, expected: Digest) -> Error {
+    Error::invalid(patch.name(), Invalid::Root { what, found, expected })
 }
 
 /// The digest over the values at the selected positions; none if positions make no sense in this base.
 fn selected_root(
     patch: &Patch,
-    path: &Path,
     tensors: &[(&TensorEntry, Tensor<'_>)],
     context: &Context<'_>,
 ) -> Result<Option<Digest>, Error> {
@@ -239,7 +235,7 @@ fn selected_root(
             let range = block_elements(patch.table.block_log2, block.index, entry.elements());
             let base = TensorBlock::new(*tensor, range.clone());
             context.advance((range.end - range.start) * entry.dtype.width().bytes() as u64)?;
-            match decode_block(patch, path, entry, block, Some(&base)) {
+            match decode_block(patch, entry, block, Some(&base)) {
                 Ok(decoded) => Ok(Some(values_digest(hash, entry.dtype, &base.bits_at(&decoded.positions)))),
                 // Positions relative to another base need not make sense; that answers the question.
                 Err(DecodeError { of_base: true, .. }) => Ok(None),
@@ -250,21 +246,21 @@ fn selected_root(
     Ok(digests.into_iter().collect::<Option<Vec<Digest>>>().map(|digests| hash.root(&digests)))
 }
 
-/// Checks that `patch`, which is at `path` and portable, carries the values of which it has the digest: those of its base (spec §9.8).
+/// Checks that the portable `patch` carries the values of which it has the digest: those of its base (spec §9.8).
 ///
 /// Decodes the patch, in parallel. Without a digest there is nothing to check.
 ///
 /// # Errors
 /// I/O, R18 to R21, cancellation.
-pub(crate) fn carried_values_fit(patch: &Patch, path: &Path, context: &Context<'_>) -> Result<(), Error> {
+pub(crate) fn carried_values_fit(patch: &Patch, context: &Context<'_>) -> Result<(), Error> {
     let blocks: Vec<_> =
         patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect();
     let digests = blocks.par_iter().map(|(entry, block)| {
         context.advance(0)?;
-        let decoded = decode_block(patch, path, entry, block, None).map_err(|e| e.error)?;
+        let decoded = decode_block(patch, entry, block, None).map_err(|e| e.error)?;
         Ok(carried_digest(patch, entry, &decoded))
     });
-    carried_root_fits(patch, path, &digests.collect::<Result<Vec<_>, Error>>()?)
+    carried_root_fits(patch, &digests.collect::<Result<Vec<_>, Error>>()?)
 }
 
 /// The digest of the base's values that a block carries.
@@ -273,37 +269,31 @@ pub(crate) fn carried_digest(patch: &Patch, entry: &TensorEntry, decoded: &Decod
 }
 
 /// Compares the digests of what every block carries of its base with the digest over all of them, if every block carries it.
-pub(crate) fn carried_root_fits(patch: &Patch, path: &Path, digests: &[Option<Digest>]) -> Result<(), Error> {
+pub(crate) fn carried_root_fits(patch: &Patch, digests: &[Option<Digest>]) -> Result<(), Error> {
     let Some(digests) = digests.iter().copied().collect::<Option<Vec<Digest>>>() else { return Ok(()) };
-    root_fits(patch, path, "the base values that blocks carry", &digests, patch.table.roots.selected)
+    root_fits(patch, "the base values that blocks carry", &digests, patch.table.roots.selected)
 }
 
 /// Compares the digest over `digests` with a root, if that is known.
-pub(crate) fn root_fits(
-    patch: &Patch,
-    path: &Path,
-    what: &'static str,
-    digests: &[Digest],
-    expected: Digest,
-) -> Result<(), Error> {
+pub(crate) fn root_fits(patch: &Patch, what: &'static str, digests: &[Digest], expected: Digest) -> Result<(), Error> {
     let found = patch.table.roots.hash.root(digests);
-    if found == expected || !expected.is_known() { Ok(()) } else { Err(root_differs(path, what, found, expected)) }
+    if found == expected || !expected.is_known() { Ok(()) } else { Err(root_differs(patch, what, found, expected)) }
 }
 
-/// Checks that what `patch`, which is at `path`, says of its reference and of its result tensor by tensor (spec §12.5) is what it
+/// Checks that what `patch` says of its reference and of its result tensor by tensor (spec §12.5) is what it
 /// says of them in all.
 ///
 /// # Errors
 /// R21.
-pub(crate) fn counterparts_fit(patch: &Patch, path: &Path) -> Result<(), Error> {
+pub(crate) fn counterparts_fit(patch: &Patch) -> Result<(), Error> {
     let counterparts: Option<Vec<_>> = patch.table.tensors.iter().map(|entry| entry.counterparts).collect();
     let Some(counterparts) = counterparts else { return Ok(()) };
     let [references, results]: [Vec<Digest>; 2] = [
         counterparts.iter().map(|there| there.reference).collect(),
         counterparts.iter().map(|there| there.result).collect(),
     ];
-    root_fits(patch, path, "the reference's tensors", &references, patch.table.roots.reference)?;
-    root_fits(patch, path, "the result's tensors", &results, patch.table.roots.result)
+    root_fits(patch, "the reference's tensors", &references, patch.table.roots.reference)?;
+    root_fits(patch, "the result's tensors", &results, patch.table.roots.result)
 }
 
 /// Why a block could not be decoded.
@@ -333,29 +323,27 @@ impl std::ops::Deref for Decoded {
 /// Reads, verifies and decodes one block.
 pub(crate) fn decode_block(
     patch: &Patch,
-    path: &Path,
     entry: &TensorEntry,
     block: &BlockEntry,
     base: Option<&dyn BaseElements>,
 ) -> Result<Decoded, DecodeError> {
     let sure = |error| DecodeError { error, of_base: false };
-    let bytes = patch.block(entry, block).map_err(|e| sure(Error::of_patch(path, e)))?;
-    decode_bytes(patch, path, (entry, block), &bytes, base)
+    let bytes = patch.block(entry, block).map_err(|e| sure(Error::of_patch(patch.name(), e)))?;
+    decode_bytes(patch, (entry, block), &bytes, base)
 }
 
 /// As [`decode_block`], with the base that the patch is for: what the block carries of it must be what it holds (spec §9.8).
 pub(crate) fn decode_on_base(
     patch: &Patch,
-    path: &Path,
     entry: &TensorEntry,
     block: &BlockEntry,
     base: &dyn BaseElements,
 ) -> Result<Decoded, DecodeError> {
-    let decoded = decode_block(patch, path, entry, block, Some(base))?;
+    let decoded = decode_block(patch, entry, block, Some(base))?;
     match decoded.carried_base() {
         Some(carried) if carried != base.bits_at(&decoded.positions) => {
             let invalid = Invalid::BaseValues { tensor: entry.name.clone(), block: block.index };
-            Err(DecodeError { error: Error::invalid(path, invalid), of_base: true })
+            Err(DecodeError { error: Error::invalid(patch.name(), invalid), of_base: true })
         }
         _ => Ok(decoded),
     }
@@ -364,7 +352,6 @@ pub(crate) fn decode_on_base(
 /// Decodes the verified `bytes` of one block.
 pub(crate) fn decode_bytes(
     patch: &Patch,
-    path: &Path,
     (entry, block): (&TensorEntry, &BlockEntry),
     bytes: &[u8],
     base: Option<&dyn BaseElements>,
@@ -395,7 +382,7 @@ pub(crate) fn decode_bytes(
             }
         };
         let of_base = matches!(invalid, Invalid::Content { .. }) && uses_base(bytes);
-        DecodeError { error: Error::invalid(path, invalid), of_base }
+        DecodeError { error: Error::invalid(patch.name(), invalid), of_base }
     })
 }
 

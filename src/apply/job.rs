@@ -107,14 +107,14 @@ impl Apply<'_> {
             let undo = match (undo, self.undo) {
                 (Some(patch), UndoTo::Path(path)) => {
                     // The way back must be on the disk before the weights change.
-                    let written = write_file(path, &bytes(&patch, path)?, self.existing);
+                    let written = write_file(path, &bytes(&patch)?, self.existing);
                     written.map_err(Failed::before_anything)?;
                     undo_path = Some(path.to_owned());
                     Some(Undo::new(patch.id, path))
                 }
                 (Some(patch), _) => {
                     let name = undo_name(&patch.id.short());
-                    beside.write.push((name.clone(), bytes(&patch, Path::new(&name))?));
+                    beside.write.push((name.clone(), bytes(&patch)?));
                     undo_path = history::folder(self.base).map(|base| self.result_folder(base).join(&name));
                     Some(Undo::new(patch.id, Path::new(&name)))
                 }
@@ -122,7 +122,7 @@ impl Apply<'_> {
             };
             if let (Some(mut history), Some(before)) = (history, before) {
                 let after = digests(result, self.base, context)?;
-                let patch = |edit: &Edit| AppliedPatch::new(edit.patch.id, &edit.path, edit.kind);
+                let patch = |edit: &Edit| AppliedPatch::new(edit.patch.id, edit.patch.name(), edit.kind);
                 let patches = self.edits.iter().map(patch).collect();
                 history.steps.push(Step::new(patches, before, after, undo));
                 beside.write.push((history::FILE_NAME.to_owned(), history.to_bytes()?));
@@ -176,8 +176,8 @@ impl Apply<'_> {
     }
 }
 
-fn bytes(patch: &Patch, path: &Path) -> Result<Vec<u8>, Error> {
-    patch.to_bytes().map_err(|e| Error::io("read", path, e))
+fn bytes(patch: &Patch) -> Result<Vec<u8>, Error> {
+    patch.to_bytes().map_err(|e| Error::io("read", patch.name(), e))
 }
 
 /// Whether the files of `result` are those of the patch's reference, every byte, as far as that is known.
@@ -244,7 +244,7 @@ impl Revert<'_> {
             let reason = format!("{} has patch id {}, the log says {}", path.display(), patch.id, undo.id);
             return Err(refuse(reason, "give the patch that was written when the last one was applied"));
         }
-        let edits = [Edit::to_reference(patch, path)];
+        let edits = [Edit::to_reference(patch)];
         let (check, different_base, not_finite) = (Check::Full, DifferentBase::Refuse, NotFinite::Refuse);
         let options = PlanOptions { check, different_base, not_finite, prefix: None };
         let plan = Plan::check(model, &edits, &options, context)?;

@@ -80,19 +80,19 @@ impl OnnxBase {
         context: &Context<'_>,
     ) -> Result<Plan<'a>, Error> {
         for edit in edits {
-            if let Some(refusal) = self.refusal(&edit.patch, &edit.path) {
+            if let Some(refusal) = self.refusal(&edit.patch) {
                 return Err(refusal.into());
             }
         }
         Plan::check(&self.tensors, edits, options, context)
     }
 
-    /// Why `patch`, which is at `path`, does not fit, if tensors that it changes are missing.
-    pub fn refusal(&self, patch: &Patch, path: &Path) -> Option<Refusal> {
+    /// Why `patch` does not fit, if tensors that it changes are missing.
+    pub fn refusal(&self, patch: &Patch) -> Option<Refusal> {
         let names = |name: &String| patch.table.tensors.binary_search_by(|entry| entry.name.cmp(name)).is_ok();
         let differences: Vec<_> = self.missing.iter().filter(|(name, _)| names(name)).cloned().collect();
         (!differences.is_empty()).then(|| Refusal::Base {
-            patch: path.to_owned(),
+            patch: patch.name().to_owned(),
             differences,
             tensors: patch.table.tensors.len(),
             state: super::fit::BaseState::Unknown,

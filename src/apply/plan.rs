@@ -14,23 +14,20 @@ use crate::pair::PrefixMap;
 use crate::patch::Patch;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 /// A patch and what to do with it.
 #[derive(Debug)]
 pub struct Edit {
     /// The patch.
     pub patch: Patch,
-    /// Where it came from, for messages.
-    pub path: PathBuf,
     /// What to do with it.
     pub kind: EditKind,
 }
 
 impl Edit {
-    /// What leads all the way to the reference of `patch`, which is from `path`.
-    pub fn to_reference(patch: Patch, path: PathBuf) -> Self {
-        Self { patch, path, kind: EditKind::Interpolate(Alpha::ONE) }
+    /// What leads all the way to the reference of `patch`.
+    pub fn to_reference(patch: Patch) -> Self {
+        Self { patch, kind: EditKind::Interpolate(Alpha::ONE) }
     }
 }
 
@@ -105,16 +102,16 @@ impl<'a> Plan<'a> {
         let mut by_tensor: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for (index, edit) in edits.iter().enumerate() {
             let prefix = options.prefix.as_ref();
-            let Fit { differences, state } = fit(base, &edit.patch, &edit.path, options.check, prefix, context)?;
+            let Fit { differences, state } = fit(base, &edit.patch, options.check, prefix, context)?;
             if !differences.is_empty() {
                 // Whether it could be added is a question only if nothing but values differs.
                 let of_values = differences.iter().all(|(_, d)| matches!(d, Difference::Digest { .. }));
-                let portable = of_values && Carried::read(&edit.patch, &edit.path, context)?.is_portable();
+                let portable = of_values && Carried::read(&edit.patch, context)?.is_portable();
                 if !portable || options.different_base == DifferentBase::Refuse {
-                    let (patch, tensors) = (edit.path.clone(), edit.patch.table.tensors.len());
+                    let (patch, tensors) = (edit.patch.name().to_owned(), edit.patch.table.tensors.len());
                     return Err(Refusal::Base { patch, differences, tensors, state, portable }.into());
                 }
-                carried_values_fit(&edit.patch, &edit.path, context)?;
+                carried_values_fit(&edit.patch, context)?;
             }
             added.push(!differences.is_empty());
             for entry in &edit.patch.table.tensors {
@@ -218,20 +215,19 @@ fn companions<'a>(
     companions
 }
 
-/// The digest of each tensor of the table of `patch`, which is at `path`, in its result at alpha 1 on its own `base`. `prefix` maps
+/// The digest of each tensor of the table of `patch` in its result at alpha 1 on its own `base`. `prefix` maps
 /// the patch's names to the base's.
 ///
 /// # Errors
 /// R18 to R20; cancellation.
 pub fn results(
     base: &Checkpoint,
-    patch: Patch,
-    path: &Path,
+    patch: &Patch,
     prefix: Option<&PrefixMap>,
     context: &Context<'_>,
 ) -> Result<Vec<Digest>, Error> {
     let hash = patch.table.roots.hash;
-    let edits = [Edit { patch, path: path.to_owned(), kind: EditKind::Interpolate(Alpha::ONE) }];
+    let edits = [Edit::to_reference(patch.clone())];
     let plan = Plan::of_own_base(base, &edits, prefix);
     let tensors: Vec<Tensor<'_>> =
         edits[0].patch.table.tensors.iter().filter_map(|entry| base_tensor(base, entry, prefix)).collect();

@@ -87,7 +87,7 @@ impl Rewrite for Plan<'_> {
             base_tensor(self.base(), entry, self.prefix.as_ref()).and_then(|tensor| digests.get(&tensor.info.name))
         });
         if edit.patch.table.roots.hash.root(by_entry.flatten()) != edit.patch.table.roots.result {
-            return Err(Refusal::Promise { patch: edit.path.clone() }.into());
+            return Err(Refusal::Promise { patch: edit.patch.name().to_owned() }.into());
         }
         Ok(())
     }

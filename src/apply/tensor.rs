@@ -171,11 +171,11 @@ impl Plan<'_> {
         block: &BlockEntry,
         tensor: Tensor<'_>,
     ) -> Result<Decoded, Error> {
-        let Edit { patch, path, .. } = &self.edits[index];
+        let Edit { patch, .. } = &self.edits[index];
         let base = TensorBlock::new(tensor, block_elements(patch.table.block_log2, block.index, entry.elements()));
         let decoded = match self.added[index] {
-            true => decode_block(patch, path, entry, block, Some(&base)),
-            false => decode_on_base(patch, path, entry, block, &base),
+            true => decode_block(patch, entry, block, Some(&base)),
+            false => decode_on_base(patch, entry, block, &base),
         };
         decoded.map_err(|DecodeError { error, .. }| error)
     }
@@ -390,7 +390,7 @@ impl Cursor<'_> {
 
     /// The bits of the next element after a mask switch (spec §11.5).
     fn switched(&self, base: u64) -> Result<u64, Error> {
-        let patch = || self.edit.path.clone();
+        let patch = || self.edit.patch.name().to_owned();
         let (_, decoded) = &self.blocks[self.block];
         let masks = decoded.masks.as_ref().ok_or_else(|| Refusal::NoMasks { patch: patch() })?;
         if !masks.kept[self.entry].in_reference() {

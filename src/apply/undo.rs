@@ -120,7 +120,8 @@ impl Plan<'_> {
             },
             ..Metadata::default()
         };
-        let bytes = assemble(&metadata, roots, &tensors, BLOCK_LOG2).map_err(ReadError::Invalid);
-        bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new("the undo patch"), e))
+        let (name, bytes) = (Path::new("the undo patch"), assemble(&metadata, roots, &tensors, BLOCK_LOG2));
+        let patch = bytes.map_err(ReadError::Invalid).and_then(|bytes| Patch::from_bytes(name, bytes));
+        patch.map_err(|e| Error::of_patch(name, e))
     }
 }

@@ -133,7 +133,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     };
     patch_argument::note_stale(&base, terminal);
     let (edits, signers) = edits(&arguments, terminal)?;
-    let inputs = edits.iter().map(|edit| edit.path.as_path()).chain(arguments.mask.as_deref());
+    let inputs = edits.iter().map(|edit| edit.patch.name()).chain(arguments.mask.as_deref());
     arguments::refuse_inputs(outputs.into_iter().flatten().map(PathBuf::as_path), inputs)?;
     let options = plan_options(&arguments);
     let mask_file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
@@ -221,7 +221,7 @@ fn report(
             AlphaSource::Default => continue,
         };
         if let Some(alpha) = edit.kind.alpha() {
-            print(format_args!("  {} at alpha {alpha}{said}", edit.path.display()))?;
+            print(format_args!("  {} at alpha {alpha}{said}", edit.patch.name().display()))?;
         }
     }
     if let Some(mask) = &arguments.keep_mask {
@@ -266,7 +266,7 @@ fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<(Vec<Edit>, Vec<S
         if edits.iter().any(|edit| edit.patch.id == patch.id) {
             terminal.note(&format!("{} is given more than once: what it changes adds up", path.display()));
         }
-        edits.push(Edit { patch, path, kind });
+        edits.push(Edit { patch, kind });
         signers.extend(signer);
     }
     Ok((edits, signers))
@@ -313,7 +313,7 @@ fn by_default(edit: Option<&str>, (alpha, source): (Alpha, AlphaSource)) -> Resu
 
 /// Who chose the alpha of an edit.
 fn alpha_source(edit: &Edit, text: &str, arguments: &Arguments) -> AlphaSource {
-    match arguments.alpha.is_some() || text != edit.path.as_os_str() {
+    match arguments.alpha.is_some() || text != edit.patch.name().as_os_str() {
         true => AlphaSource::Given,
         false => edit.patch.default_alpha().1,
     }
@@ -322,7 +322,7 @@ fn alpha_source(edit: &Edit, text: &str, arguments: &Arguments) -> AlphaSource {
 fn of_edit(edit: &Edit, text: &str, arguments: &Arguments) -> serde_json::Value {
     let alpha = edit.kind.alpha();
     json!({
-        "patch": json_path(&edit.path), "id": edit.patch.id.to_string(), "edit": edit.kind.label(), "alpha": alpha.map(Alpha::value),
+        "patch": json_path(edit.patch.name()), "id": edit.patch.id.to_string(), "edit": edit.kind.label(), "alpha": alpha.map(Alpha::value),
         "alpha_source": alpha.map(|_| alpha_source(edit, text, arguments)),
     })
 }

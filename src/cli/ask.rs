@@ -72,11 +72,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let checkpoint = patch_argument::model(&arguments.model, terminal)?;
-    let patches = arguments
-        .patch
-        .iter()
-        .map(|path| Ok((path.clone(), patch_argument::open(path)?)))
-        .collect::<Result<Vec<(PathBuf, Patch)>, Failure>>()?;
+    let patches =
+        arguments.patch.iter().map(|path| patch_argument::open(path)).collect::<Result<Vec<Patch>, Failure>>()?;
     let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[])?;
     let model = Model::open(&arguments.model, &checkpoint)?;
     let tokenizer = Tokenizer::read(&arguments.model, &model.config)?;

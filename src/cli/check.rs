@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
     let (patch, signer) = arguments.signature.open_any(&arguments.patch, &context)?;
     // Damage is reported before a base that does not fit.
-    let Intact { blocks, mut decoded, carried } = intact(&patch, &arguments.patch, &context)?;
+    let Intact { blocks, mut decoded, carried } = intact(&patch, &context)?;
     let mut found = None;
     if let Some(base) = &arguments.base {
         let (base, missing) = open(base, &patch, terminal)?;
@@ -64,11 +64,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         let prefix = PrefixMap::new(arguments.map_prefix.clone());
         let prefix = prefix.as_ref();
         let fit = match missing.is_empty() {
-            true => fit(&base, &patch, &arguments.patch, check, prefix, &context)?,
+            true => fit(&base, &patch, check, prefix, &context)?,
             false => Fit { differences: missing, state: BaseState::Unknown },
         };
         if fit.differences.is_empty() {
-            true_of(&patch, &arguments.patch, (&base, prefix), check, &context)?;
+            true_of(&patch, (&base, prefix), check, &context)?;
             decoded = blocks;
         }
         found = Some(fit);

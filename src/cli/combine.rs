@@ -54,7 +54,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         if weight.is_none() && source == AlphaSource::Recommended {
             terminal.note(&format!("{} gets weight {default}, the alpha that it recommends", path.display()));
         }
-        Ok(Edit { patch, path, kind: EditKind::Interpolate(weight.unwrap_or(default)) })
+        Ok(Edit { patch, kind: EditKind::Interpolate(weight.unwrap_or(default)) })
     };
     let edits = named.into_iter().map(edit).collect::<Result<Vec<_>, Failure>>()?;
     let signs = if arguments.signs == "ties" { Signs::Elect } else { Signs::Sum };

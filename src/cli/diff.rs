@@ -16,7 +16,7 @@ use lcepatch::mask::Scope;
 use lcepatch::report::table::bytes;
 use lcepatch::report::{Kind, Stat};
 use pair::PairArguments;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -151,8 +151,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     let (stat, mut kind) = (Stat::new(&patch), Kind::of(&patch));
     let mut directions = None;
     if arguments.spectrum {
-        let path = arguments.output.as_deref().unwrap_or(Path::new("the patch"));
-        let found = show::directions_of(&patch, path, Some(&opened.target), terminal)?;
+        let found = show::directions_of(&patch, Some(&opened.target), terminal)?;
         kind = kind.with_spectrum(&found);
         directions = Some(found);
     }

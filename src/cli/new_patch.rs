@@ -66,5 +66,5 @@ impl Output {
 /// A patch, to be taken at alpha 1.
 pub fn input(path: &Path) -> Result<Edit, Failure> {
     let kind = EditKind::Interpolate(Alpha::ONE);
-    Ok(Edit { patch: patch_argument::open(path)?, path: path.to_owned(), kind })
+    Ok(Edit { patch: patch_argument::open(path)?, kind })
 }

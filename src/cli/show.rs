@@ -72,7 +72,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     arguments::refuse_inputs(arguments.plot.as_deref(), [arguments.patch.as_path()])?;
     let patch = patch_argument::open(&arguments.patch)?;
     // A damaged block is no reason to hide a header that is whole.
-    let carried = match Carried::read(&patch, &arguments.patch, &terminal.context()) {
+    let carried = match Carried::read(&patch, &terminal.context()) {
         Err(error) if !matches!(error.reason(), Reason::Patch { .. }) => return Err(error.into()),
         carried => carried,
     };
@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let mut directions = None;
     if arguments.spectrum {
         let base = arguments.base.as_deref().map(Checkpoint::open).transpose()?;
-        let found = directions_of(&patch, &arguments.patch, base.as_ref(), terminal)?;
+        let found = directions_of(&patch, base.as_ref(), terminal)?;
         kind = kind.with_spectrum(&found);
         directions = Some(found);
     }
@@ -261,14 +261,9 @@ pub fn tables(stat: &Stat) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How the changes of `patch`, which is at `path`, lie in its matrices.
-pub fn directions_of(
-    patch: &Patch,
-    path: &Path,
-    base: Option<&Checkpoint>,
-    terminal: &Terminal,
-) -> Result<Vec<Spectrum>, Failure> {
-    let edit = Edit { patch: patch.clone(), path: path.to_owned(), kind: EditKind::Interpolate(Alpha::ONE) };
+/// How the changes of `patch` lie in its matrices.
+pub fn directions_of(patch: &Patch, base: Option<&Checkpoint>, terminal: &Terminal) -> Result<Vec<Spectrum>, Failure> {
+    let edit = Edit { patch: patch.clone(), kind: EditKind::Interpolate(Alpha::ONE) };
     let found = spectrum(&edit, base, &terminal.context())?;
     terminal.done();
     Ok(found)

@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
     let (patch, signature) = sign(&arguments.patch, &key, &context)?;
     // No one should vouch for a damaged file.
-    intact(&patch, &arguments.patch, &context)?;
+    intact(&patch, &context)?;
     write_file(&output, signature.armored()?.as_bytes(), existing)?;
     terminal.done();
     let signer = signature.signer(None, &output);

@@ -33,7 +33,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let (first, second) = (input(&arguments.first)?, input(&arguments.second)?);
     for edit in [&first, &second] {
         if let (alpha, AlphaSource::Recommended) = edit.patch.default_alpha() {
-            let path = edit.path.display();
+            let path = edit.patch.name().display();
             terminal.note(&format!("{path} recommends alpha {alpha}; squash takes both patches at alpha 1"));
         }
     }

@@ -139,7 +139,7 @@ pub(super) fn write(
     let mut roots = Roots { hash, selected, reference, result: Digest::UNKNOWN };
     let assembled = |roots, tensors: &[EncodedTensor]| {
         let bytes = assemble(&metadata, roots, tensors, BLOCK_LOG2).map_err(ReadError::Invalid);
-        bytes.and_then(Patch::from_bytes).map_err(|e| Error::of_patch(Path::new(NEW), e))
+        bytes.and_then(|bytes| Patch::from_bytes(NEW, bytes)).map_err(|e| Error::of_patch(Path::new(NEW), e))
     };
     // The digest of a tensor of which some blocks become something else.
     let with = |own: fn(&TensorDigests) -> &Vec<PartDigest>, side: fn(&Sides) -> PartDigest| {
@@ -160,7 +160,7 @@ pub(super) fn write(
     let results = match rounded {
         None if is_whole => references.clone(),
         None => with(|digests| &digests.target_blocks, |sides| sides.result),
-        Some(rounded) => results(rounded.base, assembled(roots, &tensors)?, Path::new(NEW), None, context)?,
+        Some(rounded) => results(rounded.base, &assembled(roots, &tensors)?, None, context)?,
     };
     roots.result = hash.root(&results);
     if invertible {

@@ -7,11 +7,14 @@ use crate::input::{self, Meant};
 use std::fs::File;
 use std::io::Read;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// A patch whose header is verified. Its blocks stay in the file until they are asked for.
+/// A patch whose header is verified, and the name that messages call it by. Its blocks stay in the file until they are asked for.
 #[derive(Debug, Clone)]
-pub struct Patch(format::Patch);
+pub struct Patch {
+    name: PathBuf,
+    content: format::Patch,
+}
 
 impl Patch {
     /// Opens the file at `path` and verifies its header, at the cost that [`format::Patch::read`] states.
@@ -19,24 +22,34 @@ impl Patch {
     /// # Errors
     /// I/O, R1 to R17, and R22.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Self::from_file(input::open(path, Meant::Patch)?)
+        Self::from_file(path, input::open(path, Meant::Patch)?)
     }
 
     /// As [`Patch::open`], of a file that is open already.
     ///
     /// # Errors
     /// I/O, R1 to R17, and R22.
-    pub fn from_file(file: File) -> Result<Self, ReadError> {
+    pub fn from_file(path: &Path, file: File) -> Result<Self, ReadError> {
         let bytes = file.metadata()?.len();
-        format::Patch::read(PatchFile { file, bytes }).map(Self)
+        Ok(Self { name: path.to_owned(), content: format::Patch::read(PatchFile { file, bytes })? })
     }
 
-    /// Reads a patch that is in memory.
+    /// Reads a patch that is in memory; `name` is what messages call it.
     ///
     /// # Errors
     /// R1 to R17, R22.
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ReadError> {
-        format::Patch::read(bytes).map(Self)
+    pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self, ReadError> {
+        Ok(Self { name: name.into(), content: format::Patch::read(bytes)? })
+    }
+
+    /// The path of its file, or whatever else it is called.
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// The same patch under another name.
+    pub fn named(self, name: impl Into<PathBuf>) -> Self {
+        Self { name: name.into(), ..self }
     }
 
     /// The same patch with other metadata, and so with another id.
@@ -44,7 +57,7 @@ impl Patch {
     /// # Errors
     /// I/O; R10, when free metadata cannot be written as JSON.
     pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, ReadError> {
-        self.0.with_metadata(metadata).map(Self)
+        Ok(Self { name: self.name.clone(), content: self.content.with_metadata(metadata)? })
     }
 
     /// Writes the patch to a new file at `path`, all of it or nothing.
@@ -61,7 +74,7 @@ impl Deref for Patch {
     type Target = format::Patch;
 
     fn deref(&self) -> &format::Patch {
-        &self.0
+        &self.content
     }
 }
 

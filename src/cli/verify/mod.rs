@@ -139,11 +139,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     arguments.measures.check()?;
     let context = terminal.context();
     let checkpoint = patch_argument::model(&arguments.model, terminal)?;
-    let patches = arguments
-        .patch
-        .iter()
-        .map(|path| Ok((path.clone(), patch_argument::open(path)?)))
-        .collect::<Result<Vec<(PathBuf, Patch)>, Failure>>()?;
+    let patches =
+        arguments.patch.iter().map(|path| patch_argument::open(path)).collect::<Result<Vec<Patch>, Failure>>()?;
     let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[Alpha::ONE])?;
     let model = match &arguments.onnx {
         Some(onnx) => Model::with_onnx(&arguments.model, &checkpoint, onnx, &context)?,
@@ -177,8 +174,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     }
     terminal.done();
     let setup = Setup { weights, ..arguments.computing.setup(&engine, terminal) };
-    if let (true, [(path, patch)]) = (arguments.record, &patches[..]) {
-        report.patches[0].id = record(path, patch, &report, &setup)?;
+    if let (true, [patch]) = (arguments.record, &patches[..]) {
+        report.patches[0].id = record(patch, &report, &setup)?;
     }
     if let Some(path) = plot {
         durable::write_file(path, sweep(&report).as_bytes(), existing)?;
@@ -211,18 +208,13 @@ fn unbound(foreign: &Foreign, terminal: &Terminal) {
 }
 
 /// The edits that were asked for, in their order; if none were, at the alpha that the patches recommend, and at `more`.
-pub fn cases(
-    alphas: &[Alpha],
-    edits: &[String],
-    patches: &[(PathBuf, Patch)],
-    more: &[Alpha],
-) -> Result<Vec<Case>, Failure> {
+pub fn cases(alphas: &[Alpha], edits: &[String], patches: &[Patch], more: &[Alpha]) -> Result<Vec<Case>, Failure> {
     let edits = edits.iter().map(|edit| if edit == "pr" { EditKind::Prune } else { EditKind::Switch });
     let mut kinds: Vec<EditKind> = alphas.iter().map(|alpha| EditKind::Interpolate(*alpha)).chain(edits).collect();
-    if let (true, [(_, first), others @ ..]) = (kinds.is_empty(), patches) {
+    if let (true, [first, others @ ..]) = (kinds.is_empty(), patches) {
         let (alpha, _) = first.default_alpha();
-        if let Some((path, other)) = others.iter().find(|(_, other)| other.default_alpha().0 != alpha) {
-            let (path, other) = (path.display(), other.default_alpha().0);
+        if let Some(other) = others.iter().find(|other| other.default_alpha().0 != alpha) {
+            let (path, other) = (other.name().display(), other.default_alpha().0);
             let message = format!("{path} is meant for alpha {other}, and the first patch for {alpha}");
             return Err(Failure::usage(message, "say at which they are applied together, with --alpha"));
         }
@@ -235,11 +227,11 @@ pub fn cases(
 }
 
 /// Puts the results into the patch's file, and returns its new id.
-fn record(path: &Path, patch: &Patch, report: &Report, setup: &Setup) -> Result<lcepatch::digest::Digest, Failure> {
+fn record(patch: &Patch, report: &Report, setup: &Setup) -> Result<lcepatch::digest::Digest, Failure> {
     let mut metadata = patch.metadata.clone();
     metadata.results.extend(summary(report, setup));
-    let recorded = patch.with_metadata(&metadata).map_err(|error| Error::of_patch(path, error))?;
-    recorded.save(path, Existing::Replace)?;
+    let recorded = patch.with_metadata(&metadata).map_err(|error| Error::of_patch(patch.name(), error))?;
+    recorded.save(patch.name(), Existing::Replace)?;
     Ok(recorded.id)
 }
 
