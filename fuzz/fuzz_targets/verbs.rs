@@ -126,9 +126,9 @@ fuzz_target!(init: on_this_thread(), |data: (bool, bool, bool, f64, &[u8])| {
     let at = |patch: &Patch| edit(patch, EditKind::Interpolate(alpha));
 
     let _ = Stat::new(&patch);
-    let carried = Carried::read(&patch, path, &context);
+    let carried = Carried::read(&patch, &context);
     let _ = carried.map(|carried| carried.denied(&patch.metadata));
-    let _ = intact(&patch, path, &context);
+    let _ = intact(&patch, &context);
     let kinds = [EditKind::Interpolate(Alpha::ONE), EditKind::Interpolate(alpha), EditKind::Prune, EditKind::Switch];
     for different_base in [DifferentBase::Refuse, DifferentBase::Add] {
         for kind in kinds {
@@ -137,10 +137,10 @@ fuzz_target!(init: on_this_thread(), |data: (bool, bool, bool, f64, &[u8])| {
         }
         let _ = applied(&checkpoint, &[at(&patch), at(&lying)], different_base);
     }
-    let fits = fit(&checkpoint, &patch, path, Check::Quick, None, &context).is_ok_and(|fit| fit.differences.is_empty());
+    let fits = fit(&checkpoint, &patch, Check::Quick, None, &context).is_ok_and(|fit| fit.differences.is_empty());
     if !other && fits {
         for check in [Check::Quick, Check::Full] {
-            let _ = true_of(&patch, path, (&checkpoint, None), check, &context);
+            let _ = true_of(&patch, (&checkpoint, None), check, &context);
         }
     }
     let base = with_base.then_some(&checkpoint);
