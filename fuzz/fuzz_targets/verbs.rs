@@ -15,7 +15,6 @@ use lcepatch::format::Metadata;
 use lcepatch::patch::Patch;
 use lcepatch::report::Stat;
 use libfuzzer_sys::fuzz_target;
-use std::path::Path;
 
 const PREAMBLE: usize = 64;
 /// Bytes of the tensors that a patch may change, so that an input is tried in a moment.
@@ -118,7 +117,7 @@ fuzz_target!(init: on_this_thread(), |data: (bool, bool, bool, f64, &[u8])| {
             Err(_) => return,
         }
     }
-    let (context, path) = (Context::silent(), Path::new("fuzz"));
+    let context = Context::silent();
     let Ok(patch) = Patch::from_bytes("fuzz", bytes) else { return };
     let Ok(lying) = patch.with_metadata(&claims(&patch.metadata)) else { return };
     let alpha = Alpha::new(alpha).unwrap_or(Alpha::ONE);
