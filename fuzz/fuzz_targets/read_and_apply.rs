@@ -8,9 +8,9 @@ use lcepatch::digest::{ContentHash, Digest};
 use lcepatch::dtype::Dtype;
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::Metadata;
+use lcepatch::format::block::encode::Portability;
+use lcepatch::format::builder::{NewBlock, PatchBuilder, TensorParts};
 use lcepatch::format::limits::BLOCK_LOG2;
-use lcepatch::format::tensor_table::Roots;
-use lcepatch::format::write::{EncodedBlock, EncodedTensor, assemble};
 use lcepatch::patch::Patch;
 use libfuzzer_sys::fuzz_target;
 
@@ -27,20 +27,18 @@ fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
     let base = Checkpoint::from_bytes("base".as_ref(), file).expect("a well-formed file");
 
     let selected = u32::from(selected) % ELEMENTS as u32 + 1;
-    let tensor = EncodedTensor {
+    let mut builder = PatchBuilder::new(Portability::NeedsBase, HASH, BLOCK_LOG2);
+    let place = builder.tensor(TensorParts {
         name: "w".to_owned(),
         dtype: Dtype::from_name(name).expect("a known name"),
         shape: vec![ELEMENTS],
         base_digest: HASH.of(&weights),
-        statistics: None,
         counterparts: None,
-        blocks: vec![EncodedBlock { index: 0, selected, bytes: [block, &[0]].concat() }],
-    };
-    let zero = Digest([0; 32]);
-    let roots = Roots { hash: HASH, selected: zero, reference: zero, result: zero };
+    });
+    let (bytes, base_values) = ([block, &[0]].concat(), Digest::UNKNOWN);
+    builder.copied(place, None, vec![NewBlock { index: 0, selected, bytes, base_values }]);
     let metadata = Metadata { portable, ..Metadata::default() };
-    let patch = Patch::from_bytes("fuzz", assemble(&metadata, roots, &[tensor], BLOCK_LOG2).expect("writable"))
-        .expect("a valid header");
+    let patch = Patch::written(&builder.choose(), &metadata, Digest::UNKNOWN, Digest::UNKNOWN).expect("a valid header");
     let Some(alpha) = Alpha::new(alpha) else { return };
     // Far alphas stand for the edits that have none.
     let kind = match alpha.value() {

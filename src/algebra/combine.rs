@@ -1,7 +1,7 @@
 //! Several patches of one base as one that acts as their weighted sum.
 
 use super::content::{Content, Element, Exact, Masks, Move};
-use super::draft::{Description, Draft};
+use super::draft::Draft;
 use super::{Obstacle, check_base, common_hash};
 use crate::apply::Edit;
 use crate::checkpoint::Checkpoint;
@@ -12,6 +12,7 @@ use crate::edit::{Alpha, interpolate};
 use crate::error::Error;
 use crate::format::block::Kept;
 use crate::format::block::encode::Portability;
+use crate::format::builder::TensorParts;
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Derived, Localization, Metadata};
 use crate::format::tensor_table::TensorEntry;
@@ -102,8 +103,8 @@ pub fn combine(
                 Obstacle::Bases { first, second, tensor: entry.name.clone() }
             }
         })?;
-        let description = Description { counterparts: None, ..Description::of(entry) };
-        draft.add(description, &sum, base.and_then(|base| base.tensor(&entry.name)));
+        let parts = TensorParts { counterparts: None, ..TensorParts::of(entry) };
+        draft.add(parts, &sum, base.and_then(|base| base.tensor(&entry.name)));
     }
     let used = |edit: &Edit| format!("{}:{}", edit.patch.id, edit.kind.alpha().unwrap_or(Alpha::ONE));
     let metadata = Metadata {
@@ -112,8 +113,8 @@ pub fn combine(
         base: edits.first().map(|edit| edit.patch.metadata.base.clone()).unwrap_or_default(),
         ..Metadata::default()
     };
-    let unknown = |_, _: &[_]| (Digest::UNKNOWN, Digest::UNKNOWN);
-    let patch = draft.finish(metadata, unknown, base, context)?;
+    let unknown = (Digest::UNKNOWN, Digest::UNKNOWN);
+    let patch = draft.finish(metadata, |_| unknown, base, context)?;
     let Met { selected, overlapping, conflicting } = met;
     Ok(Combined { patch, selected, overlapping, conflicting })
 }

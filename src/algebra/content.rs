@@ -230,15 +230,14 @@ mod tests {
     use crate::digest::{ContentHash, Digest};
     use crate::edit::{Alpha, EditKind};
     use crate::format::Metadata;
+    use crate::format::PatchBuilder;
     use crate::format::block::Deltas;
-    use crate::format::tensor_table::Roots;
-    use crate::format::write::assemble;
+    use crate::format::block::encode::Portability;
     use crate::patch::Patch;
 
     fn edit() -> Edit {
-        let [selected, reference, result] = [Digest::UNKNOWN; 3];
-        let roots = Roots { hash: ContentHash::default(), selected, reference, result };
-        let patch = Patch::from_bytes("p", assemble(&Metadata::default(), roots, &[], 22).unwrap()).unwrap();
+        let new = PatchBuilder::new(Portability::NeedsBase, ContentHash::default(), 22).choose();
+        let patch = Patch::written(&new, &Metadata::default(), Digest::UNKNOWN, Digest::UNKNOWN).unwrap();
         Edit { patch, kind: EditKind::Interpolate(Alpha::ONE) }
     }
 

@@ -1,4 +1,4 @@
-//! A new patch in the making: tensors, coded one by one, or copied as they are.
+//! A new patch in the making: tensors, encoded one by one, or copied as they are.
 
 use super::content::{Content, Exact};
 use crate::apply::fit::block_elements;
@@ -9,78 +9,50 @@ use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
 use crate::error::Error;
-use crate::format::Invalid;
-use crate::format::block::encode::{Encoding, Portability, Precision, Variants, choose, encode, values_digest};
+use crate::format::block::encode::{Encoding, Portability, Precision, Variants, encode, values_digest};
 use crate::format::block::{BaseElements, Elements};
-use crate::format::group::by_tensor;
+use crate::format::builder::{NewBlock, NewPatch, PatchBuilder, TensorParts};
 use crate::format::metadata::Metadata;
-use crate::format::patch::ReadError;
-use crate::format::tensor_table::{Counterparts, Roots, TensorEntry};
-use crate::format::write::{EncodedBlock, EncodedTensor, assemble};
-use crate::patch::Patch;
-use crate::patch::TensorBlock;
+use crate::format::tensor_table::{BlockEntry, TensorEntry};
+use crate::patch::{NEW, Patch, TensorBlock};
 use rayon::prelude::*;
-use std::path::Path;
-
-/// What stands for the path of a patch that is in the making.
-const NEW: &str = "the new patch";
-
-/// What a new tensor is, besides its blocks.
-#[derive(Debug, Clone)]
-pub(super) struct Description {
-    pub entry: TensorEntry,
-    pub base_digest: Digest,
-    pub counterparts: Option<Counterparts>,
-}
-
-impl Description {
-    /// As in the patch that `entry` is of.
-    pub fn of(entry: &TensorEntry) -> Self {
-        Self { entry: entry.clone(), base_digest: entry.base_digest, counterparts: entry.counterparts }
-    }
-}
 
 /// The tensors so far, ascending by name.
 pub(super) struct Draft {
-    /// Its digests are made with what those of the patches that it is made of are.
     encoding: Encoding,
     block_log2: u32,
-    tensors: Vec<Description>,
-    variants: Vec<Variants>,
-    copies: Vec<(usize, Vec<EncodedBlock>)>,
-    /// Digests of the base's selected values, by block; none once one is not known.
-    selected: Option<Vec<(usize, u64, Digest)>>,
+    builder: PatchBuilder,
 }
 
 impl Draft {
-    /// A patch in blocks of `2^block_log2` elements; copied blocks must have this size.
+    /// A patch in blocks of `2^block_log2` elements; copied blocks must have this size. Its digests are made with `hash`, as those of
+    /// the patches that it is made of are.
     pub fn new(portability: Portability, hash: ContentHash, block_log2: u32) -> Self {
         let (precision, effort) = (Precision::Exact, Effort::Default);
         let encoding = Encoding { precision, portability, effort, hash };
-        let (tensors, variants, copies, selected) = (Vec::new(), Vec::new(), Vec::new(), Some(Vec::new()));
-        Self { encoding, block_log2, tensors, variants, copies, selected }
+        Self { encoding, block_log2, builder: PatchBuilder::new(portability, hash, block_log2) }
     }
 
     /// Adds a tensor with elements whose bits on both sides are known; none if there are none. `base` is the new patch's
     /// base.
-    pub fn add(&mut self, description: Description, content: &Exact, base: Option<Tensor<'_>>) {
-        let (n, block_log2) = (description.entry.elements(), self.block_log2);
+    pub fn add(&mut self, parts: TensorParts, content: &Exact, base: Option<Tensor<'_>>) {
+        let (n, block_log2) = (parts.shape.iter().product(), self.block_log2);
         let base = |index| base.map(|base| TensorBlock::new(base, block_elements(block_log2, index, n)));
-        self.add_blocks(description, content, base);
+        self.add_blocks(parts, content, base);
     }
 
     /// As [`Draft::add`], with the base block by block.
     pub fn add_blocks<B: BaseElements>(
         &mut self,
-        description: Description,
+        parts: TensorParts,
         content: &Exact,
         base: impl Fn(u64) -> Option<B> + Sync,
     ) {
         if content.elements.is_empty() {
             return;
         }
-        let dtype = description.entry.dtype;
-        let place = self.begin(description);
+        let dtype = parts.dtype;
+        let place = self.builder.tensor(parts);
         let blocks = elements(content, dtype, self.block_log2);
         let coded = blocks.par_iter().filter_map(|(index, elements)| {
             let base = base(*index);
@@ -89,113 +61,67 @@ impl Draft {
             encode((place, *index), elements, base, self.encoding).ok()
         });
         let coded: Vec<Variants> = coded.collect();
-        self.variants.extend(coded);
+        self.builder.encoded(coded);
     }
 
     /// Adds a tensor whose place [`Draft::add_block`] takes.
-    pub fn begin(&mut self, description: Description) -> usize {
-        self.tensors.push(description);
-        self.tensors.len() - 1
+    pub fn begin(&mut self, parts: TensorParts) -> usize {
+        self.builder.tensor(parts)
     }
 
-    /// Changes what is said of the last tensor.
-    pub fn describe(&mut self, base_digest: Digest) {
-        self.tensors.last_mut().into_iter().for_each(|tensor| tensor.base_digest = base_digest);
+    /// Completes what is said of the tensor at `place`.
+    pub fn set_base_digest(&mut self, place: usize, base_digest: Digest) {
+        self.builder.tensor_mut(place).into_iter().for_each(|parts| parts.base_digest = base_digest);
     }
 
     /// Adds elements of one block of the tensor at `place`.
     pub fn add_block(&mut self, place: usize, content: &Exact, base: &dyn BaseElements) {
         for (index, elements) in elements(content, base.dtype(), self.block_log2) {
-            let coded = encode((place, index), &elements, Some(base), self.encoding);
-            self.variants.extend(coded.ok());
+            self.builder.encoded(encode((place, index), &elements, Some(base), self.encoding).ok());
         }
     }
 
     /// Adds a tensor with its blocks as they are. `content` tells the base's selected values, if it can.
     pub fn copy(&mut self, edit: &Edit, entry: &TensorEntry, content: Option<&Content>) -> Result<(), Error> {
-        let place = self.begin(Description::of(entry));
-        let block = |block: &crate::format::tensor_table::BlockEntry| {
+        let mut values = content.and_then(|content| content.base.as_deref());
+        let copy = |block: &BlockEntry| {
             let bytes = edit.patch.block(entry, block).map_err(|e| Error::of_patch(edit.patch.name(), e))?;
-            Ok(EncodedBlock { index: block.index, selected: block.selected, bytes })
+            let own = values.as_mut().and_then(|values| values.split_off(..block.selected as usize));
+            let base_values = own.map_or(Digest::UNKNOWN, |own| values_digest(self.encoding.hash, entry.dtype, own));
+            Ok(NewBlock { index: block.index, selected: block.selected, bytes, base_values })
         };
-        let blocks = entry.blocks.iter().map(block).collect::<Result<Vec<_>, Error>>()?;
-        match content.and_then(|content| content.base.as_ref()) {
-            Some(base) => {
-                let mut rest = base.iter().copied();
-                for block in &entry.blocks {
-                    let own: Vec<u64> = rest.by_ref().take(block.selected as usize).collect();
-                    let digest = values_digest(self.encoding.hash, entry.dtype, &own);
-                    self.selected.iter_mut().for_each(|selected| selected.push((place, block.index, digest)));
-                }
-            }
-            None => self.selected = None,
-        }
-        self.copies.push((place, blocks));
+        let blocks = entry.blocks.iter().map(copy).collect::<Result<Vec<_>, Error>>()?;
+        let place = self.builder.tensor(TensorParts::of(entry));
+        self.builder.copied(place, entry.statistics, blocks);
         Ok(())
     }
 
-    /// The patch. With its `base`, its result is found by applying it; otherwise `roots` says what is known.
+    /// The patch. With its `base`, its result is found by applying it; otherwise `roots` says what is known: the digests over the
+    /// tensors of its reference and of its result.
     pub fn finish(
         self,
         metadata: Metadata,
-        roots: impl FnOnce(ContentHash, &[EncodedTensor]) -> (Digest, Digest),
+        roots: impl FnOnce(&NewPatch) -> (Digest, Digest),
         base: Option<&Checkpoint>,
         context: &Context<'_>,
     ) -> Result<Patch, Error> {
-        let Draft { encoding, block_log2, tensors: descriptions, variants, copies, selected } = self;
-        let Encoding { portability, hash, .. } = encoding;
-        let gathered = choose(variants, portability);
-        let (portability_bytes, all_coded) = (gathered.portability_bytes, copies.is_empty());
-        let mut digests = selected;
-        for block in &gathered.blocks {
-            let digest = (block.tensor, block.index, block.base_digest);
-            digests.iter_mut().for_each(|digests| digests.push(digest));
-        }
-        let describe = |place: usize| {
-            let entry = &descriptions[place].entry;
-            (entry.name.clone(), entry.dtype, entry.shape.clone())
-        };
-        let mut tensors = by_tensor(gathered.blocks, describe);
-        for (place, blocks) in copies {
-            let TensorEntry { name, dtype, shape, statistics, .. } = descriptions[place].entry.clone();
-            let (base_digest, counterparts) = (Digest::UNKNOWN, None);
-            tensors.push((place, EncodedTensor { name, dtype, shape, base_digest, statistics, counterparts, blocks }));
-        }
-        tensors.sort_by_key(|(place, _)| *place);
-        let tensors: Vec<EncodedTensor> = tensors
-            .into_iter()
-            .map(|(place, tensor)| {
-                let Description { base_digest, counterparts, .. } = descriptions[place];
-                EncodedTensor { base_digest, counterparts, ..tensor }
-            })
-            .collect();
-        let selected = digests.map_or(Digest::UNKNOWN, |mut digests| {
-            digests.sort_by_key(|(place, index, _)| (*place, *index));
-            hash.root(digests.iter().map(|(_, _, digest)| digest))
-        });
+        let new = self.builder.choose();
         let metadata = Metadata {
             tool: concat!("lcepatch ", env!("CARGO_PKG_VERSION")).to_owned(),
-            portable: portability == Portability::Portable,
-            portability_bytes: all_coded.then_some(portability_bytes),
+            portable: new.portability == Portability::Portable,
+            portability_bytes: new.portability_bytes,
             ..metadata
         };
-        let (reference, result) = roots(hash, &tensors);
-        let mut roots = Roots { hash, selected, reference, result };
-        let assembled = |roots| assemble(&metadata, roots, &tensors, block_log2).map_err(new_patch).and_then(open);
-        if let (Some(base), false) = (base, result.is_known() || tensors.is_empty()) {
-            roots.result = hash.root(&results(base, &assembled(roots)?, None, context)?);
+        let (reference, mut result) = roots(&new);
+        let written =
+            |result| Patch::written(&new, &metadata, reference, result).map_err(|e| Error::of_patch(NEW.as_ref(), e));
+        if let (Some(base), false) = (base, result.is_known() || new.tensors.is_empty()) {
+            let unfinished = written(result)?;
+            result = new.hash.root(&results(base, &unfinished, None, context)?);
         }
         base.map_or(Ok(()), Checkpoint::unchanged)?;
-        assembled(roots)
+        written(result)
     }
-}
-
-fn open(bytes: Vec<u8>) -> Result<Patch, Error> {
-    Patch::from_bytes(NEW, bytes).map_err(|e| Error::of_patch(Path::new(NEW), e))
-}
-
-fn new_patch(invalid: Invalid) -> Error {
-    Error::of_patch(Path::new(NEW), ReadError::Invalid(invalid))
 }
 
 /// The elements of each block of `2^block_log2`, with its index.

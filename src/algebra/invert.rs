@@ -2,16 +2,17 @@
 
 use super::content::Content;
 use super::content::{Element, Exact};
-use super::draft::{Description, Draft};
+use super::draft::Draft;
 use super::{Obstacle, check_base, must_be_exact, must_be_justified};
 use crate::apply::Edit;
 use crate::apply::fit::{carried_values_fit, counterparts_fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
-use crate::digest::{ContentHash, Digest};
+use crate::digest::Digest;
 use crate::error::Error;
 use crate::format::block::encode::Portability;
 use crate::format::block::{Held, Kept};
+use crate::format::builder::{NewPatch, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Metadata, Source};
 use crate::format::tensor_table::{Counterparts, TensorEntry};
@@ -65,18 +66,19 @@ fn from_patch(edit: &Edit, context: &Context<'_>) -> Result<Patch, Error> {
         let Some(there) = entry.counterparts else { continue };
         let counterparts =
             Counterparts { reference: entry.base_digest, result: there.inverse_result, inverse_result: there.result };
-        let description =
-            Description { entry: entry.clone(), base_digest: there.reference, counterparts: Some(counterparts) };
-        draft.add(description, &exchanged(entry, content), None);
+        let parts =
+            TensorParts { base_digest: there.reference, counterparts: Some(counterparts), ..TensorParts::of(entry) };
+        draft.add(parts, &exchanged(entry, content), None);
     }
     draft.finish(metadata(&edit.patch.metadata), known_roots, None, context)
 }
 
 /// The roots of the reference and the result, from what is known of each tensor.
-pub(super) fn known_roots(hash: ContentHash, tensors: &[crate::format::write::EncodedTensor]) -> (Digest, Digest) {
+pub(super) fn known_roots(new: &NewPatch) -> (Digest, Digest) {
     let root = |of: fn(&Counterparts) -> Digest| {
-        let digests: Option<Vec<_>> = tensors.iter().map(|t| t.counterparts.as_ref().map(of)).collect();
-        digests.map_or(Digest::UNKNOWN, |digests| hash.root(&digests))
+        let digests: Option<Vec<_>> =
+            new.tensors.iter().map(|tensor| tensor.parts.counterparts.as_ref().map(of)).collect();
+        digests.map_or(Digest::UNKNOWN, |digests| new.hash.root(&digests))
     };
     (root(|there| there.reference), root(|there| there.result))
 }
@@ -87,7 +89,7 @@ fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Pa
     context.begin("inverting", 0);
     for entry in &edit.patch.table.tensors {
         let content = exchanged(entry, Content::read(edit, entry, "invert", Some(base))?.exact(edit, "invert")?);
-        let place = draft.begin(Description { counterparts: None, ..Description::of(entry) });
+        let place = draft.begin(TensorParts { counterparts: None, ..TensorParts::of(entry) });
         let mut hasher = hash.hasher();
         super::squash::result_blocks(edit, base, entry, context, |index, bytes| {
             hasher.update(bytes);
@@ -95,9 +97,9 @@ fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Pa
             draft.add_block(place, &own, &Held { dtype: entry.dtype, bytes });
             Ok(())
         })?;
-        draft.describe(hasher.finish());
+        draft.set_base_digest(place, hasher.finish());
     }
     let bases: Vec<Digest> = edit.patch.table.tensors.iter().map(|entry| entry.base_digest).collect();
     let root = hash.root(&bases);
-    base.settled(draft.finish(metadata(&edit.patch.metadata), |_, _| (root, root), None, context))
+    base.settled(draft.finish(metadata(&edit.patch.metadata), |_| (root, root), None, context))
 }

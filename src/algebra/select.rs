@@ -1,7 +1,7 @@
 //! A part of a patch: by tensor, by magnitude, or by what another patch selects.
 
 use super::content::Content;
-use super::draft::{Description, Draft};
+use super::draft::Draft;
 use super::invert::known_roots;
 use super::{Obstacle, check_base};
 use crate::apply::{Carried, Edit};
@@ -9,6 +9,7 @@ use crate::checkpoint::{Checkpoint, names};
 use crate::context::Context;
 use crate::error::Error;
 use crate::format::block::encode::Portability;
+use crate::format::builder::TensorParts;
 use crate::format::metadata::{Derived, Metadata};
 use crate::format::tensor_table::TensorEntry;
 use crate::localize::candidates::globs;
@@ -157,8 +158,8 @@ fn part(
                 let mut stay = stay.into_iter();
                 let part = content.exact(edit, verb)?.retain(|_| stay.next() == Some(true));
                 kept += part.elements.len() as u64;
-                let description = Description { counterparts: None, ..Description::of(entry) };
-                draft.add(description, &part, base.and_then(|base| base.tensor(&entry.name)));
+                let parts = TensorParts { counterparts: None, ..TensorParts::of(entry) };
+                draft.add(parts, &part, base.and_then(|base| base.tensor(&entry.name)));
             }
             _ => {
                 kept += entry.selected;

@@ -1,7 +1,7 @@
 //! A chain of two patches as one.
 
 use super::content::{Content, Element, Exact, Masks};
-use super::draft::{Description, Draft};
+use super::draft::Draft;
 use super::invert::known_roots;
 use super::{Obstacle, Side, by_name, check_base, common_hash, must_be_exact};
 use crate::apply::fit::{DecodeError, block_elements, counterparts_fit};
@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::format::block::Kept;
 use crate::format::block::encode::Portability;
 use crate::format::block::{BLOCK_ELEMENTS, Held};
+use crate::format::builder::TensorParts;
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Derived, Localization, Metadata};
 use crate::format::tensor_table::{Counterparts, TensorEntry};
@@ -89,8 +90,8 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
             result,
             inverse_result: entry.base_digest,
         });
-        let description = Description { counterparts, ..Description::of(entry) };
-        draft.add(description, &differing(content), base.and_then(|base| base.tensor(&entry.name)));
+        let parts = TensorParts { counterparts, ..TensorParts::of(entry) };
+        draft.add(parts, &differing(content), base.and_then(|base| base.tensor(&entry.name)));
     }
     let ids = [first, second].map(|edit| edit.patch.id.to_string()).to_vec();
     let metadata = Metadata {

@@ -7,16 +7,12 @@ use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::format::block::BLOCK_ELEMENTS;
 use crate::format::block::Elements;
-use crate::format::block::encode::{Encoding, Portability, Precision, Variants, choose, encode};
-use crate::format::group::by_tensor;
+use crate::format::block::encode::{Encoding, Portability, Precision, Variants, encode};
+use crate::format::builder::{PatchBuilder, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
-use crate::format::patch::ReadError;
-use crate::format::tensor_table::Roots;
-use crate::format::write::{EncodedTensor, assemble};
-use crate::patch::Patch;
+use crate::patch::{NEW, Patch};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Deltas back to the base are exact. Its positions are coded without the result, which is not there yet; the patch is for one's own
 /// use, so that time counts more than size.
@@ -69,7 +65,7 @@ impl Plan<'_> {
     /// result's bytes, by BLAKE3 and by name.
     ///
     /// # Errors
-    /// [`ReadError::Invalid`] for what a patch cannot carry.
+    /// R10, for what a patch cannot carry.
     pub(super) fn undo(
         &self,
         blocks: BTreeMap<String, Vec<UndoBlocks>>,
@@ -89,22 +85,17 @@ impl Plan<'_> {
             join(&parts)
         };
         let base_digests: Vec<Digest> = parts.into_iter().map(of_base).collect();
-        let gathered = choose(variants.into_iter().flatten().collect(), Portability::NeedsBase);
-        let selected = hash.root(gathered.blocks.iter().map(|block| &block.base_digest));
-        let described = |place: usize| {
+        let mut builder = PatchBuilder::new(ENCODING.portability, hash, BLOCK_LOG2);
+        for name in names {
             let (dtype, shape) = base
-                .tensor(&names[place])
+                .tensor(&name)
                 .map_or((Dtype::U8, Vec::new()), |tensor| (tensor.info.dtype, tensor.info.shape.clone()));
-            (names[place].clone(), dtype, shape)
-        };
-        let (mut tensors, mut references): (Vec<EncodedTensor>, Vec<Digest>) = (Vec::new(), Vec::new());
-        for (place, tensor) in by_tensor(gathered.blocks, described) {
-            let base_digest = results.get(&tensor.name).copied().unwrap_or(Digest::UNKNOWN);
-            tensors.push(EncodedTensor { base_digest, ..tensor });
-            references.push(base_digests[place]);
+            let base_digest = results.get(&name).copied().unwrap_or(Digest::UNKNOWN);
+            builder.tensor(TensorParts { name, dtype, shape, base_digest, counterparts: None });
         }
-        let reference = hash.root(&references);
-        let roots = Roots { hash, selected, reference, result: reference };
+        builder.encoded(variants.into_iter().flatten());
+        let new = builder.choose();
+        let reference = hash.root(new.tensors.iter().map(|tensor| &base_digests[tensor.place]));
         let file = |file: &crate::checkpoint::WeightFile| SourceFile {
             name: file.name(),
             bytes: file.bytes(),
@@ -120,8 +111,6 @@ impl Plan<'_> {
             },
             ..Metadata::default()
         };
-        let (name, bytes) = (Path::new("the undo patch"), assemble(&metadata, roots, &tensors, BLOCK_LOG2));
-        let patch = bytes.map_err(ReadError::Invalid).and_then(|bytes| Patch::from_bytes(name, bytes));
-        patch.map_err(|e| Error::of_patch(name, e))
+        Patch::written(&new, &metadata, reference, reference).map_err(|e| Error::of_patch(NEW.as_ref(), e))
     }
 }

@@ -7,26 +7,19 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest, PartDigest, join};
 use crate::error::Error;
-use crate::format::block::Magnitude;
 use crate::format::block::blocks;
-use crate::format::block::encode::{Portability, Precision, Variants, choose};
-use crate::format::group::by_tensor;
+use crate::format::block::encode::{Portability, Precision, Variants};
+use crate::format::builder::{NewPatch, PatchBuilder, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{self, Metadata, Reduced};
-use crate::format::patch::ReadError;
-use crate::format::tensor_table::{Counterparts, Roots};
-use crate::format::write::{EncodedTensor, assemble};
+use crate::format::tensor_table::Counterparts;
 use crate::localize::full::differing;
 use crate::localize::survey::{BlockDigests, PairDigests, TensorDigests, survey};
 use crate::mask::Selection;
 use crate::pair::Pair;
-use crate::patch::Patch;
 use crate::patch::gather::{Coding, GatherError, Sides, encode_block, gather};
+use crate::patch::{NEW, Patch};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
-
-/// What stands for the path of a patch that is in the making.
-const NEW: &str = "the new patch";
 
 /// What was found in blocks of a pair of checkpoints.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -99,16 +92,23 @@ pub(super) fn write(
     let [base_contents, reference_contents] = outline.contents(&digests, unpaired);
     let Outline { mut metadata, tensors: described, portability, is_whole, unrecognized, .. } = outline;
     let (variants, sides): (Vec<Variants>, Vec<Option<Sides>>) = found.coded.into_iter().unzip();
-    let selected_elements = variants.iter().map(Variants::selected).sum();
-    let gathered = choose(variants, portability);
-    let total = gathered.blocks.iter().map(|block| block.magnitude).fold(Magnitude::default(), Magnitude::and);
-    metadata.localization.k.iter_mut().for_each(|k| *k = selected_elements);
+    let places: Vec<(usize, u64)> = variants.iter().map(Variants::place).collect();
+    let hash = ContentHash::default();
+    let mut builder = PatchBuilder::new(portability, hash, BLOCK_LOG2);
+    for (tensor, digests) in described.iter().zip(&digests.0) {
+        let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, tensor.shape.clone());
+        builder.tensor(TensorParts { name, dtype, shape, base_digest: digests.target, counterparts: None });
+    }
+    builder.encoded(variants);
+    let mut new = builder.choose();
+    let total = new.total;
+    metadata.localization.k.iter_mut().for_each(|k| *k = new.selected());
     let contents = [(&mut metadata.base, base_contents), (&mut metadata.reference, reference_contents)];
     for (source, contents) in contents {
         let files = source.files.iter_mut().zip(contents);
         files.for_each(|(file, content)| file.content = Some(content.to_string()));
     }
-    let masks = metadata.masks.map(|masks| metadata::Masks { before_pruning: gathered.restores, ..masks });
+    let masks = metadata.masks.map(|masks| metadata::Masks { before_pruning: new.restores, ..masks });
     let metadata = Metadata {
         masks,
         reduced: rounded.as_ref().map(|rounded| Reduced {
@@ -116,31 +116,14 @@ pub(super) fn write(
             max_error: total.error_max,
             relative_error: if total.squares > 0.0 { (total.error_squares / total.squares).sqrt() } else { 0.0 },
         }),
-        portability_bytes: Some(gathered.portability_bytes),
+        portability_bytes: new.portability_bytes,
         ..metadata
     };
-    let hash = ContentHash::default();
-    let selected = hash.root(gathered.blocks.iter().map(|block| &block.base_digest));
-    let invertible = gathered.invertible && portability == Portability::Portable && metadata.pairing.is_none();
-    let places: Vec<(usize, u64)> = gathered.blocks.iter().map(|block| (block.tensor, block.index)).collect();
-    let describe = |place: usize| {
-        let tensor = &described[place];
-        (tensor.name.clone(), tensor.dtype, tensor.shape.clone())
-    };
-    let mut tensors = Vec::new();
-    let mut of_pair = Vec::new();
-    for (place, tensor) in by_tensor(gathered.blocks, describe) {
-        let digests = &digests.0[place];
-        tensors.push(EncodedTensor { base_digest: digests.target, ..tensor });
-        of_pair.push((place, digests));
-    }
+    let invertible = new.invertible && portability == Portability::Portable && metadata.pairing.is_none();
+    let of_pair: Vec<(usize, &TensorDigests)> =
+        new.tensors.iter().map(|tensor| (tensor.place, &digests.0[tensor.place])).collect();
     let references: Vec<Digest> = of_pair.iter().map(|(_, digests)| digests.reference).collect();
     let reference = hash.root(&references);
-    let mut roots = Roots { hash, selected, reference, result: Digest::UNKNOWN };
-    let assembled = |roots, tensors: &[EncodedTensor]| {
-        let bytes = assemble(&metadata, roots, tensors, BLOCK_LOG2).map_err(ReadError::Invalid);
-        bytes.and_then(|bytes| Patch::from_bytes(NEW, bytes)).map_err(|e| Error::of_patch(Path::new(NEW), e))
-    };
     // The digest of a tensor of which some blocks become something else.
     let with = |own: fn(&TensorDigests) -> &Vec<PartDigest>, side: fn(&Sides) -> PartDigest| {
         // Both are in the order of the pairs, so that each tensor's blocks are the next ones.
@@ -160,24 +143,28 @@ pub(super) fn write(
     let results = match rounded {
         None if is_whole => references.clone(),
         None => with(|digests| &digests.target_blocks, |sides| sides.result),
-        Some(rounded) => results(rounded.base, &assembled(roots, &tensors)?, None, context)?,
+        Some(rounded) => results(rounded.base, &written(&new, &metadata, reference, Digest::UNKNOWN)?, None, context)?,
     };
-    roots.result = hash.root(&results);
+    let result = hash.root(&results);
     if invertible {
         let inverse_results = match exact_and_whole {
             true => of_pair.iter().map(|(_, digests)| digests.target).collect(),
             false => with(|digests| &digests.reference_blocks, |sides| sides.inverse_result),
         };
         let counterparts = references.into_iter().zip(results).zip(inverse_results);
-        for (tensor, ((reference, result), inverse_result)) in tensors.iter_mut().zip(counterparts) {
-            tensor.counterparts = Some(Counterparts { reference, result, inverse_result });
+        for (tensor, ((reference, result), inverse_result)) in new.tensors.iter_mut().zip(counterparts) {
+            tensor.parts.counterparts = Some(Counterparts { reference, result, inverse_result });
         }
     }
-    let patch = assembled(roots, &tensors)?;
+    let patch = written(&new, &metadata, reference, result)?;
     let others = described
         .iter()
         .zip(&digests.0)
         .filter(|(tensor, digests)| !is_whole && tensor.dtype.float().is_none() && digests.target != digests.reference);
     let other_differences = others.map(|(tensor, _)| tensor.name.clone()).collect();
     Ok(Diffed { patch, unrecognized, other_differences, unchanged: total.unchanged, masked_elsewhere: Vec::new() })
+}
+
+fn written(new: &NewPatch, metadata: &Metadata, reference: Digest, result: Digest) -> Result<Patch, Error> {
+    Patch::written(new, metadata, reference, result).map_err(|e| Error::of_patch(NEW.as_ref(), e))
 }

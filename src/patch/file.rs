@@ -1,6 +1,8 @@
 //! Patches in files.
 
+use crate::digest::Digest;
 use crate::durable::{self, Existing};
+use crate::format::builder::NewPatch;
 use crate::format::patch::{ReadAt, ReadError};
 use crate::format::{self, Metadata};
 use crate::input::{self, Meant};
@@ -8,6 +10,9 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+
+/// What a patch is called that has no file yet.
+pub(crate) const NEW: &str = "the new patch";
 
 /// A patch whose header is verified, and the name that messages call it by. Its blocks stay in the file until they are asked for.
 #[derive(Debug, Clone)]
@@ -40,6 +45,14 @@ impl Patch {
     /// R1 to R17, R22.
     pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self, ReadError> {
         Ok(Self { name: name.into(), content: format::Patch::read(bytes)? })
+    }
+
+    /// The patch that `new` becomes with these metadata and digests, which [`NewPatch::write`] explains. It has no file yet.
+    ///
+    /// # Errors
+    /// R10, when free metadata cannot be written as JSON.
+    pub fn written(new: &NewPatch, metadata: &Metadata, reference: Digest, result: Digest) -> Result<Self, ReadError> {
+        Self::from_bytes(NEW, new.write(metadata, reference, result)?)
     }
 
     /// The path of its file, or whatever else it is called.

@@ -8,5 +8,6 @@ mod patched;
 mod tensor_block;
 
 pub(crate) use budget::Reservation;
+pub(crate) use file::NEW;
 pub use file::Patch;
 pub use tensor_block::TensorBlock;

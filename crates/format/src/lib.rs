@@ -25,11 +25,10 @@ pub mod metadata;
 
 pub mod tensor_table;
 
+pub mod builder;
 pub mod patch;
-pub mod write;
 
-pub mod group;
-
+pub use builder::PatchBuilder;
 pub use invalid::Invalid;
 pub use metadata::Metadata;
 pub use patch::Patch;
