@@ -39,7 +39,7 @@ pub fn intact(patch: &Patch, context: &Context<'_>) -> Result<Intact, Error> {
     let blocks = blocks(patch);
     let each = blocks.par_iter().map(|(entry, block)| {
         context.advance(block.bytes)?;
-        let bytes = patch.block(entry, block).map_err(|e| Error::of_patch(patch.name(), e))?;
+        let bytes = patch.block(entry, block)?;
         let invalid = |reason| Invalid::Streams { tensor: entry.name.clone(), block: block.index, reason };
         let streams = streams(&bytes, entry.dtype).map_err(|reason| Error::invalid(patch.name(), invalid(reason)))?;
         let carried = Carried::by_block(&streams);

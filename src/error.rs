@@ -16,6 +16,7 @@ use crate::measure::BadData;
 #[cfg(feature = "verify")]
 use crate::model::{ModelFault, export::ExportError, runtime::RuntimeFault};
 use crate::pair::{Mismatch, Prefix, Suggestion};
+use crate::patch::Unreadable;
 use crate::patch::gather::GatherError;
 use crate::signature::{KeyFault, SignatureFault};
 use std::path::{Path, PathBuf};
@@ -177,14 +178,6 @@ impl Error {
 
     pub(crate) fn invalid(patch: &Path, invalid: Invalid) -> Self {
         Reason::Patch { patch: patch.to_owned(), invalid }.into()
-    }
-
-    /// The error of reading the patch at `patch`.
-    pub fn of_patch(patch: &Path, error: ReadError) -> Self {
-        match error {
-            ReadError::Io(source) => Self::io("read", patch, source),
-            ReadError::Invalid(invalid) => Self::invalid(patch, invalid),
-        }
     }
 
     /// A stable name for scripts.
@@ -502,6 +495,15 @@ impl From<crate::onnx::OpenError> for Error {
     }
 }
 
+impl From<Unreadable> for Error {
+    fn from(Unreadable { patch, reason }: Unreadable) -> Self {
+        match reason {
+            ReadError::Io(source) => Self::io("read", &patch, source),
+            ReadError::Invalid(invalid) => Self::invalid(&patch, invalid),
+        }
+    }
+}
+
 impl From<Impossible> for Error {
     fn from(reason: Impossible) -> Self {
         Reason::Localize(reason).into()
@@ -555,7 +557,7 @@ impl From<SignatureFault> for Error {
     fn from(fault: SignatureFault) -> Self {
         match fault {
             SignatureFault::Io { operation, path, source } => Reason::Io { operation, path, source }.into(),
-            SignatureFault::Patch { patch, error } => Self::of_patch(&patch, error),
+            SignatureFault::Patch(unreadable) => unreadable.into(),
             SignatureFault::Cancelled(cancelled) => cancelled.into(),
             fault => Reason::Signature(fault).into(),
         }

@@ -5,45 +5,75 @@
 //! `.lcepatch` file carries such an edit, or any other sparse or full difference of two checkpoints: where, by how
 //! much, and for exactly which base.
 //!
+//! # Apply a patch
+//!
+//! At the alpha that its author recommends, or at another one. The base is checked first, and what was written is read back.
+//!
+//! ```
+//! # use lcepatch::diff::{DiffOptions, diff};
+//! use lcepatch::apply::{Apply, Edit};
+//! use lcepatch::checkpoint::Checkpoint;
+//! use lcepatch::context::Context;
+//! use lcepatch::edit::Alpha;
+//! use lcepatch::patch::Patch;
+//!
+//! # let folder = tempfile::tempdir().expect("a folder for the example");
+//! # let (debias, edited) = (folder.path().join("debias.lcepatch"), folder.path().join("edited"));
+//! let context = Context::silent();
+//! let model = Checkpoint::open("fixtures/demo/biased")?;
+//! # let reference = Checkpoint::open("fixtures/demo/counterfactual")?;
+//! # diff(&model, &reference, &DiffOptions::default(), &context)?.patch.save(&debias, Default::default())?;
+//! let edits = [Edit::at(Patch::open(&debias)?, Alpha::new(0.5).expect("finite"))];
+//! let done = Apply::new(&model, &edits).to(&edited, &context)?;
+//! assert!(done.applied.edited > 0);
+//! # Ok::<(), lcepatch::Error>(())
+//! ```
+//!
+//! # Make one
+//!
+//! Of the 0.5 % of the weights that differ most, or of all that differ:
+//!
+//! ```
+//! use lcepatch::checkpoint::Checkpoint;
+//! use lcepatch::context::Context;
+//! use lcepatch::diff::{Amount, Density, DiffOptions, Localize, diff};
+//! use lcepatch::durable::Existing;
+//!
+//! # let folder = tempfile::tempdir().expect("a folder for the example");
+//! # let debias = folder.path().join("debias.lcepatch");
+//! let target = Checkpoint::open("fixtures/demo/biased")?;
+//! let reference = Checkpoint::open("fixtures/demo/counterfactual")?;
+//! let half_a_percent = Amount::Density(Density::new(0.005).expect("between 0 and 1"));
+//! let options = DiffOptions { localize: Localize::largest(half_a_percent), ..DiffOptions::default() };
+//! let diffed = diff(&target, &reference, &options, &Context::silent())?;
+//! diffed.patch.save(&debias, Existing::Keep)?;
+//! # Ok::<(), lcepatch::Error>(())
+//! ```
+//!
+//! # Look into one
+//!
+//! ```
+//! use lcepatch::patch::Patch;
+//! use lcepatch::report::Stat;
+//!
+//! let patch = Patch::open("fixtures/vectors/v1/accept_metadata_of_a_diff.lcepatch")?;
+//! let stat = Stat::new(&patch);
+//! println!("{}: {} weights in {} tensors", stat.id, stat.selected, stat.tensors.len());
+//! # Ok::<(), lcepatch::Error>(())
+//! ```
+//!
+//! # How it is built
+//!
 //! ```text
-//! diff     Pair --localize--> Selection --gather--> Patch --format--> bytes --durable--> file
-//! apply    file --format--> Patch \
-//!                                  Plan (base checked) --edit--> tensors --durable--> file
-//!          Checkpoint ------------/
+//! diff     Pair --localize--> Selection --encode--> PatchBuilder --> Patch --durable--> file
+//! apply    file --> Patch -----\
+//!                               Plan (base checked) --edit--> tensors --durable--> file, read back
+//!          files --> Checkpoint /
 //! verify   measures --plan--> Work;  Model (graph built) --edited tensors--> Session --Work--> Answers --> Outcomes --> Report
 //! ```
 //!
 //! The modules below are in reading order, and each uses only those above it (`tests/layers.rs` checks it, and holds the exceptions).
-//!
-//! ```
-//! use lcepatch::apply::{Beside, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
-//! use lcepatch::checkpoint::Checkpoint;
-//! use lcepatch::context::Context;
-//! use lcepatch::durable::Existing;
-//! use lcepatch::edit::EditKind;
-//! use lcepatch::patch::Patch;
-//! use std::path::Path;
-//!
-//! fn apply(base: &Path, patch: &Path, result: &Path) -> Result<(), Box<dyn std::error::Error>> {
-//!     let context = Context::silent();
-//!     let base = Checkpoint::open(base)?;
-//!     let (patch) = (Patch::open(patch)?, patch.to_owned());
-//!     // What its author recommends, or else 1.
-//!     let (alpha, _) = patch.default_alpha();
-//!     let edit = Edit { patch, kind: EditKind::Interpolate(alpha) };
-//!     let options = PlanOptions {
-//!         check: Check::Full,
-//!         different_base: DifferentBase::Refuse,
-//!         not_finite: NotFinite::Refuse,
-//!         prefix: None,
-//!     };
-//!     // A plan exists only for a base that fits.
-//!     let edits = [edit];
-//!     let plan = Plan::check(&base, &edits, &options, &context)?;
-//!     to_path(&plan, None, result, Existing::Keep, |_| Ok(Beside::default()), &context)?;
-//!     Ok(())
-//! }
-//! ```
+//! `docs/ARCHITECTURE.md` follows one tensor through them.
 
 // What it is built from, in packages of their own
 #[cfg(feature = "verify")]
@@ -84,3 +114,5 @@ pub mod sweep;
 
 // What people look at
 pub mod report;
+
+pub use error::Error;

@@ -10,18 +10,20 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 /// What to do with tensors that have no counterpart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unpaired {
     /// Refuse, naming them.
+    #[default]
     Refuse,
     /// Leave them out and record them in the patch.
     LeaveOut,
 }
 
 /// What to do with a reference of another float dtype.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OtherDtype {
     /// Refuse, naming the tensors.
+    #[default]
     Refuse,
     /// Round the reference to the target's dtype, and record the tensors in the patch.
     Cast,
@@ -60,16 +62,17 @@ impl PrefixMap {
 }
 
 /// What weights `X_orig` with a mask `X_mask` beside them are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PruningPairs {
     /// Two tensors like any other.
+    #[default]
     Tensors,
     /// The weights `X`; the masks are not paired.
     Weights,
 }
 
 /// How to pair tensors.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct PairOptions {
     /// Missing, extra and reshaped tensors, and tensors whose kinds of dtype differ.
     pub unpaired: Unpaired,

@@ -42,7 +42,7 @@ fn rule(error: &Error) -> Option<u8> {
 }
 
 fn open(path: &Path, kind: EditKind) -> Result<Edit, Error> {
-    let patch = Patch::open(path).map_err(|error| Error::of_patch(path, error))?;
+    let patch = Patch::open(path)?;
     Ok(Edit { patch, kind })
 }
 

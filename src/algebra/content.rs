@@ -121,7 +121,7 @@ impl Content {
         let decoded = match base {
             Some(base) => decode_on_base(patch, entry, block, base)?,
             None => {
-                let bytes = patch.block(entry, block).map_err(|e| sure(Error::of_patch(patch.name(), e)))?;
+                let bytes = patch.block(entry, block).map_err(|e| sure(e.into()))?;
                 if Streams::read(&bytes).is_ok_and(|streams| needs_base(&streams)) {
                     return Err(sure(Obstacle::NeedsBase { patch: patch.name().to_owned(), verb }.into()));
                 }

@@ -14,7 +14,7 @@ use crate::format::block::{BaseElements, Elements};
 use crate::format::builder::{NewBlock, NewPatch, PatchBuilder, TensorParts};
 use crate::format::metadata::Metadata;
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
-use crate::patch::{NEW, Patch, TensorBlock};
+use crate::patch::{Patch, TensorBlock};
 use rayon::prelude::*;
 
 /// The tensors so far, ascending by name.
@@ -85,7 +85,7 @@ impl Draft {
     pub fn copy(&mut self, edit: &Edit, entry: &TensorEntry, content: Option<&Content>) -> Result<(), Error> {
         let mut values = content.and_then(|content| content.base.as_deref());
         let copy = |block: &BlockEntry| {
-            let bytes = edit.patch.block(entry, block).map_err(|e| Error::of_patch(edit.patch.name(), e))?;
+            let bytes = edit.patch.block(entry, block)?;
             let own = values.as_mut().and_then(|values| values.split_off(..block.selected as usize));
             let base_values = own.map_or(Digest::UNKNOWN, |own| values_digest(self.encoding.hash, entry.dtype, own));
             Ok(NewBlock { index: block.index, selected: block.selected, bytes, base_values })
@@ -113,14 +113,13 @@ impl Draft {
             ..metadata
         };
         let (reference, mut result) = roots(&new);
-        let written =
-            |result| Patch::written(&new, &metadata, reference, result).map_err(|e| Error::of_patch(NEW.as_ref(), e));
+        let written = |result| Patch::written(&new, &metadata, reference, result);
         if let (Some(base), false) = (base, result.is_known() || new.tensors.is_empty()) {
             let unfinished = written(result)?;
             result = new.hash.root(&results(base, &unfinished, None, context)?);
         }
         base.map_or(Ok(()), Checkpoint::unchanged)?;
-        written(result)
+        Ok(written(result)?)
     }
 }
 

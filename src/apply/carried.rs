@@ -40,7 +40,7 @@ impl Carried {
             patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect();
         let carried = blocks.par_iter().map(|(entry, block)| {
             context.advance(0)?;
-            let bytes = patch.block(entry, block).map_err(|e| Error::of_patch(patch.name(), e))?;
+            let bytes = patch.block(entry, block)?;
             let invalid = |reason| Invalid::Streams { tensor: entry.name.clone(), block: block.index, reason };
             let streams =
                 streams(&bytes, entry.dtype).map_err(|reason| Error::invalid(patch.name(), invalid(reason)))?;

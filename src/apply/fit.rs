@@ -19,11 +19,12 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// How a base is checked, besides names, dtypes and shapes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Check {
     /// The base's values at the selected positions. Decodes the patch; reads only what it must.
     Quick,
     /// The digest of every tensor that the patch changes.
+    #[default]
     Full,
 }
 
@@ -328,7 +329,7 @@ pub(crate) fn decode_block(
     base: Option<&dyn BaseElements>,
 ) -> Result<Decoded, DecodeError> {
     let sure = |error| DecodeError { error, of_base: false };
-    let bytes = patch.block(entry, block).map_err(|e| sure(Error::of_patch(patch.name(), e)))?;
+    let bytes = patch.block(entry, block).map_err(|e| sure(e.into()))?;
     decode_bytes(patch, (entry, block), &bytes, base)
 }
 

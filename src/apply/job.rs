@@ -1,8 +1,7 @@
 //! Whole jobs on a checkpoint: apply patches to it, and take the last apply back. What the commands do, without their words.
 
-use super::Check;
 use super::in_place::in_place;
-use super::plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions};
+use super::plan::{Edit, Plan, PlanOptions};
 use super::refusal::Refusal;
 use super::run::{Applied, Beside, Finished, to_path};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
@@ -46,24 +45,32 @@ pub struct KeepMask<'a> {
 }
 
 /// Patches applied to a checkpoint.
+///
+/// ```
+/// use lcepatch::apply::{Apply, Edit};
+/// use lcepatch::checkpoint::Checkpoint;
+/// use lcepatch::context::Context;
+/// use lcepatch::edit::Alpha;
+/// use lcepatch::patch::Patch;
+/// use std::path::Path;
+///
+/// fn debias(model: &Path, patch: &Path, result: &Path) -> Result<(), lcepatch::Error> {
+///     let base = Checkpoint::open(model)?;
+///     let edits = [Edit::at(Patch::open(patch)?, Alpha::new(-2.0).expect("finite"))];
+///     let done = Apply::new(&base, &edits).to(result, &Context::silent())?;
+///     println!("{} weights edited", done.applied.edited);
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Apply<'a> {
-    /// The checkpoint.
-    pub base: &'a Checkpoint,
-    /// The patches, and what is done with each.
-    pub edits: &'a [Edit],
-    /// How the base is checked, and what is refused.
-    pub options: &'a PlanOptions,
-    /// Where the result goes.
-    pub destination: Destination<'a>,
-    /// Where the undo patch goes.
-    pub undo: UndoTo<'a>,
-    /// Whether a model directory's log tells of it.
-    pub log: bool,
-    /// Where the result's pruning mask goes, if it is wanted.
-    pub mask: Option<KeepMask<'a>>,
-    /// Whether outputs may replace files that are there.
-    pub existing: Existing,
+    base: &'a Checkpoint,
+    edits: &'a [Edit],
+    options: PlanOptions,
+    undo: UndoTo<'a>,
+    log: bool,
+    mask: Option<KeepMask<'a>>,
+    existing: Existing,
 }
 
 /// What an apply did.
@@ -79,14 +86,53 @@ pub struct Done {
     pub undo: Option<PathBuf>,
 }
 
-impl Apply<'_> {
-    /// Does it. Nothing is written before the base is checked and every result is known.
+impl<'a> Apply<'a> {
+    /// `edits` together, to `base`: checked in full, with an undo patch beside a model directory's log, and nothing replaced.
+    pub fn new(base: &'a Checkpoint, edits: &'a [Edit]) -> Self {
+        let (options, undo, existing) = (PlanOptions::default(), UndoTo::Log, Existing::Keep);
+        Self { base, edits, options, undo, log: true, mask: None, existing }
+    }
+
+    /// How the base is checked, and what is refused.
+    pub fn options(self, options: PlanOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Where the undo patch goes.
+    pub fn undo(self, undo: UndoTo<'a>) -> Self {
+        Self { undo, ..self }
+    }
+
+    /// Whether a model directory's log tells of it.
+    pub fn log(self, log: bool) -> Self {
+        Self { log, ..self }
+    }
+
+    /// Where the result's pruning mask goes, if it is wanted.
+    pub fn keep_mask(self, mask: Option<KeepMask<'a>>) -> Self {
+        Self { mask, ..self }
+    }
+
+    /// Whether outputs may replace files that are there.
+    pub fn existing(self, existing: Existing) -> Self {
+        Self { existing, ..self }
+    }
+
+    /// Writes the result to a new file or directory at `path`.
+    ///
+    /// # Errors
+    /// As [`Apply::run`].
+    pub fn to(&self, path: &Path, context: &Context<'_>) -> Result<Done, Error> {
+        self.run(Destination::Path(path), context)
+    }
+
+    /// Writes the result. Nothing is written before the base is checked and every result is known.
     ///
     /// # Errors
     /// [`Refusal::OfBase`], [`Refusal::SamePlace`]; what [`Plan::check`], [`in_place`] and [`to_path`] return; the log's.
-    pub fn run(&self, context: &Context<'_>) -> Result<Done, Error> {
-        self.refuse_outputs()?;
-        let plan = Plan::check(self.base, self.edits, self.options, context)?;
+    pub fn run(&self, destination: Destination<'_>, context: &Context<'_>) -> Result<Done, Error> {
+        self.refuse_outputs(destination)?;
+        let plan = Plan::check(self.base, self.edits, &self.options, context)?;
         if let Some(KeepMask { of_base, path }) = self.mask {
             let mask = plan.result_mask(of_base, context)?;
             let covered: Vec<Tensor<'_>> = mask.names().filter_map(|name| self.base.tensor(name)).collect();
@@ -107,15 +153,15 @@ impl Apply<'_> {
             let undo = match (undo, self.undo) {
                 (Some(patch), UndoTo::Path(path)) => {
                     // The way back must be on the disk before the weights change.
-                    let written = write_file(path, &bytes(&patch)?, self.existing);
+                    let written = write_file(path, &patch.to_bytes()?, self.existing);
                     written.map_err(Failed::before_anything)?;
                     undo_path = Some(path.to_owned());
                     Some(Undo::new(patch.id, path))
                 }
                 (Some(patch), _) => {
                     let name = undo_name(&patch.id.short());
-                    beside.write.push((name.clone(), bytes(&patch)?));
-                    undo_path = history::folder(self.base).map(|base| self.result_folder(base).join(&name));
+                    beside.write.push((name.clone(), patch.to_bytes()?));
+                    undo_path = folder_of(destination, self.base).map(|folder| folder.join(&name));
                     Some(Undo::new(patch.id, Path::new(&name)))
                 }
                 (None, _) => None,
@@ -129,7 +175,7 @@ impl Apply<'_> {
             }
             Ok(beside)
         };
-        let applied = match self.destination {
+        let applied = match destination {
             Destination::Path(path) => {
                 to_path(&plan, with_undo.then_some(&plan), path, self.existing, finish, context)?
             }
@@ -139,7 +185,7 @@ impl Apply<'_> {
     }
 
     /// Refuses outputs beside the result that would take the place of the base's own files, of the result, or of each other.
-    fn refuse_outputs(&self) -> Result<(), Refusal> {
+    fn refuse_outputs(&self, destination: Destination<'_>) -> Result<(), Refusal> {
         let real = |path: &Path| real_path(path).unwrap_or_else(|| path.to_owned());
         let index = match &self.base.layout {
             Layout::Index { index } | Layout::Directory { index: Some(index) } => Some(index.clone()),
@@ -149,7 +195,7 @@ impl Apply<'_> {
         let weights = self.base.files.iter().map(|file| file.path.clone());
         let own: Vec<PathBuf> = weights.chain(index).chain(log).map(|path| real(&path)).collect();
         let mut taken: Vec<PathBuf> = Vec::new();
-        if let Destination::Path(path) = self.destination {
+        if let Destination::Path(path) = destination {
             taken.push(real(path));
         }
         let undo = if let UndoTo::Path(path) = self.undo { Some(path) } else { None };
@@ -166,18 +212,15 @@ impl Apply<'_> {
         }
         Ok(())
     }
-
-    /// The folder of the result, of a base in `folder`.
-    fn result_folder(&self, folder: PathBuf) -> PathBuf {
-        match self.destination {
-            Destination::InPlace => folder,
-            Destination::Path(path) => path.to_owned(),
-        }
-    }
 }
 
-fn bytes(patch: &Patch) -> Result<Vec<u8>, Error> {
-    patch.to_bytes().map_err(|e| Error::io("read", patch.name(), e))
+/// The folder of a result, where its log is.
+fn folder_of(destination: Destination<'_>, base: &Checkpoint) -> Option<PathBuf> {
+    let of_base = history::folder(base)?;
+    match destination {
+        Destination::InPlace => Some(of_base),
+        Destination::Path(path) => Some(path.to_owned()),
+    }
 }
 
 /// Whether the files of `result` are those of the patch's reference, every byte, as far as that is known.
@@ -239,15 +282,13 @@ impl Revert<'_> {
         let Some(path) = self.undo.map(Path::to_owned).or_else(|| find(undo, model)) else {
             return Err(refuse(format!("its undo patch {} is not here", undo.file), "say where it is with --undo"));
         };
-        let patch = Patch::open(&path).map_err(|e| Error::of_patch(&path, e))?;
+        let patch = Patch::open(&path)?;
         if patch.id.to_string() != undo.id {
             let reason = format!("{} has patch id {}, the log says {}", path.display(), patch.id, undo.id);
             return Err(refuse(reason, "give the patch that was written when the last one was applied"));
         }
         let edits = [Edit::to_reference(patch)];
-        let (check, different_base, not_finite) = (Check::Full, DifferentBase::Refuse, NotFinite::Refuse);
-        let options = PlanOptions { check, different_base, not_finite, prefix: None };
-        let plan = Plan::check(model, &edits, &options, context)?;
+        let plan = Plan::check(model, &edits, &PlanOptions::default(), context)?;
         let finish = |Finished { result, .. }: Finished<'_>| -> Result<Beside, Error> {
             if digests(result, model, context)? != step.before {
                 return Err(refuse(

@@ -25,32 +25,45 @@ pub struct Edit {
 }
 
 impl Edit {
+    /// A patch at the alpha that its author recommends, or else at 1.
+    pub fn recommended(patch: Patch) -> Self {
+        let (alpha, _) = patch.default_alpha();
+        Self::at(patch, alpha)
+    }
+
+    /// A patch at an alpha.
+    pub fn at(patch: Patch, alpha: Alpha) -> Self {
+        Self { patch, kind: EditKind::Interpolate(alpha) }
+    }
+
     /// What leads all the way to the reference of `patch`.
     pub fn to_reference(patch: Patch) -> Self {
-        Self { patch, kind: EditKind::Interpolate(Alpha::ONE) }
+        Self::at(patch, Alpha::ONE)
     }
 }
 
 /// What to do when the base is another than the patch's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DifferentBase {
     /// Refuse.
+    #[default]
     Refuse,
     /// Add the deltas of a portable patch, in value, to whatever the checkpoint holds.
     Add,
 }
 
 /// What to do when an edited number is infinite or NaN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NotFinite {
     /// Refuse.
+    #[default]
     Refuse,
     /// Write it.
     Write,
 }
 
 /// How to check and edit.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct PlanOptions {
     /// How the base is checked.
     pub check: Check,

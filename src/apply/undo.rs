@@ -11,7 +11,7 @@ use crate::format::block::encode::{Encoding, Portability, Precision, Variants, e
 use crate::format::builder::{PatchBuilder, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
-use crate::patch::{NEW, Patch};
+use crate::patch::Patch;
 use std::collections::BTreeMap;
 
 /// Deltas back to the base are exact. Its positions are coded without the result, which is not there yet; the patch is for one's own
@@ -111,6 +111,6 @@ impl Plan<'_> {
             },
             ..Metadata::default()
         };
-        Patch::written(&new, &metadata, reference, reference).map_err(|e| Error::of_patch(NEW.as_ref(), e))
+        Ok(Patch::written(&new, &metadata, reference, reference)?)
     }
 }

@@ -135,25 +135,22 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     let (edits, signers) = edits(&arguments, terminal)?;
     let inputs = edits.iter().map(|edit| edit.patch.name()).chain(arguments.mask.as_deref());
     arguments::refuse_inputs(outputs.into_iter().flatten().map(PathBuf::as_path), inputs)?;
-    let options = plan_options(&arguments);
     let mask_file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
     let of_base = arguments.keep_mask.as_ref().map(|_| base_mask(&base, mask_file.as_ref())).transpose()?;
     let mask = of_base.as_ref().zip(arguments.keep_mask.as_deref());
-    let job = Apply {
-        base: &base,
-        edits: &edits,
-        options: &options,
-        destination: arguments.output.as_deref().map_or(Destination::InPlace, Destination::Path),
-        undo: match &arguments.undo {
-            Some(path) => UndoTo::Path(path),
-            None if arguments.no_undo => UndoTo::Nowhere,
-            None => UndoTo::Log,
-        },
-        log: !arguments.no_log,
-        mask: mask.map(|(of_base, path)| KeepMask { of_base, path }),
-        existing,
+    let undo = match &arguments.undo {
+        Some(path) => UndoTo::Path(path),
+        None if arguments.no_undo => UndoTo::Nowhere,
+        None => UndoTo::Log,
     };
-    let done = job.run(&terminal.context())?;
+    let apply = Apply::new(&base, &edits)
+        .options(plan_options(&arguments))
+        .undo(undo)
+        .log(!arguments.no_log)
+        .keep_mask(mask.map(|(of_base, path)| KeepMask { of_base, path }))
+        .existing(existing);
+    let destination = arguments.output.as_deref().map_or(Destination::InPlace, Destination::Path);
+    let done = apply.run(destination, &terminal.context())?;
     terminal.done();
     if done.added {
         terminal.note("THIS IS NOT THE PATCH'S BASE: its deltas were added all the same, and nothing is promised");

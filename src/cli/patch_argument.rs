@@ -7,13 +7,12 @@ use lcepatch::checkpoint::Checkpoint;
 #[cfg(feature = "verify")]
 use lcepatch::checkpoint::{Malformed, OpenError};
 use lcepatch::edit::Alpha;
-use lcepatch::error::Error;
 use lcepatch::patch::Patch;
 use std::path::{Path, PathBuf};
 
 /// Opens a patch, its path in the error.
 pub fn open(path: &Path) -> Result<Patch, Failure> {
-    Patch::open(path).map_err(|error| Error::of_patch(path, error).into())
+    Ok(Patch::open(path)?)
 }
 
 /// Says which tensors the index of a checkpoint lists where they are not.

@@ -6,6 +6,7 @@ mod part;
 pub mod shard;
 mod write;
 
+pub use crate::localize::value::{Amount, Density};
 pub use masks::MaskSource;
 pub use part::{Part, PartFault};
 pub use shard::Shard;
@@ -20,7 +21,6 @@ use crate::format::block::encode::{Encoding, Portability, Precision};
 use crate::localize::candidates::{CandidateOptions, Candidates, Kinds};
 use crate::localize::random::Among;
 use crate::localize::survey::{BlockDigests, survey, units};
-use crate::localize::value::Amount;
 use crate::localize::{Impossible, random, value};
 use crate::mask::{Scope, Selection};
 use crate::pair::{Pair, PairOptions};
@@ -54,7 +54,7 @@ impl std::fmt::Display for Size {
 }
 
 /// How the weights are found.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Localize {
     /// What exactly one pruning mask keeps (paper eq 1).
     Mask,
@@ -75,7 +75,15 @@ pub enum Localize {
         among: Among,
     },
     /// Every element that differs.
+    #[default]
     Full,
+}
+
+impl Localize {
+    /// The largest differences, ranked over all candidates together.
+    pub fn largest(amount: Amount) -> Self {
+        Self::Value { amount: Size::Amount(amount), scope: Scope::Global }
+    }
 }
 
 /// What a person or a tool wants to stand in the patch.
@@ -98,7 +106,7 @@ pub struct Labels {
 }
 
 /// Everything that decides the bytes of a patch, besides the checkpoints.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct DiffOptions<'a> {
     /// How tensors are paired.
     pub pair: PairOptions,

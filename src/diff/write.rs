@@ -9,7 +9,7 @@ use crate::digest::{ContentHash, Digest, PartDigest, join};
 use crate::error::Error;
 use crate::format::block::blocks;
 use crate::format::block::encode::{Portability, Precision, Variants};
-use crate::format::builder::{NewPatch, PatchBuilder, TensorParts};
+use crate::format::builder::{PatchBuilder, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{self, Metadata, Reduced};
 use crate::format::tensor_table::Counterparts;
@@ -17,8 +17,8 @@ use crate::localize::full::differing;
 use crate::localize::survey::{BlockDigests, PairDigests, TensorDigests, survey};
 use crate::mask::Selection;
 use crate::pair::Pair;
+use crate::patch::Patch;
 use crate::patch::gather::{Coding, GatherError, Sides, encode_block, gather};
-use crate::patch::{NEW, Patch};
 use serde::{Deserialize, Serialize};
 
 /// What was found in blocks of a pair of checkpoints.
@@ -143,7 +143,9 @@ pub(super) fn write(
     let results = match rounded {
         None if is_whole => references.clone(),
         None => with(|digests| &digests.target_blocks, |sides| sides.result),
-        Some(rounded) => results(rounded.base, &written(&new, &metadata, reference, Digest::UNKNOWN)?, None, context)?,
+        Some(rounded) => {
+            results(rounded.base, &Patch::written(&new, &metadata, reference, Digest::UNKNOWN)?, None, context)?
+        }
     };
     let result = hash.root(&results);
     if invertible {
@@ -156,15 +158,11 @@ pub(super) fn write(
             tensor.parts.counterparts = Some(Counterparts { reference, result, inverse_result });
         }
     }
-    let patch = written(&new, &metadata, reference, result)?;
+    let patch = Patch::written(&new, &metadata, reference, result)?;
     let others = described
         .iter()
         .zip(&digests.0)
         .filter(|(tensor, digests)| !is_whole && tensor.dtype.float().is_none() && digests.target != digests.reference);
     let other_differences = others.map(|(tensor, _)| tensor.name.clone()).collect();
     Ok(Diffed { patch, unrecognized, other_differences, unchanged: total.unchanged, masked_elsewhere: Vec::new() })
-}
-
-fn written(new: &NewPatch, metadata: &Metadata, reference: Digest, result: Digest) -> Result<Patch, Error> {
-    Patch::written(new, metadata, reference, result).map_err(|e| Error::of_patch(NEW.as_ref(), e))
 }

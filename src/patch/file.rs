@@ -4,15 +4,13 @@ use crate::digest::Digest;
 use crate::durable::{self, Existing};
 use crate::format::builder::NewPatch;
 use crate::format::patch::{ReadAt, ReadError};
+use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::format::{self, Metadata};
 use crate::input::{self, Meant};
 use std::fs::File;
 use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-
-/// What a patch is called that has no file yet.
-pub(crate) const NEW: &str = "the new patch";
 
 /// A patch whose header is verified, and the name that messages call it by. Its blocks stay in the file until they are asked for.
 #[derive(Debug, Clone)]
@@ -21,38 +19,57 @@ pub struct Patch {
     content: format::Patch,
 }
 
+/// A patch that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", patch.display())]
+pub struct Unreadable {
+    /// What it is called.
+    pub patch: PathBuf,
+    /// Why.
+    #[source]
+    pub reason: ReadError,
+}
+
 impl Patch {
     /// Opens the file at `path` and verifies its header, at the cost that [`format::Patch::read`] states.
     ///
     /// # Errors
     /// I/O, R1 to R17, and R22.
-    pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Self::from_file(path, input::open(path, Meant::Patch)?)
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Unreadable> {
+        let path = path.as_ref();
+        let file = input::open(path, Meant::Patch).map_err(unreadable(path))?;
+        Self::from_file(path, file)
     }
 
     /// As [`Patch::open`], of a file that is open already.
     ///
     /// # Errors
     /// I/O, R1 to R17, and R22.
-    pub fn from_file(path: &Path, file: File) -> Result<Self, ReadError> {
-        let bytes = file.metadata()?.len();
-        Ok(Self { name: path.to_owned(), content: format::Patch::read(PatchFile { file, bytes })? })
+    pub fn from_file(path: &Path, file: File) -> Result<Self, Unreadable> {
+        let bytes = file.metadata().map_err(unreadable(path))?.len();
+        Self::read(path, PatchFile { file, bytes })
     }
 
     /// Reads a patch that is in memory; `name` is what messages call it.
     ///
     /// # Errors
     /// R1 to R17, R22.
-    pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self, ReadError> {
-        Ok(Self { name: name.into(), content: format::Patch::read(bytes)? })
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self, Unreadable> {
+        Self::read(name.as_ref(), bytes)
+    }
+
+    fn read(name: &Path, source: impl ReadAt + 'static) -> Result<Self, Unreadable> {
+        let content = format::Patch::read(source).map_err(unreadable(name))?;
+        Ok(Self { name: name.to_owned(), content })
     }
 
     /// The patch that `new` becomes with these metadata and digests, which [`NewPatch::write`] explains. It has no file yet.
     ///
     /// # Errors
     /// R10, when free metadata cannot be written as JSON.
-    pub fn written(new: &NewPatch, metadata: &Metadata, reference: Digest, result: Digest) -> Result<Self, ReadError> {
-        Self::from_bytes(NEW, new.write(metadata, reference, result)?)
+    pub fn written(new: &NewPatch, metadata: &Metadata, reference: Digest, result: Digest) -> Result<Self, Unreadable> {
+        let name = Path::new("the new patch");
+        Self::from_bytes(name, new.write(metadata, reference, result).map_err(unreadable(name))?)
     }
 
     /// The path of its file, or whatever else it is called.
@@ -69,18 +86,41 @@ impl Patch {
     ///
     /// # Errors
     /// I/O; R10, when free metadata cannot be written as JSON.
-    pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, ReadError> {
-        Ok(Self { name: self.name.clone(), content: self.content.with_metadata(metadata)? })
+    pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, Unreadable> {
+        let content = self.content.with_metadata(metadata).map_err(unreadable(&self.name))?;
+        Ok(Self { name: self.name.clone(), content })
+    }
+
+    /// The bytes of one block, once they match its digest.
+    ///
+    /// # Errors
+    /// I/O, and R18.
+    pub fn block(&self, tensor: &TensorEntry, block: &BlockEntry) -> Result<Vec<u8>, Unreadable> {
+        self.content.block(tensor, block).map_err(unreadable(&self.name))
+    }
+
+    /// All bytes of the patch file.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Unreadable> {
+        self.content.to_bytes().map_err(unreadable(&self.name))
     }
 
     /// Writes the patch to a new file at `path`, all of it or nothing.
     ///
     /// # Errors
     /// [`durable::Failed`].
-    pub fn save(&self, path: &Path, existing: Existing) -> Result<(), durable::Failed> {
-        let bytes = self.to_bytes().map_err(|e| durable::Failed::io("read", path, e))?;
+    pub fn save(&self, path: impl AsRef<Path>, existing: Existing) -> Result<(), durable::Failed> {
+        let path = path.as_ref();
+        let bytes = self.content.to_bytes().map_err(|e| durable::Failed::io("read", &self.name, e))?;
         durable::write_file(path, &bytes, existing)
     }
+}
+
+/// Adds the name of the patch to what is wrong with it.
+fn unreadable<E: Into<ReadError>>(patch: &Path) -> impl FnOnce(E) -> Unreadable {
+    |reason| Unreadable { patch: patch.to_owned(), reason: reason.into() }
 }
 
 impl Deref for Patch {

@@ -8,6 +8,5 @@ mod patched;
 mod tensor_block;
 
 pub(crate) use budget::Reservation;
-pub(crate) use file::NEW;
-pub use file::Patch;
+pub use file::{Patch, Unreadable};
 pub use tensor_block::TensorBlock;

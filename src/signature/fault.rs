@@ -3,6 +3,7 @@
 use super::BadLine;
 use crate::context::Cancelled;
 use crate::format::patch::ReadError;
+use crate::patch::Unreadable;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -21,13 +22,8 @@ pub enum SignatureFault {
         source: std::io::Error,
     },
     /// What was signed is not a patch.
-    #[error("{}: {error}", patch.display())]
-    Patch {
-        /// The patch.
-        patch: PathBuf,
-        /// The broken rule.
-        error: ReadError,
-    },
+    #[error("{}: {}", .0.patch.display(), .0.reason)]
+    Patch(Unreadable),
     /// Asked to stop.
     #[error("{0}")]
     Cancelled(Cancelled),
@@ -174,8 +170,8 @@ impl SignatureFault {
     pub fn code(&self) -> &'static str {
         match self {
             SignatureFault::Io { .. } => "io",
-            SignatureFault::Patch { error: ReadError::Io(_), .. } => "io",
-            SignatureFault::Patch { .. } => "patch.invalid",
+            SignatureFault::Patch(Unreadable { reason: ReadError::Io(_), .. }) => "io",
+            SignatureFault::Patch(_) => "patch.invalid",
             SignatureFault::Cancelled(_) => "interrupted",
             SignatureFault::Changed { .. } => "patch.changed",
             SignatureFault::Missing { .. } => "signature.missing",
@@ -197,7 +193,7 @@ impl SignatureFault {
     /// One thing to do about it.
     pub fn help(&self) -> Option<&'static str> {
         Some(match self {
-            SignatureFault::Io { .. } | SignatureFault::Patch { .. } | SignatureFault::Cancelled(_) => return None,
+            SignatureFault::Io { .. } | SignatureFault::Patch(_) | SignatureFault::Cancelled(_) => return None,
             SignatureFault::Changed { .. } => "try again when no other program writes it",
             SignatureFault::Missing { .. } => {
                 "get the .sig file from where the patch was published, or name it with --signature"

@@ -234,8 +234,7 @@ impl HashedFile {
     /// The patch in the file. That its header has the id that was hashed makes it the header that was hashed, whatever happened to
     /// the file since; and blocks are compared with the digests in the header whenever they are read.
     fn patch(self, path: &Path) -> Result<Patch, SignatureFault> {
-        let patch = Patch::from_file(path, self.file)
-            .map_err(|error| SignatureFault::Patch { patch: path.to_owned(), error })?;
+        let patch = Patch::from_file(path, self.file).map_err(SignatureFault::Patch)?;
         match self.id {
             Some(id) if id == patch.id => Ok(patch),
             _ => Err(SignatureFault::Changed { patch: path.to_owned() }),

@@ -9,7 +9,6 @@ use clap::Args;
 use lcepatch::apply::Check;
 use lcepatch::durable::{self, Existing};
 use lcepatch::edit::{Alpha, EditKind};
-use lcepatch::error::Error;
 use lcepatch::measure::threshold::Threshold;
 use lcepatch::model::runtime::Provider;
 use lcepatch::model::tokenizer::Tokenizer;
@@ -230,7 +229,7 @@ pub fn cases(alphas: &[Alpha], edits: &[String], patches: &[Patch], more: &[Alph
 fn record(patch: &Patch, report: &Report, setup: &Setup) -> Result<lcepatch::digest::Digest, Failure> {
     let mut metadata = patch.metadata.clone();
     metadata.results.extend(summary(report, setup));
-    let recorded = patch.with_metadata(&metadata).map_err(|error| Error::of_patch(patch.name(), error))?;
+    let recorded = patch.with_metadata(&metadata)?;
     recorded.save(patch.name(), Existing::Replace)?;
     Ok(recorded.id)
 }

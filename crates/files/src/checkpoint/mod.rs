@@ -86,16 +86,16 @@ impl Checkpoint {
     /// # Errors
     /// I/O with the path; [`Malformed`] for what is not a checkpoint; [`OpenError::Unfinished`] for one that is being edited in
     /// place, or was when something interrupted it.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_as(path, Access::Read)
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_as(path.as_ref(), Access::Read)
     }
 
     /// Opens a checkpoint to edit it where it is. No other process can read or edit it meanwhile.
     ///
     /// # Errors
     /// As [`Checkpoint::open`]; [`Failed::NoLocks`] where files cannot be locked.
-    pub fn open_for_edit(path: &Path) -> Result<Self, OpenError> {
-        Self::open_as(path, Access::Edit)
+    pub fn open_for_edit(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_as(path.as_ref(), Access::Edit)
     }
 
     fn open_as(path: &Path, access: Access) -> Result<Self, OpenError> {

@@ -26,9 +26,10 @@ pub use temporary::{abandoned, is_temporary};
 use std::path::{Path, PathBuf};
 
 /// Whether an output may take the place of an existing file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Existing {
     /// Refuse.
+    #[default]
     Keep,
     /// Replace it, atomically.
     Replace,

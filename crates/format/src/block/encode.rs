@@ -17,9 +17,10 @@ use crate::dtype::{Dtype, FloatFormat, Rounded};
 use serde::{Deserialize, Serialize};
 
 /// How exactly deltas are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// The reference's bits.
+    #[default]
     Exact,
     /// Float deltas rounded to bfloat16.
     Bf16,
@@ -28,9 +29,10 @@ pub enum Precision {
 }
 
 /// Whether the patch must serve without its base.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Portability {
     /// Smallest: whatever the base can tell is left out.
+    #[default]
     NeedsBase,
     /// Base-free positions, and the base's values at them.
     Portable,
