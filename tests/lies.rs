@@ -127,7 +127,7 @@ fn metadata_decides_nothing_about_bytes() {
     for (name, path, base) in accepted() {
         let bases: Vec<Checkpoint> = base
             .map(|base| {
-                vec![Checkpoint::open(&base).unwrap(), Checkpoint::open(&dir.write(&name, &other(&base))).unwrap()]
+                vec![Checkpoint::open(&base).unwrap(), Checkpoint::open(dir.write(&name, &other(&base))).unwrap()]
             })
             .unwrap_or_default();
         let honest = Patch::open(&path).unwrap();
@@ -176,9 +176,9 @@ fn globset_escaped(name: &str) -> String {
 fn show_and_check_say_what_the_blocks_deny() {
     let dir = bert_dir();
     dir.run("diff target.safetensors reference.safetensors -o p --density 5%").ok();
-    let honest = Patch::open(&dir.path("p")).unwrap();
+    let honest = Patch::open(dir.path("p")).unwrap();
     let lying = honest.with_metadata(&Metadata { portable: true, ..honest.metadata.clone() }).unwrap();
-    lying.save(&dir.path("lying"), lcepatch::durable::Existing::Keep).unwrap();
+    lying.save(dir.path("lying"), lcepatch::durable::Existing::Keep).unwrap();
     dir.run("show lying").ok().prints(&["it says that it is portable", "portable     no"]);
     dir.run("check lying").ok().prints(&["intact", "it says that it is portable"]);
     assert_eq!(dir.run("check p --json").ok().json()["denied"], serde_json::json!([]));

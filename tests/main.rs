@@ -10,6 +10,7 @@ mod agreement; // verify finds what the published code finds, item by item
 mod benchmarks; // verify finds what the published definitions give, on data of our own
 mod commands; // flags, edge cases and exit codes of each command
 mod crash; // a fault or a death at every call that changes the disk
+mod dependencies; // what the packages are built from
 mod documentation; // every command line in README and docs runs
 mod goldens; // published numbers
 mod hostile; // small files that would cost a lot

@@ -11,7 +11,7 @@ use lcepatch::patch::Patch;
 /// The result of applying the patch `bytes`, or nothing when it is refused.
 fn apply(dir: &Dir, bytes: Vec<u8>) -> Option<Vec<u8>> {
     let context = Context::silent();
-    let base = Checkpoint::open(&dir.path("target.safetensors")).unwrap();
+    let base = Checkpoint::open(dir.path("target.safetensors")).unwrap();
     let patch = Patch::from_bytes("p", bytes).ok()?;
     let edits = [Edit { patch, kind: EditKind::Interpolate(Alpha::ONE) }];
     let options = PlanOptions {

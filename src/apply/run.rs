@@ -93,7 +93,7 @@ pub fn to_path(
     files.into_iter().try_for_each(NewFile::commit).map_err(|failed| failed.inside(path))?;
     let not_carried = carry_along(base, new.temporary_path())?;
     (applied.left_behind, applied.unreadable) = (not_carried.weights, not_carried.unreadable);
-    let result = Checkpoint::open(&result_root(base, new.temporary_path()))?;
+    let result = Checkpoint::open(result_root(base, new.temporary_path()))?;
     let Beside { write, .. } = finish(Finished { result: &result, applied: &applied, undo })?;
     for (name, bytes) in write {
         let written = write_file(&new.temporary_path().join(name), &bytes, Existing::Replace);

@@ -446,7 +446,7 @@ fn files_are_named_by_their_content_and_on_request_as_hubs_list_them() {
     dir.run("diff target.safetensors reference.safetensors -o p --density 5%").ok();
     let base = dir.run("show p --json").ok().json()["metadata"]["base"]["files"][0].clone();
     let bytes = dir.read("target.safetensors");
-    let checkpoint = lcepatch::checkpoint::Checkpoint::open(&dir.path("target.safetensors")).unwrap();
+    let checkpoint = lcepatch::checkpoint::Checkpoint::open(dir.path("target.safetensors")).unwrap();
     let file = &checkpoint.files[0];
     let mut content = blake3::Hasher::new();
     content.update(&bytes[..file.header_bytes as usize]);

@@ -147,7 +147,7 @@ fn externalize(dir: &Dir) {
 fn is_export_of(dir: &Dir, onnx: &str, checkpoint: &str) {
     let bound = |onnx: &str, checkpoint: &str| {
         let file = OnnxFile::open(&dir.path(onnx)).unwrap();
-        let checkpoint = Checkpoint::open(&dir.path(checkpoint)).unwrap();
+        let checkpoint = Checkpoint::open(dir.path(checkpoint)).unwrap();
         bind(&file, &checkpoint, &Context::silent()).unwrap()
     };
     assert_eq!(bound(onnx, checkpoint), bound("model/model.onnx", "model/model.safetensors"));

@@ -444,9 +444,9 @@ fn nothing_is_made_of_a_file_that_changes_at_any_moment() {
     dir.run("diff target.safetensors reference.safetensors -o small.lcepatch --k 100").ok();
     dir.run("diff reference.safetensors target.safetensors -o back.lcepatch --all").ok();
     let edit =
-        |name: &str| Edit { patch: Patch::open(&dir.path(name)).unwrap(), kind: EditKind::Interpolate(Alpha::ONE) };
+        |name: &str| Edit { patch: Patch::open(dir.path(name)).unwrap(), kind: EditKind::Interpolate(Alpha::ONE) };
     let (full, small, back) = (edit("full.lcepatch"), edit("small.lcepatch"), edit("back.lcepatch"));
-    let other = Checkpoint::open(&dir.path("reference.safetensors")).unwrap();
+    let other = Checkpoint::open(dir.path("reference.safetensors")).unwrap();
     let ranked = options(Localize::Value { amount: Size::Amount(Amount::Count(100)), scope: Scope::Global });
     let whole = options(Localize::Full);
     let shard = shard::Shard::new(1, 2).unwrap();
@@ -484,7 +484,7 @@ fn nothing_is_made_of_a_file_that_changes_at_any_moment() {
     for (verb, made) in verbs {
         let mut moments = 0;
         for moment in 1.. {
-            let base = Checkpoint::open(&dir.path("target.safetensors")).unwrap();
+            let base = Checkpoint::open(dir.path("target.safetensors")).unwrap();
             let (path, wrote) = (dir.path("target.safetensors"), AtomicBool::new(false));
             let writer = Writer { path, countdown: moment.into(), wrote };
             let made = made(&base, &Context::new(&writer, &AtomicBool::new(false)));

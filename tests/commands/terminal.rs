@@ -35,7 +35,7 @@ fn hostile() -> Dir {
     dir.write("b", &safetensors(&[tensor(&[1.5, 2.0, 3.0, 5.0])]));
     dir.write("c", &safetensors(&[Tensor::f32("other", &[1], &[0.0])]));
     dir.run("diff a b -o plain --all").ok();
-    let patch = Patch::open(&dir.path("plain")).unwrap();
+    let patch = Patch::open(dir.path("plain")).unwrap();
     let text = || HOSTILE.to_owned();
     let mut metadata = patch.metadata.clone();
     (metadata.tool, metadata.description, metadata.license) = (text(), Some(text()), Some(text()));
@@ -48,7 +48,7 @@ fn hostile() -> Dir {
     metadata.masks = Some(Masks { source: text(), by_component, ..Masks::default() });
     metadata.results.insert(text(), text().into());
     metadata.x.insert(text(), text().into());
-    patch.with_metadata(&metadata).unwrap().save(&dir.path("p"), Existing::Keep).unwrap();
+    patch.with_metadata(&metadata).unwrap().save(dir.path("p"), Existing::Keep).unwrap();
     dir
 }
 

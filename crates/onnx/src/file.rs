@@ -72,7 +72,7 @@ struct Decoded(FileBytes);
 
 impl AsRef<[u8]> for Decoded {
     fn as_ref(&self) -> &[u8] {
-        self.0.bytes(0..self.0.len())
+        self.0.bytes(0..self.0.size())
     }
 }
 
@@ -90,7 +90,7 @@ impl OnnxFile {
         let graph = |model: ModelProto| {
             let changed = || Malformed::Protobuf { reason: "it changed while it was read".to_owned() };
             let graph = model.graph.ok_or(Malformed::NoGraph)?;
-            if whole.len() as u64 == map.len() { Ok((graph, model.opset_import)) } else { Err(changed()) }
+            if whole.len() as u64 == map.size() { Ok((graph, model.opset_import)) } else { Err(changed()) }
         };
         let model = ModelProto::decode(whole.clone());
         let model = model.map_err(|error| Malformed::Protobuf { reason: error.to_string() });

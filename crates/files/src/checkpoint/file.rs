@@ -110,20 +110,20 @@ impl WeightFile {
     }
 
     fn parse(path: &Path, map: FileBytes) -> Result<Self, OpenError> {
-        let front = map.read(0..map.len().min(Found::FRONT_BYTES)).map_err(|e| OpenError::io("read", path, e))?;
+        let front = map.read(0..map.size().min(Found::FRONT_BYTES)).map_err(|e| OpenError::io("read", path, e))?;
         Meant::Checkpoint.check(&front).map_err(|unexpected| OpenError::malformed(path, unexpected.into()))?;
         let header = |reason: String| OpenError::malformed(path, Malformed::Header { reason });
         let Some(length) = front.first_chunk().map(|length| u64::from_le_bytes(*length)) else {
-            return Err(header(format!("it has {} bytes", map.len())));
+            return Err(header(format!("it has {} bytes", map.size())));
         };
-        if length > HEADER_BYTES_MAX || length > map.len() - 8 {
+        if length > HEADER_BYTES_MAX || length > map.size() - 8 {
             return Err(header("invalid header length".to_owned()));
         }
         let header_bytes = 8 + length;
         let json = map.read(8..header_bytes).map_err(|e| OpenError::io("read", path, e))?;
         let metadata: Metadata = serde_json::from_slice(&json).map_err(|e| header(e.to_string()))?;
-        if header_bytes + metadata.data_len() as u64 != map.len() {
-            let (found, expected) = (map.len(), header_bytes + metadata.data_len() as u64);
+        if header_bytes + metadata.data_len() as u64 != map.size() {
+            let (found, expected) = (map.size(), header_bytes + metadata.data_len() as u64);
             return Err(OpenError::malformed(path, Malformed::Length { found, expected }));
         }
         let mut tensors = Vec::new();
@@ -173,7 +173,7 @@ impl WeightFile {
 
     /// Bytes of the whole file.
     pub fn bytes(&self) -> u64 {
-        self.map.len()
+        self.map.size()
     }
 
     /// The file's name without folders.

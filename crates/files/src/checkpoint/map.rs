@@ -86,8 +86,8 @@ impl FileBytes {
         Ok(bytes)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> u64 {
+    /// How many bytes there are.
+    pub fn size(&self) -> u64 {
         self.all().len() as u64
     }
 

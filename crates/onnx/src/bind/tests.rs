@@ -14,7 +14,7 @@ fn names(sources: &[Source]) -> Vec<&str> {
 #[test]
 fn every_weight_of_an_export_is_bound() {
     let file = OnnxFile::open(&fixture("model.onnx")).unwrap();
-    let checkpoint = Checkpoint::open(&fixture("model.safetensors")).unwrap();
+    let checkpoint = Checkpoint::open(fixture("model.safetensors")).unwrap();
     let bindings = bind(&file, &checkpoint, &Context::silent()).unwrap();
     assert_eq!(bindings.unbound_initializers, [""; 0]);
     assert_eq!(bindings.unbound_tensors, [""; 0]);

@@ -55,7 +55,7 @@ fn an_export_is_listed() {
     // The place is right if the bytes there are the checkpoint's.
     let Place::Embedded(range) = first.place.clone() else { panic!("{first:?}") };
     let bytes = std::fs::read(&path).unwrap();
-    let checkpoint = lcepatch_files::checkpoint::Checkpoint::open(&path.with_file_name("model.safetensors")).unwrap();
+    let checkpoint = lcepatch_files::checkpoint::Checkpoint::open(path.with_file_name("model.safetensors")).unwrap();
     let tensor = checkpoint.tensor("bert.embeddings.word_embeddings.weight").unwrap();
     assert_eq!(bytes[range.start as usize..range.end as usize], *tensor.elements(0..61 * 16));
 }
