@@ -72,7 +72,7 @@
 //! verify   measures --plan--> Work;  Model (graph built) --edited tensors--> Session --Work--> Answers --> Outcomes --> Report
 //! ```
 //!
-//! The modules below are in reading order, and each uses only those above it (`tests/layers.rs` checks it, and holds the exceptions).
+//! The modules below are in reading order, and each uses only those above it (`tests/layers.rs` checks it).
 //! `docs/ARCHITECTURE.md` follows one tensor through them.
 
 // What it is built from, in packages of their own

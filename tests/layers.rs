@@ -3,13 +3,6 @@
 use crate::support::Dir;
 use std::path::{Path, PathBuf};
 
-/// Uses of a later module, and why.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("error", "apply", "the one error type joins the refusals that are defined beside the verb that refuses"),
-    ("error", "algebra", "the same"),
-    ("error", "diff", "the same"),
-];
-
 /// All source files below a folder: their paths from there, and their text.
 fn sources(root: &Path) -> Vec<(String, String)> {
     fn walk(root: &Path, folder: &Path, out: &mut Vec<(String, String)>) {
@@ -80,8 +73,7 @@ fn wrong_uses(root: &Path) -> Vec<String> {
         }
         let own = place(module).unwrap_or_else(|| panic!("{file}: {module} is not in lib.rs"));
         for used in modules_used(&text) {
-            let excepted = EXCEPTIONS.iter().any(|(a, b, _)| *a == module && *b == used);
-            if place(&used).is_some_and(|other| other > own) && !excepted {
+            if place(&used).is_some_and(|other| other > own) {
                 wrong.push(format!("{file} uses {used}"));
             }
         }

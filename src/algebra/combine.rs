@@ -2,14 +2,14 @@
 
 use super::content::{Content, Element, Exact, Masks, Move};
 use super::draft::Draft;
-use super::{Obstacle, check_base, common_hash};
+use super::{check_base, common_hash};
 use crate::apply::Edit;
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::dtype::{FloatFormat, Rounded};
 use crate::edit::{Alpha, interpolate};
-use crate::error::Error;
+use crate::error::{Error, Obstacle};
 use crate::format::block::Kept;
 use crate::format::block::encode::Portability;
 use crate::format::builder::TensorParts;

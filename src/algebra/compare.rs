@@ -67,7 +67,7 @@ impl Sums {
 /// select, and their positions are base-free.
 ///
 /// # Errors
-/// [`super::Obstacle::NeedsBase`]; a base that does not fit.
+/// [`crate::error::Obstacle::NeedsBase`]; a base that does not fit.
 pub fn compare(
     first: &Edit,
     second: &Edit,

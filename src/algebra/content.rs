@@ -1,11 +1,10 @@
 //! One tensor of a patch, decoded.
 
-use super::Obstacle;
 use crate::apply::Edit;
 use crate::apply::fit::{DecodeError, block_elements, decode_block, decode_on_base, needs_base};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
-use crate::error::Error;
+use crate::error::{Error, Obstacle};
 use crate::format::block::BLOCK_ELEMENTS;
 use crate::format::block::{BaseElements, MaskCodec, Streams};
 use crate::format::block::{DecodedBlock, Kept};

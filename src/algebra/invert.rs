@@ -3,13 +3,13 @@
 use super::content::Content;
 use super::content::{Element, Exact};
 use super::draft::Draft;
-use super::{Obstacle, check_base, must_be_exact, must_be_justified};
+use super::{check_base, must_be_exact, must_be_justified};
 use crate::apply::Edit;
 use crate::apply::fit::{carried_values_fit, counterparts_fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::Digest;
-use crate::error::Error;
+use crate::error::{Error, Obstacle};
 use crate::format::block::encode::Portability;
 use crate::format::block::{Held, Kept};
 use crate::format::builder::{NewPatch, TensorParts};

@@ -8,7 +8,6 @@ mod compare;
 mod content;
 mod draft;
 mod invert;
-mod obstacle;
 mod select;
 mod spectrum;
 mod squash;
@@ -16,17 +15,16 @@ mod squash;
 pub use combine::{Combined, Signs, combine};
 pub use compare::{Comparison, Likeness, compare};
 pub use invert::invert;
-pub use obstacle::Obstacle;
 pub use select::{Filter, Top, restrict, select};
 pub use spectrum::{Spectrum, spectrum};
 pub use squash::squash;
 
 use crate::apply::fit::carried_values_fit;
-use crate::apply::{Carried, Check, Edit, Fit, Refusal, fit};
+use crate::apply::{Carried, Check, Edit, Fit, fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::ContentHash;
-use crate::error::Error;
+use crate::error::{Error, Obstacle, Refusal};
 use crate::format::tensor_table::TensorEntry;
 use std::cmp::Ordering;
 

@@ -3,11 +3,11 @@
 use super::content::Content;
 use super::draft::Draft;
 use super::invert::known_roots;
-use super::{Obstacle, check_base};
+use super::{check_base};
 use crate::apply::{Carried, Edit};
 use crate::checkpoint::{Checkpoint, names};
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Obstacle};
 use crate::format::block::encode::Portability;
 use crate::format::builder::TensorParts;
 use crate::format::metadata::{Derived, Metadata};

@@ -40,7 +40,7 @@ pub struct Spectrum {
 /// 2 × 64 multiplications for each.
 ///
 /// # Errors
-/// [`super::Obstacle::NeedsBase`], [`super::Obstacle::Unpruned`]; a base that does not fit.
+/// [`crate::error::Obstacle::NeedsBase`], [`crate::error::Obstacle::Unpruned`]; a base that does not fit.
 pub fn spectrum(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Vec<Spectrum>, Error> {
     check_base(edit, VERB, base, context)?;
     let is_matrix = |entry: &&TensorEntry| entry.shape.len() == 2 && entry.dtype.float().is_some();

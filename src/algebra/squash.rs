@@ -3,14 +3,14 @@
 use super::content::{Content, Element, Exact, Masks};
 use super::draft::Draft;
 use super::invert::known_roots;
-use super::{Obstacle, Side, by_name, check_base, common_hash, must_be_exact};
+use super::{Side, by_name, check_base, common_hash, must_be_exact};
 use crate::apply::fit::{DecodeError, block_elements, counterparts_fit};
 use crate::apply::{Edit, Plan};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::edit::{Alpha, EditKind};
-use crate::error::Error;
+use crate::error::{Error, Obstacle};
 use crate::format::block::Kept;
 use crate::format::block::encode::Portability;
 use crate::format::block::{BLOCK_ELEMENTS, Held};

@@ -4,8 +4,7 @@ use crate::checkpoint::names::is_of_adapter;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
-use crate::dtype::Dtype;
-use crate::error::Error;
+use crate::error::{BaseState, Difference, Error};
 use crate::format::Invalid;
 use crate::format::block::DecodedBlock;
 use crate::format::block::decode::{BlockError, decode, memory, streams};
@@ -35,70 +34,6 @@ pub struct Fit {
     pub differences: Vec<(String, Difference)>,
     /// What the checkpoint is.
     pub state: BaseState,
-}
-
-/// What a checkpoint is to a patch, as far as digests tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BaseState {
-    /// Its base.
-    Base,
-    /// What it produces at alpha 1.
-    Result,
-    /// Its reference.
-    Reference,
-    /// An adapter, such as LoRA's, which the patch is not for.
-    Adapter,
-    /// None of these.
-    Unknown,
-}
-
-/// How a tensor differs from the patch's base.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Difference {
-    /// It is not there.
-    Missing,
-    /// It has another dtype.
-    Dtype {
-        /// Here.
-        found: Dtype,
-        /// In the patch.
-        expected: Dtype,
-    },
-    /// It has another shape.
-    Shape {
-        /// Here.
-        found: Vec<u64>,
-        /// In the patch.
-        expected: Vec<u64>,
-    },
-    /// It has other bytes.
-    Digest {
-        /// Here.
-        found: Digest,
-        /// In the patch.
-        expected: Digest,
-    },
-    /// No weight of an ONNX file is it or its transpose.
-    Unbound,
-    /// Its elements are equal, and several weights of an ONNX file may be it.
-    Constant,
-}
-
-impl std::fmt::Display for Difference {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Difference::Missing => f.write_str("not in this checkpoint"),
-            Difference::Dtype { found, expected } => write!(f, "dtype is {found}, the patch expects {expected}"),
-            Difference::Shape { found, expected } => write!(f, "shape is {found:?}, the patch expects {expected:?}"),
-            Difference::Digest { found, expected } => {
-                write!(f, "digest is {}…, the patch expects {}…", found.short(), expected.short())
-            }
-            Difference::Unbound => f.write_str("no initializer of this ONNX file is equal to it or its transpose"),
-            Difference::Constant => {
-                f.write_str("its elements are all equal, and it cannot be told from other weights of this ONNX file")
-            }
-        }
-    }
 }
 
 /// The elements of a block of a tensor of `elements` elements.

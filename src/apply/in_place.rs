@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 /// are links, have other names or cannot be written to. After a crash [`recover`] finishes what was begun.
 ///
 /// # Errors
-/// [`Failed`] for outputs; [`super::Refusal`] for numbers and digests; what decoding returns. The base is what it was then,
+/// [`Failed`] for outputs; [`Refusal`](crate::error::Refusal) for numbers and digests; what decoding returns. The base is what it was then,
 /// unless the error is [`Failed::Interrupted`] or [is in place](Failed::is_in_place).
 pub fn in_place(
     plan: &Plan<'_>,

@@ -2,13 +2,12 @@
 
 use super::in_place::in_place;
 use super::plan::{Edit, Plan, PlanOptions};
-use super::refusal::Refusal;
 use super::run::{Applied, Beside, Finished, to_path};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
 use crate::durable::{Existing, Failed, is_undo_patch, real_path, undo_name, write_file};
-use crate::error::Error;
+use crate::error::{Error, NoRevert, Refusal};
 use crate::history::{self, AppliedPatch, History, State, Step, Undo, digests};
 use crate::localize::survey::of_files;
 use crate::mask::{self, PruningMask};
@@ -260,41 +259,28 @@ impl Revert<'_> {
     /// [`Refusal::NoRevert`]; what [`Plan::check`] and [`in_place`] return.
     pub fn run(&self, context: &Context<'_>) -> Result<Step, Error> {
         let model = self.model;
-        let refuse = |reason: String, help: &'static str| -> Error {
-            Refusal::NoRevert { path: model.path.clone(), reason, help }.into()
-        };
-        let Some(mut history) = History::of(model)? else {
-            return Err(refuse("it is a file".to_owned(), "only model directories have a log: give the directory"));
-        };
+        let refuse =
+            |reason: NoRevert| -> Error { Refusal::NoRevert { path: model.path.clone(), reason }.into() };
+        let Some(mut history) = History::of(model)? else { return Err(refuse(NoRevert::File)) };
         let files = digests(model, model, context)?;
         let state = history.state(&files);
-        let Some(step) = history.steps.pop() else {
-            let help = "there is nothing to take back; an undo patch of your own is applied with `lcepatch apply`";
-            return Err(refuse("no patch was applied here".to_owned(), help));
-        };
+        let Some(step) = history.steps.pop() else { return Err(refuse(NoRevert::NoStep)) };
         if state != State::After(history.steps.len() + 1) {
-            return Err(refuse("the weights changed since".to_owned(), "`lcepatch status` says what they are"));
+            return Err(refuse(NoRevert::Changed));
         }
-        let Some(undo) = &step.undo else {
-            let help = "leave --no-undo out next time; the base itself can be downloaded again";
-            return Err(refuse("no undo patch was written".to_owned(), help));
-        };
+        let Some(undo) = &step.undo else { return Err(refuse(NoRevert::NoUndo)) };
         let Some(path) = self.undo.map(Path::to_owned).or_else(|| find(undo, model)) else {
-            return Err(refuse(format!("its undo patch {} is not here", undo.file), "say where it is with --undo"));
+            return Err(refuse(NoRevert::UndoGone { file: undo.file.clone() }));
         };
         let patch = Patch::open(&path)?;
         if patch.id.to_string() != undo.id {
-            let reason = format!("{} has patch id {}, the log says {}", path.display(), patch.id, undo.id);
-            return Err(refuse(reason, "give the patch that was written when the last one was applied"));
+            return Err(refuse(NoRevert::OtherUndo { path, found: patch.id, expected: undo.id.clone() }));
         }
         let edits = [Edit::to_reference(patch)];
         let plan = Plan::check(model, &edits, &PlanOptions::default(), context)?;
         let finish = |Finished { result, .. }: Finished<'_>| -> Result<Beside, Error> {
             if digests(result, model, context)? != step.before {
-                return Err(refuse(
-                    "it would not be what it was before".to_owned(),
-                    "the undo patch or the log was changed",
-                ));
+                return Err(refuse(NoRevert::OtherResult));
             }
             // One that was written beside the log by default has done its work, unless an earlier step was the same.
             let is_needed = history.steps.iter().flat_map(|step| &step.undo).any(|earlier| earlier.file == undo.file);

@@ -13,7 +13,6 @@ mod job;
 mod onnx;
 mod part;
 pub mod plan;
-mod refusal;
 mod result_mask;
 mod rewrite;
 pub mod run;
@@ -27,6 +26,5 @@ pub use job::{Apply, Destination, Done, KeepMask, Revert, UndoTo};
 #[cfg(feature = "verify")]
 pub use onnx::OnnxBase;
 pub use plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions, results};
-pub use refusal::Refusal;
 pub use rewrite::{EachPart, Pruning, Rewrite, Sink};
 pub use run::{Applied, Beside, Finished, to_path};

@@ -1,16 +1,14 @@
 //! ONNX files as bases: the tensors that patches change are found in them by their digests, edited by the very code that edits
 //! checkpoints, and put back.
 
-use super::fit::Difference;
 use super::plan::{Edit, Plan, PlanOptions};
-use super::refusal::Refusal;
 use super::rewrite::{EachPart, Rewrite};
 use super::run::{Applied, same_file, write_weights};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, TensorInfo, WeightFile};
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::durable::{Commit, Existing, Failed, NewFile};
-use crate::error::Error;
+use crate::error::{Difference, Error, Refusal};
 use crate::onnx::{Binding, Malformed, OnnxFile, OpenError, Source, Wanted, find, matrix, transpose};
 use crate::patch::Patch;
 use std::collections::BTreeMap;
@@ -95,7 +93,7 @@ impl OnnxBase {
             patch: patch.name().to_owned(),
             differences,
             tensors: patch.table.tensors.len(),
-            state: super::fit::BaseState::Unknown,
+            state: crate::error::BaseState::Unknown,
             portable: false,
         })
     }

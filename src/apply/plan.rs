@@ -1,13 +1,12 @@
 //! What will be done to a base, once it is checked. There is no other way to a result.
 
 use super::carried::Carried;
-use super::fit::{Check, Difference, Fit, base_tensor, carried_values_fit, fit};
-use super::refusal::Refusal;
+use super::fit::{Check, Fit, base_tensor, carried_values_fit, fit};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::edit::{Alpha, EditKind};
-use crate::error::Error;
+use crate::error::{Difference, Error, Refusal};
 use crate::format::Metadata;
 use crate::format::tensor_table::TensorEntry;
 use crate::pair::PrefixMap;

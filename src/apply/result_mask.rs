@@ -11,7 +11,7 @@ impl Plan<'_> {
     /// The mask of the result, from that of the base. Memory: a bit for each weight of the tensors that change.
     ///
     /// # Errors
-    /// [`super::Refusal::Mask`] where `base_mask` is not the mask that the patches were made with; what decoding and
+    /// [`Refusal::Mask`](crate::error::Refusal::Mask) where `base_mask` is not the mask that the patches were made with; what decoding and
     /// masks return.
     pub fn result_mask<'m>(
         &self,

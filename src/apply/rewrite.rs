@@ -2,13 +2,12 @@
 
 use super::fit::base_tensor;
 use super::plan::Plan;
-use super::refusal::Refusal;
 use super::tensor::{SPAN, one};
 use crate::checkpoint::scan::windows;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::format::block::{BLOCK_ELEMENTS, block_range};
 use crate::mask::PruningMask;
 use std::collections::BTreeMap;

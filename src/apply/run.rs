@@ -3,14 +3,13 @@
 use super::carry::{carry_along, result_root};
 use super::part::{Output, Rewritten, digests_by, rewrite_part};
 use super::plan::Plan;
-use super::refusal::Refusal;
 use super::rewrite::Rewrite;
 use crate::checkpoint::scan::windows;
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::durable::{Existing, Failed, NewDirectory, NewFile, set_len, write_file};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::patch::Patch;
 use rayon::prelude::*;
 use std::collections::BTreeMap;

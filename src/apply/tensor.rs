@@ -2,7 +2,6 @@
 
 use super::fit::{DecodeError, Decoded, block_elements, decode_block, decode_on_base};
 use super::plan::{Edit, NotFinite, Plan};
-use super::refusal::Refusal;
 use super::rewrite::{EachPart, Sink};
 use crate::checkpoint::Tensor;
 use crate::checkpoint::scan::windows;
@@ -10,7 +9,7 @@ use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::dtype::{Dtype, Rounded};
 use crate::edit::{Alpha, EditKind, interpolate};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::format::block::{BaseElements, Deltas, Kept};
 use crate::format::limits::BLOCK_LOG2_MAX;
 use crate::format::tensor_table::{BlockEntry, TensorEntry};

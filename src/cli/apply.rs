@@ -9,11 +9,12 @@ use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use clap::Args;
 use lcepatch::apply::{
-    Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, Refusal, UndoTo,
+    Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, UndoTo,
 };
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::durable::{Existing, check_output};
 use lcepatch::edit::{Alpha, AlphaSource, EditKind};
+use lcepatch::error::Refusal;
 use lcepatch::localize::candidates::CandidateOptions;
 use lcepatch::mask::PruningMask;
 use lcepatch::pair::{Prefix, PrefixMap};

@@ -205,7 +205,7 @@ fn write_part(
     };
     terminal.done();
     let size = part.save(output, arguments.existing())?;
-    print(format!("wrote {}: {} of {shard}, {}", output.display(), part.kind(), bytes(size)))?;
+    print(format!("wrote {}: {} of {shard}, {}", output.display(), part.content(), bytes(size)))?;
     Ok(Answer::Yes)
 }
 

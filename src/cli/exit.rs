@@ -1,6 +1,6 @@
-//! Failures on the terminal, and exit codes (the table in the README).
+//! Failures on the terminal, and the exit codes of answers.
 
-use super::Answer;
+use super::{Answer, advice};
 use anstyle::{AnsiColor, Style};
 use clap::error::ContextValue;
 use lcepatch::durable::output_was_printed;
@@ -127,8 +127,8 @@ pub fn from(outcome: Result<Answer, Failure>, usage: impl FnOnce() -> Option<Str
         Err(Failure::Library(error)) => {
             let is_swapped = matches!(error.reason(), Reason::Unexpected { unexpected, .. } if unexpected.is_swapped());
             let order = is_swapped.then(usage).flatten().map(|usage| format!("the order is `{usage}`"));
-            report(&error.to_string(), &error.details(), order.or(error.help()).as_deref());
-            error.exit_code()
+            report(&message(&error), &error.details(), order.or_else(|| advice::help(&error)).as_deref());
+            advice::exit_code(error.kind())
         }
         Err(Failure::Usage { message, help }) => {
             report(&message, &[], help.as_deref());
@@ -144,6 +144,12 @@ pub fn from(outcome: Result<Answer, Failure>, usage: impl FnOnce() -> Option<Str
         }
     };
     ExitCode::from(code)
+}
+
+/// An error and its sources, none of which repeats another.
+fn message(error: &Error) -> String {
+    let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    chain.map(|error| error.to_string()).collect::<Vec<_>>().join(": ")
 }
 
 fn report(message: &str, details: &[String], help: Option<&str>) {

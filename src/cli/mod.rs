@@ -1,5 +1,6 @@
 //! The command line, one file a command. It knows flags and terminals, and does no arithmetic of its own.
 
+mod advice;
 mod apply;
 mod arguments;
 #[cfg(feature = "verify")]

@@ -2,7 +2,7 @@
 
 use super::exit::{json_path, print, print_json};
 use super::terminal::Terminal;
-use super::{Answer, Outcome};
+use super::{Answer, Outcome, advice};
 use clap::{Args, Subcommand};
 use lcepatch::model::runtime::{Build, Provider, RuntimeFault, about, find, install, load};
 use serde_json::json;
@@ -83,14 +83,14 @@ fn status(arguments: &Status) -> Outcome {
         Ok(found) => found,
         Err(fault @ RuntimeFault::NotFound { .. }) => {
             if arguments.json {
-                let (looked, help) = (fault.details(), fault.help());
+                let (looked, help) = (fault.details(), advice::runtime(&fault));
                 print_json(&json!({ "provider": provider.label(), "library": null, "looked": looked, "help": help }))?;
             } else {
                 print(&fault)?;
                 for looked in fault.details() {
                     print(format_args!("  {looked}"))?;
                 }
-                print(format_args!("{}", fault.help().unwrap_or_default()))?;
+                print(format_args!("{}", advice::runtime(&fault).unwrap_or_default()))?;
             }
             return Ok(Answer::No);
         }

@@ -8,7 +8,7 @@ mod write;
 
 pub use crate::localize::value::{Amount, Density};
 pub use masks::MaskSource;
-pub use part::{Part, PartFault};
+pub use part::Part;
 pub use shard::Shard;
 
 use crate::checkpoint::Checkpoint;

@@ -8,11 +8,11 @@ use super::shard::Shard;
 use super::write::Found;
 use crate::digest::Digest;
 use crate::durable::{self, Existing};
-use crate::error::{Error, Reason};
+use crate::error::{Error, PartContent, PartFault};
 use crate::input::{self, Meant, PART_MAGIC as MAGIC};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const TOOL: &str = concat!("lcepatch ", env!("CARGO_PKG_VERSION"));
 const HEAD_BYTES: usize = MAGIC.len() + 32;
@@ -34,10 +34,10 @@ pub(super) enum Content {
 }
 
 impl Content {
-    pub fn label(&self) -> &'static str {
+    pub fn kind(&self) -> PartContent {
         match self {
-            Content::Ranks(_) => "ranks",
-            Content::Blocks(_) => "blocks",
+            Content::Ranks(_) => PartContent::Ranks,
+            Content::Blocks(_) => PartContent::Blocks,
         }
     }
 }
@@ -77,149 +77,15 @@ pub(super) struct PairContent {
     pub unpaired: Vec<Digest>,
 }
 
-/// Why a part cannot be used, or parts not together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PartFault {
-    /// It is something else.
-    #[error("{}: not a part that `lcepatch diff --shard` writes", path.display())]
-    NotAPart {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Its digest is not that of its content.
-    #[error("{}: damaged: its content has another SHA-256 than it was written with", path.display())]
-    Damaged {
-        /// The part.
-        path: PathBuf,
-    },
-    /// Another version wrote it.
-    #[error("{}: written by {found:?}; parts are read by the version that wrote them, and this is {TOOL}", path.display())]
-    Version {
-        /// The part.
-        path: PathBuf,
-        /// What wrote it.
-        found: String,
-    },
-    /// Its content makes no sense.
-    #[error("{}: not a valid part: {reason}", path.display())]
-    Malformed {
-        /// The part.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// It is of other checkpoints, or was made with other options.
-    #[error("{}: a part of another run: other checkpoints, other options or another number of shards", path.display())]
-    OtherRun {
-        /// The part.
-        path: PathBuf,
-    },
-    /// It holds something else than is needed.
-    #[error("{}: it holds {found}, and {expected} are needed", path.display())]
-    Kind {
-        /// The part.
-        path: PathBuf,
-        /// What it holds.
-        found: &'static str,
-        /// What is needed.
-        expected: &'static str,
-    },
-    /// Parts are missing.
-    #[error("{} of {of} is missing", shards_label(shards))]
-    Missing {
-        /// Their shards, from 1 on.
-        shards: Vec<u32>,
-        /// How many shards there are.
-        of: u32,
-    },
-    /// Two parts are of the same shard.
-    #[error("{} and {} are both of shard {shard}", first.display(), second.display())]
-    Twice {
-        /// The one.
-        first: PathBuf,
-        /// The other.
-        second: PathBuf,
-        /// The shard, from 1 on.
-        shard: u32,
-    },
-    /// The elements are not those that were ranked.
-    #[error(
-        "the ranks are not those of these checkpoints: {expected} weights of {shard} were ranked, {found} are there"
-    )]
-    Changed {
-        /// The shard.
-        shard: Shard,
-        /// Selected elements, by the ranks.
-        expected: u64,
-        /// Selected elements there are.
-        found: u64,
-    },
-    /// An option for which shards would have to know more of each other.
-    #[error("{option} does not go with shards: {reason}")]
-    Unsupported {
-        /// The option.
-        option: &'static str,
-        /// Why.
-        reason: &'static str,
-    },
-}
-
-fn shards_label(shards: &[u32]) -> String {
-    let numbers: Vec<String> = shards.iter().take(10).map(u32::to_string).collect();
-    let more = if shards.len() > 10 { ", ..." } else { "" };
-    format!("shard {}{more}", numbers.join(", "))
-}
-
-impl PartFault {
-    /// A stable name for scripts.
-    pub fn code(&self) -> &'static str {
-        match self {
-            PartFault::NotAPart { .. }
-            | PartFault::Damaged { .. }
-            | PartFault::Version { .. }
-            | PartFault::Malformed { .. } => "part.malformed",
-            PartFault::Unsupported { .. } => "shard.unsupported",
-            _ => "part.unsuited",
-        }
-    }
-
-    /// One thing to do about it.
-    pub fn help(&self) -> Option<String> {
-        let help = match self {
-            PartFault::NotAPart { .. } => "parts and patches are not combined with each other",
-            PartFault::Damaged { .. } | PartFault::Malformed { .. } | PartFault::Version { .. } => {
-                "run its shard again, with this version"
-            }
-            PartFault::OtherRun { .. } => {
-                "run all shards with the same checkpoints and options, but for --shard, --ranks and -o"
-            }
-            PartFault::Kind { expected: "ranks", .. } => "give the parts that were written without --ranks",
-            PartFault::Kind { .. } => "ranks are for `lcepatch diff --ranks`, which writes the blocks to combine",
-            PartFault::Missing { .. } => "give the parts of all shards; run those that failed again",
-            PartFault::Twice { .. } => "give each shard once",
-            PartFault::Changed { .. } => "run all shards again, without --ranks first",
-            PartFault::Unsupported { .. } => "leave it out, or make the patch in one process, without --shard",
-        };
-        Some(help.to_owned())
-    }
-}
-
-impl From<PartFault> for Error {
-    fn from(fault: PartFault) -> Self {
-        Reason::Part(fault).into()
-    }
-}
-
 impl Part {
     /// The shard that it is of.
     pub fn shard(&self) -> Shard {
         self.shard
     }
 
-    /// `ranks` or `blocks`.
-    pub fn kind(&self) -> &'static str {
-        self.content.label()
+    /// What it holds.
+    pub fn content(&self) -> PartContent {
+        self.content.kind()
     }
 
     /// Reads the part at `path`. Allocates a small multiple of its size.
@@ -253,7 +119,7 @@ impl Part {
         };
         let (tool, rest) = postcard::take_from_bytes::<String>(body).map_err(malformed)?;
         if tool != TOOL {
-            return Err(PartFault::Version { path: path(), found: tool });
+            return Err(PartFault::Version { path: path(), found: tool, expected: TOOL });
         }
         let ((run, shard, content), rest) = postcard::take_from_bytes(rest).map_err(malformed)?;
         if !rest.is_empty() {

@@ -4,13 +4,13 @@
 //! found. Where weights are ranked, a shard has to know how many of the largest are in the others: [`rank`] tells them first.
 
 use super::outline::Outline;
-use super::part::{Blocks, Content, PairContent, Part, PartFault, Ranks};
+use super::part::{Blocks, Content, PairContent, Part, Ranks};
 use super::write::{Found, write};
 use super::{DiffOptions, Diffed, Localize, Size};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::Digest;
-use crate::error::Error;
+use crate::error::{Error, PartContent, PartFault, Undivided};
 use crate::format::block::encode::Precision;
 use crate::format::block::{block_range, blocks};
 use crate::localize::candidates::{Candidates, Kinds};
@@ -119,32 +119,17 @@ impl<'a> Job<'a> {
 
 /// Refuses what cannot be divided, or is not worth it.
 fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
-    let unsupported = |option, reason| Err(PartFault::Unsupported { option, reason });
-    match options.localize {
-        Localize::Mask | Localize::Random { .. } => {
-            return unsupported("--localize", "only differences are ranked shard by shard");
-        }
-        Localize::Value { amount: Size::FromMask, .. } => {
-            return unsupported("--k from-mask", "masks are counted over whole checkpoints");
-        }
-        Localize::Value { .. } | Localize::Full => {}
-    }
-    if options.masks.is_some() || options.unpruned.is_some() {
-        return unsupported("a pruning mask", "masks are counted over whole checkpoints");
-    }
-    if options.pair.other_dtype == OtherDtype::Cast {
-        return unsupported(
-            "--cast",
-            "whether the reference fits the target's dtype is known of whole checkpoints only",
-        );
-    }
-    if options.precision != Precision::Exact {
-        return unsupported("--delta-dtype", "its result is found by applying the whole patch");
-    }
-    if options.sha256 {
-        return unsupported("--sha256", "the SHA-256 of a file cannot be joined from parts");
-    }
-    Ok(())
+    let masks = options.masks.is_some() || options.unpruned.is_some();
+    let what = match options.localize {
+        Localize::Mask | Localize::Random { .. } => Undivided::Localization,
+        Localize::Value { amount: Size::FromMask, .. } => Undivided::SizeOfMasks,
+        _ if masks => Undivided::Masks,
+        _ if options.pair.other_dtype == OtherDtype::Cast => Undivided::Cast,
+        _ if options.precision != Precision::Exact => Undivided::ReducedPrecision,
+        _ if options.sha256 => Undivided::Sha256,
+        _ => return Ok(()),
+    };
+    Err(PartFault::Unsupported { what })
 }
 
 /// Which differences of a shard may be among the largest: the ranks that [`find`] takes. Needed where weights are ranked.
@@ -207,7 +192,7 @@ fn find_in_mapped(
             let (selection, digests) = value::select(&job.pair, &job.units, &groups, None, context)?;
             let (expected, found) = (groups.iter().map(|group| group.wanted.k()).sum(), selection.len());
             if found != expected {
-                return Err(PartFault::Changed { shard, expected, found }.into());
+                return Err(PartFault::Changed { shard: shard.number, of: shard.of, expected, found }.into());
             }
             Found::gathered(&job.pair, &selection, digests, coding, context)?
         }
@@ -243,7 +228,7 @@ fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<Group>, Error> 
     let mut ranks: Vec<Vec<Rank>> = job.groups.iter().map(|_| Vec::new()).collect();
     each_part(paths, Some((job.run, job.shard.of)), |path, part| {
         let Content::Ranks(of_groups) = part.content else {
-            return Err(PartFault::Kind { path: path.to_owned(), found: part.content.label(), expected: "ranks" });
+            return Err(PartFault::Content { path: path.to_owned(), found: part.content.kind(), expected: PartContent::Ranks });
         };
         if of_groups.len() != job.groups.len() {
             let reason = "it ranks other groups of tensors".to_owned();
@@ -258,8 +243,10 @@ fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<Group>, Error> 
     })?;
     let select = |(group, ranks): (&Group, Vec<Rank>)| {
         let wanted = wanted(group.wanted.k(), &ranks);
-        let wanted =
-            wanted.map_err(|found| PartFault::Changed { shard: job.shard, expected: group.wanted.k(), found })?;
+        let wanted = wanted.map_err(|found| {
+            let Shard { number, of } = job.shard;
+            PartFault::Changed { shard: number, of, expected: group.wanted.k(), found }
+        })?;
         Ok(Group { wanted, ..group.clone() })
     };
     Ok(job.groups.iter().zip(ranks).map(select).collect::<Result<Vec<Group>, PartFault>>()?)
@@ -348,7 +335,7 @@ pub fn join(parts: &[PathBuf], context: &Context<'_>) -> Result<Diffed, Error> {
     let mut of_shards = BTreeMap::new();
     each_part(parts, None, |path, part| {
         let Content::Blocks(blocks) = part.content else {
-            return Err(PartFault::Kind { path: path.to_owned(), found: part.content.label(), expected: "blocks" });
+            return Err(PartFault::Content { path: path.to_owned(), found: part.content.kind(), expected: PartContent::Blocks });
         };
         of_shards.insert(part.shard.number, (path.to_owned(), blocks));
         Ok(())

@@ -1,21 +1,32 @@
-//! The error of every verb: what was refused, about what, with a stable code, an exit code and a next step.
+//! The error of every verb: what was refused, about what, of which kind. What to do about it, and with which flags, is for the
+//! program to say: here are only facts.
+//!
+//! A message and its [source](std::error::Error::source) never say the same: a printer joins the chain with `: `.
 
-use crate::algebra::Obstacle;
-use crate::apply::Refusal;
+mod kind;
+pub mod list;
+mod obstacle;
+mod part;
+mod refusal;
+
+pub use kind::Kind;
+pub use obstacle::Obstacle;
+pub use part::{PartContent, PartFault, Undivided};
+pub use refusal::{BaseState, Difference, NoRevert, Refusal};
+
 use crate::checkpoint::{Malformed, OpenError};
 use crate::context::Cancelled;
-use crate::diff::PartFault;
 use crate::durable;
 use crate::format::Invalid;
 use crate::format::patch::ReadError;
-use crate::input::{self, MERGE, Meant, Unexpected};
+use crate::input::{Meant, Unexpected};
 use crate::localize::Impossible;
 use crate::mask::{MaskFault, file::WriteError};
 #[cfg(feature = "verify")]
 use crate::measure::BadData;
 #[cfg(feature = "verify")]
 use crate::model::{ModelFault, export::ExportError, runtime::RuntimeFault};
-use crate::pair::{Mismatch, Prefix, Suggestion};
+use crate::pair::Mismatch;
 use crate::patch::Unreadable;
 use crate::patch::gather::GatherError;
 use crate::signature::{KeyFault, SignatureFault};
@@ -32,7 +43,7 @@ pub struct Error {
 #[non_exhaustive]
 pub enum Reason {
     /// The operating system refused.
-    #[error("{operation} {}: {source}", path.display())]
+    #[error("{operation} {}", path.display())]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -88,28 +99,28 @@ pub enum Reason {
     #[error("target and reference do not have the same tensors")]
     Pair(Box<Mismatch>),
     /// No selection can be made.
-    #[error("{0}")]
+    #[error(transparent)]
     Localize(Impossible),
     /// A selection cannot be coded as asked.
-    #[error("{0}")]
+    #[error(transparent)]
     Gather(GatherError),
     /// There is no pruning mask, or not as asked.
-    #[error("{0}")]
+    #[error(transparent)]
     Mask(MaskFault),
     /// A patch may not be applied to a base.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(Refusal),
     /// A patch cannot be made of others.
-    #[error("{0}")]
+    #[error(transparent)]
     Algebra(Obstacle),
     /// A part of a diff cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Part(PartFault),
     /// A patch is not signed as it must be.
-    #[error("{0}")]
+    #[error(transparent)]
     Signature(SignatureFault),
     /// A patch cannot be signed.
-    #[error("{0}")]
+    #[error(transparent)]
     Key(KeyFault),
     /// The log of a model directory cannot be read.
     #[error("{}: not a log of patches: {reason}", path.display())]
@@ -121,19 +132,19 @@ pub enum Reason {
     },
     /// A model directory cannot be measured.
     #[cfg(feature = "verify")]
-    #[error("{0}")]
+    #[error(transparent)]
     Model(ModelFault),
     /// Data cannot be measured on.
     #[cfg(feature = "verify")]
-    #[error("{0}")]
+    #[error(transparent)]
     Data(BadData),
     /// ONNX Runtime is missing or does not work.
     #[cfg(feature = "verify")]
-    #[error("{0}")]
+    #[error(transparent)]
     Runtime(RuntimeFault),
     /// A file does not hold results of measuring.
     #[cfg(feature = "verify")]
-    #[error("{}{}: not results of `lcepatch sweep` or `verify --json`: {reason}", path.display(), line.map_or(String::new(), |line| format!(", line {line}")))]
+    #[error("{}{}: not results of measuring: {reason}", path.display(), line.map_or(String::new(), |line| format!(", line {line}")))]
     Results {
         /// The file.
         path: PathBuf,
@@ -144,7 +155,7 @@ pub enum Reason {
     },
     /// Asked to stop, in work that can go on.
     #[cfg(feature = "verify")]
-    #[error("interrupted; what was measured is in {}, and the same command goes on", path.display())]
+    #[error("interrupted; what was measured is in {}", path.display())]
     Paused {
         /// The results.
         path: PathBuf,
@@ -159,7 +170,7 @@ pub enum Reason {
         difference: String,
     },
     /// An output cannot be put in its place.
-    #[error("{0}")]
+    #[error(transparent)]
     Output(durable::Failed),
     /// Asked to stop.
     #[error("interrupted; nothing was written")]
@@ -180,232 +191,38 @@ impl Error {
         Reason::Patch { patch: patch.to_owned(), invalid }.into()
     }
 
-    /// A stable name for scripts.
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        self.reason.kind()
+    }
+
+    /// A stable name for scripts: that of the kind.
     pub fn code(&self) -> &'static str {
-        match &*self.reason {
-            Reason::Io { .. } => "io",
-            Reason::Unexpected { unexpected, .. } => unexpected.meant.code(),
-            Reason::Patch { .. } => "patch.invalid",
-            Reason::Checkpoint { .. } => "checkpoint.malformed",
-            Reason::Changed { .. } => "checkpoint.changed",
-            #[cfg(feature = "verify")]
-            Reason::Onnx { .. } => "onnx.malformed",
-            Reason::Pair(_) => "checkpoint.unpaired",
-            Reason::Localize(Impossible::NotFinite { .. } | Impossible::Cast { .. }) => "numbers.not-finite",
-            Reason::Localize(Impossible::Cancelled(_)) | Reason::Cancelled => "interrupted",
-            Reason::Localize(Impossible::Mask(fault)) | Reason::Gather(GatherError::Mask(fault)) => mask_code(fault),
-            Reason::Mask(fault) => mask_code(fault),
-            Reason::Localize(Impossible::Unpruned { .. }) => "checkpoint.unpaired",
-            Reason::Localize(_) => "selection.impossible",
-            Reason::Gather(GatherError::NotFinite { .. }) => "numbers.not-finite",
-            Reason::Gather(GatherError::Cancelled(_)) => "interrupted",
-            Reason::Refused(refusal) => refusal.code(),
-            Reason::Algebra(obstacle) => obstacle.code(),
-            Reason::Part(fault) => fault.code(),
-            Reason::Signature(fault) => fault.code(),
-            Reason::Key(fault) => fault.code(),
-            Reason::Log { .. } => "log.malformed",
-            #[cfg(feature = "verify")]
-            Reason::Model(fault) => fault.code(),
-            #[cfg(feature = "verify")]
-            Reason::Data(BadData::Io { .. }) => "io",
-            #[cfg(feature = "verify")]
-            Reason::Data(BadData::Kind { .. }) => "data.unsuited",
-            #[cfg(feature = "verify")]
-            Reason::Data(_) => "data.malformed",
-            #[cfg(feature = "verify")]
-            Reason::Runtime(fault) => fault.code(),
-            #[cfg(feature = "verify")]
-            Reason::Paused { .. } => "interrupted",
-            #[cfg(feature = "verify")]
-            Reason::Results { .. } => "results.malformed",
-            #[cfg(feature = "verify")]
-            Reason::OtherSweep { .. } => "results.other",
-            Reason::Output(failed) => failed.code(),
-        }
+        self.kind().code()
     }
 
-    /// The exit code of the command line, by the table in the README.
-    pub fn exit_code(&self) -> u8 {
-        match self.code() {
-            "selection.impossible"
-            | "output.exists"
-            | "output.in-use"
-            | "output.not-a-file"
-            | "output.reserved"
-            | "output.same"
-            | "results.other"
-            | "edit.order"
-            | "shard.unsupported" => 2,
-            "io" | "output.io" | "output.no-locks" | "output.read-back" | "output.unsynced" | "patch.changed" => 3,
-            "patch.invalid" => 4,
-            "checkpoint.malformed"
-            | "checkpoint.changed"
-            | "checkpoint.unpaired"
-            | "mask.malformed"
-            | "log.malformed"
-            | "part.malformed"
-            | "edit.interrupted"
-            | "journal.damaged"
-            | "model.malformed"
-            | "data.malformed"
-            | "onnx.malformed"
-            | "results.malformed"
-            | "signers.malformed"
-            | "key.malformed" => 5,
-            "numbers.not-finite" => 7,
-            "runtime.missing"
-            | "runtime.unusable"
-            | "runtime.provider"
-            | "runtime.not-installable"
-            | "runtime.failed"
-            | "model.missing"
-            | "key.encrypted"
-            | "agent.missing"
-            | "agent.no-key"
-            | "agent.refused"
-            | "agent.failed"
-            | "signature.failed" => 8,
-            "runtime.download" => 9,
-            "edit.incomplete" => 10,
-            "signature.missing"
-            | "signature.malformed"
-            | "signature.namespace"
-            | "signature.certificate"
-            | "signature.unsupported"
-            | "signature.wrong"
-            | "signer.unknown"
-            | "signer.other"
-            | "signer.authority"
-            | "signer.namespace"
-            | "signer.not-yet-valid"
-            | "signer.expired" => 11,
-            "interrupted" => 130,
-            _ => 6,
-        }
-    }
-
-    /// Found, expected and where: indented lines below the message.
+    /// Found, expected and where: lines below the message.
     pub fn details(&self) -> Vec<String> {
         match &*self.reason {
             Reason::Pair(mismatch) => mismatch_details(mismatch),
-            Reason::Refused(refusal) => refusal.details(),
+            Reason::Refused(Refusal::Base { differences, .. }) => {
+                list::lines(differences.iter().map(|(name, how)| format!("{name}: {how}")), "tensors differ")
+            }
             #[cfg(feature = "verify")]
-            Reason::Model(fault) => first_ten(fault.details().into_iter(), "tensors"),
+            Reason::Model(fault) => list::lines(fault.details().into_iter(), "tensors"),
             #[cfg(feature = "verify")]
             Reason::Runtime(fault) => fault.details(),
             _ => Vec::new(),
         }
     }
-
-    /// One thing to do about it.
-    pub fn help(&self) -> Option<String> {
-        let help = match &*self.reason {
-            Reason::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => input::absent(path)
-                .unwrap_or("there is no such file or folder: look at the path, and at the folder it begins in"),
-            Reason::Unexpected { unexpected, .. } => return Some(unexpected.help()),
-            Reason::Patch { invalid, .. } => match invalid {
-                Invalid::Version { .. } | Invalid::UnknownSection { .. } => "a newer lcepatch may read it",
-                Invalid::NotAPatch { .. } => "give an .lcepatch file",
-                _ => "download the patch again, in binary mode, and compare its SHA-256 with the published one",
-            },
-            Reason::Checkpoint { reason, .. } => match reason {
-                Malformed::SeveralWeights { .. } => {
-                    "give a .safetensors file, a *.safetensors.index.json or a model directory"
-                }
-                Malformed::Length { .. } => "download the file again, and compare its length with the published one",
-                Malformed::MissingShards { .. } => {
-                    "the download is incomplete, or the index is of another version of the model: get both again"
-                }
-                Malformed::NotInShard { .. } => {
-                    "the index is of another version of the model: remove the entry from its weight_map, or save the model again"
-                }
-                Malformed::Header { .. } => "download or convert the checkpoint again; only safetensors files are read",
-                _ => return None,
-            },
-            Reason::Changed { .. } => "wait for the program that writes it, and do it again; nothing was written here",
-            Reason::Pair(mismatch) => return Some(mismatch_help(mismatch)),
-            Reason::Localize(Impossible::NotFinite { .. }) => {
-                "leave the tensor out with --exclude, or use --all, which compares bits and needs no ranking"
-            }
-            Reason::Localize(Impossible::Cast { .. }) => "leave the tensor out with --exclude, or widen the target",
-            Reason::Localize(Impossible::TooMany { .. }) => "ask for fewer, or widen the candidates with --params",
-            Reason::Localize(Impossible::NoMasks) => {
-                "give --target-mask and --reference-mask, --mask-from zeros, or --sparsity"
-            }
-            Reason::Localize(Impossible::SameMasks) => "are these the masks of two different checkpoints?",
-            Reason::Localize(Impossible::Unpruned { .. }) => "give the target as it was before it was pruned",
-            Reason::Localize(Impossible::Mask(fault)) | Reason::Gather(GatherError::Mask(fault)) => {
-                return mask_help(fault);
-            }
-            Reason::Mask(fault) => return mask_help(fault),
-            Reason::Localize(Impossible::NoCandidates { .. }) => "`lcepatch diff --params all` considers every tensor",
-            Reason::Gather(GatherError::NotFinite { .. }) => "keep exact deltas by leaving out --delta-dtype",
-            Reason::Refused(refusal) => return refusal.help(),
-            Reason::Algebra(obstacle) => return obstacle.help(),
-            Reason::Part(fault) => return fault.help(),
-            Reason::Signature(fault) => return fault.help().map(str::to_owned),
-            Reason::Key(fault) => return fault.help(),
-            Reason::Log { .. } => {
-                "remove it, or apply with --no-log: it only says what was done, the weights do not need it"
-            }
-            #[cfg(feature = "verify")]
-            Reason::Model(fault) => return fault.help(),
-            #[cfg(feature = "verify")]
-            Reason::Data(BadData::Io { path, .. }) => input::absent(path)
-                .unwrap_or("benchmark data is not part of this program; docs/measuring.md says where it is published"),
-            #[cfg(feature = "verify")]
-            Reason::Runtime(fault) => return fault.help(),
-            #[cfg(feature = "verify")]
-            Reason::OtherSweep { .. } => "choose another file, or go on with what it was made with",
-            Reason::Output(failed) => return failed.help(),
-            _ => return None,
-        };
-        Some(help.to_owned())
-    }
-}
-
-fn mask_code(fault: &MaskFault) -> &'static str {
-    match fault {
-        MaskFault::NotFinite { .. } => "numbers.not-finite",
-        MaskFault::Before { .. } => "selection.impossible",
-        _ => "mask.malformed",
-    }
-}
-
-fn mask_help(fault: &MaskFault) -> Option<String> {
-    let help = match fault {
-        MaskFault::Shape { .. } | MaskFault::Value { .. } | MaskFault::Padding { .. } => {
-            "a mask holds 0 and 1 for each weight, in its shape, or packed bits; `lcepatch mask` writes such files"
-        }
-        MaskFault::Unmatched { .. } => "is it the mask of another checkpoint?",
-        MaskFault::None { .. } => "give a mask file, or say where the mask is",
-        MaskFault::NotFinite { .. } => "leave the tensor out with --exclude",
-        MaskFault::Before { .. } => "ask for a higher sparsity: it counts from the unpruned checkpoint",
-        _ => return None,
-    };
-    Some(help.to_owned())
-}
-
-/// How many names an error lists before it only counts.
-pub(crate) const LISTED: usize = 10;
-
-/// The first ten, then the count of the others.
-pub(crate) fn first_ten(lines: impl ExactSizeIterator<Item = String>, what: &str) -> Vec<String> {
-    let more = lines.len().saturating_sub(LISTED);
-    let mut out: Vec<String> = lines.take(LISTED).collect();
-    if more > 0 {
-        out.push(format!("and {more} more {what}"));
-    }
-    out
 }
 
 fn mismatch_details(mismatch: &Mismatch) -> Vec<String> {
     let only = |names: &[String], side: &str| {
-        first_ten(names.iter().map(|name| format!("{name}: only in the {side}")), &format!("only in the {side}"))
+        list::lines(names.iter().map(|name| format!("{name}: only in the {side}")), &format!("only in the {side}"))
     };
     let differing = |tensors: &[(String, String)], what: &str| {
-        first_ten(tensors.iter().map(|(name, why)| format!("{name}: {why}")), what)
+        list::lines(tensors.iter().map(|(name, why)| format!("{name}: {why}")), what)
     };
     [
         differing(&mismatch.collisions, "names"),
@@ -415,33 +232,6 @@ fn mismatch_details(mismatch: &Mismatch) -> Vec<String> {
         differing(&mismatch.other_dtype, "of another float dtype"),
     ]
     .concat()
-}
-
-fn mismatch_help(mismatch: &Mismatch) -> String {
-    if !mismatch.collisions.is_empty() {
-        return "map only names that become different ones".to_owned();
-    }
-    if let Some(adapter) = &mismatch.adapter {
-        return format!("{} holds an adapter (such as LoRA); {MERGE}", adapter.display());
-    }
-    if let Some(Suggestion { prefixes, paired, of }) = &mismatch.suggestion {
-        let option = |prefix: &Prefix| format!("--map-prefix {}={}", prefix.from, prefix.to);
-        let options = prefixes.iter().map(option).collect::<Vec<_>>().join(" ");
-        let share = if paired == of { format!("all {of}") } else { format!("{paired} of {of}") };
-        return format!("`{options}` pairs {share} of the reference's tensors with the target's by name");
-    }
-    let names_pair = mismatch.only_in_target.is_empty() && mismatch.only_in_reference.is_empty();
-    if names_pair && mismatch.differing.is_empty() && !mismatch.other_dtype.is_empty() {
-        return "`--cast` rounds the reference to the target's dtype".to_owned();
-    }
-    if mismatch.paired == 0 {
-        return "no tensor is in both; are these checkpoints of the same architecture?".to_owned();
-    }
-    let tensors = if mismatch.paired == 1 { "one tensor".to_owned() } else { format!("{} tensors", mismatch.paired) };
-    format!(
-        "`--common` works on the {tensors} that both have, and on the rows that embeddings of two vocabularies have \
-         in common; the others are listed in the patch"
-    )
 }
 
 impl std::fmt::Display for Error {
@@ -506,7 +296,11 @@ impl From<Unreadable> for Error {
 
 impl From<Impossible> for Error {
     fn from(reason: Impossible) -> Self {
-        Reason::Localize(reason).into()
+        match reason {
+            Impossible::Mask(fault) => fault.into(),
+            Impossible::Cancelled(cancelled) => cancelled.into(),
+            reason => Reason::Localize(reason).into(),
+        }
     }
 }
 
@@ -531,7 +325,11 @@ impl From<WriteError> for Error {
 
 impl From<GatherError> for Error {
     fn from(reason: GatherError) -> Self {
-        Reason::Gather(reason).into()
+        match reason {
+            GatherError::Mask(fault) => fault.into(),
+            GatherError::Cancelled(cancelled) => cancelled.into(),
+            reason => Reason::Gather(reason).into(),
+        }
     }
 }
 
@@ -550,6 +348,12 @@ impl From<Obstacle> for Error {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         Reason::Refused(refusal).into()
+    }
+}
+
+impl From<PartFault> for Error {
+    fn from(fault: PartFault) -> Self {
+        Reason::Part(fault).into()
     }
 }
 
@@ -616,6 +420,7 @@ impl From<RuntimeFault> for Error {
     fn from(fault: RuntimeFault) -> Self {
         match fault {
             RuntimeFault::Cancelled(cancelled) => cancelled.into(),
+            RuntimeFault::Io { operation, path, source } => Reason::Io { operation, path, source }.into(),
             fault => Reason::Runtime(fault).into(),
         }
     }

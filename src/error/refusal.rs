@@ -1,9 +1,8 @@
 //! Why a patch is not applied.
 
-use super::fit::{BaseState, Difference};
+use crate::digest::Digest;
+use crate::dtype::Dtype;
 use crate::edit::EditKind;
-use crate::error::first_ten;
-use crate::input::MERGE;
 use std::path::PathBuf;
 
 /// Why a patch is not applied. Nothing was written.
@@ -75,9 +74,7 @@ pub enum Refusal {
         /// The model directory.
         path: PathBuf,
         /// Why.
-        reason: String,
-        /// One thing to do about it.
-        help: &'static str,
+        reason: NoRevert,
     },
     /// The result of an ONNX file would take the place of the file itself, or of one that its weights are in.
     BesideBase {
@@ -106,92 +103,6 @@ pub enum Refusal {
         /// The file.
         path: PathBuf,
     },
-}
-
-impl Refusal {
-    /// A stable name for scripts.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Refusal::Base { state: BaseState::Result, .. } => "base.already-applied",
-            Refusal::Base { .. } => "base.differs",
-            Refusal::Integer { .. } => "edit.integer",
-            Refusal::Together { .. } => "edit.together",
-            Refusal::NoMasks { .. } => "edit.no-masks",
-            Refusal::NoValuesBefore { .. } => "edit.no-values-before",
-            Refusal::Mask { .. } => "base.mask-differs",
-            Refusal::NotFinite { .. } => "numbers.not-finite",
-            Refusal::Promise { .. } => "result.differs",
-            Refusal::NoRevert { .. } => "revert.impossible",
-            Refusal::SameFile { .. } | Refusal::BesideBase { .. } | Refusal::OfBase { .. } => "output.is-base",
-            Refusal::SamePlace { .. } => "output.same",
-            Refusal::Shared { .. } => "base.shared",
-        }
-    }
-
-    /// Found, expected and where.
-    pub fn details(&self) -> Vec<String> {
-        match self {
-            Refusal::Base { differences, .. } => {
-                first_ten(differences.iter().map(|(name, how)| format!("{name}: {how}")), "tensors differ")
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// One thing to do about it.
-    pub fn help(&self) -> Option<String> {
-        let help = match self {
-            Refusal::Base { state: BaseState::Result, .. } => {
-                "this checkpoint is what the patch produces at alpha 1: it is already applied"
-            }
-            Refusal::Base { state: BaseState::Reference, .. } => {
-                "this checkpoint is the patch's reference: there is nothing left to apply"
-            }
-            Refusal::Base { state: BaseState::Adapter, .. } => {
-                return Some(format!("this checkpoint holds an adapter (such as LoRA); {MERGE}"));
-            }
-            Refusal::Base { differences, .. } if differences.iter().any(|(_, d)| *d == Difference::Missing) => {
-                "if only a prefix of the names differs, `--map-prefix PATCH=BASE` pairs them"
-            }
-            Refusal::Base { differences, .. } if differences.iter().any(|(_, d)| *d == Difference::Unbound) => {
-                "is it an export of the patch's base, in the same dtype, with weights that were not fused or quantized?"
-            }
-            Refusal::Base { differences, .. } if differences.iter().any(|(_, d)| *d == Difference::Constant) => {
-                "apply to the checkpoint and export the result, or leave them out: `lcepatch select --exclude`"
-            }
-            Refusal::Base { portable: true, .. } => {
-                "`--allow-different-base` adds the patch's deltas to this checkpoint all the same"
-            }
-            Refusal::Base { .. } => {
-                "`lcepatch show` lists the digests of the right base; only a --portable patch serves another"
-            }
-            Refusal::Integer { .. } => "apply with --alpha 1 or 0, or make the patch without this tensor",
-            Refusal::Together { .. } => {
-                "apply the patches one after the other, each made for the result of the one before"
-            }
-            Refusal::NoMasks { .. } => {
-                "mask switch takes a patch made with `diff --localize mask`, and the masks of target and reference"
-            }
-            Refusal::NoValuesBefore { .. } => {
-                "make the patch with `diff --unpruned CHECKPOINT`, the target as it was before it was pruned"
-            }
-            Refusal::Mask { .. } => "give the base's own mask with --mask, the one that the patch was made with",
-            Refusal::NotFinite { .. } => {
-                "use an alpha nearer to 0, or write infinities and NaN with --allow-non-finite"
-            }
-            Refusal::Promise { .. } => "check the disk and memory of this machine, then try again",
-            Refusal::NoRevert { help, .. } => help,
-            Refusal::BesideBase { .. } => {
-                "give the result another name, and another directory where weights are in files beside the ONNX file"
-            }
-            Refusal::Shared { .. } => {
-                "export without merging equal weights, or leave them out: `lcepatch select --exclude`"
-            }
-            Refusal::OfBase { .. } | Refusal::SamePlace { .. } => "choose another name",
-            Refusal::SameFile { .. } => "use --in-place to replace the base",
-        };
-        Some(help.to_owned())
-    }
 }
 
 impl std::fmt::Display for Refusal {
@@ -226,7 +137,7 @@ impl std::fmt::Display for Refusal {
             Refusal::Promise { patch } => {
                 write!(f, "{}: the result's digest is not the one that the patch promises", patch.display())
             }
-            Refusal::NoRevert { path, reason, .. } => {
+            Refusal::NoRevert { path, reason } => {
                 write!(f, "the last step in {} cannot be taken back: {reason}", path.display())
             }
             Refusal::BesideBase { path } => write!(f, "{} holds the base itself", path.display()),
@@ -241,3 +152,104 @@ impl std::fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// Why the last step of a model directory cannot be taken back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoRevert {
+    /// It is no directory, so that nothing was logged.
+    #[error("it is a file")]
+    File,
+    /// The log has no step.
+    #[error("no patch was applied here")]
+    NoStep,
+    /// The weights are not those that the last step left.
+    #[error("the weights changed since")]
+    Changed,
+    /// The last step left no undo patch.
+    #[error("no undo patch was written")]
+    NoUndo,
+    /// The undo patch is not found.
+    #[error("its undo patch {file} is not here")]
+    UndoGone {
+        /// Its name.
+        file: String,
+    },
+    /// A patch is not the undo patch of the last step.
+    #[error("{} has patch id {found}, the log says {expected}", path.display())]
+    OtherUndo {
+        /// The patch.
+        path: PathBuf,
+        /// Its id.
+        found: Digest,
+        /// The id in the log.
+        expected: String,
+    },
+    /// The undo patch or the log was changed.
+    #[error("it would not be what it was before")]
+    OtherResult,
+}
+
+/// What a checkpoint is to a patch, as far as digests tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BaseState {
+    /// Its base.
+    Base,
+    /// What it produces at alpha 1.
+    Result,
+    /// Its reference.
+    Reference,
+    /// An adapter, such as LoRA's, which the patch is not for.
+    Adapter,
+    /// None of these.
+    Unknown,
+}
+
+/// How a tensor differs from the patch's base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// It is not there.
+    Missing,
+    /// It has another dtype.
+    Dtype {
+        /// Here.
+        found: Dtype,
+        /// In the patch.
+        expected: Dtype,
+    },
+    /// It has another shape.
+    Shape {
+        /// Here.
+        found: Vec<u64>,
+        /// In the patch.
+        expected: Vec<u64>,
+    },
+    /// It has other bytes.
+    Digest {
+        /// Here.
+        found: Digest,
+        /// In the patch.
+        expected: Digest,
+    },
+    /// No weight of an ONNX file is it or its transpose.
+    Unbound,
+    /// Its elements are equal, and several weights of an ONNX file may be it.
+    Constant,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Difference::Missing => f.write_str("not in this checkpoint"),
+            Difference::Dtype { found, expected } => write!(f, "dtype is {found}, the patch expects {expected}"),
+            Difference::Shape { found, expected } => write!(f, "shape is {found:?}, the patch expects {expected:?}"),
+            Difference::Digest { found, expected } => {
+                write!(f, "digest is {}…, the patch expects {}…", found.short(), expected.short())
+            }
+            Difference::Unbound => f.write_str("no initializer of this ONNX file is equal to it or its transpose"),
+            Difference::Constant => {
+                f.write_str("its elements are all equal, and it cannot be told from other weights of this ONNX file")
+            }
+        }
+    }
+}

@@ -91,8 +91,7 @@ impl Candidates {
         };
         let found: Vec<usize> = (0..tensors.len()).filter(is_candidate).collect();
         if found.is_empty() {
-            let reason = format!("--params {} with the given globs matches no tensor", params.label());
-            return Err(Impossible::NoCandidates { reason });
+            return Err(Impossible::NoCandidates { params });
         }
         let (mut by_component, mut by_layer) = (BTreeMap::new(), BTreeMap::new());
         for info in found.iter().map(|index| tensors[*index].info) {

@@ -11,6 +11,7 @@ pub mod random;
 pub mod survey;
 pub mod value;
 
+use candidates::Params;
 use crate::context::Cancelled;
 use crate::dtype::Dtype;
 use crate::mask::MaskFault;
@@ -56,7 +57,7 @@ pub enum Impossible {
     #[error("nothing is selected: both masks keep the same weights")]
     SameMasks,
     /// A mask has no value.
-    #[error("{0}")]
+    #[error(transparent)]
     Mask(MaskFault),
     /// What should be the target from before it was pruned has other tensors.
     #[error("{tensor:?} is not in the unpruned checkpoint with the target's dtype and shape")]
@@ -68,10 +69,10 @@ pub enum Impossible {
     #[error("there are no pruning masks")]
     NoMasks,
     /// No tensor is a candidate.
-    #[error("no tensor is left to select from: {reason}")]
+    #[error("no tensor is left to select from: none is of the set {:?} and matches the given globs", params.label())]
     NoCandidates {
-        /// Which options leave none.
-        reason: String,
+        /// The set.
+        params: Params,
     },
     /// A glob does not parse.
     #[error("{pattern:?} is not a glob: {reason}")]

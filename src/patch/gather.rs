@@ -28,10 +28,10 @@ pub struct Coding<'a> {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GatherError {
     /// A mask has no value.
-    #[error("{0}")]
+    #[error(transparent)]
     Mask(MaskFault),
     /// A delta has no reduced form.
-    #[error("the delta of element {index} of {tensor:?} is not a finite number, which --delta-dtype cannot carry")]
+    #[error("the delta of element {index} of {tensor:?} is not a finite number, which reduced precision cannot carry")]
     NotFinite {
         /// The tensor.
         tensor: String,

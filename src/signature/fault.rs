@@ -12,7 +12,7 @@ use std::time::SystemTime;
 #[non_exhaustive]
 pub enum SignatureFault {
     /// The operating system refused.
-    #[error("{operation} {}: {source}", path.display())]
+    #[error("{operation} {}", path.display())]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -25,7 +25,7 @@ pub enum SignatureFault {
     #[error("{}: {}", .0.patch.display(), .0.reason)]
     Patch(Unreadable),
     /// Asked to stop.
-    #[error("{0}")]
+    #[error(transparent)]
     Cancelled(Cancelled),
     /// The patch was written to between being verified and being read.
     #[error("{} changed while it was read", patch.display())]
@@ -165,69 +165,6 @@ impl SignatureFault {
     pub(super) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
         Self::Io { operation, path: path.to_owned(), source }
     }
-
-    /// A stable name for scripts.
-    pub fn code(&self) -> &'static str {
-        match self {
-            SignatureFault::Io { .. } => "io",
-            SignatureFault::Patch(Unreadable { reason: ReadError::Io(_), .. }) => "io",
-            SignatureFault::Patch(_) => "patch.invalid",
-            SignatureFault::Cancelled(_) => "interrupted",
-            SignatureFault::Changed { .. } => "patch.changed",
-            SignatureFault::Missing { .. } => "signature.missing",
-            SignatureFault::Malformed { .. } => "signature.malformed",
-            SignatureFault::Namespace { .. } => "signature.namespace",
-            SignatureFault::Certificate { .. } => "signature.certificate",
-            SignatureFault::Unsupported { .. } => "signature.unsupported",
-            SignatureFault::Wrong { .. } => "signature.wrong",
-            SignatureFault::Unknown { .. } => "signer.unknown",
-            SignatureFault::OtherSigner { .. } => "signer.other",
-            SignatureFault::Authority { .. } => "signer.authority",
-            SignatureFault::NotForPatches { .. } => "signer.namespace",
-            SignatureFault::NotYet { .. } => "signer.not-yet-valid",
-            SignatureFault::Expired { .. } => "signer.expired",
-            SignatureFault::List { .. } => "signers.malformed",
-        }
-    }
-
-    /// One thing to do about it.
-    pub fn help(&self) -> Option<&'static str> {
-        Some(match self {
-            SignatureFault::Io { .. } | SignatureFault::Patch(_) | SignatureFault::Cancelled(_) => return None,
-            SignatureFault::Changed { .. } => "try again when no other program writes it",
-            SignatureFault::Missing { .. } => {
-                "get the .sig file from where the patch was published, or name it with --signature"
-            }
-            SignatureFault::Malformed { .. } => {
-                "it must be as `lcepatch sign` or `ssh-keygen -Y sign` writes it; download it again"
-            }
-            SignatureFault::Namespace { .. } => {
-                "ask whoever signed for one that was made by `lcepatch sign`, or by `ssh-keygen -Y sign -n lcepatch`"
-            }
-            SignatureFault::Certificate { .. } => "ask whoever signed to use the key without its certificate",
-            SignatureFault::Unsupported { .. } => {
-                "ask for a signature with an ed25519, ecdsa or rsa key, or one of a security key"
-            }
-            SignatureFault::Wrong { .. } => {
-                "the patch was changed after it was signed, or the signature is of another: get both again from their source, \
-                 and do not use this patch"
-            }
-            SignatureFault::Unknown { .. } => {
-                "if whoever publishes this key is to be trusted, add a line `NAME KEY` with their public key to the list"
-            }
-            SignatureFault::OtherSigner { .. } => "do not use this patch, or ask for another signer with --signer",
-            SignatureFault::Authority { .. } => {
-                "certificates are not supported: list the keys of those who sign, each in a line of its own"
-            }
-            SignatureFault::NotForPatches { .. } => "if it should, add lcepatch to its namespaces=",
-            SignatureFault::NotYet { .. } | SignatureFault::Expired { .. } => {
-                "ask for a signature with a key that is valid now; the list holds no time of signing to go by"
-            }
-            SignatureFault::List { .. } => {
-                "a line is `NAME ssh-ed25519 AAAA…`, with options before the key as in ssh-keygen(1), ALLOWED SIGNERS"
-            }
-        })
-    }
 }
 
 /// Why nothing was signed.
@@ -235,7 +172,7 @@ impl SignatureFault {
 #[non_exhaustive]
 pub enum KeyFault {
     /// A file that cannot be read, or is no patch.
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] SignatureFault),
     /// The file holds no key.
     #[error("{} is not an SSH key: {reason}", key.display())]
@@ -278,7 +215,7 @@ pub enum KeyFault {
         key: PathBuf,
     },
     /// The agent cannot be reached.
-    #[error("connect to ssh-agent at {}: {source}", socket.display())]
+    #[error("connect to ssh-agent at {}", socket.display())]
     Unreachable {
         /// `SSH_AUTH_SOCK`.
         socket: PathBuf,
@@ -286,8 +223,8 @@ pub enum KeyFault {
         source: std::io::Error,
     },
     /// The agent went away.
-    #[error("talk to ssh-agent: {0}")]
-    Agent(std::io::Error),
+    #[error("talk to ssh-agent")]
+    Agent(#[source] std::io::Error),
     /// The agent's answer is not one.
     #[error("ssh-agent's answer is not understood")]
     Protocol,
@@ -298,65 +235,12 @@ pub enum KeyFault {
     #[error("ssh-agent signs with SHA-1, which proves nothing any more")]
     OldAgent,
     /// Signing failed.
-    #[error("sign: {0}")]
-    Computation(ssh_key::Error),
+    #[error("sign")]
+    Computation(#[source] ssh_key::Error),
     /// The signature does not verify.
     #[error("the signature by {} does not verify, and was not kept", key.display())]
     Broken {
         /// The key file.
         key: PathBuf,
     },
-}
-
-impl KeyFault {
-    /// A stable name for scripts.
-    pub fn code(&self) -> &'static str {
-        match self {
-            KeyFault::File(fault) => fault.code(),
-            KeyFault::Malformed { .. } | KeyFault::OtherFormat { .. } => "key.malformed",
-            KeyFault::Unsupported { .. } => "key.unsupported",
-            KeyFault::Encrypted { .. } => "key.encrypted",
-            KeyFault::NoAgent { .. } | KeyFault::Unreachable { .. } => "agent.missing",
-            KeyFault::NotInAgent { .. } => "agent.no-key",
-            KeyFault::Agent(_) | KeyFault::Protocol | KeyFault::OldAgent => "agent.failed",
-            KeyFault::AgentRefused => "agent.refused",
-            KeyFault::Computation(_) | KeyFault::Broken { .. } => "signature.failed",
-        }
-    }
-
-    /// One thing to do about it.
-    pub fn help(&self) -> Option<String> {
-        let help = match self {
-            KeyFault::File(fault) => fault.help()?,
-            KeyFault::Malformed { .. } => {
-                "give a private key, or a public key that ssh-agent has, as ssh-keygen writes them"
-            }
-            KeyFault::OtherFormat { key } => {
-                return Some(format!("`ssh-keygen -p -f {}` writes it in that format", key.display()));
-            }
-            KeyFault::Unsupported { .. } => {
-                "use an ed25519, ecdsa or rsa key, or one of a security key by ssh-agent; no certificate"
-            }
-            KeyFault::Encrypted { key } => {
-                return Some(format!(
-                    "`ssh-add {}` asks for the passphrase; then give the same command",
-                    key.display()
-                ));
-            }
-            KeyFault::NoAgent { .. } => {
-                "give the private key itself, or start an agent (`eval $(ssh-agent)`, `ssh-add`): SSH_AUTH_SOCK names it"
-            }
-            KeyFault::NotInAgent { .. } => "`ssh-add -L` lists the keys that it has, `ssh-add` gives it another",
-            KeyFault::Unreachable { .. } => {
-                "SSH_AUTH_SOCK names the agent's socket; `ssh-add -l` says whether it answers"
-            }
-            KeyFault::AgentRefused => {
-                "confirm it, or touch the security key, when the agent asks; `ssh-add -l` says whether it is locked"
-            }
-            KeyFault::OldAgent => "use a newer agent, or an ed25519 key",
-            KeyFault::Agent(_) | KeyFault::Protocol => "give the private key itself, or use OpenSSH's agent",
-            KeyFault::Computation(_) | KeyFault::Broken { .. } => "`ssh-keygen -l -f` says whether the key is whole",
-        };
-        Some(help.to_owned())
-    }
 }

@@ -54,10 +54,10 @@ impl ReadAt for Vec<u8> {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The operating system refused.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// The content breaks a rule of the format.
-    #[error("{0}")]
+    #[error(transparent)]
     Invalid(#[from] Invalid),
 }
 

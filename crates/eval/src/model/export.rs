@@ -15,10 +15,10 @@ pub const FILE: &str = "model.onnx";
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The model cannot be built.
-    #[error("{0}")]
+    #[error(transparent)]
     Model(#[from] ModelFault),
     /// The output cannot be put in its place.
-    #[error("{0}")]
+    #[error(transparent)]
     Output(#[from] Failed),
 }
 

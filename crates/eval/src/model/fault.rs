@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 /// What is wrong with a model directory, or between it and the runtime.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum ModelFault {
     /// A file of the directory could not be read.
-    #[error("{operation} {}: {source}", path.display())]
+    #[error("{operation} {}", path.display())]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -87,7 +86,7 @@ pub enum ModelFault {
         most: u32,
     },
     /// A user's export cannot be opened.
-    #[error("{0}")]
+    #[error(transparent)]
     Onnx(#[from] lcepatch_onnx::OpenError),
     /// An export takes what cannot be given, or not what has to be.
     #[error("the export's input {input:?} {reason}; understood are {}", super::signature::UNDERSTOOD)]
@@ -142,7 +141,7 @@ pub enum ModelFault {
         found: f32,
     },
     /// Asked to stop.
-    #[error("interrupted")]
+    #[error(transparent)]
     Cancelled(#[from] lcepatch_files::context::Cancelled),
 }
 
@@ -155,67 +154,12 @@ fn few(names: &[String]) -> String {
 }
 
 impl ModelFault {
-    /// A stable name for scripts.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Io { .. } => "io",
-            Self::Missing { .. } => "model.missing",
-            Self::Architecture { .. } | Self::Setting { .. } => "model.unknown",
-            Self::Malformed { .. } | Self::NoTensor { .. } | Self::Tensor { .. } | Self::Vocabulary { .. } => {
-                "model.malformed"
-            }
-            Self::TooLong { .. } => "model.too-long",
-            Self::Onnx(lcepatch_onnx::OpenError::Io { .. }) => "io",
-            Self::Onnx(lcepatch_onnx::OpenError::Unfinished(failed)) => failed.code(),
-            Self::Onnx(_) | Self::Output { .. } => "onnx.malformed",
-            Self::Input { .. } | Self::NoOutput { .. } => "onnx.unsuited",
-            Self::Unbound { .. } | Self::Shared { .. } => "onnx.unbound",
-            Self::Runtime { .. } => "runtime.failed",
-            Self::NotFinite { .. } => "numbers.not-finite",
-            Self::Cancelled(_) => "interrupted",
-        }
-    }
-
     /// Which tensors, of those that are too many for one line.
     pub fn details(&self) -> Vec<String> {
         match self {
             Self::Unbound { tensors } | Self::Shared { tensors, .. } if tensors.len() > 1 => tensors.clone(),
             _ => Vec::new(),
         }
-    }
-
-    /// One thing to do about it.
-    pub fn help(&self) -> Option<String> {
-        let help = match self {
-            Self::Missing { what, .. } if what.starts_with("tokenizer") => {
-                "`AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)` of transformers writes tokenizer.json, for most models"
-            }
-            Self::Missing { .. } => {
-                "a model directory has config.json, a tokenizer and the weights, as `save_pretrained` writes them"
-            }
-            Self::Architecture { .. } | Self::Setting { .. } => {
-                "export the model to ONNX with a tool that knows it, and give the file with --onnx"
-            }
-            Self::NoTensor { longer: Some(longer), .. } => {
-                return Some(format!(
-                    "it is there as {longer:?}: save the model itself, not what wraps it (such as `torch.compile`, FSDP or DDP)"
-                ));
-            }
-            Self::NoTensor { .. } | Self::Tensor { .. } => "are config.json and the weights of the same model?",
-            Self::Vocabulary { .. } => "are the tokenizer and the weights of the same model?",
-            Self::Input { .. } => "export without past keys, with dynamic axes, as `optimum-cli export onnx` does",
-            Self::NoOutput { .. } => "export with this output, or choose another measure",
-            Self::Output { .. } => "are config.json and the export of the same model?",
-            Self::Unbound { .. } => {
-                "export in the dtype of the checkpoint and without fusing weights, or leave them out: `lcepatch select --exclude`"
-            }
-            Self::Shared { .. } => {
-                "export without merging equal weights, or leave them out: `lcepatch select --exclude`"
-            }
-            Self::NotFinite { .. } => "an alpha nearer to 0 keeps the numbers finite",
-            _ => return None,
-        };
-        Some(help.to_owned())
     }
 }
 

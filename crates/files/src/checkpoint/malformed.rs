@@ -72,7 +72,7 @@ pub enum Malformed {
         expected: u64,
     },
     /// It is something else.
-    #[error("{0}")]
+    #[error(transparent)]
     Unexpected(#[from] Unexpected),
     /// A directory with several unrelated weight files.
     #[error("several .safetensors files and no index in this directory: {found}; name one of them")]
@@ -86,7 +86,7 @@ pub enum Malformed {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The operating system refused.
-    #[error("{operation} {}: {source}", path.display())]
+    #[error("{operation} {}", path.display())]
     Io {
         /// What was tried.
         operation: &'static str,

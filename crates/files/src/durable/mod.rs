@@ -59,7 +59,7 @@ pub enum Failed {
         path: PathBuf,
     },
     /// A file cannot be locked, and so not be edited in place.
-    #[error("{} cannot be locked, and an edit in place needs that: {source}", path.display())]
+    #[error("{} cannot be locked, and an edit in place needs that", path.display())]
     NoLocks {
         /// The file.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub enum Failed {
         tensor: String,
     },
     /// The output is in its place, and the disk may not have taken that.
-    #[error("{} is in its place, but a loss of power may take it back: {operation}: {source}", path.display())]
+    #[error("{} is in its place, but a loss of power may take it back: {operation}", path.display())]
     Unsynced {
         /// The output.
         path: PathBuf,
@@ -97,11 +97,12 @@ pub enum Failed {
         source: std::io::Error,
     },
     /// Files that go together are complete, and not all of them are in their places.
-    #[error("the result in {} is complete, but it is not finished: {failed}", path.display())]
+    #[error("the result in {} is complete, but it is not finished", path.display())]
     Incomplete {
         /// Their folder.
         path: PathBuf,
         /// What failed.
+        #[source]
         failed: Box<Failed>,
     },
     /// A file was replaced by another one while it was used.
@@ -147,7 +148,7 @@ pub enum Failed {
         path: PathBuf,
     },
     /// The operating system refused.
-    #[error("{operation} {}: {source}", path.display())]
+    #[error("{operation} {}", path.display())]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -159,65 +160,6 @@ pub enum Failed {
 }
 
 impl Failed {
-    /// A stable name for scripts.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Failed::Exists { .. } => "output.exists",
-            Failed::InUse { .. } | Failed::Busy { .. } => "output.in-use",
-            Failed::Replaced { .. } => "checkpoint.changed",
-            Failed::NoLocks { .. } => "output.no-locks",
-            Failed::HubCache { .. } => "output.hub-cache",
-            Failed::NotAFile { .. } => "output.not-a-file",
-            Failed::ReadBack { .. } => "output.read-back",
-            Failed::Unsynced { .. } => "output.unsynced",
-            Failed::Incomplete { .. } => "edit.incomplete",
-            Failed::Interrupted { .. } => "edit.interrupted",
-            Failed::Damaged { .. } => "journal.damaged",
-            Failed::OtherFile { .. } => "journal.other-file",
-            Failed::Gone { .. } => "journal.file-gone",
-            Failed::Reserved { .. } => "output.reserved",
-            Failed::Io { .. } => "output.io",
-        }
-    }
-
-    /// One thing to do about it.
-    pub fn help(&self) -> Option<String> {
-        match self {
-            Failed::Exists { path } if path.is_dir() => Some("choose another name, or remove the directory".to_owned()),
-            Failed::Exists { .. } => Some("choose another name, or replace it with --force".to_owned()),
-            Failed::InUse { .. } => Some("wait for it, or choose another file".to_owned()),
-            Failed::Replaced { .. } => Some("let no other program write there, and try again".to_owned()),
-            Failed::NoLocks { .. } => Some("write the result to a new place with -o".to_owned()),
-            Failed::HubCache { .. } => {
-                Some("write to a place of your own with -o; programs load the result from there".to_owned())
-            }
-            Failed::NotAFile { .. } => {
-                Some("choose another name; a pipe or a character device is written to without --force".to_owned())
-            }
-            Failed::ReadBack { .. } => Some("check the disk and memory of this machine, then try again".to_owned()),
-            Failed::Unsynced { .. } => Some("check the disk, and that the result is there after a restart".to_owned()),
-            Failed::Incomplete { path, .. } => Some(format!("`lcepatch recover {}` finishes it", path.display())),
-            Failed::Interrupted { path } => {
-                Some(format!("`lcepatch recover {}` ends it: what was before, or all of the result", path.display()))
-            }
-            Failed::Damaged { path, .. } => {
-                let path = path.display();
-                Some(format!("get the weights beside it again, they may be half old and half new; then remove {path}"))
-            }
-            Failed::OtherFile { journal, .. } => Some(format!(
-                "if the folder was copied or restored, `lcepatch recover --copied`; if the file is as it should be, remove {}",
-                journal.display()
-            )),
-            Failed::Gone { journal, .. } => Some(format!(
-                "if it has another name or place now, put it back where it was; if it was removed on purpose, remove {}",
-                journal.display()
-            )),
-            Failed::Reserved { .. } => Some("choose another name".to_owned()),
-            Failed::Busy { .. } => Some("choose another name, or wait for whoever uses it".to_owned()),
-            Failed::Io { .. } => None,
-        }
-    }
-
     /// Whether the output is in its place all the same, or one step away from it, so that nothing is to be taken back.
     pub fn is_in_place(&self) -> bool {
         matches!(self, Failed::Unsynced { .. } | Failed::Incomplete { .. })

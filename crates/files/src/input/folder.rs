@@ -26,16 +26,11 @@ const ADAPTER: &str = "adapter_config.json";
 /// How the names of weights in other formats end.
 const OTHER_FORMATS: [&str; 9] =
     [".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".bin.index.json"];
-/// What to do with an adapter.
-pub const MERGE: &str =
-    "merge it into its model first (`merge_and_unload`, then `save_pretrained`), and give the result";
 /// What a hub's cache begins the names of models' folders with.
 const HUB_MODEL: &str = "models--";
 /// Entries that are looked at below a directory, and how deep: enough for a hub's cache.
 const LOOKED_AT: usize = 10_000;
 const DEPTH_MAX: usize = 3;
-/// Folders that a message names.
-const NAMED: usize = 3;
 
 impl Folder {
     /// Looks at names only. What cannot be listed is passed over.
@@ -61,23 +56,6 @@ impl Folder {
         }
         if below.is_empty() { Self::Plain } else { Self::Parent(below) }
     }
-
-    /// What to give instead, where a checkpoint is meant.
-    pub(super) fn help(&self) -> String {
-        match self {
-            Self::Adapter => MERGE.to_owned(),
-            Self::OtherFormat(_) => {
-                "save the model as safetensors, with `save_pretrained(..., safe_serialization=True)`".to_owned()
-            }
-            Self::HubCache(below) | Self::Parent(below) if !below.is_empty() => {
-                format!("give {}", listed(below))
-            }
-            Self::HubCache(_) => {
-                "no snapshot with .safetensors files is in it: download the model's weights".to_owned()
-            }
-            _ => "give a .safetensors file, a *.safetensors.index.json or a model directory".to_owned(),
-        }
-    }
 }
 
 impl std::fmt::Display for Folder {
@@ -91,14 +69,6 @@ impl std::fmt::Display for Folder {
             Self::Plain => f.write_str("a directory"),
         }
     }
-}
-
-/// The first paths, and how many there are.
-fn listed(paths: &[PathBuf]) -> String {
-    let first: Vec<String> = paths.iter().take(NAMED).map(|path| path.display().to_string()).collect();
-    let more = paths.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(", or one of {more} more") } else { String::new() };
-    format!("{}{more}", first.join(" or "))
 }
 
 /// The names in a directory, in their order.
@@ -159,7 +129,6 @@ mod tests {
         assert_eq!(hub, Folder::HubCache(found.clone()));
         assert_eq!(Folder::of(&at("hub/models--org--name")), Folder::HubCache(found.clone()));
         assert_eq!(Folder::of(&at("hub/models--org--name/snapshots")), Folder::HubCache(found));
-        assert!(hub.help().ends_with("snapshots/0123"));
-        assert!(folder("models--a--b", &["refs/main"]).help().contains("no snapshot"));
+        assert_eq!(folder("models--a--b", &["refs/main"]), Folder::HubCache(vec![]));
     }
 }

@@ -46,9 +46,8 @@ pub enum Found {
     Directory(Folder),
 }
 
-/// What a file was meant to be.
+/// What a file was meant to be. Exhaustive, since each is a kind of failure of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Meant {
     /// Weights, or masks.
     Checkpoint,
@@ -151,7 +150,7 @@ impl std::fmt::Display for Found {
             Self::Safetensors => "a checkpoint (safetensors)",
             Self::Json => "a JSON file",
             Self::Patch => "a patch",
-            Self::Part => "a part of a patch, which `lcepatch diff --shard` writes",
+            Self::Part => "a part of a patch, made by one shard of a diff",
             Self::Directory(folder) => return folder.fmt(f),
         })
     }
@@ -167,7 +166,7 @@ impl std::fmt::Display for Meant {
             Self::Onnx => "an ONNX file",
             Self::Model => "a configuration or a tokenizer",
             Self::Data => "text or data to measure on",
-            Self::Results => "results of `lcepatch sweep` or `verify --json`",
+            Self::Results => "results of measuring",
             Self::Log => "a log of patches",
             Self::Signature => "a signature",
             Self::Signers => "a list of signers",
@@ -200,41 +199,6 @@ impl Meant {
             Self::Onnx | Self::Signature | Self::Key => false,
         }
     }
-
-    /// A stable name of the error for scripts.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Checkpoint | Self::Index => "checkpoint.malformed",
-            Self::Patch => "patch.invalid",
-            Self::Part => "part.malformed",
-            Self::Onnx => "onnx.malformed",
-            Self::Model => "model.malformed",
-            Self::Data => "data.malformed",
-            Self::Results => "results.malformed",
-            Self::Log => "log.malformed",
-            Self::Signature => "signature.malformed",
-            Self::Signers => "signers.malformed",
-            Self::Key => "key.malformed",
-        }
-    }
-
-    /// What to give instead of something else.
-    fn give(self) -> &'static str {
-        match self {
-            Self::Checkpoint => "give a .safetensors file, a *.safetensors.index.json or a model directory",
-            Self::Index => "give the index of the model's shards, or the model directory",
-            Self::Patch => "give an .lcepatch file",
-            Self::Part => "give the parts that `lcepatch diff --shard` wrote",
-            Self::Onnx => "give the .onnx file",
-            Self::Model => "download this file of the model again",
-            Self::Data => "give the file with the texts, pairs or lists",
-            Self::Results => "give the file that `lcepatch sweep` wrote, or what `lcepatch verify --json` printed",
-            Self::Log => "remove it: it only says what was done, the weights do not need it",
-            Self::Signature => "give the .sig file of the patch",
-            Self::Signers => "give a file with the public keys of those who may sign",
-            Self::Key => "give an SSH key that `ssh-keygen` made",
-        }
-    }
 }
 
 impl Unexpected {
@@ -253,30 +217,6 @@ impl Unexpected {
         let weights = matches!(self.found, Found::Safetensors | Found::Directory(_));
         self.meant == Meant::Patch && weights || self.meant == Meant::Checkpoint && self.found == Found::Patch
     }
-
-    /// One thing to do about it.
-    pub fn help(&self) -> String {
-        let weights = self.meant == Meant::Checkpoint;
-        let help = match &self.found {
-            Found::LfsPointer { .. } => {
-                "`git lfs pull` in its repository downloads the file, or download it again from where it is published"
-            }
-            Found::Html => "download the file itself: the address was that of a page about it, or of an error",
-            Found::Empty | Found::Zeros if self.meant != Meant::Key => "download the file again: it did not arrive",
-            Found::Zip | Found::Pickle | Found::Gguf if weights => {
-                "save the model as safetensors, with `save_pretrained(..., safe_serialization=True)`"
-            }
-            Found::Utf16 if ![Meant::Checkpoint, Meant::Patch, Meant::Part, Meant::Onnx].contains(&self.meant) => {
-                "save it in UTF-8"
-            }
-            Found::Zip | Found::Gzip => "unpack it, or download the file again as it is",
-            Found::Part if self.meant == Meant::Patch => "join the parts of all shards with `lcepatch combine`",
-            Found::Patch if self.meant == Meant::Part => "parts and patches are not combined with each other",
-            Found::Directory(folder) if weights => return folder.help(),
-            _ => self.meant.give(),
-        };
-        help.to_owned()
-    }
 }
 
 impl From<Unexpected> for std::io::Error {
@@ -286,33 +226,6 @@ impl From<Unexpected> for std::io::Error {
             _ => std::io::ErrorKind::InvalidData,
         };
         Self::new(kind, unexpected)
-    }
-}
-
-/// What to do about a path at which there is nothing, if it is known what was meant.
-pub fn absent(path: &Path) -> Option<&'static str> {
-    let text = path.to_str()?;
-    let plain = |part: &str| {
-        !part.is_empty()
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-            && !part.starts_with('.')
-    };
-    let is_repository = || {
-        let (owner, name) = text.split_once('/')?;
-        // What is in a folder that is there is a file that is not.
-        (plain(owner) && plain(name) && !Path::new(owner).exists() && Path::new(name).extension().is_none())
-            .then_some(())
-    };
-    if text == "-" {
-        Some("standard input is not read: save it to a file, and give that (a file of this name is `./-`)")
-    } else if text.contains("://") {
-        Some("lcepatch downloads nothing here: download it first, and give the path of the file or the directory")
-    } else if is_repository().is_some() {
-        Some(
-            "if this is the name of a model on a hub: download it first, with the hub's own tool, and give the directory",
-        )
-    } else {
-        None
     }
 }
 
@@ -374,7 +287,7 @@ mod tests {
         for meant in EVERYTHING {
             for front in fronts {
                 let unexpected = meant.check(front).unwrap_err();
-                assert!(unexpected.to_string().starts_with("this is a") && !unexpected.help().is_empty());
+                assert!(unexpected.to_string().starts_with("this is a"));
             }
             assert_eq!(meant.check(b"\x08\x07"), Ok(()));
         }
@@ -388,16 +301,5 @@ mod tests {
         assert!(!swapped(Meant::Checkpoint, b"GGUF") && !swapped(Meant::Patch, &PART_MAGIC));
         assert!(!swapped(Meant::Data, &lcepatch_format::limits::MAGIC));
         assert!(Unexpected::directory(Path::new("."), Meant::Patch).is_swapped());
-    }
-
-    #[test]
-    fn names_and_addresses_of_models_are_no_paths() {
-        let help = |path: &str| absent(Path::new(path)).unwrap_or_default();
-        assert!(help("https://host/a/b").contains("download it first"));
-        assert!(help("google-bert/bert-base-uncased").contains("on a hub"));
-        assert!(help("-").contains("standard input"));
-        for path in ["bert", "a/b/c", "/a/b", "./a", "../a", "src/none", "a/b.safetensors", "a/p.lcepatch", "a/"] {
-            assert_eq!(help(path), "", "{path}");
-        }
     }
 }

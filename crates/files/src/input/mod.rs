@@ -5,11 +5,7 @@ mod folder;
 mod found;
 
 pub use folder::Folder;
-pub use folder::MERGE;
-pub use found::absent;
-
-pub use found::PART_MAGIC;
-pub use found::{Found, Meant, Unexpected};
+pub use found::{Found, Meant, PART_MAGIC, Unexpected};
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{Read, Seek};

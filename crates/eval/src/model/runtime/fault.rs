@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 /// Why ONNX Runtime cannot be found, loaded or installed.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum RuntimeFault {
     /// There is none in any of the places.
     #[error("there is no ONNX Runtime {}on this machine", if *.cuda { "for CUDA " } else { "" })]
@@ -78,7 +77,7 @@ pub enum RuntimeFault {
         architecture: &'static str,
     },
     /// Python, which downloads and unpacks, cannot be started.
-    #[error("start {program}: {source}")]
+    #[error("start {program}")]
     NoPython {
         /// The program.
         program: &'static str,
@@ -118,7 +117,7 @@ pub enum RuntimeFault {
         reason: String,
     },
     /// The operating system refused.
-    #[error("{operation} {}: {source}", path.display())]
+    #[error("{operation} {}", path.display())]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -128,30 +127,13 @@ pub enum RuntimeFault {
         source: std::io::Error,
     },
     /// Asked to stop.
-    #[error("{0}")]
+    #[error(transparent)]
     Cancelled(#[from] Cancelled),
 }
 
 impl RuntimeFault {
     pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| RuntimeFault::Io { operation, path: path.to_owned(), source }
-    }
-
-    /// A stable name for scripts.
-    pub fn code(&self) -> &'static str {
-        match self {
-            RuntimeFault::NotFound { .. } | RuntimeFault::NoSuchLibrary { .. } => "runtime.missing",
-            RuntimeFault::Load { .. } | RuntimeFault::TooOld { .. } | RuntimeFault::Loaded { .. } => "runtime.unusable",
-            RuntimeFault::NotBuilt { .. } | RuntimeFault::Provider { .. } => "runtime.provider",
-            RuntimeFault::NoDataDirectory
-            | RuntimeFault::NoBuild { .. }
-            | RuntimeFault::NoPython { .. }
-            | RuntimeFault::NoPip { .. } => "runtime.not-installable",
-            RuntimeFault::Download { .. } => "runtime.download",
-            RuntimeFault::Digest { .. } | RuntimeFault::Unpack { .. } => "runtime.digest-mismatch",
-            RuntimeFault::Io { .. } => "io",
-            RuntimeFault::Cancelled(_) => "interrupted",
-        }
     }
 
     /// Found and expected: lines below the message.
@@ -163,41 +145,5 @@ impl RuntimeFault {
             }
             _ => Vec::new(),
         }
-    }
-
-    /// One thing to do about it.
-    pub fn help(&self) -> Option<String> {
-        let help = match self {
-            RuntimeFault::NotFound { cuda: false, .. } | RuntimeFault::TooOld { .. } => {
-                "`lcepatch runtime install` puts one in place"
-            }
-            RuntimeFault::NotFound { cuda: true, .. } | RuntimeFault::NotBuilt { .. } => {
-                "`lcepatch runtime install --cuda` puts one in place"
-            }
-            RuntimeFault::NoSuchLibrary { .. } => {
-                "let it name the library file, such as libonnxruntime.so, or unset it and use `lcepatch runtime install`"
-            }
-            RuntimeFault::Load { .. } => "give another one with ORT_DYLIB_PATH, or `lcepatch runtime install --force`",
-            RuntimeFault::Provider { missing, .. } if missing.iter().any(|library| library == super::load::DRIVER) => {
-                "CUDA needs NVIDIA's driver, version 580 or later"
-            }
-            RuntimeFault::Provider { missing, .. } if !missing.is_empty() => {
-                "put CUDA 13 and cuDNN 9 where the loader looks, or `pip install nvidia-cuda-runtime nvidia-cublas \
-                 nvidia-curand nvidia-cufft nvidia-cuda-nvrtc nvidia-cudnn-cu13` into the active environment"
-            }
-            RuntimeFault::NoDataDirectory => "say where with LCEPATCH_HOME",
-            RuntimeFault::NoBuild { .. } => {
-                "install ONNX Runtime 1.22 or later by other means, and name it with ORT_DYLIB_PATH"
-            }
-            RuntimeFault::NoPython { .. } | RuntimeFault::NoPip { .. } => {
-                "install Python with pip, or download the library by hand and name it with ORT_DYLIB_PATH"
-            }
-            RuntimeFault::Download { .. } => {
-                "pip reads its settings (index, proxy) from its own files and variables; or name a library with ORT_DYLIB_PATH"
-            }
-            RuntimeFault::Digest { .. } => "nothing was installed; is the package index one that you trust?",
-            _ => return None,
-        };
-        Some(help.to_owned())
     }
 }

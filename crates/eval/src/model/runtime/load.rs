@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 /// NVIDIA's driver, which no package carries.
-pub(super) const DRIVER: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+pub const DRIVER: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
 
 /// The library that this process has loaded: it can have one only.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);

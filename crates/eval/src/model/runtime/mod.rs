@@ -11,7 +11,7 @@ mod search;
 
 pub use fault::RuntimeFault;
 pub use install::{Installed, install};
-pub use load::{About, about, execution_providers, load};
+pub use load::{About, DRIVER, about, execution_providers, load};
 pub use search::{Found, Place, Surroundings, find};
 
 /// The version of ONNX Runtime that [`install()`] puts in place for the processor.

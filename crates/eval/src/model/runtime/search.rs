@@ -48,7 +48,7 @@ impl Place {
     pub fn label(self) -> &'static str {
         match self {
             Place::Named => "named by ORT_DYLIB_PATH",
-            Place::Installed => "installed by `lcepatch runtime install`",
+            Place::Installed => "installed by lcepatch",
             Place::System => "a library of the system",
             Place::VirtualEnvironment => "a package of the active virtual environment",
         }

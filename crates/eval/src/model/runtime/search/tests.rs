@@ -45,8 +45,7 @@ fn an_absent_library_is_missing_with_all_places() {
     let machine = Machine::new();
     std::fs::create_dir_all(machine.path("lib")).unwrap();
     let fault = machine.surroundings().find(Provider::Cpu).unwrap_err();
-    assert_eq!(fault.code(), "runtime.missing");
-    assert_eq!(fault.help().unwrap(), "`lcepatch runtime install` puts one in place");
+    assert!(matches!(fault, RuntimeFault::NotFound { cuda: false, .. }));
     let looked = fault.details().join("\n");
     for place in ["ORT_DYLIB_PATH", "onnxruntime-1.32.0", "onnxruntime-gpu-1.31.1"] {
         assert!(looked.contains(place), "{looked}");
@@ -87,7 +86,6 @@ fn cuda_is_found_only_where_its_provider_is() {
     let gpu = machine.put(&format!("data/runtime/onnxruntime-gpu-1.31.1/{}", library("1.31.1")));
     let fault = surroundings.find(CUDA).unwrap_err();
     assert!(matches!(fault, RuntimeFault::NotFound { cuda: true, .. }));
-    assert!(fault.help().unwrap().contains("install --cuda"));
     machine.put(&format!("data/runtime/onnxruntime-gpu-1.31.1/{CUDA_PROVIDER}"));
     assert_eq!(surroundings.find(CUDA).unwrap().library, gpu);
 }

@@ -1,0 +1,180 @@
+//! What the command line makes of an error of the library: an exit code for each kind, and what to do about it, in words that name
+//! flags and subcommands. The library itself speaks of facts only.
+
+mod files;
+#[cfg(feature = "verify")]
+mod models;
+mod patches;
+mod signatures;
+
+#[cfg(feature = "verify")]
+pub use models::runtime;
+
+use lcepatch::error::{Error, Kind, Reason};
+use lcepatch::localize::Impossible;
+use lcepatch::patch::gather::GatherError;
+
+/// The exit code of a kind that [`exit_code`] does not list. The library may get more kinds; a test finds those that are not listed by
+/// this code, which is not documented.
+const UNLISTED: u8 = 70;
+
+/// The exit code of a kind of failure, by the table in `docs/exit-codes.md`.
+pub fn exit_code(kind: Kind) -> u8 {
+    match kind {
+        Kind::SelectionImpossible
+        | Kind::OutputExists
+        | Kind::OutputInUse
+        | Kind::OutputNotAFile
+        | Kind::OutputReserved
+        | Kind::OutputSame
+        | Kind::ResultsOther
+        | Kind::ShardUnsupported => 2,
+        Kind::Io
+        | Kind::OutputIo
+        | Kind::OutputNoLocks
+        | Kind::OutputReadBack
+        | Kind::OutputUnsynced
+        | Kind::PatchChanged => 3,
+        Kind::PatchInvalid => 4,
+        Kind::CheckpointMalformed
+        | Kind::CheckpointChanged
+        | Kind::CheckpointUnpaired
+        | Kind::MaskMalformed
+        | Kind::LogMalformed
+        | Kind::PartMalformed
+        | Kind::EditInterrupted
+        | Kind::JournalDamaged
+        | Kind::ModelMalformed
+        | Kind::DataMalformed
+        | Kind::OnnxMalformed
+        | Kind::ResultsMalformed
+        | Kind::SignersMalformed
+        | Kind::KeyMalformed => 5,
+        Kind::BaseAlreadyApplied
+        | Kind::BaseDiffers
+        | Kind::BaseMaskDiffers
+        | Kind::BaseShared
+        | Kind::EditInteger
+        | Kind::EditTogether
+        | Kind::EditNoMasks
+        | Kind::EditNoValuesBefore
+        | Kind::ResultDiffers
+        | Kind::RevertImpossible
+        | Kind::AlgebraNeedsBase
+        | Kind::AlgebraSelected
+        | Kind::AlgebraReduced
+        | Kind::AlgebraNoInverse
+        | Kind::AlgebraChain
+        | Kind::AlgebraBases
+        | Kind::AlgebraHashes
+        | Kind::AlgebraUnpruned
+        | Kind::AlgebraInteger
+        | Kind::PartUnsuited
+        | Kind::OutputHubCache
+        | Kind::OutputIsBase
+        | Kind::JournalOtherFile
+        | Kind::JournalFileGone
+        | Kind::KeyUnsupported
+        | Kind::ModelUnknown
+        | Kind::ModelTooLong
+        | Kind::OnnxUnsuited
+        | Kind::OnnxUnbound
+        | Kind::DataUnsuited
+        | Kind::RuntimeDigestMismatch => 6,
+        Kind::NotFinite => 7,
+        Kind::RuntimeMissing
+        | Kind::RuntimeUnusable
+        | Kind::RuntimeProvider
+        | Kind::RuntimeNotInstallable
+        | Kind::RuntimeFailed
+        | Kind::ModelMissing
+        | Kind::KeyEncrypted
+        | Kind::AgentMissing
+        | Kind::AgentNoKey
+        | Kind::AgentRefused
+        | Kind::AgentFailed
+        | Kind::SignatureFailed => 8,
+        Kind::RuntimeDownload => 9,
+        Kind::EditIncomplete => 10,
+        Kind::SignatureMissing
+        | Kind::SignatureMalformed
+        | Kind::SignatureNamespace
+        | Kind::SignatureCertificate
+        | Kind::SignatureUnsupported
+        | Kind::SignatureWrong
+        | Kind::SignerUnknown
+        | Kind::SignerOther
+        | Kind::SignerAuthority
+        | Kind::SignerNamespace
+        | Kind::SignerNotYetValid
+        | Kind::SignerExpired => 11,
+        Kind::Interrupted => 130,
+        _ => UNLISTED,
+    }
+}
+
+/// One thing to do about an error.
+pub fn help(error: &Error) -> Option<String> {
+    match error.reason() {
+        Reason::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            let help = files::absent(path);
+            let help = help.unwrap_or("there is no such file or folder: look at the path, and at the folder it begins in");
+            Some(help.to_owned())
+        }
+        Reason::Unexpected { unexpected, .. } => Some(files::unexpected(unexpected)),
+        Reason::Patch { invalid, .. } => Some(files::patch(invalid).to_owned()),
+        Reason::Checkpoint { reason, .. } => files::checkpoint(reason).map(str::to_owned),
+        Reason::Changed { .. } => {
+            Some("wait for the program that writes it, and do it again; nothing was written here".to_owned())
+        }
+        Reason::Output(failed) => files::output(failed),
+        Reason::Log { .. } => {
+            Some("remove it, or apply with --no-log: it only says what was done, the weights do not need it".to_owned())
+        }
+        Reason::Pair(mismatch) => Some(patches::mismatch(mismatch)),
+        Reason::Localize(Impossible::Mask(fault)) | Reason::Gather(GatherError::Mask(fault)) | Reason::Mask(fault) => {
+            patches::mask(fault).map(str::to_owned)
+        }
+        Reason::Localize(impossible) => patches::localize(impossible).map(str::to_owned),
+        Reason::Gather(GatherError::NotFinite { .. }) => {
+            Some("keep exact deltas by leaving out --delta-dtype".to_owned())
+        }
+        Reason::Refused(refusal) => Some(patches::refusal(refusal)),
+        Reason::Algebra(obstacle) => patches::obstacle(obstacle).map(str::to_owned),
+        Reason::Part(fault) => Some(patches::part(fault)),
+        Reason::Signature(fault) => signatures::signature(fault).map(str::to_owned),
+        Reason::Key(fault) => signatures::key(fault),
+        #[cfg(feature = "verify")]
+        Reason::Model(fault) => models::model(fault),
+        #[cfg(feature = "verify")]
+        Reason::Data(bad) => models::data(bad).map(str::to_owned),
+        #[cfg(feature = "verify")]
+        Reason::Runtime(fault) => models::runtime(fault).map(str::to_owned),
+        #[cfg(feature = "verify")]
+        Reason::Paused { .. } => Some("run the same command again: it goes on from there".to_owned()),
+        #[cfg(feature = "verify")]
+        Reason::OtherSweep { .. } => {
+            Some("choose another file, or run the command that it was made with to go on".to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_kind_has_an_exit_code_that_is_documented() {
+        let table = include_str!("../../../docs/exit-codes.md");
+        let codes = table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |")?.0.parse().ok());
+        let documented: BTreeSet<u8> = codes.collect();
+        for kind in Kind::ALL {
+            assert!(documented.contains(&exit_code(*kind)), "{}: {}", kind.code(), exit_code(*kind));
+        }
+        // And none is documented for nothing: the others are those of answers and of arguments.
+        let used: BTreeSet<u8> = Kind::ALL.iter().map(|kind| exit_code(*kind)).chain([0, 1]).collect();
+        assert_eq!(used, documented);
+    }
+}

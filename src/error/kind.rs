@@ -1,0 +1,474 @@
+//! Kinds of failures, and which one a reason is.
+
+use super::{Obstacle, PartFault, Reason, Refusal};
+use crate::durable::Failed;
+use crate::format::read::ReadError;
+use crate::input::Meant;
+use crate::localize::Impossible;
+use crate::mask::MaskFault;
+#[cfg(feature = "verify")]
+use crate::measure::BadData;
+#[cfg(feature = "verify")]
+use crate::model::{ModelFault, runtime::RuntimeFault};
+use crate::patch::gather::GatherError;
+use crate::signature::{KeyFault, SignatureFault};
+
+/// Defines [`Kind`] from one table, so that no kind is without a code, nor left out of [`Kind::ALL`].
+macro_rules! kinds {
+    ($($(#[$about:meta])* $kind:ident = $code:literal,)*) => {
+        /// What kind of failure an error is: what a program tells apart. Each has a stable [code](Kind::code) for scripts and logs.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Kind {
+            $($(#[$about])* $kind,)*
+        }
+
+        impl Kind {
+            /// All kinds.
+            pub const ALL: &[Kind] = &[$(Kind::$kind),*];
+
+            /// A stable name for scripts.
+            pub const fn code(self) -> &'static str {
+                match self {
+                    $(Kind::$kind => $code,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A file or directory could not be read.
+    Io = "io",
+    /// Someone asked to stop.
+    Interrupted = "interrupted",
+    /// A number is NaN or infinite, or would become so.
+    NotFinite = "numbers.not-finite",
+
+    /// A checkpoint is not valid, or something else.
+    CheckpointMalformed = "checkpoint.malformed",
+    /// A checkpoint changed while it was read or edited.
+    CheckpointChanged = "checkpoint.changed",
+    /// Two checkpoints do not have the same tensors.
+    CheckpointUnpaired = "checkpoint.unpaired",
+    /// A pruning mask is not valid, or there is none.
+    MaskMalformed = "mask.malformed",
+    /// A selection cannot be made as asked.
+    SelectionImpossible = "selection.impossible",
+
+    /// A patch breaks a rule of the format, or is something else.
+    PatchInvalid = "patch.invalid",
+    /// A patch changed while it was read.
+    PatchChanged = "patch.changed",
+    /// A part of a diff in shards is not valid.
+    PartMalformed = "part.malformed",
+    /// Parts of a diff in shards are missing, or do not belong together.
+    PartUnsuited = "part.unsuited",
+    /// A diff cannot be divided into shards.
+    ShardUnsupported = "shard.unsupported",
+
+    /// The base is what the patch produces.
+    BaseAlreadyApplied = "base.already-applied",
+    /// The base is not the one that the patch is for.
+    BaseDiffers = "base.differs",
+    /// The base's pruning mask is not the one that the patch is for.
+    BaseMaskDiffers = "base.mask-differs",
+    /// One weight of an ONNX file is several tensors, of which the edits differ.
+    BaseShared = "base.shared",
+    /// An edit that only floats can have, of other numbers.
+    EditInteger = "edit.integer",
+    /// Edits that cannot be done together.
+    EditTogether = "edit.together",
+    /// The patch has no masks to switch.
+    EditNoMasks = "edit.no-masks",
+    /// The patch does not know the weights from before the pruning.
+    EditNoValuesBefore = "edit.no-values-before",
+    /// The result's digest is not the one that the patch declares.
+    ResultDiffers = "result.differs",
+    /// The last step cannot be taken back.
+    RevertImpossible = "revert.impossible",
+    /// The log of a model directory is not valid.
+    LogMalformed = "log.malformed",
+
+    /// A patch needs its base to be worked with.
+    AlgebraNeedsBase = "algebra.needs-base",
+    /// A patch selects more than is read without its base.
+    AlgebraSelected = "algebra.selected",
+    /// A patch with deltas of reduced precision, where exact ones are needed.
+    AlgebraReduced = "algebra.reduced",
+    /// A patch cannot be inverted.
+    AlgebraNoInverse = "algebra.no-inverse",
+    /// The second patch is not for the result of the first.
+    AlgebraChain = "algebra.chain",
+    /// Two patches are not for the same base.
+    AlgebraBases = "algebra.bases",
+    /// Two patches name their bases by different hashes.
+    AlgebraHashes = "algebra.hashes",
+    /// A patch is for a base with unpruned weights beside its mask.
+    AlgebraUnpruned = "algebra.unpruned",
+    /// Changes of other numbers than floats would have to be scaled or ranked.
+    AlgebraInteger = "algebra.integer",
+
+    /// There is something where an output would be.
+    OutputExists = "output.exists",
+    /// Another process uses a file.
+    OutputInUse = "output.in-use",
+    /// A file cannot be locked.
+    OutputNoLocks = "output.no-locks",
+    /// An output would be in a hub's cache.
+    OutputHubCache = "output.hub-cache",
+    /// A device, a pipe or a socket is where an output would be.
+    OutputNotAFile = "output.not-a-file",
+    /// What was read back is not what was written.
+    OutputReadBack = "output.read-back",
+    /// An output is in its place, and may not outlast a loss of power.
+    OutputUnsynced = "output.unsynced",
+    /// An output's name is kept for files of this program.
+    OutputReserved = "output.reserved",
+    /// An output would take the place of the base.
+    OutputIsBase = "output.is-base",
+    /// Two outputs would be in one place.
+    OutputSame = "output.same",
+    /// An output could not be written.
+    OutputIo = "output.io",
+    /// The result of an edit is complete, and not all of it is in its place.
+    EditIncomplete = "edit.incomplete",
+    /// An edit in place was interrupted.
+    EditInterrupted = "edit.interrupted",
+    /// The journal of an edit in place is damaged.
+    JournalDamaged = "journal.damaged",
+    /// A file is not the one that the journal is about.
+    JournalOtherFile = "journal.other-file",
+    /// A file that the journal is about is not there.
+    JournalFileGone = "journal.file-gone",
+
+    /// A patch is not signed.
+    SignatureMissing = "signature.missing",
+    /// A signature is not valid.
+    SignatureMalformed = "signature.malformed",
+    /// A signature was made for something else.
+    SignatureNamespace = "signature.namespace",
+    /// A signature was made with a certificate.
+    SignatureCertificate = "signature.certificate",
+    /// A signature was made with a kind of key that is not supported.
+    SignatureUnsupported = "signature.unsupported",
+    /// A signature is not of this patch.
+    SignatureWrong = "signature.wrong",
+    /// Signing failed.
+    SignatureFailed = "signature.failed",
+    /// A key is not in the list of signers.
+    SignerUnknown = "signer.unknown",
+    /// A key is that of another signer.
+    SignerOther = "signer.other",
+    /// A key may only certify other keys.
+    SignerAuthority = "signer.authority",
+    /// A key may not sign patches.
+    SignerNamespace = "signer.namespace",
+    /// A key may not sign yet.
+    SignerNotYetValid = "signer.not-yet-valid",
+    /// A key may not sign any more.
+    SignerExpired = "signer.expired",
+    /// A list of signers is not valid.
+    SignersMalformed = "signers.malformed",
+    /// A file holds no key that can be read.
+    KeyMalformed = "key.malformed",
+    /// A kind of key that cannot sign here.
+    KeyUnsupported = "key.unsupported",
+    /// A key is under a passphrase.
+    KeyEncrypted = "key.encrypted",
+    /// There is no ssh-agent.
+    AgentMissing = "agent.missing",
+    /// The ssh-agent does not have the key.
+    AgentNoKey = "agent.no-key",
+    /// The ssh-agent refused to sign.
+    AgentRefused = "agent.refused",
+    /// The ssh-agent does not work.
+    AgentFailed = "agent.failed",
+
+    /// A file of a model directory is missing.
+    ModelMissing = "model.missing",
+    /// A file of a model directory is not valid.
+    ModelMalformed = "model.malformed",
+    /// A model of an architecture that is not known.
+    ModelUnknown = "model.unknown",
+    /// A text is longer than the model takes.
+    ModelTooLong = "model.too-long",
+    /// An ONNX file is not valid.
+    OnnxMalformed = "onnx.malformed",
+    /// An ONNX file does not take or give what is needed.
+    OnnxUnsuited = "onnx.unsuited",
+    /// Edited tensors are not found in an ONNX file.
+    OnnxUnbound = "onnx.unbound",
+    /// Data to measure on is not valid.
+    DataMalformed = "data.malformed",
+    /// Data that this kind of model cannot be measured on.
+    DataUnsuited = "data.unsuited",
+    /// A file of results is not valid.
+    ResultsMalformed = "results.malformed",
+    /// A file holds the results of another sweep.
+    ResultsOther = "results.other",
+    /// There is no ONNX Runtime.
+    RuntimeMissing = "runtime.missing",
+    /// A library of ONNX Runtime cannot be used.
+    RuntimeUnusable = "runtime.unusable",
+    /// What should compute, such as CUDA, cannot be used.
+    RuntimeProvider = "runtime.provider",
+    /// ONNX Runtime failed while it computed.
+    RuntimeFailed = "runtime.failed",
+    /// ONNX Runtime cannot be installed here.
+    RuntimeNotInstallable = "runtime.not-installable",
+    /// ONNX Runtime could not be downloaded.
+    RuntimeDownload = "runtime.download",
+    /// What was downloaded is not what was published.
+    RuntimeDigestMismatch = "runtime.digest-mismatch",
+}
+
+impl Reason {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Reason::Io { .. } => Kind::Io,
+            Reason::Unexpected { unexpected, .. } => of_unexpected(unexpected.meant),
+            Reason::Patch { .. } => Kind::PatchInvalid,
+            Reason::Checkpoint { .. } => Kind::CheckpointMalformed,
+            Reason::Changed { .. } => Kind::CheckpointChanged,
+            #[cfg(feature = "verify")]
+            Reason::Onnx { .. } => Kind::OnnxMalformed,
+            Reason::Pair(_) => Kind::CheckpointUnpaired,
+            Reason::Localize(impossible) => of_localize(impossible),
+            Reason::Gather(GatherError::NotFinite { .. }) => Kind::NotFinite,
+            Reason::Gather(GatherError::Mask(fault)) | Reason::Mask(fault) => of_mask(fault),
+            Reason::Gather(GatherError::Cancelled(_)) | Reason::Cancelled => Kind::Interrupted,
+            Reason::Refused(refusal) => of_refusal(refusal),
+            Reason::Algebra(obstacle) => of_obstacle(obstacle),
+            Reason::Part(fault) => of_part(fault),
+            Reason::Signature(fault) => of_signature(fault),
+            Reason::Key(fault) => of_key(fault),
+            Reason::Log { .. } => Kind::LogMalformed,
+            #[cfg(feature = "verify")]
+            Reason::Model(fault) => of_model(fault),
+            #[cfg(feature = "verify")]
+            Reason::Data(bad) => of_data(bad),
+            #[cfg(feature = "verify")]
+            Reason::Runtime(fault) => of_runtime(fault),
+            #[cfg(feature = "verify")]
+            Reason::Paused { .. } => Kind::Interrupted,
+            #[cfg(feature = "verify")]
+            Reason::Results { .. } => Kind::ResultsMalformed,
+            #[cfg(feature = "verify")]
+            Reason::OtherSweep { .. } => Kind::ResultsOther,
+            Reason::Output(failed) => of_output(failed),
+        }
+    }
+}
+
+/// Of something else than the file that was meant: as of such a file that is not valid.
+fn of_unexpected(meant: Meant) -> Kind {
+    match meant {
+        Meant::Checkpoint | Meant::Index => Kind::CheckpointMalformed,
+        Meant::Patch => Kind::PatchInvalid,
+        Meant::Part => Kind::PartMalformed,
+        Meant::Onnx => Kind::OnnxMalformed,
+        Meant::Model => Kind::ModelMalformed,
+        Meant::Data => Kind::DataMalformed,
+        Meant::Results => Kind::ResultsMalformed,
+        Meant::Log => Kind::LogMalformed,
+        Meant::Signature => Kind::SignatureMalformed,
+        Meant::Signers => Kind::SignersMalformed,
+        Meant::Key => Kind::KeyMalformed,
+    }
+}
+
+fn of_localize(impossible: &Impossible) -> Kind {
+    match impossible {
+        Impossible::NotFinite { .. } | Impossible::Cast { .. } => Kind::NotFinite,
+        Impossible::Mask(fault) => of_mask(fault),
+        Impossible::Unpruned { .. } => Kind::CheckpointUnpaired,
+        Impossible::TooMany { .. }
+        | Impossible::SameMasks
+        | Impossible::NoMasks
+        | Impossible::NoCandidates { .. }
+        | Impossible::Glob { .. } => Kind::SelectionImpossible,
+        Impossible::Cancelled(_) => Kind::Interrupted,
+    }
+}
+
+fn of_mask(fault: &MaskFault) -> Kind {
+    match fault {
+        MaskFault::NotFinite { .. } => Kind::NotFinite,
+        MaskFault::Before { .. } => Kind::SelectionImpossible,
+        MaskFault::Cancelled(_) => Kind::Interrupted,
+        MaskFault::Shape { .. }
+        | MaskFault::Value { .. }
+        | MaskFault::Padding { .. }
+        | MaskFault::Unmatched { .. }
+        | MaskFault::None { .. }
+        | MaskFault::TooFew { .. } => Kind::MaskMalformed,
+    }
+}
+
+fn of_refusal(refusal: &Refusal) -> Kind {
+    match refusal {
+        Refusal::Base { state: super::BaseState::Result, .. } => Kind::BaseAlreadyApplied,
+        Refusal::Base { .. } => Kind::BaseDiffers,
+        Refusal::Integer { .. } => Kind::EditInteger,
+        Refusal::Together { .. } => Kind::EditTogether,
+        Refusal::NoMasks { .. } => Kind::EditNoMasks,
+        Refusal::NoValuesBefore { .. } => Kind::EditNoValuesBefore,
+        Refusal::Mask { .. } => Kind::BaseMaskDiffers,
+        Refusal::NotFinite { .. } => Kind::NotFinite,
+        Refusal::Promise { .. } => Kind::ResultDiffers,
+        Refusal::NoRevert { .. } => Kind::RevertImpossible,
+        Refusal::SameFile { .. } | Refusal::BesideBase { .. } | Refusal::OfBase { .. } => Kind::OutputIsBase,
+        Refusal::SamePlace { .. } => Kind::OutputSame,
+        Refusal::Shared { .. } => Kind::BaseShared,
+    }
+}
+
+fn of_obstacle(obstacle: &Obstacle) -> Kind {
+    match obstacle {
+        Obstacle::NeedsBase { .. } => Kind::AlgebraNeedsBase,
+        Obstacle::Selected { .. } => Kind::AlgebraSelected,
+        Obstacle::Reduced { .. } => Kind::AlgebraReduced,
+        Obstacle::NoInverse { .. } => Kind::AlgebraNoInverse,
+        Obstacle::Chain { .. } => Kind::AlgebraChain,
+        Obstacle::Bases { .. } => Kind::AlgebraBases,
+        Obstacle::Hashes { .. } => Kind::AlgebraHashes,
+        Obstacle::Unpruned { .. } => Kind::AlgebraUnpruned,
+        Obstacle::Integer { .. } => Kind::AlgebraInteger,
+        Obstacle::NotFinite { .. } => Kind::NotFinite,
+        Obstacle::Empty { .. } => Kind::SelectionImpossible,
+    }
+}
+
+fn of_part(fault: &PartFault) -> Kind {
+    match fault {
+        PartFault::NotAPart { .. }
+        | PartFault::Damaged { .. }
+        | PartFault::Version { .. }
+        | PartFault::Malformed { .. } => Kind::PartMalformed,
+        PartFault::OtherRun { .. }
+        | PartFault::Content { .. }
+        | PartFault::Missing { .. }
+        | PartFault::Twice { .. }
+        | PartFault::Changed { .. } => Kind::PartUnsuited,
+        PartFault::Unsupported { .. } => Kind::ShardUnsupported,
+    }
+}
+
+fn of_signature(fault: &SignatureFault) -> Kind {
+    match fault {
+        SignatureFault::Io { .. } | SignatureFault::Patch { error: ReadError::Io(_), .. } => Kind::Io,
+        SignatureFault::Patch { error: ReadError::Invalid(_), .. } => Kind::PatchInvalid,
+        SignatureFault::Cancelled(_) => Kind::Interrupted,
+        SignatureFault::Changed { .. } => Kind::PatchChanged,
+        SignatureFault::Missing { .. } => Kind::SignatureMissing,
+        SignatureFault::Malformed { .. } => Kind::SignatureMalformed,
+        SignatureFault::Namespace { .. } => Kind::SignatureNamespace,
+        SignatureFault::Certificate { .. } => Kind::SignatureCertificate,
+        SignatureFault::Unsupported { .. } => Kind::SignatureUnsupported,
+        SignatureFault::Wrong { .. } => Kind::SignatureWrong,
+        SignatureFault::Unknown { .. } => Kind::SignerUnknown,
+        SignatureFault::OtherSigner { .. } => Kind::SignerOther,
+        SignatureFault::Authority { .. } => Kind::SignerAuthority,
+        SignatureFault::NotForPatches { .. } => Kind::SignerNamespace,
+        SignatureFault::NotYet { .. } => Kind::SignerNotYetValid,
+        SignatureFault::Expired { .. } => Kind::SignerExpired,
+        SignatureFault::List { .. } => Kind::SignersMalformed,
+    }
+}
+
+fn of_key(fault: &KeyFault) -> Kind {
+    match fault {
+        KeyFault::File(fault) => of_signature(fault),
+        KeyFault::Malformed { .. } | KeyFault::OtherFormat { .. } => Kind::KeyMalformed,
+        KeyFault::Unsupported { .. } => Kind::KeyUnsupported,
+        KeyFault::Encrypted { .. } => Kind::KeyEncrypted,
+        KeyFault::NoAgent { .. } | KeyFault::Unreachable { .. } => Kind::AgentMissing,
+        KeyFault::NotInAgent { .. } => Kind::AgentNoKey,
+        KeyFault::Agent(_) | KeyFault::Protocol | KeyFault::OldAgent => Kind::AgentFailed,
+        KeyFault::AgentRefused => Kind::AgentRefused,
+        KeyFault::Computation(_) | KeyFault::Broken { .. } => Kind::SignatureFailed,
+    }
+}
+
+#[cfg(feature = "verify")]
+fn of_model(fault: &ModelFault) -> Kind {
+    use crate::onnx::OpenError;
+    match fault {
+        ModelFault::Io { .. } | ModelFault::Onnx(OpenError::Io { .. }) => Kind::Io,
+        ModelFault::Missing { .. } => Kind::ModelMissing,
+        ModelFault::Architecture { .. } | ModelFault::Setting { .. } => Kind::ModelUnknown,
+        ModelFault::Malformed { .. }
+        | ModelFault::NoTensor { .. }
+        | ModelFault::Tensor { .. }
+        | ModelFault::Vocabulary { .. } => Kind::ModelMalformed,
+        ModelFault::TooLong { .. } => Kind::ModelTooLong,
+        ModelFault::Onnx(OpenError::Unfinished(failed)) => of_output(failed),
+        ModelFault::Onnx(OpenError::Malformed { .. }) | ModelFault::Output { .. } => Kind::OnnxMalformed,
+        ModelFault::Input { .. } | ModelFault::NoOutput { .. } => Kind::OnnxUnsuited,
+        ModelFault::Unbound { .. } | ModelFault::Shared { .. } => Kind::OnnxUnbound,
+        ModelFault::Runtime { .. } => Kind::RuntimeFailed,
+        ModelFault::NotFinite { .. } => Kind::NotFinite,
+        ModelFault::Cancelled(_) => Kind::Interrupted,
+    }
+}
+
+#[cfg(feature = "verify")]
+fn of_data(bad: &BadData) -> Kind {
+    match bad {
+        BadData::Io { .. } => Kind::Io,
+        BadData::Unexpected { unexpected, .. } => of_unexpected(unexpected.meant),
+        BadData::Malformed { .. } | BadData::Empty { .. } => Kind::DataMalformed,
+        BadData::Kind { .. } => Kind::DataUnsuited,
+    }
+}
+
+#[cfg(feature = "verify")]
+fn of_runtime(fault: &RuntimeFault) -> Kind {
+    match fault {
+        RuntimeFault::NotFound { .. } | RuntimeFault::NoSuchLibrary { .. } => Kind::RuntimeMissing,
+        RuntimeFault::Load { .. } | RuntimeFault::TooOld { .. } | RuntimeFault::Loaded { .. } => Kind::RuntimeUnusable,
+        RuntimeFault::NotBuilt { .. } | RuntimeFault::Provider { .. } => Kind::RuntimeProvider,
+        RuntimeFault::NoDataDirectory
+        | RuntimeFault::NoBuild { .. }
+        | RuntimeFault::NoPython { .. }
+        | RuntimeFault::NoPip { .. } => Kind::RuntimeNotInstallable,
+        RuntimeFault::Download { .. } => Kind::RuntimeDownload,
+        RuntimeFault::Digest { .. } | RuntimeFault::Unpack { .. } => Kind::RuntimeDigestMismatch,
+        RuntimeFault::Io { .. } => Kind::Io,
+        RuntimeFault::Cancelled(_) => Kind::Interrupted,
+    }
+}
+
+fn of_output(failed: &Failed) -> Kind {
+    match failed {
+        Failed::Exists { .. } => Kind::OutputExists,
+        Failed::InUse { .. } | Failed::Busy { .. } => Kind::OutputInUse,
+        Failed::Replaced { .. } => Kind::CheckpointChanged,
+        Failed::NoLocks { .. } => Kind::OutputNoLocks,
+        Failed::HubCache { .. } => Kind::OutputHubCache,
+        Failed::NotAFile { .. } => Kind::OutputNotAFile,
+        Failed::ReadBack { .. } => Kind::OutputReadBack,
+        Failed::Unsynced { .. } => Kind::OutputUnsynced,
+        Failed::Incomplete { .. } => Kind::EditIncomplete,
+        Failed::Interrupted { .. } => Kind::EditInterrupted,
+        Failed::Damaged { .. } => Kind::JournalDamaged,
+        Failed::OtherFile { .. } => Kind::JournalOtherFile,
+        Failed::Gone { .. } => Kind::JournalFileGone,
+        Failed::Reserved { .. } => Kind::OutputReserved,
+        Failed::Io { .. } => Kind::OutputIo,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_kinds_have_one_code() {
+        let codes: BTreeSet<&str> = Kind::ALL.iter().map(|kind| kind.code()).collect();
+        assert_eq!(codes.len(), Kind::ALL.len());
+    }
+}
