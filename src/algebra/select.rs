@@ -1,9 +1,9 @@
 //! A part of a patch: by tensor, by magnitude, or by what another patch selects.
 
+use super::check_base;
 use super::content::Content;
 use super::draft::Draft;
 use super::invert::known_roots;
-use super::{check_base};
 use crate::apply::{Carried, Edit};
 use crate::checkpoint::{Checkpoint, names};
 use crate::context::Context;

@@ -259,8 +259,7 @@ impl Revert<'_> {
     /// [`Refusal::NoRevert`]; what [`Plan::check`] and [`in_place`] return.
     pub fn run(&self, context: &Context<'_>) -> Result<Step, Error> {
         let model = self.model;
-        let refuse =
-            |reason: NoRevert| -> Error { Refusal::NoRevert { path: model.path.clone(), reason }.into() };
+        let refuse = |reason: NoRevert| -> Error { Refusal::NoRevert { path: model.path.clone(), reason }.into() };
         let Some(mut history) = History::of(model)? else { return Err(refuse(NoRevert::File)) };
         let files = digests(model, model, context)?;
         let state = history.state(&files);

@@ -8,9 +8,7 @@ use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use clap::Args;
-use lcepatch::apply::{
-    Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, UndoTo,
-};
+use lcepatch::apply::{Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, UndoTo};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::durable::{Existing, check_output};
 use lcepatch::edit::{Alpha, AlphaSource, EditKind};

@@ -228,7 +228,11 @@ fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<Group>, Error> 
     let mut ranks: Vec<Vec<Rank>> = job.groups.iter().map(|_| Vec::new()).collect();
     each_part(paths, Some((job.run, job.shard.of)), |path, part| {
         let Content::Ranks(of_groups) = part.content else {
-            return Err(PartFault::Content { path: path.to_owned(), found: part.content.kind(), expected: PartContent::Ranks });
+            return Err(PartFault::Content {
+                path: path.to_owned(),
+                found: part.content.kind(),
+                expected: PartContent::Ranks,
+            });
         };
         if of_groups.len() != job.groups.len() {
             let reason = "it ranks other groups of tensors".to_owned();
@@ -335,7 +339,11 @@ pub fn join(parts: &[PathBuf], context: &Context<'_>) -> Result<Diffed, Error> {
     let mut of_shards = BTreeMap::new();
     each_part(parts, None, |path, part| {
         let Content::Blocks(blocks) = part.content else {
-            return Err(PartFault::Content { path: path.to_owned(), found: part.content.kind(), expected: PartContent::Blocks });
+            return Err(PartFault::Content {
+                path: path.to_owned(),
+                found: part.content.kind(),
+                expected: PartContent::Blocks,
+            });
         };
         of_shards.insert(part.shard.number, (path.to_owned(), blocks));
         Ok(())

@@ -431,3 +431,155 @@ impl From<Cancelled> for Error {
         Reason::Cancelled.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::{Access, Failed};
+    use crate::input::Found;
+    use std::error::Error as _;
+
+    const CAUSE: &str = "the very cause";
+
+    fn cause() -> std::io::Error {
+        std::io::Error::other(CAUSE)
+    }
+
+    fn path() -> PathBuf {
+        "some/file".into()
+    }
+
+    fn unexpected() -> Unexpected {
+        Unexpected { found: Found::Gzip, meant: Meant::Checkpoint }
+    }
+
+    fn chain(error: &Error) -> Vec<String> {
+        let mut texts = vec![error.to_string()];
+        let mut next = error.source();
+        while let Some(source) = next {
+            texts.push(source.to_string());
+            next = source.source();
+        }
+        texts
+    }
+
+    /// Of every way in which an I/O error gets into an error.
+    fn caused() -> Vec<Error> {
+        let (operation, output) = ("read", || Failed::Io { operation: "write", path: path(), source: cause() });
+        let open = || OpenError::Io { operation, path: path(), source: cause() };
+        let signature = || SignatureFault::Io { operation, path: path(), source: cause() };
+        vec![
+            Error::io(operation, &path(), cause()),
+            Error::of_patch(&path(), ReadError::Io(cause())),
+            open().into(),
+            OpenError::Unfinished(output()).into(),
+            WriteError::Checkpoint(open()).into(),
+            WriteError::Output(output()).into(),
+            output().into(),
+            Failed::NoLocks { path: path(), source: cause() }.into(),
+            Failed::Unsynced { path: path(), operation, source: cause() }.into(),
+            Failed::Incomplete { path: path(), failed: Box::new(output()) }.into(),
+            signature().into(),
+            Reason::Signature(signature()).into(),
+            SignatureFault::Patch { patch: path(), error: ReadError::Io(cause()) }.into(),
+            Reason::Signature(SignatureFault::Patch { patch: path(), error: ReadError::Io(cause()) }).into(),
+            KeyFault::File(signature()).into(),
+            Reason::Key(KeyFault::File(signature())).into(),
+            KeyFault::Unreachable { socket: path(), source: cause() }.into(),
+            KeyFault::Agent(cause()).into(),
+        ]
+    }
+
+    #[cfg(feature = "verify")]
+    fn caused_in_models() -> Vec<Error> {
+        use crate::onnx::OpenError;
+        let operation = "read";
+        let onnx = || OpenError::Io { operation, path: path(), source: cause() };
+        let model = || ModelFault::Io { operation, path: path(), source: cause() };
+        let runtime = || RuntimeFault::Io { operation, path: path(), source: cause() };
+        vec![
+            onnx().into(),
+            model().into(),
+            Reason::Model(model()).into(),
+            ModelFault::Onnx(onnx()).into(),
+            Reason::Model(ModelFault::Onnx(onnx())).into(),
+            BadData::Io { operation, path: path(), reason: CAUSE.to_owned() }.into(),
+            ExportError::Model(model()).into(),
+            ExportError::Output(Failed::Io { operation, path: path(), source: cause() }).into(),
+            runtime().into(),
+            Reason::Runtime(runtime()).into(),
+            RuntimeFault::NoPython { program: "python3", source: cause() }.into(),
+        ]
+    }
+
+    /// Errors with something else inside of them.
+    fn composed() -> Vec<Error> {
+        let invalid = || Invalid::TextMode;
+        let mask = || MaskFault::Padding { tensor: "w".to_owned() };
+        let malformed = || Malformed::Unexpected(unexpected());
+        vec![
+            Reason::Unexpected { path: path(), unexpected: unexpected() }.into(),
+            Error::invalid(&path(), invalid()),
+            OpenError::Malformed { path: path(), reason: malformed() }.into(),
+            OpenError::Malformed { path: path(), reason: Malformed::Header { reason: "cut".to_owned() } }.into(),
+            Reason::Localize(Impossible::Mask(mask())).into(),
+            Reason::Localize(Impossible::Cancelled(Cancelled)).into(),
+            Reason::Gather(GatherError::Mask(mask())).into(),
+            Reason::Gather(GatherError::Cancelled(Cancelled)).into(),
+            WriteError::Mask(mask()).into(),
+            Reason::Signature(SignatureFault::Cancelled(Cancelled)).into(),
+            Reason::Signature(SignatureFault::Patch { patch: path(), error: ReadError::Invalid(invalid()) }).into(),
+            KeyFault::Computation(ssh_key::Error::AlgorithmUnknown).into(),
+            Failed::Incomplete { path: path(), failed: Box::new(Failed::InUse { path: path(), access: Access::Read }) }
+                .into(),
+            #[cfg(feature = "verify")]
+            Reason::Model(ModelFault::Cancelled(Cancelled)).into(),
+            #[cfg(feature = "verify")]
+            Reason::Runtime(RuntimeFault::Cancelled(Cancelled)).into(),
+            #[cfg(feature = "verify")]
+            BadData::Unexpected { path: path(), unexpected: unexpected() }.into(),
+            #[cfg(feature = "verify")]
+            crate::onnx::OpenError::Malformed { path: path(), reason: crate::onnx::Malformed::NoGraph }.into(),
+        ]
+    }
+
+    #[test]
+    fn a_cause_is_in_the_chain_and_nothing_is_there_twice() {
+        let mut caused = caused();
+        #[cfg(feature = "verify")]
+        caused.extend(caused_in_models());
+        for error in &caused {
+            let said = chain(error).join(": ");
+            assert_eq!(said.matches(CAUSE).count(), 1, "{said}");
+        }
+        for error in caused.iter().chain(&composed()) {
+            let texts = chain(error);
+            for (at, text) in texts.iter().enumerate() {
+                let others = texts.iter().enumerate().filter(|(other, _)| *other != at);
+                assert!(!others.map(|(_, other)| other).any(|other| other.contains(text.as_str())), "{texts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_interruption_is_one_wherever_it_was_noticed() {
+        for error in [
+            Cancelled.into(),
+            Impossible::Cancelled(Cancelled).into(),
+            GatherError::Cancelled(Cancelled).into(),
+            MaskFault::Cancelled(Cancelled).into(),
+            Error::from(SignatureFault::Cancelled(Cancelled)),
+        ] {
+            assert_eq!((error.code(), error.to_string().as_str()), ("interrupted", "interrupted; nothing was written"));
+        }
+    }
+
+    #[test]
+    fn what_is_something_else_is_of_the_kind_that_was_meant() {
+        let error = Error::io("open", &path(), unexpected().into());
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (Kind::CheckpointMalformed, "some/file: this is a gzip archive, not a checkpoint (safetensors)")
+        );
+    }
+}

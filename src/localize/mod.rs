@@ -11,11 +11,11 @@ pub mod random;
 pub mod survey;
 pub mod value;
 
-use candidates::Params;
 use crate::context::Cancelled;
 use crate::dtype::Dtype;
 use crate::mask::MaskFault;
 use crate::mask::top_k::TooFew;
+use candidates::Params;
 
 /// Why a selection cannot be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -46,9 +46,7 @@ pub fn output(failed: &Failed) -> Option<String> {
         Failed::Replaced { .. } => "let no other program write there, and try again",
         Failed::NoLocks { .. } => "write the result to a new place with -o",
         Failed::HubCache { .. } => "write to a place of your own with -o; programs load the result from there",
-        Failed::NotAFile { .. } => {
-            "choose another name; a pipe or a character device is written to without --force"
-        }
+        Failed::NotAFile { .. } => "choose another name; a pipe or a character device is written to without --force",
         Failed::ReadBack { .. } => "check the disk and memory of this machine, then try again",
         Failed::Unsynced { .. } => "check the disk, and that the result is there after a restart",
         Failed::Incomplete { path, .. } => return Some(format!("`lcepatch recover {}` finishes it", path.display())),

@@ -118,7 +118,8 @@ pub fn help(error: &Error) -> Option<String> {
     match error.reason() {
         Reason::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             let help = files::absent(path);
-            let help = help.unwrap_or("there is no such file or folder: look at the path, and at the folder it begins in");
+            let help =
+                help.unwrap_or("there is no such file or folder: look at the path, and at the folder it begins in");
             Some(help.to_owned())
         }
         Reason::Unexpected { unexpected, .. } => Some(files::unexpected(unexpected)),

@@ -104,7 +104,9 @@ pub fn refusal(refusal: &Refusal) -> String {
         Refusal::BesideBase { .. } => {
             "give the result another name, and another directory where weights are in files beside the ONNX file"
         }
-        Refusal::Shared { .. } => "export without merging equal weights, or leave them out: `lcepatch select --exclude`",
+        Refusal::Shared { .. } => {
+            "export without merging equal weights, or leave them out: `lcepatch select --exclude`"
+        }
         Refusal::SameFile { .. } => "use --in-place to replace the base",
         _ => "choose another name",
     };

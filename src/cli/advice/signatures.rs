@@ -53,18 +53,13 @@ pub fn key(fault: &KeyFault) -> Option<String> {
             "use an ed25519, ecdsa or rsa key, or one of a security key by ssh-agent; no certificate"
         }
         KeyFault::Encrypted { key } => {
-            return Some(format!(
-                "`ssh-add {}` asks for the passphrase; then give the same command",
-                key.display()
-            ));
+            return Some(format!("`ssh-add {}` asks for the passphrase; then give the same command", key.display()));
         }
         KeyFault::NoAgent { .. } => {
             "give the private key itself, or start an agent (`eval $(ssh-agent)`, `ssh-add`): SSH_AUTH_SOCK names it"
         }
         KeyFault::NotInAgent { .. } => "`ssh-add -L` lists the keys that it has, `ssh-add` gives it another",
-        KeyFault::Unreachable { .. } => {
-            "SSH_AUTH_SOCK names the agent's socket; `ssh-add -l` says whether it answers"
-        }
+        KeyFault::Unreachable { .. } => "SSH_AUTH_SOCK names the agent's socket; `ssh-add -l` says whether it answers",
         KeyFault::AgentRefused => {
             "confirm it, or touch the security key, when the agent asks; `ssh-add -l` says whether it is locked"
         }
