@@ -3,6 +3,7 @@
 #[cfg(feature = "verify")]
 mod onnx;
 
+use super::arguments::EditName;
 use super::exit::{Failure, after, json_path, print, print_json};
 use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
@@ -59,14 +60,17 @@ pub struct Arguments {
     #[arg(long, short, value_parser = arguments::alpha, allow_negative_numbers = true)]
     alpha: Option<Alpha>,
     /// What to do with the selected weights [default: ip or ep, by alpha]
-    #[arg(long, value_parser = ["ip", "ep", "pr", "sw"], long_help = "\
+    #[arg(
+        long,
+        long_help = "\
 What to do with the selected weights:
   ip  interpolate: base + alpha * (reference - base), alpha from 0 to 1
   ep  extrapolate: the same, with any other alpha
   pr  prune: set them to 0
   sw  switch masks: take the reference's pruning mask, and the base's own values from before it was pruned
-[default: ip or ep, by alpha]")]
-    edit: Option<String>,
+[default: ip or ep, by alpha]"
+    )]
+    edit: Option<EditName>,
     /// Write the pruning mask of the result to this mask file
     #[arg(long, value_name = "MASK", help_heading = "Pruned models")]
     keep_mask: Option<PathBuf>,
@@ -253,11 +257,11 @@ fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<(Vec<Edit>, Vec<S
     for text in &arguments.patches {
         let (path, alpha) = patch_argument::with_number(text)?;
         // What can be wrong with the arguments alone is said before the file is opened.
-        let kind = kind(arguments.edit.as_deref(), alpha.or(arguments.alpha))?;
+        let kind = kind(arguments.edit, alpha.or(arguments.alpha))?;
         let (patch, signer) = signature.open(&path, &terminal.context())?;
         let kind = match kind {
             Some(kind) => kind,
-            None => by_default(arguments.edit.as_deref(), patch.default_alpha())?,
+            None => by_default(arguments.edit, patch.default_alpha())?,
         };
         if edits.iter().any(|edit| edit.patch.id == patch.id) {
             terminal.note(&format!("{} is given more than once: what it changes adds up", path.display()));
@@ -269,41 +273,35 @@ fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<(Vec<Edit>, Vec<S
 }
 
 /// The edit that the arguments name; none where the patch decides about its alpha.
-fn kind(edit: Option<&str>, alpha: Option<Alpha>) -> Result<Option<EditKind>, Failure> {
+fn kind(edit: Option<EditName>, alpha: Option<Alpha>) -> Result<Option<EditKind>, Failure> {
     match (edit, alpha) {
-        (Some("pr"), None) => Ok(Some(EditKind::Prune)),
-        (Some("sw"), None) => Ok(Some(EditKind::Switch)),
-        (Some(edit @ ("pr" | "sw")), Some(_)) => {
+        (Some(EditName::Pr), None) => Ok(Some(EditKind::Prune)),
+        (Some(EditName::Sw), None) => Ok(Some(EditKind::Switch)),
+        (_, None) => Ok(None),
+        (Some(edit @ (EditName::Pr | EditName::Sw)), Some(_)) => {
             Err(Failure::usage(format!("--edit {edit} takes no alpha"), "leave --alpha out"))
         }
-        (_, None) => Ok(None),
-        (edit, Some(alpha)) => {
-            let by_alpha = EditKind::Interpolate(alpha);
-            match edit {
-                Some(edit) if edit != by_alpha.label() => Err(Failure::usage(
-                    format!("--edit {edit} does not take alpha {alpha}"),
-                    "an alpha from 0 to 1 interpolates (ip), any other extrapolates (ep)",
-                )),
-                _ => Ok(Some(by_alpha)),
-            }
-        }
+        (Some(edit), Some(alpha)) if edit != EditName::at(alpha) => Err(Failure::usage(
+            format!("--edit {edit} does not take alpha {alpha}"),
+            "an alpha from 0 to 1 interpolates (ip), any other extrapolates (ep)",
+        )),
+        (_, Some(alpha)) => Ok(Some(EditKind::Interpolate(alpha))),
     }
 }
 
 /// The edit at a patch's default alpha.
-fn by_default(edit: Option<&str>, (alpha, source): (Alpha, AlphaSource)) -> Result<EditKind, Failure> {
-    let by_alpha = EditKind::Interpolate(alpha);
+fn by_default(edit: Option<EditName>, (alpha, source): (Alpha, AlphaSource)) -> Result<EditKind, Failure> {
     match edit {
-        Some(edit) if edit != by_alpha.label() => {
+        Some(edit) if edit != EditName::at(alpha) => {
             let why = match source {
                 AlphaSource::Recommended => format!("the patch recommends alpha {alpha}"),
                 AlphaSource::Given | AlphaSource::Default => "the patch recommends none".to_owned(),
             };
-            let range = if edit == "ip" { "from 0 to 1" } else { "below 0 or above 1" };
+            let range = if edit == EditName::Ip { "from 0 to 1" } else { "below 0 or above 1" };
             let message = format!("--edit {edit} takes an alpha {range}, and {why}");
             Err(Failure::usage(message, "give one with --alpha"))
         }
-        _ => Ok(by_alpha),
+        _ => Ok(EditKind::Interpolate(alpha)),
     }
 }
 

@@ -1,13 +1,101 @@
 //! Values of flags, parsed once.
 
 use super::exit::Failure;
+use clap::ValueEnum;
 use lcepatch::diff::{Shard, Size};
 use lcepatch::durable::real_path;
 use lcepatch::edit::Alpha;
+#[cfg(feature = "verify")]
+use lcepatch::edit::EditKind;
+use lcepatch::localize::candidates::Params;
 use lcepatch::localize::value::{Amount, Density};
-use lcepatch::mask::Sparsity;
+use lcepatch::mask::{self, Sparsity};
 use lcepatch::pair::Prefix;
 use std::path::{Path, PathBuf};
+
+// Comments on the values of these would be in the help, where each flag says what they mean.
+
+/// What is ranked together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    Global,
+    Tensor,
+}
+
+impl From<Scope> for mask::Scope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Global => Self::Global,
+            Scope::Tensor => Self::Tensor,
+        }
+    }
+}
+
+/// Which tensors are candidates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Candidates {
+    EncoderDense,
+    Matrices,
+    All,
+}
+
+impl From<Candidates> for Params {
+    fn from(candidates: Candidates) -> Self {
+        match candidates {
+            Candidates::EncoderDense => Self::EncoderDense,
+            Candidates::Matrices => Self::Matrices,
+            Candidates::All => Self::All,
+        }
+    }
+}
+
+/// How weights are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Localization {
+    Value,
+    Mask,
+    Random,
+}
+
+/// What is done to the selected weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EditName {
+    Ip,
+    Ep,
+    Pr,
+    Sw,
+}
+
+impl EditName {
+    /// That of an edit with this alpha.
+    pub fn at(alpha: Alpha) -> Self {
+        if alpha.interpolates() { Self::Ip } else { Self::Ep }
+    }
+}
+
+impl std::fmt::Display for EditName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
+    }
+}
+
+/// An edit without an alpha.
+#[cfg(feature = "verify")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EditWithoutAlpha {
+    Pr,
+    Sw,
+}
+
+#[cfg(feature = "verify")]
+impl From<EditWithoutAlpha> for EditKind {
+    fn from(edit: EditWithoutAlpha) -> Self {
+        match edit {
+            EditWithoutAlpha::Pr => Self::Prune,
+            EditWithoutAlpha::Sw => Self::Switch,
+        }
+    }
+}
 
 /// Refuses an output that would take the place of a file which the command reads, also where existing outputs are replaced.
 pub fn refuse_inputs<'o, 'i>(

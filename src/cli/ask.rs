@@ -1,5 +1,6 @@
 //! `lcepatch ask`.
 
+use super::arguments::EditWithoutAlpha;
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::verify::{Computing, cases};
@@ -48,8 +49,8 @@ pub struct Arguments {
         value_name = "ALPHA,...", requires = "patch")]
     alpha: Vec<Alpha>,
     /// Edits without an alpha, one column for each: prune, switch masks
-    #[arg(long, value_parser = ["pr", "sw"], value_delimiter = ',', value_name = "pr,sw", requires = "patch")]
-    edit: Vec<String>,
+    #[arg(long, value_delimiter = ',', value_name = "pr,sw", requires = "patch")]
+    edit: Vec<EditWithoutAlpha>,
     /// The words to look at, as in she,he,they
     #[arg(long, short, value_delimiter = ',', value_name = "WORD,...")]
     options: Vec<String>,

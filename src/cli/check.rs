@@ -9,6 +9,7 @@ use clap::Args;
 use lcepatch::apply::{Check, Fit, fit};
 use lcepatch::check::{Intact, intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
+use lcepatch::error::list::first_ten;
 use lcepatch::error::{BaseState, Difference};
 use lcepatch::pair::{Prefix, PrefixMap};
 use lcepatch::patch::Patch;
@@ -103,12 +104,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         }
         if let (Some(fit), Some(base)) = (&found, &arguments.base) {
             print(format_args!("{}: {}", base.display(), verdict(fit, patch.table.tensors.len())))?;
-            let shown = if arguments.full { usize::MAX } else { 10 };
-            for (name, how) in fit.differences.iter().take(shown) {
+            let differences = fit.differences.iter();
+            let (shown, more) = if arguments.full { (differences.collect(), 0) } else { first_ten(differences) };
+            for (name, how) in shown {
                 print(format_args!("  {name}: {how}"))?;
             }
-            if fit.differences.len() > shown {
-                let more = fit.differences.len() - shown;
+            if more > 0 {
                 print(format_args!("  and {more} more; `--full` lists them"))?;
             }
         }

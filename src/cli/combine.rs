@@ -4,7 +4,7 @@ use super::exit::Failure;
 use super::new_patch::{Base, Output};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, pair, patch_argument};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lcepatch::algebra::{Combined, Signs, combine};
 use lcepatch::apply::Edit;
 use lcepatch::diff::shard;
@@ -32,12 +32,20 @@ pub struct Arguments {
     #[arg(required = true, value_name = "PATCH[:WEIGHT]|PART")]
     patches: Vec<String>,
     /// What to do where patches disagree about the direction
-    #[arg(long, default_value = "sum", value_parser = ["sum", "ties"])]
-    signs: String,
+    #[arg(long, default_value = "sum")]
+    signs: SignRule,
     #[command(flatten)]
     base: Base,
     #[command(flatten)]
     output: Output,
+}
+
+// Comments on its values would be in the help.
+/// What to do where patches disagree about the direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SignRule {
+    Sum,
+    Ties,
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
@@ -57,7 +65,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         Ok(Edit { patch, kind: EditKind::Interpolate(weight.unwrap_or(default)) })
     };
     let edits = named.into_iter().map(edit).collect::<Result<Vec<_>, Failure>>()?;
-    let signs = if arguments.signs == "ties" { Signs::Elect } else { Signs::Sum };
+    let signs = match arguments.signs {
+        SignRule::Sum => Signs::Sum,
+        SignRule::Ties => Signs::Elect,
+    };
     let Combined { patch, selected, overlapping, conflicting } =
         combine(&edits, signs, base.as_ref(), &terminal.context())?;
     terminal.done();
@@ -70,7 +81,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 }
 
 fn join_parts(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    if arguments.base.is_given() || arguments.signs != "sum" {
+    if arguments.base.is_given() || arguments.signs != SignRule::Sum {
         return Err(Failure::usage("--base and --signs are for patches, and these are parts", "leave them out"));
     }
     let parts: Vec<PathBuf> = arguments.patches.iter().map(PathBuf::from).collect();

@@ -1,9 +1,10 @@
 //! `lcepatch diff`.
 
+use super::arguments::Localization;
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask as masks, pair, show};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lcepatch::algebra::Spectrum;
 use lcepatch::codec::Effort;
 use lcepatch::diff::{DiffOptions, Labels, Localize, Shard, Size, diff, shard};
@@ -52,17 +53,17 @@ pub struct Arguments {
     #[arg(long, group = "amount")]
     all: bool,
     /// How the weights are found: the largest differences, those that exactly one pruning mask keeps, or drawn
-    #[arg(long, default_value = "value", value_parser = ["value", "mask", "random"])]
-    localize: String,
+    #[arg(long, default_value = "value")]
+    localize: Localization,
     /// What --localize random draws from: what either mask keeps, or what the target's keeps
-    #[arg(long, default_value = "either", value_parser = ["either", "target"], help_heading = "Pruned models")]
-    among: String,
+    #[arg(long, default_value = "either", help_heading = "Pruned models")]
+    among: DrawnFrom,
     /// The seed of --localize random
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Keep deltas exactly, or smaller and with an error that the patch records
-    #[arg(long, default_value = "exact", value_parser = ["exact", "bf16", "int8"])]
-    delta_dtype: String,
+    #[arg(long, default_value = "exact")]
+    delta_dtype: DeltaDtype,
     /// Store what it takes to use the patch without its base
     #[arg(long)]
     portable: bool,
@@ -114,6 +115,23 @@ pub struct Arguments {
     /// Print the stat table as JSON
     #[arg(long)]
     json: bool,
+}
+
+// Comments on the values of these would be in the help.
+
+/// What random weights are drawn from.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DrawnFrom {
+    Either,
+    Target,
+}
+
+/// How deltas are kept.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DeltaDtype {
+    Exact,
+    Bf16,
+    Int8,
 }
 
 #[derive(serde::Serialize)]
@@ -212,28 +230,33 @@ fn write_part(
 fn localize(arguments: &Arguments) -> Result<Localize, Failure> {
     let density = arguments.density.map(|density| Size::Amount(Amount::Density(density)));
     let amount = density.or(arguments.k);
-    match (arguments.localize.as_str(), amount) {
-        ("mask", None) if !arguments.all => Ok(Localize::Mask),
-        ("mask", _) => Err(Failure::usage(
+    match (arguments.localize, amount) {
+        (Localization::Mask, None) if !arguments.all => Ok(Localize::Mask),
+        (Localization::Mask, _) => Err(Failure::usage(
             "--localize mask selects all that exactly one mask keeps",
             "leave out --density, --k and --all; `lcepatch select` makes a patch smaller",
         )),
-        ("random", Some(amount)) => {
-            let among = if arguments.among == "target" { Among::Target } else { Among::Either };
+        (Localization::Random, Some(amount)) => {
+            let among = match arguments.among {
+                DrawnFrom::Either => Among::Either,
+                DrawnFrom::Target => Among::Target,
+            };
             Ok(Localize::Random { amount, seed: arguments.seed, among })
         }
-        ("random", None) => Err(Failure::usage("--localize random draws a number of weights", "say how many with --k")),
-        (_, Some(amount)) => Ok(Localize::Value { amount, scope: arguments.pair.scope() }),
-        (_, None) => Ok(Localize::Full),
+        (Localization::Random, None) => {
+            Err(Failure::usage("--localize random draws a number of weights", "say how many with --k"))
+        }
+        (Localization::Value, Some(amount)) => Ok(Localize::Value { amount, scope: arguments.pair.scope() }),
+        (Localization::Value, None) => Ok(Localize::Full),
     }
 }
 
 fn options<'a>(arguments: &Arguments, options: DiffOptions<'a>) -> DiffOptions<'a> {
     DiffOptions {
-        precision: match arguments.delta_dtype.as_str() {
-            "bf16" => Precision::Bf16,
-            "int8" => Precision::Int8,
-            _ => Precision::Exact,
+        precision: match arguments.delta_dtype {
+            DeltaDtype::Exact => Precision::Exact,
+            DeltaDtype::Bf16 => Precision::Bf16,
+            DeltaDtype::Int8 => Precision::Int8,
         },
         portability: if arguments.portable { Portability::Portable } else { Portability::NeedsBase },
         effort: match (arguments.fast, arguments.best) {

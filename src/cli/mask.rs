@@ -12,7 +12,7 @@ use lcepatch::format::block::blocks;
 use lcepatch::format::metadata::{Masks, Overlap};
 use lcepatch::localize::candidates::{CandidateOptions, Candidates, Kinds, Params};
 use lcepatch::mask::algebra::overlap;
-use lcepatch::mask::{MaskFault, PruningMask, Scope, Sparsity, file};
+use lcepatch::mask::{MaskFault, PruningMask, Sparsity, file};
 use lcepatch::report::table::{Align, count, lines, percent};
 use serde_json::json;
 use std::path::PathBuf;
@@ -49,11 +49,11 @@ pub struct Arguments {
     #[arg(long, value_name = "MASK|CHECKPOINT")]
     compare: Option<PathBuf>,
     /// Rank all candidates together, or each tensor for itself
-    #[arg(long, default_value = "global", value_parser = ["global", "tensor"])]
-    scope: String,
+    #[arg(long, default_value = "global")]
+    scope: arguments::Scope,
     /// Tensors to prune [default: encoder-dense, or matrices where the names are no known transformer's]
-    #[arg(long, value_parser = ["encoder-dense", "matrices", "all"])]
-    params: Option<String>,
+    #[arg(long)]
+    params: Option<arguments::Candidates>,
     /// Only tensors whose name matches this glob; may be repeated
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     }
     let checkpoint = Checkpoint::open(&arguments.checkpoint)?;
     let options = CandidateOptions {
-        params: arguments.params.as_deref().and_then(Params::from_label),
+        params: arguments.params.map(Params::from),
         include: arguments.include.clone(),
         exclude: arguments.exclude.clone(),
     };
@@ -87,9 +87,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
     context.begin("pruning", 0);
     let before = from.as_ref().map(|file| PruningMask::stored(file, &checkpoint)).transpose()?;
-    let scope = if arguments.scope == "tensor" { Scope::Tensor } else { Scope::Global };
     let mask = match (arguments.sparsity, before) {
-        (Some(sparsity), before) => PruningMask::smallest(&candidates, sparsity, scope, before.as_ref(), &context)?,
+        (Some(sparsity), before) => {
+            PruningMask::smallest(&candidates, sparsity, arguments.scope.into(), before.as_ref(), &context)?
+        }
         (None, Some(before)) => before,
         (None, None) => own_mask(&checkpoint, &candidates),
     };

@@ -3,10 +3,11 @@
 use super::exit::Failure;
 use super::terminal::Terminal;
 use super::{arguments, patch_argument};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::codec::Effort;
 use lcepatch::diff::{DiffOptions, Diffed, Labels, Localize, MaskSource};
+use lcepatch::error::list::named;
 use lcepatch::format::block::encode::{Portability, Precision};
 use lcepatch::format::metadata::Rows;
 use lcepatch::localize::candidates::{CandidateOptions, Params};
@@ -21,8 +22,8 @@ pub struct PairArguments {
     /// The checkpoint that behaves differently
     reference: PathBuf,
     /// Rank all candidates together, or each tensor for itself
-    #[arg(long, default_value = "global", value_parser = ["global", "tensor"])]
-    scope: String,
+    #[arg(long, default_value = "global")]
+    scope: arguments::Scope,
     /// Pruning mask of the target, a mask file
     #[arg(long, value_name = "MASK", help_heading = "Pruned models")]
     target_mask: Option<PathBuf>,
@@ -30,11 +31,15 @@ pub struct PairArguments {
     #[arg(long, value_name = "MASK", help_heading = "Pruned models")]
     reference_mask: Option<PathBuf>,
     /// Where masks are that are not in files [default: X_mask beside X_orig, if there are any]
-    #[arg(long, value_parser = ["pairs", "zeros", "none"], help_heading = "Pruned models", long_help = "\
+    #[arg(
+        long,
+        help_heading = "Pruned models",
+        long_help = "\
 Where masks are that are not in files: as X_mask beside X_orig in the checkpoint (torch.nn.utils.prune), its zeros, or \
 nowhere, since it is not pruned.
-[default: pairs, if there are any]")]
-    mask_from: Option<String>,
+[default: pairs, if there are any]"
+    )]
+    mask_from: Option<MaskFrom>,
     /// Prune this share of the weights of both, by magnitude, instead
     #[arg(long, value_parser = arguments::sparsity, conflicts_with_all = ["mask_from", "target_mask", "reference_mask"],
         help_heading = "Pruned models")]
@@ -43,11 +48,14 @@ nowhere, since it is not pruned.
     #[arg(long, value_name = "CHECKPOINT", help_heading = "Pruned models")]
     unpruned: Option<PathBuf>,
     /// Tensors to select from: the dense layers of transformer blocks, all float matrices, or all
-    #[arg(long, value_parser = ["encoder-dense", "matrices", "all"], long_help = "\
+    #[arg(
+        long,
+        long_help = "\
 Tensors to select from: the dense layers of transformer blocks (query, key, value, attention output, intermediate, \
 output), all float tensors of two or more dimensions, or all.
-[default: encoder-dense, or matrices where the names are no known transformer's; all with --all]")]
-    params: Option<String>,
+[default: encoder-dense, or matrices where the names are no known transformer's; all with --all]"
+    )]
+    params: Option<arguments::Candidates>,
     /// Only tensors whose name matches this glob; may be repeated
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
@@ -67,6 +75,15 @@ output), all float tensors of two or more dimensions, or all.
     map_prefix: Vec<Prefix>,
 }
 
+// Comments on its values would be in the help.
+/// Where masks are that are not in files.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MaskFrom {
+    Pairs,
+    Zeros,
+    None,
+}
+
 impl PairArguments {
     /// Opens everything that the arguments name.
     pub fn open(&self, terminal: &Terminal) -> Result<Opened, Failure> {
@@ -83,7 +100,7 @@ impl PairArguments {
     }
 
     pub fn scope(&self) -> Scope {
-        if self.scope == "tensor" { Scope::Tensor } else { Scope::Global }
+        self.scope.into()
     }
 
     /// An exact patch that needs its base, with `masks` as [`Opened::masks`] finds them.
@@ -94,9 +111,9 @@ impl PairArguments {
         localize: Localize,
     ) -> DiffOptions<'a> {
         let full = localize == Localize::Full;
-        let params = match self.params.as_deref() {
+        let params = match self.params {
             None if full => Some(Params::All),
-            label => label.and_then(Params::from_label),
+            params => params.map(Params::from),
         };
         let (include, exclude) = (self.include.clone(), self.exclude.clone());
         DiffOptions {
@@ -132,13 +149,11 @@ pub struct Opened {
 impl Opened {
     /// Where each side's mask is; none if neither has one.
     pub fn masks(&self, arguments: &PairArguments) -> Result<Option<[MaskSource<'_>; 2]>, Failure> {
-        let source = |file: &'_ Option<Checkpoint>, checkpoint: &Checkpoint| match (file, &arguments.mask_from) {
+        let source = |file: &'_ Option<Checkpoint>, checkpoint: &Checkpoint| match (file, arguments.mask_from) {
             (Some(_), _) => None,
-            (None, Some(from)) => Some(match from.as_str() {
-                "pairs" => MaskSource::Pairs,
-                "zeros" => MaskSource::Zeros,
-                _ => MaskSource::Dense,
-            }),
+            (None, Some(MaskFrom::Pairs)) => Some(MaskSource::Pairs),
+            (None, Some(MaskFrom::Zeros)) => Some(MaskSource::Zeros),
+            (None, Some(MaskFrom::None)) => Some(MaskSource::Dense),
             (None, None) => match arguments.sparsity {
                 Some(sparsity) => Some(MaskSource::Sparsity(sparsity, arguments.scope())),
                 None => PruningMask::pairs(checkpoint).ok().map(|_| MaskSource::Pairs),
@@ -160,9 +175,6 @@ impl Opened {
     }
 }
 
-/// How many left-out tensors are named.
-const NAMED: usize = 10;
-
 /// Says what was noticed while a patch was made.
 pub fn tell(diffed: &Diffed, terminal: &Terminal) {
     if let Some(pairing) = &diffed.patch.metadata.pairing {
@@ -172,11 +184,8 @@ pub fn tell(diffed: &Diffed, terminal: &Terminal) {
             (&pairing.mismatched, "of another shape or kind of dtype in the reference"),
         ];
         for (names, why) in left_out.into_iter().filter(|(names, _)| !names.is_empty()) {
-            let named = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-            let more = names.len().saturating_sub(NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let tensors = if names.len() == 1 { "1 tensor".to_owned() } else { format!("{} tensors", names.len()) };
-            terminal.note(&format!("{tensors} left out, {why}: {named}{more}"));
+            terminal.note(&format!("{tensors} left out, {why}: {}", named(names.iter())));
         }
         for Rows { name, base, reference } in &pairing.rows {
             let (both, all) = (base.min(reference), base.max(reference));

@@ -1,5 +1,6 @@
 //! `lcepatch sweep`.
 
+use super::arguments::{EditName, Localization};
 use super::exit::Failure;
 use super::pair::{self, PairArguments};
 use super::terminal::Terminal;
@@ -17,7 +18,7 @@ use lcepatch::model::tokenizer::Tokenizer;
 use lcepatch::patch::Patch;
 use lcepatch::report::results::{ResultsFile, Source, head};
 use lcepatch::report::verify::{Setup, brief};
-use lcepatch::sweep::{Grid, Journal, Localization, Strategy, sweep};
+use lcepatch::sweep::{self, Grid, Journal, Strategy, sweep};
 use lcepatch::verify::{Bench, Planning, Row, Subject, VerifyOptions};
 use std::path::PathBuf;
 
@@ -48,9 +49,14 @@ pub struct Arguments {
     #[arg(long, short, value_name = "RESULTS")]
     output: PathBuf,
     /// How weights are found
-    #[arg(long, default_value = "value,random", value_delimiter = ',', value_parser = ["value", "mask", "random"],
-        value_name = "STRATEGY,...", hide_possible_values = true)]
-    strategies: Vec<String>,
+    #[arg(
+        long,
+        default_value = "value,random",
+        value_delimiter = ',',
+        value_name = "STRATEGY,...",
+        hide_possible_values = true
+    )]
+    strategies: Vec<Localization>,
     /// How many: shares of the candidates such as 10%, counts, or as many as the masks give
     #[arg(long, short, default_value = "1%", value_delimiter = ',', value_parser = arguments::amount,
         value_name = "SHARE|COUNT|from-mask,...")]
@@ -59,9 +65,14 @@ pub struct Arguments {
     #[arg(long, default_value = "0", value_delimiter = ',', value_name = "SEED,...")]
     seeds: Vec<u64>,
     /// Edits: interpolation takes the alphas from 0 to 1, extrapolation the others; pruning and mask switch take none
-    #[arg(long, default_value = "ip,ep", value_delimiter = ',', value_parser = ["ip", "ep", "pr", "sw"],
-        value_name = "ip,ep,pr,sw", hide_possible_values = true)]
-    edit: Vec<String>,
+    #[arg(
+        long,
+        default_value = "ip,ep",
+        value_delimiter = ',',
+        value_name = "ip,ep,pr,sw",
+        hide_possible_values = true
+    )]
+    edit: Vec<EditName>,
     /// How strongly to edit
     #[arg(long, short, default_value = "-2,-1,0.5,1,2", value_parser = arguments::alpha, value_delimiter = ',',
         allow_hyphen_values = true, value_name = "ALPHA,...")]
@@ -136,25 +147,22 @@ fn grid(arguments: &Arguments) -> Result<Grid, Failure> {
     if scope == Scope::Tensor && arguments.k.iter().any(|size| !matches!(size, Size::Amount(Amount::Density(_)))) {
         return Err(Failure::usage("--scope tensor ranks each tensor for itself", "give --k as shares, such as 1%"));
     }
-    let strategy = |name: &String| match name.as_str() {
-        "value" => Strategy::Value,
-        "mask" => Strategy::Mask,
-        _ => Strategy::Random,
+    let strategy = |name: &Localization| match name {
+        Localization::Value => Strategy::Value,
+        Localization::Mask => Strategy::Mask,
+        Localization::Random => Strategy::Random,
     };
     let mut edits = Vec::new();
     for edit in &arguments.edit {
-        match edit.as_str() {
-            "pr" => edits.push(EditKind::Prune),
-            "sw" => edits.push(EditKind::Switch),
-            // Alpha 0 is the unedited model, which is always measured.
-            label => edits.extend(
-                arguments
-                    .alpha
-                    .iter()
-                    .filter(|alpha| alpha.value() != 0.0)
-                    .map(|alpha| EditKind::Interpolate(*alpha))
-                    .filter(|edit| edit.label() == label),
-            ),
+        match edit {
+            EditName::Pr => edits.push(EditKind::Prune),
+            EditName::Sw => edits.push(EditKind::Switch),
+            EditName::Ip | EditName::Ep => {
+                // Alpha 0 is the unedited model, which is always measured.
+                let alphas = arguments.alpha.iter().copied().filter(|alpha| alpha.value() != 0.0);
+                let own = alphas.filter(|alpha| EditName::at(*alpha) == *edit);
+                edits.extend(own.map(EditKind::Interpolate));
+            }
         }
     }
     let mut grid = Grid {
@@ -193,7 +201,7 @@ struct Told<'a> {
 impl Journal for Told<'_> {
     fn patch(
         &mut self,
-        localization: &Localization,
+        localization: &sweep::Localization,
         diffed: &Diffed,
         edits: Vec<EditKind>,
     ) -> Result<Vec<EditKind>, Error> {
@@ -207,7 +215,7 @@ impl Journal for Told<'_> {
         Ok(left)
     }
 
-    fn row(&mut self, localization: &Localization, patch: &Patch, row: &Row) -> Result<(), Error> {
+    fn row(&mut self, localization: &sweep::Localization, patch: &Patch, row: &Row) -> Result<(), Error> {
         self.file.row(localization, patch, row)?;
         self.measured += 1;
         let (done, total) = (self.measured + self.there, self.total);

@@ -19,11 +19,6 @@ pub enum Params {
 }
 
 impl Params {
-    /// The set with this [`Params::label`].
-    pub fn from_label(label: &str) -> Option<Self> {
-        [Params::EncoderDense, Params::Matrices, Params::All].into_iter().find(|params| params.label() == label)
-    }
-
     /// The name on the command line and in metadata.
     pub fn label(self) -> &'static str {
         match self {

@@ -20,6 +20,11 @@ impl Alpha {
     pub fn value(self) -> f64 {
         self.0
     }
+
+    /// Whether the result lies between base and reference: in [0, 1]. Others extrapolate.
+    pub fn interpolates(self) -> bool {
+        (0.0..=1.0).contains(&self.0)
+    }
 }
 
 /// Who chose an alpha.
@@ -49,7 +54,7 @@ impl EditKind {
     /// The name on the command line and in logs.
     pub fn label(self) -> &'static str {
         match self {
-            EditKind::Interpolate(Alpha(alpha)) if (0.0..=1.0).contains(&alpha) => "ip",
+            EditKind::Interpolate(alpha) if alpha.interpolates() => "ip",
             EditKind::Interpolate(_) => "ep",
             EditKind::Prune => "pr",
             EditKind::Switch => "sw",

@@ -2,7 +2,7 @@
 
 use super::super::arguments;
 use super::super::exit::Failure;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lcepatch::error::Reason;
 use lcepatch::measure::crows_pairs::{self, CrowsPairs, Variant};
 use lcepatch::measure::divergence::DivergenceOptions;
@@ -25,21 +25,20 @@ pub struct Measures {
     seat: Option<PathBuf>,
     /// How WEAT and SEAT encode: the mean of all positions (biasbench), the word pieces in each layer (wordpiece, the paper's), \
     /// [CLS], or the first piece (sent-bias)
-    #[arg(long, default_value = "biasbench", value_parser = ["biasbench", "wordpiece", "cls", "first"],
-        value_name = "ENCODING", help_heading = "Measures")]
-    weat_encoding: String,
+    #[arg(long, default_value = "biasbench", value_name = "ENCODING", help_heading = "Measures")]
+    weat_encoding: Encoding,
     /// With --weat-encoding wordpiece: count the embeddings as a layer
     #[arg(long, help_heading = "Measures")]
     weat_embeddings: bool,
     /// Delta degrees of freedom of the effect size's standard deviation
-    #[arg(long, default_value = "1", value_parser = ["0", "1"], help_heading = "Measures")]
-    ddof: String,
+    #[arg(long, default_value = "1", help_heading = "Measures")]
+    ddof: DdofNumber,
     /// CrowS-Pairs, on its published CSV file
     #[arg(long, value_name = "FILE", help_heading = "Measures")]
     crows_pairs: Option<PathBuf>,
     /// Which CrowS-Pairs score: of the tokens that differ (bias-bench), or of the shared ones (the original)
-    #[arg(long, value_parser = ["diff", "shared"], value_name = "VARIANT", help_heading = "Measures")]
-    crows_variant: Option<String>,
+    #[arg(long, value_name = "VARIANT", help_heading = "Measures")]
+    crows_variant: Option<CrowsVariant>,
     /// Which bias types of CrowS-Pairs: names, or `all`
     #[arg(long, default_value = "gender", value_name = "TYPE,...", help_heading = "Measures")]
     bias_type: String,
@@ -50,21 +49,27 @@ pub struct Measures {
     #[arg(long, default_value = "gender", value_name = "DOMAIN,...", help_heading = "Measures")]
     domain: String,
     /// Which split, of a file that holds both
-    #[arg(long, value_parser = ["dev", "test"], help_heading = "Measures")]
-    split: Option<String>,
+    #[arg(long, help_heading = "Measures")]
+    split: Option<SplitName>,
     /// Perplexity on a text file, one text a line
     #[arg(long, value_name = "FILE", help_heading = "Measures")]
     perplexity: Option<PathBuf>,
     /// Which perplexities [default: mlm of masked models, causal of causal ones]
-    #[arg(long, value_delimiter = ',', value_parser = ["mlm", "pseudo", "within-word", "causal"], requires = "perplexity",
-        value_name = "KIND,...", help_heading = "Measures", long_help = "\
+    #[arg(
+        long,
+        value_delimiter = ',',
+        requires = "perplexity",
+        value_name = "KIND,...",
+        help_heading = "Measures",
+        long_help = "\
 Which perplexities:
   mlm          of 15 % of the tokens, masked or replaced as in training, with a seed (the paper's)
   pseudo       of every token, masked alone
   within-word  the same, with the later pieces of its word masked too
   causal       of every token but the first, in windows that overlap
-[default: mlm of masked models, causal of causal ones]")]
-    ppl: Vec<String>,
+[default: mlm of masked models, causal of causal ones]"
+    )]
+    ppl: Vec<PerplexityName>,
     /// KL divergence of the edited model's predictions from the unedited one's, on the text of --perplexity
     #[arg(long, requires = "perplexity", help_heading = "Measures")]
     kl: bool,
@@ -89,6 +94,49 @@ Which perplexities:
     /// Of everything that is drawn at random: masks, samples, permutations, bootstraps
     #[arg(long, default_value_t = 0, help_heading = "Measures")]
     seed: u64,
+}
+
+// Comments on the values of these would be in the help, where each flag says what they mean.
+
+/// How WEAT and SEAT encode.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Encoding {
+    Biasbench,
+    Wordpiece,
+    Cls,
+    First,
+}
+
+/// Delta degrees of freedom.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DdofNumber {
+    #[value(name = "0")]
+    Zero,
+    #[value(name = "1")]
+    One,
+}
+
+/// Which CrowS-Pairs score.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CrowsVariant {
+    Diff,
+    Shared,
+}
+
+/// Which split of StereoSet.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SplitName {
+    Dev,
+    Test,
+}
+
+/// Which perplexity.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PerplexityName {
+    Mlm,
+    Pseudo,
+    WithinWord,
+    Causal,
 }
 
 impl Measures {
@@ -128,13 +176,18 @@ impl Measures {
             planned.extend(Seat::read(path)?.plan(&weat, tokens, facts, work)?);
         }
         if let Some(path) = &self.crows_pairs {
-            let variant = self.crows_variant.as_deref();
-            let variant = variant.map(|name| if name == "shared" { Variant::Shared } else { Variant::Diff });
+            let variant = self.crows_variant.map(|variant| match variant {
+                CrowsVariant::Diff => Variant::Diff,
+                CrowsVariant::Shared => Variant::Shared,
+            });
             let options = crows_pairs::Options { variant, bias_types: Parts::listed(&self.bias_type) };
             planned.push(CrowsPairs::read(path)?.plan(&options, tokens, facts, work)?);
         }
         if let Some(path) = &self.stereoset {
-            let split = self.split.as_deref().map(|name| if name == "dev" { Split::Dev } else { Split::Test });
+            let split = self.split.map(|split| match split {
+                SplitName::Dev => Split::Dev,
+                SplitName::Test => Split::Test,
+            });
             let options = stereoset::Options { domains: Parts::listed(&self.domain), split };
             planned.push(StereoSet::read(path)?.plan(&options, tokens, facts, work)?);
         }
@@ -154,13 +207,16 @@ impl Measures {
 
     fn weat_options(&self) -> WeatOptions {
         let layers = if self.weat_embeddings { LayerChoice::WithEmbeddings } else { LayerChoice::Hidden };
-        let encoding = match self.weat_encoding.as_str() {
-            "wordpiece" => WordEncoding::WordPieces(layers),
-            "cls" => WordEncoding::Cls,
-            "first" => WordEncoding::First,
-            _ => WordEncoding::BiasBench,
+        let encoding = match self.weat_encoding {
+            Encoding::Biasbench => WordEncoding::BiasBench,
+            Encoding::Wordpiece => WordEncoding::WordPieces(layers),
+            Encoding::Cls => WordEncoding::Cls,
+            Encoding::First => WordEncoding::First,
         };
-        let ddof = if self.ddof == "0" { Ddof::Zero } else { Ddof::One };
+        let ddof = match self.ddof {
+            DdofNumber::Zero => Ddof::Zero,
+            DdofNumber::One => Ddof::One,
+        };
         WeatOptions { encoding, ddof, seed: self.seed, ..WeatOptions::default() }
     }
 
@@ -172,11 +228,11 @@ impl Measures {
             Perplexity::Causal(CausalOptions { window: self.window, stride: self.stride, first, most_tokens, seed })
         };
         let masked = || Perplexity::Masked(MaskedOptions { most_tokens, seed });
-        let named = |name: &String| match name.as_str() {
-            "pseudo" => pseudo(Masking::Token),
-            "within-word" => pseudo(Masking::WithinWord),
-            "causal" => causal(),
-            _ => masked(),
+        let named = |name: &PerplexityName| match name {
+            PerplexityName::Mlm => masked(),
+            PerplexityName::Pseudo => pseudo(Masking::Token),
+            PerplexityName::WithinWord => pseudo(Masking::WithinWord),
+            PerplexityName::Causal => causal(),
         };
         match (self.ppl.is_empty(), facts.kind) {
             (true, Kind::Causal) => vec![causal()],

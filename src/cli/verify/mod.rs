@@ -2,13 +2,15 @@
 
 pub mod measures;
 
+use super::arguments::EditWithoutAlpha;
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, patch_argument};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lcepatch::apply::Check;
 use lcepatch::durable::{self, Existing};
 use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::error::list::named;
 use lcepatch::measure::threshold::Threshold;
 use lcepatch::model::runtime::Provider;
 use lcepatch::model::tokenizer::Tokenizer;
@@ -53,8 +55,8 @@ pub struct Arguments {
         value_name = "ALPHA,...", requires = "patch")]
     alpha: Vec<Alpha>,
     /// Edits without an alpha, one model for each: prune, switch masks
-    #[arg(long, value_parser = ["pr", "sw"], value_delimiter = ',', value_name = "pr,sw", requires = "patch")]
-    edit: Vec<String>,
+    #[arg(long, value_delimiter = ',', value_name = "pr,sw", requires = "patch")]
+    edit: Vec<EditWithoutAlpha>,
     #[command(flatten)]
     measures: measures::Measures,
     #[command(flatten)]
@@ -89,18 +91,26 @@ pub struct Arguments {
 #[derive(Args)]
 pub struct Computing {
     /// What computes
-    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"], help_heading = "Computing")]
-    provider: String,
+    #[arg(long, default_value = "cpu", help_heading = "Computing")]
+    provider: ProviderName,
     /// Which GPU
     #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Computing")]
     device: u16,
 }
 
+// Comments on its values would be in the help.
+/// What computes.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ProviderName {
+    Cpu,
+    Cuda,
+}
+
 impl Computing {
     pub fn engine(&self, terminal: &Terminal) -> Result<Engine, Failure> {
-        let provider = match self.provider.as_str() {
-            "cuda" => Provider::Cuda { device: self.device.into() },
-            _ => Provider::Cpu,
+        let provider = match self.provider {
+            ProviderName::Cpu => Provider::Cpu,
+            ProviderName::Cuda => Provider::Cuda { device: self.device.into() },
         };
         Ok(Engine::start(provider, terminal.threads())?)
     }
@@ -112,9 +122,6 @@ impl Computing {
         Setup { runtime, provider, threads, weights: BTreeMap::new() }
     }
 }
-
-/// How many weights of an export a note names.
-const UNBOUND_SHOWN: usize = 10;
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
@@ -200,15 +207,18 @@ fn unbound(foreign: &Foreign, terminal: &Terminal) {
     if names.is_empty() {
         return;
     }
-    let shown = names.iter().take(UNBOUND_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more = if names.len() > UNBOUND_SHOWN { ", ..." } else { "" };
-    terminal
-        .note(&format!("{} initializers of the export are no tensors of the checkpoint: {shown}{more}", names.len()));
+    let (count, names) = (names.len(), named(names.iter()));
+    terminal.note(&format!("{count} initializers of the export are no tensors of the checkpoint: {names}"));
 }
 
 /// The edits that were asked for, in their order; if none were, at the alpha that the patches recommend, and at `more`.
-pub fn cases(alphas: &[Alpha], edits: &[String], patches: &[Patch], more: &[Alpha]) -> Result<Vec<Case>, Failure> {
-    let edits = edits.iter().map(|edit| if edit == "pr" { EditKind::Prune } else { EditKind::Switch });
+pub fn cases(
+    alphas: &[Alpha],
+    edits: &[EditWithoutAlpha],
+    patches: &[Patch],
+    more: &[Alpha],
+) -> Result<Vec<Case>, Failure> {
+    let edits = edits.iter().copied().map(EditKind::from);
     let mut kinds: Vec<EditKind> = alphas.iter().map(|alpha| EditKind::Interpolate(*alpha)).chain(edits).collect();
     if let (true, [first, others @ ..]) = (kinds.is_empty(), patches) {
         let (alpha, _) = first.default_alpha();
