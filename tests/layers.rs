@@ -109,6 +109,33 @@ fn uses_of_later_modules_are_found_however_they_are_written() {
     assert_eq!(wrong, ["one.rs uses two", "two/mod.rs uses three"]);
 }
 
+/// Whether a line of code has a text that names a flag (`--force`) or a subcommand (`` `lcepatch show` ``).
+fn names_the_command_line(line: &str) -> bool {
+    let code = !line.trim_start().starts_with("//");
+    let starts_word = |before: &str| before.ends_with([' ', '`', '"', '(']);
+    let flag = line
+        .match_indices("--")
+        .any(|(at, _)| starts_word(&line[..at]) && line[at + 2..].starts_with(|c: char| c.is_ascii_lowercase()));
+    code && (flag || line.contains("`lcepatch "))
+}
+
+#[test]
+fn the_library_names_no_flag_and_no_subcommand() {
+    for named in ["\"use --in-place\"", "f(\"--cast\", x)", "    \"`lcepatch show` lists\"", "\"made by `diff --all`\""]
+    {
+        assert!(names_the_command_line(named), "{named}");
+    }
+    for (file, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        // The command line itself, and a program that the library calls.
+        if file.starts_with("cli/") || file == "model/runtime/install.rs" || !file.ends_with(".rs") {
+            continue;
+        }
+        for line in text.lines() {
+            assert!(!names_the_command_line(line), "{file}: {line}");
+        }
+    }
+}
+
 #[test]
 fn every_rule_of_the_spec_is_a_variant_and_every_citation_a_section() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

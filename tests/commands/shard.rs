@@ -169,7 +169,7 @@ fn shards_that_are_missing_or_given_twice_are_named() {
     let dir = Dir::new();
     small_pair(&dir);
     let parts = parts(&dir, 4, "--k 100");
-    dir.run(&format!("combine {} {} -o p", parts[0], parts[2])).fails(6).says(&["shard 2, 4 of 4 is missing"]);
+    dir.run(&format!("combine {} {} -o p", parts[0], parts[2])).fails(6).says(&["shards 2, 4 of 4 are missing"]);
     dir.run(&format!("combine {} {0} -o p", parts[1])).fails(6).says(&["4-2.part and 4-2.part", "shard 2"]);
     dir.run("diff a b --k 100 --shard 1/4 -o x --ranks 4-1.ranks 4-2.ranks 4-3.ranks").fails(6).says(&["shard 4"]);
     dir.run("combine 4-1.ranks 4-2.ranks 4-3.ranks 4-4.ranks -o p")
