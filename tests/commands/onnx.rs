@@ -79,7 +79,7 @@ fn our_own_export_measures_as_the_model_itself() {
     dir.run_model(&other).ok().says(&[
         "note: ",
         "initializers of the export are no tensors of the checkpoint",
-        ", ...",
+        " more",
     ]);
     dir.run(&format!("diff {reference} {target} -o back --density 10% --mask-from none")).ok();
     dir.run_model(&format!("{other} --patch back")).fails(6).says(&["no initializer", "attention", "--exclude"]);
