@@ -125,7 +125,7 @@ fn the_library_names_no_flag_and_no_subcommand() {
     {
         assert!(names_the_command_line(named), "{named}");
     }
-    for (file, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+    for (file, text) in source_folders().iter().flat_map(|folder| sources(folder)) {
         // The command line itself, and a program that the library calls.
         if file.starts_with("cli/") || file == "model/runtime/install.rs" || !file.ends_with(".rs") {
             continue;

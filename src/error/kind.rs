@@ -2,7 +2,7 @@
 
 use super::{Obstacle, PartFault, Reason, Refusal};
 use crate::durable::Failed;
-use crate::format::read::ReadError;
+use crate::format::patch::ReadError;
 use crate::input::Meant;
 use crate::localize::Impossible;
 use crate::mask::MaskFault;

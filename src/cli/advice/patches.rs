@@ -1,11 +1,11 @@
 //! What to do where a patch cannot be made, applied, or made of others.
 
 use super::files::MERGE;
-use lcepatch::checkpoint::pair::{Mismatch, Prefix, Suggestion};
 use lcepatch::error::{BaseState, Difference, NoRevert, Obstacle, PartContent, PartFault, Refusal, Undivided};
 use lcepatch::localize::Impossible;
 use lcepatch::localize::candidates::Params;
 use lcepatch::mask::MaskFault;
+use lcepatch::pair::{Mismatch, Prefix, Suggestion};
 
 pub fn mismatch(mismatch: &Mismatch) -> String {
     if !mismatch.collisions.is_empty() {

@@ -103,9 +103,8 @@ pub struct Item {
     pub decision: bool,
 }
 
-/// Data that a measure cannot use.
+/// Data that a measure cannot use. Exhaustive: whoever reports it says of each what kind it is.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
 pub enum BadData {
     /// The file could not be read.
     #[error("{operation} {}: {reason}", path.display())]

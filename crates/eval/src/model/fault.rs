@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What is wrong with a model directory, or between it and the runtime.
+/// What is wrong with a model directory, or between it and the runtime. Exhaustive: whoever reports it says of each what kind it is.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelFault {
     /// A file of the directory could not be read.

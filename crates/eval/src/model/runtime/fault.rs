@@ -4,7 +4,7 @@ use lcepatch_files::context::Cancelled;
 use lcepatch_format::digest::Digest;
 use std::path::{Path, PathBuf};
 
-/// Why ONNX Runtime cannot be found, loaded or installed.
+/// Why ONNX Runtime cannot be found, loaded or installed. Exhaustive: whoever reports it says of each what kind it is.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeFault {
     /// There is none in any of the places.
