@@ -64,7 +64,7 @@ pub enum Refusal {
         /// The base's value.
         base: f64,
     },
-    /// The result's digest is not the one that the patch promises.
+    /// The result's digest is not the one that the patch declares.
     Promise {
         /// The patch.
         patch: PathBuf,
@@ -132,17 +132,24 @@ impl std::fmt::Display for Refusal {
                 write!(f, "element {index} of {tensor:?} is {here} in the base's mask and {there} in the patch's")
             }
             Refusal::NotFinite { tensor, index, base } => {
-                write!(f, "element {index} of {tensor:?}, {base} in the base, would become infinite or NaN")
+                write!(
+                    f,
+                    "element {index} of {tensor:?}, {} in the base, would become infinite or NaN",
+                    shortest(*base)
+                )
             }
             Refusal::Promise { patch } => {
-                write!(f, "{}: the result's digest is not the one that the patch promises", patch.display())
+                write!(f, "{}: the result's digest is not the one that the patch declares", patch.display())
             }
             Refusal::NoRevert { path, reason } => {
                 write!(f, "the last step in {} cannot be taken back: {reason}", path.display())
             }
             Refusal::BesideBase { path } => write!(f, "{} holds the base itself", path.display()),
             Refusal::Shared { initializer, tensors: [first, last] } => {
-                write!(f, "{initializer:?} is {first:?} and {last:?}, which are equal and are not edited alike")
+                write!(
+                    f,
+                    "initializer {initializer:?} is both {first:?} and {last:?}, which the patch changes differently"
+                )
             }
             Refusal::OfBase { path } => write!(f, "{} is a file of the base", path.display()),
             Refusal::SamePlace { path } => write!(f, "{} is where another output goes", path.display()),
@@ -152,6 +159,12 @@ impl std::fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// A weight with as many digits as tell it from others of its dtype: few hold more than single precision.
+fn shortest(weight: f64) -> String {
+    let single = weight as f32;
+    if f64::from(single) == weight { single.to_string() } else { weight.to_string() }
+}
 
 /// Why the last step of a model directory cannot be taken back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -186,7 +199,7 @@ pub enum NoRevert {
         expected: String,
     },
     /// The undo patch or the log was changed.
-    #[error("it would not be what it was before")]
+    #[error("the result would not be what it was before")]
     OtherResult,
 }
 

@@ -64,7 +64,7 @@ pub fn output(failed: &Failed) -> Option<String> {
         }
         Failed::OtherFile { journal, .. } => {
             return Some(format!(
-                "if the folder was copied or restored, `lcepatch recover --copied`; if the file is as it should be, remove {}",
+                "if the folder was copied or restored, run `lcepatch recover --copied`; if the file is as it should be, remove {}",
                 journal.display()
             ));
         }
@@ -102,7 +102,8 @@ pub fn unexpected(Unexpected { found, meant }: &Unexpected) -> String {
     help.to_owned()
 }
 
-fn give(meant: Meant) -> &'static str {
+/// What to give that is what is meant.
+pub fn give(meant: Meant) -> &'static str {
     match meant {
         Meant::Checkpoint => CHECKPOINT,
         Meant::Index => "give the index of the model's shards, or the model directory",

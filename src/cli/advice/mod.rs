@@ -11,6 +11,8 @@ mod signatures;
 pub use models::runtime;
 
 use lcepatch::error::{Error, Kind, Reason};
+#[cfg(feature = "verify")]
+use lcepatch::input::Meant;
 use lcepatch::localize::Impossible;
 use lcepatch::patch::gather::GatherError;
 
@@ -153,6 +155,8 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::Runtime(fault) => models::runtime(fault).map(str::to_owned),
         #[cfg(feature = "verify")]
         Reason::Paused { .. } => Some("run the same command again: it goes on from there".to_owned()),
+        #[cfg(feature = "verify")]
+        Reason::Results { .. } => Some(files::give(Meant::Results).to_owned()),
         #[cfg(feature = "verify")]
         Reason::OtherSweep { .. } => {
             Some("choose another file, or run the command that it was made with to go on".to_owned())
