@@ -10,7 +10,7 @@ use clap::Args;
 use lcepatch::apply::Check;
 use lcepatch::diff::{Diffed, Localize, Size};
 use lcepatch::edit::{Alpha, EditKind};
-use lcepatch::error::{Error, Kind, Reason};
+use lcepatch::error::{Error, ErrorKind, Reason};
 use lcepatch::localize::value::Amount;
 use lcepatch::mask::Scope;
 use lcepatch::model::Model;
@@ -133,7 +133,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let mut told = Told { file, terminal, measured: 0, there: 0, total };
     let swept = sweep(&grid, &opened.target, &opened.reference, &options, &bench, &mut told, &context);
     swept.map_err(|error| match error.kind() {
-        Kind::Interrupted => Reason::Paused { path: arguments.output.clone() }.into(),
+        ErrorKind::Interrupted => Reason::Paused { path: arguments.output.clone() }.into(),
         _ => error,
     })?;
     terminal.done();

@@ -13,24 +13,24 @@ use crate::model::{ModelFault, runtime::RuntimeFault};
 use crate::patch::gather::GatherError;
 use crate::signature::{KeyFault, SignatureFault};
 
-/// Defines [`Kind`] from one table, so that no kind is without a code, nor left out of [`Kind::ALL`].
+/// Defines [`ErrorKind`] from one table, so that no kind is without a code, nor left out of [`ErrorKind::ALL`].
 macro_rules! kinds {
     ($($(#[$about:meta])* $kind:ident = $code:literal,)*) => {
-        /// What kind of failure an error is: what a program tells apart. Each has a stable [code](Kind::code) for scripts and logs.
+        /// What kind of failure an error is: what a program tells apart. Each has a stable [code](ErrorKind::code) for scripts and logs.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum Kind {
+        pub enum ErrorKind {
             $($(#[$about])* $kind,)*
         }
 
-        impl Kind {
+        impl ErrorKind {
             /// All kinds.
-            pub const ALL: &[Kind] = &[$(Kind::$kind),*];
+            pub const ALL: &[ErrorKind] = &[$(ErrorKind::$kind),*];
 
             /// A stable name for scripts.
             pub const fn code(self) -> &'static str {
                 match self {
-                    $(Kind::$kind => $code,)*
+                    $(ErrorKind::$kind => $code,)*
                 }
             }
         }
@@ -225,26 +225,26 @@ kinds! {
 
 impl Reason {
     /// What kind of failure it is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Reason::Io { .. } => Kind::Io,
+            Reason::Io { .. } => ErrorKind::Io,
             Reason::Unexpected { unexpected, .. } => of_unexpected(unexpected.meant),
-            Reason::Patch { .. } => Kind::PatchInvalid,
-            Reason::Checkpoint { .. } => Kind::CheckpointMalformed,
-            Reason::Changed { .. } => Kind::CheckpointChanged,
+            Reason::Patch { .. } => ErrorKind::PatchInvalid,
+            Reason::Checkpoint { .. } => ErrorKind::CheckpointMalformed,
+            Reason::Changed { .. } => ErrorKind::CheckpointChanged,
             #[cfg(feature = "verify")]
-            Reason::Onnx { .. } => Kind::OnnxMalformed,
-            Reason::Pair(_) => Kind::CheckpointUnpaired,
+            Reason::Onnx { .. } => ErrorKind::OnnxMalformed,
+            Reason::Pair(_) => ErrorKind::CheckpointUnpaired,
             Reason::Localize(impossible) => of_localize(impossible),
-            Reason::Gather(GatherError::NotFinite { .. }) => Kind::NotFinite,
+            Reason::Gather(GatherError::NotFinite { .. }) => ErrorKind::NotFinite,
             Reason::Gather(GatherError::Mask(fault)) | Reason::Mask(fault) => of_mask(fault),
-            Reason::Gather(GatherError::Cancelled(_)) | Reason::Cancelled => Kind::Interrupted,
+            Reason::Gather(GatherError::Cancelled(_)) | Reason::Cancelled => ErrorKind::Interrupted,
             Reason::Refused(refusal) => of_refusal(refusal),
             Reason::Algebra(obstacle) => of_obstacle(obstacle),
             Reason::Part(fault) => of_part(fault),
             Reason::Signature(fault) => of_signature(fault),
             Reason::Key(fault) => of_key(fault),
-            Reason::Log { .. } => Kind::LogMalformed,
+            Reason::Log { .. } => ErrorKind::LogMalformed,
             #[cfg(feature = "verify")]
             Reason::Model(fault) => of_model(fault),
             #[cfg(feature = "verify")]
@@ -252,212 +252,214 @@ impl Reason {
             #[cfg(feature = "verify")]
             Reason::Runtime(fault) => of_runtime(fault),
             #[cfg(feature = "verify")]
-            Reason::Paused { .. } => Kind::Interrupted,
+            Reason::Paused { .. } => ErrorKind::Interrupted,
             #[cfg(feature = "verify")]
-            Reason::Results { .. } => Kind::ResultsMalformed,
+            Reason::Results { .. } => ErrorKind::ResultsMalformed,
             #[cfg(feature = "verify")]
-            Reason::OtherSweep { .. } => Kind::ResultsOther,
+            Reason::OtherSweep { .. } => ErrorKind::ResultsOther,
             Reason::Output(failed) => of_output(failed),
         }
     }
 }
 
 /// Of something else than the file that was meant: as of such a file that is not valid.
-fn of_unexpected(meant: Meant) -> Kind {
+fn of_unexpected(meant: Meant) -> ErrorKind {
     match meant {
-        Meant::Checkpoint | Meant::Index => Kind::CheckpointMalformed,
-        Meant::Patch => Kind::PatchInvalid,
-        Meant::Part => Kind::PartMalformed,
-        Meant::Onnx => Kind::OnnxMalformed,
-        Meant::Model => Kind::ModelMalformed,
-        Meant::Data => Kind::DataMalformed,
-        Meant::Results => Kind::ResultsMalformed,
-        Meant::Log => Kind::LogMalformed,
-        Meant::Signature => Kind::SignatureMalformed,
-        Meant::Signers => Kind::SignersMalformed,
-        Meant::Key => Kind::KeyMalformed,
+        Meant::Checkpoint | Meant::Index => ErrorKind::CheckpointMalformed,
+        Meant::Patch => ErrorKind::PatchInvalid,
+        Meant::Part => ErrorKind::PartMalformed,
+        Meant::Onnx => ErrorKind::OnnxMalformed,
+        Meant::Model => ErrorKind::ModelMalformed,
+        Meant::Data => ErrorKind::DataMalformed,
+        Meant::Results => ErrorKind::ResultsMalformed,
+        Meant::Log => ErrorKind::LogMalformed,
+        Meant::Signature => ErrorKind::SignatureMalformed,
+        Meant::Signers => ErrorKind::SignersMalformed,
+        Meant::Key => ErrorKind::KeyMalformed,
     }
 }
 
-fn of_localize(impossible: &Impossible) -> Kind {
+fn of_localize(impossible: &Impossible) -> ErrorKind {
     match impossible {
-        Impossible::NotFinite { .. } | Impossible::Cast { .. } => Kind::NotFinite,
+        Impossible::NotFinite { .. } | Impossible::Cast { .. } => ErrorKind::NotFinite,
         Impossible::Mask(fault) => of_mask(fault),
-        Impossible::Unpruned { .. } => Kind::CheckpointUnpaired,
+        Impossible::Unpruned { .. } => ErrorKind::CheckpointUnpaired,
         Impossible::TooMany { .. }
         | Impossible::SameMasks
         | Impossible::NoMasks
         | Impossible::NoCandidates { .. }
-        | Impossible::Glob { .. } => Kind::SelectionImpossible,
-        Impossible::Cancelled(_) => Kind::Interrupted,
+        | Impossible::Glob { .. } => ErrorKind::SelectionImpossible,
+        Impossible::Cancelled(_) => ErrorKind::Interrupted,
     }
 }
 
-fn of_mask(fault: &MaskFault) -> Kind {
+fn of_mask(fault: &MaskFault) -> ErrorKind {
     match fault {
-        MaskFault::NotFinite { .. } => Kind::NotFinite,
-        MaskFault::Before { .. } => Kind::SelectionImpossible,
-        MaskFault::Cancelled(_) => Kind::Interrupted,
+        MaskFault::NotFinite { .. } => ErrorKind::NotFinite,
+        MaskFault::Before { .. } => ErrorKind::SelectionImpossible,
+        MaskFault::Cancelled(_) => ErrorKind::Interrupted,
         MaskFault::Shape { .. }
         | MaskFault::Value { .. }
         | MaskFault::Padding { .. }
         | MaskFault::Unmatched { .. }
         | MaskFault::None { .. }
-        | MaskFault::TooFew { .. } => Kind::MaskMalformed,
+        | MaskFault::TooFew { .. } => ErrorKind::MaskMalformed,
     }
 }
 
-fn of_refusal(refusal: &Refusal) -> Kind {
+fn of_refusal(refusal: &Refusal) -> ErrorKind {
     match refusal {
-        Refusal::Base { state: super::BaseState::Result, .. } => Kind::BaseAlreadyApplied,
-        Refusal::Base { .. } => Kind::BaseDiffers,
-        Refusal::Integer { .. } => Kind::EditInteger,
-        Refusal::Together { .. } => Kind::EditTogether,
-        Refusal::NoMasks { .. } => Kind::EditNoMasks,
-        Refusal::NoValuesBefore { .. } => Kind::EditNoValuesBefore,
-        Refusal::Mask { .. } => Kind::BaseMaskDiffers,
-        Refusal::NotFinite { .. } => Kind::NotFinite,
-        Refusal::Promise { .. } => Kind::ResultDiffers,
-        Refusal::NoRevert { .. } => Kind::RevertImpossible,
-        Refusal::SameFile { .. } | Refusal::BesideBase { .. } | Refusal::OfBase { .. } => Kind::OutputIsBase,
-        Refusal::SamePlace { .. } => Kind::OutputSame,
-        Refusal::Shared { .. } => Kind::BaseShared,
+        Refusal::Base { state: super::BaseState::Result, .. } => ErrorKind::BaseAlreadyApplied,
+        Refusal::Base { .. } => ErrorKind::BaseDiffers,
+        Refusal::Integer { .. } => ErrorKind::EditInteger,
+        Refusal::Together { .. } => ErrorKind::EditTogether,
+        Refusal::NoMasks { .. } => ErrorKind::EditNoMasks,
+        Refusal::NoValuesBefore { .. } => ErrorKind::EditNoValuesBefore,
+        Refusal::Mask { .. } => ErrorKind::BaseMaskDiffers,
+        Refusal::NotFinite { .. } => ErrorKind::NotFinite,
+        Refusal::Promise { .. } => ErrorKind::ResultDiffers,
+        Refusal::NoRevert { .. } => ErrorKind::RevertImpossible,
+        Refusal::SameFile { .. } | Refusal::BesideBase { .. } | Refusal::OfBase { .. } => ErrorKind::OutputIsBase,
+        Refusal::SamePlace { .. } => ErrorKind::OutputSame,
+        Refusal::Shared { .. } => ErrorKind::BaseShared,
     }
 }
 
-fn of_obstacle(obstacle: &Obstacle) -> Kind {
+fn of_obstacle(obstacle: &Obstacle) -> ErrorKind {
     match obstacle {
-        Obstacle::NeedsBase { .. } => Kind::AlgebraNeedsBase,
-        Obstacle::Selected { .. } => Kind::AlgebraSelected,
-        Obstacle::Reduced { .. } => Kind::AlgebraReduced,
-        Obstacle::NoInverse { .. } => Kind::AlgebraNoInverse,
-        Obstacle::Chain { .. } => Kind::AlgebraChain,
-        Obstacle::Bases { .. } => Kind::AlgebraBases,
-        Obstacle::Hashes { .. } => Kind::AlgebraHashes,
-        Obstacle::Unpruned { .. } => Kind::AlgebraUnpruned,
-        Obstacle::Integer { .. } => Kind::AlgebraInteger,
-        Obstacle::NotFinite { .. } => Kind::NotFinite,
-        Obstacle::Empty { .. } => Kind::SelectionImpossible,
+        Obstacle::NeedsBase { .. } => ErrorKind::AlgebraNeedsBase,
+        Obstacle::Selected { .. } => ErrorKind::AlgebraSelected,
+        Obstacle::Reduced { .. } => ErrorKind::AlgebraReduced,
+        Obstacle::NoInverse { .. } => ErrorKind::AlgebraNoInverse,
+        Obstacle::Chain { .. } => ErrorKind::AlgebraChain,
+        Obstacle::Bases { .. } => ErrorKind::AlgebraBases,
+        Obstacle::Hashes { .. } => ErrorKind::AlgebraHashes,
+        Obstacle::Unpruned { .. } => ErrorKind::AlgebraUnpruned,
+        Obstacle::Integer { .. } => ErrorKind::AlgebraInteger,
+        Obstacle::NotFinite { .. } => ErrorKind::NotFinite,
+        Obstacle::Empty { .. } => ErrorKind::SelectionImpossible,
     }
 }
 
-fn of_part(fault: &PartFault) -> Kind {
+fn of_part(fault: &PartFault) -> ErrorKind {
     match fault {
         PartFault::NotAPart { .. }
         | PartFault::Damaged { .. }
         | PartFault::Version { .. }
-        | PartFault::Malformed { .. } => Kind::PartMalformed,
+        | PartFault::Malformed { .. } => ErrorKind::PartMalformed,
         PartFault::OtherRun { .. }
         | PartFault::Content { .. }
         | PartFault::Missing { .. }
         | PartFault::Twice { .. }
-        | PartFault::Changed { .. } => Kind::PartUnsuited,
-        PartFault::Unsupported { .. } => Kind::ShardUnsupported,
+        | PartFault::Changed { .. } => ErrorKind::PartUnsuited,
+        PartFault::Unsupported { .. } => ErrorKind::ShardUnsupported,
     }
 }
 
-fn of_signature(fault: &SignatureFault) -> Kind {
+fn of_signature(fault: &SignatureFault) -> ErrorKind {
     match fault {
-        SignatureFault::Io { .. } | SignatureFault::Patch { error: ReadError::Io(_), .. } => Kind::Io,
-        SignatureFault::Patch { error: ReadError::Invalid(_), .. } => Kind::PatchInvalid,
-        SignatureFault::Cancelled(_) => Kind::Interrupted,
-        SignatureFault::Changed { .. } => Kind::PatchChanged,
-        SignatureFault::Missing { .. } => Kind::SignatureMissing,
-        SignatureFault::Malformed { .. } => Kind::SignatureMalformed,
-        SignatureFault::Namespace { .. } => Kind::SignatureNamespace,
-        SignatureFault::Certificate { .. } => Kind::SignatureCertificate,
-        SignatureFault::Unsupported { .. } => Kind::SignatureUnsupported,
-        SignatureFault::Wrong { .. } => Kind::SignatureWrong,
-        SignatureFault::Unknown { .. } => Kind::SignerUnknown,
-        SignatureFault::OtherSigner { .. } => Kind::SignerOther,
-        SignatureFault::Authority { .. } => Kind::SignerAuthority,
-        SignatureFault::NotForPatches { .. } => Kind::SignerNamespace,
-        SignatureFault::NotYet { .. } => Kind::SignerNotYetValid,
-        SignatureFault::Expired { .. } => Kind::SignerExpired,
-        SignatureFault::List { .. } => Kind::SignersMalformed,
+        SignatureFault::Io { .. } | SignatureFault::Patch { error: ReadError::Io(_), .. } => ErrorKind::Io,
+        SignatureFault::Patch { error: ReadError::Invalid(_), .. } => ErrorKind::PatchInvalid,
+        SignatureFault::Cancelled(_) => ErrorKind::Interrupted,
+        SignatureFault::Changed { .. } => ErrorKind::PatchChanged,
+        SignatureFault::Missing { .. } => ErrorKind::SignatureMissing,
+        SignatureFault::Malformed { .. } => ErrorKind::SignatureMalformed,
+        SignatureFault::Namespace { .. } => ErrorKind::SignatureNamespace,
+        SignatureFault::Certificate { .. } => ErrorKind::SignatureCertificate,
+        SignatureFault::Unsupported { .. } => ErrorKind::SignatureUnsupported,
+        SignatureFault::Wrong { .. } => ErrorKind::SignatureWrong,
+        SignatureFault::Unknown { .. } => ErrorKind::SignerUnknown,
+        SignatureFault::OtherSigner { .. } => ErrorKind::SignerOther,
+        SignatureFault::Authority { .. } => ErrorKind::SignerAuthority,
+        SignatureFault::NotForPatches { .. } => ErrorKind::SignerNamespace,
+        SignatureFault::NotYet { .. } => ErrorKind::SignerNotYetValid,
+        SignatureFault::Expired { .. } => ErrorKind::SignerExpired,
+        SignatureFault::List { .. } => ErrorKind::SignersMalformed,
     }
 }
 
-fn of_key(fault: &KeyFault) -> Kind {
+fn of_key(fault: &KeyFault) -> ErrorKind {
     match fault {
         KeyFault::File(fault) => of_signature(fault),
-        KeyFault::Malformed { .. } | KeyFault::OtherFormat { .. } => Kind::KeyMalformed,
-        KeyFault::Unsupported { .. } => Kind::KeyUnsupported,
-        KeyFault::Encrypted { .. } => Kind::KeyEncrypted,
-        KeyFault::NoAgent { .. } | KeyFault::Unreachable { .. } => Kind::AgentMissing,
-        KeyFault::NotInAgent { .. } => Kind::AgentNoKey,
-        KeyFault::Agent(_) | KeyFault::Protocol | KeyFault::OldAgent => Kind::AgentFailed,
-        KeyFault::AgentRefused => Kind::AgentRefused,
-        KeyFault::Computation(_) | KeyFault::Broken { .. } => Kind::SignatureFailed,
+        KeyFault::Malformed { .. } | KeyFault::OtherFormat { .. } => ErrorKind::KeyMalformed,
+        KeyFault::Unsupported { .. } => ErrorKind::KeyUnsupported,
+        KeyFault::Encrypted { .. } => ErrorKind::KeyEncrypted,
+        KeyFault::NoAgent { .. } | KeyFault::Unreachable { .. } => ErrorKind::AgentMissing,
+        KeyFault::NotInAgent { .. } => ErrorKind::AgentNoKey,
+        KeyFault::Agent(_) | KeyFault::Protocol | KeyFault::OldAgent => ErrorKind::AgentFailed,
+        KeyFault::AgentRefused => ErrorKind::AgentRefused,
+        KeyFault::Computation(_) | KeyFault::Broken { .. } => ErrorKind::SignatureFailed,
     }
 }
 
 #[cfg(feature = "verify")]
-fn of_model(fault: &ModelFault) -> Kind {
+fn of_model(fault: &ModelFault) -> ErrorKind {
     use crate::onnx::OpenError;
     match fault {
-        ModelFault::Io { .. } | ModelFault::Onnx(OpenError::Io { .. }) => Kind::Io,
-        ModelFault::Missing { .. } => Kind::ModelMissing,
-        ModelFault::Architecture { .. } | ModelFault::Setting { .. } => Kind::ModelUnknown,
+        ModelFault::Io { .. } | ModelFault::Onnx(OpenError::Io { .. }) => ErrorKind::Io,
+        ModelFault::Missing { .. } => ErrorKind::ModelMissing,
+        ModelFault::Architecture { .. } | ModelFault::Setting { .. } => ErrorKind::ModelUnknown,
         ModelFault::Malformed { .. }
         | ModelFault::NoTensor { .. }
         | ModelFault::Tensor { .. }
-        | ModelFault::Vocabulary { .. } => Kind::ModelMalformed,
-        ModelFault::TooLong { .. } => Kind::ModelTooLong,
+        | ModelFault::Vocabulary { .. } => ErrorKind::ModelMalformed,
+        ModelFault::TooLong { .. } => ErrorKind::ModelTooLong,
         ModelFault::Onnx(OpenError::Unfinished(failed)) => of_output(failed),
-        ModelFault::Onnx(OpenError::Malformed { .. }) | ModelFault::Output { .. } => Kind::OnnxMalformed,
-        ModelFault::Input { .. } | ModelFault::NoOutput { .. } => Kind::OnnxUnsuited,
-        ModelFault::Unbound { .. } | ModelFault::Shared { .. } => Kind::OnnxUnbound,
-        ModelFault::Runtime { .. } => Kind::RuntimeFailed,
-        ModelFault::NotFinite { .. } => Kind::NotFinite,
-        ModelFault::Cancelled(_) => Kind::Interrupted,
+        ModelFault::Onnx(OpenError::Malformed { .. }) | ModelFault::Output { .. } => ErrorKind::OnnxMalformed,
+        ModelFault::Input { .. } | ModelFault::NoOutput { .. } => ErrorKind::OnnxUnsuited,
+        ModelFault::Unbound { .. } | ModelFault::Shared { .. } => ErrorKind::OnnxUnbound,
+        ModelFault::Runtime { .. } => ErrorKind::RuntimeFailed,
+        ModelFault::NotFinite { .. } => ErrorKind::NotFinite,
+        ModelFault::Cancelled(_) => ErrorKind::Interrupted,
     }
 }
 
 #[cfg(feature = "verify")]
-fn of_data(bad: &BadData) -> Kind {
+fn of_data(bad: &BadData) -> ErrorKind {
     match bad {
-        BadData::Io { .. } => Kind::Io,
+        BadData::Io { .. } => ErrorKind::Io,
         BadData::Unexpected { unexpected, .. } => of_unexpected(unexpected.meant),
-        BadData::Malformed { .. } | BadData::Empty { .. } => Kind::DataMalformed,
-        BadData::Kind { .. } => Kind::DataUnsuited,
+        BadData::Malformed { .. } | BadData::Empty { .. } => ErrorKind::DataMalformed,
+        BadData::Kind { .. } => ErrorKind::DataUnsuited,
     }
 }
 
 #[cfg(feature = "verify")]
-fn of_runtime(fault: &RuntimeFault) -> Kind {
+fn of_runtime(fault: &RuntimeFault) -> ErrorKind {
     match fault {
-        RuntimeFault::NotFound { .. } | RuntimeFault::NoSuchLibrary { .. } => Kind::RuntimeMissing,
-        RuntimeFault::Load { .. } | RuntimeFault::TooOld { .. } | RuntimeFault::Loaded { .. } => Kind::RuntimeUnusable,
-        RuntimeFault::NotBuilt { .. } | RuntimeFault::Provider { .. } => Kind::RuntimeProvider,
+        RuntimeFault::NotFound { .. } | RuntimeFault::NoSuchLibrary { .. } => ErrorKind::RuntimeMissing,
+        RuntimeFault::Load { .. } | RuntimeFault::TooOld { .. } | RuntimeFault::Loaded { .. } => {
+            ErrorKind::RuntimeUnusable
+        }
+        RuntimeFault::NotBuilt { .. } | RuntimeFault::Provider { .. } => ErrorKind::RuntimeProvider,
         RuntimeFault::NoDataDirectory
         | RuntimeFault::NoBuild { .. }
         | RuntimeFault::NoPython { .. }
-        | RuntimeFault::NoPip { .. } => Kind::RuntimeNotInstallable,
-        RuntimeFault::Download { .. } => Kind::RuntimeDownload,
-        RuntimeFault::Digest { .. } | RuntimeFault::Unpack { .. } => Kind::RuntimeDigestMismatch,
-        RuntimeFault::Io { .. } => Kind::Io,
-        RuntimeFault::Cancelled(_) => Kind::Interrupted,
+        | RuntimeFault::NoPip { .. } => ErrorKind::RuntimeNotInstallable,
+        RuntimeFault::Download { .. } => ErrorKind::RuntimeDownload,
+        RuntimeFault::Digest { .. } | RuntimeFault::Unpack { .. } => ErrorKind::RuntimeDigestMismatch,
+        RuntimeFault::Io { .. } => ErrorKind::Io,
+        RuntimeFault::Cancelled(_) => ErrorKind::Interrupted,
     }
 }
 
-fn of_output(failed: &Failed) -> Kind {
+fn of_output(failed: &Failed) -> ErrorKind {
     match failed {
-        Failed::Exists { .. } => Kind::OutputExists,
-        Failed::InUse { .. } | Failed::Busy { .. } => Kind::OutputInUse,
-        Failed::Replaced { .. } => Kind::CheckpointChanged,
-        Failed::NoLocks { .. } => Kind::OutputNoLocks,
-        Failed::HubCache { .. } => Kind::OutputHubCache,
-        Failed::NotAFile { .. } => Kind::OutputNotAFile,
-        Failed::ReadBack { .. } => Kind::OutputReadBack,
-        Failed::Unsynced { .. } => Kind::OutputUnsynced,
-        Failed::Incomplete { .. } => Kind::EditIncomplete,
-        Failed::Interrupted { .. } => Kind::EditInterrupted,
-        Failed::Damaged { .. } => Kind::JournalDamaged,
-        Failed::OtherFile { .. } => Kind::JournalOtherFile,
-        Failed::Gone { .. } => Kind::JournalFileGone,
-        Failed::Reserved { .. } => Kind::OutputReserved,
-        Failed::Io { .. } => Kind::OutputIo,
+        Failed::Exists { .. } => ErrorKind::OutputExists,
+        Failed::InUse { .. } | Failed::Busy { .. } => ErrorKind::OutputInUse,
+        Failed::Replaced { .. } => ErrorKind::CheckpointChanged,
+        Failed::NoLocks { .. } => ErrorKind::OutputNoLocks,
+        Failed::HubCache { .. } => ErrorKind::OutputHubCache,
+        Failed::NotAFile { .. } => ErrorKind::OutputNotAFile,
+        Failed::ReadBack { .. } => ErrorKind::OutputReadBack,
+        Failed::Unsynced { .. } => ErrorKind::OutputUnsynced,
+        Failed::Incomplete { .. } => ErrorKind::EditIncomplete,
+        Failed::Interrupted { .. } => ErrorKind::EditInterrupted,
+        Failed::Damaged { .. } => ErrorKind::JournalDamaged,
+        Failed::OtherFile { .. } => ErrorKind::JournalOtherFile,
+        Failed::Gone { .. } => ErrorKind::JournalFileGone,
+        Failed::Reserved { .. } => ErrorKind::OutputReserved,
+        Failed::Io { .. } => ErrorKind::OutputIo,
     }
 }
 
@@ -468,7 +470,7 @@ mod tests {
 
     #[test]
     fn no_two_kinds_have_one_code() {
-        let codes: BTreeSet<&str> = Kind::ALL.iter().map(|kind| kind.code()).collect();
-        assert_eq!(codes.len(), Kind::ALL.len());
+        let codes: BTreeSet<&str> = ErrorKind::ALL.iter().map(|kind| kind.code()).collect();
+        assert_eq!(codes.len(), ErrorKind::ALL.len());
     }
 }

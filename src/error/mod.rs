@@ -9,7 +9,7 @@ mod obstacle;
 mod part;
 mod refusal;
 
-pub use kind::Kind;
+pub use kind::ErrorKind;
 pub use obstacle::Obstacle;
 pub use part::{PartContent, PartFault, Undivided};
 pub use refusal::{BaseState, Difference, NoRevert, Refusal};
@@ -192,7 +192,7 @@ impl Error {
     }
 
     /// What kind of failure it is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.reason.kind()
     }
 
@@ -582,7 +582,7 @@ mod tests {
         let error = Error::io("open", &path(), unexpected().into());
         assert_eq!(
             (error.kind(), error.to_string().as_str()),
-            (Kind::CheckpointMalformed, "some/file: this is a gzip archive, not a checkpoint (safetensors)")
+            (ErrorKind::CheckpointMalformed, "some/file: this is a gzip archive, not a checkpoint (safetensors)")
         );
     }
 }

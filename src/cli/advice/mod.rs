@@ -10,7 +10,7 @@ mod signatures;
 #[cfg(feature = "verify")]
 pub use models::runtime;
 
-use lcepatch::error::{Error, Kind, Reason};
+use lcepatch::error::{Error, ErrorKind, Reason};
 #[cfg(feature = "verify")]
 use lcepatch::input::Meant;
 use lcepatch::localize::Impossible;
@@ -21,96 +21,96 @@ use lcepatch::patch::gather::GatherError;
 const UNLISTED: u8 = 70;
 
 /// The exit code of a kind of failure, by the table in `docs/exit-codes.md`.
-pub fn exit_code(kind: Kind) -> u8 {
+pub fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
-        Kind::SelectionImpossible
-        | Kind::OutputExists
-        | Kind::OutputInUse
-        | Kind::OutputNotAFile
-        | Kind::OutputReserved
-        | Kind::OutputSame
-        | Kind::ResultsOther
-        | Kind::ShardUnsupported => 2,
-        Kind::Io
-        | Kind::OutputIo
-        | Kind::OutputNoLocks
-        | Kind::OutputReadBack
-        | Kind::OutputUnsynced
-        | Kind::PatchChanged => 3,
-        Kind::PatchInvalid => 4,
-        Kind::CheckpointMalformed
-        | Kind::CheckpointChanged
-        | Kind::CheckpointUnpaired
-        | Kind::MaskMalformed
-        | Kind::LogMalformed
-        | Kind::PartMalformed
-        | Kind::EditInterrupted
-        | Kind::JournalDamaged
-        | Kind::ModelMalformed
-        | Kind::DataMalformed
-        | Kind::OnnxMalformed
-        | Kind::ResultsMalformed
-        | Kind::SignersMalformed
-        | Kind::KeyMalformed => 5,
-        Kind::BaseAlreadyApplied
-        | Kind::BaseDiffers
-        | Kind::BaseMaskDiffers
-        | Kind::BaseShared
-        | Kind::EditInteger
-        | Kind::EditTogether
-        | Kind::EditNoMasks
-        | Kind::EditNoValuesBefore
-        | Kind::ResultDiffers
-        | Kind::RevertImpossible
-        | Kind::AlgebraNeedsBase
-        | Kind::AlgebraSelected
-        | Kind::AlgebraReduced
-        | Kind::AlgebraNoInverse
-        | Kind::AlgebraChain
-        | Kind::AlgebraBases
-        | Kind::AlgebraHashes
-        | Kind::AlgebraUnpruned
-        | Kind::AlgebraInteger
-        | Kind::PartUnsuited
-        | Kind::OutputHubCache
-        | Kind::OutputIsBase
-        | Kind::JournalOtherFile
-        | Kind::JournalFileGone
-        | Kind::KeyUnsupported
-        | Kind::ModelUnknown
-        | Kind::ModelTooLong
-        | Kind::OnnxUnsuited
-        | Kind::OnnxUnbound
-        | Kind::DataUnsuited
-        | Kind::RuntimeDigestMismatch => 6,
-        Kind::NotFinite => 7,
-        Kind::RuntimeMissing
-        | Kind::RuntimeUnusable
-        | Kind::RuntimeProvider
-        | Kind::RuntimeNotInstallable
-        | Kind::RuntimeFailed
-        | Kind::ModelMissing
-        | Kind::KeyEncrypted
-        | Kind::AgentMissing
-        | Kind::AgentNoKey
-        | Kind::AgentRefused
-        | Kind::AgentFailed
-        | Kind::SignatureFailed => 8,
-        Kind::RuntimeDownload => 9,
-        Kind::EditIncomplete => 10,
-        Kind::SignatureMissing
-        | Kind::SignatureMalformed
-        | Kind::SignatureNamespace
-        | Kind::SignatureCertificate
-        | Kind::SignatureUnsupported
-        | Kind::SignatureWrong
-        | Kind::SignerUnknown
-        | Kind::SignerOther
-        | Kind::SignerAuthority
-        | Kind::SignerNamespace
-        | Kind::SignerNotYetValid
-        | Kind::SignerExpired => 11,
-        Kind::Interrupted => 130,
+        ErrorKind::SelectionImpossible
+        | ErrorKind::OutputExists
+        | ErrorKind::OutputInUse
+        | ErrorKind::OutputNotAFile
+        | ErrorKind::OutputReserved
+        | ErrorKind::OutputSame
+        | ErrorKind::ResultsOther
+        | ErrorKind::ShardUnsupported => 2,
+        ErrorKind::Io
+        | ErrorKind::OutputIo
+        | ErrorKind::OutputNoLocks
+        | ErrorKind::OutputReadBack
+        | ErrorKind::OutputUnsynced
+        | ErrorKind::PatchChanged => 3,
+        ErrorKind::PatchInvalid => 4,
+        ErrorKind::CheckpointMalformed
+        | ErrorKind::CheckpointChanged
+        | ErrorKind::CheckpointUnpaired
+        | ErrorKind::MaskMalformed
+        | ErrorKind::LogMalformed
+        | ErrorKind::PartMalformed
+        | ErrorKind::EditInterrupted
+        | ErrorKind::JournalDamaged
+        | ErrorKind::ModelMalformed
+        | ErrorKind::DataMalformed
+        | ErrorKind::OnnxMalformed
+        | ErrorKind::ResultsMalformed
+        | ErrorKind::SignersMalformed
+        | ErrorKind::KeyMalformed => 5,
+        ErrorKind::BaseAlreadyApplied
+        | ErrorKind::BaseDiffers
+        | ErrorKind::BaseMaskDiffers
+        | ErrorKind::BaseShared
+        | ErrorKind::EditInteger
+        | ErrorKind::EditTogether
+        | ErrorKind::EditNoMasks
+        | ErrorKind::EditNoValuesBefore
+        | ErrorKind::ResultDiffers
+        | ErrorKind::RevertImpossible
+        | ErrorKind::AlgebraNeedsBase
+        | ErrorKind::AlgebraSelected
+        | ErrorKind::AlgebraReduced
+        | ErrorKind::AlgebraNoInverse
+        | ErrorKind::AlgebraChain
+        | ErrorKind::AlgebraBases
+        | ErrorKind::AlgebraHashes
+        | ErrorKind::AlgebraUnpruned
+        | ErrorKind::AlgebraInteger
+        | ErrorKind::PartUnsuited
+        | ErrorKind::OutputHubCache
+        | ErrorKind::OutputIsBase
+        | ErrorKind::JournalOtherFile
+        | ErrorKind::JournalFileGone
+        | ErrorKind::KeyUnsupported
+        | ErrorKind::ModelUnknown
+        | ErrorKind::ModelTooLong
+        | ErrorKind::OnnxUnsuited
+        | ErrorKind::OnnxUnbound
+        | ErrorKind::DataUnsuited
+        | ErrorKind::RuntimeDigestMismatch => 6,
+        ErrorKind::NotFinite => 7,
+        ErrorKind::RuntimeMissing
+        | ErrorKind::RuntimeUnusable
+        | ErrorKind::RuntimeProvider
+        | ErrorKind::RuntimeNotInstallable
+        | ErrorKind::RuntimeFailed
+        | ErrorKind::ModelMissing
+        | ErrorKind::KeyEncrypted
+        | ErrorKind::AgentMissing
+        | ErrorKind::AgentNoKey
+        | ErrorKind::AgentRefused
+        | ErrorKind::AgentFailed
+        | ErrorKind::SignatureFailed => 8,
+        ErrorKind::RuntimeDownload => 9,
+        ErrorKind::EditIncomplete => 10,
+        ErrorKind::SignatureMissing
+        | ErrorKind::SignatureMalformed
+        | ErrorKind::SignatureNamespace
+        | ErrorKind::SignatureCertificate
+        | ErrorKind::SignatureUnsupported
+        | ErrorKind::SignatureWrong
+        | ErrorKind::SignerUnknown
+        | ErrorKind::SignerOther
+        | ErrorKind::SignerAuthority
+        | ErrorKind::SignerNamespace
+        | ErrorKind::SignerNotYetValid
+        | ErrorKind::SignerExpired => 11,
+        ErrorKind::Interrupted => 130,
         _ => UNLISTED,
     }
 }
@@ -175,11 +175,11 @@ mod tests {
         let table = include_str!("../../../docs/exit-codes.md");
         let codes = table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |")?.0.parse().ok());
         let documented: BTreeSet<u8> = codes.collect();
-        for kind in Kind::ALL {
+        for kind in ErrorKind::ALL {
             assert!(documented.contains(&exit_code(*kind)), "{}: {}", kind.code(), exit_code(*kind));
         }
         // And none is documented for nothing: the others are those of answers and of arguments.
-        let used: BTreeSet<u8> = Kind::ALL.iter().map(|kind| exit_code(*kind)).chain([0, 1]).collect();
+        let used: BTreeSet<u8> = ErrorKind::ALL.iter().map(|kind| exit_code(*kind)).chain([0, 1]).collect();
         assert_eq!(used, documented);
     }
 }
