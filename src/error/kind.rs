@@ -10,6 +10,7 @@ use crate::mask::MaskFault;
 use crate::measure::BadData;
 #[cfg(feature = "verify")]
 use crate::model::{ModelFault, runtime::RuntimeFault};
+use crate::patch::Unreadable;
 use crate::patch::gather::GatherError;
 use crate::signature::{KeyFault, SignatureFault};
 
@@ -358,8 +359,8 @@ fn of_part(fault: &PartFault) -> ErrorKind {
 
 fn of_signature(fault: &SignatureFault) -> ErrorKind {
     match fault {
-        SignatureFault::Io { .. } | SignatureFault::Patch { error: ReadError::Io(_), .. } => ErrorKind::Io,
-        SignatureFault::Patch { error: ReadError::Invalid(_), .. } => ErrorKind::PatchInvalid,
+        SignatureFault::Io { .. } | SignatureFault::Patch(Unreadable { reason: ReadError::Io(_), .. }) => ErrorKind::Io,
+        SignatureFault::Patch(Unreadable { reason: ReadError::Invalid(_), .. }) => ErrorKind::PatchInvalid,
         SignatureFault::Cancelled(_) => ErrorKind::Interrupted,
         SignatureFault::Changed { .. } => ErrorKind::PatchChanged,
         SignatureFault::Missing { .. } => ErrorKind::SignatureMissing,

@@ -453,6 +453,10 @@ mod tests {
         Unexpected { found: Found::Gzip, meant: Meant::Checkpoint }
     }
 
+    fn unreadable(reason: ReadError) -> Unreadable {
+        Unreadable { patch: path(), reason }
+    }
+
     fn chain(error: &Error) -> Vec<String> {
         let mut texts = vec![error.to_string()];
         let mut next = error.source();
@@ -470,7 +474,7 @@ mod tests {
         let signature = || SignatureFault::Io { operation, path: path(), source: cause() };
         vec![
             Error::io(operation, &path(), cause()),
-            Error::of_patch(&path(), ReadError::Io(cause())),
+            unreadable(ReadError::Io(cause())).into(),
             open().into(),
             OpenError::Unfinished(output()).into(),
             WriteError::Checkpoint(open()).into(),
@@ -481,8 +485,8 @@ mod tests {
             Failed::Incomplete { path: path(), failed: Box::new(output()) }.into(),
             signature().into(),
             Reason::Signature(signature()).into(),
-            SignatureFault::Patch { patch: path(), error: ReadError::Io(cause()) }.into(),
-            Reason::Signature(SignatureFault::Patch { patch: path(), error: ReadError::Io(cause()) }).into(),
+            SignatureFault::Patch(unreadable(ReadError::Io(cause()))).into(),
+            Reason::Signature(SignatureFault::Patch(unreadable(ReadError::Io(cause())))).into(),
             KeyFault::File(signature()).into(),
             Reason::Key(KeyFault::File(signature())).into(),
             KeyFault::Unreachable { socket: path(), source: cause() }.into(),
@@ -533,7 +537,7 @@ mod tests {
             Reason::Gather(GatherError::Cancelled(Cancelled)).into(),
             WriteError::Mask(mask()).into(),
             Reason::Signature(SignatureFault::Cancelled(Cancelled)).into(),
-            Reason::Signature(SignatureFault::Patch { patch: path(), error: ReadError::Invalid(invalid()) }).into(),
+            Reason::Signature(SignatureFault::Patch(unreadable(ReadError::Invalid(invalid())))).into(),
             KeyFault::Computation(ssh_key::Error::AlgorithmUnknown).into(),
             Failed::Incomplete { path: path(), failed: Box::new(Failed::InUse { path: path(), access: Access::Read }) }
                 .into(),

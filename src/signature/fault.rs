@@ -2,7 +2,6 @@
 
 use super::BadLine;
 use crate::context::Cancelled;
-use crate::format::patch::ReadError;
 use crate::patch::Unreadable;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -22,7 +21,7 @@ pub enum SignatureFault {
         source: std::io::Error,
     },
     /// What was signed is not a patch.
-    #[error("{}: {}", .0.patch.display(), .0.reason)]
+    #[error(transparent)]
     Patch(Unreadable),
     /// Asked to stop.
     #[error(transparent)]
