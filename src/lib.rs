@@ -115,4 +115,9 @@ pub mod sweep;
 // What people look at
 pub mod report;
 
+// The command: what `src/main.rs` runs, and no part of the library's interface.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+
 pub use error::Error;

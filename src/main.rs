@@ -1,7 +1,5 @@
-//! The `lcepatch` command: arguments to one library call, its result to text or JSON.
-
-mod cli;
+//! The `lcepatch` command.
 
 fn main() -> std::process::ExitCode {
-    cli::run()
+    lcepatch::cli::run()
 }

@@ -1,16 +1,16 @@
 //! Values of flags, parsed once.
 
 use super::exit::Failure;
-use clap::ValueEnum;
-use lcepatch::diff::{Shard, Size};
-use lcepatch::durable::real_path;
-use lcepatch::edit::Alpha;
+use crate::diff::{Shard, Size};
+use crate::durable::real_path;
+use crate::edit::Alpha;
 #[cfg(feature = "verify")]
-use lcepatch::edit::EditKind;
-use lcepatch::localize::candidates::Params;
-use lcepatch::localize::value::{Amount, Density};
-use lcepatch::mask::{self, Sparsity};
-use lcepatch::pair::Prefix;
+use crate::edit::EditKind;
+use crate::localize::candidates::Params;
+use crate::localize::value::{Amount, Density};
+use crate::mask::{self, Sparsity};
+use crate::pair::Prefix;
+use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
 // Comments on the values of these would be in the help, where each flag says what they mean.

@@ -5,17 +5,17 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::verify::{Computing, cases};
 use super::{Answer, Outcome, arguments, patch_argument};
+use crate::apply::Check;
+use crate::ask::ask;
+use crate::edit::Alpha;
+use crate::measure::predictions::{BadPrompt, Prompts, Wanted};
+use crate::model::Model;
+use crate::model::tokenizer::Tokenizer;
+use crate::pair::PrefixMap;
+use crate::patch::Patch;
+use crate::report::ask::{json, lines};
+use crate::verify::{Planning, Subject, VerifyOptions};
 use clap::Args;
-use lcepatch::apply::Check;
-use lcepatch::ask::ask;
-use lcepatch::edit::Alpha;
-use lcepatch::measure::predictions::{BadPrompt, Prompts, Wanted};
-use lcepatch::model::Model;
-use lcepatch::model::tokenizer::Tokenizer;
-use lcepatch::pair::PrefixMap;
-use lcepatch::patch::Patch;
-use lcepatch::report::ask::{json, lines};
-use lcepatch::verify::{Planning, Subject, VerifyOptions};
 use std::path::PathBuf;
 
 #[derive(Args)]

@@ -5,14 +5,14 @@ use super::patch_argument;
 use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments};
+use crate::apply::{Check, Fit, fit};
+use crate::check::{Intact, intact, true_of};
+use crate::checkpoint::Checkpoint;
+use crate::error::list::first_ten;
+use crate::error::{BaseState, Difference};
+use crate::pair::{Prefix, PrefixMap};
+use crate::patch::Patch;
 use clap::Args;
-use lcepatch::apply::{Check, Fit, fit};
-use lcepatch::check::{Intact, intact, true_of};
-use lcepatch::checkpoint::Checkpoint;
-use lcepatch::error::list::first_ten;
-use lcepatch::error::{BaseState, Difference};
-use lcepatch::pair::{Prefix, PrefixMap};
-use lcepatch::patch::Patch;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -121,8 +121,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 fn open(base: &Path, patch: &Patch, terminal: &Terminal) -> Result<(Checkpoint, Vec<(String, Difference)>), Failure> {
     #[cfg(feature = "verify")]
     if patch_argument::is_onnx(base) {
-        let lcepatch::apply::OnnxBase { tensors, missing, .. } =
-            lcepatch::apply::OnnxBase::open(base, [patch], &terminal.context())?;
+        let crate::apply::OnnxBase { tensors, missing, .. } =
+            crate::apply::OnnxBase::open(base, [patch], &terminal.context())?;
         return Ok((tensors, missing));
     }
     let _ = patch;

@@ -4,13 +4,13 @@ use super::exit::Failure;
 use super::new_patch::{Base, Output};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, pair, patch_argument};
+use crate::algebra::{Combined, Signs, combine};
+use crate::apply::Edit;
+use crate::diff::shard;
+use crate::edit::{Alpha, AlphaSource, EditKind};
+use crate::input::{self, Found};
+use crate::report::table::count;
 use clap::{Args, ValueEnum};
-use lcepatch::algebra::{Combined, Signs, combine};
-use lcepatch::apply::Edit;
-use lcepatch::diff::shard;
-use lcepatch::edit::{Alpha, AlphaSource, EditKind};
-use lcepatch::input::{self, Found};
-use lcepatch::report::table::count;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]

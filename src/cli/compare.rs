@@ -4,10 +4,10 @@ use super::exit::{Failure, print, print_json};
 use super::new_patch::{Base, input};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments};
+use crate::algebra::{Comparison, Likeness, compare, restrict};
+use crate::durable::{Existing, check_output};
+use crate::report::table::{Align, count, lines};
 use clap::Args;
-use lcepatch::algebra::{Comparison, Likeness, compare, restrict};
-use lcepatch::durable::{Existing, check_output};
-use lcepatch::report::table::{Align, count, lines};
 use std::path::PathBuf;
 
 #[derive(Args)]

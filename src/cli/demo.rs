@@ -5,8 +5,8 @@
 
 use super::exit::{Failure, print};
 use super::{Answer, Outcome};
+use crate::error::Reason;
 use clap::Args;
-use lcepatch::error::Reason;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -225,7 +225,7 @@ impl Demo {
     /// Whether something can be measured: with the ONNX Runtime that is there, or else one that is installed now.
     #[cfg(feature = "verify")]
     fn measures(&self) -> Result<bool, Failure> {
-        use lcepatch::model::runtime::{Provider, find};
+        use crate::model::runtime::{Provider, find};
         if find(Provider::Cpu).is_ok() || self.run(&INSTALL)? {
             return Ok(true);
         }

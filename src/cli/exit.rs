@@ -1,11 +1,11 @@
 //! Failures on the terminal, and the exit codes of answers.
 
 use super::{Answer, advice};
+use crate::durable::output_was_printed;
+use crate::error::{Error, Reason};
+use crate::report::table::{printable, printable_json};
 use anstyle::{AnsiColor, Style};
 use clap::error::ContextValue;
-use lcepatch::durable::output_was_printed;
-use lcepatch::error::{Error, Reason};
-use lcepatch::report::table::{printable, printable_json};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;

@@ -3,9 +3,9 @@
 use super::exit::print;
 use super::terminal::Terminal;
 use super::{Answer, Outcome, patch_argument};
+use crate::durable::Existing;
+use crate::model::export::{FILE, export};
 use clap::Args;
-use lcepatch::durable::Existing;
-use lcepatch::model::export::{FILE, export};
 use std::path::PathBuf;
 
 #[derive(Args)]

@@ -3,8 +3,8 @@
 use super::new_patch::{Base, Output, input};
 use super::terminal::Terminal;
 use super::{Answer, Outcome};
+use crate::algebra::invert;
 use clap::Args;
-use lcepatch::algebra::invert;
 use std::path::PathBuf;
 
 #[derive(Args)]

@@ -2,8 +2,8 @@
 
 use super::exit::{print, print_json};
 use super::{Answer, Outcome};
+use crate::checkpoint::Checkpoint;
 use clap::Args;
-use lcepatch::checkpoint::Checkpoint;
 use std::path::PathBuf;
 
 #[derive(Args)]

@@ -3,17 +3,17 @@
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments};
+use crate::apply::{Beside, Pruning, to_path};
+use crate::checkpoint::{Checkpoint, Tensor, names};
+use crate::context::Context;
+use crate::durable::{Existing, check_output, real_path};
+use crate::format::block::blocks;
+use crate::format::metadata::{Masks, Overlap};
+use crate::localize::candidates::{CandidateOptions, Candidates, Kinds, Params};
+use crate::mask::algebra::overlap;
+use crate::mask::{MaskFault, PruningMask, Sparsity, file};
+use crate::report::table::{Align, count, lines, percent};
 use clap::Args;
-use lcepatch::apply::{Beside, Pruning, to_path};
-use lcepatch::checkpoint::{Checkpoint, Tensor, names};
-use lcepatch::context::Context;
-use lcepatch::durable::{Existing, check_output, real_path};
-use lcepatch::format::block::blocks;
-use lcepatch::format::metadata::{Masks, Overlap};
-use lcepatch::localize::candidates::{CandidateOptions, Candidates, Kinds, Params};
-use lcepatch::mask::algebra::overlap;
-use lcepatch::mask::{MaskFault, PruningMask, Sparsity, file};
-use lcepatch::report::table::{Align, count, lines, percent};
 use serde_json::json;
 use std::path::PathBuf;
 

@@ -2,13 +2,13 @@
 
 use super::exit::{Failure, print, print_json};
 use super::{arguments, patch_argument, show};
+use crate::apply::Edit;
+use crate::checkpoint::Checkpoint;
+use crate::durable::{Existing, check_output};
+use crate::edit::{Alpha, EditKind};
+use crate::patch::Patch;
+use crate::report::Stat;
 use clap::Args;
-use lcepatch::apply::Edit;
-use lcepatch::checkpoint::Checkpoint;
-use lcepatch::durable::{Existing, check_output};
-use lcepatch::edit::{Alpha, EditKind};
-use lcepatch::patch::Patch;
-use lcepatch::report::Stat;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]

@@ -3,16 +3,16 @@
 use super::exit::Failure;
 use super::terminal::Terminal;
 use super::{arguments, patch_argument};
+use crate::checkpoint::Checkpoint;
+use crate::codec::Effort;
+use crate::diff::{DiffOptions, Diffed, Labels, Localize, MaskSource};
+use crate::error::list::named;
+use crate::format::block::encode::{Portability, Precision};
+use crate::format::metadata::Rows;
+use crate::localize::candidates::{CandidateOptions, Params};
+use crate::mask::{PruningMask, Scope, Sparsity};
+use crate::pair::{OtherDtype, PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
 use clap::{Args, ValueEnum};
-use lcepatch::checkpoint::Checkpoint;
-use lcepatch::codec::Effort;
-use lcepatch::diff::{DiffOptions, Diffed, Labels, Localize, MaskSource};
-use lcepatch::error::list::named;
-use lcepatch::format::block::encode::{Portability, Precision};
-use lcepatch::format::metadata::Rows;
-use lcepatch::localize::candidates::{CandidateOptions, Params};
-use lcepatch::mask::{PruningMask, Scope, Sparsity};
-use lcepatch::pair::{OtherDtype, PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
 use std::path::PathBuf;
 
 #[derive(Args)]

@@ -3,11 +3,11 @@
 use super::arguments;
 use super::exit::Failure;
 use super::terminal::Terminal;
-use lcepatch::checkpoint::Checkpoint;
+use crate::checkpoint::Checkpoint;
 #[cfg(feature = "verify")]
-use lcepatch::checkpoint::{Malformed, OpenError};
-use lcepatch::edit::Alpha;
-use lcepatch::patch::Patch;
+use crate::checkpoint::{Malformed, OpenError};
+use crate::edit::Alpha;
+use crate::patch::Patch;
 use std::path::{Path, PathBuf};
 
 /// Opens a patch, its path in the error.

@@ -3,9 +3,9 @@
 use super::exit::{after, print};
 use super::terminal::Terminal;
 use super::{Answer, Outcome};
+use crate::apply::{Recovered, recover};
+use crate::report::table::count;
 use clap::Args;
-use lcepatch::apply::{Recovered, recover};
-use lcepatch::report::table::count;
 use std::path::PathBuf;
 
 #[derive(Args)]

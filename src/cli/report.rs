@@ -3,11 +3,11 @@
 use super::exit::{Failure, print};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments};
+use crate::durable::{Existing, check_output, write_file};
+use crate::error::Error;
+use crate::report::page::{lines, page, svg};
+use crate::report::results::read;
 use clap::Args;
-use lcepatch::durable::{Existing, check_output, write_file};
-use lcepatch::error::Error;
-use lcepatch::report::page::{lines, page, svg};
-use lcepatch::report::results::read;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]

@@ -3,9 +3,9 @@
 use super::exit::{after, print};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, status};
+use crate::apply::Revert;
+use crate::checkpoint::Checkpoint;
 use clap::Args;
-use lcepatch::apply::Revert;
-use lcepatch::checkpoint::Checkpoint;
 use std::path::PathBuf;
 
 #[derive(Args)]

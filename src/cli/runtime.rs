@@ -3,8 +3,8 @@
 use super::exit::{json_path, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, advice};
+use crate::model::runtime::{Build, Provider, RuntimeFault, about, find, install, load};
 use clap::{Args, Subcommand};
-use lcepatch::model::runtime::{Build, Provider, RuntimeFault, about, find, install, load};
 use serde_json::json;
 
 #[derive(Args)]

@@ -3,8 +3,8 @@
 use super::new_patch::{Base, Output, input};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments};
+use crate::algebra::{Filter, Top, select};
 use clap::Args;
-use lcepatch::algebra::{Filter, Top, select};
 use std::path::PathBuf;
 
 #[derive(Args)]

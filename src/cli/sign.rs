@@ -3,10 +3,10 @@
 use super::exit::{json_path, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, signature_argument};
+use crate::check::intact;
+use crate::durable::{Existing, Failed, write_file};
+use crate::signature::{SigningKey, beside, sign};
 use clap::Args;
-use lcepatch::check::intact;
-use lcepatch::durable::{Existing, Failed, write_file};
-use lcepatch::signature::{SigningKey, beside, sign};
 use std::path::PathBuf;
 
 #[derive(Args)]

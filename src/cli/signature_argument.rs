@@ -2,11 +2,11 @@
 
 use super::exit::{Failure, json_path};
 use super::patch_argument;
+use crate::context::Context;
+use crate::patch::Patch;
+use crate::report::table::printable;
+use crate::signature::{AllowedSigners, Requirement, Signer, beside, open_required, open_signed};
 use clap::Args;
-use lcepatch::context::Context;
-use lcepatch::patch::Patch;
-use lcepatch::report::table::printable;
-use lcepatch::signature::{AllowedSigners, Requirement, Signer, beside, open_required, open_signed};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;

@@ -3,9 +3,9 @@
 use super::new_patch::{Base, Output, input};
 use super::terminal::Terminal;
 use super::{Answer, Outcome};
+use crate::algebra::squash;
+use crate::edit::AlphaSource;
 use clap::Args;
-use lcepatch::algebra::squash;
-use lcepatch::edit::AlphaSource;
 use std::path::PathBuf;
 
 #[derive(Args)]

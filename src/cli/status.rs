@@ -3,10 +3,10 @@
 use super::exit::{Failure, json_path, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome};
+use crate::checkpoint::Checkpoint;
+use crate::durable::abandoned;
+use crate::history::{History, State, Step, digests, folder};
 use clap::Args;
-use lcepatch::checkpoint::Checkpoint;
-use lcepatch::durable::abandoned;
-use lcepatch::history::{History, State, Step, digests, folder};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -78,7 +78,7 @@ fn described(history: &History, steps: usize) -> String {
 
 /// What a step applied.
 pub fn patches(step: &Step) -> String {
-    let patch = |patch: &lcepatch::history::AppliedPatch| match patch.alpha {
+    let patch = |patch: &crate::history::AppliedPatch| match patch.alpha {
         Some(alpha) => format!("{}:{alpha}", patch.file),
         None => format!("{} ({})", patch.file, patch.edit),
     };

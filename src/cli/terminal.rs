@@ -1,10 +1,10 @@
 //! Progress on a terminal, and interruption.
 
-use indicatif::{ProgressBar, ProgressStyle};
-use lcepatch::context::{Context, Progress};
+use crate::context::{Context, Progress};
 #[cfg(feature = "verify")]
-use lcepatch::report::plot::Characters;
-use lcepatch::report::table::printable;
+use crate::report::plot::Characters;
+use crate::report::table::printable;
+use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 

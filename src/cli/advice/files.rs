@@ -1,9 +1,9 @@
 //! What to do about files: those that are not there, are something else or are damaged, and outputs.
 
-use lcepatch::checkpoint::Malformed;
-use lcepatch::durable::Failed;
-use lcepatch::format::Invalid;
-use lcepatch::input::{Folder, Found, Meant, Unexpected};
+use crate::checkpoint::Malformed;
+use crate::durable::Failed;
+use crate::format::Invalid;
+use crate::input::{Folder, Found, Meant, Unexpected};
 use std::path::{Path, PathBuf};
 
 /// What to do with an adapter.

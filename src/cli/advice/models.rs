@@ -1,9 +1,9 @@
 //! What to do where a model cannot be measured.
 
 use super::files::absent;
-use lcepatch::measure::BadData;
-use lcepatch::model::ModelFault;
-use lcepatch::model::runtime::{DRIVER, RuntimeFault};
+use crate::measure::BadData;
+use crate::model::ModelFault;
+use crate::model::runtime::{DRIVER, RuntimeFault};
 
 pub fn model(fault: &ModelFault) -> Option<String> {
     let help = match fault {

@@ -1,11 +1,11 @@
 //! What to do where a patch cannot be made, applied, or made of others.
 
 use super::files::MERGE;
-use lcepatch::error::{BaseState, Difference, NoRevert, Obstacle, PartContent, PartFault, Refusal, Undivided};
-use lcepatch::localize::Impossible;
-use lcepatch::localize::candidates::Params;
-use lcepatch::mask::MaskFault;
-use lcepatch::pair::{Mismatch, Prefix, Suggestion};
+use crate::error::{BaseState, Difference, NoRevert, Obstacle, PartContent, PartFault, Refusal, Undivided};
+use crate::localize::Impossible;
+use crate::localize::candidates::Params;
+use crate::mask::MaskFault;
+use crate::pair::{Mismatch, Prefix, Suggestion};
 
 pub fn mismatch(mismatch: &Mismatch) -> String {
     if !mismatch.collisions.is_empty() {
@@ -173,7 +173,6 @@ pub fn part(fault: &PartFault) -> String {
             };
             return format!("leave out {option}, or make the patch in one process, without --shard");
         }
-        _ => "make the patch in one process, without --shard",
     };
     help.to_owned()
 }

@@ -1,6 +1,6 @@
 //! What to do where a patch is not signed as required, or cannot be signed.
 
-use lcepatch::signature::{KeyFault, SignatureFault};
+use crate::signature::{KeyFault, SignatureFault};
 
 pub fn signature(fault: &SignatureFault) -> Option<&'static str> {
     Some(match fault {
@@ -66,7 +66,6 @@ pub fn key(fault: &KeyFault) -> Option<String> {
         KeyFault::OldAgent => "use a newer agent, or an ed25519 key",
         KeyFault::Agent(_) | KeyFault::Protocol => "give the private key itself, or use OpenSSH's agent",
         KeyFault::Computation(_) | KeyFault::Broken { .. } => "`ssh-keygen -l -f` says whether the key is whole",
-        _ => return None,
     };
     Some(help.to_owned())
 }

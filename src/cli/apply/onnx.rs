@@ -3,8 +3,8 @@
 use super::super::exit::Failure;
 use super::super::terminal::Terminal;
 use super::{Answer, Arguments, Outcome, edits, plan_options, report};
-use lcepatch::apply::{Done, OnnxBase};
-use lcepatch::durable::Existing;
+use crate::apply::{Done, OnnxBase};
+use crate::durable::Existing;
 
 pub fn run(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Outcome {
     let unsupported = [

@@ -2,17 +2,17 @@
 
 use super::super::arguments;
 use super::super::exit::Failure;
+use crate::error::Reason;
+use crate::measure::crows_pairs::{self, CrowsPairs, Variant};
+use crate::measure::divergence::DivergenceOptions;
+use crate::measure::perplexity::{CausalOptions, FirstToken, MaskedOptions, Masking, Perplexity, PseudoOptions};
+use crate::measure::seat::Seat;
+use crate::measure::stereoset::{self, Split, StereoSet};
+use crate::measure::text::{Lines, Text, TextOptions, Unit};
+use crate::measure::weat::{Ddof, LayerChoice, Weat, WeatOptions, WordEncoding};
+use crate::measure::{Facts, Kind, Parts, Tokens};
+use crate::verify::Planning;
 use clap::{Args, ValueEnum};
-use lcepatch::error::Reason;
-use lcepatch::measure::crows_pairs::{self, CrowsPairs, Variant};
-use lcepatch::measure::divergence::DivergenceOptions;
-use lcepatch::measure::perplexity::{CausalOptions, FirstToken, MaskedOptions, Masking, Perplexity, PseudoOptions};
-use lcepatch::measure::seat::Seat;
-use lcepatch::measure::stereoset::{self, Split, StereoSet};
-use lcepatch::measure::text::{Lines, Text, TextOptions, Unit};
-use lcepatch::measure::weat::{Ddof, LayerChoice, Weat, WeatOptions, WordEncoding};
-use lcepatch::measure::{Facts, Kind, Parts, Tokens};
-use lcepatch::verify::Planning;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]

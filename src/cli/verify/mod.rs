@@ -6,20 +6,20 @@ use super::arguments::EditWithoutAlpha;
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, patch_argument};
+use crate::apply::Check;
+use crate::durable::{self, Existing};
+use crate::edit::{Alpha, EditKind};
+use crate::error::list::named;
+use crate::measure::threshold::Threshold;
+use crate::model::runtime::Provider;
+use crate::model::tokenizer::Tokenizer;
+use crate::model::{Engine, Foreign, Model};
+use crate::pair::{Prefix, PrefixMap};
+use crate::patch::Patch;
+use crate::report::plot::{sweep, sweep_lines};
+use crate::report::verify::{Detail, Setup, case, json, lines, summary};
+use crate::verify::{Case, Planning, Report, Subject, VerifyOptions, verify};
 use clap::{Args, ValueEnum};
-use lcepatch::apply::Check;
-use lcepatch::durable::{self, Existing};
-use lcepatch::edit::{Alpha, EditKind};
-use lcepatch::error::list::named;
-use lcepatch::measure::threshold::Threshold;
-use lcepatch::model::runtime::Provider;
-use lcepatch::model::tokenizer::Tokenizer;
-use lcepatch::model::{Engine, Foreign, Model};
-use lcepatch::pair::{Prefix, PrefixMap};
-use lcepatch::patch::Patch;
-use lcepatch::report::plot::{sweep, sweep_lines};
-use lcepatch::report::verify::{Detail, Setup, case, json, lines, summary};
-use lcepatch::verify::{Case, Planning, Report, Subject, VerifyOptions, verify};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -236,7 +236,7 @@ pub fn cases(
 }
 
 /// Puts the results into the patch's file, and returns its new id.
-fn record(patch: &Patch, report: &Report, setup: &Setup) -> Result<lcepatch::digest::Digest, Failure> {
+fn record(patch: &Patch, report: &Report, setup: &Setup) -> Result<crate::digest::Digest, Failure> {
     let mut metadata = patch.metadata.clone();
     metadata.results.extend(summary(report, setup));
     let recorded = patch.with_metadata(&metadata)?;
