@@ -2,13 +2,13 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use lcepatch::codec::gaps::{self, GroupedGaps, GroupedPositions};
-use lcepatch::codec::groups::{self, Partition, Sequences};
-use lcepatch::codec::{Effort, Number, pco, rice};
-use lcepatch::digest::Digest;
-use lcepatch::dtype::{Classes, Dtype};
-use lcepatch::localize::Impossible;
+use lcepatch::error::Impossible;
 use lcepatch::mask::ranking::{self, Keys, Zeros};
+use lcepatch_format::codec::gaps::{self, GroupedGaps, GroupedPositions};
+use lcepatch_format::codec::groups::{self, Partition, Sequences};
+use lcepatch_format::codec::{Effort, Number, pco, rice};
+use lcepatch_format::digest::Digest;
+use lcepatch_format::dtype::{Classes, Dtype};
 
 /// Elements of a block.
 const ELEMENTS: usize = 1 << 20;

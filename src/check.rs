@@ -1,10 +1,8 @@
 //! Whether a patch is intact, and whether it says what is so of a base.
 
-use crate::apply::fit::{
-    base_block, carried_digest, carried_root_fits, counterparts_fit, decode_bytes, decode_on_base, needs_base,
-    root_fits,
+use crate::apply::{
+    Carried, Check, base_block, carried_digest, carried_root_fits, counterparts_fit, results, root_fits,
 };
-use crate::apply::{Carried, Check, results};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::error::Error;
@@ -41,12 +39,12 @@ pub fn intact(patch: &Patch, context: &Context<'_>) -> Result<Intact, Error> {
         context.advance(block.bytes)?;
         let bytes = patch.block(entry, block)?;
         let invalid = |reason| Invalid::Streams { tensor: entry.name.clone(), block: block.index, reason };
-        let streams = streams(&bytes, entry.dtype).map_err(|reason| Error::invalid(patch.name(), invalid(reason)))?;
+        let streams = streams(&bytes, entry.dtype).map_err(|reason| patch.invalid(invalid(reason)))?;
         let carried = Carried::by_block(&streams);
-        if needs_base(&streams) {
+        if streams.needs_base() {
             return Ok((carried, false, None));
         }
-        let decoded = decode_bytes(patch, (entry, block), &bytes, None).map_err(|e| e.error)?;
+        let decoded = patch.decode_bytes(entry, block, &bytes, None).map_err(|e| e.error)?;
         Ok((carried, true, carried_digest(patch, entry, &decoded)))
     });
     let each = each.collect::<Result<Vec<_>, Error>>()?;
@@ -80,7 +78,7 @@ pub fn true_of(
     let digests = blocks(patch).into_par_iter().map(|(entry, block)| {
         context.advance(block.bytes)?;
         let Some(base) = base_block(base, patch, entry, block, prefix) else { return Ok(None) };
-        let decoded = decode_on_base(patch, entry, block, &base).map_err(|e| e.error)?;
+        let decoded = patch.decode_on_base(entry, block, &base).map_err(|e| e.error)?;
         Ok(Some(values_digest(roots.hash, entry.dtype, &base.bits_at(&decoded.positions))))
     });
     let digests = base.settled(digests.collect::<Result<Option<Vec<_>>, Error>>())?.unwrap_or_default();

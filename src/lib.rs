@@ -37,7 +37,7 @@
 //! use lcepatch::checkpoint::Checkpoint;
 //! use lcepatch::context::Context;
 //! use lcepatch::diff::{Amount, Density, DiffOptions, Localize, diff};
-//! use lcepatch::durable::Existing;
+//! use lcepatch::Existing;
 //!
 //! # let folder = tempfile::tempdir().expect("a folder for the example");
 //! # let debias = folder.path().join("debias.lcepatch");
@@ -75,13 +75,22 @@
 //! The modules below are in reading order, and each uses only those above it (`tests/layers.rs` checks it).
 //! `docs/ARCHITECTURE.md` follows one tensor through them.
 
+// Some of what is not public serves the command alone.
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
+
 // What it is built from, in packages of their own
 #[cfg(feature = "verify")]
-pub use lcepatch_eval::{measure, model};
-pub use lcepatch_files::{checkpoint, context, durable, input, json};
+pub use lcepatch_eval as eval;
+pub use lcepatch_files::durable::Existing;
+pub use lcepatch_files::{checkpoint, context};
 pub use lcepatch_format as format;
-pub use lcepatch_format::{codec, digest, dtype, edit, random};
-pub use lcepatch_onnx as onnx;
+pub use lcepatch_format::edit;
+
+#[cfg(feature = "verify")]
+pub(crate) use lcepatch_eval::{measure, model};
+pub(crate) use lcepatch_files::{durable, input, json};
+pub(crate) use lcepatch_format::{codec, digest, dtype, random};
+pub(crate) use lcepatch_onnx as onnx;
 
 // Nouns: pairs of checkpoints, sets of positions, patches, signatures
 pub mod pair;
@@ -91,7 +100,7 @@ pub mod patch;
 pub mod signature;
 
 // Steps
-pub mod localize;
+mod localize;
 
 // Verbs
 pub mod error;

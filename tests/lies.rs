@@ -178,7 +178,7 @@ fn show_and_check_say_what_the_blocks_deny() {
     dir.run("diff target.safetensors reference.safetensors -o p --density 5%").ok();
     let honest = Patch::open(dir.path("p")).unwrap();
     let lying = honest.with_metadata(&Metadata { portable: true, ..honest.metadata.clone() }).unwrap();
-    lying.save(dir.path("lying"), lcepatch::durable::Existing::Keep).unwrap();
+    lying.save(dir.path("lying"), lcepatch_files::durable::Existing::Keep).unwrap();
     dir.run("show lying").ok().prints(&["it says that it is portable", "portable     no"]);
     dir.run("check lying").ok().prints(&["intact", "it says that it is portable"]);
     assert_eq!(dir.run("check p --json").ok().json()["denied"], serde_json::json!([]));

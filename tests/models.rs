@@ -3,11 +3,11 @@
 use crate::support::{read_safetensors, runtime};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch::measure::{Answers, Kind, Layers, Tokens, Work};
-use lcepatch::model::batches::Limits;
-use lcepatch::model::runtime::{Found, Place, Provider};
-use lcepatch::model::tokenizer::Tokenizer;
-use lcepatch::model::{Edited, Engine, Model};
+use lcepatch_eval::measure::{Answers, Kind, Layers, Tokens, Work};
+use lcepatch_eval::model::batches::Limits;
+use lcepatch_eval::model::runtime::{Found, Place, Provider};
+use lcepatch_eval::model::tokenizer::Tokenizer;
+use lcepatch_eval::model::{Edited, Engine, Model};
 use std::path::{Path, PathBuf};
 
 fn engine(threads: Option<usize>) -> Engine {

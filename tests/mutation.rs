@@ -1,11 +1,11 @@
 //! Damaged patches: every bit flipped, every prefix. Always an error or the same result, never a panic.
 
 use crate::support::*;
-use lcepatch::apply::{Beside, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
+use lcepatch::Existing;
+use lcepatch::apply::{Apply, Edit};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch::durable::Existing;
-use lcepatch::edit::{Alpha, EditKind};
+use lcepatch::edit::Alpha;
 use lcepatch::patch::Patch;
 
 /// The result of applying the patch `bytes`, or nothing when it is refused.
@@ -13,15 +13,8 @@ fn apply(dir: &Dir, bytes: Vec<u8>) -> Option<Vec<u8>> {
     let context = Context::silent();
     let base = Checkpoint::open(dir.path("target.safetensors")).unwrap();
     let patch = Patch::from_bytes("p", bytes).ok()?;
-    let edits = [Edit { patch, kind: EditKind::Interpolate(Alpha::ONE) }];
-    let options = PlanOptions {
-        check: Check::Full,
-        different_base: DifferentBase::Refuse,
-        not_finite: NotFinite::Refuse,
-        prefix: None,
-    };
-    let plan = Plan::check(&base, &edits, &options, &context).ok()?;
-    to_path(&plan, None, &dir.path("r"), Existing::Replace, |_| Ok(Beside::default()), &context).ok()?;
+    let edits = [Edit::at(patch, Alpha::ONE)];
+    Apply::new(&base, &edits).existing(Existing::Replace).to(&dir.path("r"), &context).ok()?;
     Some(dir.read("r"))
 }
 
@@ -29,7 +22,7 @@ fn apply(dir: &Dir, bytes: Vec<u8>) -> Option<Vec<u8>> {
 fn with_digest(mut bytes: Vec<u8>) -> Vec<u8> {
     let end = 64 + u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
     if end <= bytes.len() {
-        let digest = lcepatch::digest::Digest::sha256(&[&bytes[..32], &bytes[64..end]].concat());
+        let digest = lcepatch_format::digest::Digest::sha256(&[&bytes[..32], &bytes[64..end]].concat());
         bytes[32..64].copy_from_slice(&digest.0);
     }
     bytes
@@ -104,7 +97,7 @@ fn a_part_with_any_byte_changed_is_refused_or_joined() {
             for change in [1, 1 << (at % 8), 0x80, 0xff] {
                 let mut bytes = whole.clone();
                 bytes[at] ^= change;
-                let digest = lcepatch::digest::Digest::sha256(&bytes[40..]);
+                let digest = lcepatch_format::digest::Digest::sha256(&bytes[40..]);
                 bytes[8..40].copy_from_slice(&digest.0);
                 let path = dir.write("changed", &bytes);
                 joined += u32::from(join(&[path], &context).is_ok());

@@ -1,16 +1,15 @@
 //! Known answers: `fixtures/vectors`, by discovery.
 
 use crate::support::*;
-use lcepatch::apply::{Beside, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, to_path};
+use lcepatch::apply::{Apply, Check, DifferentBase, Edit, PlanOptions};
 use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch::dtype::{Dtype, Rounded};
-use lcepatch::durable::Existing;
 use lcepatch::edit::{Alpha, EditKind, interpolate};
 use lcepatch::error::{Error, Reason};
-use lcepatch::input::Meant;
 use lcepatch::patch::Patch;
+use lcepatch_files::input::Meant;
+use lcepatch_format::dtype::{Dtype, Rounded};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -59,10 +58,9 @@ fn apply(patch: &Path, base: Option<&Path>, kind: EditKind) -> Result<Vec<(Strin
 /// Applies patches; the result's tensors.
 fn together(edits: &[Edit], base: &Path, different_base: DifferentBase) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let (context, base) = (Context::silent(), Checkpoint::open(base)?);
-    let options = PlanOptions { check: Check::Full, different_base, not_finite: NotFinite::Refuse, prefix: None };
+    let options = PlanOptions { different_base, ..PlanOptions::default() };
     let dir = Dir::new();
-    let plan = Plan::check(&base, edits, &options, &context)?;
-    to_path(&plan, None, &dir.path("r"), Existing::Keep, |_| Ok(Beside::default()), &context)?;
+    Apply::new(&base, edits).options(options).to(&dir.path("r"), &context)?;
     Ok(read_safetensors(&dir.read("r")))
 }
 

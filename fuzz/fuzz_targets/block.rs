@@ -1,7 +1,7 @@
 //! The decoder of blocks, for every dtype, with and without a base.
 #![no_main]
 
-use lcepatch::dtype::Dtype;
+use lcepatch_format::dtype::Dtype;
 use lcepatch::format::block::{BaseElements, Held, decode};
 use libfuzzer_sys::fuzz_target;
 

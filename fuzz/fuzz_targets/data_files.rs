@@ -1,11 +1,11 @@
 //! Benchmark data of every form: read or refused, never a panic.
 #![no_main]
 
-use lcepatch::measure::crows_pairs::CrowsPairs;
-use lcepatch::measure::stereoset::StereoSet;
-use lcepatch::measure::text::{Text, TextOptions};
-use lcepatch::measure::threshold::Threshold;
-use lcepatch::measure::weat::Weat;
+use lcepatch_eval::measure::crows_pairs::CrowsPairs;
+use lcepatch_eval::measure::stereoset::StereoSet;
+use lcepatch_eval::measure::text::{Text, TextOptions};
+use lcepatch_eval::measure::threshold::Threshold;
+use lcepatch_eval::measure::weat::Weat;
 use libfuzzer_sys::fuzz_target;
 use std::io::Write;
 

@@ -1,7 +1,7 @@
 //! The decoder of grouped integers; what decodes encodes again to something that decodes to the same.
 #![no_main]
 
-use lcepatch::codec::{Effort, Number, groups};
+use lcepatch_format::codec::{Effort, Number, groups};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: (u8, u16, u16, &[u8])| {

@@ -1,7 +1,7 @@
 //! The header parser. The digest is made right, so that what lies behind it is reached.
 #![no_main]
 
-use lcepatch::digest::Digest;
+use lcepatch_format::digest::Digest;
 use lcepatch::patch::Patch;
 use lcepatch::report::Stat;
 use libfuzzer_sys::fuzz_target;

@@ -2,8 +2,8 @@
 #![no_main]
 
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch::model::config::Config;
-use lcepatch::model::graph::{Interface, Location, build};
+use lcepatch_eval::model::config::Config;
+use lcepatch_eval::model::graph::{Interface, Location, build};
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 use std::sync::LazyLock;

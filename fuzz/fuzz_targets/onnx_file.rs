@@ -1,7 +1,7 @@
 //! ONNX files: read or refused, and what is listed lies inside the file.
 #![no_main]
 
-use lcepatch::onnx::OnnxFile;
+use lcepatch_onnx::OnnxFile;
 use libfuzzer_sys::fuzz_target;
 use std::io::Write;
 

@@ -4,8 +4,8 @@
 use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch::digest::{ContentHash, Digest};
-use lcepatch::dtype::Dtype;
+use lcepatch_format::digest::{ContentHash, Digest};
+use lcepatch_format::dtype::Dtype;
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::Metadata;
 use lcepatch::format::block::encode::Portability;

@@ -9,7 +9,7 @@ use lcepatch::apply::{Carried, Check, DifferentBase, Edit, NotFinite, Plan, Plan
 use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch::digest::Digest;
+use lcepatch_format::digest::Digest;
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::Metadata;
 use lcepatch::patch::Patch;

@@ -1,15 +1,12 @@
 //! One tensor of a patch, decoded.
 
 use crate::apply::Edit;
-use crate::apply::fit::{DecodeError, block_elements, decode_block, decode_on_base, needs_base};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::error::{Error, Obstacle};
-use crate::format::block::BLOCK_ELEMENTS;
-use crate::format::block::{BaseElements, MaskCodec, Streams};
-use crate::format::block::{DecodedBlock, Kept};
+use crate::format::block::{BLOCK_ELEMENTS, BaseElements, DecodedBlock, Kept, MaskCodec, Streams};
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
-use crate::patch::TensorBlock;
+use crate::patch::{TensorBlock, Undecoded};
 
 /// The selected elements of one tensor. All lists have one entry for each.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +84,21 @@ impl Default for Content {
     }
 }
 
+/// A block whose elements could not be read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    /// Why, if the base is the right one.
+    pub error: Error,
+    /// Whether a wrong base could be the reason.
+    pub of_base: bool,
+}
+
+impl From<Undecoded> for Unread {
+    fn from(Undecoded { error, of_base }: Undecoded) -> Self {
+        Self { error: error.into(), of_base }
+    }
+}
+
 impl Content {
     /// Decodes the tensor `entry` of a patch; `base` is the patch's base, if it is at hand.
     pub fn read(
@@ -98,7 +110,7 @@ impl Content {
         let mut content = Self::default();
         let tensor = base.and_then(|base| base.tensor(&entry.name));
         for block in &entry.blocks {
-            let range = block_elements(input.patch.table.block_log2, block.index, entry.elements());
+            let range = input.patch.table.elements_of(entry, block);
             let base = tensor.map(|tensor| TensorBlock::new(tensor, range.clone()));
             let base = base.as_ref().map(|base| base as &dyn BaseElements);
             content.extend(input, entry, block, verb, base).map_err(|e| e.error)?;
@@ -114,20 +126,20 @@ impl Content {
         block: &BlockEntry,
         verb: &'static str,
         base: Option<&dyn BaseElements>,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Unread> {
         let Edit { patch, .. } = input;
-        let sure = |error| DecodeError { error, of_base: false };
+        let sure = |error| Unread { error, of_base: false };
         let decoded = match base {
-            Some(base) => decode_on_base(patch, entry, block, base)?,
+            Some(base) => patch.decode_on_base(entry, block, base)?,
             None => {
                 let bytes = patch.block(entry, block).map_err(|e| sure(e.into()))?;
-                if Streams::read(&bytes).is_ok_and(|streams| needs_base(&streams)) {
+                if Streams::read(&bytes).is_ok_and(|streams| streams.needs_base()) {
                     return Err(sure(Obstacle::NeedsBase { patch: patch.name().to_owned(), verb }.into()));
                 }
-                decode_block(patch, entry, block, None)?
+                patch.decode(entry, block, None)?
             }
         };
-        let start = block_elements(patch.table.block_log2, block.index, entry.elements()).start;
+        let start = patch.table.elements_of(entry, block).start;
         let base_bits = decoded.base_bits.clone().or_else(|| base.map(|base| base.bits_at(&decoded.positions)));
         self.add(entry.dtype, start, &decoded, base_bits);
         Ok(())
@@ -228,10 +240,9 @@ mod tests {
     use super::*;
     use crate::digest::{ContentHash, Digest};
     use crate::edit::{Alpha, EditKind};
-    use crate::format::Metadata;
-    use crate::format::PatchBuilder;
     use crate::format::block::Deltas;
     use crate::format::block::encode::Portability;
+    use crate::format::{Metadata, PatchBuilder};
     use crate::patch::Patch;
 
     fn edit() -> Edit {

@@ -1,7 +1,6 @@
 //! A new patch in the making: tensors, encoded one by one, or copied as they are.
 
 use super::content::{Content, Exact};
-use crate::apply::fit::block_elements;
 use crate::apply::{Edit, results};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::codec::Effort;
@@ -10,7 +9,7 @@ use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::format::block::encode::{Encoding, Portability, Precision, Variants, encode, values_digest};
-use crate::format::block::{BaseElements, Elements};
+use crate::format::block::{BaseElements, Elements, block_elements};
 use crate::format::builder::{NewBlock, NewPatch, PatchBuilder, TensorParts};
 use crate::format::metadata::Metadata;
 use crate::format::tensor_table::{BlockEntry, TensorEntry};

@@ -1,11 +1,9 @@
 //! The patch from the other side: its base is the reference, its reference the base.
 
-use super::content::Content;
-use super::content::{Element, Exact};
+use super::content::{Content, Element, Exact};
 use super::draft::Draft;
 use super::{check_base, must_be_exact, must_be_justified};
-use crate::apply::Edit;
-use crate::apply::fit::{carried_values_fit, counterparts_fit};
+use crate::apply::{Edit, carried_values_fit, counterparts_fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::Digest;

@@ -19,8 +19,7 @@ pub use select::{Filter, Top, restrict, select};
 pub use spectrum::{Spectrum, spectrum};
 pub use squash::squash;
 
-use crate::apply::fit::carried_values_fit;
-use crate::apply::{Carried, Check, Edit, Fit, fit};
+use crate::apply::{Carried, Check, Edit, Fit, carried_values_fit, fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::ContentHash;

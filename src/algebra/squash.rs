@@ -1,19 +1,17 @@
 //! A chain of two patches as one.
 
-use super::content::{Content, Element, Exact, Masks};
+use super::content::{Content, Element, Exact, Masks, Unread};
 use super::draft::Draft;
 use super::invert::known_roots;
 use super::{Side, by_name, check_base, common_hash, must_be_exact};
-use crate::apply::fit::{DecodeError, block_elements, counterparts_fit};
-use crate::apply::{Edit, Plan};
+use crate::apply::{Edit, Plan, counterparts_fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::edit::{Alpha, EditKind};
 use crate::error::{Error, Obstacle};
-use crate::format::block::Kept;
 use crate::format::block::encode::Portability;
-use crate::format::block::{BLOCK_ELEMENTS, Held};
+use crate::format::block::{BLOCK_ELEMENTS, Held, Kept};
 use crate::format::builder::TensorParts;
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Derived, Localization, Metadata};
@@ -145,19 +143,18 @@ fn chained(
     let mut senseless = None;
     let mut hasher = first.patch.table.roots.hash.hasher();
     let width = one.dtype.width().bytes() as u64;
-    let block_log2 = second.patch.table.block_log2;
     result_blocks(first, base, one, context, |index, bytes| {
         hasher.update(bytes);
         let span = index * BLOCK_ELEMENTS..index * BLOCK_ELEMENTS + bytes.len() as u64 / width;
         // The second patch's blocks may be smaller; the size of ours is a multiple of theirs.
         for block in &other.blocks {
-            let own = block_elements(block_log2, block.index, other.elements());
+            let own = second.patch.table.elements_of(other, block);
             let [start, end] = [own.start, own.end].map(|at| at.saturating_sub(span.start) * width);
             let between = bytes.get(start as usize..end as usize).filter(|_| span.contains(&own.start));
             if let (Some(between), None) = (between, &senseless) {
                 match two.extend(second, other, block, "squash", Some(&Held { dtype: one.dtype, bytes: between })) {
-                    Err(DecodeError { of_base: false, error }) => return Err(error),
-                    Err(DecodeError { error, .. }) => senseless = Some(error),
+                    Err(Unread { of_base: false, error }) => return Err(error),
+                    Err(Unread { error, .. }) => senseless = Some(error),
                     Ok(()) => {}
                 }
             }

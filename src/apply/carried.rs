@@ -42,8 +42,7 @@ impl Carried {
             context.advance(0)?;
             let bytes = patch.block(entry, block)?;
             let invalid = |reason| Invalid::Streams { tensor: entry.name.clone(), block: block.index, reason };
-            let streams =
-                streams(&bytes, entry.dtype).map_err(|reason| Error::invalid(patch.name(), invalid(reason)))?;
+            let streams = streams(&bytes, entry.dtype).map_err(|reason| patch.invalid(invalid(reason)))?;
             Ok(Self::by_block(&streams))
         });
         carried.try_reduce(Self::default, |one, other| Ok(one.and(other)))

@@ -3,8 +3,7 @@
 use crate::checkpoint::{Checkpoint, Layout, WeightFile};
 use crate::durable::{Access, Failed, is_temporary, journal, lock};
 use crate::error::Error;
-use crate::history;
-use crate::input;
+use crate::{history, input};
 use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 

@@ -6,16 +6,12 @@ use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
 use crate::error::{BaseState, Difference, Error};
 use crate::format::Invalid;
-use crate::format::block::DecodedBlock;
-use crate::format::block::decode::{BlockError, decode, memory, streams};
 use crate::format::block::encode::values_digest;
-use crate::format::block::{BaseElements, PositionCodec, Streams};
+use crate::format::block::{BaseElements, DecodedBlock};
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::pair::PrefixMap;
-use crate::patch::Patch;
-use crate::patch::{Reservation, TensorBlock};
+use crate::patch::{Patch, TensorBlock, Undecoded};
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// How a base is checked, besides names, dtypes and shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,12 +30,6 @@ pub struct Fit {
     pub differences: Vec<(String, Difference)>,
     /// What the checkpoint is.
     pub state: BaseState,
-}
-
-/// The elements of a block of a tensor of `elements` elements.
-pub(crate) fn block_elements(block_log2: u32, index: u64, elements: u64) -> Range<u64> {
-    let start = index << block_log2;
-    start..((index + 1) << block_log2).min(elements)
 }
 
 /// The base's tensor that a patch's entry is about.
@@ -62,7 +52,7 @@ pub(crate) fn base_block<'a>(
     block: &BlockEntry,
     prefix: Option<&PrefixMap>,
 ) -> Option<TensorBlock<'a>> {
-    let range = block_elements(patch.table.block_log2, block.index, entry.elements());
+    let range = patch.table.elements_of(entry, block);
     base_tensor(base, entry, prefix).map(|tensor| TensorBlock::new(tensor, range))
 }
 
@@ -153,7 +143,7 @@ fn fit_of_mapped(
 }
 
 fn root_differs(patch: &Patch, what: &'static str, found: Digest, expected: Digest) -> Error {
-    Error::invalid(patch.name(), Invalid::Root { what, found, expected })
+    patch.invalid(Invalid::Root { what, found, expected }).into()
 }
 
 /// The digest over the values at the selected positions; none if positions make no sense in this base.
@@ -168,14 +158,14 @@ fn selected_root(
     let digests = units
         .par_iter()
         .map(|(entry, tensor, block)| {
-            let range = block_elements(patch.table.block_log2, block.index, entry.elements());
+            let range = patch.table.elements_of(entry, block);
             let base = TensorBlock::new(*tensor, range.clone());
             context.advance((range.end - range.start) * entry.dtype.width().bytes() as u64)?;
-            match decode_block(patch, entry, block, Some(&base)) {
+            match patch.decode(entry, block, Some(&base)) {
                 Ok(decoded) => Ok(Some(values_digest(hash, entry.dtype, &base.bits_at(&decoded.positions)))),
                 // Positions relative to another base need not make sense; that answers the question.
-                Err(DecodeError { of_base: true, .. }) => Ok(None),
-                Err(DecodeError { error, .. }) => Err(error),
+                Err(Undecoded { of_base: true, .. }) => Ok(None),
+                Err(Undecoded { error, .. }) => Err(error.into()),
             }
         })
         .collect::<Result<Vec<Option<Digest>>, Error>>()?;
@@ -193,7 +183,7 @@ pub(crate) fn carried_values_fit(patch: &Patch, context: &Context<'_>) -> Result
         patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect();
     let digests = blocks.par_iter().map(|(entry, block)| {
         context.advance(0)?;
-        let decoded = decode_block(patch, entry, block, None).map_err(|e| e.error)?;
+        let decoded = patch.decode(entry, block, None).map_err(|e| e.error)?;
         Ok(carried_digest(patch, entry, &decoded))
     });
     carried_root_fits(patch, &digests.collect::<Result<Vec<_>, Error>>()?)
@@ -230,105 +220,4 @@ pub(crate) fn counterparts_fit(patch: &Patch) -> Result<(), Error> {
     ];
     root_fits(patch, "the reference's tensors", &references, patch.table.roots.reference)?;
     root_fits(patch, "the result's tensors", &results, patch.table.roots.result)
-}
-
-/// Why a block could not be decoded.
-#[derive(Debug)]
-pub struct DecodeError {
-    /// The error, if the base is the right one.
-    pub error: Error,
-    /// Whether a wrong base could be the reason.
-    pub of_base: bool,
-}
-
-/// A decoded block, and the memory for it.
-#[derive(Debug)]
-pub(crate) struct Decoded {
-    block: DecodedBlock,
-    _memory: Reservation,
-}
-
-impl std::ops::Deref for Decoded {
-    type Target = DecodedBlock;
-
-    fn deref(&self) -> &DecodedBlock {
-        &self.block
-    }
-}
-
-/// Reads, verifies and decodes one block.
-pub(crate) fn decode_block(
-    patch: &Patch,
-    entry: &TensorEntry,
-    block: &BlockEntry,
-    base: Option<&dyn BaseElements>,
-) -> Result<Decoded, DecodeError> {
-    let sure = |error| DecodeError { error, of_base: false };
-    let bytes = patch.block(entry, block).map_err(|e| sure(e.into()))?;
-    decode_bytes(patch, (entry, block), &bytes, base)
-}
-
-/// As [`decode_block`], with the base that the patch is for: what the block carries of it must be what it holds (spec §9.8).
-pub(crate) fn decode_on_base(
-    patch: &Patch,
-    entry: &TensorEntry,
-    block: &BlockEntry,
-    base: &dyn BaseElements,
-) -> Result<Decoded, DecodeError> {
-    let decoded = decode_block(patch, entry, block, Some(base))?;
-    match decoded.carried_base() {
-        Some(carried) if carried != base.bits_at(&decoded.positions) => {
-            let invalid = Invalid::BaseValues { tensor: entry.name.clone(), block: block.index };
-            Err(DecodeError { error: Error::invalid(patch.name(), invalid), of_base: true })
-        }
-        _ => Ok(decoded),
-    }
-}
-
-/// Decodes the verified `bytes` of one block.
-pub(crate) fn decode_bytes(
-    patch: &Patch,
-    (entry, block): (&TensorEntry, &BlockEntry),
-    bytes: &[u8],
-    base: Option<&dyn BaseElements>,
-) -> Result<Decoded, DecodeError> {
-    let range = block_elements(patch.table.block_log2, block.index, entry.elements());
-    let elements = (range.end - range.start) as u32;
-    let decoded = streams(bytes, entry.dtype).map_err(BlockError::from).and_then(|streams| {
-        // Before anything is allocated.
-        let memory = Reservation::of(bytes.len() as u64, memory(&streams, entry.dtype, block.selected));
-        let (dtype, selected) = (entry.dtype, block.selected);
-        let block = if base.is_none() && memory.is_shared() {
-            let bytes = bytes.to_vec();
-            memory.take(move || decode(&bytes, dtype, elements, selected, None))?
-        } else {
-            decode(bytes, dtype, elements, selected, base)?
-        };
-        Ok(Decoded { block, _memory: memory })
-    });
-    decoded.map_err(|reason| {
-        let (tensor, block) = (entry.name.clone(), block.index);
-        let invalid = match reason {
-            BlockError::Streams(reason) => Invalid::Streams { tensor, block, reason },
-            BlockError::Content(reason) => Invalid::Content { tensor, block, reason },
-            // Callers without a base ask `needs_base` first.
-            BlockError::NeedsBase => {
-                let reason = crate::format::invalid::StreamFault::Missing(3);
-                Invalid::Streams { tensor, block, reason }
-            }
-        };
-        let of_base = matches!(invalid, Invalid::Content { .. }) && uses_base(bytes);
-        DecodeError { error: Error::invalid(patch.name(), invalid), of_base }
-    })
-}
-
-fn uses_base(block: &[u8]) -> bool {
-    Streams::read(block).is_ok_and(|streams| needs_base(&streams))
-}
-
-/// Whether a block cannot be decoded without its base.
-pub(crate) fn needs_base(streams: &Streams<&[u8]>) -> bool {
-    use crate::format::block::DeltaCodec;
-    streams.positions.0 == PositionCodec::ClassGaps
-        || (streams.deltas.0 == DeltaCodec::ClassUlp && streams.base_values.is_none())
 }

@@ -6,25 +6,29 @@
 
 mod carried;
 mod carry;
-pub mod fit;
-pub mod in_place;
+mod fit;
+mod in_place;
 mod job;
 #[cfg(feature = "verify")]
 mod onnx;
 mod part;
-pub mod plan;
+mod plan;
 mod result_mask;
 mod rewrite;
-pub mod run;
+mod run;
 mod tensor;
 mod undo;
 
 pub use carried::Carried;
 pub use fit::{Check, Fit, fit};
-pub use in_place::{Recovered, in_place, recover};
+pub use in_place::{Recovered, recover};
 pub use job::{Apply, Destination, Done, KeepMask, Revert, UndoTo};
 #[cfg(feature = "verify")]
 pub use onnx::OnnxBase;
-pub use plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions, results};
-pub use rewrite::{EachPart, Pruning, Rewrite, Sink};
-pub use run::{Applied, Beside, Finished, to_path};
+pub use plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions};
+pub use run::Applied;
+
+pub(crate) use fit::{base_block, carried_digest, carried_root_fits, carried_values_fit, counterparts_fit, root_fits};
+pub(crate) use plan::results;
+pub(crate) use rewrite::Pruning;
+pub(crate) use run::{Beside, to_path};

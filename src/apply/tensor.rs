@@ -1,6 +1,5 @@
 //! One tensor through its edits, as a stream of bytes (spec §11).
 
-use super::fit::{DecodeError, Decoded, block_elements, decode_block, decode_on_base};
 use super::plan::{Edit, NotFinite, Plan};
 use super::rewrite::{EachPart, Sink};
 use crate::checkpoint::Tensor;
@@ -14,7 +13,7 @@ use crate::format::block::{BaseElements, Deltas, Kept};
 use crate::format::limits::BLOCK_LOG2_MAX;
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::mask::MaskFault;
-use crate::patch::TensorBlock;
+use crate::patch::{Decoded, TensorBlock};
 use std::ops::Range;
 
 /// The selected elements of one patch in a stretch of a tensor, from the first to the last.
@@ -152,7 +151,7 @@ impl Plan<'_> {
             let edit = &self.edits[*index];
             let mut blocks = Vec::new();
             for block in &entry.blocks {
-                let own = block_elements(edit.patch.table.block_log2, block.index, entry.elements());
+                let own = edit.patch.table.elements_of(entry, block);
                 if range.contains(&own.start) {
                     blocks.push((own.start, self.decode_block(*index, entry, block, tensor)?));
                 }
@@ -171,12 +170,12 @@ impl Plan<'_> {
         tensor: Tensor<'_>,
     ) -> Result<Decoded, Error> {
         let Edit { patch, .. } = &self.edits[index];
-        let base = TensorBlock::new(tensor, block_elements(patch.table.block_log2, block.index, entry.elements()));
+        let base = TensorBlock::new(tensor, patch.table.elements_of(entry, block));
         let decoded = match self.added[index] {
-            true => decode_block(patch, entry, block, Some(&base)),
-            false => decode_on_base(patch, entry, block, &base),
+            true => patch.decode(entry, block, Some(&base)),
+            false => patch.decode_on_base(entry, block, &base),
         };
-        decoded.map_err(|DecodeError { error, .. }| error)
+        decoded.map_err(|undecoded| undecoded.error.into())
     }
 
     /// Checks that `mask`, which lies beside `weights`, is the one of the edit `index` at the elements that it selects.
@@ -189,7 +188,7 @@ impl Plan<'_> {
         context: &Context<'_>,
     ) -> Result<(), Error> {
         for block in &entry.blocks {
-            let own = block_elements(self.edits[index].patch.table.block_log2, block.index, entry.elements());
+            let own = self.edits[index].patch.table.elements_of(entry, block);
             context.advance(0)?;
             let decoded = self.decode_block(index, entry, block, weights)?;
             if decoded.masks.is_none() {

@@ -1,10 +1,9 @@
 //! `lcepatch check`.
 
 use super::exit::{Failure, json_path, print, print_json};
-use super::patch_argument;
 use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
-use super::{Answer, Outcome, arguments};
+use super::{Answer, Outcome, arguments, patch_argument};
 use crate::apply::{Check, Fit, fit};
 use crate::check::{Intact, intact, true_of};
 use crate::checkpoint::Checkpoint;

@@ -6,20 +6,22 @@ mod part;
 pub mod shard;
 mod write;
 
+pub use crate::codec::Effort;
+pub use crate::format::block::encode::{Portability, Precision};
+pub use crate::localize::candidates::{CandidateOptions, Params};
+pub use crate::localize::random::Among;
 pub use crate::localize::value::{Amount, Density};
 pub use masks::MaskSource;
 pub use part::Part;
 pub use shard::Shard;
 
 use crate::checkpoint::Checkpoint;
-use crate::codec::Effort;
 use crate::context::{Cancelled, Context};
 use crate::digest::ContentHash;
 use crate::edit::Alpha;
 use crate::error::Error;
-use crate::format::block::encode::{Encoding, Portability, Precision};
-use crate::localize::candidates::{CandidateOptions, Candidates, Kinds};
-use crate::localize::random::Among;
+use crate::format::block::encode::Encoding;
+use crate::localize::candidates::{Candidates, Kinds};
 use crate::localize::survey::{BlockDigests, survey, units};
 use crate::localize::{Impossible, random, value};
 use crate::mask::{Scope, Selection};

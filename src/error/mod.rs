@@ -9,6 +9,8 @@ mod obstacle;
 mod part;
 mod refusal;
 
+pub use crate::localize::Impossible;
+pub use crate::patch::gather::GatherError;
 pub use kind::ErrorKind;
 pub use obstacle::Obstacle;
 pub use part::{PartContent, PartFault, Undivided};
@@ -20,7 +22,6 @@ use crate::durable;
 use crate::format::Invalid;
 use crate::format::patch::ReadError;
 use crate::input::{Meant, Unexpected};
-use crate::localize::Impossible;
 use crate::mask::{MaskFault, file::WriteError};
 #[cfg(feature = "verify")]
 use crate::measure::BadData;
@@ -28,7 +29,6 @@ use crate::measure::BadData;
 use crate::model::{ModelFault, export::ExportError, runtime::RuntimeFault};
 use crate::pair::Mismatch;
 use crate::patch::Unreadable;
-use crate::patch::gather::GatherError;
 use crate::signature::{KeyFault, SignatureFault};
 use std::path::{Path, PathBuf};
 

@@ -1,13 +1,14 @@
 //! Sets of positions: pruning masks, selections, and the ranking that makes either.
 
-pub mod algebra;
+pub(crate) mod algebra;
 pub mod file;
 mod pair;
-pub mod pruning;
+pub(crate) mod pruning;
+#[doc(hidden)]
 pub mod ranking;
 mod selection;
-pub mod top_k;
+pub(crate) mod top_k;
 
-pub use pair::PairMasks;
+pub(crate) use pair::PairMasks;
 pub use pruning::{MaskFault, PruningMask, Scope, Sparsity};
-pub use selection::{PairBits, SelectedBlock, Selection};
+pub(crate) use selection::{PairBits, SelectedBlock, Selection};

@@ -2,11 +2,13 @@
 //! [`TensorBlock`] is what a base gives to a decoder.
 
 mod budget;
+mod decode;
 mod file;
-pub mod gather;
+pub(crate) mod gather;
 mod patched;
 mod tensor_block;
 
 pub(crate) use budget::Reservation;
+pub(crate) use decode::{Decoded, Undecoded};
 pub use file::{Patch, Unreadable};
-pub use tensor_block::TensorBlock;
+pub(crate) use tensor_block::TensorBlock;

@@ -3,8 +3,7 @@
 use crate::checkpoint::Tensor;
 use crate::context::{Cancelled, Context};
 use crate::digest::{PartDigest, PartHasher};
-use crate::format::block::Elements;
-use crate::format::block::{BLOCK_ELEMENTS, block_range};
+use crate::format::block::{BLOCK_ELEMENTS, Elements, block_range};
 
 /// Bytes that are copied, changed and hashed before the next ones, while they are in a core's cache.
 const STRIDE_BYTES: u64 = 64 << 10;

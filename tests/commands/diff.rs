@@ -441,7 +441,7 @@ fn reduced_deltas_record_an_error_that_holds() {
 
 #[test]
 fn files_are_named_by_their_content_and_on_request_as_hubs_list_them() {
-    use lcepatch::digest::Digest;
+    use lcepatch_format::digest::Digest;
     let dir = bert_dir();
     dir.run("diff target.safetensors reference.safetensors -o p --density 5%").ok();
     let base = dir.run("show p --json").ok().json()["metadata"]["base"]["files"][0].clone();

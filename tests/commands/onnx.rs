@@ -3,8 +3,8 @@
 use crate::support::*;
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch::onnx::message::{DataLocation, DataType, ModelProto, StringStringEntryProto};
-use lcepatch::onnx::{OnnxFile, bind};
+use lcepatch_onnx::message::{DataLocation, DataType, ModelProto, StringStringEntryProto};
+use lcepatch_onnx::{OnnxFile, bind};
 use prost::Message;
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ fn patched() -> Dir {
 fn shows_what_a_person_wants_to_know() {
     let dir = patched();
     let base = dir.read("target.safetensors");
-    let digest = lcepatch::digest::Digest::sha256(&base).to_string();
+    let digest = lcepatch_format::digest::Digest::sha256(&base).to_string();
     let run = dir.run("show p").ok();
     assert!(run.out.starts_with("A sparse change of 102 of the "), "{run:?}");
     run.prints(&["less of it", "MIT", "org/model", &digest, "-2 is recommended", "weat: 0.5", "global ranking"])

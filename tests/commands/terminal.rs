@@ -1,9 +1,9 @@
 //! No text from a file, a name or an argument acts on the terminal.
 
 use crate::support::*;
-use lcepatch::durable::Existing;
 use lcepatch::format::metadata::{Derived, Masks, Overlap, SourceFile};
 use lcepatch::patch::Patch;
+use lcepatch_files::durable::Existing;
 use std::path::Path;
 
 /// Sets a title, clears the screen, colours by C1, reorders and hides text, and begins a line of its own.

@@ -43,9 +43,14 @@ use std::ops::Range;
 /// The elements of a block that is written, but for the last one of a tensor.
 pub const BLOCK_ELEMENTS: u64 = 1 << BLOCK_LOG2;
 
-/// The elements of block `index` of a tensor of `elements` elements.
+/// The elements of block `index` of a tensor of `elements` elements, in blocks of `2^block_log2`.
+pub fn block_elements(block_log2: u32, index: u64, elements: u64) -> Range<u64> {
+    index << block_log2..((index + 1) << block_log2).min(elements)
+}
+
+/// As [`block_elements`], in blocks of the size that is written.
 pub fn block_range(index: u64, elements: u64) -> Range<u64> {
-    index * BLOCK_ELEMENTS..((index + 1) * BLOCK_ELEMENTS).min(elements)
+    block_elements(BLOCK_LOG2, index, elements)
 }
 
 /// The indices of the blocks of a tensor of `elements` elements.
@@ -117,6 +122,12 @@ pub struct Streams<B> {
 }
 
 impl<B: AsRef<[u8]>> Streams<B> {
+    /// Whether the block cannot be decoded without its base.
+    pub fn needs_base(&self) -> bool {
+        self.positions.0 == PositionCodec::ClassGaps
+            || (self.deltas.0 == DeltaCodec::ClassUlp && self.base_values.is_none())
+    }
+
     /// The block's bytes.
     pub fn write(&self) -> Vec<u8> {
         let mut parts = vec![

@@ -3,10 +3,12 @@
 use super::header::section;
 use super::invalid::Invalid;
 use super::limits::*;
+use crate::block::block_elements;
 use crate::codec::reader::Reader;
 use crate::codec::{Corrupt, varint};
 use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
+use std::ops::Range;
 
 /// A tensor that a patch changes.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +105,11 @@ pub struct TensorTable {
 }
 
 impl TensorTable {
+    /// The elements of a tensor that one of its blocks is about.
+    pub fn elements_of(&self, tensor: &TensorEntry, block: &BlockEntry) -> Range<u64> {
+        block_elements(self.block_log2, block.index, tensor.elements())
+    }
+
     /// The content of COUNTERPARTS, if every tensor has them.
     pub fn write_counterparts(&self) -> Option<Vec<u8>> {
         let counterparts: Vec<Counterparts> = self.tensors.iter().map(|t| t.counterparts).collect::<Option<_>>()?;

@@ -1,0 +1,113 @@
+//! Decoding the blocks of a patch, each within the memory that it may take.
+
+use super::{Patch, Reservation, Unreadable};
+use crate::format::Invalid;
+use crate::format::block::decode::{BlockError, decode, memory, streams};
+use crate::format::block::{BaseElements, DecodedBlock, Streams};
+use crate::format::invalid::StreamFault;
+use crate::format::patch::ReadError;
+use crate::format::tensor_table::{BlockEntry, TensorEntry};
+use std::ops::Deref;
+
+/// A block could not be decoded.
+#[derive(Debug)]
+pub(crate) struct Undecoded {
+    /// What is wrong with the patch, if the base is the right one.
+    pub error: Unreadable,
+    /// Whether a wrong base could be the reason.
+    pub of_base: bool,
+}
+
+/// A decoded block, and the memory that is reserved for it.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    block: DecodedBlock,
+    _memory: Reservation,
+}
+
+impl Deref for Decoded {
+    type Target = DecodedBlock;
+
+    fn deref(&self) -> &DecodedBlock {
+        &self.block
+    }
+}
+
+impl Patch {
+    /// Reads, verifies and decodes one block. `base` is the base's elements, which some blocks need.
+    ///
+    /// # Errors
+    /// I/O, R18 to R20.
+    pub(crate) fn decode(
+        &self,
+        entry: &TensorEntry,
+        block: &BlockEntry,
+        base: Option<&dyn BaseElements>,
+    ) -> Result<Decoded, Undecoded> {
+        let bytes = self.block(entry, block).map_err(|error| Undecoded { error, of_base: false })?;
+        self.decode_bytes(entry, block, &bytes, base)
+    }
+
+    /// As [`Patch::decode`], with the base that the patch is for: what the block carries of it must be what it holds (spec §9.8).
+    ///
+    /// # Errors
+    /// I/O, R18 to R21.
+    pub(crate) fn decode_on_base(
+        &self,
+        entry: &TensorEntry,
+        block: &BlockEntry,
+        base: &dyn BaseElements,
+    ) -> Result<Decoded, Undecoded> {
+        let decoded = self.decode(entry, block, Some(base))?;
+        match decoded.carried_base() {
+            Some(carried) if carried != base.bits_at(&decoded.positions) => {
+                let invalid = Invalid::BaseValues { tensor: entry.name.clone(), block: block.index };
+                Err(Undecoded { error: self.invalid(invalid), of_base: true })
+            }
+            _ => Ok(decoded),
+        }
+    }
+
+    /// Decodes the verified `bytes` of one block.
+    ///
+    /// # Errors
+    /// R19, R20.
+    pub(crate) fn decode_bytes(
+        &self,
+        entry: &TensorEntry,
+        block: &BlockEntry,
+        bytes: &[u8],
+        base: Option<&dyn BaseElements>,
+    ) -> Result<Decoded, Undecoded> {
+        let range = self.table.elements_of(entry, block);
+        let (elements, selected, dtype) = ((range.end - range.start) as u32, block.selected, entry.dtype);
+        let decoded = streams(bytes, dtype).map_err(BlockError::from).and_then(|streams| {
+            // Before anything is allocated.
+            let memory = Reservation::of(bytes.len() as u64, memory(&streams, dtype, selected));
+            let block = if base.is_none() && memory.is_shared() {
+                let bytes = bytes.to_vec();
+                memory.take(move || decode(&bytes, dtype, elements, selected, None))?
+            } else {
+                decode(bytes, dtype, elements, selected, base)?
+            };
+            Ok(Decoded { block, _memory: memory })
+        });
+        decoded.map_err(|reason| {
+            let (tensor, block) = (entry.name.clone(), block.index);
+            let invalid = match reason {
+                BlockError::Streams(reason) => Invalid::Streams { tensor, block, reason },
+                BlockError::Content(reason) => Invalid::Content { tensor, block, reason },
+                // Callers without a base ask `Streams::needs_base` first.
+                BlockError::NeedsBase => Invalid::Streams { tensor, block, reason: StreamFault::Missing(3) },
+            };
+            let uses_base = Streams::read(bytes).is_ok_and(|streams| streams.needs_base());
+            let of_base = matches!(invalid, Invalid::Content { .. }) && uses_base;
+            Undecoded { error: self.invalid(invalid), of_base }
+        })
+    }
+
+    /// The error that this patch breaks a rule of the format.
+    pub(crate) fn invalid(&self, invalid: Invalid) -> Unreadable {
+        Unreadable { patch: self.name().to_owned(), reason: ReadError::Invalid(invalid) }
+    }
+}
