@@ -13,7 +13,6 @@ pub use models::runtime;
 use crate::error::{Error, ErrorKind, Reason};
 #[cfg(feature = "verify")]
 use crate::input::Meant;
-use crate::localize::Impossible;
 use crate::patch::gather::GatherError;
 
 /// The exit code of a kind of failure, by the table in `docs/exit-codes.md`.
@@ -122,6 +121,8 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::Unexpected { unexpected, .. } => Some(files::unexpected(unexpected)),
         Reason::Patch { invalid, .. } => Some(files::patch(invalid).to_owned()),
         Reason::Checkpoint { reason, .. } => files::checkpoint(reason).map(str::to_owned),
+        #[cfg(feature = "verify")]
+        Reason::Onnx { .. } => Some("export the model again, or download the file again".to_owned()),
         Reason::Changed { .. } => {
             Some("wait for the program that writes it, and do it again; nothing was written here".to_owned())
         }
@@ -130,9 +131,7 @@ pub fn help(error: &Error) -> Option<String> {
             Some("remove it, or apply with --no-log: it only says what was done, the weights do not need it".to_owned())
         }
         Reason::Pair(mismatch) => Some(patches::mismatch(mismatch)),
-        Reason::Localize(Impossible::Mask(fault)) | Reason::Gather(GatherError::Mask(fault)) | Reason::Mask(fault) => {
-            patches::mask(fault).map(str::to_owned)
-        }
+        Reason::Gather(GatherError::Mask(fault)) | Reason::Mask(fault) => patches::mask(fault).map(str::to_owned),
         Reason::Localize(impossible) => patches::localize(impossible).map(str::to_owned),
         Reason::Gather(GatherError::NotFinite { .. }) => {
             Some("keep exact deltas by leaving out --delta-dtype".to_owned())
@@ -156,7 +155,7 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::OtherSweep { .. } => {
             Some("choose another file, or run the command that it was made with to go on".to_owned())
         }
-        _ => None,
+        Reason::Io { .. } | Reason::Gather(GatherError::Cancelled(_)) | Reason::Cancelled => None,
     }
 }
 

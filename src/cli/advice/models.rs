@@ -33,7 +33,12 @@ pub fn model(fault: &ModelFault) -> Option<String> {
             "export without merging equal weights, or leave them out: `lcepatch select --exclude`"
         }
         ModelFault::NotFinite { .. } => "an alpha nearer to 0 keeps the numbers finite",
-        _ => return None,
+        ModelFault::Io { .. }
+        | ModelFault::Malformed { .. }
+        | ModelFault::TooLong { .. }
+        | ModelFault::Onnx(_)
+        | ModelFault::Runtime { .. }
+        | ModelFault::Cancelled(_) => return None,
     };
     Some(help.to_owned())
 }
@@ -44,7 +49,7 @@ pub fn data(bad: &BadData) -> Option<&'static str> {
             absent(path)
                 .unwrap_or("benchmark data is not part of this program; docs/measuring.md says where it is published"),
         ),
-        _ => None,
+        BadData::Unexpected { .. } | BadData::Malformed { .. } | BadData::Kind { .. } | BadData::Empty { .. } => None,
     }
 }
 
@@ -78,6 +83,10 @@ pub fn runtime(fault: &RuntimeFault) -> Option<&'static str> {
             "pip reads its settings (index, proxy) from its own files and variables; or name a library with ORT_DYLIB_PATH"
         }
         RuntimeFault::Digest { .. } => "nothing was installed; is the package index one that you trust?",
-        _ => return None,
+        RuntimeFault::Provider { .. }
+        | RuntimeFault::Loaded { .. }
+        | RuntimeFault::Unpack { .. }
+        | RuntimeFault::Io { .. }
+        | RuntimeFault::Cancelled(_) => return None,
     })
 }

@@ -46,7 +46,8 @@ pub fn localize(impossible: &Impossible) -> Option<&'static str> {
         Impossible::Unpruned { .. } => "give the target as it was before it was pruned",
         Impossible::NoCandidates { params: Params::All } => "look at --include and --exclude",
         Impossible::NoCandidates { .. } => "`--params all` considers every tensor; --include and --exclude narrow it",
-        _ => return None,
+        Impossible::Mask(fault) => return mask(fault),
+        Impossible::Glob { .. } | Impossible::Cancelled(_) => return None,
     })
 }
 
@@ -59,7 +60,7 @@ pub fn mask(fault: &MaskFault) -> Option<&'static str> {
         MaskFault::None { .. } => "give a mask file, or say where the mask is",
         MaskFault::NotFinite { .. } => "leave the tensor out with --exclude",
         MaskFault::Before { .. } => "ask for a higher sparsity: it counts from the unpruned checkpoint",
-        _ => return None,
+        MaskFault::TooFew { .. } | MaskFault::Cancelled(_) => return None,
     })
 }
 
@@ -108,7 +109,7 @@ pub fn refusal(refusal: &Refusal) -> String {
             "export without merging equal weights, or leave them out: `lcepatch select --exclude`"
         }
         Refusal::SameFile { .. } => "use --in-place to replace the base",
-        _ => "choose another name",
+        Refusal::OfBase { .. } | Refusal::SamePlace { .. } => "choose another name",
     };
     help.to_owned()
 }
@@ -125,7 +126,7 @@ fn no_revert(reason: &NoRevert) -> &'static str {
         NoRevert::NoUndo => "leave --no-undo out next time; the base itself can be downloaded again",
         NoRevert::UndoGone { .. } => "say where it is with --undo",
         NoRevert::OtherUndo { .. } => "give the patch that was written when the last one was applied",
-        _ => "the undo patch or the log was changed",
+        NoRevert::OtherResult => "the undo patch or the log was changed",
     }
 }
 
@@ -142,7 +143,7 @@ pub fn obstacle(obstacle: &Obstacle) -> Option<&'static str> {
         Obstacle::Unpruned { .. } => "make it from pruned checkpoints; `lcepatch mask --pruned` writes them",
         Obstacle::Integer { .. } => "leave the tensor out with `lcepatch select --exclude`",
         Obstacle::NotFinite { .. } => "use weights nearer to 0",
-        _ => return None,
+        Obstacle::Empty { .. } => return None,
     })
 }
 
@@ -169,7 +170,7 @@ pub fn part(fault: &PartFault) -> String {
                 Undivided::Cast => "--cast",
                 Undivided::ReducedPrecision => "--delta-dtype",
                 Undivided::Sha256 => "--sha256",
-                _ => "the masks",
+                Undivided::Masks => "the masks",
             };
             return format!("leave out {option}, or make the patch in one process, without --shard");
         }

@@ -36,7 +36,7 @@ pub fn signature(fault: &SignatureFault) -> Option<&'static str> {
         SignatureFault::List { .. } => {
             "a line is `NAME ssh-ed25519 AAAA…`, with options before the key as in ssh-keygen(1), ALLOWED SIGNERS"
         }
-        _ => return None,
+        SignatureFault::Io { .. } | SignatureFault::Patch(_) | SignatureFault::Cancelled(_) => return None,
     })
 }
 
