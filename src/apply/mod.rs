@@ -9,7 +9,6 @@ mod carry;
 mod fit;
 mod in_place;
 mod job;
-#[cfg(feature = "verify")]
 mod onnx;
 mod part;
 mod plan;
@@ -23,7 +22,6 @@ pub use carried::Carried;
 pub use fit::{Check, Fit, fit};
 pub use in_place::{Recovered, recover};
 pub use job::{Apply, Destination, Done, KeepMask, Revert, UndoTo};
-#[cfg(feature = "verify")]
 pub use onnx::OnnxBase;
 pub use plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 pub use run::Applied;

@@ -1,6 +1,5 @@
 //! `lcepatch apply`.
 
-#[cfg(feature = "verify")]
 mod onnx;
 
 use super::arguments::EditName;
@@ -126,7 +125,6 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     }
     let outputs = [&arguments.output, &arguments.undo, &arguments.keep_mask];
     outputs.into_iter().flatten().try_for_each(|path| check_output(path, existing))?;
-    #[cfg(feature = "verify")]
     if patch_argument::is_onnx(&arguments.base) {
         return onnx::run(&arguments, existing, terminal);
     }

@@ -4,7 +4,7 @@ use super::exit::{Failure, json_path, print, print_json};
 use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, patch_argument};
-use crate::apply::{Check, Fit, fit};
+use crate::apply::{Check, Fit, OnnxBase, fit};
 use crate::check::{Intact, intact, true_of};
 use crate::checkpoint::Checkpoint;
 use crate::error::list::first_ten;
@@ -118,13 +118,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 
 /// The base, and what an ONNX file lacks of it.
 fn open(base: &Path, patch: &Patch, terminal: &Terminal) -> Result<(Checkpoint, Vec<(String, Difference)>), Failure> {
-    #[cfg(feature = "verify")]
     if patch_argument::is_onnx(base) {
-        let crate::apply::OnnxBase { tensors, missing, .. } =
-            crate::apply::OnnxBase::open(base, [patch], &terminal.context())?;
+        let OnnxBase { tensors, missing, .. } = OnnxBase::open(base, [patch], &terminal.context())?;
         return Ok((tensors, missing));
     }
-    let _ = patch;
     let base = Checkpoint::open(base)?;
     patch_argument::note_stale(&base, terminal);
     Ok((base, Vec::new()))

@@ -233,7 +233,6 @@ impl Reason {
             Reason::Patch { .. } => ErrorKind::PatchInvalid,
             Reason::Checkpoint { .. } => ErrorKind::CheckpointMalformed,
             Reason::Changed { .. } => ErrorKind::CheckpointChanged,
-            #[cfg(feature = "verify")]
             Reason::Onnx { .. } => ErrorKind::OnnxMalformed,
             Reason::Pair(_) => ErrorKind::CheckpointUnpaired,
             Reason::Localize(impossible) => of_localize(impossible),

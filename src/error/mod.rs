@@ -87,7 +87,6 @@ pub enum Reason {
         now: u64,
     },
     /// Something is not an ONNX file.
-    #[cfg(feature = "verify")]
     #[error("{}: {reason}", path.display())]
     Onnx {
         /// The file.
@@ -272,7 +271,6 @@ impl From<OpenError> for Error {
     }
 }
 
-#[cfg(feature = "verify")]
 impl From<crate::onnx::OpenError> for Error {
     fn from(error: crate::onnx::OpenError) -> Self {
         use crate::onnx::OpenError;

@@ -121,7 +121,6 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::Unexpected { unexpected, .. } => Some(files::unexpected(unexpected)),
         Reason::Patch { invalid, .. } => Some(files::patch(invalid).to_owned()),
         Reason::Checkpoint { reason, .. } => files::checkpoint(reason).map(str::to_owned),
-        #[cfg(feature = "verify")]
         Reason::Onnx { .. } => Some("export the model again, or download the file again".to_owned()),
         Reason::Changed { .. } => {
             Some("wait for the program that writes it, and do it again; nothing was written here".to_owned())
