@@ -18,6 +18,7 @@ use crate::model::{Batches, Edited, Engine, Model};
 use crate::pair::PrefixMap;
 use crate::patch::Patch;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -68,7 +69,8 @@ pub struct ModelSummary {
 }
 
 /// A work list, for a report.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WorkSummary {
     /// Distinct sequences.
     pub sequences: usize,

@@ -121,13 +121,14 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let seed = arguments.measures.seed();
     let verify_options = VerifyOptions { check: Check::Quick, prefix: None, seed };
     context.begin("hashing the files", opened.target.bytes() + opened.reference.bytes());
-    let source = Source::of(&opened.target, &context)?;
-    let reference = Source::of(&opened.reference, &context)?;
-    let setup = Setup { weights: source.weights, ..arguments.computing.setup(&engine, terminal) };
+    let weights = file_digests(&opened.target, &context)?;
+    let reference_weights = file_digests(&opened.reference, &context)?;
+    let setup = Setup { weights, ..arguments.computing.setup(&engine, terminal) };
     let (model, checkpoint, planning) = (&model, &opened.target, &planning);
     let subject = Subject { model, checkpoint, planning, options: &verify_options, engine: &engine };
     let bench = Bench::new(subject, &context)?;
-    let head = head(&bench, &reference, &setup, seed, arguments.label.as_deref());
+    let reference = (opened.reference.path.as_path(), &reference_weights);
+    let head = SweepHead::new(&bench, reference, &setup, seed, arguments.label.as_deref());
     file.begin(&head, &bench.unedited)?;
     terminal.tell(&brief(&bench.unedited));
     let mut told = Told { file, terminal, measured: 0, there: 0, total };

@@ -1,7 +1,7 @@
 //! What models expect at a place of a text, for people and for programs.
 
 use super::table::{Align, count, lines as columns, printable};
-use super::verify::{Setup, TOOL, case, model_json, runtime_json};
+use super::verify::{Setup, TOOL, case, model_of};
 use crate::ask::Told;
 use crate::measure::predictions::{Expected, Prediction};
 use serde_json::{Value, json as value};
@@ -93,8 +93,8 @@ pub fn json(told: &Told, setup: &Setup) -> Value {
     });
     value!({
         "tool": TOOL,
-        "model": model_json(&told.model, setup),
-        "runtime": runtime_json(setup),
+        "model": model_of(&told.model, setup),
+        "runtime": setup.runtime,
         "patches": told.patches.iter().map(|patch| value!({ "path": patch.path.display().to_string(), "id": patch.id.to_string() })).collect::<Vec<_>>(),
         "cases": cases.collect::<Vec<_>>(),
         "prompts": told.expected.iter().map(prompt).collect::<Vec<_>>(),

@@ -17,6 +17,7 @@ use crate::model::{Engine, Foreign, Model};
 use crate::pair::{Prefix, PrefixMap};
 use crate::patch::Patch;
 use crate::report::plot::{sweep, sweep_lines};
+use crate::report::results::Runtime;
 use crate::report::verify::{Detail, Setup, case, json, lines, summary};
 use crate::verify::{Case, Planning, Report, Subject, VerifyOptions, verify};
 use clap::{Args, ValueEnum};
@@ -118,8 +119,8 @@ impl Computing {
     /// With what is measured; the digests of weights are not looked for.
     pub fn setup(&self, engine: &Engine, terminal: &Terminal) -> Setup {
         let threads = terminal.threads().unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let (runtime, provider) = (engine.about.version.clone(), engine.provider.label());
-        Setup { runtime, provider, threads, weights: BTreeMap::new() }
+        let runtime = Runtime { version: engine.about.version.clone(), provider: engine.provider.label(), threads };
+        Setup { runtime, weights: BTreeMap::new() }
     }
 }
 

@@ -26,7 +26,7 @@ const PATCH: &str = "patch";
 pub fn pools(results: &[Results]) -> Vec<Pool<'_>> {
     let mut pools: Vec<Pool<'_>> = Vec::new();
     for file in results {
-        let alike = |other: &Results| match (&file.head.label, &other.head.label) {
+        let alike = |other: &Results| match (&file.label, &other.label) {
             (Some(label), Some(other)) => label == other,
             (None, None) => same_pair(file, other),
             _ => false,
@@ -39,19 +39,19 @@ pub fn pools(results: &[Results]) -> Vec<Pool<'_>> {
     pools
 }
 
+/// Whether both are sweeps of the same weights.
 fn same_pair(one: &Results, other: &Results) -> bool {
-    let weights =
-        |results: &Results| Some((results.head.model.weights.clone(), results.head.reference.clone()?.weights));
-    weights(one).is_some_and(|pair| !pair.0.is_empty() && weights(other) == Some(pair))
+    let (Some(reference), Some(other_reference)) = (&one.reference, &other.reference) else { return false };
+    let (target, other_target) = (&one.setting.model.weights, &other.setting.model.weights);
+    !target.is_empty() && target == other_target && reference.weights == other_reference.weights
 }
 
 fn label(file: &Results) -> String {
-    let head = &file.head;
-    if let Some(label) = &head.label {
+    if let Some(label) = &file.label {
         return label.clone();
     }
-    let model = last(&head.model.path);
-    match (&head.reference, &head.patches[..]) {
+    let model = last(&file.setting.model.path);
+    match (&file.reference, &file.applied[..]) {
         (Some(reference), _) => format!("{model} towards {}", last(&reference.path)),
         (None, []) => model,
         (None, patches) => {

@@ -26,14 +26,16 @@ pub fn facts(page: &mut Html, pool: &Pool<'_>) {
             .join("; ")
     };
     let model = |file: &Results| {
-        let model = &file.head.model;
+        let model = &file.setting.model;
         Some(format!("{} ({}, {})", model.path, model.model_type, model.dtypes.join(" and ")))
     };
-    let runtime =
-        |file: &Results| Some(format!("ONNX Runtime {}, {}", file.head.runtime.version, file.head.runtime.provider));
+    let runtime = |file: &Results| {
+        let runtime = &file.setting.runtime;
+        Some(format!("ONNX Runtime {}, {}", runtime.version, runtime.provider))
+    };
     let facts = [
         ("target", list(&model)),
-        ("reference", list(&|file| Some(file.head.reference.as_ref()?.path.clone()))),
+        ("reference", list(&|file| Some(file.reference.as_ref()?.path.clone()))),
         ("edited models", format!("{}, measured in {:.0} s", count(rows), seconds)),
         ("computed by", list(&runtime)),
     ];
@@ -57,12 +59,12 @@ pub fn numbers(page: &mut Html, pool: &Pool<'_>) {
         [String::new()].into_iter().chain(columns.iter().map(|column| column.name.clone())).collect();
     let all: Vec<&Row> = pool.files.iter().flat_map(|file| &file.rows).collect();
     let digits: Vec<usize> =
-        columns.iter().map(|column| decimals(all.iter().filter_map(|row| column.of(row)?.value))).collect();
+        columns.iter().map(|column| decimals(all.iter().filter_map(|row| column.of(row)?.score.value))).collect();
     let cells = |name: String, row: &Row| -> Vec<String> {
         let cell = |(column, digits): (&Column, &usize)| {
-            let Some(score) = column.of(row) else { return "-".to_owned() };
-            let value = number(score.value.unwrap_or(f64::NAN), *digits);
-            score.change.as_ref().map_or(value.clone(), |change| {
+            let Some(compared) = column.of(row) else { return "-".to_owned() };
+            let value = number(compared.score.value.unwrap_or(f64::NAN), *digits);
+            compared.change.as_ref().map_or(value.clone(), |change| {
                 let mark = if change.inside_noise == Some(true) { NOISE.to_string() } else { String::new() };
                 format!("{value} ({}){mark}", signed(change.difference.unwrap_or(f64::NAN), *digits))
             })
@@ -141,11 +143,10 @@ pub fn sources(page: &mut Html, pool: &Pool<'_>) {
     let mut rows = BTreeSet::new();
     for file in &pool.files {
         rows.insert((format!("results {}", file.name), file.digest.to_string()));
-        let head = &file.head;
-        rows.extend(head.model.weights.iter().map(|(name, digest)| (format!("target {name}"), digest.clone())));
-        let reference = head.reference.iter().flat_map(|reference| &reference.weights);
+        rows.extend(file.setting.model.weights.iter().map(|(name, digest)| (format!("target {name}"), digest.clone())));
+        let reference = file.reference.iter().flat_map(|reference| &reference.weights);
         rows.extend(reference.map(|(name, digest)| (format!("reference {name}"), digest.clone())));
-        rows.extend(head.patches.iter().map(|patch| (format!("patch {}", patch.path), patch.id.clone())));
+        rows.extend(file.applied.iter().map(|patch| (format!("patch {}", patch.path), patch.id.clone())));
         let data = file.rows.iter().take(1).flat_map(|row| &row.measures).flat_map(|measure| &measure.data);
         rows.extend(data.map(|(name, digest)| (format!("data {name}"), digest.clone())));
     }
@@ -156,7 +157,7 @@ pub fn sources(page: &mut Html, pool: &Pool<'_>) {
         page.line(format_args!("<dt>{}</dt><dd><code>{}</code></dd>", escaped(&name), escaped(&digest)));
     }
     page.line("</dl></details>");
-    let tools: BTreeSet<&str> = pool.files.iter().map(|file| file.head.tool.as_str()).collect();
+    let tools: BTreeSet<&str> = pool.files.iter().map(|file| file.setting.tool.as_str()).collect();
     let tools: Vec<&str> = tools.into_iter().collect();
     page.line(format_args!("<p class=\"note\">Measured by {}.</p>", escaped(&tools.join(", "))));
 }

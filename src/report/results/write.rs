@@ -1,5 +1,7 @@
-//! The file of a sweep as it grows.
+//! The results file of a sweep as it grows.
 
+use super::read::Line;
+use super::{Localization, MeasureSettings, PatchLine, Reference, SweepHead};
 use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};
 use crate::diff::Diffed;
@@ -9,136 +11,142 @@ use crate::edit::EditKind;
 use crate::error::{Error, Reason};
 use crate::patch::Patch;
 use crate::report::Stat;
-use crate::report::verify::{Setup, TOOL, case, model_json, row_json, runtime_json, work_json};
-use crate::sweep::{Journal, Localization};
+use crate::report::verify::{Detail, Setup, case, hexadecimal, row_of, setting};
+use crate::sweep::{self, Journal};
 use crate::verify::{Bench, Row};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// A checkpoint by its path and the digests of its files.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// Where it is.
-    pub path: PathBuf,
-    /// SHA-256 of each weight file, by name.
-    pub weights: BTreeMap<String, Digest>,
+/// SHA-256 of each weight file of a checkpoint, by name.
+///
+/// # Errors
+/// [`Cancelled`].
+pub fn file_digests(checkpoint: &Checkpoint, context: &Context<'_>) -> Result<BTreeMap<String, Digest>, Cancelled> {
+    checkpoint.files.iter().map(|file| Ok((file.name(), file.sha256(context)?))).collect()
 }
 
-impl Source {
-    /// Hashes the files of a checkpoint.
-    ///
-    /// # Errors
-    /// [`Cancelled`].
-    pub fn of(checkpoint: &Checkpoint, context: &Context<'_>) -> Result<Self, Cancelled> {
-        let files = checkpoint.files.iter().map(|file| Ok((file.name(), file.sha256(context)?)));
-        Ok(Self { path: checkpoint.path.clone(), weights: files.collect::<Result<_, Cancelled>>()? })
+impl SweepHead {
+    /// The head of a sweep whose unedited model `bench` has measured. `reference` is the path and the file digests of the reference,
+    /// `seed` that of the measures, `label` the user's name for the pair.
+    pub fn new(
+        bench: &Bench<'_>,
+        reference: (&Path, &BTreeMap<String, Digest>),
+        setup: &Setup,
+        seed: u64,
+        label: Option<&str>,
+    ) -> Self {
+        let (path, weights) = reference;
+        let measures = bench.unedited.outcomes.iter().map(|outcome| MeasureSettings {
+            measure: outcome.measure.clone(),
+            settings: outcome.settings.clone(),
+            data: hexadecimal(&outcome.data),
+        });
+        Self {
+            sweep: 1,
+            setting: setting(&bench.model(), &bench.work(), setup),
+            label: label.map(str::to_owned),
+            reference: Some(Reference { path: path.display().to_string(), weights: hexadecimal(weights) }),
+            seed,
+            measures: measures.collect(),
+        }
     }
 }
 
-/// The first line: what all others have in common. `seed` is that of the measures, `label` what people call the pair.
-pub fn head(bench: &Bench<'_>, reference: &Source, setup: &Setup, seed: u64, label: Option<&str>) -> Value {
-    let digests = |digests: &BTreeMap<String, Digest>| -> Map<String, Value> {
-        digests.iter().map(|(name, digest)| (name.clone(), digest.to_string().into())).collect()
-    };
-    let measures = bench.unedited.outcomes.iter().map(
-        |outcome| json!({ "measure": outcome.measure, "settings": outcome.settings, "data": digests(&outcome.data) }),
-    );
-    json!({
-        "sweep": 1,
-        "tool": TOOL,
-        "label": label,
-        "model": model_json(&bench.model(), setup),
-        "reference": { "path": reference.path.display().to_string(), "weights": digests(&reference.weights) },
-        "runtime": runtime_json(setup),
-        "work": work_json(&bench.work()),
-        "seed": seed,
-        "measures": measures.collect::<Vec<_>>(),
-    })
+impl From<&sweep::Localization> for Localization {
+    fn from(localization: &sweep::Localization) -> Self {
+        Self {
+            strategy: localization.strategy.label().to_owned(),
+            k: localization.size.map(|size| size.to_string()),
+            seed: localization.seed,
+            among: localization.among.map(|among| among.label().to_owned()),
+        }
+    }
 }
 
-/// Keys of the first line that say nothing about what was measured.
-const TOLD: &[&[&str]] = &[&["label"], &["model", "path"], &["reference", "path"], &["runtime", "threads"]];
+/// Keys of the first line that may differ when a sweep goes on: no result depends on them.
+const MAY_DIFFER: &[&[&str]] = &[&["label"], &["model", "path"], &["reference", "path"], &["runtime", "threads"]];
 
-/// The results of a sweep on disk: a journal that knows what earlier runs measured.
+/// The results of a sweep on disk. It knows what earlier runs measured.
 pub struct ResultsFile {
     lines: Lines,
     path: PathBuf,
     found: Found,
-    /// The patch of each localization.
-    patches: BTreeMap<String, String>,
+    /// The first line, if the file has one.
+    head: Option<Value>,
+    /// The id of each localization's patch.
+    patches: BTreeMap<Localization, String>,
     /// Localizations and cases that were measured.
-    measured: BTreeSet<(String, String)>,
+    measured: BTreeSet<(Localization, String)>,
 }
 
 impl ResultsFile {
-    /// Opens the file at `path`, or makes an empty one. Until [`ResultsFile::begin`] it stays as it is.
+    /// Opens the file at `path`, or creates an empty one. [`ResultsFile::begin`] is the first to write to it.
     ///
     /// # Errors
     /// [`Reason::Results`], I/O.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let (lines, found) = Lines::open(path)?;
         let (patches, measured) = (BTreeMap::new(), BTreeSet::new());
-        let mut file = Self { lines, path: path.to_owned(), found, patches, measured };
+        let mut file = Self { lines, path: path.to_owned(), found, head: None, patches, measured };
         for at in 0..file.found.lines.len() {
-            let line = &file.found.lines[at];
-            crate::json::check(line.as_bytes()).map_err(|reason| file.malformed(at, reason))?;
-            let value = serde_json::from_str(line).map_err(|error| file.malformed(at, error.to_string()))?;
-            file.take(&value);
-        }
-        match file.first()? {
-            Some(first) if first.get("sweep").is_none() => {
-                Err(file.malformed(0, "it is not the first line of a sweep".to_owned()))
+            let text = &file.found.lines[at];
+            crate::json::check(text.as_bytes()).map_err(|reason| file.malformed(at, reason))?;
+            if at > 0 {
+                let line = Line::parse(text).map_err(|error| file.malformed(at, error))?;
+                file.remember(line);
+                continue;
             }
-            _ => Ok(file),
+            let head: Value = serde_json::from_str(text).map_err(|error| file.malformed(at, error))?;
+            if head.get("sweep").is_none() {
+                return Err(file.malformed(at, "it is not the first line of a sweep"));
+            }
+            file.head = Some(head);
         }
+        Ok(file)
     }
 
-    /// Begins the file, or goes on with it, if its first line says the same as `head`.
+    /// Begins an empty file, or continues one whose first line equals `head` but for keys that may differ.
     ///
     /// # Errors
     /// [`Reason::OtherSweep`], [`Reason::Results`], I/O.
-    pub fn begin(&mut self, head: &Value, unedited: &Row) -> Result<(), Error> {
-        match self.first()? {
+    pub fn begin(&mut self, head: &SweepHead, unedited: &Row) -> Result<(), Error> {
+        let head = json!(head);
+        match &self.head {
             Some(first) => {
-                if let Some(difference) = difference(&common(&first), &common(head), "") {
+                if let Some(difference) = difference(&common(first), &common(&head), "") {
                     return Err(self.other(difference));
                 }
             }
-            // Whatever else is there is someone's.
+            // An unfinished line of another file is not ours to drop.
             None if !head.to_string().starts_with(&self.found.unfinished) => {
-                return Err(self.malformed(0, "it is not the first line of this sweep".to_owned()));
+                return Err(self.malformed(0, "it is not the first line of this sweep"));
             }
-            None => self.append(head)?,
+            None => self.append(&head)?,
         }
         if self.found.lines.len() < 2 {
-            self.append(&row_json(unedited))?;
+            self.append(&row_of(unedited, Detail::Scores))?;
         }
         Ok(())
     }
 
-    fn first(&self) -> Result<Option<Value>, Error> {
-        let first = self.found.lines.first().map(|line| serde_json::from_str(line));
-        first.transpose().map_err(|error| self.malformed(0, error.to_string()))
+    fn malformed(&self, at: usize, reason: impl ToString) -> Error {
+        Reason::Results { path: self.path.clone(), line: Some(at + 1), reason: reason.to_string() }.into()
     }
 
-    fn malformed(&self, at: usize, reason: String) -> Error {
-        Reason::Results { path: self.path.clone(), line: Some(at + 1), reason }.into()
-    }
-
-    /// Learns from a line.
-    fn take(&mut self, line: &Value) {
-        let Some(localization) = line.get("localization") else { return };
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-        if let Some(id) = text(line.get("stat").and_then(|stat| stat.get("id"))) {
-            self.patches.insert(localization.to_string(), id);
-        } else if let Some(case) = text(line.get("case")) {
-            self.measured.insert((localization.to_string(), case));
+    fn remember(&mut self, line: Line) {
+        match line {
+            Line::Patch(PatchLine { localization, stat, .. }) => {
+                self.patches.insert(localization, stat.id);
+            }
+            Line::Row(row) => self.measured.extend(row.localization.map(|localization| (localization, row.case))),
         }
     }
 
-    fn append(&mut self, line: &Value) -> Result<(), Error> {
-        Ok(self.lines.append(&line.to_string())?)
+    /// Appends a line, its keys in alphabetical order as in every JSON that is printed.
+    fn append(&mut self, line: &impl Serialize) -> Result<(), Error> {
+        Ok(self.lines.append(&json!(line).to_string())?)
     }
 
     fn other(&self, difference: String) -> Error {
@@ -149,22 +157,25 @@ impl ResultsFile {
 impl Journal for ResultsFile {
     fn patch(
         &mut self,
-        localization: &Localization,
+        localization: &sweep::Localization,
         diffed: &Diffed,
         edits: Vec<EditKind>,
     ) -> Result<Vec<EditKind>, Error> {
-        let (place, patch) = (localization_json(localization), &diffed.patch);
-        let (key, id) = (place.to_string(), patch.id.to_string());
+        let (key, patch) = (Localization::from(localization), &diffed.patch);
+        let id = patch.id.to_string();
         match self.patches.get(&key) {
             None => {
-                // Its tensors are in the patch that `diff` makes.
-                let stat = Stat { tensors: Vec::new(), ..Stat::new(patch) };
-                let candidates = patch.metadata.candidates.elements;
-                self.append(&json!({ "localization": place, "candidates": candidates, "stat": stat }))?;
+                let line = PatchLine {
+                    localization: key.clone(),
+                    candidates: patch.metadata.candidates.elements,
+                    // `diff` makes the patch again, which has the rows of its tensors.
+                    stat: Stat { tensors: Vec::new(), ..Stat::new(patch) },
+                };
+                self.append(&line)?;
                 self.patches.insert(key.clone(), id);
             }
-            Some(there) if *there != id => {
-                return Err(self.other(format!("{localization}: the patch was {there}, and is {id} now")));
+            Some(earlier) if *earlier != id => {
+                return Err(self.other(format!("{localization}: the patch was {earlier}, and is {id} now")));
             }
             Some(_) => {}
         }
@@ -172,55 +183,45 @@ impl Journal for ResultsFile {
         Ok(edits.into_iter().filter(is_left).collect())
     }
 
-    fn row(&mut self, localization: &Localization, patch: &Patch, row: &Row) -> Result<(), Error> {
-        let mut line = row_json(row);
-        line["localization"] = localization_json(localization);
-        line["patch"] = patch.id.to_string().into();
-        self.append(&line)?;
-        self.take(&line);
+    fn row(&mut self, localization: &sweep::Localization, patch: &Patch, row: &Row) -> Result<(), Error> {
+        let mut row = row_of(row, Detail::Scores);
+        (row.localization, row.patch) = (Some(localization.into()), Some(patch.id.to_string()));
+        self.append(&row)?;
+        self.remember(Line::Row(row));
         Ok(())
     }
 }
 
-fn localization_json(localization: &Localization) -> Value {
-    json!({
-        "strategy": localization.strategy.label(),
-        "k": localization.size.map(|size| size.to_string()),
-        "seed": localization.seed,
-        "among": localization.among.map(|among| among.label()),
-    })
-}
-
-/// A first line without what may differ.
+/// A first line without the keys that may differ.
 fn common(head: &Value) -> Value {
     let mut head = head.clone();
-    for keys in TOLD {
-        let [folders @ .., last] = keys else { continue };
-        let inner = folders.iter().try_fold(&mut head, |value, key| value.get_mut(*key));
-        if let Some(object) = inner.and_then(Value::as_object_mut) {
+    for keys in MAY_DIFFER {
+        let [parents @ .., last] = keys else { continue };
+        let parent = parents.iter().try_fold(&mut head, |value, key| value.get_mut(*key));
+        if let Some(object) = parent.and_then(Value::as_object_mut) {
             object.remove(*last);
         }
     }
     head
 }
 
-/// The first place at which two values differ, in words.
-fn difference(there: &Value, here: &Value, place: &str) -> Option<String> {
-    match (there, here) {
-        (there, here) if there == here => None,
-        (Value::Object(there), Value::Object(here)) => {
-            let keys: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+/// Describes the first difference of two values, which are at `path` in a first line.
+fn difference(old: &Value, new: &Value, path: &str) -> Option<String> {
+    match (old, new) {
+        (old, new) if old == new => None,
+        (Value::Object(old), Value::Object(new)) => {
+            let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
             keys.into_iter().find_map(|key| {
-                let of = |object: &Map<String, Value>| object.get(key).cloned().unwrap_or(Value::Null);
-                let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
-                difference(&of(there), &of(here), &place)
+                let value = |object: &Map<String, Value>| object.get(key).cloned().unwrap_or(Value::Null);
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                difference(&value(old), &value(new), &path)
             })
         }
-        (Value::Array(there), Value::Array(here)) if there.len() == here.len() => {
-            let mut pairs = there.iter().zip(here).enumerate();
-            pairs.find_map(|(at, (there, here))| difference(there, here, &format!("{place}[{at}]")))
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            let mut pairs = old.iter().zip(new).enumerate();
+            pairs.find_map(|(at, (old, new))| difference(old, new, &format!("{path}[{at}]")))
         }
-        _ => Some(format!("{place} was {there}, and is {here} now")),
+        _ => Some(format!("{path} was {old}, and is {new} now")),
     }
 }
 
@@ -231,7 +232,7 @@ mod tests {
     #[test]
     fn the_first_difference_is_named_and_paths_may_differ() {
         let head = |path: &str, digest: &str| json!({ "label": path, "model": { "path": path, "weights": { "a": digest } }, "runtime": { "threads": path } });
-        let differs = |there: &Value, here: &Value| difference(&common(there), &common(here), "");
+        let differs = |old: &Value, new: &Value| difference(&common(old), &common(new), "");
         assert_eq!(differs(&head("a", "1"), &head("b", "1")), None);
         let expected = r#"model.weights.a was "1", and is "2" now"#;
         assert_eq!(differs(&head("a", "1"), &head("a", "2")).as_deref(), Some(expected));

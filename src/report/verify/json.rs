@@ -1,180 +1,152 @@
-//! A report as JSON. Keys are always there; what is not known, and what is not a finite number, is null.
+//! A report as JSON: the measured values, put into the types of [`crate::report::results`].
 
 use super::{Column, Setup, case};
-use crate::measure::compare::Change;
-use crate::measure::statistics::{Flips, Wilcoxon};
-use crate::measure::{Better, Group, Items, Kind, Outcome, Score};
-use crate::verify::{ModelSummary, Report, Row, WorkSummary};
+use crate::digest::Digest;
+use crate::measure::{self, Outcome, compare};
+use crate::report::results::{
+    AppliedPatch, Change, ComparedScore, Group, ItemValues, Items, Measure, Model, Report, Row, Score, Setting,
+};
+use crate::verify::{self, ModelSummary, PatchSummary, WorkSummary};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// How much goes into the JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
     /// Scores.
     Scores,
-    /// And what each item of the data contributes to them.
+    /// Scores, and the contribution of each item of the data.
     Items,
 }
 
 pub(in crate::report) const TOOL: &str = concat!("lcepatch ", env!("CARGO_PKG_VERSION"));
 
-/// Everything in a report.
-pub fn json(report: &Report, setup: &Setup, detail: Detail) -> Value {
-    let Report { model, work, patches, rows } = report;
-    let patch = |patch: &crate::verify::PatchSummary| {
-        json!({
-            "path": patch.path.display().to_string(), "id": patch.id.to_string(), "recommended_alpha": patch.recommended_alpha,
-        })
-    };
-    json!({
-        "tool": TOOL,
-        "model": model_json(model, setup),
-        "runtime": runtime_json(setup),
-        "work": work_json(work),
-        "patches": patches.iter().map(patch).collect::<Vec<_>>(),
-        "rows": rows.iter().map(|row| of_row(row, detail)).collect::<Vec<_>>(),
+/// The whole report. All keys are always there; unknown values, and numbers that are not finite, are null.
+pub fn json(report: &verify::Report, setup: &Setup, detail: Detail) -> Value {
+    json!(Report {
+        setting: setting(&report.model, &report.work, setup),
+        patches: report.patches.iter().map(applied_patch).collect(),
+        rows: report.rows.iter().map(|row| row_of(row, detail)).collect(),
     })
 }
 
-pub(in crate::report) fn model_json(model: &ModelSummary, setup: &Setup) -> Value {
-    let kind = match model.facts.kind {
-        Kind::Masked => "masked",
-        Kind::Causal => "causal",
-        Kind::Encoder => "encoder",
-    };
-    json!({
-        "path": model.path.display().to_string(),
-        "onnx": model.onnx.as_ref().map(|onnx| onnx.display().to_string()),
-        "model_type": model.model_type,
-        "kind": kind,
-        "dtypes": model.dtypes,
-        "layers": model.facts.layers,
-        "positions": model.facts.positions,
-        "vocabulary": model.facts.vocabulary,
-        "weights": weights(setup),
-    })
+/// What all rows have in common.
+pub(in crate::report) fn setting(model: &ModelSummary, work: &WorkSummary, setup: &Setup) -> Setting {
+    Setting { tool: TOOL.to_owned(), model: model_of(model, setup), runtime: setup.runtime.clone(), work: *work }
 }
 
-pub(in crate::report) fn runtime_json(setup: &Setup) -> Value {
-    json!({ "version": setup.runtime, "provider": setup.provider, "threads": setup.threads })
+pub(in crate::report) fn model_of(model: &ModelSummary, setup: &Setup) -> Model {
+    Model {
+        path: model.path.display().to_string(),
+        onnx: model.onnx.as_ref().map(|onnx| onnx.display().to_string()),
+        model_type: model.model_type.clone(),
+        kind: Some(model.facts.kind),
+        dtypes: model.dtypes.clone(),
+        layers: model.facts.layers,
+        positions: model.facts.positions,
+        vocabulary: model.facts.vocabulary,
+        weights: hexadecimal(&setup.weights),
+    }
 }
 
-pub(in crate::report) fn work_json(work: &WorkSummary) -> Value {
-    json!({ "sequences": work.sequences, "questions": work.questions, "tokens": work.tokens })
+fn applied_patch(patch: &PatchSummary) -> AppliedPatch {
+    AppliedPatch {
+        path: patch.path.display().to_string(),
+        id: patch.id.to_string(),
+        recommended_alpha: patch.recommended_alpha,
+    }
 }
 
-/// A row without what items contribute.
-pub(in crate::report) fn row_json(row: &Row) -> Value {
-    of_row(row, Detail::Scores)
+pub(in crate::report) fn hexadecimal(digests: &BTreeMap<String, Digest>) -> BTreeMap<String, String> {
+    digests.iter().map(|(name, digest)| (name.clone(), digest.to_string())).collect()
 }
 
-fn weights(setup: &Setup) -> Map<String, Value> {
-    setup.weights.iter().map(|(name, digest)| (name.clone(), digest.to_string().into())).collect()
-}
-
-fn of_row(row: &Row, detail: Detail) -> Value {
-    let measures = row.outcomes.iter().enumerate().map(|(place, outcome)| {
-        let changes = row.changes.get(place).map_or(&[][..], Vec::as_slice);
-        of_outcome(outcome, changes, detail)
+pub(in crate::report) fn row_of(row: &verify::Row, detail: Detail) -> Row {
+    let measures = row.outcomes.iter().enumerate().map(|(at, outcome)| {
+        let changes = row.changes.get(at).map_or(&[][..], Vec::as_slice);
+        measure_of(outcome, changes, detail)
     });
-    json!({
-        "case": case(row.edit),
-        "edit": row.edit.map(|edit| edit.label()),
-        "alpha": row.edit.and_then(|edit| edit.alpha()).map(|alpha| alpha.value()),
-        "edited": row.edited,
-        "seconds": row.time.as_secs_f64(),
-        "measures": measures.collect::<Vec<_>>(),
-    })
+    Row {
+        localization: None,
+        patch: None,
+        case: case(row.edit),
+        edit: row.edit.map(|edit| edit.label().to_owned()),
+        alpha: row.edit.and_then(|edit| edit.alpha()).map(|alpha| alpha.value()),
+        edited: row.edited,
+        seconds: row.time.as_secs_f64(),
+        measures: measures.collect(),
+    }
 }
 
-fn of_outcome(outcome: &Outcome, changes: &[Change], detail: Detail) -> Value {
-    let score = |score: &Score| {
+fn measure_of(outcome: &Outcome, changes: &[compare::Change], detail: Detail) -> Measure {
+    let compared = |score: &measure::Score| {
         let change = changes.iter().find(|change| change.score == score.name);
-        let mut out = of_score(score);
-        out.insert("change".to_owned(), change.map_or(Value::Null, of_change));
-        Value::Object(out)
+        ComparedScore { score: score_of(score), change: change.map(change_of) }
     };
-    let group =
-        |group: &Group| json!({ "name": group.name, "scores": group.scores.iter().map(of_score).collect::<Vec<_>>() });
-    let data: Map<String, Value> =
-        outcome.data.iter().map(|(name, digest)| (name.clone(), digest.to_string().into())).collect();
-    let mut out = json!({
-        "measure": outcome.measure,
-        "scores": outcome.scores.iter().map(score).collect::<Vec<_>>(),
-        "groups": outcome.groups.iter().map(group).collect::<Vec<_>>(),
-        "counts": outcome.counts,
-        "settings": outcome.settings,
-        "data": data,
-    });
-    if let (Detail::Items, Some(object)) = (detail, out.as_object_mut()) {
-        object.insert("items".to_owned(), of_items(outcome));
+    Measure {
+        measure: outcome.measure.clone(),
+        scores: outcome.scores.iter().map(compared).collect(),
+        groups: outcome.groups.iter().map(group_of).collect(),
+        counts: outcome.counts.clone(),
+        settings: outcome.settings.clone(),
+        data: hexadecimal(&outcome.data),
+        items: (detail == Detail::Items).then(|| items_of(outcome)),
     }
-    out
 }
 
-/// What each item contributes; the lists have one entry for each item.
-fn of_items(outcome: &Outcome) -> Value {
-    let details = outcome.details.iter();
-    let names: Vec<&str> = details.clone().map(|item| item.id.as_str()).collect();
-    let scores: Vec<&[f64]> = details.map(|item| item.scores.as_slice()).collect();
+fn group_of(group: &measure::Group) -> Group {
+    Group { name: group.name.clone(), scores: group.scores.iter().map(score_of).collect() }
+}
+
+fn score_of(score: &measure::Score) -> Score {
+    Score {
+        name: score.name.clone(),
+        value: finite(score.value),
+        n: score.n,
+        error: score.error,
+        interval: score.interval,
+        p: score.p,
+        meaning: score.meaning.to_owned(),
+        neutral: score.neutral,
+        better: score.better,
+    }
+}
+
+fn change_of(change: &compare::Change) -> Change {
+    Change {
+        difference: finite(change.difference),
+        interval: change.interval,
+        flips: change.flips,
+        signed_rank: change.signed_rank,
+        inside_noise: change.inside_noise,
+    }
+}
+
+fn finite(number: f64) -> Option<f64> {
+    Some(number).filter(|number| number.is_finite())
+}
+
+fn items_of(outcome: &Outcome) -> Option<Items> {
     let (kind, values, weights) = match &outcome.items {
-        Items::Decisions(decisions) => ("decisions", json!(decisions), Value::Null),
-        Items::Values { values, weights } => ("values", json!(values), json!(weights)),
-        Items::Logarithms { values, weights } => ("logarithms", json!(values), json!(weights)),
-        Items::None => return Value::Null,
+        measure::Items::Decisions(decisions) => ("decisions", ItemValues::Decisions(decisions.clone()), None),
+        measure::Items::Values { values, weights } => ("values", ItemValues::Numbers(values.clone()), Some(weights)),
+        measure::Items::Logarithms { values, weights } => {
+            ("logarithms", ItemValues::Numbers(values.clone()), Some(weights))
+        }
+        measure::Items::None => return None,
     };
-    let told = |list: Value| if outcome.details.is_empty() { Value::Null } else { list };
-    json!({ "kind": kind, "values": values, "weights": weights, "ids": told(json!(names)), "scores": told(json!(scores)) })
-}
-
-fn of_score(score: &Score) -> Map<String, Value> {
-    let better = match score.better {
-        Better::Lower => "lower",
-        Better::Higher => "higher",
-        Better::Neutral => "neutral",
-    };
-    let mut out = brief(score);
-    for (key, value) in [
-        ("name", json!(score.name)),
-        ("meaning", json!(score.meaning)),
-        ("neutral", json!(score.neutral)),
-        ("better", json!(better)),
-    ] {
-        out.insert(key.to_owned(), value);
-    }
-    out
-}
-
-fn brief(score: &Score) -> Map<String, Value> {
-    let keys = [
-        ("value", json!(score.value)),
-        ("n", json!(score.n)),
-        ("error", json!(score.error)),
-        ("interval", interval(score.interval)),
-        ("p", json!(score.p)),
-    ];
-    keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-fn of_change(change: &Change) -> Value {
-    let flips = |Flips { to_yes, to_no, p }| json!({ "to_yes": to_yes, "to_no": to_no, "p": p });
-    let signed_rank =
-        |Wilcoxon { statistic, n, p, exact }| json!({ "statistic": statistic, "n": n, "p": p, "exact": exact });
-    json!({
-        "difference": change.difference,
-        "interval": interval(change.interval),
-        "flips": change.flips.map(flips),
-        "signed_rank": change.signed_rank.map(signed_rank),
-        "inside_noise": change.inside_noise,
+    let details = Some(&outcome.details).filter(|details| !details.is_empty());
+    Some(Items {
+        kind,
+        values,
+        weights: weights.cloned(),
+        ids: details.map(|details| details.iter().map(|item| item.id.clone()).collect()),
+        scores: details.map(|details| details.iter().map(|item| item.scores.clone()).collect()),
     })
 }
 
-fn interval(interval: Option<(f64, f64)>) -> Value {
-    json!(interval.map(|(low, high)| [low, high]))
-}
-
-/// The main scores of a report, small enough for the metadata of a patch (`results`): no paths, no
-/// items, no ids of patches (recording gives a patch another one), and nothing that is not known.
+/// The main scores of a report, small enough for the metadata of a patch (`results`). It has no paths and no items, and no ids of patches,
+/// since recording changes the id; values that are not known are left out.
 ///
 /// ```json
 /// {
@@ -185,29 +157,30 @@ fn interval(interval: Option<(f64, f64)>) -> Value {
 ///   "rows": [ { "case": "alpha 0.5", "scores": { "crows.diff.%stereo": { "value": 57.25, "n": 262, "error": 3.06 } } } ]
 /// }
 /// ```
-pub fn summary(report: &Report, setup: &Setup) -> Map<String, Value> {
+pub fn summary(report: &verify::Report, setup: &Setup) -> Map<String, Value> {
     let columns = Column::all(report);
-    let row = |row: &Row| {
-        let score = |column: &Column<'_>| {
-            let mut score = brief(column.of(row)?);
-            score.retain(|_, value| !value.is_null());
-            Some((format!("{}.{}", column.outcome.measure, column.score.name), Value::Object(score)))
-        };
-        let scores: Map<String, Value> = columns.iter().filter_map(score).collect();
-        json!({ "case": case(row.edit), "scores": scores })
-    };
-    let data: Map<String, Value> = columns
-        .iter()
-        .flat_map(|column| &column.outcome.data)
-        .map(|(name, digest)| (name.clone(), digest.to_string().into()))
-        .collect();
-    let model = &report.model;
-    let keys = [
-        ("tool", json!(TOOL)),
-        ("model", json!({ "model_type": model.model_type, "dtypes": model.dtypes, "weights": weights(setup) })),
-        ("runtime", json!({ "version": setup.runtime, "provider": setup.provider })),
-        ("data", Value::Object(data)),
-        ("rows", report.rows.iter().map(row).collect()),
+    let data: BTreeMap<String, String> = columns.iter().flat_map(|column| hexadecimal(&column.outcome.data)).collect();
+    let rows: Value = report.rows.iter().map(|row| row_summary(row, &columns)).collect();
+    let Setting { tool, model, runtime, .. } = setting(&report.model, &report.work, setup);
+    let entries = [
+        ("tool", json!(tool)),
+        ("model", json!({ "model_type": model.model_type, "dtypes": model.dtypes, "weights": model.weights })),
+        ("runtime", json!({ "version": runtime.version, "provider": runtime.provider })),
+        ("data", json!(data)),
+        ("rows", rows),
     ];
-    keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn row_summary(row: &verify::Row, columns: &[Column<'_>]) -> Value {
+    let mut scores = Map::new();
+    for column in columns {
+        let Some(score) = column.of(row) else { continue };
+        let mut numbers = json!({
+            "value": score.value, "n": score.n, "error": score.error, "interval": score.interval, "p": score.p,
+        });
+        numbers.as_object_mut().into_iter().for_each(|numbers| numbers.retain(|_, value| !value.is_null()));
+        scores.insert(format!("{}.{}", column.outcome.measure, column.score.name), numbers);
+    }
+    json!({ "case": case(row.edit), "scores": scores })
 }

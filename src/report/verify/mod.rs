@@ -13,7 +13,7 @@ mod tests;
 mod words;
 
 pub use json::{Detail, json, summary};
-pub(super) use json::{TOOL, model_json, row_json, runtime_json, work_json};
+pub(super) use json::{TOOL, hexadecimal, model_of, row_of, setting};
 pub use table::{brief, lines};
 pub(super) use words::{better, decimals, number, short, signed};
 
@@ -21,19 +21,16 @@ use crate::digest::Digest;
 use crate::edit::EditKind;
 use crate::measure::compare::Change;
 use crate::measure::{Outcome, Score};
+use crate::report::results::Runtime;
 use crate::verify::{Report, Row};
 use std::collections::BTreeMap;
 
-/// With what it was measured.
+/// The runtime and the files of a measurement.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
-    /// The runtime's version, such as `1.23.0`.
-    pub runtime: String,
-    /// What computed, such as `CPU`.
-    pub provider: String,
-    /// Its threads.
-    pub threads: usize,
-    /// The digests of the model's weight files, by name, where they are known.
+    /// The runtime.
+    pub runtime: Runtime,
+    /// SHA-256 of the model's weight files, by name. Empty if they were not hashed.
     pub weights: BTreeMap<String, Digest>,
 }
 

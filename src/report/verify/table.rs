@@ -4,6 +4,7 @@ use super::groups::groups;
 use super::words::{better, decimals, number, short, signed, time, wrapped};
 use super::{Column, Setup, case};
 use crate::measure::{Better, Kind, Score};
+use crate::report::results::Runtime;
 use crate::report::table::{Align, count, lines as columns, printable};
 use crate::verify::{Report, Row};
 use std::collections::BTreeMap;
@@ -45,8 +46,9 @@ fn heading(report: &Report, setup: &Setup) -> Vec<String> {
     let (path, dtypes, layers) = (model.path.display(), model.dtypes.join(" and "), model.facts.layers);
     let mut facts = vec![("model", format!("{path}: {}, {dtypes}, {kind} of {layers} layers", model.model_type))];
     facts.extend(model.onnx.iter().map(|onnx| ("export", onnx.display().to_string())));
-    let threads = if setup.threads == 1 { "thread" } else { "threads" };
-    facts.push(("runtime", format!("ONNX Runtime {}, {}, {} {threads}", setup.runtime, setup.provider, setup.threads)));
+    let Runtime { version, provider, threads } = &setup.runtime;
+    let noun = if *threads == 1 { "thread" } else { "threads" };
+    facts.push(("runtime", format!("ONNX Runtime {version}, {provider}, {threads} {noun}")));
     for patch in &report.patches {
         let recommended = patch.recommended_alpha.map_or(String::new(), |alpha| format!(", recommends alpha {alpha}"));
         facts.push(("patch", format!("{} {}{recommended}", patch.path.display(), patch.id.short())));

@@ -5,7 +5,7 @@ use crate::verify::Report;
 
 fn setup() -> Setup {
     let weights = BTreeMap::from([("model.safetensors".to_owned(), Digest::sha256(b"weights"))]);
-    Setup { runtime: "1.32.0".to_owned(), provider: "CPU".to_owned(), threads: 2, weights }
+    Setup { runtime: Runtime { version: "1.32.0".to_owned(), provider: "CPU".to_owned(), threads: 2 }, weights }
 }
 
 fn text(report: &Report) -> String {

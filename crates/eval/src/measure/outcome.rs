@@ -2,6 +2,7 @@
 
 use lcepatch_files::input::Unexpected;
 use lcepatch_format::digest::Digest;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -59,7 +60,8 @@ pub struct Score {
 }
 
 /// Which way a score is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Better {
     /// Smaller.
     Lower,

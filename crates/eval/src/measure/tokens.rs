@@ -1,5 +1,7 @@
 //! What measures must know of a model and its tokenizer.
 
+use serde::{Deserialize, Serialize};
+
 /// Turns text into token ids and back. Never truncates and never pads.
 pub trait Tokens: Sync {
     /// Encodes one text with the special tokens that the model expects around it.
@@ -55,7 +57,8 @@ impl Encoding {
 }
 
 /// What a model can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Tokens at masked positions, and hidden states.
     Masked,

@@ -1,7 +1,9 @@
 //! McNemar's exact test.
 
+use serde::{Deserialize, Serialize};
+
 /// How decisions changed between two models.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Flips {
     /// From no to yes.
     pub to_yes: u64,

@@ -1,9 +1,10 @@
 //! Wilcoxon's signed-rank test.
 
 use super::normal::upper_tail;
+use serde::{Deserialize, Serialize};
 
 /// The result of a signed-rank test.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Wilcoxon {
     /// The sum of the ranks of positive differences.
     pub statistic: f64,
