@@ -1,8 +1,9 @@
 //! The scores of a page, and their values.
 
 use super::pool::Pool;
+use crate::measure::Score;
 use crate::report::plot::panel::Mark;
-use crate::report::results::{ComparedScore, Row, Score};
+use crate::report::results::{ComparedScore, Row};
 use crate::report::verify::{better, column_name, is_of_quality, main_scores};
 
 /// A main score.
@@ -48,7 +49,8 @@ impl Column {
     /// The mean of some rows with their range. One row alone has the 95 % interval of its change, which tells it from the unedited model.
     pub fn mark<'r>(&self, rows: impl IntoIterator<Item = &'r Row>) -> Option<Mark> {
         let scores: Vec<&ComparedScore> = rows.into_iter().filter_map(|row| self.of(row)).collect();
-        let values: Vec<f64> = scores.iter().filter_map(|compared| compared.score.value).collect();
+        let values: Vec<f64> =
+            scores.iter().map(|compared| compared.score.value).filter(|value| value.is_finite()).collect();
         let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (v.min(l), v.max(h)));
         let y = values.iter().sum::<f64>() / values.len() as f64;
         let interval = match scores[..] {
@@ -63,6 +65,6 @@ impl Column {
 /// The interval of a change, moved to where the score is.
 fn change_interval(compared: &ComparedScore) -> Option<(f64, f64)> {
     let change = compared.change.as_ref()?;
-    let (unedited, (low, high)) = (compared.score.value? - change.difference?, change.interval?);
+    let (unedited, (low, high)) = (compared.score.value - change.difference?, change.interval?);
     Some((unedited + low, unedited + high))
 }

@@ -59,11 +59,11 @@ pub fn numbers(page: &mut Html, pool: &Pool<'_>) {
         [String::new()].into_iter().chain(columns.iter().map(|column| column.name.clone())).collect();
     let all: Vec<&Row> = pool.files.iter().flat_map(|file| &file.rows).collect();
     let digits: Vec<usize> =
-        columns.iter().map(|column| decimals(all.iter().filter_map(|row| column.of(row)?.score.value))).collect();
+        columns.iter().map(|column| decimals(all.iter().filter_map(|row| Some(column.of(row)?.score.value)))).collect();
     let cells = |name: String, row: &Row| -> Vec<String> {
         let cell = |(column, digits): (&Column, &usize)| {
             let Some(compared) = column.of(row) else { return "-".to_owned() };
-            let value = number(compared.score.value.unwrap_or(f64::NAN), *digits);
+            let value = number(compared.score.value, *digits);
             compared.change.as_ref().map_or(value.clone(), |change| {
                 let mark = if change.inside_noise == Some(true) { NOISE.to_string() } else { String::new() };
                 format!("{value} ({}){mark}", signed(change.difference.unwrap_or(f64::NAN), *digits))
@@ -115,10 +115,10 @@ pub fn definitions(page: &mut Html, pool: &Pool<'_>) {
     page.line("<h3>What the numbers mean</h3>\n<dl>");
     for column in Column::all(pool) {
         let score = &column.score;
-        let mut said = vec![score.meaning.clone()];
+        let mut said = vec![score.meaning.to_string()];
         said.extend(score.neutral.map(|neutral| format!("neutral {neutral}")));
         said.push(column.better());
-        let mut unedited = format!("unedited {}, n {}", short(score.value.unwrap_or(f64::NAN)), count(score.n));
+        let mut unedited = format!("unedited {}, n {}", short(score.value), count(score.n));
         if let Some(error) = score.error {
             unedited += &format!(", standard error {}", short(error));
         }

@@ -20,7 +20,7 @@ pub use read::{Results, read};
 pub use write::{ResultsFile, file_digests};
 
 use crate::measure::statistics::{Flips, Wilcoxon};
-use crate::measure::{Better, Kind};
+use crate::measure::{Group, Kind, Score};
 use crate::report::Stat;
 use crate::verify::WorkSummary;
 use serde::{Deserialize, Serialize};
@@ -223,38 +223,6 @@ pub struct ComparedScore {
     pub score: Score,
     /// Its change. None of the unedited model.
     pub change: Option<Change>,
-}
-
-/// A part of the data, such as a bias type.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Group {
-    /// Its name.
-    pub name: String,
-    /// The scores of its items.
-    pub scores: Vec<Score>,
-}
-
-/// One measured number.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Score {
-    /// Its name within the measure.
-    pub name: String,
-    /// The number. None if it is not finite.
-    pub value: Option<f64>,
-    /// The number of items that it is measured on.
-    pub n: u64,
-    /// Its standard error.
-    pub error: Option<f64>,
-    /// Its 95 % bootstrap interval.
-    pub interval: Option<(f64, f64)>,
-    /// The p value of the measure's own test.
-    pub p: Option<f64>,
-    /// A description in a few words.
-    pub meaning: String,
-    /// The value without bias.
-    pub neutral: Option<f64>,
-    /// Which values are better.
-    pub better: Better,
 }
 
 /// How a score changed from the unedited model.

@@ -4,7 +4,7 @@ use super::{Column, Setup, case};
 use crate::digest::Digest;
 use crate::measure::{self, Outcome, compare};
 use crate::report::results::{
-    AppliedPatch, Change, ComparedScore, Group, ItemValues, Items, Measure, Model, Report, Row, Score, Setting,
+    AppliedPatch, Change, ComparedScore, ItemValues, Items, Measure, Model, Report, Row, Setting,
 };
 use crate::verify::{self, ModelSummary, PatchSummary, WorkSummary};
 use serde_json::{Map, Value, json};
@@ -81,12 +81,12 @@ pub(in crate::report) fn row_of(row: &verify::Row, detail: Detail) -> Row {
 fn measure_of(outcome: &Outcome, changes: &[compare::Change], detail: Detail) -> Measure {
     let compared = |score: &measure::Score| {
         let change = changes.iter().find(|change| change.score == score.name);
-        ComparedScore { score: score_of(score), change: change.map(change_of) }
+        ComparedScore { score: score.clone(), change: change.map(change_of) }
     };
     Measure {
         measure: outcome.measure.clone(),
         scores: outcome.scores.iter().map(compared).collect(),
-        groups: outcome.groups.iter().map(group_of).collect(),
+        groups: outcome.groups.clone(),
         counts: outcome.counts.clone(),
         settings: outcome.settings.clone(),
         data: hexadecimal(&outcome.data),
@@ -94,36 +94,14 @@ fn measure_of(outcome: &Outcome, changes: &[compare::Change], detail: Detail) ->
     }
 }
 
-fn group_of(group: &measure::Group) -> Group {
-    Group { name: group.name.clone(), scores: group.scores.iter().map(score_of).collect() }
-}
-
-fn score_of(score: &measure::Score) -> Score {
-    Score {
-        name: score.name.clone(),
-        value: finite(score.value),
-        n: score.n,
-        error: score.error,
-        interval: score.interval,
-        p: score.p,
-        meaning: score.meaning.to_owned(),
-        neutral: score.neutral,
-        better: score.better,
-    }
-}
-
 fn change_of(change: &compare::Change) -> Change {
     Change {
-        difference: finite(change.difference),
+        difference: Some(change.difference).filter(|difference| difference.is_finite()),
         interval: change.interval,
         flips: change.flips,
         signed_rank: change.signed_rank,
         inside_noise: change.inside_noise,
     }
-}
-
-fn finite(number: f64) -> Option<f64> {
-    Some(number).filter(|number| number.is_finite())
 }
 
 fn items_of(outcome: &Outcome) -> Option<Items> {

@@ -10,7 +10,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 fn score(name: &str, value: f64, meaning: &'static str, neutral: Option<f64>, better: Better, n: u64) -> Score {
-    Score { name: name.to_owned(), value, meaning, neutral, better, n, error: None, interval: None, p: None }
+    Score {
+        name: name.to_owned(),
+        value,
+        meaning: meaning.into(),
+        neutral,
+        better,
+        n,
+        error: None,
+        interval: None,
+        p: None,
+    }
 }
 
 fn outcome(measure: &str, scores: Vec<Score>, groups: Vec<Group>, items: Items) -> Outcome {

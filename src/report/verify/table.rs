@@ -250,7 +250,8 @@ fn definition(score: &Score) -> Vec<String> {
     let neutral = score.neutral.filter(|_| score.better != Better::Neutral).map(|neutral| format!("neutral {neutral}"));
     let p = score.p.map(|value| format!("p {}", p(value)));
     let unedited = format!("unedited {}, {}", short(score.value), spread(score));
-    let parts = [Some(score.meaning.to_owned()), neutral, Some(better(score.better, score.neutral)), Some(unedited), p];
+    let parts =
+        [Some(score.meaning.to_string()), neutral, Some(better(score.better, score.neutral)), Some(unedited), p];
     parts.into_iter().flatten().collect()
 }
 

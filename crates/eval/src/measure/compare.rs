@@ -100,7 +100,7 @@ mod tests {
         let score = |(name, value, error): &(&str, f64, Option<f64>)| Score {
             name: (*name).to_owned(),
             value: *value,
-            meaning: "",
+            meaning: "".into(),
             neutral: None,
             better: Better::Lower,
             n: 1,

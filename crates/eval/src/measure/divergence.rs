@@ -103,7 +103,7 @@ impl Planned for PlannedDivergence {
         let main = Score {
             name: "kl".to_owned(),
             value: ratio(&values, &weights),
-            meaning: "mean Kullback-Leibler divergence of the predictions from the unedited model's, in nats",
+            meaning: "mean Kullback-Leibler divergence of the predictions from the unedited model's, in nats".into(),
             neutral: Some(0.0),
             better: Better::Lower,
             n,
@@ -114,7 +114,7 @@ impl Planned for PlannedDivergence {
         let agreement = Score {
             name: "top1".to_owned(),
             value: 100.0 * same as f64 / n as f64,
-            meaning: "percent of positions with the unedited model's most likely token",
+            meaning: "percent of positions with the unedited model's most likely token".into(),
             neutral: Some(100.0),
             better: Better::Higher,
             n,

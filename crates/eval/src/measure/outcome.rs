@@ -2,7 +2,8 @@
 
 use lcepatch_files::input::Unexpected;
 use lcepatch_format::digest::Digest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -28,7 +29,7 @@ pub struct Outcome {
 }
 
 /// The scores of a part of the data.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// Its name.
     pub name: String,
@@ -37,15 +38,16 @@ pub struct Group {
 }
 
 /// One measured number.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Its name within the measure, such as `d`, `ss`, `icat`, `ppl`. Unique there.
     pub name: String,
-    /// The number.
+    /// The number. JSON has null for one that is not finite, which is read back as not a number.
+    #[serde(deserialize_with = "null_is_nan")]
     pub value: f64,
-    /// What it says, in a few words.
-    pub meaning: &'static str,
-    /// The value that says that there is no bias.
+    /// A description in a few words.
+    pub meaning: Cow<'static, str>,
+    /// The value of an unbiased model.
     pub neutral: Option<f64>,
     /// Which way is better.
     pub better: Better,
@@ -57,6 +59,10 @@ pub struct Score {
     pub interval: Option<(f64, f64)>,
     /// p of the test that belongs to the measure.
     pub p: Option<f64>,
+}
+
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// Which way a score is better.

@@ -2,6 +2,7 @@
 
 use super::weat::{PlannedWeat, Weat, WeatOptions};
 use super::{Answers, BadData, Better, Facts, Group, Items, Outcome, Planned, Score, Tokens, Work};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -77,7 +78,7 @@ impl Planned for PlannedMean {
         let score = |name: &str, value, meaning, better| Score {
             name: name.to_owned(),
             value,
-            meaning,
+            meaning: Cow::Borrowed(meaning),
             neutral: Some(0.0),
             better,
             n: 1,

@@ -218,7 +218,7 @@ mod tests {
         let score = |(name, value): &(&str, f64)| Score {
             name: (*name).to_owned(),
             value: *value,
-            meaning: "",
+            meaning: "".into(),
             neutral: None,
             better: Better::Lower,
             n: 1,

@@ -198,7 +198,7 @@ impl PlannedWeat {
         Score {
             name,
             value,
-            meaning: "effect size of the association; above 0 is stereotypical in the published lists",
+            meaning: "effect size of the association; above 0 is stereotypical in the published lists".into(),
             neutral: Some(0.0),
             better: Better::Neutral,
             n: self.weat.sets.iter().take(2).map(|set| set.examples.len() as u64).sum(),

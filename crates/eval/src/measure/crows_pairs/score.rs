@@ -2,6 +2,7 @@
 
 use super::super::{Better, Group, Score};
 use super::data::Direction;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A pair with a score for each sentence. The more likely sentence has the larger one.
@@ -65,7 +66,7 @@ fn share<'a>(name: &str, meaning: &'static str, pairs: impl Iterator<Item = &'a 
     Score {
         name: name.to_owned(),
         value: 100.0 * share,
-        meaning,
+        meaning: Cow::Borrowed(meaning),
         neutral: Some(50.0),
         better: Better::Neutral,
         n,

@@ -5,6 +5,7 @@ use crate::measure::text::Text;
 use crate::measure::work::Question;
 use crate::measure::{Answers, BadData, Better, Items, Outcome, Planned, Score};
 use lcepatch_format::digest::Digest;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A perplexity whose questions are asked.
@@ -55,7 +56,7 @@ impl Planned for Losses {
         let score = |name: &str, value, meaning, error, interval| Score {
             name: name.to_owned(),
             value,
-            meaning,
+            meaning: Cow::Borrowed(meaning),
             neutral: None,
             better: Better::Lower,
             n: self.clusters.iter().map(|cluster| cluster.len() as u64).sum(),

@@ -1,6 +1,7 @@
 //! What the scores of triples of sentences come to, with no model in sight.
 
 use super::super::{Better, Group, Score};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 /// The scores of the three sentences of a triple.
@@ -100,7 +101,7 @@ pub fn scores(triples: &[ScoredTriple<'_>]) -> Vec<Score> {
     let score = |name: &str, value, meaning, neutral, better, error| Score {
         name: name.to_owned(),
         value,
-        meaning,
+        meaning: Cow::Borrowed(meaning),
         neutral,
         better,
         n: triples.len() as u64,
