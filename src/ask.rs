@@ -1,51 +1,56 @@
-//! A model asked what it expects at a place of a text, before and after edits.
+//! Predictions of a model for some prompts, before and after edits.
 
 use crate::context::Context;
 use crate::edit::EditKind;
 use crate::error::Error;
 use crate::measure::Tokens;
-use crate::measure::predictions::{Expected, Prompts};
+use crate::measure::predictions::{PromptPredictions, Prompts};
 use crate::patch::Patch;
-use crate::verify::{Bench, Case, ModelSummary, PatchSummary, Subject, check};
+use crate::verify::{Baseline, Evaluation, ModelSummary, PatchSummary, check};
 
-/// What models expect.
+/// The predictions of a model and its edits.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct PredictionReport {
     /// The unedited model.
     pub model: ModelSummary,
     /// The patches, in the order in which they are applied.
     pub patches: Vec<PatchSummary>,
-    /// The models: the unedited one first, then the cases in their order. With how many weights are edited.
+    /// The edit and the number of edited weights of each model: the unedited model first, then the edits in their order.
     pub models: Vec<(Option<EditKind>, u64)>,
-    /// For each place that is asked about, what each model expects.
-    pub expected: Vec<Expected>,
+    /// The predictions of every model for each prompt.
+    pub prompts: Vec<PromptPredictions>,
 }
 
-/// Asks a model without and with `patches`, once for each case. The questions of `prompts` are in the subject's work list.
+/// Asks a model without `patches`, and once for each of `edits` with them. The questions of `prompts` are in the evaluation's work list.
 ///
-/// Memory: that of [`crate::verify::verify`], and where the likeliest tokens are asked for, a number for each token of the vocabulary,
-/// each prompt and each case.
+/// Memory: that of [`crate::verify::verify`]; where the most likely tokens are asked for, also one number for each token of the
+/// vocabulary, each prompt and each edit.
 ///
 /// # Errors
 /// As [`crate::verify::verify`].
 pub fn ask(
-    subject: Subject<'_>,
+    evaluation: Evaluation<'_>,
     prompts: &Prompts,
     tokens: &dyn Tokens,
     patches: &[Patch],
-    cases: &[Case],
+    edits: &[EditKind],
     context: &Context<'_>,
-) -> Result<Told, Error> {
-    check(subject, patches, context)?;
-    let bench = Bench::new(subject, context)?;
+) -> Result<PredictionReport, Error> {
+    check(evaluation, patches, context)?;
+    let baseline = Baseline::measure(evaluation, context)?;
     let mut models = vec![(None, 0)];
-    let mut edited = Vec::new();
-    for case in cases {
-        let (answers, weights) = bench.answers(patches, *case, context)?;
-        models.push((Some(case.kind), weights));
-        edited.push(answers);
+    let mut edited_answers = Vec::new();
+    for edit in edits {
+        let (answers, edited) = baseline.answers(patches, *edit, context)?;
+        models.push((Some(*edit), edited));
+        edited_answers.push(answers);
     }
-    let answers: Vec<_> = std::iter::once(&bench.unedited_answers).chain(&edited).collect();
-    let expected = prompts.expected(&answers, tokens);
-    Ok(Told { model: bench.model(), patches: patches.iter().map(PatchSummary::of).collect(), models, expected })
+    let answers: Vec<_> = std::iter::once(&baseline.unedited_answers).chain(&edited_answers).collect();
+    let prompts = prompts.predictions(&answers, tokens);
+    Ok(PredictionReport {
+        model: baseline.model(),
+        patches: patches.iter().map(PatchSummary::new).collect(),
+        models,
+        prompts,
+    })
 }

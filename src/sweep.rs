@@ -1,10 +1,10 @@
-//! A grid of localizations and edits of one pair of checkpoints, all measured against one unedited model.
+//! Measures a grid of localizations and edits of one pair of checkpoints, and compares all with one unedited model.
 //!
 //! ```text
-//! Grid --cells--> for each localization: diff --Patch--> for each edit: Bench --Row--> Journal
+//! Grid --cells--> for each localization: diff --Patch--> for each edit: Baseline --Measurement--> Recorder
 //! ```
 //!
-//! No patch and no checkpoint is written. A journal keeps what was measured, and knows what need not be measured again.
+//! No patch and no checkpoint is written. A recorder keeps the measurements, and knows which edits need not be measured again.
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
@@ -14,21 +14,21 @@ use crate::error::Error;
 use crate::localize::random::Among;
 use crate::mask::Scope;
 use crate::patch::Patch;
-use crate::verify::{Bench, Case, Row};
+use crate::verify::{Baseline, Measurement};
 
-/// How weights are found.
+/// How the weights of a patch are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
     /// The largest differences (paper eq 2).
     Value,
-    /// What exactly one pruning mask keeps (paper eq 1).
+    /// The weights that exactly one of two pruning masks keeps (paper eq 1).
     Mask,
-    /// Drawn, as a baseline.
+    /// Random weights, as a baseline.
     Random,
 }
 
 impl Strategy {
-    /// The name on the command line and in results.
+    /// Its name on the command line and in results.
     pub fn label(self) -> &'static str {
         match self {
             Strategy::Value => "value",
@@ -38,16 +38,16 @@ impl Strategy {
     }
 }
 
-/// One way to find weights.
+/// A choice of weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Localization {
-    /// How.
+    /// The strategy.
     pub strategy: Strategy,
-    /// How many. Of masks they are as many as there are.
+    /// The number of weights. None of masks, which decide it themselves.
     pub size: Option<Size>,
-    /// What random numbers begin with.
+    /// The seed of random weights.
     pub seed: Option<u64>,
-    /// What may be drawn.
+    /// The weights from which random ones are drawn.
     pub among: Option<Among>,
 }
 
@@ -76,51 +76,41 @@ impl std::fmt::Display for Localization {
     }
 }
 
-/// What to measure: every strategy with every size and, of random ones, with every seed; each with every edit.
+/// The product of strategies, sizes, seeds (of random weights) and edits.
 #[derive(Debug, Clone)]
 pub struct Grid {
     /// The strategies.
     pub strategies: Vec<Strategy>,
-    /// How many weights.
+    /// The numbers of weights. The mask strategy takes none.
     pub sizes: Vec<Size>,
-    /// Of random localizations.
+    /// The seeds of the random strategy.
     pub seeds: Vec<u64>,
     /// The edits.
     pub edits: Vec<EditKind>,
-    /// Rank all candidates together, or each tensor for itself.
+    /// Whether all candidates are ranked together, or those of each tensor.
     pub scope: Scope,
 }
 
 impl Grid {
-    /// Every localization, with the edits that make sense of it. Where there are no masks, or where the weights are those that both
-    /// masks keep, there is none to switch; and what is pruned at random is drawn from what the target keeps.
+    /// Every localization, with the edits that are possible for it. Without masks, and for weights that both masks keep, there is no
+    /// mask to switch. Pruning takes random weights from those that the target keeps, other edits from those that either keeps.
     pub fn cells(&self, masked: bool) -> Vec<(Localization, Vec<EditKind>)> {
-        let edits = |makes_sense: &dyn Fn(EditKind) -> bool| -> Vec<EditKind> {
-            self.edits.iter().copied().filter(|edit| makes_sense(*edit)).collect()
-        };
         let mut cells = Vec::new();
         for strategy in self.strategies.iter().copied() {
-            let plain = Localization { strategy, size: None, seed: None, among: None };
+            let any = Localization { strategy, size: None, seed: None, among: None };
             match strategy {
-                Strategy::Mask => cells.push((plain, self.edits.clone())),
+                Strategy::Mask => cells.push((any, self.edits.clone())),
                 Strategy::Value => {
-                    let edits = edits(&|edit| edit != EditKind::Switch);
-                    cells.extend(self.sizes.iter().map(|size| {
-                        let size = Some(*size);
-                        (Localization { size, ..plain }, edits.clone())
-                    }));
+                    let edits = self.edits_where(|edit| edit != EditKind::Switch);
+                    cells.extend(
+                        self.sizes.iter().map(|size| (Localization { size: Some(*size), ..any }, edits.clone())),
+                    );
                 }
                 Strategy::Random => {
                     for size in &self.sizes {
                         for seed in &self.seeds {
-                            let drawn = Localization { size: Some(*size), seed: Some(*seed), ..plain };
-                            let of = |among| Localization { among: Some(among), ..drawn };
-                            if masked {
-                                cells.push((of(Among::Either), edits(&|edit| edit != EditKind::Prune)));
-                                cells.push((of(Among::Target), edits(&|edit| edit == EditKind::Prune)));
-                            } else {
-                                cells.push((drawn, edits(&|edit| edit != EditKind::Switch)));
-                            }
+                            let random = Localization { size: Some(*size), seed: Some(*seed), ..any };
+                            cells.extend(self.random_cells(random, masked));
                         }
                     }
                 }
@@ -129,11 +119,26 @@ impl Grid {
         cells.retain(|(_, edits)| !edits.is_empty());
         cells
     }
+
+    fn random_cells(&self, random: Localization, masked: bool) -> Vec<(Localization, Vec<EditKind>)> {
+        if !masked {
+            return vec![(random, self.edits_where(|edit| edit != EditKind::Switch))];
+        }
+        let among = |among| Localization { among: Some(among), ..random };
+        vec![
+            (among(Among::Either), self.edits_where(|edit| edit != EditKind::Prune)),
+            (among(Among::Target), self.edits_where(|edit| edit == EditKind::Prune)),
+        ]
+    }
+
+    fn edits_where(&self, is_possible: impl Fn(EditKind) -> bool) -> Vec<EditKind> {
+        self.edits.iter().copied().filter(|edit| is_possible(*edit)).collect()
+    }
 }
 
-/// Who keeps what a sweep measures.
-pub trait Journal {
-    /// A patch was made. Returns those of its `edits` that are still to be measured.
+/// Keeps the measurements of a sweep.
+pub trait Recorder {
+    /// Records a new patch, and returns those of its `edits` that are not measured yet.
     ///
     /// # Errors
     /// Ends the sweep.
@@ -144,37 +149,38 @@ pub trait Journal {
         edits: Vec<EditKind>,
     ) -> Result<Vec<EditKind>, Error>;
 
-    /// An edit was measured.
+    /// Records the measurement of an edit.
     ///
     /// # Errors
     /// Ends the sweep.
-    fn row(&mut self, localization: &Localization, patch: &Patch, row: &Row) -> Result<(), Error>;
+    fn row(&mut self, localization: &Localization, patch: &Patch, measurement: &Measurement) -> Result<(), Error>;
 }
 
-/// Measures a grid of the pair of `target`, whose unedited model `bench` has measured, and `reference`. `options` say everything about
-/// patches but how the weights are found.
+/// Measures a grid of edits from `target`, whose unedited model is `baseline`, towards `reference`. `options` hold all options of the
+/// patches but the localization, which the grid replaces.
 ///
 /// # Errors
-/// As [`diff`] and [`Bench::row`]; what the journal refuses.
+/// As [`diff`] and [`Baseline::measure_edit`]; errors of the recorder.
 pub fn sweep(
     grid: &Grid,
     target: &Checkpoint,
     reference: &Checkpoint,
     options: &DiffOptions<'_>,
-    bench: &Bench<'_>,
-    journal: &mut dyn Journal,
+    baseline: &Baseline<'_>,
+    recorder: &mut dyn Recorder,
     context: &Context<'_>,
 ) -> Result<(), Error> {
     for (localization, edits) in grid.cells(options.masks.is_some()) {
         let options = DiffOptions { localize: localization.localize(grid.scope), ..options.clone() };
         let diffed = diff(target, reference, &options, context)?;
-        let left = journal.patch(&localization, &diffed, edits)?;
+        let edits = recorder.patch(&localization, &diffed, edits)?;
+        // Error messages name the patch by its localization, since it has no file.
         let patches = [diffed.patch.named(localization.to_string())];
-        // An edit that cannot be made is worth knowing before the others are measured.
-        left.iter().try_for_each(|kind| bench.check(&patches, Case { kind: *kind }, context))?;
-        for kind in left {
-            let row = bench.row(&patches, Case { kind }, context)?;
-            journal.row(&localization, &patches[0], &row)?;
+        // Impossible edits are refused before the first one is measured.
+        edits.iter().try_for_each(|edit| baseline.check(&patches, *edit, context))?;
+        for edit in edits {
+            let measurement = baseline.measure_edit(&patches, edit, context)?;
+            recorder.row(&localization, &patches[0], &measurement)?;
         }
     }
     Ok(())
@@ -186,7 +192,7 @@ mod tests {
     use crate::edit::Alpha;
 
     #[test]
-    fn each_localization_gets_the_edits_that_make_sense_of_it() {
+    fn each_localization_gets_the_edits_that_are_possible_for_it() {
         let grid = Grid {
             strategies: vec![Strategy::Value, Strategy::Mask, Strategy::Random],
             sizes: vec![Size::FromMask],
@@ -194,7 +200,7 @@ mod tests {
             edits: vec![EditKind::Interpolate(Alpha::ONE), EditKind::Prune, EditKind::Switch],
             scope: Scope::Global,
         };
-        let told = |masked| -> Vec<String> {
+        let shown = |masked| -> Vec<String> {
             let edits = |edits: &[EditKind]| edits.iter().map(|edit| edit.label()).collect::<Vec<_>>().join(" ");
             grid.cells(masked).iter().map(|(localization, kinds)| format!("{localization}: {}", edits(kinds))).collect()
         };
@@ -206,7 +212,7 @@ mod tests {
             "random, k from-mask, seed 1: ip sw",
             "random, k from-mask, seed 1, among what the target keeps: pr",
         ];
-        assert_eq!(told(true), masked);
-        assert_eq!(told(false)[2..], ["random, k from-mask, seed 0: ip pr", "random, k from-mask, seed 1: ip pr"]);
+        assert_eq!(shown(true), masked);
+        assert_eq!(shown(false)[2..], ["random, k from-mask, seed 0: ip pr", "random, k from-mask, seed 1: ip pr"]);
     }
 }

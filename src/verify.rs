@@ -1,7 +1,7 @@
-//! A model measured before and after edits: one work list, many models.
+//! Measures a model before and after edits. All models answer the same questions.
 //!
 //! ```text
-//! measures --plan--> Work --Batches--> for each edit: Plan --edited tensors--> Session --Answers--> Outcomes --compare--> Changes
+//! measures --plan--> WorkList --Batches--> for each edit: Plan --edited tensors--> Session --Answers--> Outcomes --compare--> Changes
 //! ```
 //!
 //! No checkpoint is written: an edited tensor is a copy in memory, with the bytes that `apply` would write.
@@ -13,8 +13,8 @@ use crate::digest::Digest;
 use crate::edit::EditKind;
 use crate::error::Error;
 use crate::measure::compare::{Change, compare};
-use crate::measure::{Answers, Facts, Outcome, Planned, Work};
-use crate::model::{Batches, Edited, Engine, Model};
+use crate::measure::{Answers, ModelFacts, Outcome, PlannedMeasure, WorkList};
+use crate::model::{Batches, EditedTensors, Engine, Model};
 use crate::pair::PrefixMap;
 use crate::patch::Patch;
 use rayon::prelude::*;
@@ -22,53 +22,46 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Patches that are applied together, and one way to do it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Case {
-    /// What is done to the selected weights.
-    pub kind: EditKind,
-}
-
-/// How edits are made and compared.
+/// How patches are checked, and edited models are compared with the unedited one.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// How the base is checked, once.
+    /// How thoroughly the base is checked. It is checked once.
     pub check: Check,
-    /// A prefix of the patches' names, and what stands for it in the model's.
+    /// Maps prefixes of tensor names in the patches to those in the model.
     pub prefix: Option<PrefixMap>,
-    /// Of the bootstrap intervals.
+    /// The seed of the bootstrap intervals.
     pub seed: u64,
 }
 
-/// What was measured.
+/// The measurements of a model and its edits.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The model.
     pub model: ModelSummary,
-    /// What was asked of it.
+    /// How much was asked of each model.
     pub work: WorkSummary,
     /// The patches, in the order in which they are applied.
     pub patches: Vec<PatchSummary>,
-    /// The unedited model first, then the cases in their order.
-    pub rows: Vec<Row>,
+    /// The unedited model first, then the edits in their order.
+    pub rows: Vec<Measurement>,
 }
 
-/// A model, for a report.
+/// A model, as a report describes it.
 #[derive(Debug, Clone)]
 pub struct ModelSummary {
     /// Its directory.
     pub path: PathBuf,
-    /// The export that it was measured through, if not through a graph of our own.
+    /// The ONNX export that was measured instead of a graph built from the configuration.
     pub onnx: Option<PathBuf>,
     /// `model_type` of its configuration.
     pub model_type: String,
     /// The dtypes of its weights, such as `F32`.
     pub dtypes: Vec<String>,
-    /// The model in numbers.
-    pub facts: Facts,
+    /// Its kind and sizes.
+    pub facts: ModelFacts,
 }
 
-/// A work list, for a report.
+/// The size of a work list.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkSummary {
@@ -80,83 +73,88 @@ pub struct WorkSummary {
     pub tokens: u64,
 }
 
-/// A patch, for a report.
+/// A patch, as a report describes it.
 #[derive(Debug, Clone)]
 pub struct PatchSummary {
     /// Its file.
     pub path: PathBuf,
     /// Its id.
     pub id: Digest,
-    /// What its author recommends.
+    /// The alpha that its author recommends.
     pub recommended_alpha: Option<f64>,
 }
 
 impl PatchSummary {
-    /// Of a patch.
-    pub fn of(patch: &Patch) -> Self {
+    /// Describes a patch.
+    pub fn new(patch: &Patch) -> Self {
         Self { path: patch.name().to_owned(), id: patch.id, recommended_alpha: patch.metadata.recommended_alpha }
     }
 }
 
-/// A model and what was measured of it.
+/// What was measured of one model, edited or not.
 #[derive(Debug, Clone)]
-pub struct Row {
-    /// What was done to it; none for the unedited one.
+pub struct Measurement {
+    /// The edit. None for the unedited model.
     pub edit: Option<EditKind>,
-    /// How many weights that meant.
+    /// The number of edited weights.
     pub edited: u64,
-    /// What was measured.
+    /// The outcome of each measure.
     pub outcomes: Vec<Outcome>,
-    /// For each outcome, how its scores changed; empty for the unedited one.
+    /// For each outcome, the changes of its scores. Empty for the unedited model.
     pub changes: Vec<Vec<Change>>,
-    /// From loading the model to its last answer.
+    /// The time from loading the model to its last answer.
     pub time: Duration,
 }
 
-/// Measures of which the questions are in one work list.
+/// Measures, and their questions in one work list.
 #[derive(Default)]
-pub struct Planning {
-    /// The questions.
-    pub work: Work,
+pub struct MeasurePlan {
+    /// The questions of all measures.
+    pub work: WorkList,
     /// The measures.
-    pub planned: Vec<Box<dyn Planned>>,
+    pub measures: Vec<Box<dyn PlannedMeasure>>,
 }
 
-/// What is measured, of which model, and how.
+/// A model, the measures of it, and the runtime.
 #[derive(Clone, Copy)]
-pub struct Subject<'a> {
+pub struct Evaluation<'a> {
     /// The model.
     pub model: &'a Model,
     /// Its weights.
     pub checkpoint: &'a Checkpoint,
     /// The measures.
-    pub planning: &'a Planning,
-    /// How edits are made and compared.
+    pub plan: &'a MeasurePlan,
+    /// How patches are checked, and edited models are compared with the unedited one.
     pub options: &'a VerifyOptions,
-    /// What computes.
+    /// The runtime.
     pub engine: &'a Engine,
 }
 
-/// Measures a model without and with `patches`, once for each case.
+/// Measures a model without `patches`, and once for each of `edits` with them.
 ///
-/// Memory: the weights as the runtime holds them, and a copy of the tensors that are edited.
+/// Memory: the weights as the runtime holds them, and a copy of the edited tensors.
 ///
 /// # Errors
-/// A base that does not fit; numbers that leave the dtype's range; [`crate::model::ModelFault`]; cancellation.
-pub fn verify(subject: Subject<'_>, patches: &[Patch], cases: &[Case], context: &Context<'_>) -> Result<Report, Error> {
-    check(subject, patches, context)?;
-    let bench = Bench::new(subject, context)?;
-    let mut rows = vec![bench.unedited.clone()];
-    for case in cases {
-        rows.push(bench.row(patches, *case, context)?);
+/// A base that does not fit; an edited number out of the dtype's range; [`crate::model::ModelFault`]; cancellation.
+pub fn verify(
+    evaluation: Evaluation<'_>,
+    patches: &[Patch],
+    edits: &[EditKind],
+    context: &Context<'_>,
+) -> Result<Report, Error> {
+    check(evaluation, patches, context)?;
+    let baseline = Baseline::measure(evaluation, context)?;
+    let mut rows = vec![baseline.unedited.clone()];
+    for edit in edits {
+        rows.push(baseline.measure_edit(patches, *edit, context)?);
     }
-    let patches = patches.iter().map(PatchSummary::of).collect();
-    Ok(Report { model: bench.model(), work: bench.work(), patches, rows })
+    let patches = patches.iter().map(PatchSummary::new).collect();
+    Ok(Report { model: baseline.model(), work: baseline.work(), patches, rows })
 }
 
-/// Checks that patches fit the model: a base that does not is worth knowing before the first hour of work.
-pub(crate) fn check(subject: Subject<'_>, patches: &[Patch], context: &Context<'_>) -> Result<(), Error> {
-    let Subject { model, checkpoint, options, .. } = subject;
+/// Checks that patches fit the model, which is cheap compared with measuring it.
+pub(crate) fn check(evaluation: Evaluation<'_>, patches: &[Patch], context: &Context<'_>) -> Result<(), Error> {
+    let Evaluation { model, checkpoint, options, .. } = evaluation;
     if !patches.is_empty() {
         let edits = edits(patches, EditKind::Prune);
         let plan = Plan::check(checkpoint, &edits, &plan_options(options.check, options), context)?;
@@ -165,83 +163,84 @@ pub(crate) fn check(subject: Subject<'_>, patches: &[Patch], context: &Context<'
     Ok(())
 }
 
-/// A model that was measured as it is, ready to be measured with edits: each is asked the same questions, and compared with it.
-pub struct Bench<'a> {
-    /// The unedited model.
-    pub unedited: Row,
+/// The unedited model with its measurement, to which edited models are compared.
+pub struct Baseline<'a> {
+    /// The measurement of the unedited model.
+    pub unedited: Measurement,
     /// Its answers.
     pub unedited_answers: Answers,
     batches: Batches,
-    subject: Subject<'a>,
+    evaluation: Evaluation<'a>,
 }
 
-impl<'a> Bench<'a> {
-    /// Measures the model as it is.
+impl<'a> Baseline<'a> {
+    /// Measures the unedited model.
     ///
     /// # Errors
     /// [`crate::model::ModelFault`]; cancellation.
-    pub fn new(subject: Subject<'a>, context: &Context<'_>) -> Result<Self, Error> {
+    pub fn measure(evaluation: Evaluation<'a>, context: &Context<'_>) -> Result<Self, Error> {
         let start = Instant::now();
-        let unedited = Row { edit: None, edited: 0, outcomes: Vec::new(), changes: Vec::new(), time: Duration::ZERO };
-        let Subject { model, planning, engine, .. } = subject;
-        let batches = model.batches(&planning.work, engine.limits);
-        let mut bench = Self { unedited, unedited_answers: Answers::default(), batches, subject };
-        bench.unedited_answers = bench.answer(Edited::new(), context)?;
-        bench.unedited.outcomes = bench.outcomes(&bench.unedited_answers);
-        bench.unedited.time = start.elapsed();
-        Ok(bench)
+        let unedited =
+            Measurement { edit: None, edited: 0, outcomes: Vec::new(), changes: Vec::new(), time: Duration::ZERO };
+        let Evaluation { model, plan, engine, .. } = evaluation;
+        let batches = model.batches(&plan.work, engine.limits);
+        let mut baseline = Self { unedited, unedited_answers: Answers::default(), batches, evaluation };
+        baseline.unedited_answers = baseline.run(EditedTensors::new(), context)?;
+        baseline.unedited.outcomes = baseline.outcomes(&baseline.unedited_answers);
+        baseline.unedited.time = start.elapsed();
+        Ok(baseline)
     }
 
-    /// Whether `patches` can be applied so, as far as that can be known without editing.
+    /// Checks, without editing, that `patches` can be applied as `edit`.
     ///
     /// # Errors
     /// As [`verify`].
-    pub fn check(&self, patches: &[Patch], case: Case, context: &Context<'_>) -> Result<(), Error> {
-        Plan::check(self.subject.checkpoint, &edits(patches, case.kind), &self.quick(), context).map(|_| ())
+    pub fn check(&self, patches: &[Patch], edit: EditKind, context: &Context<'_>) -> Result<(), Error> {
+        Plan::check(self.evaluation.checkpoint, &edits(patches, edit), &self.quick(), context).map(|_| ())
     }
 
     /// Measures the model with `patches`, whose base was checked before.
     ///
     /// # Errors
     /// As [`verify`].
-    pub fn row(&self, patches: &[Patch], case: Case, context: &Context<'_>) -> Result<Row, Error> {
+    pub fn measure_edit(&self, patches: &[Patch], edit: EditKind, context: &Context<'_>) -> Result<Measurement, Error> {
         let start = Instant::now();
-        let (answers, edited) = self.answers(patches, case, context)?;
+        let (answers, edited) = self.answers(patches, edit, context)?;
         let outcomes = self.outcomes(&answers);
         let pairs = self.unedited.outcomes.iter().zip(&outcomes);
-        let changes = pairs.map(|(before, after)| compare(before, after, self.subject.options.seed)).collect();
-        Ok(Row { edit: Some(case.kind), edited, outcomes, changes, time: start.elapsed() })
+        let changes = pairs.map(|(before, after)| compare(before, after, self.evaluation.options.seed)).collect();
+        Ok(Measurement { edit: Some(edit), edited, outcomes, changes, time: start.elapsed() })
     }
 
-    /// The answers of the model with `patches`, whose base was checked before, and how many weights are edited.
+    /// The answers of the model with `patches`, whose base was checked before, and the number of edited weights.
     ///
     /// # Errors
     /// As [`verify`].
-    pub fn answers(&self, patches: &[Patch], case: Case, context: &Context<'_>) -> Result<(Answers, u64), Error> {
-        let edits = edits(patches, case.kind);
-        let plan = Plan::check(self.subject.checkpoint, &edits, &self.quick(), context)?;
-        let (tensors, edited) = edited(&plan, self.subject.model, context)?;
-        Ok((self.answer(tensors, context)?, edited))
+    pub fn answers(&self, patches: &[Patch], edit: EditKind, context: &Context<'_>) -> Result<(Answers, u64), Error> {
+        let edits = edits(patches, edit);
+        let plan = Plan::check(self.evaluation.checkpoint, &edits, &self.quick(), context)?;
+        let (tensors, edited) = edited_tensors(&plan, self.evaluation.model, context)?;
+        Ok((self.run(tensors, context)?, edited))
     }
 
-    /// The model, for a report.
+    /// Describes the model.
     pub fn model(&self) -> ModelSummary {
-        let weights = self.subject.model.weights().iter().filter_map(|name| self.subject.checkpoint.tensor(name));
+        let weights = self.evaluation.model.weights().iter().filter_map(|name| self.evaluation.checkpoint.tensor(name));
         let mut dtypes: Vec<String> = weights.map(|tensor| tensor.info.dtype.to_string()).collect();
         dtypes.sort();
         dtypes.dedup();
         ModelSummary {
-            path: self.subject.checkpoint.path.clone(),
-            onnx: self.subject.model.foreign().map(|foreign| foreign.file.path.clone()),
-            model_type: self.subject.model.config.model_type.clone(),
+            path: self.evaluation.checkpoint.path.clone(),
+            onnx: self.evaluation.model.exported_graph().map(|graph| graph.file.path.clone()),
+            model_type: self.evaluation.model.config.model_type.clone(),
             dtypes,
-            facts: *self.subject.model.facts(),
+            facts: *self.evaluation.model.facts(),
         }
     }
 
-    /// What every model is asked, for a report.
+    /// The size of the work list, which is the same for all models.
     pub fn work(&self) -> WorkSummary {
-        let work = &self.subject.planning.work;
+        let work = &self.evaluation.plan.work;
         WorkSummary {
             sequences: work.sequences().len(),
             questions: work.log_probabilities().len() + work.embeddings().len() + work.distributions().len(),
@@ -249,26 +248,22 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn answer(&self, edited: Edited, context: &Context<'_>) -> Result<Answers, Error> {
+    fn run(&self, edited: EditedTensors, context: &Context<'_>) -> Result<Answers, Error> {
         context.count("measuring", self.batches.tokens);
-        let Subject { model, checkpoint, planning, engine, .. } = self.subject;
+        let Evaluation { model, checkpoint, plan, engine, .. } = self.evaluation;
         let answers = model
             .session(checkpoint, edited, engine)
-            .and_then(|mut session| session.answer(&planning.work, &self.batches, context));
+            .and_then(|mut session| session.answer(&plan.work, &self.batches, context));
         checkpoint.settled(answers.map_err(Error::from))
     }
 
     fn outcomes(&self, answers: &Answers) -> Vec<Outcome> {
-        self.subject
-            .planning
-            .planned
-            .par_iter()
-            .map(|planned| planned.outcome(answers, &self.unedited_answers))
-            .collect()
+        let measures = self.evaluation.plan.measures.par_iter();
+        measures.map(|measure| measure.outcome(answers, &self.unedited_answers)).collect()
     }
 
     fn quick(&self) -> PlanOptions {
-        plan_options(Check::Quick, self.subject.options)
+        plan_options(Check::Quick, self.evaluation.options)
     }
 }
 
@@ -281,8 +276,8 @@ fn plan_options(check: Check, options: &VerifyOptions) -> PlanOptions {
     PlanOptions { check, different_base, not_finite, prefix: options.prefix.clone() }
 }
 
-/// The bytes of the model's tensors that a plan changes, and how many weights it edits in them.
-fn edited(plan: &Plan<'_>, model: &Model, context: &Context<'_>) -> Result<(Edited, u64), Error> {
+/// The edited bytes of the model's tensors that a plan changes, and the number of edited weights in them.
+fn edited_tensors(plan: &Plan<'_>, model: &Model, context: &Context<'_>) -> Result<(EditedTensors, u64), Error> {
     let used = model.used(plan.changed())?;
     let used: Vec<Tensor<'_>> = used.into_iter().filter_map(|name| plan.base().tensor(name)).collect();
     context.begin("editing", used.iter().map(|tensor| tensor.info.bytes()).sum());

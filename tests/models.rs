@@ -3,16 +3,16 @@
 use crate::support::{read_safetensors, runtime};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch_eval::measure::{Answers, Kind, Layers, Tokens, Work};
+use lcepatch_eval::measure::{Answers, Layers, ModelKind, Tokens, WorkList};
 use lcepatch_eval::model::batches::Limits;
-use lcepatch_eval::model::runtime::{Found, Place, Provider};
+use lcepatch_eval::model::runtime::{Library, Origin, Provider};
 use lcepatch_eval::model::tokenizer::Tokenizer;
-use lcepatch_eval::model::{Edited, Engine, Model};
+use lcepatch_eval::model::{EditedTensors, Engine, Model};
 use std::path::{Path, PathBuf};
 
 fn engine(threads: Option<usize>) -> Engine {
     let (provider, library) = (Provider::Cpu, runtime());
-    let found = Found { provider, library, place: Place::Named, site_packages: Vec::new() };
+    let found = Library { provider, library, origin: Origin::Named, site_packages: Vec::new() };
     Engine::of(&found, threads).unwrap()
 }
 
@@ -60,13 +60,13 @@ impl Expected {
 }
 
 /// Asks for everything: each row's hidden states and distribution.
-fn everything(expected: &Expected, kind: Kind) -> (Work, Vec<(usize, usize, Option<usize>)>) {
-    let mut work = Work::default();
+fn everything(expected: &Expected, kind: ModelKind) -> (WorkList, Vec<(usize, usize, Option<usize>)>) {
+    let mut work = WorkList::default();
     let mut asked = Vec::new();
     for (first, ids) in expected.sequences() {
         let sequence = work.sequence(&ids);
         for position in 0..ids.len() as u32 {
-            let distribution = (kind != Kind::Encoder).then(|| work.distribution(sequence, position));
+            let distribution = (kind != ModelKind::Encoder).then(|| work.distribution(sequence, position));
             let hidden = work.embedding(sequence, position..position + 1, Layers::Every);
             asked.push((first + position as usize, hidden, distribution));
         }
@@ -74,11 +74,11 @@ fn everything(expected: &Expected, kind: Kind) -> (Work, Vec<(usize, usize, Opti
     (work, asked)
 }
 
-fn answers(directory: &Path, engine: &Engine, limits: Limits, ask: impl Fn(&Model) -> Work) -> Answers {
+fn answers(directory: &Path, engine: &Engine, limits: Limits, ask: impl Fn(&Model) -> WorkList) -> Answers {
     let checkpoint = Checkpoint::open(directory).unwrap();
     let model = Model::open(directory, &checkpoint).unwrap();
     let work = ask(&model);
-    let mut session = model.session(&checkpoint, Edited::new(), engine).unwrap();
+    let mut session = model.session(&checkpoint, EditedTensors::new(), engine).unwrap();
     session.answer(&work, &model.batches(&work, limits), &Context::silent()).unwrap()
 }
 
@@ -99,7 +99,7 @@ fn every_family_agrees_with_transformers() {
         let checkpoint = Checkpoint::open(&directory).unwrap();
         let facts = *Model::open(&directory, &checkpoint).unwrap().facts();
         assert_eq!(
-            (facts.layers as usize + 1, facts.kind != Kind::Encoder),
+            (facts.layers as usize + 1, facts.kind != ModelKind::Encoder),
             (expected.hidden.len(), expected.logits.is_some())
         );
         let (_, asked) = everything(&expected, facts.kind);

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::durable::{Commit, Existing, Failed, NewFile};
 use crate::error::{Difference, Error, Refusal};
-use crate::onnx::{Binding, Malformed, OnnxFile, OpenError, Source, Wanted, find, matrix, transpose};
+use crate::onnx::{Binding, BoundTensor, Malformed, OnnxFile, OpenError, TensorQuery, find, matrix, transpose};
 use crate::patch::Patch;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -42,11 +42,11 @@ impl OnnxBase {
         context: &Context<'_>,
     ) -> Result<Self, Error> {
         let file = OnnxFile::open(path)?;
-        let mut wanted: BTreeMap<&str, Wanted> = BTreeMap::new();
+        let mut wanted: BTreeMap<&str, TensorQuery> = BTreeMap::new();
         for patch in patches {
             for entry in &patch.table.tensors {
                 // A second patch with another base is not this one's; the plan will say so.
-                wanted.entry(&entry.name).or_insert_with(|| Wanted {
+                wanted.entry(&entry.name).or_insert_with(|| TensorQuery {
                     name: entry.name.clone(),
                     dtype: entry.dtype,
                     shape: entry.shape.clone(),
@@ -55,7 +55,7 @@ impl OnnxBase {
                 });
             }
         }
-        let wanted: Vec<Wanted> = wanted.into_values().collect();
+        let wanted: Vec<TensorQuery> = wanted.into_values().collect();
         let found = find(&file, &wanted, context)?;
         let absent = found.absent.into_iter().map(|name| (name, Difference::Unbound));
         let unsure = found.unsure.into_iter().map(|name| (name, Difference::Constant));
@@ -159,7 +159,7 @@ fn places(file: &OnnxFile, bindings: &mut BTreeMap<String, Binding>) -> Result<C
                 Some(last) if last.range == tensor.range => {
                     let same = bindings.remove(&tensor.name);
                     if let (Some(first), Some(same)) = (bindings.get_mut(&last.name), same) {
-                        first.alternatives.extend(same.sources().cloned());
+                        first.alternatives.extend(same.candidates().cloned());
                     }
                 }
                 Some(last) if last.range.end > tensor.range.start => {
@@ -177,11 +177,15 @@ fn places(file: &OnnxFile, bindings: &mut BTreeMap<String, Binding>) -> Result<C
 }
 
 /// The tensors of `bindings` as the patches have them: views of the files, or copies of what is transposed.
-fn tensors(places: &Checkpoint, bindings: &BTreeMap<String, Binding>, wanted: &[Wanted]) -> Result<Checkpoint, Error> {
+fn tensors(
+    places: &Checkpoint,
+    bindings: &BTreeMap<String, Binding>,
+    wanted: &[TensorQuery],
+) -> Result<Checkpoint, Error> {
     let mut files: Vec<WeightFile> = Vec::new();
-    for Wanted { name, dtype, shape, .. } in wanted {
-        let is = |source: &&Source| source.tensor == *name;
-        let mut found = bindings.values().filter_map(|binding| Some((binding, binding.sources().find(is)?)));
+    for TensorQuery { name, dtype, shape, .. } in wanted {
+        let is = |source: &&BoundTensor| source.tensor == *name;
+        let mut found = bindings.values().filter_map(|binding| Some((binding, binding.candidates().find(is)?)));
         let Some((binding, source)) = found.clone().find(|(_, source)| !source.transposed).or_else(|| found.next())
         else {
             continue;
@@ -212,7 +216,7 @@ struct Export<'a> {
 
 impl Export<'_> {
     /// Gives the result's bytes of the tensor that an initializer is to `each`, and notes its digest.
-    fn edit(&self, source: &Source, each: &mut EachPart<'_>, context: &Context<'_>) -> Result<u64, Error> {
+    fn edit(&self, source: &BoundTensor, each: &mut EachPart<'_>, context: &Context<'_>) -> Result<u64, Error> {
         let Some(tensor) = self.plan.base().tensor(&source.tensor) else { return Ok(0) };
         let width = tensor.info.dtype.width();
         let mut hasher = self.declared().unwrap_or_default().hasher();
@@ -228,7 +232,12 @@ impl Export<'_> {
     }
 
     /// The result's bytes of the tensor that an initializer is, as the initializer holds them.
-    fn oriented(&self, source: &Source, place: Tensor<'_>, context: &Context<'_>) -> Result<(Vec<u8>, u64), Error> {
+    fn oriented(
+        &self,
+        source: &BoundTensor,
+        place: Tensor<'_>,
+        context: &Context<'_>,
+    ) -> Result<(Vec<u8>, u64), Error> {
         let mut bytes = Vec::with_capacity(place.info.bytes() as usize);
         let mut each = |_: Range<u64>, part: &mut [u8], _: &[(u32, u64)]| {
             bytes.extend_from_slice(part);
@@ -250,7 +259,7 @@ impl Rewrite for Export<'_> {
 
     fn changes(&self, initializer: &str) -> bool {
         let binding = self.base.bindings.get(initializer);
-        binding.is_some_and(|binding| binding.sources().any(|source| self.plan.changes(&source.tensor)))
+        binding.is_some_and(|binding| binding.candidates().any(|source| self.plan.changes(&source.tensor)))
     }
 
     /// A transpose cannot be divided.

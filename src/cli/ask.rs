@@ -8,13 +8,13 @@ use super::{Answer, Outcome, arguments, patch_argument};
 use crate::apply::Check;
 use crate::ask::ask;
 use crate::edit::Alpha;
-use crate::measure::predictions::{BadPrompt, Prompts, Wanted};
+use crate::measure::predictions::{BadPrompt, PredictionQuery, Prompts};
 use crate::model::Model;
 use crate::model::tokenizer::Tokenizer;
 use crate::pair::PrefixMap;
 use crate::patch::Patch;
 use crate::report::ask::{json, lines};
-use crate::verify::{Planning, Subject, VerifyOptions};
+use crate::verify::{Evaluation, MeasurePlan, VerifyOptions};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -78,13 +78,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[])?;
     let model = Model::open(&arguments.model, &checkpoint)?;
     let tokenizer = Tokenizer::read(&arguments.model, &model.config)?;
-    let mut planning = Planning::default();
-    let prompts = Prompts::plan(&arguments.texts, wanted(arguments), &tokenizer, model.facts(), &mut planning.work)
+    let mut plan = MeasurePlan::default();
+    let prompts = Prompts::plan(&arguments.texts, wanted(arguments), &tokenizer, model.facts(), &mut plan.work)
         .map_err(|bad| match bad {
             BadPrompt::Model(bad) => bad.into(),
             bad => Failure::usage(bad.to_string(), bad.help()),
         })?;
-    tokenizer.check(&planning.work)?;
+    tokenizer.check(&plan.work)?;
     let options = VerifyOptions {
         check: if arguments.quick { Check::Quick } else { Check::Full },
         prefix: arguments.map_prefix.clone(),
@@ -92,9 +92,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     };
     // Everything that was given is right: only now is something asked for that may be missing.
     let engine = arguments.computing.engine(terminal)?;
-    let subject =
-        Subject { model: &model, checkpoint: &checkpoint, planning: &planning, options: &options, engine: &engine };
-    let told = ask(subject, &prompts, &tokenizer, &patches, &cases, &terminal.context())?;
+    let evaluation =
+        Evaluation { model: &model, checkpoint: &checkpoint, plan: &plan, options: &options, engine: &engine };
+    let told = ask(evaluation, &prompts, &tokenizer, &patches, &cases, &terminal.context())?;
     terminal.done();
     if arguments.json {
         print_json(&json(&told, &arguments.computing.setup(&engine, terminal)))?;
@@ -104,9 +104,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     Ok(Answer::Yes)
 }
 
-fn wanted(arguments: &Arguments) -> Wanted {
+fn wanted(arguments: &Arguments) -> PredictionQuery {
     match &arguments.options[..] {
-        [] => Wanted::Top(arguments.top.into()),
-        options => Wanted::Options(options.to_vec()),
+        [] => PredictionQuery::Top(arguments.top.into()),
+        options => PredictionQuery::Options(options.to_vec()),
     }
 }

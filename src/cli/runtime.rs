@@ -102,14 +102,14 @@ fn status(arguments: &Status) -> Outcome {
         print_json(&json!({
             "provider": provider.label(),
             "library": json_path(&found.library),
-            "reason": found.place.label(),
+            "reason": found.origin.label(),
             "version": about.version,
             "build": about.build,
             "providers": about.providers,
         }))?;
     } else {
         print(format_args!("ONNX Runtime {}: {}", about.version, found.library.display()))?;
-        print(format_args!("  {}", found.place.label()))?;
+        print(format_args!("  {}", found.origin.label()))?;
         print(format_args!("  providers: {}; {} works", about.providers.join(", "), provider.label()))?;
     }
     Ok(Answer::Yes)

@@ -15,10 +15,10 @@ use crate::mask::Scope;
 use crate::model::Model;
 use crate::model::tokenizer::Tokenizer;
 use crate::patch::Patch;
-use crate::report::results::{ResultsFile, Source, head};
+use crate::report::results::{ResultsFile, SweepHead, file_digests};
 use crate::report::verify::{Setup, brief};
-use crate::sweep::{self, Grid, Journal, Strategy, sweep};
-use crate::verify::{Bench, Planning, Row, Subject, VerifyOptions};
+use crate::sweep::{self, Grid, Recorder, Strategy, sweep};
+use crate::verify::{Baseline, Evaluation, MeasurePlan, Measurement, VerifyOptions};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -113,9 +113,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
     let model = Model::open(&arguments.pair.target, &opened.target)?;
     let tokenizer = Tokenizer::read(&arguments.pair.target, &model.config)?;
-    let mut planning = Planning::default();
-    arguments.measures.plan(&tokenizer, model.facts(), true, &mut planning)?;
-    tokenizer.check(&planning.work)?;
+    let mut plan = MeasurePlan::default();
+    arguments.measures.plan(&tokenizer, model.facts(), true, &mut plan)?;
+    tokenizer.check(&plan.work)?;
     // Everything that was given is right: only now is something asked for that may be missing.
     let engine = arguments.computing.engine(terminal)?;
     let seed = arguments.measures.seed();
@@ -124,15 +124,15 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let weights = file_digests(&opened.target, &context)?;
     let reference_weights = file_digests(&opened.reference, &context)?;
     let setup = Setup { weights, ..arguments.computing.setup(&engine, terminal) };
-    let (model, checkpoint, planning) = (&model, &opened.target, &planning);
-    let subject = Subject { model, checkpoint, planning, options: &verify_options, engine: &engine };
-    let bench = Bench::new(subject, &context)?;
+    let (model, checkpoint, plan) = (&model, &opened.target, &plan);
+    let evaluation = Evaluation { model, checkpoint, plan, options: &verify_options, engine: &engine };
+    let baseline = Baseline::measure(evaluation, &context)?;
     let reference = (opened.reference.path.as_path(), &reference_weights);
-    let head = SweepHead::new(&bench, reference, &setup, seed, arguments.label.as_deref());
-    file.begin(&head, &bench.unedited)?;
-    terminal.tell(&brief(&bench.unedited));
+    let head = SweepHead::new(&baseline, reference, &setup, seed, arguments.label.as_deref());
+    file.begin(&head, &baseline.unedited)?;
+    terminal.tell(&brief(&baseline.unedited));
     let mut told = Told { file, terminal, measured: 0, there: 0, total };
-    let swept = sweep(&grid, &opened.target, &opened.reference, &options, &bench, &mut told, &context);
+    let swept = sweep(&grid, &opened.target, &opened.reference, &options, &baseline, &mut told, &context);
     swept.map_err(|error| match error.kind() {
         ErrorKind::Interrupted => Reason::Paused { path: arguments.output.clone() }.into(),
         _ => error,
@@ -199,7 +199,7 @@ struct Told<'a> {
     total: usize,
 }
 
-impl Journal for Told<'_> {
+impl Recorder for Told<'_> {
     fn patch(
         &mut self,
         localization: &sweep::Localization,
@@ -216,7 +216,7 @@ impl Journal for Told<'_> {
         Ok(left)
     }
 
-    fn row(&mut self, localization: &sweep::Localization, patch: &Patch, row: &Row) -> Result<(), Error> {
+    fn row(&mut self, localization: &sweep::Localization, patch: &Patch, row: &Measurement) -> Result<(), Error> {
         self.file.row(localization, patch, row)?;
         self.measured += 1;
         let (done, total) = (self.measured + self.there, self.total);

@@ -25,22 +25,22 @@ pub struct Binding {
     /// The initializer.
     pub initializer: String,
     /// The tensor: of several, one that is not transposed, and of those the first by name.
-    pub source: Source,
+    pub source: BoundTensor,
     /// The other tensors that it may be, since they have the same content: tied weights, biases that are all zero.
     /// Exporters write equal tensors once, so it may be all of them, and an edit is only sure if they all get the same.
-    pub alternatives: Vec<Source>,
+    pub alternatives: Vec<BoundTensor>,
 }
 
 impl Binding {
     /// All tensors that it may be.
-    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+    pub fn candidates(&self) -> impl Iterator<Item = &BoundTensor> {
         std::iter::once(&self.source).chain(&self.alternatives)
     }
 }
 
 /// A tensor of the checkpoint, as an initializer holds it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Source {
+pub struct BoundTensor {
     /// Whether the initializer is its transpose.
     pub transposed: bool,
     /// Its name.
@@ -48,7 +48,7 @@ pub struct Source {
 }
 
 /// Tensors with the same dtype and bytes, by name; the first stands for all.
-type Group<'a> = Vec<Tensor<'a>>;
+type EqualTensors<'a> = Vec<Tensor<'a>>;
 
 /// Finds for each float initializer of at least two elements the tensors with the same dtype whose bytes are the same,
 /// or of which it is the transpose.
@@ -65,11 +65,11 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
     let total = initializers.iter().chain(compared()).map(|it| it.info.bytes()).sum();
     context.begin("binding weights", total);
 
-    let mut groups: HashMap<(Dtype, Digest), Group<'_>> = HashMap::new();
+    let mut groups: HashMap<(Dtype, Digest), EqualTensors<'_>> = HashMap::new();
     for tensor in compared() {
         groups.entry((tensor.info.dtype, tensor.digest(ContentHash::default(), context)?)).or_default().push(*tensor);
     }
-    let mut matrices: BTreeMap<(Dtype, [u64; 2]), Vec<&Group<'_>>> = BTreeMap::new();
+    let mut matrices: BTreeMap<(Dtype, [u64; 2]), Vec<&EqualTensors<'_>>> = BTreeMap::new();
     for ((dtype, _), group) in &groups {
         let shapes: BTreeSet<[u64; 2]> = group.iter().filter_map(|it| matrix(&it.info.shape)).collect();
         for shape in shapes {
@@ -82,7 +82,7 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
     for initializer in initializers {
         let dtype = initializer.info.dtype;
         let same = groups.get(&(dtype, initializer.digest(ContentHash::default(), context)?));
-        let mut sources: BTreeSet<Source> = same.into_iter().flatten().map(|it| source(*it, false)).collect();
+        let mut sources: BTreeSet<BoundTensor> = same.into_iter().flatten().map(|it| source(*it, false)).collect();
         if let Some([rows, columns]) = matrix(&initializer.info.shape) {
             for group in matrices.get(&(dtype, [columns, rows])).into_iter().flatten() {
                 let mut shaped = group.iter().filter(|it| matrix(&it.info.shape) == Some([columns, rows])).peekable();
@@ -105,12 +105,12 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
     }
     let unbound = tensors.iter().map(|it| &it.info.name).filter(|name| !used.contains(*name));
     bindings.unbound_tensors = unbound.cloned().collect();
-    settle(&mut bindings.bound);
+    disambiguate(&mut bindings.bound);
     Ok(bindings)
 }
 
 /// Whether an initializer has the name of a tensor, behind the prefix of a wrapper or without that of a model.
-pub(super) fn is_named(initializer: &str, tensor: &str) -> bool {
+pub(super) fn names_match(initializer: &str, tensor: &str) -> bool {
     let ends =
         |long: &str, short: &str| long.strip_suffix(short).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     ends(initializer, tensor) || ends(tensor, initializer)
@@ -124,25 +124,25 @@ fn size(tensor: Tensor<'_>) -> (Dtype, u64) {
     (tensor.info.dtype, tensor.info.bytes())
 }
 
-fn source(tensor: Tensor<'_>, transposed: bool) -> Source {
-    Source { transposed, tensor: tensor.info.name.clone() }
+fn source(tensor: Tensor<'_>, transposed: bool) -> BoundTensor {
+    BoundTensor { transposed, tensor: tensor.info.name.clone() }
 }
 
 /// Of equal tensors, names may tell which initializer is which: where every tensor has an initializer of its own name, each of these
 /// is that tensor alone.
-pub(super) fn settle(bound: &mut [Binding]) {
+pub(super) fn disambiguate(bound: &mut [Binding]) {
     let own = |binding: &Binding| {
-        let named = || binding.sources().filter(|source| is_named(&binding.initializer, &source.tensor));
+        let named = || binding.candidates().filter(|source| names_match(&binding.initializer, &source.tensor));
         // A symmetric matrix is its own transpose, and so there twice.
         let only = named().next().filter(|first| named().all(|source| source.tensor == first.tensor));
-        binding.sources().find(|source| source.tensor == binding.initializer).or(only).cloned()
+        binding.candidates().find(|source| source.tensor == binding.initializer).or(only).cloned()
     };
-    let owned: Vec<Option<Source>> =
+    let owned: Vec<Option<BoundTensor>> =
         bound.iter().map(|binding| own(binding).filter(|_| !binding.alternatives.is_empty())).collect();
     let tensors: BTreeSet<String> = owned.iter().flatten().map(|source| source.tensor.clone()).collect();
     for (binding, own) in bound.iter_mut().zip(owned) {
         if let Some(own) = own
-            && binding.sources().all(|source| tensors.contains(&source.tensor))
+            && binding.candidates().all(|source| tensors.contains(&source.tensor))
         {
             (binding.source, binding.alternatives) = (own, Vec::new());
         }

@@ -46,14 +46,14 @@ pub struct Initializer {
     /// Its shape.
     pub shape: Vec<u64>,
     /// Where its elements are.
-    pub place: Place,
+    pub location: ElementLocation,
     /// How many inputs of nodes it is.
     pub uses: usize,
 }
 
 /// Where the elements of an initializer are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum ElementLocation {
     /// In the ONNX file, at these bytes.
     Embedded(Range<u64>),
     /// In another file of its folder, at these bytes.
@@ -145,7 +145,9 @@ impl OnnxFile {
         let Some(shape) = shape(&tensor.dims) else { return self.refuse(impossible()) };
         let uses = 0;
         let dtype = DataType::try_from(tensor.data_type).ok().and_then(DataType::dtype);
-        let Some(dtype) = dtype else { return Ok(Initializer { name, dtype, shape, place: Place::Listed, uses }) };
+        let Some(dtype) = dtype else {
+            return Ok(Initializer { name, dtype, shape, location: ElementLocation::Listed, uses });
+        };
         let Some(expected) = bytes(&shape, dtype) else { return self.refuse(impossible()) };
         let (file, range) = if tensor.data_location == DataLocation::External as i32 {
             self.external(tensor, expected)?
@@ -158,13 +160,17 @@ impl OnnxFile {
             let start = if raw.is_empty() { 0 } else { (raw.as_ptr() as usize - whole.as_ptr() as usize) as u64 };
             (0, start..start + expected)
         } else {
-            return Ok(Initializer { name, dtype: Some(dtype), shape, place: Place::Listed, uses });
+            return Ok(Initializer { name, dtype: Some(dtype), shape, location: ElementLocation::Listed, uses });
         };
         let WeightFile { path, tensors, .. } = &mut self.files[file];
         self.comparable.push((file, tensors.len()));
         tensors.push(TensorInfo { name: name.clone(), dtype, shape: shape.clone(), range: range.clone() });
-        let place = if file == 0 { Place::Embedded(range) } else { Place::External { path: path.clone(), range } };
-        Ok(Initializer { name, dtype: Some(dtype), shape, place, uses })
+        let location = if file == 0 {
+            ElementLocation::Embedded(range)
+        } else {
+            ElementLocation::External { path: path.clone(), range }
+        };
+        Ok(Initializer { name, dtype: Some(dtype), shape, location, uses })
     }
 
     /// The file that a tensor names, in [`Self::files`], and its bytes there.

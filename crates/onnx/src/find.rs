@@ -1,7 +1,7 @@
 //! Which weight of an export is which tensor, of tensors that are known by their digests alone, as a patch knows its base.
 
 use super::OnnxFile;
-use super::bind::{Binding, Source, is_named, is_weight, settle};
+use super::bind::{Binding, BoundTensor, disambiguate, is_weight, names_match};
 use super::transpose::{matrix, transpose};
 use lcepatch_files::checkpoint::Tensor;
 use lcepatch_files::context::{Cancelled, Context};
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A tensor that is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct TensorQuery {
     /// Its name.
     pub name: String,
     /// Its element type.
@@ -28,7 +28,7 @@ pub struct Wanted {
 
 /// What [`find`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Found {
+pub struct Located {
     /// Initializers that are a tensor that is looked for, in the export's order.
     pub bound: Vec<Binding>,
     /// Tensors that no initializer is, ascending.
@@ -44,8 +44,8 @@ pub struct Found {
 ///
 /// # Errors
 /// [`Cancelled`].
-pub fn find(file: &OnnxFile, wanted: &[Wanted], context: &Context<'_>) -> Result<Found, Cancelled> {
-    let mut by_digest: BTreeMap<(Dtype, ContentHash, Digest), Vec<&Wanted>> = BTreeMap::new();
+pub fn find(file: &OnnxFile, wanted: &[TensorQuery], context: &Context<'_>) -> Result<Located, Cancelled> {
+    let mut by_digest: BTreeMap<(Dtype, ContentHash, Digest), Vec<&TensorQuery>> = BTreeMap::new();
     let mut by_size: BTreeSet<(Dtype, u64)> = BTreeSet::new();
     let mut matrices: BTreeSet<(Dtype, [u64; 2])> = BTreeSet::new();
     for tensor in wanted {
@@ -60,10 +60,10 @@ pub fn find(file: &OnnxFile, wanted: &[Wanted], context: &Context<'_>) -> Result
     };
     let initializers: Vec<Tensor<'_>> = file.tensors().filter(compared).collect();
     context.begin("finding the weights", initializers.iter().map(|it| it.info.bytes()).sum());
-    let sources = |it: &Tensor<'_>| -> Result<BTreeSet<Source>, Cancelled> {
+    let sources = |it: &Tensor<'_>| -> Result<BTreeSet<BoundTensor>, Cancelled> {
         let dtype = it.info.dtype;
         let equal = |(hash, digest)| by_digest.get(&(dtype, hash, digest)).into_iter().flatten();
-        let source = |tensor: &&Wanted, transposed| Source { transposed, tensor: tensor.name.clone() };
+        let source = |tensor: &&TensorQuery, transposed| BoundTensor { transposed, tensor: tensor.name.clone() };
         let mut sources = BTreeSet::new();
         for hash in &hashes {
             sources.extend(equal((*hash, it.digest(*hash, context)?)).map(|tensor| source(tensor, false)));
@@ -89,18 +89,18 @@ pub fn find(file: &OnnxFile, wanted: &[Wanted], context: &Context<'_>) -> Result
             bound.push(Binding { initializer, source, alternatives });
         }
     }
-    settle(&mut bound);
+    disambiguate(&mut bound);
     let candidates = tensors_of(&bound);
     let bound = sure(file, bound);
     let certain = tensors_of(&bound);
     let names: BTreeSet<&String> = wanted.iter().map(|tensor| &tensor.name).collect();
     let (unsure, absent) =
         names.into_iter().filter(|name| !certain.contains(*name)).cloned().partition(|name| candidates.contains(name));
-    Ok(Found { bound, absent, unsure })
+    Ok(Located { bound, absent, unsure })
 }
 
 fn tensors_of(bound: &[Binding]) -> BTreeSet<String> {
-    bound.iter().flat_map(Binding::sources).map(|source| source.tensor.clone()).collect()
+    bound.iter().flat_map(Binding::candidates).map(|source| source.tensor.clone()).collect()
 }
 
 /// Leaves out what initializers of equal elements only may be. Trained tensors are equal because they are tied, but any two biases that
@@ -110,17 +110,17 @@ fn sure(file: &OnnxFile, bound: Vec<Binding>) -> Vec<Binding> {
     let constant: Vec<bool> = bound.iter().map(|binding| is_constant(file, &binding.initializer)).collect();
     let mut holders: BTreeMap<String, usize> = BTreeMap::new();
     for (binding, _) in bound.iter().zip(&constant).filter(|(_, constant)| **constant) {
-        binding.sources().for_each(|source| *holders.entry(source.tensor.clone()).or_default() += 1);
+        binding.candidates().for_each(|source| *holders.entry(source.tensor.clone()).or_default() += 1);
     }
     let is_sure = |(binding, constant): (Binding, bool)| {
         if !constant {
             return Some(binding);
         }
         let initializer = file.initializers.iter().find(|it| it.name == binding.initializer)?;
-        let only = |source: &&Source| {
-            holders.get(&source.tensor) == Some(&1) || is_named(&binding.initializer, &source.tensor)
+        let only = |source: &&BoundTensor| {
+            holders.get(&source.tensor) == Some(&1) || names_match(&binding.initializer, &source.tensor)
         };
-        let mut sources = binding.sources().filter(only).cloned();
+        let mut sources = binding.candidates().filter(only).cloned();
         let source = sources.next().filter(|_| initializer.uses <= 1)?;
         let alternatives = sources.collect();
         Some(Binding { source, alternatives, ..binding })

@@ -15,8 +15,8 @@ pub mod file;
 pub mod bind;
 pub mod find;
 
-pub use bind::{Binding, Bindings, Source, bind};
-pub use file::{Initializer, OnnxFile, Place};
-pub use find::{Wanted, find};
+pub use bind::{Binding, Bindings, BoundTensor, bind};
+pub use file::{ElementLocation, Initializer, OnnxFile};
+pub use find::{TensorQuery, find};
 pub use malformed::{Malformed, OpenError};
 pub use transpose::{matrix, transpose};

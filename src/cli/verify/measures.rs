@@ -8,10 +8,10 @@ use crate::measure::divergence::DivergenceOptions;
 use crate::measure::perplexity::{CausalOptions, FirstToken, MaskedOptions, Masking, Perplexity, PseudoOptions};
 use crate::measure::seat::Seat;
 use crate::measure::stereoset::{self, Split, StereoSet};
-use crate::measure::text::{Lines, Text, TextOptions, Unit};
+use crate::measure::text::{LinePolicy, Text, TextOptions, Unit};
 use crate::measure::weat::{Ddof, LayerChoice, Weat, WeatOptions, WordEncoding};
-use crate::measure::{Facts, Kind, Parts, Tokens};
-use crate::verify::Planning;
+use crate::measure::{ModelFacts, ModelKind, Parts, Tokens};
+use crate::verify::MeasurePlan;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
@@ -159,21 +159,21 @@ impl Measures {
         self.weat.iter().try_for_each(|test| named(test).map(|_| ()))
     }
 
-    /// Reads the data, and puts the questions of all measures into `planning`.
+    /// Reads the data, and puts the questions of all measures into `plan`.
     pub fn plan(
         &self,
         tokens: &dyn Tokens,
-        facts: &Facts,
+        facts: &ModelFacts,
         has_patch: bool,
-        planning: &mut Planning,
+        plan: &mut MeasurePlan,
     ) -> Result<(), Failure> {
         let weat = self.weat_options();
-        let Planning { work, planned } = planning;
+        let MeasurePlan { work, measures } = plan;
         for test in &self.weat {
-            planned.push(named(test)?.plan(&weat, tokens, facts, work)?);
+            measures.push(named(test)?.plan(&weat, tokens, facts, work)?);
         }
         if let Some(path) = &self.seat {
-            planned.extend(Seat::read(path)?.plan(&weat, tokens, facts, work)?);
+            measures.extend(Seat::read(path)?.plan(&weat, tokens, facts, work)?);
         }
         if let Some(path) = &self.crows_pairs {
             let variant = self.crows_variant.map(|variant| match variant {
@@ -181,7 +181,7 @@ impl Measures {
                 CrowsVariant::Shared => Variant::Shared,
             });
             let options = crows_pairs::Options { variant, bias_types: Parts::listed(&self.bias_type) };
-            planned.push(CrowsPairs::read(path)?.plan(&options, tokens, facts, work)?);
+            measures.push(CrowsPairs::read(path)?.plan(&options, tokens, facts, work)?);
         }
         if let Some(path) = &self.stereoset {
             let split = self.split.map(|split| match split {
@@ -189,17 +189,17 @@ impl Measures {
                 SplitName::Test => Split::Test,
             });
             let options = stereoset::Options { domains: Parts::listed(&self.domain), split };
-            planned.push(StereoSet::read(path)?.plan(&options, tokens, facts, work)?);
+            measures.push(StereoSet::read(path)?.plan(&options, tokens, facts, work)?);
         }
         if let Some(path) = &self.perplexity {
             for perplexity in self.perplexities(facts) {
-                planned.push(perplexity.plan(&self.text(path, perplexity)?, tokens, facts, work)?);
+                measures.push(perplexity.plan(&self.text(path, perplexity)?, tokens, facts, work)?);
             }
             // Of an unedited model alone it is nothing.
             if self.kl && has_patch {
                 let options = DivergenceOptions { most_positions: self.kl_positions, seed: self.seed };
                 let text = Text::read(path, self.text_options(Unit::Line))?;
-                planned.push(options.plan(&text, tokens, facts, work)?);
+                measures.push(options.plan(&text, tokens, facts, work)?);
             }
         }
         Ok(())
@@ -220,7 +220,7 @@ impl Measures {
         WeatOptions { encoding, ddof, seed: self.seed, ..WeatOptions::default() }
     }
 
-    fn perplexities(&self, facts: &Facts) -> Vec<Perplexity> {
+    fn perplexities(&self, facts: &ModelFacts) -> Vec<Perplexity> {
         let (most_tokens, seed) = (self.max_tokens, self.seed);
         let pseudo = |masking| Perplexity::Pseudo(PseudoOptions { masking, most_tokens, seed });
         let causal = || {
@@ -235,7 +235,7 @@ impl Measures {
             PerplexityName::Causal => causal(),
         };
         match (self.ppl.is_empty(), facts.kind) {
-            (true, Kind::Causal) => vec![causal()],
+            (true, ModelKind::Causal) => vec![causal()],
             (true, _) => vec![masked()],
             (false, _) => self.ppl.iter().map(named).collect(),
         }
@@ -247,9 +247,9 @@ impl Measures {
     }
 
     fn text_options(&self, unit: Unit) -> TextOptions {
-        let headings = if self.no_headings { Lines::LeaveOut } else { Lines::Keep };
+        let headings = if self.no_headings { LinePolicy::LeaveOut } else { LinePolicy::Keep };
         // A file as a whole keeps its paragraphs apart.
-        let empty_lines = if unit == Unit::File { Lines::Keep } else { Lines::LeaveOut };
+        let empty_lines = if unit == Unit::File { LinePolicy::Keep } else { LinePolicy::LeaveOut };
         TextOptions { unit, empty_lines, headings }
     }
 }

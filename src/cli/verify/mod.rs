@@ -13,13 +13,13 @@ use crate::error::list::named;
 use crate::measure::threshold::Threshold;
 use crate::model::runtime::Provider;
 use crate::model::tokenizer::Tokenizer;
-use crate::model::{Engine, Foreign, Model};
+use crate::model::{Engine, ExportedGraph, Model};
 use crate::pair::{Prefix, PrefixMap};
 use crate::patch::Patch;
 use crate::report::plot::{sweep, sweep_lines};
 use crate::report::results::Runtime;
 use crate::report::verify::{Detail, Setup, case, json, lines, summary};
-use crate::verify::{Case, Planning, Report, Subject, VerifyOptions, verify};
+use crate::verify::{Evaluation, MeasurePlan, Report, VerifyOptions, verify};
 use clap::{Args, ValueEnum};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -153,13 +153,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         Some(onnx) => Model::with_onnx(&arguments.model, &checkpoint, onnx, &context)?,
         None => Model::open(&arguments.model, &checkpoint)?,
     };
-    if let Some(foreign) = model.foreign() {
-        unbound(foreign, terminal);
+    if let Some(exported) = model.exported_graph() {
+        unbound(exported, terminal);
     }
     let tokenizer = Tokenizer::read(&arguments.model, &model.config)?;
-    let mut planning = Planning::default();
-    arguments.measures.plan(&tokenizer, model.facts(), !patches.is_empty(), &mut planning)?;
-    tokenizer.check(&planning.work)?;
+    let mut plan = MeasurePlan::default();
+    arguments.measures.plan(&tokenizer, model.facts(), !patches.is_empty(), &mut plan)?;
+    tokenizer.check(&plan.work)?;
     let options = VerifyOptions {
         check: if arguments.quick { Check::Quick } else { Check::Full },
         prefix: PrefixMap::new(arguments.map_prefix.clone()),
@@ -167,15 +167,15 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     };
     // Everything that was given is right: only now is something asked for that may be missing.
     let engine = arguments.computing.engine(terminal)?;
-    let (model, checkpoint, planning) = (&model, &checkpoint, &planning);
-    let subject = Subject { model, checkpoint, planning, options: &options, engine: &engine };
-    let mut report = verify(subject, &patches, &cases, &context)?;
+    let (model, checkpoint, plan) = (&model, &checkpoint, &plan);
+    let evaluation = Evaluation { model, checkpoint, plan, options: &options, engine: &engine };
+    let mut report = verify(evaluation, &patches, &cases, &context)?;
     let mut weights = BTreeMap::new();
     if arguments.record {
         for file in &checkpoint.files {
             weights.insert(file.name(), file.sha256(&context)?);
         }
-        for file in model.foreign().iter().flat_map(|foreign| foreign.file.files()) {
+        for file in model.exported_graph().iter().flat_map(|exported| exported.file.files()) {
             weights.insert(file.name(), file.sha256(&context)?);
         }
     }
@@ -203,8 +203,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 }
 
 /// Says which weights of an export are not the checkpoint's, so that no edit reaches them.
-fn unbound(foreign: &Foreign, terminal: &Terminal) {
-    let names = &foreign.bindings.unbound_initializers;
+fn unbound(exported: &ExportedGraph, terminal: &Terminal) {
+    let names = &exported.bindings.unbound_initializers;
     if names.is_empty() {
         return;
     }
@@ -218,7 +218,7 @@ pub fn cases(
     edits: &[EditWithoutAlpha],
     patches: &[Patch],
     more: &[Alpha],
-) -> Result<Vec<Case>, Failure> {
+) -> Result<Vec<EditKind>, Failure> {
     let edits = edits.iter().copied().map(EditKind::from);
     let mut kinds: Vec<EditKind> = alphas.iter().map(|alpha| EditKind::Interpolate(*alpha)).chain(edits).collect();
     if let (true, [first, others @ ..]) = (kinds.is_empty(), patches) {
@@ -233,7 +233,7 @@ pub fn cases(
     }
     // Alpha 0 is the unedited model, which is always there.
     kinds.retain(|kind| kind.alpha().is_none_or(|alpha| alpha.value() != 0.0));
-    Ok(kinds.into_iter().map(|kind| Case { kind }).collect())
+    Ok(kinds)
 }
 
 /// Puts the results into the patch's file, and returns its new id.

@@ -2,7 +2,7 @@
 
 use super::columns::Column;
 use super::html::{Html, escaped};
-use super::pool::{Kind, Pool};
+use super::pool::{Configuration, Pool};
 use crate::report::plot::axis::Scale;
 use crate::report::plot::panel::{Marker, Panel, Series};
 use crate::report::plot::scene::Colour;
@@ -62,8 +62,8 @@ fn distinct<T: PartialEq>(list: impl IntoIterator<Item = T>) -> Vec<T> {
 }
 
 /// What a size is called, with the number of weights.
-pub fn size_name(pool: &Pool<'_>, size: &str, kinds: &[Kind]) -> String {
-    let selected = pool.selected(kinds).map(|(low, high)| match low == high {
+pub fn size_name(pool: &Pool<'_>, size: &str, configurations: &[Configuration]) -> String {
+    let selected = pool.selected(configurations).map(|(low, high)| match low == high {
         true => format!("{} weights", count(low)),
         false => format!("{} to {} weights", count(low), count(high)),
     });
@@ -83,12 +83,12 @@ pub fn against_alpha(page: &mut Html, pool: &Pool<'_>) {
     }
     page.line("<h3>Scores against alpha</h3>");
     page.line(format_args!("<p class=\"note\">{}</p>", escaped(&key(pool))));
-    for (at, (size, kinds)) in pool.sizes().iter().enumerate() {
+    for (at, (size, configurations)) in pool.sizes().iter().enumerate() {
         let open = if at == 0 { " open" } else { "" };
-        let name = escaped(&size_name(pool, size, kinds));
+        let name = escaped(&size_name(pool, size, configurations));
         page.line(format_args!("<details{open}><summary>{name}</summary>\n<div class=\"panels\">"));
         for column in &columns {
-            figure(page, &mut alpha_panel(pool, column, kinds), column);
+            figure(page, &mut alpha_panel(pool, column, configurations), column);
         }
         page.line("</div></details>");
     }
@@ -99,10 +99,10 @@ pub fn sheet(pools: &[Pool<'_>]) -> Sheet {
     let sizes = pools.iter().map(|pool| pool.sizes().len()).sum::<usize>();
     let mut sheet = Sheet { panels: Vec::new(), footer: Vec::new() };
     for pool in pools {
-        for (size, kinds) in pool.sizes() {
-            let name = [&pool.label, &size_name(pool, &size, &kinds)].map(|name| printable(name)).join(": ");
+        for (size, configurations) in pool.sizes() {
+            let name = [&pool.label, &size_name(pool, &size, &configurations)].map(|name| printable(name)).join(": ");
             for column in Column::all(pool) {
-                let mut panel = alpha_panel(pool, &column, &kinds);
+                let mut panel = alpha_panel(pool, &column, &configurations);
                 finish(&mut panel, &column);
                 if sizes > 1 {
                     panel.title = format!("{}, {name}", panel.title);
@@ -117,34 +117,37 @@ pub fn sheet(pools: &[Pool<'_>]) -> Sheet {
 }
 
 fn key(pool: &Pool<'_>) -> String {
-    let several = |kind: &Kind| {
-        let rows: Vec<&Row> = pool.of_kind(kind).collect();
+    let several = |configuration: &Configuration| {
+        let rows: Vec<&Row> = pool.rows_of(configuration).collect();
         rows.iter().any(|row| rows.iter().filter(|other| other.case == row.case).count() > 1)
     };
-    let kinds = pool.kinds();
+    let configurations = pool.configurations();
     let mut key = vec![
         "Alpha 0, the ring, is the unedited model; alpha 1 gives the reference's values at the selected weights. Bands and whiskers:",
     ];
     key.extend(
-        kinds.iter().any(several).then_some("of lines that are means of several runs or seeds, the range of these;"),
+        configurations
+            .iter()
+            .any(several)
+            .then_some("of lines that are means of several runs or seeds, the range of these;"),
     );
     key.push("of a single run, the 95 % interval of the change from the unedited model, where the measure has one.");
-    if kinds.iter().any(Kind::is_random) {
+    if configurations.iter().any(Configuration::is_random) {
         key.push("Grey: as many weights drawn at random, which is what an edit does that knows nothing.");
     }
     key.join(" ")
 }
 
-fn alpha_panel(pool: &Pool<'_>, column: &Column, kinds: &[Kind]) -> Panel {
+fn alpha_panel(pool: &Pool<'_>, column: &Column, configurations: &[Configuration]) -> Panel {
     let mut panel = Panel { ring: Some(0.0), ..panel(column, "alpha") };
-    for kind in kinds {
-        let mut series = series(&kind.strategy, kind.strategy.clone());
-        let rows: Vec<&Row> = pool.of_kind(kind).collect();
+    for configuration in configurations {
+        let mut series = series(&configuration.strategy, configuration.strategy.clone());
+        let rows: Vec<&Row> = pool.rows_of(configuration).collect();
         for case in distinct(rows.iter().map(|row| &row.case)) {
             let alike: Vec<&Row> = rows.iter().filter(|row| row.case == *case).copied().collect();
             let alpha = alike.first().and_then(|row| row.alpha);
             match (column.mark(alike.iter().copied()), alpha) {
-                (None, _) => panel.lost.push(format!("{} {case}", kind.strategy)),
+                (None, _) => panel.lost.push(format!("{} {case}", configuration.strategy)),
                 (Some(mark), Some(alpha)) => series.curve.push((alpha, mark)),
                 (Some(mark), None) => {
                     let slot = panel.slots.iter().position(|slot| slot == case).unwrap_or(panel.slots.len());
@@ -204,10 +207,10 @@ pub fn against_k(page: &mut Html, pool: &Pool<'_>) {
 
 fn k_panel(pool: &Pool<'_>, column: &Column, case: &str) -> Panel {
     let mut panel = panel(column, "% of the candidates");
-    for strategy in distinct(pool.kinds().into_iter().map(|kind| kind.strategy)) {
+    for strategy in distinct(pool.configurations().into_iter().map(|configuration| configuration.strategy)) {
         let mut series = series(&strategy, strategy.clone());
-        for kind in pool.kinds().iter().filter(|kind| kind.strategy == strategy) {
-            let rows: Vec<&Row> = pool.of_kind(kind).filter(|row| row.case == case).collect();
+        for configuration in pool.configurations().iter().filter(|configuration| configuration.strategy == strategy) {
+            let rows: Vec<&Row> = pool.rows_of(configuration).filter(|row| row.case == case).collect();
             let shares: Vec<f64> = rows.iter().filter_map(|row| pool.share(row)).collect();
             if shares.is_empty() {
                 continue;

@@ -10,7 +10,7 @@ pub struct Pool<'a> {
 
 /// Rows that differ by chance only: their seeds, and the files they are in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kind {
+pub struct Configuration {
     /// `value`, `mask` or `random`; of a report of `verify`, `patch`.
     pub strategy: String,
     /// How many weights were asked for; none where masks decide, and in a report of `verify`.
@@ -67,7 +67,7 @@ fn last(path: &str) -> String {
     parts[parts.len().saturating_sub(2)..].join("/")
 }
 
-impl Kind {
+impl Configuration {
     fn of(row: &Row) -> Self {
         match &row.localization {
             Some(localization) => Self { strategy: localization.strategy.clone(), k: localization.k.clone() },
@@ -92,33 +92,33 @@ impl<'a> Pool<'a> {
         self.files.iter().flat_map(|file| file.rows.iter().skip(1)).filter(|row| row.edit.is_some())
     }
 
-    /// The kinds of rows there are, in the order of the files.
-    pub fn kinds(&self) -> Vec<Kind> {
-        let mut kinds = Vec::new();
-        for kind in self.edited().map(Kind::of) {
-            if !kinds.contains(&kind) {
-                kinds.push(kind);
+    /// The configurations of rows there are, in the order of the files.
+    pub fn configurations(&self) -> Vec<Configuration> {
+        let mut configurations = Vec::new();
+        for configuration in self.edited().map(Configuration::of) {
+            if !configurations.contains(&configuration) {
+                configurations.push(configuration);
             }
         }
-        kinds
+        configurations
     }
 
-    pub fn of_kind(&self, kind: &Kind) -> impl Iterator<Item = &'a Row> {
-        self.edited().filter(move |row| Kind::of(row) == *kind)
+    pub fn rows_of(&self, configuration: &Configuration) -> impl Iterator<Item = &'a Row> {
+        self.edited().filter(move |row| Configuration::of(row) == *configuration)
     }
 
     /// Kinds that select about as many weights each: what is drawn in one figure. Masks stand beside what is as large as they are.
-    pub fn sizes(&self) -> Vec<(String, Vec<Kind>)> {
-        let mut sizes: Vec<(String, Vec<Kind>)> = Vec::new();
-        for kind in self.kinds() {
-            let size = match (&kind.k, kind.strategy.as_str()) {
+    pub fn sizes(&self) -> Vec<(String, Vec<Configuration>)> {
+        let mut sizes: Vec<(String, Vec<Configuration>)> = Vec::new();
+        for configuration in self.configurations() {
+            let size = match (&configuration.k, configuration.strategy.as_str()) {
                 (Some(k), _) => k.clone(),
                 (None, PATCH) => String::new(),
                 (None, _) => FROM_MASK.to_owned(),
             };
             match sizes.iter_mut().find(|(there, _)| *there == size) {
-                Some((_, kinds)) => kinds.push(kind),
-                None => sizes.push((size, vec![kind])),
+                Some((_, configurations)) => configurations.push(configuration),
+                None => sizes.push((size, vec![configuration])),
             }
         }
         sizes
@@ -135,9 +135,9 @@ impl<'a> Pool<'a> {
         (patch.candidates > 0).then(|| 100.0 * patch.stat.selected as f64 / patch.candidates as f64)
     }
 
-    /// How many weights the patches of some kinds select, from and to.
-    pub fn selected(&self, kinds: &[Kind]) -> Option<(u64, u64)> {
-        let rows = kinds.iter().flat_map(|kind| self.of_kind(kind));
+    /// How many weights the patches of some configurations select, from and to.
+    pub fn selected(&self, configurations: &[Configuration]) -> Option<(u64, u64)> {
+        let rows = configurations.iter().flat_map(|configuration| self.rows_of(configuration));
         let ids: Vec<&String> = rows.filter_map(|row| row.patch.as_ref()).collect();
         let selected = self.patches().filter(|patch| ids.contains(&&patch.stat.id)).map(|patch| patch.stat.selected);
         selected.fold(None, |range, n| {

@@ -82,22 +82,22 @@ pub fn numbers(page: &mut Html, pool: &Pool<'_>) {
         unedited(&mut rows);
         page.table(&header, &rows);
     }
-    for (at, (size, kinds)) in sizes.iter().enumerate() {
+    for (at, (size, configurations)) in sizes.iter().enumerate() {
         let mut rows = Vec::new();
         unedited(&mut rows);
-        for kind in kinds {
+        for configuration in configurations {
             for file in &pool.files {
                 let alone = Pool { label: String::new(), files: vec![file] };
-                let mut of_kind: Vec<&Row> = alone.of_kind(kind).collect();
-                of_kind.sort_by(|a, b| order(a).total_cmp(&order(b)));
-                for row in of_kind {
+                let mut rows_of: Vec<&Row> = alone.rows_of(configuration).collect();
+                rows_of.sort_by(|a, b| order(a).total_cmp(&order(b)));
+                for row in rows_of {
                     let seed = row.localization.as_ref().and_then(|localization| localization.seed);
                     let seed = seed.map_or(String::new(), |seed| format!(", seed {seed}"));
-                    rows.push(cells(in_file(format!("{}{seed}: {}", kind.strategy, row.case), file), row));
+                    rows.push(cells(in_file(format!("{}{seed}: {}", configuration.strategy, row.case), file), row));
                 }
             }
         }
-        let name = size_name(pool, size, kinds);
+        let name = size_name(pool, size, configurations);
         let open = if at == 0 && rows.len() < 40 { " open" } else { "" };
         page.line(format_args!("<details{open}><summary>{}</summary>", escaped(&name)));
         page.table(&header, &rows);

@@ -38,7 +38,8 @@ fn files_of_one_label_are_drawn_together() {
 fn masks_are_drawn_with_what_is_as_large() {
     let files = [results("a", None)];
     let pool = &pools(&files)[0];
-    let sizes: Vec<(String, usize)> = pool.sizes().into_iter().map(|(size, kinds)| (size, kinds.len())).collect();
+    let sizes: Vec<(String, usize)> =
+        pool.sizes().into_iter().map(|(size, configurations)| (size, configurations.len())).collect();
     assert_eq!(sizes, [("1%".to_owned(), 2), ("from-mask".to_owned(), 1)]);
 }
 

@@ -9,7 +9,7 @@ use super::svg;
 use super::text::{self, Characters};
 use crate::report::table::{count, printable};
 use crate::report::verify::{Column, better, case};
-use crate::verify::{Report, Row};
+use crate::verify::{Measurement, Report};
 
 const MARGIN: u32 = 16;
 const HEAD: u32 = 40;
@@ -73,7 +73,7 @@ fn panel(column: &Column<'_>, report: &Report) -> Panel {
 }
 
 /// A row's score with its 95 % interval; without one, 1.96 standard errors to both sides.
-fn mark(column: &Column<'_>, row: &Row) -> Option<Mark> {
+fn mark(column: &Column<'_>, row: &Measurement) -> Option<Mark> {
     let score = column.of(row)?;
     let y = score.value;
     let by_error = || score.error.map(|error| (y - 1.96 * error, y + 1.96 * error));

@@ -20,7 +20,7 @@ pub use read::{Results, read};
 pub use write::{ResultsFile, file_digests};
 
 use crate::measure::statistics::{Flips, Wilcoxon};
-use crate::measure::{Group, Kind, Score};
+use crate::measure::{Group, ModelKind, Score};
 use crate::report::Stat;
 use crate::verify::WorkSummary;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ pub struct Model {
     /// `model_type` of its configuration.
     pub model_type: String,
     /// What it predicts. None if the file does not say.
-    pub kind: Option<Kind>,
+    pub kind: Option<ModelKind>,
     /// The dtypes of its weights, such as `F32`.
     pub dtypes: Vec<String>,
     /// Hidden layers.

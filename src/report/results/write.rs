@@ -12,8 +12,8 @@ use crate::error::{Error, Reason};
 use crate::patch::Patch;
 use crate::report::Stat;
 use crate::report::verify::{Detail, Setup, case, hexadecimal, row_of, setting};
-use crate::sweep::{self, Journal};
-use crate::verify::{Bench, Row};
+use crate::sweep::{self, Recorder};
+use crate::verify::{Baseline, Measurement};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,24 +28,24 @@ pub fn file_digests(checkpoint: &Checkpoint, context: &Context<'_>) -> Result<BT
 }
 
 impl SweepHead {
-    /// The head of a sweep whose unedited model `bench` has measured. `reference` is the path and the file digests of the reference,
+    /// The head of a sweep whose unedited model `baseline` has measured. `reference` is the path and the file digests of the reference,
     /// `seed` that of the measures, `label` the user's name for the pair.
     pub fn new(
-        bench: &Bench<'_>,
+        baseline: &Baseline<'_>,
         reference: (&Path, &BTreeMap<String, Digest>),
         setup: &Setup,
         seed: u64,
         label: Option<&str>,
     ) -> Self {
         let (path, weights) = reference;
-        let measures = bench.unedited.outcomes.iter().map(|outcome| MeasureSettings {
+        let measures = baseline.unedited.outcomes.iter().map(|outcome| MeasureSettings {
             measure: outcome.measure.clone(),
             settings: outcome.settings.clone(),
             data: hexadecimal(&outcome.data),
         });
         Self {
             sweep: 1,
-            setting: setting(&bench.model(), &bench.work(), setup),
+            setting: setting(&baseline.model(), &baseline.work(), setup),
             label: label.map(str::to_owned),
             reference: Some(Reference { path: path.display().to_string(), weights: hexadecimal(weights) }),
             seed,
@@ -111,7 +111,7 @@ impl ResultsFile {
     ///
     /// # Errors
     /// [`Reason::OtherSweep`], [`Reason::Results`], I/O.
-    pub fn begin(&mut self, head: &SweepHead, unedited: &Row) -> Result<(), Error> {
+    pub fn begin(&mut self, head: &SweepHead, unedited: &Measurement) -> Result<(), Error> {
         let head = json!(head);
         match &self.head {
             Some(first) => {
@@ -154,7 +154,7 @@ impl ResultsFile {
     }
 }
 
-impl Journal for ResultsFile {
+impl Recorder for ResultsFile {
     fn patch(
         &mut self,
         localization: &sweep::Localization,
@@ -183,7 +183,7 @@ impl Journal for ResultsFile {
         Ok(edits.into_iter().filter(is_left).collect())
     }
 
-    fn row(&mut self, localization: &sweep::Localization, patch: &Patch, row: &Row) -> Result<(), Error> {
+    fn row(&mut self, localization: &sweep::Localization, patch: &Patch, row: &Measurement) -> Result<(), Error> {
         let mut row = row_of(row, Detail::Scores);
         (row.localization, row.patch) = (Some(localization.into()), Some(patch.id.to_string()));
         self.append(&row)?;

@@ -61,7 +61,7 @@ pub(in crate::report) fn hexadecimal(digests: &BTreeMap<String, Digest>) -> BTre
     digests.iter().map(|(name, digest)| (name.clone(), digest.to_string())).collect()
 }
 
-pub(in crate::report) fn row_of(row: &verify::Row, detail: Detail) -> Row {
+pub(in crate::report) fn row_of(row: &verify::Measurement, detail: Detail) -> Row {
     let measures = row.outcomes.iter().enumerate().map(|(at, outcome)| {
         let changes = row.changes.get(at).map_or(&[][..], Vec::as_slice);
         measure_of(outcome, changes, detail)
@@ -150,7 +150,7 @@ pub fn summary(report: &verify::Report, setup: &Setup) -> Map<String, Value> {
     entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-fn row_summary(row: &verify::Row, columns: &[Column<'_>]) -> Value {
+fn row_summary(row: &verify::Measurement, columns: &[Column<'_>]) -> Value {
     let mut scores = Map::new();
     for column in columns {
         let Some(score) = column.of(row) else { continue };

@@ -22,7 +22,7 @@ use crate::edit::EditKind;
 use crate::measure::compare::Change;
 use crate::measure::{Outcome, Score};
 use crate::report::results::Runtime;
-use crate::verify::{Report, Row};
+use crate::verify::{Measurement, Report};
 use std::collections::BTreeMap;
 
 /// The runtime and the files of a measurement.
@@ -62,7 +62,7 @@ impl<'a> Column<'a> {
     }
 
     /// Those of a row.
-    pub fn of_row(row: &'a Row) -> Vec<Self> {
+    pub fn of_row(row: &'a Measurement) -> Vec<Self> {
         let of = |(place, outcome): (usize, &'a Outcome)| {
             let scores: Vec<&Score> = main_scores(&outcome.measure, &outcome.scores, |score| &score.name);
             let alone = scores.len() == 1;
@@ -88,12 +88,12 @@ impl<'a> Column<'a> {
     }
 
     /// The same score of another model.
-    pub fn of<'r>(&self, row: &'r Row) -> Option<&'r Score> {
+    pub fn of<'r>(&self, row: &'r Measurement) -> Option<&'r Score> {
         row.outcomes.get(self.place)?.scores.iter().find(|score| score.name == self.score.name)
     }
 
     /// How it changed.
-    pub fn change<'r>(&self, row: &'r Row) -> Option<&'r Change> {
+    pub fn change<'r>(&self, row: &'r Measurement) -> Option<&'r Change> {
         row.changes.get(self.place)?.iter().find(|change| change.score == self.score.name)
     }
 }

@@ -4,8 +4,8 @@ use crate::digest::Digest;
 use crate::edit::{Alpha, EditKind};
 use crate::measure::compare::Change;
 use crate::measure::statistics::Flips;
-use crate::measure::{Better, Facts, Group, Item, Items, Kind, Outcome, Score};
-use crate::verify::{ModelSummary, PatchSummary, Report, Row, WorkSummary};
+use crate::measure::{Better, Group, Item, Items, ModelFacts, ModelKind, Outcome, Score};
+use crate::verify::{Measurement, ModelSummary, PatchSummary, Report, WorkSummary};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -150,7 +150,7 @@ pub fn divergence(value: f64) -> Outcome {
 pub fn report(edits: &[EditKind], outcomes: impl Fn(f64) -> Vec<Outcome>) -> Report {
     let alpha = |edit: &EditKind| edit.alpha().map_or(0.7, |alpha| alpha.value());
     let before = outcomes(0.0);
-    let mut rows = vec![Row {
+    let mut rows = vec![Measurement {
         edit: None,
         edited: 0,
         outcomes: before.clone(),
@@ -160,10 +160,16 @@ pub fn report(edits: &[EditKind], outcomes: impl Fn(f64) -> Vec<Outcome>) -> Rep
     for edit in edits {
         let after = outcomes(alpha(edit));
         let changes = before.iter().zip(&after).map(|(before, after)| changes(before, after)).collect();
-        rows.push(Row { edit: Some(*edit), edited: 4_321, outcomes: after, changes, time: Duration::from_secs(125) });
+        rows.push(Measurement {
+            edit: Some(*edit),
+            edited: 4_321,
+            outcomes: after,
+            changes,
+            time: Duration::from_secs(125),
+        });
     }
     let patch = PatchSummary { path: "debias.lcepatch".into(), id: Digest::sha256(b"patch"), recommended_alpha: None };
-    let facts = Facts { kind: Kind::Masked, positions: 512, vocabulary: 30_522, layers: 12 };
+    let facts = ModelFacts { kind: ModelKind::Masked, positions: 512, vocabulary: 30_522, layers: 12 };
     Report {
         model: ModelSummary {
             path: "models/bert-base-uncased".into(),

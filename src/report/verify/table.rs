@@ -3,10 +3,10 @@
 use super::groups::groups;
 use super::words::{better, decimals, number, short, signed, time, wrapped};
 use super::{Column, Setup, case};
-use crate::measure::{Better, Kind, Score};
+use crate::measure::{Better, ModelKind, Score};
 use crate::report::results::Runtime;
 use crate::report::table::{Align, count, lines as columns, printable};
-use crate::verify::{Report, Row};
+use crate::verify::{Measurement, Report};
 use std::collections::BTreeMap;
 
 /// Tables are split where they would be wider, and sentences are wrapped.
@@ -28,7 +28,7 @@ pub fn lines(report: &Report, setup: &Setup) -> Vec<String> {
 }
 
 /// The main scores of a model in a line.
-pub fn brief(row: &Row) -> String {
+pub fn brief(row: &Measurement) -> String {
     let columns = Column::of_row(row);
     let score = |column: &Column<'_>| format!("{} {}", column.name(), short(column.score.value));
     let scores: Vec<String> = columns.iter().map(score).collect();
@@ -39,9 +39,9 @@ pub fn brief(row: &Row) -> String {
 fn heading(report: &Report, setup: &Setup) -> Vec<String> {
     let Report { model, work, .. } = report;
     let kind = match model.facts.kind {
-        Kind::Masked => "masked language model",
-        Kind::Causal => "causal language model",
-        Kind::Encoder => "encoder",
+        ModelKind::Masked => "masked language model",
+        ModelKind::Causal => "causal language model",
+        ModelKind::Encoder => "encoder",
     };
     let (path, dtypes, layers) = (model.path.display(), model.dtypes.join(" and "), model.facts.layers);
     let mut facts = vec![("model", format!("{path}: {}, {dtypes}, {kind} of {layers} layers", model.model_type))];
@@ -72,7 +72,7 @@ fn results(report: &Report) -> Vec<String> {
             let follows = at > 0 && !all[column].first;
             titles.push(printable(&if follows { all[column].score.name.clone() } else { all[column].name() }));
         }
-        let row = |(at, row): (usize, &Row)| {
+        let row = |(at, row): (usize, &Measurement)| {
             let costs = costs.then(|| [count(row.edited), time(row.time)]).into_iter().flatten();
             std::iter::once(case(row.edit))
                 .chain(shown.iter().map(|&column| scores[column][at].clone()))
@@ -104,8 +104,9 @@ fn results(report: &Report) -> Vec<String> {
         }
     }
     let mut out = tables.join(&String::new());
-    let noise =
-        |row: &Row| all.iter().any(|column| column.change(row).is_some_and(|change| change.inside_noise == Some(true)));
+    let noise = |row: &Measurement| {
+        all.iter().any(|column| column.change(row).is_some_and(|change| change.inside_noise == Some(true)))
+    };
     if report.rows.iter().any(noise) {
         out.push(format!(
             "{NOISE} may be chance: the change's 95 % interval includes 0, or it is smaller than the standard error"
@@ -120,7 +121,7 @@ pub(super) fn fits(lines: &[String]) -> bool {
 }
 
 /// A column's scores, numbers below numbers and changes below changes.
-fn cells(column: &Column<'_>, rows: &[Row]) -> Vec<String> {
+fn cells(column: &Column<'_>, rows: &[Measurement]) -> Vec<String> {
     let values: Vec<Option<f64>> = rows.iter().map(|row| column.of(row).map(|score| score.value)).collect();
     let decimals = decimals(values.iter().copied().flatten());
     let parts: Vec<(String, String)> = rows

@@ -1,7 +1,7 @@
 //! Questions about the tokens of one text, and what the answers say of it.
 
 use super::work::Question;
-use super::{Answers, BadData, Encoding, Facts, Kind, Mask, Tokens, Work};
+use super::{Answers, BadData, Encoding, Mask, ModelFacts, ModelKind, Tokens, WorkList};
 use std::collections::BTreeMap;
 
 /// Why an item is not measured; a count in the outcome has this name.
@@ -18,33 +18,33 @@ pub(crate) const NOT_FINITE: &str = "not finite";
 
 /// How a model predicts the tokens of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reader {
+pub enum PredictionMode {
     /// Where a mask stands for them.
     Masked(Mask),
     /// One after the other, the first one after a token that begins a text.
     Causal(Option<u32>),
 }
 
-impl Reader {
+impl PredictionMode {
     /// The way of a model that predicts tokens at all.
     ///
     /// # Errors
     /// [`BadData::Kind`].
-    pub fn of(measure: &'static str, tokens: &dyn Tokens, facts: &Facts) -> Result<Self, BadData> {
+    pub fn of(measure: &'static str, tokens: &dyn Tokens, facts: &ModelFacts) -> Result<Self, BadData> {
         let wrong = |needs, found| BadData::Kind { measure, needs, found };
         match facts.kind {
-            Kind::Masked => match tokens.mask() {
+            ModelKind::Masked => match tokens.mask() {
                 Some(mask) => Ok(Self::Masked(mask)),
                 None => Err(wrong("a mask token", "one whose tokenizer has none")),
             },
-            Kind::Causal => Ok(Self::Causal(tokens.begin())),
-            Kind::Encoder => Err(wrong("a language model", "an encoder without a language model's head")),
+            ModelKind::Causal => Ok(Self::Causal(tokens.begin())),
+            ModelKind::Encoder => Err(wrong("a language model", "an encoder without a language model's head")),
         }
     }
 }
 
 /// Asks for the token at a position of a sequence, with a mask in its place.
-pub fn masked(work: &mut Work, ids: &[u32], position: usize, mask: u32) -> Option<Question> {
+pub fn masked(work: &mut WorkList, ids: &[u32], position: usize, mask: u32) -> Option<Question> {
     let mut ids = ids.to_vec();
     let token = std::mem::replace(ids.get_mut(position)?, mask);
     let sequence = work.sequence(&ids);
@@ -52,14 +52,14 @@ pub fn masked(work: &mut Work, ids: &[u32], position: usize, mask: u32) -> Optio
 }
 
 /// Whether a model takes so many tokens.
-pub fn fits(encoding: &Encoding, facts: &Facts) -> Result<(), Skipped> {
+pub fn fits(encoding: &Encoding, facts: &ModelFacts) -> Result<(), Skipped> {
     if encoding.len() as u64 <= u64::from(facts.positions) { Ok(()) } else { Err(TOO_LONG) }
 }
 
 /// Asks a causal model for every token of a text, as bias-bench does: the first one after a sequence of nothing but
 /// `begin`, the others after those before them. A special token that the tokenizer itself puts before the text takes
 /// the part of `begin`; special tokens are not scored. Without either the first token is not scored.
-pub fn sentence(work: &mut Work, text: &Encoding, begin: Option<u32>) -> Vec<Question> {
+pub fn sentence(work: &mut WorkList, text: &Encoding, begin: Option<u32>) -> Vec<Question> {
     let mut questions = Vec::new();
     if let (Some(begin), Some(&first)) = (begin_alone(text, begin), text.ids.first()) {
         let sequence = work.sequence(&[begin]);
@@ -115,11 +115,10 @@ mod tests {
 
     #[test]
     fn the_first_token_follows_the_begin_token_alone() {
-        let mut work = Work::default();
+        let mut work = WorkList::default();
         let questions = sentence(&mut work, &encoding(&[5, 6, 7], &[false; 3]), Some(0));
         assert_eq!(work.sequences(), [vec![0], vec![5, 6, 7]]);
-        let asked: Vec<_> =
-            work.log_probabilities().iter().map(|q| (q.place.sequence.0, q.place.position, q.token)).collect();
+        let asked: Vec<_> = work.log_probabilities().iter().map(|q| (q.sequence.0, q.position, q.token)).collect();
         assert_eq!(asked, [(0, 0, 5), (1, 0, 6), (1, 1, 7)]);
         let given = Answers { log_probabilities: [0.5f32, 0.25, 0.125].map(f32::ln).to_vec(), ..Answers::default() };
         assert!((sentence_score(&given, &questions) - 0.25).abs() < 1e-7);
@@ -127,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_begin_token_of_the_tokenizer_is_context() {
-        let mut work = Work::default();
+        let mut work = WorkList::default();
         let questions = sentence(&mut work, &encoding(&[1, 5, 6, 2], &[true, false, false, true]), Some(1));
         assert_eq!((questions.len(), work.sequences().len()), (2, 1));
         assert_eq!(work.log_probabilities()[1].token, 6);
@@ -143,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_masked_position_asks_for_the_token_that_was_there() {
-        let mut work = Work::default();
+        let mut work = WorkList::default();
         assert_eq!(masked(&mut work, &[1, 5, 2], 1, 9), Some(0));
         assert_eq!((work.sequences(), work.log_probabilities()[0].token), (&[vec![1, 9, 2]][..], 5));
         assert_eq!(masked(&mut work, &[1], 1, 9), None);

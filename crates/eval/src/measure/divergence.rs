@@ -5,7 +5,7 @@ use super::sampling::choose;
 use super::statistics::{RESAMPLES, ratio, ratio_error, ratio_interval, share_error};
 use super::text::{Piece, Text};
 use super::work::Question;
-use super::{Answers, BadData, Better, Facts, Items, Kind, Outcome, Planned, Score, Tokens, Work};
+use super::{Answers, BadData, Better, Items, ModelFacts, ModelKind, Outcome, PlannedMeasure, Score, Tokens, WorkList};
 use lcepatch_format::digest::Digest;
 use std::collections::BTreeMap;
 
@@ -36,13 +36,13 @@ impl DivergenceOptions {
         &self,
         text: &Text,
         tokens: &dyn Tokens,
-        facts: &Facts,
-        work: &mut Work,
-    ) -> Result<Box<dyn Planned>, BadData> {
+        facts: &ModelFacts,
+        work: &mut WorkList,
+    ) -> Result<Box<dyn PlannedMeasure>, BadData> {
         let mask = match facts.kind {
-            Kind::Masked => Some(Text::mask(MEASURE, tokens, facts)?),
-            Kind::Causal => None,
-            Kind::Encoder => {
+            ModelKind::Masked => Some(Text::mask(MEASURE, tokens, facts)?),
+            ModelKind::Causal => None,
+            ModelKind::Encoder => {
                 return Err(BadData::Kind {
                     measure: MEASURE,
                     needs: "a language model",
@@ -90,7 +90,7 @@ struct PlannedDivergence {
     seed: u64,
 }
 
-impl Planned for PlannedDivergence {
+impl PlannedMeasure for PlannedDivergence {
     fn outcome(&self, answers: &Answers, unedited: &Answers) -> Outcome {
         let pairs = || {
             let pair = |question: &Question| (&*unedited.distributions[*question], &*answers.distributions[*question]);
@@ -183,9 +183,10 @@ mod tests {
     fn divergences_are_scipys() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/measures/divergence.json");
         let found: Found = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        let mut work = Work::default();
+        let mut work = WorkList::default();
         let options = DivergenceOptions::default();
-        let planned = options.plan(&text("one two six ten"), &FakeTokens, &facts(Kind::Causal, 32), &mut work).unwrap();
+        let planned =
+            options.plan(&text("one two six ten"), &FakeTokens, &facts(ModelKind::Causal, 32), &mut work).unwrap();
         let answers =
             |distributions: &Vec<Vec<f32>>| Answers { distributions: distributions.clone(), ..Answers::default() };
         let (before, after) = (answers(&found.before), answers(&found.after));
@@ -203,16 +204,18 @@ mod tests {
 
     #[test]
     fn masked_models_predict_one_mask_at_a_time() {
-        let mut work = Work::default();
+        let mut work = WorkList::default();
         let options = DivergenceOptions { most_positions: 3, seed: 4 };
-        options.plan(&text("one two six ten\nseven eleven"), &FakeTokens, &facts(Kind::Masked, 32), &mut work).unwrap();
+        options
+            .plan(&text("one two six ten\nseven eleven"), &FakeTokens, &facts(ModelKind::Masked, 32), &mut work)
+            .unwrap();
         assert_eq!(work.distributions().len(), 3);
         for place in work.distributions() {
             let ids = &work.sequences()[place.sequence.0];
             let masks: Vec<usize> = (0..ids.len()).filter(|position| ids[*position] == MASK).collect();
             assert_eq!(masks, [place.position as usize]);
         }
-        let encoder = options.plan(&text("one"), &FakeTokens, &facts(Kind::Encoder, 32), &mut work);
+        let encoder = options.plan(&text("one"), &FakeTokens, &facts(ModelKind::Encoder, 32), &mut work);
         assert!(matches!(encoder, Err(BadData::Kind { .. })));
     }
 

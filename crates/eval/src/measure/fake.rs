@@ -1,6 +1,6 @@
 //! A tokenizer for tests: words at blanks, in pieces of four letters, between `[CLS]` and `[SEP]`.
 
-use super::{Encoding, Facts, Kind, Mask, Tokens};
+use super::{Encoding, Mask, ModelFacts, ModelKind, Tokens};
 use lcepatch_format::random::number;
 
 pub(super) const VOCABULARY: u32 = 50_000;
@@ -11,8 +11,8 @@ pub(super) const BEGIN: u32 = 4;
 
 pub(super) struct FakeTokens;
 
-pub(super) fn facts(kind: Kind, positions: u32) -> Facts {
-    Facts { kind, positions, vocabulary: VOCABULARY, layers: 2 }
+pub(super) fn facts(kind: ModelKind, positions: u32) -> ModelFacts {
+    ModelFacts { kind, positions, vocabulary: VOCABULARY, layers: 2 }
 }
 
 impl Tokens for FakeTokens {

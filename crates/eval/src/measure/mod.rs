@@ -1,6 +1,6 @@
 //! Scores of a model: what to ask it, and what its answers are worth. No runtime is known here.
 //!
-//! A measure reads its data, puts its questions into a [`Work`] list (where equal ones meet, across measures too), and
+//! A measure reads its data, puts its questions into a [`WorkList`] list (where equal ones meet, across measures too), and
 //! later turns the [`Answers`] into an [`Outcome`]. The list is built once for a model and serves every edit of it.
 
 mod alignment;
@@ -29,11 +29,11 @@ pub mod work;
 
 pub use outcome::{BadData, Better, Group, Item, Items, Outcome, Score};
 pub use parts::Parts;
-pub use tokens::{Encoding, Facts, Kind, Mask, Tokens};
-pub use work::{Answers, Layers, Work};
+pub use tokens::{Encoding, Mask, ModelFacts, ModelKind, Tokens};
+pub use work::{Answers, Layers, WorkList};
 
-/// A measure whose questions are in a [`Work`].
-pub trait Planned: Send + Sync {
+/// A measure whose questions are in a [`WorkList`].
+pub trait PlannedMeasure: Send + Sync {
     /// What a model's answers come to. `unedited` are the answers of the model before any edit (the same ones for itself).
     fn outcome(&self, answers: &Answers, unedited: &Answers) -> Outcome;
 }

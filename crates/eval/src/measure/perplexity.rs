@@ -19,7 +19,7 @@ pub use masked::MaskedOptions;
 pub use pseudo::{Masking, PseudoOptions};
 
 use super::text::Text;
-use super::{BadData, Facts, Planned, Tokens, Work};
+use super::{BadData, ModelFacts, PlannedMeasure, Tokens, WorkList};
 
 /// Which perplexity, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +41,9 @@ impl Perplexity {
         &self,
         text: &Text,
         tokens: &dyn Tokens,
-        facts: &Facts,
-        work: &mut Work,
-    ) -> Result<Box<dyn Planned>, BadData> {
+        facts: &ModelFacts,
+        work: &mut WorkList,
+    ) -> Result<Box<dyn PlannedMeasure>, BadData> {
         Ok(Box::new(match self {
             Self::Pseudo(options) => pseudo::plan(text, options, tokens, facts, work)?,
             Self::Masked(options) => masked::plan(text, options, tokens, facts, work)?,

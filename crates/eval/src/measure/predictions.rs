@@ -1,44 +1,44 @@
 //! What a model expects at a place of a text: where a mask stands, or, of a causal model, after its end.
 
-use super::ask::Reader;
+use super::ask::PredictionMode;
 use super::work::Question;
-use super::{Answers, BadData, Encoding, Facts, Mask, Tokens, Work};
+use super::{Answers, BadData, Encoding, Mask, ModelFacts, Tokens, WorkList};
 
 /// A mask, in texts for any model.
 pub const MASK: &str = "[MASK]";
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum PredictionQuery {
     /// The likeliest tokens of the vocabulary, so many.
     Top(usize),
     /// These words.
     Options(Vec<String>),
 }
 
-/// Texts whose questions are in a [`Work`]. One with several masks is asked at each of them.
+/// Texts whose questions are in a [`WorkList`]. One with several masks is asked at each of them.
 #[derive(Debug)]
 pub struct Prompts {
     prompts: Vec<Prompt>,
-    wanted: Wanted,
+    wanted: PredictionQuery,
 }
 
 #[derive(Debug)]
 struct Prompt {
     text: String,
     mask: Option<(usize, usize)>,
-    asked: Asked,
+    asked: PromptQuestions,
 }
 
 #[derive(Debug)]
-enum Asked {
+enum PromptQuestions {
     Vocabulary(Question),
-    Options(Vec<AskedOption>),
+    Options(Vec<OptionQuestions>),
 }
 
 /// An option, and the questions whose answers add up to the logarithm of its probability.
 #[derive(Debug)]
-struct AskedOption {
+struct OptionQuestions {
     text: String,
     pieces: Vec<u32>,
     questions: Vec<Question>,
@@ -46,7 +46,7 @@ struct AskedOption {
 
 /// What models expect at a place.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Expected {
+pub struct PromptPredictions {
     /// The text.
     pub text: String,
     /// Which mask this is about, from 1 on, and how many the text has; none after the end of a text.
@@ -126,39 +126,41 @@ impl Prompts {
     /// [`BadPrompt`].
     pub fn plan(
         texts: &[String],
-        wanted: Wanted,
+        wanted: PredictionQuery,
         tokens: &dyn Tokens,
-        facts: &Facts,
-        work: &mut Work,
+        facts: &ModelFacts,
+        work: &mut WorkList,
     ) -> Result<Self, BadPrompt> {
-        let reader = Reader::of("asking", tokens, facts).map_err(BadPrompt::Model)?;
+        let reader = PredictionMode::of("asking", tokens, facts).map_err(BadPrompt::Model)?;
         let mut prompts = Vec::new();
         for text in texts {
             match &reader {
-                Reader::Masked(mask) => prompts.extend(at_masks(text, mask, &wanted, tokens, work)?),
-                Reader::Causal(_) => prompts.push(after_end(text, &wanted, tokens, work)?),
+                PredictionMode::Masked(mask) => prompts.extend(at_masks(text, mask, &wanted, tokens, work)?),
+                PredictionMode::Causal(_) => prompts.push(after_end(text, &wanted, tokens, work)?),
             }
         }
         Ok(Self { prompts, wanted })
     }
 
     /// What the models expect whose answers these are.
-    pub fn expected(&self, answers: &[&Answers], tokens: &dyn Tokens) -> Vec<Expected> {
+    pub fn predictions(&self, answers: &[&Answers], tokens: &dyn Tokens) -> Vec<PromptPredictions> {
         let of = |prompt: &Prompt| {
             let predictions = match (&prompt.asked, &self.wanted) {
-                (Asked::Options(options), _) => {
+                (PromptQuestions::Options(options), _) => {
                     options.iter().map(|option| option.prediction(answers, tokens)).collect()
                 }
-                (Asked::Vocabulary(question), Wanted::Top(n)) => likeliest(*question, *n, answers, tokens),
-                (Asked::Vocabulary(_), Wanted::Options(_)) => Vec::new(),
+                (PromptQuestions::Vocabulary(question), PredictionQuery::Top(n)) => {
+                    likeliest(*question, *n, answers, tokens)
+                }
+                (PromptQuestions::Vocabulary(_), PredictionQuery::Options(_)) => Vec::new(),
             };
-            Expected { text: prompt.text.clone(), mask: prompt.mask, predictions }
+            PromptPredictions { text: prompt.text.clone(), mask: prompt.mask, predictions }
         };
         self.prompts.iter().map(of).collect()
     }
 }
 
-impl AskedOption {
+impl OptionQuestions {
     fn prediction(&self, answers: &[&Answers], tokens: &dyn Tokens) -> Prediction {
         let sum = |answers: &&Answers| {
             let of =
@@ -204,9 +206,9 @@ fn likeliest(question: Question, n: usize, answers: &[&Answers], tokens: &dyn To
 fn at_masks(
     text: &str,
     mask: &Mask,
-    wanted: &Wanted,
+    wanted: &PredictionQuery,
     tokens: &dyn Tokens,
-    work: &mut Work,
+    work: &mut WorkList,
 ) -> Result<Vec<Prompt>, BadPrompt> {
     let own = text.replace(MASK, &mask.text);
     let places: Vec<usize> = own.match_indices(&mask.text).map(|(at, _)| at).collect();
@@ -221,11 +223,11 @@ fn at_masks(
     let mut prompts = Vec::new();
     for (at, (&place, &position)) in places.iter().zip(&masks).enumerate() {
         let asked = match wanted {
-            Wanted::Top(_) => {
+            PredictionQuery::Top(_) => {
                 let sequence = work.sequence(&ids);
-                Asked::Vocabulary(work.distribution(sequence, position as u32))
+                PromptQuestions::Vocabulary(work.distribution(sequence, position as u32))
             }
-            Wanted::Options(options) => {
+            PredictionQuery::Options(options) => {
                 let (before, after) = (&ids[..position], &ids[position + 1..]);
                 let mut asked = Vec::new();
                 for option in options {
@@ -242,9 +244,9 @@ fn at_masks(
                             work.log_probability(sequence, (position + known) as u32, pieces[known])
                         })
                         .collect();
-                    asked.push(AskedOption { text: option.clone(), pieces: pieces.to_vec(), questions });
+                    asked.push(OptionQuestions { text: option.clone(), pieces: pieces.to_vec(), questions });
                 }
-                Asked::Options(asked)
+                PromptQuestions::Options(asked)
             }
         };
         prompts.push(Prompt { text: text.to_owned(), mask: Some((at + 1, places.len())), asked });
@@ -253,7 +255,12 @@ fn at_masks(
 }
 
 /// The prompt after the end of a text. Options follow it after a blank.
-fn after_end(text: &str, wanted: &Wanted, tokens: &dyn Tokens, work: &mut Work) -> Result<Prompt, BadPrompt> {
+fn after_end(
+    text: &str,
+    wanted: &PredictionQuery,
+    tokens: &dyn Tokens,
+    work: &mut WorkList,
+) -> Result<Prompt, BadPrompt> {
     if text.contains(MASK) {
         return Err(BadPrompt::Causal { text: text.to_owned() });
     }
@@ -263,11 +270,11 @@ fn after_end(text: &str, wanted: &Wanted, tokens: &dyn Tokens, work: &mut Work) 
         return Err(BadPrompt::Tokenizer { text: text.to_owned(), found: "no token" });
     };
     let asked = match wanted {
-        Wanted::Top(_) => {
+        PredictionQuery::Top(_) => {
             let sequence = work.sequence(&ids);
-            Asked::Vocabulary(work.distribution(sequence, last as u32))
+            PromptQuestions::Vocabulary(work.distribution(sequence, last as u32))
         }
-        Wanted::Options(options) => {
+        PredictionQuery::Options(options) => {
             let mut asked = Vec::new();
             for option in options {
                 let whole = open_ended(tokens.encode(&format!("{begun} {option}")));
@@ -277,9 +284,9 @@ fn after_end(text: &str, wanted: &Wanted, tokens: &dyn Tokens, work: &mut Work) 
                 let sequence = work.sequence(&whole);
                 let question = |(at, &piece)| work.log_probability(sequence, (last + at) as u32, piece);
                 let questions = pieces.iter().enumerate().map(question).collect();
-                asked.push(AskedOption { text: option.clone(), pieces: pieces.to_vec(), questions });
+                asked.push(OptionQuestions { text: option.clone(), pieces: pieces.to_vec(), questions });
             }
-            Asked::Options(asked)
+            PromptQuestions::Options(asked)
         }
     };
     Ok(Prompt { text: text.to_owned(), mask: None, asked })
@@ -293,7 +300,7 @@ fn open_ended(text: Encoding) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Kind;
+    use super::super::ModelKind;
     use super::super::fake::{self, FakeTokens, facts};
     use super::super::work::Sequence;
     use super::*;
@@ -331,10 +338,11 @@ mod tests {
         }
     }
 
-    fn planned(text: &str, options: &[&str], kind: Kind) -> (Result<Prompts, BadPrompt>, Work) {
-        let mut work = Work::default();
+    fn planned(text: &str, options: &[&str], kind: ModelKind) -> (Result<Prompts, BadPrompt>, WorkList) {
+        let mut work = WorkList::default();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let prompts = Prompts::plan(&[text.to_owned()], Wanted::Options(options), &Masks, &facts(kind, 99), &mut work);
+        let prompts =
+            Prompts::plan(&[text.to_owned()], PredictionQuery::Options(options), &Masks, &facts(kind, 99), &mut work);
         (prompts, work)
     }
 
@@ -344,30 +352,30 @@ mod tests {
 
     #[test]
     fn an_option_of_one_token_is_asked_at_the_mask() {
-        let (_, work) = planned("a [MASK] c", &["b", "d"], Kind::Masked);
+        let (_, work) = planned("a [MASK] c", &["b", "d"], ModelKind::Masked);
         let sequence = [vec![fake::CLS], of("a"), vec![fake::MASK], of("c"), vec![fake::SEP]].concat();
         assert_eq!(work.sequences(), [sequence]);
-        let asked: Vec<_> = work.log_probabilities().iter().map(|asked| (asked.place.position, asked.token)).collect();
+        let asked: Vec<_> = work.log_probabilities().iter().map(|asked| (asked.position, asked.token)).collect();
         assert_eq!(asked, [(2, of("b")[0]), (2, of("d")[0])]);
     }
 
     #[test]
     fn an_option_of_several_tokens_is_asked_one_after_the_other() {
-        let (prompts, work) = planned("a [MASK]", &["abcdefgh"], Kind::Masked);
+        let (prompts, work) = planned("a [MASK]", &["abcdefgh"], ModelKind::Masked);
         let (one, two) = (of("abcd")[0], of("efgh")[0]);
         let around = |inner: &[u32]| [&[fake::CLS], of("a").as_slice(), inner, &[fake::SEP]].concat();
         assert_eq!(work.sequences(), [around(&[fake::MASK, fake::MASK]), around(&[one, fake::MASK])]);
         let answers = Answers { log_probabilities: vec![-1.0, -0.5], ..Answers::default() };
-        let expected = &prompts.unwrap().expected(&[&answers, &answers], &Masks)[0];
+        let expected = &prompts.unwrap().predictions(&[&answers, &answers], &Masks)[0];
         assert_eq!(expected.predictions[0].tokens, [one, two]);
         assert_eq!(expected.predictions[0].log_probabilities, [-1.5, -1.5]);
     }
 
     #[test]
     fn each_mask_of_a_text_is_asked_while_the_others_stay() {
-        let (prompts, work) = planned("[MASK] a [MASK]", &["b"], Kind::Masked);
+        let (prompts, work) = planned("[MASK] a [MASK]", &["b"], ModelKind::Masked);
         assert_eq!(work.sequences().len(), 1);
-        let places: Vec<_> = work.log_probabilities().iter().map(|asked| asked.place.position).collect();
+        let places: Vec<_> = work.log_probabilities().iter().map(|asked| asked.position).collect();
         assert_eq!(places, [1, 3]);
         let masks: Vec<_> = prompts.unwrap().prompts.iter().map(|prompt| prompt.mask).collect();
         assert_eq!(masks, [Some((1, 2)), Some((2, 2))]);
@@ -375,21 +383,27 @@ mod tests {
 
     #[test]
     fn a_causal_model_is_asked_after_the_last_token_of_the_text() {
-        let (_, work) = planned("a b ", &["abcdefgh"], Kind::Causal);
+        let (_, work) = planned("a b ", &["abcdefgh"], ModelKind::Causal);
         assert_eq!(work.sequences(), [[vec![fake::CLS], of("a b abcdefgh")].concat()]);
-        let asked: Vec<_> = work.log_probabilities().iter().map(|asked| (asked.place.position, asked.token)).collect();
+        let asked: Vec<_> = work.log_probabilities().iter().map(|asked| (asked.position, asked.token)).collect();
         assert_eq!(asked, [(2, of("abcd")[0]), (3, of("efgh")[0])]);
-        assert_eq!(work.log_probabilities()[0].place.sequence, Sequence(0));
+        assert_eq!(work.log_probabilities()[0].sequence, Sequence(0));
     }
 
     #[test]
     fn the_likeliest_of_any_model_are_told_of_all() {
-        let mut work = Work::default();
-        let prompts =
-            Prompts::plan(&["[MASK]".to_owned()], Wanted::Top(1), &Masks, &facts(Kind::Masked, 9), &mut work).unwrap();
+        let mut work = WorkList::default();
+        let prompts = Prompts::plan(
+            &["[MASK]".to_owned()],
+            PredictionQuery::Top(1),
+            &Masks,
+            &facts(ModelKind::Masked, 9),
+            &mut work,
+        )
+        .unwrap();
         let answers = |numbers: &[f32]| Answers { distributions: vec![numbers.to_vec()], ..Answers::default() };
         let (before, after) = (answers(&[-1.0, -0.5, -9.0]), answers(&[-0.25, -2.0, -9.0]));
-        let expected = &prompts.expected(&[&before, &after], &Masks)[0];
+        let expected = &prompts.predictions(&[&before, &after], &Masks)[0];
         let found: Vec<_> = expected.predictions.iter().map(|p| (p.tokens[0], p.log_probabilities.clone())).collect();
         assert_eq!(found, [(1, vec![-0.5, -2.0]), (0, vec![-1.0, -0.25])]);
     }
@@ -397,14 +411,15 @@ mod tests {
     #[test]
     fn what_cannot_be_asked_is_said() {
         let refused = |text: &str, options: &[&str], kind| planned(text, options, kind).0.unwrap_err();
-        assert!(matches!(refused("a b", &["c"], Kind::Masked), BadPrompt::NoMask { .. }));
-        assert!(matches!(refused("a [MASK]", &["c"], Kind::Causal), BadPrompt::Causal { .. }));
-        assert!(matches!(refused("a [MASK]", &[" "], Kind::Masked), BadPrompt::Joined { .. }));
-        assert!(matches!(refused(" ", &["c"], Kind::Causal), BadPrompt::Tokenizer { .. }));
-        assert!(matches!(refused("[MASK]", &["c"], Kind::Encoder), BadPrompt::Model(_)));
-        let mut work = Work::default();
+        assert!(matches!(refused("a b", &["c"], ModelKind::Masked), BadPrompt::NoMask { .. }));
+        assert!(matches!(refused("a [MASK]", &["c"], ModelKind::Causal), BadPrompt::Causal { .. }));
+        assert!(matches!(refused("a [MASK]", &[" "], ModelKind::Masked), BadPrompt::Joined { .. }));
+        assert!(matches!(refused(" ", &["c"], ModelKind::Causal), BadPrompt::Tokenizer { .. }));
+        assert!(matches!(refused("[MASK]", &["c"], ModelKind::Encoder), BadPrompt::Model(_)));
+        let mut work = WorkList::default();
         let texts = ["a [MASK]".to_owned()];
-        let found = Prompts::plan(&texts, Wanted::Top(1), &FakeTokens, &facts(Kind::Masked, 9), &mut work);
+        let found =
+            Prompts::plan(&texts, PredictionQuery::Top(1), &FakeTokens, &facts(ModelKind::Masked, 9), &mut work);
         assert!(matches!(found.unwrap_err(), BadPrompt::Tokenizer { .. }), "this tokenizer knows no mask");
     }
 }

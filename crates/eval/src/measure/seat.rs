@@ -1,7 +1,7 @@
 //! SEAT, the sentence encoder association test: [WEAT](super::weat) on sentences (May et al. 2019).
 
 use super::weat::{PlannedWeat, Weat, WeatOptions};
-use super::{Answers, BadData, Better, Facts, Group, Items, Outcome, Planned, Score, Tokens, Work};
+use super::{Answers, BadData, Better, Group, Items, ModelFacts, Outcome, PlannedMeasure, Score, Tokens, WorkList};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -51,10 +51,10 @@ impl Seat {
         &self,
         options: &WeatOptions,
         tokens: &dyn Tokens,
-        facts: &Facts,
-        work: &mut Work,
-    ) -> Result<Vec<Box<dyn Planned>>, BadData> {
-        let mut planned: Vec<Box<dyn Planned>> = Vec::with_capacity(self.tests.len() + 1);
+        facts: &ModelFacts,
+        work: &mut WorkList,
+    ) -> Result<Vec<Box<dyn PlannedMeasure>>, BadData> {
+        let mut planned: Vec<Box<dyn PlannedMeasure>> = Vec::with_capacity(self.tests.len() + 1);
         let mut averaged = Vec::with_capacity(self.tests.len());
         let sentences = self.tests.iter().any(|test| test.name().starts_with(SENTENCES));
         for test in &self.tests {
@@ -73,7 +73,7 @@ struct PlannedMean {
     tests: Vec<PlannedWeat>,
 }
 
-impl Planned for PlannedMean {
+impl PlannedMeasure for PlannedMean {
     fn outcome(&self, answers: &Answers, _: &Answers) -> Outcome {
         let score = |name: &str, value, meaning, better| Score {
             name: name.to_owned(),
@@ -110,7 +110,7 @@ impl Planned for PlannedMean {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Kind;
+    use crate::measure::ModelKind;
     use crate::measure::fake::{FakeTokens, facts};
     use lcepatch_format::random::Numbers;
 
@@ -126,8 +126,9 @@ mod tests {
             std::fs::write(folder.path().join(name), list(x)).unwrap();
         }
         let seat = Seat::read(folder.path()).unwrap();
-        let mut work = Work::default();
-        let planned = seat.plan(&WeatOptions::default(), &FakeTokens, &facts(Kind::Masked, 32), &mut work).unwrap();
+        let mut work = WorkList::default();
+        let planned =
+            seat.plan(&WeatOptions::default(), &FakeTokens, &facts(ModelKind::Masked, 32), &mut work).unwrap();
         // Two texts of X for each of three tests; those of Y, A and B are the same.
         assert_eq!(work.embeddings().len(), 12);
         let mut numbers = Numbers::new(1);

@@ -1,20 +1,22 @@
 //! Tokenizers and answers for tests of measures.
 
-use super::{Answers, Encoding, Facts, Kind, Mask, Tokens, Work};
+use super::{Answers, Encoding, Mask, ModelFacts, ModelKind, Tokens, WorkList};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 /// A masked language model of ample size.
-pub(super) const MASKED: Facts = Facts { kind: Kind::Masked, positions: 512, vocabulary: 1 << 30, layers: 2 };
+pub(super) const MASKED: ModelFacts =
+    ModelFacts { kind: ModelKind::Masked, positions: 512, vocabulary: 1 << 30, layers: 2 };
 /// A causal one.
-pub(super) const CAUSAL: Facts = Facts { kind: Kind::Causal, positions: 512, vocabulary: 1 << 30, layers: 2 };
+pub(super) const CAUSAL: ModelFacts =
+    ModelFacts { kind: ModelKind::Causal, positions: 512, vocabulary: 1 << 30, layers: 2 };
 
 /// A model's answers by rule: of the ids, the position and the token that is asked for.
-pub(super) fn answer(work: &Work, rule: impl Fn(&[u32], u32, u32) -> f32) -> Answers {
+pub(super) fn answer(work: &WorkList, rule: impl Fn(&[u32], u32, u32) -> f32) -> Answers {
     let answers = work.log_probabilities().iter().map(|question| {
-        let ids = &work.sequences()[question.place.sequence.0];
-        rule(ids, question.place.position, question.token)
+        let ids = &work.sequences()[question.sequence.0];
+        rule(ids, question.position, question.token)
     });
     Answers { log_probabilities: answers.collect(), ..Answers::default() }
 }

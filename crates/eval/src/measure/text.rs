@@ -10,9 +10,9 @@ use lcepatch_format::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Lines that a file of any size may have. Each takes some hundred bytes of memory as tokens.
+/// LinePolicy that a file of any size may have. Each takes some hundred bytes of memory as tokens.
 const LINES_FREE: usize = 1 << 16;
-/// Bytes of the file for each line more. Lines of text have more.
+/// Bytes of the file for each line more. LinePolicy of text have more.
 const BYTES_A_LINE: usize = 8;
 
 /// The texts of a file.
@@ -31,14 +31,14 @@ pub struct TextOptions {
     /// What a text is.
     pub unit: Unit,
     /// What becomes of lines that are empty or blank.
-    pub empty_lines: Lines,
+    pub empty_lines: LinePolicy,
     /// What becomes of WikiText's headings, ` = Title = `.
-    pub headings: Lines,
+    pub headings: LinePolicy,
 }
 
 impl Default for TextOptions {
     fn default() -> Self {
-        Self { unit: Unit::Line, empty_lines: Lines::LeaveOut, headings: Lines::Keep }
+        Self { unit: Unit::Line, empty_lines: LinePolicy::LeaveOut, headings: LinePolicy::Keep }
     }
 }
 
@@ -53,7 +53,7 @@ pub enum Unit {
 
 /// What becomes of some lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lines {
+pub enum LinePolicy {
     /// They are read as the others.
     Keep,
     /// They are left out, and counted.
@@ -84,9 +84,9 @@ impl Text {
         let mut lines = Vec::new();
         for line in text.strip_prefix('\u{feff}').unwrap_or(text).lines() {
             let left_out = if line.trim().is_empty() {
-                (options.empty_lines == Lines::LeaveOut).then_some("left out: empty lines")
+                (options.empty_lines == LinePolicy::LeaveOut).then_some("left out: empty lines")
             } else {
-                (options.headings == Lines::LeaveOut && is_heading(line)).then_some("left out: headings")
+                (options.headings == LinePolicy::LeaveOut && is_heading(line)).then_some("left out: headings")
             };
             match left_out {
                 Some(reason) => *counts.entry(reason.to_owned()).or_default() += 1,
@@ -113,8 +113,8 @@ impl Text {
     /// How the file was cut, for reports.
     pub(super) fn settings(&self) -> BTreeMap<String, String> {
         let lines = |lines| match lines {
-            Lines::Keep => "kept",
-            Lines::LeaveOut => "left out",
+            LinePolicy::Keep => "kept",
+            LinePolicy::LeaveOut => "left out",
         };
         let unit = match self.options.unit {
             Unit::Line => "a line",
@@ -157,10 +157,11 @@ mod tests {
         assert_eq!(text.texts, [" = Title = ", "One = two =", "Three", " = = Part = = "]);
         assert_eq!(text.counts, BTreeMap::from([("left out: empty lines".to_owned(), 2)]));
         let text =
-            read(wiki, TextOptions { headings: Lines::LeaveOut, unit: Unit::File, ..TextOptions::default() }).unwrap();
+            read(wiki, TextOptions { headings: LinePolicy::LeaveOut, unit: Unit::File, ..TextOptions::default() })
+                .unwrap();
         assert_eq!(text.texts, ["One = two =\nThree"]);
         assert_eq!(text.counts["left out: headings"], 2);
-        let text = read(wiki, TextOptions { empty_lines: Lines::Keep, ..TextOptions::default() }).unwrap();
+        let text = read(wiki, TextOptions { empty_lines: LinePolicy::Keep, ..TextOptions::default() }).unwrap();
         assert_eq!((text.texts.len(), text.counts.len()), (6, 0));
         assert_eq!(text.data().keys().collect::<Vec<_>>(), ["held-out.txt"]);
     }
@@ -173,7 +174,7 @@ mod tests {
         assert_eq!(line, Some(2));
         assert!(matches!(read(b"", TextOptions::default()), Err(BadData::Unexpected { .. })));
         for empty in ["\n", "\n \n"] {
-            for empty_lines in [Lines::Keep, Lines::LeaveOut] {
+            for empty_lines in [LinePolicy::Keep, LinePolicy::LeaveOut] {
                 let read = read(empty.as_bytes(), TextOptions { empty_lines, ..TextOptions::default() });
                 assert!(matches!(read, Err(BadData::Empty { .. })));
             }

@@ -59,7 +59,7 @@ impl Encoding {
 /// What a model can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ModelKind {
     /// Tokens at masked positions, and hidden states.
     Masked,
     /// Next tokens, and hidden states.
@@ -68,7 +68,7 @@ pub enum Kind {
     Encoder,
 }
 
-impl Kind {
+impl ModelKind {
     /// With its article, for messages.
     pub fn in_words(self) -> &'static str {
         match self {
@@ -81,9 +81,9 @@ impl Kind {
 
 /// A model in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
+pub struct ModelFacts {
     /// What it can be asked.
-    pub kind: Kind,
+    pub kind: ModelKind,
     /// The longest sequence that it takes, special tokens included.
     pub positions: u32,
     /// Token ids are below this.

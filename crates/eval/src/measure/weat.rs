@@ -13,7 +13,7 @@ pub use encoding::{LayerChoice, WordEncoding};
 
 use super::data::DataFile;
 use super::work::Question;
-use super::{Answers, BadData, Better, Facts, Group, Items, Outcome, Planned, Score, Tokens, Work};
+use super::{Answers, BadData, Better, Group, Items, ModelFacts, Outcome, PlannedMeasure, Score, Tokens, WorkList};
 use association::{associations, deviation, effect_size, permutation};
 use lcepatch_format::digest::Digest;
 use serde::Deserialize;
@@ -137,9 +137,9 @@ impl Weat {
         &self,
         options: &WeatOptions,
         tokens: &dyn Tokens,
-        facts: &Facts,
-        work: &mut Work,
-    ) -> Result<Box<dyn Planned>, BadData> {
+        facts: &ModelFacts,
+        work: &mut WorkList,
+    ) -> Result<Box<dyn PlannedMeasure>, BadData> {
         Ok(Box::new(self.planned(options, tokens, facts, work)?))
     }
 
@@ -147,8 +147,8 @@ impl Weat {
         &self,
         options: &WeatOptions,
         tokens: &dyn Tokens,
-        facts: &Facts,
-        work: &mut Work,
+        facts: &ModelFacts,
+        work: &mut WorkList,
     ) -> Result<PlannedWeat, BadData> {
         let texts: Vec<&str> = self.sets.iter().flat_map(|set| &set.examples).map(String::as_str).collect();
         let bad = |text: &str, reason| BadData::Malformed {
@@ -245,7 +245,7 @@ fn mean_effect_size(layers: &[Vec<f64>], ddof: Ddof) -> f64 {
     layers.iter().map(|layer| effect_size(layer, ddof)).sum::<f64>() / layers.len() as f64
 }
 
-impl Planned for PlannedWeat {
+impl PlannedMeasure for PlannedWeat {
     /// The p of several layers is that of the test whose statistic is the mean of d over them: a permutation does not
     /// change the deviations, so it is the sum over X of the words' standardized associations, averaged over layers.
     /// With one layer this is the published test.

@@ -1,73 +1,74 @@
-//! What measures ask a model. Equal questions are asked once.
+//! The questions that measures ask a model. Equal questions are asked once.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::Range;
 
-/// Everything that measures want to know of a model.
+/// The questions of all measures to a model.
 #[derive(Debug, Default)]
-pub struct Work {
+pub struct WorkList {
     sequences: Distinct<Vec<u32>>,
     log_probabilities: Distinct<LogProbability>,
     embeddings: Distinct<Embedding>,
-    distributions: Distinct<Place>,
+    distributions: Distinct<Distribution>,
 }
 
-/// The place of a sequence in a [`Work`].
+/// The index of a sequence in [`WorkList::sequences`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sequence(pub usize);
 
-/// A position in a sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    /// The sequence.
-    pub sequence: Sequence,
-    /// From 0 on, special tokens included.
-    pub position: u32,
-}
-
-/// The log-probability of a token at a place. Of a causal model this is the prediction that is made at `place`, so of the
-/// token at the next position.
+/// Asks for the log-probability of a token. A masked model predicts the token at `position`, a causal model the one after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogProbability {
-    /// Where.
-    pub place: Place,
-    /// Of which token.
+    /// The sequence.
+    pub sequence: Sequence,
+    /// The index of a token of the sequence, special tokens included.
+    pub position: u32,
+    /// The id of the predicted token.
     pub token: u32,
 }
 
-/// The mean of the hidden states at some positions.
+/// Asks for the log-probabilities of all tokens of the vocabulary, predicted at `position` as by [`LogProbability`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Distribution {
+    /// The sequence.
+    pub sequence: Sequence,
+    /// The index of a token of the sequence, special tokens included.
+    pub position: u32,
+}
+
+/// Asks for the mean of the hidden states at some positions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Embedding {
     /// The sequence.
     pub sequence: Sequence,
     /// The positions, at least one.
     pub positions: Range<u32>,
-    /// Of which layers.
+    /// The layers.
     pub layers: Layers,
 }
 
-/// Which hidden states.
+/// The layers whose hidden states are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layers {
-    /// The last ones, which the head of the model gets.
+    /// The last layer, whose hidden states the model's head reads.
     Last,
-    /// Those of every layer, the embeddings first.
+    /// Every layer, the embeddings first.
     Every,
 }
 
-/// The number of a question in a [`Work`] and of its answer in [`Answers`].
+/// The index of a question in its list of a [`WorkList`], and of its answer in the same list of [`Answers`].
 pub type Question = usize;
 
-impl Work {
-    /// A sequence of token ids, special tokens included; the same one for the same ids.
+impl WorkList {
+    /// Adds a sequence of token ids, special tokens included. Equal sequences have one index.
     pub fn sequence(&mut self, ids: &[u32]) -> Sequence {
         Sequence(self.sequences.add(ids.to_vec()))
     }
 
     /// Asks for the natural logarithm of a token's probability; the answer is in [`Answers::log_probabilities`].
     pub fn log_probability(&mut self, sequence: Sequence, position: u32, token: u32) -> Question {
-        self.log_probabilities.add(LogProbability { place: Place { sequence, position }, token })
+        self.log_probabilities.add(LogProbability { sequence, position, token })
     }
 
     /// Asks for the mean of hidden states; the answer is in [`Answers::embeddings`].
@@ -77,7 +78,7 @@ impl Work {
 
     /// Asks for the log-probabilities of the whole vocabulary; the answer is in [`Answers::distributions`].
     pub fn distribution(&mut self, sequence: Sequence, position: u32) -> Question {
-        self.distributions.add(Place { sequence, position })
+        self.distributions.add(Distribution { sequence, position })
     }
 
     /// The distinct sequences.
@@ -85,49 +86,49 @@ impl Work {
         &self.sequences.items
     }
 
-    /// The distinct log-probabilities that are asked for.
+    /// The distinct questions about log-probabilities.
     pub fn log_probabilities(&self) -> &[LogProbability] {
         &self.log_probabilities.items
     }
 
-    /// The distinct embeddings that are asked for.
+    /// The distinct questions about embeddings.
     pub fn embeddings(&self) -> &[Embedding] {
         &self.embeddings.items
     }
 
-    /// The distinct distributions that are asked for.
-    pub fn distributions(&self) -> &[Place] {
+    /// The distinct questions about distributions.
+    pub fn distributions(&self) -> &[Distribution] {
         &self.distributions.items
     }
 }
 
-/// A model's answers to a [`Work`], each list in the order of its questions.
+/// A model's answers to a [`WorkList`]. Each list has the order of its questions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {
-    /// Natural logarithms.
+    /// Natural logarithms of probabilities.
     pub log_probabilities: Vec<f32>,
-    /// For each layer that was asked for, a vector.
+    /// For each question, one vector per layer.
     pub embeddings: Vec<Vec<Vec<f32>>>,
-    /// Natural logarithms, one for each token of the vocabulary.
+    /// For each question, the natural logarithms of the probabilities of all tokens of the vocabulary.
     pub distributions: Vec<Vec<f32>>,
 }
 
-/// A list without repetitions, in the order in which its items came.
+/// A list without repetitions, in the order in which items were added.
 #[derive(Debug)]
 struct Distinct<T> {
     items: Vec<T>,
-    places: HashMap<T, usize>,
+    indices: HashMap<T, usize>,
 }
 
 impl<T> Default for Distinct<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), places: HashMap::new() }
+        Self { items: Vec::new(), indices: HashMap::new() }
     }
 }
 
 impl<T: Clone + Eq + Hash> Distinct<T> {
     fn add(&mut self, item: T) -> usize {
-        *self.places.entry(item).or_insert_with_key(|item| {
+        *self.indices.entry(item).or_insert_with_key(|item| {
             self.items.push(item.clone());
             self.items.len() - 1
         })
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn equal_questions_are_asked_once() {
-        let mut work = Work::default();
+        let mut work = WorkList::default();
         let one = work.sequence(&[1, 2, 3]);
         assert_eq!(work.sequence(&[1, 2, 3]), one);
         let other = work.sequence(&[1, 2]);

@@ -1,11 +1,11 @@
 //! A work list cut into batches: sorted by length, so that padding is rare, and bounded by tokens and by what the head gives.
 
-use crate::measure::Work;
+use crate::measure::WorkList;
 use crate::measure::work::{Question, Sequence};
 
 /// What is asked of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ask {
+pub enum QuestionKind {
     /// Log-probabilities of tokens.
     LogProbabilities,
     /// Hidden states.
@@ -18,7 +18,7 @@ pub enum Ask {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// What the questions ask.
-    pub ask: Ask,
+    pub ask: QuestionKind,
     /// Sequences, and for each the numbers of its questions. A sequence with many questions is in several batches.
     pub sequences: Vec<(Sequence, Vec<Question>)>,
     /// Tokens of the longest.
@@ -27,7 +27,7 @@ pub struct Batch {
 
 /// A batch as a graph reads it: `B` sequences, padded to the `S` tokens of the longest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Padded {
+pub struct PaddedBatch {
     /// `B` and `S`.
     pub shape: [usize; 2],
     /// Token ids, `[B, S]`.
@@ -35,12 +35,12 @@ pub struct Padded {
     /// 1 for tokens, 0 for padding, `[B, S]`.
     pub mask: Vec<i64>,
     /// The questions, in the batch's order.
-    pub asked: Vec<Asked>,
+    pub asked: Vec<BatchQuestion>,
 }
 
 /// A question about a row of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct BatchQuestion {
     /// Its number in the work list.
     pub question: Question,
     /// `b * S + s`: where the prediction is made, or, of hidden states, where the sequence begins.
@@ -76,10 +76,10 @@ impl Limits {
 
 impl Batches {
     /// Cuts a work list for a model of `vocabulary` tokens.
-    pub fn new(work: &Work, vocabulary: u32, limits: Limits) -> Self {
+    pub fn new(work: &WorkList, vocabulary: u32, limits: Limits) -> Self {
         let rows_most = (limits.logits / vocabulary.max(1) as usize).max(1);
         let mut batches = Vec::new();
-        for ask in [Ask::LogProbabilities, Ask::Embeddings, Ask::Distributions] {
+        for ask in [QuestionKind::LogProbabilities, QuestionKind::Embeddings, QuestionKind::Distributions] {
             let mut units = units(work, ask, rows_most);
             // The longest first: memory is at its highest early. Equal ones in the order in which they were asked for.
             units.sort_by_key(|(sequence, _)| std::cmp::Reverse(length(work, *sequence)));
@@ -89,7 +89,7 @@ impl Batches {
                 let fits = |batch: &Batch| {
                     batch.ask == ask
                         && batch.length * (batch.sequences.len() + 1) <= limits.tokens
-                        && (ask == Ask::Embeddings || rows + questions.len() <= rows_most)
+                        && (ask == QuestionKind::Embeddings || rows + questions.len() <= rows_most)
                 };
                 match batches.last_mut().filter(|batch| fits(batch)) {
                     Some(batch) => {
@@ -108,9 +108,9 @@ impl Batches {
     }
 }
 
-impl Padded {
+impl PaddedBatch {
     /// Lays out a batch of `work`.
-    pub fn new(work: &Work, batch: &Batch) -> Self {
+    pub fn new(work: &WorkList, batch: &Batch) -> Self {
         let (size, length) = (batch.sequences.len(), batch.length);
         let (mut ids, mut mask) = (vec![0; size * length], vec![0; size * length]);
         let mut asked = Vec::new();
@@ -122,14 +122,14 @@ impl Padded {
             }
             asked.extend(questions.iter().map(|&question| {
                 let (position, token) = match batch.ask {
-                    Ask::LogProbabilities => {
+                    QuestionKind::LogProbabilities => {
                         let asked = work.log_probabilities()[question];
-                        (asked.place.position, asked.token)
+                        (asked.position, asked.token)
                     }
-                    Ask::Distributions => (work.distributions()[question].position, 0),
-                    Ask::Embeddings => (0, 0),
+                    QuestionKind::Distributions => (work.distributions()[question].position, 0),
+                    QuestionKind::Embeddings => (0, 0),
                 };
-                Asked { question, row: first + position as usize, token }
+                BatchQuestion { question, row: first + position as usize, token }
             }));
         }
         Self { shape: [size, length], ids, mask, asked }
@@ -141,16 +141,16 @@ impl Padded {
     }
 }
 
-fn length(work: &Work, sequence: Sequence) -> usize {
+fn length(work: &WorkList, sequence: Sequence) -> usize {
     work.sequences()[sequence.0].len()
 }
 
 /// Questions of one kind by sequence, at most `rows_most` together.
-fn units(work: &Work, ask: Ask, rows_most: usize) -> Vec<(Sequence, Vec<Question>)> {
+fn units(work: &WorkList, ask: QuestionKind, rows_most: usize) -> Vec<(Sequence, Vec<Question>)> {
     let asked: Vec<Sequence> = match ask {
-        Ask::LogProbabilities => work.log_probabilities().iter().map(|question| question.place.sequence).collect(),
-        Ask::Embeddings => work.embeddings().iter().map(|question| question.sequence).collect(),
-        Ask::Distributions => work.distributions().iter().map(|place| place.sequence).collect(),
+        QuestionKind::LogProbabilities => work.log_probabilities().iter().map(|question| question.sequence).collect(),
+        QuestionKind::Embeddings => work.embeddings().iter().map(|question| question.sequence).collect(),
+        QuestionKind::Distributions => work.distributions().iter().map(|place| place.sequence).collect(),
     };
     let mut by_sequence = vec![Vec::new(); work.sequences().len()];
     for (question, sequence) in asked.into_iter().enumerate() {
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn every_question_is_in_one_batch_and_no_batch_is_too_large() {
-        let mut work = Work::default();
+        let mut work = WorkList::default();
         for length in [3usize, 9, 4, 9, 2, 30] {
             let ids: Vec<u32> = (0..length as u32).chain([length as u32]).collect();
             let sequence = work.sequence(&ids);
@@ -183,12 +183,12 @@ mod tests {
         for batch in &batches.batches {
             assert!(batch.sequences.len() == 1 || batch.length * batch.sequences.len() <= limits.tokens);
             let rows: usize = batch.sequences.iter().map(|(_, questions)| questions.len()).sum();
-            assert!(rows <= 4 || batch.ask == Ask::Embeddings, "{batch:?}");
-            if batch.ask == Ask::LogProbabilities {
+            assert!(rows <= 4 || batch.ask == QuestionKind::Embeddings, "{batch:?}");
+            if batch.ask == QuestionKind::LogProbabilities {
                 batch.sequences.iter().flat_map(|(_, questions)| questions).for_each(|question| seen[*question] += 1);
             }
         }
         assert!(seen.iter().all(|times| *times == 1), "{seen:?}");
-        assert!(Batches::new(&Work::default(), 100, limits).batches.is_empty());
+        assert!(Batches::new(&WorkList::default(), 100, limits).batches.is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ModelFault;
 use super::batches::Limits;
-use super::runtime::{self, About, Found, Provider, RuntimeFault};
+use super::runtime::{self, About, Library, Provider, RuntimeFault};
 use half::{bf16, f16};
 use lcepatch_format::dtype::Dtype;
 use ort::environment::Environment;
@@ -36,7 +36,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`RuntimeFault`].
-    pub fn of(found: &Found, threads: Option<usize>) -> Result<Self, RuntimeFault> {
+    pub fn of(found: &Library, threads: Option<usize>) -> Result<Self, RuntimeFault> {
         let environment = runtime::load(found)?;
         let about = runtime::about(found, &environment)?;
         let limits = match found.provider {

@@ -114,7 +114,7 @@ pub enum ModelFault {
         /// The shape that it should have.
         expected: String,
     },
-    /// Edited tensors are nowhere in an export.
+    /// EditedTensors tensors are nowhere in an export.
     #[error("the patch edits {}, and no initializer of the export is equal to it or its transpose", few(tensors))]
     Unbound {
         /// The tensors.

@@ -7,29 +7,29 @@ use super::config::{Config, Family};
 use super::engine::{Engine, refused, value};
 use super::session::Session;
 use super::signature::Signature;
-use super::{Edited, ModelFault};
-use crate::measure::Facts;
+use super::{EditedTensors, ModelFault};
+use crate::measure::ModelFacts;
 use lcepatch_files::checkpoint::Checkpoint;
 use lcepatch_files::context::Context;
-use lcepatch_onnx::{Binding, Bindings, OnnxFile, Source, bind, matrix, transpose};
+use lcepatch_onnx::{Binding, Bindings, BoundTensor, OnnxFile, bind, matrix, transpose};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 /// An export and what is known of it.
-pub struct Foreign {
+pub struct ExportedGraph {
     /// The export.
     pub file: OnnxFile,
     /// Which of its initializers are which tensors.
     pub bindings: Bindings,
-    pub(super) facts: Facts,
+    pub(super) facts: ModelFacts,
     /// Tensors of the checkpoint that are in it, ascending.
     pub(super) weights: Vec<String>,
     signature: Arc<Signature>,
 }
 
-impl Foreign {
+impl ExportedGraph {
     /// Opens the export at `path` of the model that `config` describes and `checkpoint` holds. Reads all weights, once.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Foreign {
             Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? + 1,
             _ => 0,
         };
-        let facts = Facts {
+        let facts = ModelFacts {
             kind: signature.kind(config),
             positions: narrow(rows.saturating_sub(unused)),
             vocabulary: narrow(config.size(&["vocab_size"])?),
@@ -60,7 +60,7 @@ impl Foreign {
         };
         let bindings = bind(&file, checkpoint, context)?;
         let weights: BTreeSet<String> =
-            bindings.bound.iter().flat_map(Binding::sources).map(|source| source.tensor.clone()).collect();
+            bindings.bound.iter().flat_map(Binding::candidates).map(|source| source.tensor.clone()).collect();
         let weights = weights.into_iter().collect();
         Ok(Self { file, bindings, facts, weights, signature: Arc::new(signature) })
     }
@@ -85,7 +85,7 @@ impl Foreign {
     pub(super) fn session(
         &self,
         checkpoint: &Checkpoint,
-        edited: &Edited,
+        edited: &EditedTensors,
         engine: &Engine,
     ) -> Result<Session, ModelFault> {
         self.check(edited.keys().map(String::as_str))?;
@@ -108,16 +108,16 @@ impl Foreign {
 fn replacement<'b>(
     binding: &Binding,
     checkpoint: &'b Checkpoint,
-    edited: &'b Edited,
+    edited: &'b EditedTensors,
 ) -> Result<Option<Cow<'b, [u8]>>, ModelFault> {
-    if !binding.sources().any(|source| edited.contains_key(&source.tensor)) {
+    if !binding.candidates().any(|source| edited.contains_key(&source.tensor)) {
         return Ok(None);
     }
     let mut found: Option<Cow<'b, [u8]>> = None;
-    for source in binding.sources() {
+    for source in binding.candidates() {
         let Some(bytes) = oriented(source, checkpoint, edited) else { continue };
         if found.as_ref().is_some_and(|found| *found != bytes) {
-            let tensors = binding.sources().map(|source| source.tensor.clone()).collect();
+            let tensors = binding.candidates().map(|source| source.tensor.clone()).collect();
             return Err(ModelFault::Shared { initializer: binding.initializer.clone(), tensors });
         }
         found = Some(bytes);
@@ -126,7 +126,7 @@ fn replacement<'b>(
 }
 
 /// The bytes of a tensor, edited or not, as the initializer holds them.
-fn oriented<'b>(source: &Source, checkpoint: &'b Checkpoint, edited: &'b Edited) -> Option<Cow<'b, [u8]>> {
+fn oriented<'b>(source: &BoundTensor, checkpoint: &'b Checkpoint, edited: &'b EditedTensors) -> Option<Cow<'b, [u8]>> {
     let tensor = checkpoint.tensor(&source.tensor)?;
     let bytes = match edited.get(&source.tensor) {
         Some(bytes) => bytes.as_slice(),

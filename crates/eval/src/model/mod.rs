@@ -2,7 +2,7 @@
 //!
 //! [`Model::open`] reads a configuration and builds the graph, [`Model::with_onnx`] takes a user's; [`Model::session`] loads the
 //! weights, each edited tensor a private copy and the others mapped from their files; [`Session::answer`] answers a
-//! [`Work`] list.
+//! [`WorkList`] list.
 
 pub mod batches;
 pub mod config;
@@ -21,10 +21,10 @@ mod weights;
 pub use batches::Batches;
 pub use engine::Engine;
 pub use fault::ModelFault;
-pub use foreign::Foreign;
+pub use foreign::ExportedGraph;
 pub use session::Session;
 
-use crate::measure::{Facts, Work};
+use crate::measure::{ModelFacts, WorkList};
 use batches::Limits;
 use config::Config;
 use graph::{Graph, Interface};
@@ -35,20 +35,20 @@ use std::path::Path;
 use weights::WeightFiles;
 
 /// Tensors that an edit changes, by name: their bytes, in the checkpoint's dtype.
-pub type Edited = BTreeMap<String, Vec<u8>>;
+pub type EditedTensors = BTreeMap<String, Vec<u8>>;
 
 /// A model directory, read.
 pub struct Model {
     /// `config.json`.
     pub config: Config,
-    computation: Computation,
+    graph: ModelGraph,
 }
 
 /// What is loaded.
-enum Computation {
+enum ModelGraph {
     /// A graph of our own, and where its weights are.
-    Own(Box<Graph>, WeightFiles),
-    Foreign(Box<Foreign>),
+    Built(Box<Graph>, WeightFiles),
+    Exported(Box<ExportedGraph>),
 }
 
 impl Model {
@@ -60,7 +60,7 @@ impl Model {
         let config = Config::read(directory)?;
         let files = WeightFiles::of(checkpoint)?;
         let graph = graph::build(&config, checkpoint, &|file| files.location(file), Interface::Scoring)?;
-        Ok(Self { config, computation: Computation::Own(Box::new(graph), files) })
+        Ok(Self { config, graph: ModelGraph::Built(Box::new(graph), files) })
     }
 
     /// Reads the configuration of a model directory, and takes the export at `onnx` for the graph. Of what architecture the model is
@@ -75,31 +75,31 @@ impl Model {
         context: &Context<'_>,
     ) -> Result<Self, ModelFault> {
         let config = Config::read(directory)?;
-        let foreign = Foreign::open(onnx, checkpoint, &config, context)?;
-        Ok(Self { config, computation: Computation::Foreign(Box::new(foreign)) })
+        let exported = ExportedGraph::open(onnx, checkpoint, &config, context)?;
+        Ok(Self { config, graph: ModelGraph::Exported(Box::new(exported)) })
     }
 
     /// The model in numbers.
-    pub fn facts(&self) -> &Facts {
-        match &self.computation {
-            Computation::Own(graph, _) => &graph.facts,
-            Computation::Foreign(foreign) => &foreign.facts,
+    pub fn facts(&self) -> &ModelFacts {
+        match &self.graph {
+            ModelGraph::Built(graph, _) => &graph.facts,
+            ModelGraph::Exported(exported) => &exported.facts,
         }
     }
 
     /// The tensors of the checkpoint that the model uses.
     pub fn weights(&self) -> &[String] {
-        match &self.computation {
-            Computation::Own(graph, _) => &graph.weights,
-            Computation::Foreign(foreign) => &foreign.weights,
+        match &self.graph {
+            ModelGraph::Built(graph, _) => &graph.weights,
+            ModelGraph::Exported(exported) => &exported.weights,
         }
     }
 
     /// The user's export, if there is one.
-    pub fn foreign(&self) -> Option<&Foreign> {
-        match &self.computation {
-            Computation::Own(..) => None,
-            Computation::Foreign(foreign) => Some(foreign),
+    pub fn exported_graph(&self) -> Option<&ExportedGraph> {
+        match &self.graph {
+            ModelGraph::Built(..) => None,
+            ModelGraph::Exported(exported) => Some(exported),
         }
     }
 
@@ -109,25 +109,25 @@ impl Model {
     /// # Errors
     /// [`ModelFault::Unbound`].
     pub fn used<'n>(&self, edited: impl Iterator<Item = &'n str> + Clone) -> Result<Vec<&'n str>, ModelFault> {
-        if let Computation::Foreign(foreign) = &self.computation {
-            foreign.check(edited.clone())?;
+        if let ModelGraph::Exported(exported) = &self.graph {
+            exported.check(edited.clone())?;
         }
         let weights: HashSet<&str> = self.weights().iter().map(String::as_str).collect();
         Ok(edited.filter(|name| weights.contains(name)).collect())
     }
 
     /// The batches of a work list.
-    pub fn batches(&self, work: &Work, limits: Limits) -> Batches {
+    pub fn batches(&self, work: &WorkList, limits: Limits) -> Batches {
         let vocabulary = self.facts().vocabulary;
-        let limits = match &self.computation {
-            Computation::Own(..) => limits,
+        let limits = match &self.graph {
+            ModelGraph::Built(..) => limits,
             // Exports give logits for every token.
-            Computation::Foreign(foreign) if foreign.has_mask() => {
+            ModelGraph::Exported(exported) if exported.has_mask() => {
                 let tokens = (limits.logits / vocabulary.max(1) as usize).max(1);
                 Limits { tokens: limits.tokens.min(tokens), ..limits }
             }
             // Without padding there is no need for a mask.
-            Computation::Foreign(_) => Limits { tokens: 1, ..limits },
+            ModelGraph::Exported(_) => Limits { tokens: 1, ..limits },
         };
         Batches::new(work, vocabulary, limits)
     }
@@ -136,10 +136,15 @@ impl Model {
     ///
     /// # Errors
     /// [`ModelFault::Runtime`]; of an export [`ModelFault::Unbound`], [`ModelFault::Shared`] and [`ModelFault::Tensor`].
-    pub fn session(&self, checkpoint: &Checkpoint, edited: Edited, engine: &Engine) -> Result<Session, ModelFault> {
-        match &self.computation {
-            Computation::Own(graph, files) => own::load(graph, files, checkpoint, edited, engine),
-            Computation::Foreign(foreign) => foreign.session(checkpoint, &edited, engine),
+    pub fn session(
+        &self,
+        checkpoint: &Checkpoint,
+        edited: EditedTensors,
+        engine: &Engine,
+    ) -> Result<Session, ModelFault> {
+        match &self.graph {
+            ModelGraph::Built(graph, files) => own::load(graph, files, checkpoint, edited, engine),
+            ModelGraph::Exported(exported) => exported.session(checkpoint, &edited, engine),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! A graph of our own: loaded with its weights, and asked for no more than is wanted.
 
-use super::batches::{Ask, Padded};
+use super::batches::{PaddedBatch, QuestionKind};
 use super::engine::{Engine, refused, value};
 use super::graph::Graph;
-use super::session::{Input, Interface, Session, input};
+use super::session::{GraphIo, Input, Session, input};
 use super::weights::WeightFiles;
-use super::{Edited, ModelFault};
-use crate::measure::{Facts, Kind, Layers};
+use super::{EditedTensors, ModelFault};
+use crate::measure::{Layers, ModelFacts, ModelKind};
 use lcepatch_files::checkpoint::Checkpoint;
 use prost::Message;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use std::sync::Arc;
 /// The key under which the runtime is told the folder of a graph's external data.
 const FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
-/// Loads a graph. Edited tensors are given as they are; the runtime maps the others from their files.
+/// Loads a graph. EditedTensors tensors are given as they are; the runtime maps the others from their files.
 pub(super) fn load(
     graph: &Graph,
     files: &WeightFiles,
     checkpoint: &Checkpoint,
-    mut edited: Edited,
+    mut edited: EditedTensors,
     engine: &Engine,
 ) -> Result<Session, ModelFault> {
     let folder = files.folder.to_string_lossy();
@@ -39,18 +39,18 @@ pub(super) fn load(
 }
 
 /// [`super::graph::Interface::Scoring`].
-struct Scoring(Facts);
+struct Scoring(ModelFacts);
 
-impl Interface for Scoring {
-    fn inputs(&self, ask: Ask, batch: &Padded) -> Result<Vec<Input>, ModelFault> {
+impl GraphIo for Scoring {
+    fn inputs(&self, ask: QuestionKind, batch: &PaddedBatch) -> Result<Vec<Input>, ModelFault> {
         let mut inputs = vec![
             input("input_ids", batch.shape, batch.ids.clone())?,
             input("attention_mask", batch.shape, batch.mask.clone())?,
         ];
-        if self.0.kind != Kind::Encoder {
+        if self.0.kind != ModelKind::Encoder {
             let (rows, tokens): (Vec<i64>, Vec<i64>) = match ask {
                 // Not every kernel takes an empty list; the answer is not looked at.
-                Ask::Embeddings => (vec![0], vec![0]),
+                QuestionKind::Embeddings => (vec![0], vec![0]),
                 _ => batch.asked.iter().map(|asked| (asked.row as i64, i64::from(asked.token))).unzip(),
             };
             inputs.push(input("rows", [rows.len()], rows)?);
@@ -59,8 +59,8 @@ impl Interface for Scoring {
         Ok(inputs)
     }
 
-    fn predictions(&self, ask: Ask) -> Result<&str, ModelFault> {
-        Ok(if ask == Ask::Distributions { "distributions" } else { "log_probabilities" })
+    fn predictions(&self, ask: QuestionKind) -> Result<&str, ModelFault> {
+        Ok(if ask == QuestionKind::Distributions { "distributions" } else { "log_probabilities" })
     }
 
     fn hidden(&self, layers: Layers) -> Result<Vec<String>, ModelFault> {
@@ -68,15 +68,15 @@ impl Interface for Scoring {
         Ok((first..=self.0.layers).map(|layer| format!("hidden.{layer}")).collect())
     }
 
-    fn check(&self, _: &str, _: &[i64], _: &Padded) -> Result<(), ModelFault> {
+    fn check(&self, _: &str, _: &[i64], _: &PaddedBatch) -> Result<(), ModelFault> {
         Ok(())
     }
 
-    fn log_probabilities(&self, found: &[f32], _: &Padded) -> Vec<f32> {
+    fn log_probabilities(&self, found: &[f32], _: &PaddedBatch) -> Vec<f32> {
         found.to_vec()
     }
 
-    fn distributions(&self, found: &[f32], _: &Padded) -> Vec<Vec<f32>> {
+    fn distributions(&self, found: &[f32], _: &PaddedBatch) -> Vec<Vec<f32>> {
         found.chunks(self.0.vocabulary as usize).map(<[f32]>::to_vec).collect()
     }
 }

@@ -1,9 +1,9 @@
 //! A loaded model that answers work lists.
 
 use super::ModelFault;
-use super::batches::{Ask, Batch, Batches, Padded};
+use super::batches::{Batch, Batches, PaddedBatch, QuestionKind};
 use crate::measure::work::Question;
-use crate::measure::{Answers, Facts, Layers, Work};
+use crate::measure::{Answers, Layers, ModelFacts, WorkList};
 use half::f16;
 use lcepatch_files::context::Context;
 use ort::session::{OutputSelector, RunOptions, SessionInputValue};
@@ -12,24 +12,24 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What a graph takes and gives, and how that answers questions: the difference between our graphs and other people's.
-pub(super) trait Interface: Send + Sync {
+pub(super) trait GraphIo: Send + Sync {
     /// The inputs of a batch.
-    fn inputs(&self, ask: Ask, batch: &Padded) -> Result<Vec<Input>, ModelFault>;
+    fn inputs(&self, ask: QuestionKind, batch: &PaddedBatch) -> Result<Vec<Input>, ModelFault>;
 
     /// The output that answers questions about probabilities.
-    fn predictions(&self, ask: Ask) -> Result<&str, ModelFault>;
+    fn predictions(&self, ask: QuestionKind) -> Result<&str, ModelFault>;
 
     /// The outputs with the hidden states `[B * S, H]` or `[B, S, H]` of these layers, the last layer last.
     fn hidden(&self, layers: Layers) -> Result<Vec<String>, ModelFault>;
 
     /// Checks an output's shape, of a graph that is not our own.
-    fn check(&self, output: &str, shape: &[i64], batch: &Padded) -> Result<(), ModelFault>;
+    fn check(&self, output: &str, shape: &[i64], batch: &PaddedBatch) -> Result<(), ModelFault>;
 
-    /// The log-probability that each question asks for, of what [`Interface::predictions`] holds.
-    fn log_probabilities(&self, found: &[f32], batch: &Padded) -> Vec<f32>;
+    /// The log-probability that each question asks for, of what [`GraphIo::predictions`] holds.
+    fn log_probabilities(&self, found: &[f32], batch: &PaddedBatch) -> Vec<f32>;
 
     /// The log-probabilities of the vocabulary that each question asks for.
-    fn distributions(&self, found: &[f32], batch: &Padded) -> Vec<Vec<f32>>;
+    fn distributions(&self, found: &[f32], batch: &PaddedBatch) -> Vec<Vec<f32>>;
 }
 
 /// A name and what is given under it.
@@ -47,8 +47,8 @@ pub(super) fn input<const N: usize>(
 /// A model with its weights loaded.
 pub struct Session {
     pub(super) inner: ort::session::Session,
-    pub(super) facts: Facts,
-    pub(super) interface: Arc<dyn Interface>,
+    pub(super) facts: ModelFacts,
+    pub(super) interface: Arc<dyn GraphIo>,
 }
 
 impl Session {
@@ -57,7 +57,7 @@ impl Session {
     /// # Errors
     /// [`ModelFault::TooLong`], [`ModelFault::Vocabulary`], [`ModelFault::NoOutput`]: questions that the model cannot be asked;
     /// [`ModelFault::Output`]; [`ModelFault::Runtime`]; [`ModelFault::NotFinite`]; cancellation.
-    pub fn answer(&mut self, work: &Work, batches: &Batches, context: &Context<'_>) -> Result<Answers, ModelFault> {
+    pub fn answer(&mut self, work: &WorkList, batches: &Batches, context: &Context<'_>) -> Result<Answers, ModelFault> {
         self.check(work)?;
         let mut answers = Answers {
             log_probabilities: vec![0.0; work.log_probabilities().len()],
@@ -73,7 +73,7 @@ impl Session {
         Ok(answers)
     }
 
-    fn check(&self, work: &Work) -> Result<(), ModelFault> {
+    fn check(&self, work: &WorkList) -> Result<(), ModelFault> {
         for ids in work.sequences() {
             if ids.len() > self.facts.positions as usize {
                 return Err(ModelFault::TooLong { length: ids.len(), most: self.facts.positions });
@@ -85,8 +85,8 @@ impl Session {
         Ok(())
     }
 
-    fn run(&mut self, work: &Work, batch: &Batch, answers: &mut Answers) -> Result<(), ModelFault> {
-        let padded = Padded::new(work, batch);
+    fn run(&mut self, work: &WorkList, batch: &Batch, answers: &mut Answers) -> Result<(), ModelFault> {
+        let padded = PaddedBatch::new(work, batch);
         let inputs = self.interface.inputs(batch.ask, &padded)?;
         let outputs = self.outputs(work, batch)?;
         let selector = outputs.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(name));
@@ -102,18 +102,18 @@ impl Session {
             .collect::<Result<Vec<Cow<'_, [f32]>>, ModelFault>>()?;
         let [.., last] = &floats[..] else { return Ok(()) };
         match batch.ask {
-            Ask::LogProbabilities => {
+            QuestionKind::LogProbabilities => {
                 for (asked, found) in padded.asked.iter().zip(interface.log_probabilities(last, &padded)) {
                     answers.log_probabilities[asked.question] = finite(found)?;
                 }
             }
-            Ask::Distributions => {
+            QuestionKind::Distributions => {
                 for (asked, found) in padded.asked.iter().zip(interface.distributions(last, &padded)) {
                     found.iter().try_for_each(|found| finite(*found).map(|_| ()))?;
                     answers.distributions[asked.question] = found;
                 }
             }
-            Ask::Embeddings => {
+            QuestionKind::Embeddings => {
                 for asked in &padded.asked {
                     answers.embeddings[asked.question] =
                         means(work, asked.question, asked.row, padded.rows(), &floats)?;
@@ -124,8 +124,8 @@ impl Session {
     }
 
     /// The outputs that a batch needs.
-    fn outputs(&self, work: &Work, batch: &Batch) -> Result<Vec<String>, ModelFault> {
-        if batch.ask != Ask::Embeddings {
+    fn outputs(&self, work: &WorkList, batch: &Batch) -> Result<Vec<String>, ModelFault> {
+        if batch.ask != QuestionKind::Embeddings {
             return Ok(vec![self.interface.predictions(batch.ask)?.to_owned()]);
         }
         let mut asked = batch.sequences.iter().flat_map(|(_, questions)| questions);
@@ -145,7 +145,7 @@ fn floats(value: &DynValue) -> Result<Cow<'_, [f32]>, ModelFault> {
 /// The means that an embedding asks for. `layers` are hidden states of `rows` rows, the last layer last; the sequence's first row is
 /// `start`.
 fn means(
-    work: &Work,
+    work: &WorkList,
     question: Question,
     start: usize,
     rows: usize,

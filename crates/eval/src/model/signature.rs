@@ -1,10 +1,10 @@
 //! What a user's export takes and gives.
 
 use super::ModelFault;
-use super::batches::{Ask, Padded};
+use super::batches::{PaddedBatch, QuestionKind};
 use super::config::{Config, Family};
-use super::session::{Input, Interface, input};
-use crate::measure::{Kind, Layers};
+use super::session::{GraphIo, Input, input};
+use crate::measure::{Layers, ModelKind};
 use lcepatch_onnx::OnnxFile;
 use lcepatch_onnx::message::{DataType, Dimension, DimensionValue, TensorType, TypeValue, ValueInfoProto};
 use ort::value::Tensor;
@@ -88,17 +88,17 @@ impl Signature {
 
     /// What the model can be asked: what its family or its class says, if there is an output for it or the class is a language
     /// model's, so that the output is missed where it is asked for.
-    pub fn kind(&self, config: &Config) -> Kind {
+    pub fn kind(&self, config: &Config) -> ModelKind {
         const CAUSAL: [&str; 2] = ["ForCausalLM", "LMHeadModel"];
         const MASKED: [&str; 1] = ["ForMaskedLM"];
         let predicts = self.logits.is_some() || config.is_saved_from(&CAUSAL) || config.is_saved_from(&MASKED);
         match config.family.map(Family::is_causal) {
-            _ if !predicts => Kind::Encoder,
-            Some(true) => Kind::Causal,
-            Some(false) => Kind::Masked,
-            None if config.is_saved_from(&CAUSAL) => Kind::Causal,
-            None if config.is_saved_from(&MASKED) => Kind::Masked,
-            None => Kind::Encoder,
+            _ if !predicts => ModelKind::Encoder,
+            Some(true) => ModelKind::Causal,
+            Some(false) => ModelKind::Masked,
+            None if config.is_saved_from(&CAUSAL) => ModelKind::Causal,
+            None if config.is_saved_from(&MASKED) => ModelKind::Masked,
+            None => ModelKind::Encoder,
         }
     }
 
@@ -164,8 +164,8 @@ fn size(dim: &Dimension) -> Option<i64> {
     }
 }
 
-impl Interface for Signature {
-    fn inputs(&self, _: Ask, batch: &Padded) -> Result<Vec<Input>, ModelFault> {
+impl GraphIo for Signature {
+    fn inputs(&self, _: QuestionKind, batch: &PaddedBatch) -> Result<Vec<Input>, ModelFault> {
         let [_, length] = batch.shape;
         let give = |wanted: &Wanted| {
             let values: Vec<i64> = match wanted.role {
@@ -186,7 +186,7 @@ impl Interface for Signature {
         self.inputs.iter().map(give).collect()
     }
 
-    fn predictions(&self, _: Ask) -> Result<&str, ModelFault> {
+    fn predictions(&self, _: QuestionKind) -> Result<&str, ModelFault> {
         let question = "what the model predicts";
         self.logits.as_deref().ok_or(ModelFault::NoOutput { output: "logits", question })
     }
@@ -206,7 +206,7 @@ impl Interface for Signature {
         }
     }
 
-    fn check(&self, output: &str, shape: &[i64], batch: &Padded) -> Result<(), ModelFault> {
+    fn check(&self, output: &str, shape: &[i64], batch: &PaddedBatch) -> Result<(), ModelFault> {
         let [size, length] = batch.shape.map(|axis| axis as i64);
         let is_logits = self.logits.as_deref() == Some(output);
         let fits = match *shape {
@@ -221,16 +221,16 @@ impl Interface for Signature {
         Err(ModelFault::Output { output: output.to_owned(), found: format!("{shape:?}"), expected })
     }
 
-    fn log_probabilities(&self, found: &[f32], batch: &Padded) -> Vec<f32> {
-        let of = |asked: &super::batches::Asked| {
+    fn log_probabilities(&self, found: &[f32], batch: &PaddedBatch) -> Vec<f32> {
+        let of = |asked: &super::batches::BatchQuestion| {
             let (logits, sum) = self.log_softmax(found, asked.row);
             (f64::from(logits[asked.token as usize]) - sum) as f32
         };
         batch.asked.iter().map(of).collect()
     }
 
-    fn distributions(&self, found: &[f32], batch: &Padded) -> Vec<Vec<f32>> {
-        let of = |asked: &super::batches::Asked| {
+    fn distributions(&self, found: &[f32], batch: &PaddedBatch) -> Vec<Vec<f32>> {
+        let of = |asked: &super::batches::BatchQuestion| {
             let (logits, sum) = self.log_softmax(found, asked.row);
             logits.iter().map(|logit| (f64::from(*logit) - sum) as f32).collect()
         };

@@ -4,7 +4,7 @@ mod budget;
 
 use super::ModelFault;
 use super::config::Config;
-use crate::measure::{Encoding, Mask, Tokens, Work};
+use crate::measure::{Encoding, Mask, Tokens, WorkList};
 use lcepatch_files::input::Meant;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`ModelFault::Vocabulary`], naming the first one; [`ModelFault::Malformed`].
-    pub fn check(&self, work: &Work) -> Result<(), ModelFault> {
+    pub fn check(&self, work: &WorkList) -> Result<(), ModelFault> {
         if self.gave_up.load(Ordering::Relaxed) {
             return Err(malformed(&self.files[0], GAVE_UP.to_owned()));
         }
@@ -335,7 +335,7 @@ mod tests {
         write("added_tokens.json", r#"{"<pad>":6}"#);
         let tokenizer = Tokenizer::read(dir.path(), &Config::read(dir.path()).unwrap()).unwrap();
         let check = |text: &str| {
-            let mut work = Work::default();
+            let mut work = WorkList::default();
             work.sequence(&tokenizer.encode(text).ids);
             tokenizer.check(&work).map_err(|fault| fault.to_string())
         };

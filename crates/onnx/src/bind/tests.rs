@@ -7,7 +7,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/onnx").join(name)
 }
 
-fn names(sources: &[Source]) -> Vec<&str> {
+fn names(sources: &[BoundTensor]) -> Vec<&str> {
     sources.iter().map(|source| source.tensor.as_str()).collect()
 }
 
@@ -22,7 +22,7 @@ fn every_weight_of_an_export_is_bound() {
     // Where the exporter kept a name, it is the same one behind the wrapper's prefix.
     for binding in bindings.bound.iter().filter(|binding| binding.alternatives.is_empty()) {
         if let Some(name) = binding.initializer.strip_prefix("model.") {
-            assert_eq!(binding.source, Source { transposed: false, tensor: name.to_owned() });
+            assert_eq!(binding.source, BoundTensor { transposed: false, tensor: name.to_owned() });
         }
     }
     // Twelve dense layers of the encoder and two of the head, whose decoder is tied to the embeddings.
@@ -69,8 +69,8 @@ fn bound(initializers: &[(&str, [u64; 2], &[f32])], tensors: &[(&str, [u64; 2], 
     bind(&OnnxFile::open(&path).unwrap(), &checkpoint, &Context::silent()).unwrap()
 }
 
-fn source(tensor: &str, transposed: bool) -> Source {
-    Source { transposed, tensor: tensor.to_owned() }
+fn source(tensor: &str, transposed: bool) -> BoundTensor {
+    BoundTensor { transposed, tensor: tensor.to_owned() }
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn an_export_is_listed() {
     assert_eq!(first.name, "model.bert.embeddings.word_embeddings.weight");
     assert_eq!((first.dtype, &first.shape[..]), (Some(Dtype::F32), &[61, 16][..]));
     // The place is right if the bytes there are the checkpoint's.
-    let Place::Embedded(range) = first.place.clone() else { panic!("{first:?}") };
+    let ElementLocation::Embedded(range) = first.location.clone() else { panic!("{first:?}") };
     let bytes = std::fs::read(&path).unwrap();
     let checkpoint = lcepatch_files::checkpoint::Checkpoint::open(path.with_file_name("model.safetensors")).unwrap();
     let tensor = checkpoint.tensor("bert.embeddings.word_embeddings.weight").unwrap();
@@ -73,8 +73,8 @@ fn weights_may_be_in_files_of_the_folder() {
     let places: Vec<Option<Range<u64>>> = file
         .initializers
         .iter()
-        .map(|initializer| match &initializer.place {
-            Place::External { range, .. } => Some(range.clone()),
+        .map(|initializer| match &initializer.location {
+            ElementLocation::External { range, .. } => Some(range.clone()),
             _ => None,
         })
         .collect();
@@ -89,7 +89,7 @@ fn what_is_not_bytes_is_only_listed() {
     let text = TensorProto { data_type: DataType::String.into(), ..raw("text", &[2], 0) };
     let unknown = TensorProto { data_type: 999, ..raw("unknown", &[2], 0) };
     let file = open(vec![list, text, unknown]).unwrap();
-    assert!(file.initializers.iter().all(|initializer| initializer.place == Place::Listed));
+    assert!(file.initializers.iter().all(|initializer| initializer.location == ElementLocation::Listed));
     assert_eq!(file.initializers.iter().map(|it| it.dtype).collect::<Vec<_>>(), [Some(Dtype::F32), None, None]);
     assert_eq!(file.tensors().count(), 0);
 }

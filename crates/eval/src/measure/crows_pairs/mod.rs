@@ -7,10 +7,10 @@ mod data;
 mod score;
 
 use super::alignment::Alignment;
-use super::ask::{self, NOT_FINITE, Reader, Skipped};
+use super::ask::{self, NOT_FINITE, PredictionMode, Skipped};
 use super::data::DataFile;
 use super::work::Question;
-use super::{Answers, BadData, Encoding, Facts, Item, Items, Outcome, Parts, Planned, Tokens, Work};
+use super::{Answers, BadData, Encoding, Item, Items, ModelFacts, Outcome, Parts, PlannedMeasure, Tokens, WorkList};
 use data::{Pair, read_pairs};
 use lcepatch_format::digest::Digest;
 use rayon::prelude::*;
@@ -83,10 +83,10 @@ impl CrowsPairs {
         &self,
         options: &Options,
         tokens: &dyn Tokens,
-        facts: &Facts,
-        work: &mut Work,
-    ) -> Result<Box<dyn Planned>, BadData> {
-        let reader = Reader::of(options.variant.unwrap_or(Variant::Diff).name(), tokens, facts)?;
+        facts: &ModelFacts,
+        work: &mut WorkList,
+    ) -> Result<Box<dyn PlannedMeasure>, BadData> {
+        let reader = PredictionMode::of(options.variant.unwrap_or(Variant::Diff).name(), tokens, facts)?;
         let variant = fitting(options.variant, &reader)?;
         let empty = |reason| BadData::Empty { path: self.file.path.clone(), measure: variant.name(), reason };
         if let Some(reason) = options.bias_types.obstacle(self.pairs.iter().map(|pair| pair.bias_type.as_str())) {
@@ -124,15 +124,15 @@ impl CrowsPairs {
     }
 }
 
-fn fitting(wanted: Option<Variant>, reader: &Reader) -> Result<Variant, BadData> {
+fn fitting(wanted: Option<Variant>, reader: &PredictionMode) -> Result<Variant, BadData> {
     let wrong = |measure, needs, found| Err(BadData::Kind { measure, needs, found });
     match (wanted, reader) {
-        (None, Reader::Masked(_)) => Ok(Variant::Diff),
-        (None, Reader::Causal(_)) => Ok(Variant::Causal),
-        (Some(Variant::Causal), Reader::Masked(_)) => {
+        (None, PredictionMode::Masked(_)) => Ok(Variant::Diff),
+        (None, PredictionMode::Causal(_)) => Ok(Variant::Causal),
+        (Some(Variant::Causal), PredictionMode::Masked(_)) => {
             wrong(Variant::Causal.name(), "a causal language model", "a masked one")
         }
-        (Some(variant @ (Variant::Diff | Variant::Shared)), Reader::Causal(_)) => {
+        (Some(variant @ (Variant::Diff | Variant::Shared)), PredictionMode::Causal(_)) => {
             wrong(variant.name(), "a masked language model", "a causal one")
         }
         (Some(variant), _) => Ok(variant),
@@ -143,12 +143,18 @@ fn fitting(wanted: Option<Variant>, reader: &Reader) -> Result<Variant, BadData>
 struct Sides([(Encoding, Vec<usize>); 2]);
 
 impl Sides {
-    fn of(pair: &Pair, variant: Variant, reader: &Reader, tokens: &dyn Tokens, facts: &Facts) -> Result<Self, Skipped> {
+    fn of(
+        pair: &Pair,
+        variant: Variant,
+        reader: &PredictionMode,
+        tokens: &dyn Tokens,
+        facts: &ModelFacts,
+    ) -> Result<Self, Skipped> {
         let [first, second] = pair.in_order().map(|text| tokens.encode(text));
         for text in [&first, &second] {
             // before the alignment, whose time grows with the product of the lengths
             ask::fits(text, facts)?;
-            if matches!(reader, Reader::Causal(begin) if !ask::has_tokens(text, *begin)) {
+            if matches!(reader, PredictionMode::Causal(begin) if !ask::has_tokens(text, *begin)) {
                 return Err(ask::NO_TOKEN);
             }
         }
@@ -160,12 +166,12 @@ impl Sides {
         Ok(Self([(first, of_first), (second, of_second)]))
     }
 
-    fn ask(&self, reader: &Reader, work: &mut Work) -> [Vec<Question>; 2] {
+    fn ask(&self, reader: &PredictionMode, work: &mut WorkList) -> [Vec<Question>; 2] {
         self.0.each_ref().map(|(text, positions)| match reader {
-            Reader::Masked(mask) => {
+            PredictionMode::Masked(mask) => {
                 positions.iter().filter_map(|&position| ask::masked(work, &text.ids, position, mask.id)).collect()
             }
-            Reader::Causal(begin) => ask::sentence(work, text, *begin),
+            PredictionMode::Causal(begin) => ask::sentence(work, text, *begin),
         })
     }
 }
@@ -204,7 +210,7 @@ struct PlannedCrowsPairs {
     data: BTreeMap<String, Digest>,
 }
 
-impl Planned for PlannedCrowsPairs {
+impl PlannedMeasure for PlannedCrowsPairs {
     fn outcome(&self, answers: &Answers, _unedited: &Answers) -> Outcome {
         let of = |questions: &[Question]| match self.variant {
             Variant::Diff => rounded(ask::mean(ask::answers(answers, questions))),

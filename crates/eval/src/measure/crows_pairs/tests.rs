@@ -1,6 +1,6 @@
 use super::super::data::{fixture, published};
 use super::super::testing::{BertUncased, CAUSAL, MASK, MASKED, Words, answer};
-use super::super::{Kind, Score};
+use super::super::{ModelKind, Score};
 use super::*;
 use lcepatch_format::digest::Digest;
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ fn values(scores: &[Score]) -> Vec<(f64, u64)> {
 #[test]
 fn in_both_directions_a_hit_prefers_the_more_stereotypical_sentence() {
     let data = pairs("a bad b,a good b,stereo,age\na bad b,a good b,antistereo,gender\na good b,a bad b,stereo,age\n");
-    let (tokens, mut work) = (Words::masked(), Work::default());
+    let (tokens, mut work) = (Words::masked(), WorkList::default());
     let planned = data.plan(&options(Variant::Diff), &tokens, &MASKED, &mut work).unwrap();
     // the sentences differ in one word, so their masked forms are one, of which two tokens are asked
     assert_eq!((work.sequences().len(), work.log_probabilities().len()), (1, 2));
@@ -44,7 +44,7 @@ fn in_both_directions_a_hit_prefers_the_more_stereotypical_sentence() {
 #[test]
 fn scores_that_are_equal_in_three_decimals_are_ties() {
     let data = pairs("a bad b,a good b,stereo,age\n");
-    let (tokens, mut work) = (Words::masked(), Work::default());
+    let (tokens, mut work) = (Words::masked(), WorkList::default());
     let planned = data.plan(&options(Variant::Diff), &tokens, &MASKED, &mut work).unwrap();
     let bad = tokens.id("bad");
     let answers = answer(&work, |_, _, token| if token == bad { -1.0001 } else { -1.0004 });
@@ -57,7 +57,7 @@ fn scores_that_are_equal_in_three_decimals_are_ties() {
 fn differing_tokens_count_by_their_mean_and_shared_ones_by_their_sum() {
     let data = pairs("a good bad b,a ugly b,stereo,age\n");
     let score = |variant| {
-        let (tokens, mut work) = (Words::masked(), Work::default());
+        let (tokens, mut work) = (Words::masked(), WorkList::default());
         let planned = data.plan(&options(variant), &tokens, &MASKED, &mut work).unwrap();
         let (good, ugly) = (tokens.id("good"), tokens.id("ugly"));
         let answers = answer(&work, |ids, _, token| match token {
@@ -77,7 +77,7 @@ fn differing_tokens_count_by_their_mean_and_shared_ones_by_their_sum() {
 fn pairs_that_cannot_be_scored_are_counted_by_reason() {
     let long = "x ".repeat(600);
     let data = pairs(&format!("a b c,a c,stereo,age\nA a,A  a,stereo,age\n{long},a,stereo,age\na b,a c,stereo,age\n"));
-    let (tokens, mut work) = (Words::masked(), Work::default());
+    let (tokens, mut work) = (Words::masked(), WorkList::default());
     let planned = data.plan(&options(Variant::Diff), &tokens, &MASKED, &mut work).unwrap();
     let answers = answer(&work, |_, _, _| f32::NAN);
     let outcome = planned.outcome(&answers, &answers);
@@ -97,7 +97,7 @@ fn pairs_that_cannot_be_scored_are_counted_by_reason() {
 #[test]
 fn causal_models_are_asked_for_every_token() {
     let data = pairs("a bad b,a good b,antistereo,age\n");
-    let (tokens, mut work) = (Words::causal(), Work::default());
+    let (tokens, mut work) = (Words::causal(), WorkList::default());
     let planned = data.plan(&Options { variant: None, ..options(Variant::Diff) }, &tokens, &CAUSAL, &mut work).unwrap();
     assert_eq!((work.sequences().len(), work.log_probabilities().len()), (3, 5));
     let good = tokens.id("good");
@@ -112,9 +112,9 @@ fn causal_models_are_asked_for_every_token() {
 #[test]
 fn a_model_of_the_wrong_kind_is_refused() {
     let data = pairs("a b,a c,stereo,age\n");
-    let refused = |variant, tokens: &Words, facts: &Facts| {
+    let refused = |variant, tokens: &Words, facts: &ModelFacts| {
         let options = Options { variant, bias_types: Parts::All };
-        data.plan(&options, tokens, facts, &mut Work::default()).err().unwrap().to_string()
+        data.plan(&options, tokens, facts, &mut WorkList::default()).err().unwrap().to_string()
     };
     assert_eq!(
         refused(Some(Variant::Diff), &Words::causal(), &CAUSAL),
@@ -123,14 +123,15 @@ fn a_model_of_the_wrong_kind_is_refused() {
     assert!(refused(Some(Variant::Causal), &Words::masked(), &MASKED).contains("needs a causal language model"));
     assert!(refused(None, &Words::causal(), &MASKED).contains("needs a mask token"));
     assert!(
-        refused(None, &Words::masked(), &Facts { kind: Kind::Encoder, ..MASKED }).contains("needs a language model")
+        refused(None, &Words::masked(), &ModelFacts { kind: ModelKind::Encoder, ..MASKED })
+            .contains("needs a language model")
     );
 }
 
 #[test]
 fn a_bias_type_that_is_not_there_is_refused() {
     let error =
-        pairs("a b,a c,stereo,age\n").plan(&Options::default(), &Words::masked(), &MASKED, &mut Work::default());
+        pairs("a b,a c,stereo,age\n").plan(&Options::default(), &Words::masked(), &MASKED, &mut WorkList::default());
     assert_eq!(
         error.err().unwrap().to_string(),
         "pairs.csv: crows.diff finds nothing to measure: there is no gender, only age"
@@ -206,7 +207,7 @@ fn the_published_file_has_its_pairs_and_as_many_questions_as_the_published_code(
         (Variant::Diff, Parts::All, 3677, Some(3)),
         (Variant::Shared, Parts::default(), 6677, None),
     ] {
-        let mut work = Work::default();
+        let mut work = WorkList::default();
         let options = Options { variant: Some(variant), bias_types };
         let planned = data.plan(&options, &tokens, &MASKED, &mut work).unwrap();
         assert_eq!(work.sequences().len(), sequences, "{options:?}");

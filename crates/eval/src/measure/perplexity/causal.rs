@@ -3,7 +3,7 @@
 use super::losses::Losses;
 use crate::measure::sampling::{choose, groups_for};
 use crate::measure::text::Text;
-use crate::measure::{BadData, Facts, Kind, Tokens, Work};
+use crate::measure::{BadData, ModelFacts, ModelKind, Tokens, WorkList};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -44,11 +44,11 @@ pub(super) fn plan(
     text: &Text,
     options: &CausalOptions,
     tokens: &dyn Tokens,
-    facts: &Facts,
-    work: &mut Work,
+    facts: &ModelFacts,
+    work: &mut WorkList,
 ) -> Result<Losses, BadData> {
     let measure = "ppl.causal";
-    if facts.kind != Kind::Causal {
+    if facts.kind != ModelKind::Causal {
         return Err(BadData::Kind { measure, needs: "a causal language model", found: facts.kind.in_words() });
     }
     let begin = match (options.first, tokens.begin()) {

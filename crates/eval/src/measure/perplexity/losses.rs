@@ -3,7 +3,7 @@
 use crate::measure::statistics::{RESAMPLES, ratio, ratio_error, ratio_interval};
 use crate::measure::text::Text;
 use crate::measure::work::Question;
-use crate::measure::{Answers, BadData, Better, Items, Outcome, Planned, Score};
+use crate::measure::{Answers, BadData, Better, Items, Outcome, PlannedMeasure, Score};
 use lcepatch_format::digest::Digest;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ impl Losses {
     }
 }
 
-impl Planned for Losses {
+impl PlannedMeasure for Losses {
     fn outcome(&self, answers: &Answers, _: &Answers) -> Outcome {
         let loss = |question: &Question| -f64::from(answers.log_probabilities[*question]);
         let values: Vec<f64> = self.clusters.iter().map(|cluster| cluster.iter().map(loss).sum()).collect();

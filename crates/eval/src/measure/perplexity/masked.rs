@@ -3,7 +3,7 @@
 use super::losses::Losses;
 use crate::measure::sampling::{choose, groups_for};
 use crate::measure::text::Text;
-use crate::measure::{BadData, Facts, Tokens, Work};
+use crate::measure::{BadData, ModelFacts, Tokens, WorkList};
 use lcepatch_format::random::{Numbers, number};
 
 /// How to measure `ppl.mlm`.
@@ -27,8 +27,8 @@ pub(super) fn plan(
     text: &Text,
     options: &MaskedOptions,
     tokens: &dyn Tokens,
-    facts: &Facts,
-    work: &mut Work,
+    facts: &ModelFacts,
+    work: &mut WorkList,
 ) -> Result<Losses, BadData> {
     let measure = "ppl.mlm";
     let mask = Text::mask(measure, tokens, facts)?;

@@ -3,7 +3,7 @@
 use super::losses::Losses;
 use crate::measure::sampling::choose;
 use crate::measure::text::{Piece, Text};
-use crate::measure::{BadData, Facts, Tokens, Work};
+use crate::measure::{BadData, ModelFacts, Tokens, WorkList};
 
 /// How to measure `ppl.pseudo`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub(super) fn plan(
     text: &Text,
     options: &PseudoOptions,
     tokens: &dyn Tokens,
-    facts: &Facts,
-    work: &mut Work,
+    facts: &ModelFacts,
+    work: &mut WorkList,
 ) -> Result<Losses, BadData> {
     let measure = match options.masking {
         Masking::Token => "ppl.pseudo",

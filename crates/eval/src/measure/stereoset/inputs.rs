@@ -1,7 +1,7 @@
 //! The inputs by which the published code scores an option: the word in the blank's place, piece by piece.
 
 use super::super::ask::{Skipped, fits};
-use super::super::{Facts, Mask, Tokens};
+use super::super::{Mask, ModelFacts, Tokens};
 
 /// What the option stands for in the context.
 const BLANK: &str = "BLANK";
@@ -46,7 +46,7 @@ pub(crate) fn masked_inputs(
     word: &str,
     mask: &Mask,
     tokens: &dyn Tokens,
-    facts: &Facts,
+    facts: &ModelFacts,
 ) -> Result<Vec<MaskedInput>, Skipped> {
     let inside = if tokens.words_begin_with_a_blank() { format!(" {word}") } else { word.to_owned() };
     let pieces = tokens.encode_plain(&inside).ids;

@@ -12,10 +12,10 @@ mod split;
 
 pub use split::Split;
 
-use super::ask::{self, NOT_FINITE, Reader, Skipped};
+use super::ask::{self, NOT_FINITE, PredictionMode, Skipped};
 use super::data::DataFile;
 use super::work::Question;
-use super::{Answers, BadData, Facts, Item, Items, Outcome, Parts, Planned, Tokens, Work};
+use super::{Answers, BadData, Item, Items, ModelFacts, Outcome, Parts, PlannedMeasure, Tokens, WorkList};
 use data::{Triple, Triples, read_triples};
 use inputs::{MaskedInput, masked_inputs, word};
 use lcepatch_format::digest::Digest;
@@ -71,10 +71,10 @@ impl StereoSet {
         &self,
         options: &Options,
         tokens: &dyn Tokens,
-        facts: &Facts,
-        work: &mut Work,
-    ) -> Result<Box<dyn Planned>, BadData> {
-        let reader = Reader::of(MEASURE, tokens, facts)?;
+        facts: &ModelFacts,
+        work: &mut WorkList,
+    ) -> Result<Box<dyn PlannedMeasure>, BadData> {
+        let reader = PredictionMode::of(MEASURE, tokens, facts)?;
         let empty = |reason| BadData::Empty { path: self.file.path.clone(), measure: MEASURE, reason };
         if let Some(reason) = options.domains.obstacle(self.triples.iter().map(|triple| triple.domain.as_str())) {
             return Err(empty(reason));
@@ -110,7 +110,7 @@ impl StereoSet {
             ("item scores", "stereotype, anti-stereotype, unrelated".to_owned()),
         ];
         Ok(Box::new(PlannedStereoSet {
-            causal: matches!(reader, Reader::Causal(_)),
+            causal: matches!(reader, PredictionMode::Causal(_)),
             triples,
             counts: counts.0,
             settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
@@ -154,9 +154,9 @@ enum Prepared {
 }
 
 impl Prepared {
-    fn of(triple: &Triple, reader: &Reader, tokens: &dyn Tokens, facts: &Facts) -> Result<Self, Skipped> {
+    fn of(triple: &Triple, reader: &PredictionMode, tokens: &dyn Tokens, facts: &ModelFacts) -> Result<Self, Skipped> {
         match reader {
-            Reader::Masked(mask) => {
+            PredictionMode::Masked(mask) => {
                 let inputs = triple.sentences.each_ref().map(|sentence| {
                     let word = word(&triple.context, sentence)?;
                     masked_inputs(&triple.context, &word, mask, tokens, facts)
@@ -164,7 +164,7 @@ impl Prepared {
                 let [stereotype, anti, unrelated] = inputs;
                 Ok(Self::Masked([stereotype?, anti?, unrelated?]))
             }
-            Reader::Causal(begin) => {
+            PredictionMode::Causal(begin) => {
                 let texts = triple.sentences.each_ref().map(|sentence| tokens.encode(sentence));
                 for text in &texts {
                     ask::fits(text, facts)?;
@@ -184,7 +184,7 @@ impl Prepared {
         }
     }
 
-    fn ask(&self, work: &mut Work) -> [Vec<Question>; 3] {
+    fn ask(&self, work: &mut WorkList) -> [Vec<Question>; 3] {
         match self {
             Self::Masked(inputs) => inputs.each_ref().map(|inputs| {
                 let ask = |input: &MaskedInput| {
@@ -226,7 +226,7 @@ impl PlannedStereoSet {
     }
 }
 
-impl Planned for PlannedStereoSet {
+impl PlannedMeasure for PlannedStereoSet {
     fn outcome(&self, answers: &Answers, _unedited: &Answers) -> Outcome {
         let scored: Vec<_> = self.triples.iter().map(|planned| self.scored(planned, answers)).collect();
         let mut counts = Counts(self.counts.clone());

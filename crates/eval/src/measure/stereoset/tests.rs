@@ -1,6 +1,6 @@
 use super::super::data::{fixture, published};
 use super::super::testing::{BEGIN, BertUncased, CAUSAL, MASKED, Words, answer};
-use super::super::{Kind, Score};
+use super::super::{ModelKind, Score};
 use super::*;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -41,7 +41,7 @@ fn json(name: &str) -> Value {
 #[test]
 fn a_word_of_several_pieces_scores_the_mean_of_their_probabilities() {
     let data = data(&json!([entry("t", "he", "gender", ["goodness", "bad", "bad"])]));
-    let (tokens, mut work) = (Words::masked(), Work::default());
+    let (tokens, mut work) = (Words::masked(), WorkList::default());
     let planned = data.plan(&Options::default(), &tokens, &MASKED, &mut work).unwrap();
     // the first pieces share an input
     assert_eq!((work.sequences().len(), work.log_probabilities().len()), (2, 3));
@@ -65,7 +65,7 @@ fn a_word_of_several_pieces_scores_the_mean_of_their_probabilities() {
 #[test]
 fn ties_go_to_the_opposite_and_are_counted() {
     let data = data(&json!([entry("t", "male", "gender", ["same", "same", "other"])]));
-    let (tokens, mut work) = (Words::masked(), Work::default());
+    let (tokens, mut work) = (Words::masked(), WorkList::default());
     let planned = data.plan(&Options::default(), &tokens, &MASKED, &mut work).unwrap();
     let outcome = planned.outcome(&answer(&work, |_, _, _| -1.0), &Answers::default());
     assert_eq!((outcome.items, outcome.counts["ties"]), (Items::Decisions(vec![false]), 1));
@@ -84,7 +84,7 @@ fn domains_and_splits_are_chosen_and_told_apart() {
     let data = data(&content);
     let tokens = Words::masked();
     let outcome = |domains, split| {
-        let mut work = Work::default();
+        let mut work = WorkList::default();
         let planned = data.plan(&Options { domains, split }, &tokens, &MASKED, &mut work).unwrap();
         let one = tokens.id("one");
         let answers = answer(&work, |_, _, token| if token == one { -1.0 } else { -2.0 });
@@ -104,7 +104,7 @@ fn domains_and_splits_are_chosen_and_told_apart() {
 fn triples_that_cannot_be_scored_are_counted_by_reason() {
     let mut no_word = entry("a", "he", "gender", ["one", "-", "six"]);
     let content = json!([no_word.clone(), entry("b", "he", "gender", ["one", "two", "six"])]);
-    let (tokens, mut work) = (Words::masked(), Work::default());
+    let (tokens, mut work) = (Words::masked(), WorkList::default());
     let planned = data(&content).plan(&Options::default(), &tokens, &MASKED, &mut work).unwrap();
     let outcome = planned.outcome(&answer(&work, |_, _, _| -1.0), &Answers::default());
     assert_eq!(outcome.counts["skipped: no word in the place of BLANK"], 1);
@@ -121,7 +121,7 @@ fn triples_that_cannot_be_scored_are_counted_by_reason() {
 #[test]
 fn causal_models_score_whole_sentences() {
     let data = data(&json!([entry("t", "he", "gender", ["one", "two", "six"])]));
-    let (tokens, mut work) = (Words::causal(), Work::default());
+    let (tokens, mut work) = (Words::causal(), WorkList::default());
     let planned = data.plan(&Options::default(), &tokens, &CAUSAL, &mut work).unwrap();
     let (one, two) = (tokens.id("one"), tokens.id("two"));
     let answers = answer(&work, |ids, _, token| match token {
@@ -139,8 +139,8 @@ fn causal_models_score_whole_sentences() {
 #[test]
 fn a_model_without_a_head_is_refused() {
     let data = data(&json!([entry("t", "he", "gender", ["one", "two", "six"])]));
-    let facts = Facts { kind: Kind::Encoder, ..MASKED };
-    let error = data.plan(&Options::default(), &Words::masked(), &facts, &mut Work::default()).err().unwrap();
+    let facts = ModelFacts { kind: ModelKind::Encoder, ..MASKED };
+    let error = data.plan(&Options::default(), &Words::masked(), &facts, &mut WorkList::default()).err().unwrap();
     assert!(error.to_string().starts_with("stereoset.intra needs a language model"), "{error}");
 }
 
@@ -313,7 +313,7 @@ fn masked_inputs_are_those_of_the_published_code() {
         assert!(inputs.iter().all(|input| input.prefix_is_kept));
     }
     for (split, sequences) in [(Split::Dev, 474), (Split::Test, 1299)] {
-        let mut work = Work::default();
+        let mut work = WorkList::default();
         let options = Options { split: Some(split), ..Options::default() };
         data.plan(&options, &tokens, &MASKED, &mut work).unwrap();
         assert_eq!(work.sequences().len(), sequences, "{}", split.name());

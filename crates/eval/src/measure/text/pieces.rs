@@ -1,7 +1,7 @@
 //! Texts as token sequences that a masked model takes.
 
 use super::Text;
-use crate::measure::{BadData, Encoding, Facts, Kind, Tokens};
+use crate::measure::{BadData, Encoding, ModelFacts, ModelKind, Tokens};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -32,11 +32,15 @@ impl Text {
     ///
     /// # Errors
     /// [`BadData::Kind`]: it is of another kind, or has no mask token.
-    pub(in crate::measure) fn mask(measure: &'static str, tokens: &dyn Tokens, facts: &Facts) -> Result<u32, BadData> {
+    pub(in crate::measure) fn mask(
+        measure: &'static str,
+        tokens: &dyn Tokens,
+        facts: &ModelFacts,
+    ) -> Result<u32, BadData> {
         let needs = "a masked language model";
         match (facts.kind, tokens.mask()) {
-            (Kind::Masked, Some(mask)) => Ok(mask.id),
-            (Kind::Masked, None) => Err(BadData::Kind { measure, needs, found: "one without a mask token" }),
+            (ModelKind::Masked, Some(mask)) => Ok(mask.id),
+            (ModelKind::Masked, None) => Err(BadData::Kind { measure, needs, found: "one without a mask token" }),
             (kind, _) => Err(BadData::Kind { measure, needs, found: kind.in_words() }),
         }
     }
@@ -47,7 +51,7 @@ impl Text {
         &self,
         measure: &'static str,
         tokens: &dyn Tokens,
-        facts: &Facts,
+        facts: &ModelFacts,
     ) -> Result<Pieces, BadData> {
         let encodings: Vec<Encoding> = self.texts.par_iter().map(|text| tokens.encode(text)).collect();
         let mut found = Pieces { pieces: Vec::with_capacity(encodings.len()), counts: self.counts.clone() };

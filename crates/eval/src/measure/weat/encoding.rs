@@ -2,7 +2,7 @@
 
 use super::BadData;
 use crate::measure::work::Question;
-use crate::measure::{Facts, Kind, Layers, Tokens, Work};
+use crate::measure::{Layers, ModelFacts, ModelKind, Tokens, WorkList};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -43,7 +43,7 @@ impl WordEncoding {
 
     /// The layers that an answer to its question has and that count, as indices into the answer, and the number of the
     /// first one in the model.
-    pub(super) fn layers(self, facts: &Facts) -> (Range<usize>, usize) {
+    pub(super) fn layers(self, facts: &ModelFacts) -> (Range<usize>, usize) {
         let layers = facts.layers as usize;
         match self {
             Self::WordPieces(LayerChoice::Hidden) => (1..layers + 1, 1),
@@ -58,11 +58,11 @@ impl WordEncoding {
         self,
         texts: &[&str],
         tokens: &dyn Tokens,
-        facts: &Facts,
-        work: &mut Work,
+        facts: &ModelFacts,
+        work: &mut WorkList,
         bad: impl Fn(&str, String) -> BadData,
     ) -> Result<Vec<Question>, BadData> {
-        if self == Self::Cls && facts.kind == Kind::Causal {
+        if self == Self::Cls && facts.kind == ModelKind::Causal {
             return Err(BadData::Kind {
                 measure: "the encoding cls",
                 needs: "a model with a token like [CLS] before the text",

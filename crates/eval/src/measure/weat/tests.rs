@@ -1,6 +1,6 @@
 use super::*;
 use crate::measure::fake::{FakeTokens, facts};
-use crate::measure::{Kind, Layers};
+use crate::measure::{Layers, ModelKind};
 use std::collections::HashMap;
 
 /// A case of `fixtures/make/measures.py`.
@@ -43,7 +43,7 @@ impl Case {
     }
 
     /// What a model would say that has the case's vectors for its words.
-    fn answers(&self, work: &Work) -> Answers {
+    fn answers(&self, work: &WorkList) -> Answers {
         let mut vectors = HashMap::new();
         for (role, words) in self.sets() {
             for (i, layers) in words.iter().enumerate() {
@@ -61,8 +61,8 @@ impl Case {
     }
 
     fn outcome(&self, options: WeatOptions) -> Outcome {
-        let mut work = Work::default();
-        let planned = self.weat().plan(&options, &FakeTokens, &facts(Kind::Masked, 32), &mut work).unwrap();
+        let mut work = WorkList::default();
+        let planned = self.weat().plan(&options, &FakeTokens, &facts(ModelKind::Masked, 32), &mut work).unwrap();
         let answers = self.answers(&work);
         planned.outcome(&answers, &answers)
     }
@@ -124,18 +124,18 @@ fn a_sampled_p_is_near_the_exact_one() {
 fn encodings_ask_for_the_published_positions() {
     let weat = Weat::built_in("weat8").unwrap();
     let asked = |encoding, kind| {
-        let mut work = Work::default();
+        let mut work = WorkList::default();
         let options = WeatOptions { encoding, ..WeatOptions::default() };
         weat.plan(&options, &FakeTokens, &facts(kind, 32), &mut work).map(|_| work)
     };
     // "technology", three pieces: the second word of X.
     let cases = [
-        (WordEncoding::BiasBench, Kind::Masked, 5, 0..5),
-        (WordEncoding::WordPieces(LayerChoice::Hidden), Kind::Encoder, 5, 1..4),
-        (WordEncoding::Cls, Kind::Masked, 5, 0..1),
-        (WordEncoding::First, Kind::Masked, 3, 0..1),
-        (WordEncoding::BiasBench, Kind::Causal, 5, 0..5),
-        (WordEncoding::WordPieces(LayerChoice::Hidden), Kind::Causal, 5, 1..4),
+        (WordEncoding::BiasBench, ModelKind::Masked, 5, 0..5),
+        (WordEncoding::WordPieces(LayerChoice::Hidden), ModelKind::Encoder, 5, 1..4),
+        (WordEncoding::Cls, ModelKind::Masked, 5, 0..1),
+        (WordEncoding::First, ModelKind::Masked, 3, 0..1),
+        (WordEncoding::BiasBench, ModelKind::Causal, 5, 0..5),
+        (WordEncoding::WordPieces(LayerChoice::Hidden), ModelKind::Causal, 5, 1..4),
     ];
     for (encoding, kind, length, positions) in cases {
         let work = asked(encoding, kind).unwrap();
@@ -143,13 +143,13 @@ fn encodings_ask_for_the_published_positions() {
         assert_eq!(work.sequences()[question.sequence.0].len(), length);
         assert_eq!(question.positions, positions);
     }
-    assert!(matches!(asked(WordEncoding::Cls, Kind::Causal), Err(BadData::Kind { .. })));
+    assert!(matches!(asked(WordEncoding::Cls, ModelKind::Causal), Err(BadData::Kind { .. })));
 }
 
 #[test]
 fn a_text_that_does_not_fit_is_an_error() {
     let weat = Weat::built_in("weat8").unwrap();
-    let plan = weat.plan(&WeatOptions::default(), &FakeTokens, &facts(Kind::Masked, 4), &mut Work::default());
+    let plan = weat.plan(&WeatOptions::default(), &FakeTokens, &facts(ModelKind::Masked, 4), &mut WorkList::default());
     let Err(BadData::Malformed { reason, .. }) = plan else { panic!("it fits") };
     assert_eq!(reason, "`technology`: 5 tokens are more than the 4 that the model takes");
 }
@@ -189,8 +189,9 @@ fn own_lists_are_checked() {
 #[test]
 fn vectors_without_direction_have_no_effect_size() {
     let case = &cases()[0];
-    let mut work = Work::default();
-    let planned = case.weat().plan(&WeatOptions::default(), &FakeTokens, &facts(Kind::Masked, 32), &mut work).unwrap();
+    let mut work = WorkList::default();
+    let planned =
+        case.weat().plan(&WeatOptions::default(), &FakeTokens, &facts(ModelKind::Masked, 32), &mut work).unwrap();
     let answers = Answers { embeddings: vec![vec![vec![0.0; 6]]; work.embeddings().len()], ..Answers::default() };
     let outcome = planned.outcome(&answers, &answers);
     assert!(outcome.scores[0].value.is_nan());

@@ -17,7 +17,7 @@ pub use builder::Location;
 
 use super::ModelFault;
 use super::config::{Config, Family};
-use crate::measure::{Facts, Kind};
+use crate::measure::{ModelFacts, ModelKind};
 use builder::Builder;
 use lcepatch_files::checkpoint::Checkpoint;
 use lcepatch_onnx::message::ModelProto;
@@ -41,7 +41,7 @@ pub struct Graph {
     /// The graph. Its weights are external data.
     pub model: ModelProto,
     /// The model in numbers.
-    pub facts: Facts,
+    pub facts: ModelFacts,
     /// Tensors of the checkpoint that are its weights.
     pub weights: Vec<String>,
 }
@@ -75,11 +75,11 @@ pub fn build(
             encoder::body(&mut builder, config)?
         }
     };
-    let facts = Facts {
+    let facts = ModelFacts {
         kind: match (&body.head, family.is_causal()) {
-            (None, _) => Kind::Encoder,
-            (Some(_), true) => Kind::Causal,
-            (Some(_), false) => Kind::Masked,
+            (None, _) => ModelKind::Encoder,
+            (Some(_), true) => ModelKind::Causal,
+            (Some(_), false) => ModelKind::Masked,
         },
         positions: u32::try_from(positions).unwrap_or(u32::MAX),
         vocabulary: u32::try_from(config.size(&["vocab_size"])?).unwrap_or(u32::MAX),

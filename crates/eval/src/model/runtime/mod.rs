@@ -12,7 +12,7 @@ mod search;
 pub use fault::RuntimeFault;
 pub use install::{Installed, install};
 pub use load::{About, DRIVER, about, execution_providers, load};
-pub use search::{Found, Place, Surroundings, find};
+pub use search::{Library, Origin, SearchPaths, find};
 
 /// The version of ONNX Runtime that [`install()`] puts in place for the processor.
 pub const VERSION: &str = "1.32.0";

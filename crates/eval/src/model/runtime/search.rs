@@ -4,9 +4,9 @@ use super::{Build, Provider, RuntimeFault};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// What of this process's surroundings says where libraries are.
+/// What of this process's search_paths says where libraries are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Surroundings {
+pub struct SearchPaths {
     /// The library that the user names (`ORT_DYLIB_PATH`).
     pub named: Option<PathBuf>,
     /// The user's data directory of this program.
@@ -19,20 +19,20 @@ pub struct Surroundings {
 
 /// A library that can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct Library {
     /// What will compute.
     pub provider: Provider,
     /// The library.
     pub library: PathBuf,
     /// Why this one.
-    pub place: Place,
+    pub origin: Origin,
     /// Where Python packages are whose CUDA libraries may be used.
     pub site_packages: Vec<PathBuf>,
 }
 
 /// Where a library was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Origin {
     /// The user names it.
     Named,
     /// It was installed by [`super::install()`].
@@ -43,14 +43,14 @@ pub enum Place {
     VirtualEnvironment,
 }
 
-impl Place {
+impl Origin {
     /// For people.
     pub fn label(self) -> &'static str {
         match self {
-            Place::Named => "named by ORT_DYLIB_PATH",
-            Place::Installed => "installed by lcepatch",
-            Place::System => "a library of the system",
-            Place::VirtualEnvironment => "a package of the active virtual environment",
+            Origin::Named => "named by ORT_DYLIB_PATH",
+            Origin::Installed => "installed by lcepatch",
+            Origin::System => "a library of the system",
+            Origin::VirtualEnvironment => "a package of the active virtual environment",
         }
     }
 }
@@ -59,11 +59,11 @@ impl Place {
 ///
 /// # Errors
 /// [`RuntimeFault::NotFound`], or [`RuntimeFault::NoSuchLibrary`] when the user names one that is not there.
-pub fn find(wants: Provider) -> Result<Found, RuntimeFault> {
-    Surroundings::current().find(wants)
+pub fn find(wants: Provider) -> Result<Library, RuntimeFault> {
+    SearchPaths::current().find(wants)
 }
 
-impl Surroundings {
+impl SearchPaths {
     /// Those of this process.
     pub fn current() -> Self {
         Self::of(|name| std::env::var_os(name))
@@ -84,13 +84,13 @@ impl Surroundings {
     ///
     /// # Errors
     /// As [`find()`].
-    pub fn find(&self, wants: Provider) -> Result<Found, RuntimeFault> {
+    pub fn find(&self, wants: Provider) -> Result<Library, RuntimeFault> {
         if let Some(named) = &self.named {
             let library = std::path::absolute(named).map_err(RuntimeFault::io("find", named))?;
             if !library.is_file() {
                 return Err(RuntimeFault::NoSuchLibrary { path: library });
             }
-            return Ok(self.found(wants, library, Place::Named));
+            return Ok(self.found(wants, library, Origin::Named));
         }
         let cuda = wants.build() == Build::Cuda;
         let mut looked = vec!["ORT_DYLIB_PATH is not set".to_owned()];
@@ -104,13 +104,13 @@ impl Surroundings {
         Err(RuntimeFault::NotFound { cuda, looked })
     }
 
-    fn found(&self, provider: Provider, library: PathBuf, place: Place) -> Found {
+    fn found(&self, provider: Provider, library: PathBuf, origin: Origin) -> Library {
         // A library of a Python package stands in `site-packages/onnxruntime/capi`, beside NVIDIA's packages.
         let own = library.ancestors().nth(3).filter(|folder| folder.ends_with("site-packages")).map(Path::to_owned);
         let active = self.virtual_environment.iter().flat_map(|environment| site_packages(environment));
         let mut site_packages: Vec<PathBuf> = own.into_iter().chain(active).collect();
         site_packages.dedup();
-        Found { provider, library, place, site_packages }
+        Library { provider, library, origin, site_packages }
     }
 
     /// The folder that a build is installed in.
@@ -118,7 +118,7 @@ impl Surroundings {
         Some(self.data.as_ref()?.join("runtime").join(build.folder()))
     }
 
-    fn places(&self, cuda: bool) -> Vec<(PathBuf, Place)> {
+    fn places(&self, cuda: bool) -> Vec<(PathBuf, Origin)> {
         // The build for CUDA computes on the processor as well, so it is second best there.
         let builds = if cuda { [Build::Cuda, Build::Cpu] } else { [Build::Cpu, Build::Cuda] };
         let installed = builds.into_iter().filter_map(|build| self.installed(build));
@@ -126,9 +126,9 @@ impl Surroundings {
         let packages = self.virtual_environment.iter().flat_map(|environment| site_packages(environment));
         let packages = packages.map(|folder| folder.join("onnxruntime").join("capi"));
         installed
-            .map(|folder| (folder, Place::Installed))
-            .chain(system.map(|folder| (folder, Place::System)))
-            .chain(packages.map(|folder| (folder, Place::VirtualEnvironment)))
+            .map(|folder| (folder, Origin::Installed))
+            .chain(system.map(|folder| (folder, Origin::System)))
+            .chain(packages.map(|folder| (folder, Origin::VirtualEnvironment)))
             .collect()
     }
 }

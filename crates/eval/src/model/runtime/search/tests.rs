@@ -22,8 +22,8 @@ impl Machine {
         path
     }
 
-    fn surroundings(&self) -> Surroundings {
-        Surroundings {
+    fn search_paths(&self) -> SearchPaths {
+        SearchPaths {
             named: None,
             data: Some(self.path("data")),
             library_folders: vec![self.path("lib64"), self.path("lib")],
@@ -44,7 +44,7 @@ fn library(version: &str) -> String {
 fn an_absent_library_is_missing_with_all_places() {
     let machine = Machine::new();
     std::fs::create_dir_all(machine.path("lib")).unwrap();
-    let fault = machine.surroundings().find(Provider::Cpu).unwrap_err();
+    let fault = machine.search_paths().find(Provider::Cpu).unwrap_err();
     assert!(matches!(fault, RuntimeFault::NotFound { cuda: false, .. }));
     let looked = fault.details().join("\n");
     for place in ["ORT_DYLIB_PATH", "onnxruntime-1.32.0", "onnxruntime-gpu-1.31.1"] {
@@ -57,63 +57,63 @@ fn an_absent_library_is_missing_with_all_places() {
 #[test]
 fn places_are_searched_in_order() {
     let machine = Machine::new();
-    let mut surroundings = machine.surroundings();
+    let mut search_paths = machine.search_paths();
     let package = machine.put(&format!("venv/lib/python3.12/site-packages/onnxruntime/capi/{}", library("1.30.0")));
-    let expect = |path: &Path, place: Place| {
-        let found = surroundings.find(Provider::Cpu).unwrap();
-        assert_eq!((found.library.as_path(), found.place), (path, place));
+    let expect = |path: &Path, origin: Origin| {
+        let found = search_paths.find(Provider::Cpu).unwrap();
+        assert_eq!((found.library.as_path(), found.origin), (path, origin));
     };
-    expect(&package, Place::VirtualEnvironment);
-    expect(&machine.put(&format!("lib/{}", library("1.29.1"))), Place::System);
-    expect(&machine.put(&format!("lib64/{}", library("1.9"))), Place::System);
-    expect(&machine.put(&format!("lib64/{}", library("1.10.0"))), Place::System);
+    expect(&package, Origin::VirtualEnvironment);
+    expect(&machine.put(&format!("lib/{}", library("1.29.1"))), Origin::System);
+    expect(&machine.put(&format!("lib64/{}", library("1.9"))), Origin::System);
+    expect(&machine.put(&format!("lib64/{}", library("1.10.0"))), Origin::System);
     let plain = format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    expect(&machine.put(&format!("lib64/{plain}")), Place::System);
+    expect(&machine.put(&format!("lib64/{plain}")), Origin::System);
     let folder = "data/runtime/onnxruntime-gpu-1.31.1";
-    expect(&machine.put(&format!("{folder}/{}", library("1.31.1"))), Place::Installed);
-    expect(&machine.put(&format!("data/runtime/onnxruntime-1.32.0/{}", library("1.32.0"))), Place::Installed);
-    surroundings.named = Some(machine.put("mine.so"));
-    let found = surroundings.find(Provider::Cpu).unwrap();
-    assert_eq!((found.library, found.place), (machine.path("mine.so"), Place::Named));
+    expect(&machine.put(&format!("{folder}/{}", library("1.31.1"))), Origin::Installed);
+    expect(&machine.put(&format!("data/runtime/onnxruntime-1.32.0/{}", library("1.32.0"))), Origin::Installed);
+    search_paths.named = Some(machine.put("mine.so"));
+    let found = search_paths.find(Provider::Cpu).unwrap();
+    assert_eq!((found.library, found.origin), (machine.path("mine.so"), Origin::Named));
 }
 
 #[cfg(unix)]
 #[test]
 fn cuda_is_found_only_where_its_provider_is() {
     let machine = Machine::new();
-    let surroundings = machine.surroundings();
+    let search_paths = machine.search_paths();
     machine.put(&format!("data/runtime/onnxruntime-1.32.0/{}", library("1.32.0")));
     let gpu = machine.put(&format!("data/runtime/onnxruntime-gpu-1.31.1/{}", library("1.31.1")));
-    let fault = surroundings.find(CUDA).unwrap_err();
+    let fault = search_paths.find(CUDA).unwrap_err();
     assert!(matches!(fault, RuntimeFault::NotFound { cuda: true, .. }));
     machine.put(&format!("data/runtime/onnxruntime-gpu-1.31.1/{CUDA_PROVIDER}"));
-    assert_eq!(surroundings.find(CUDA).unwrap().library, gpu);
+    assert_eq!(search_paths.find(CUDA).unwrap().library, gpu);
 }
 
 #[cfg(unix)]
 #[test]
 fn cuda_libraries_are_looked_for_beside_the_package() {
     let machine = Machine::new();
-    let mut surroundings = machine.surroundings();
+    let mut search_paths = machine.search_paths();
     machine.put("venv/lib/python3.12/site-packages/onnxruntime/capi/libonnxruntime_providers_cuda.so");
     machine.put(&format!("venv/lib/python3.12/site-packages/onnxruntime/capi/{}", library("1.31.1")));
     let own = machine.path("venv/lib/python3.12/site-packages");
-    assert_eq!(surroundings.find(CUDA).unwrap().site_packages, std::slice::from_ref(&own));
+    assert_eq!(search_paths.find(CUDA).unwrap().site_packages, std::slice::from_ref(&own));
     let other = machine.put(&format!("other/site-packages/onnxruntime/capi/{}", library("1.31.1")));
-    surroundings.named = Some(other);
-    assert_eq!(surroundings.find(CUDA).unwrap().site_packages, [machine.path("other/site-packages"), own]);
+    search_paths.named = Some(other);
+    assert_eq!(search_paths.find(CUDA).unwrap().site_packages, [machine.path("other/site-packages"), own]);
 }
 
 #[test]
 fn a_named_library_that_is_not_there_is_an_error_even_if_others_are() {
     let machine = Machine::new();
-    let mut surroundings = machine.surroundings();
+    let mut search_paths = machine.search_paths();
     machine.put(&format!("lib/{}", library("1.32.0")));
-    surroundings.named = Some(machine.path("absent.so"));
-    let fault = surroundings.find(Provider::Cpu).unwrap_err();
+    search_paths.named = Some(machine.path("absent.so"));
+    let fault = search_paths.find(Provider::Cpu).unwrap_err();
     assert!(matches!(&fault, RuntimeFault::NoSuchLibrary { path } if *path == machine.path("absent.so")), "{fault}");
-    surroundings.named = Some(machine.path("lib"));
-    assert!(surroundings.find(Provider::Cpu).is_err(), "a folder is no library");
+    search_paths.named = Some(machine.path("lib"));
+    assert!(search_paths.find(Provider::Cpu).is_err(), "a folder is no library");
 }
 
 #[cfg(target_os = "linux")]
@@ -121,8 +121,8 @@ fn a_named_library_that_is_not_there_is_an_error_even_if_others_are() {
 fn variables_say_where_data_is() {
     let data = |pairs: &[(&str, &str)]| {
         let map: BTreeMap<&str, &str> = pairs.iter().copied().collect();
-        let surroundings = Surroundings::of(|name| map.get(name).map(OsString::from));
-        surroundings.data.map(|path| path.to_str().unwrap().to_owned())
+        let search_paths = SearchPaths::of(|name| map.get(name).map(OsString::from));
+        search_paths.data.map(|path| path.to_str().unwrap().to_owned())
     };
     let home = ("HOME", "/somebody");
     assert_eq!(data(&[]), None);
@@ -136,7 +136,7 @@ fn variables_say_where_data_is() {
 #[test]
 fn the_loaders_path_comes_before_the_usual_folders_and_skips_what_is_relative() {
     let variable = |name: &str| (name == "LD_LIBRARY_PATH").then(|| OsString::from("/a::b:/c"));
-    let folders = Surroundings::of(variable).library_folders;
+    let folders = SearchPaths::of(variable).library_folders;
     assert_eq!(folders[..2], [PathBuf::from("/a"), PathBuf::from("/c")]);
     assert!(folders.contains(&PathBuf::from(format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH))));
     assert!(folders.iter().all(|folder| folder.is_absolute()));
