@@ -4,7 +4,7 @@
 use super::sampling::choose;
 use super::statistics::{RESAMPLES, ratio, ratio_error, ratio_interval, share_error};
 use super::text::{Piece, Text};
-use super::work::Question;
+use super::work_list::Question;
 use super::{Answers, BadData, Better, Items, ModelFacts, ModelKind, Outcome, PlannedMeasure, Score, Tokens, WorkList};
 use lcepatch_format::digest::Digest;
 use std::collections::BTreeMap;

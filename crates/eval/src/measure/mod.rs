@@ -4,7 +4,7 @@
 //! later turns the [`Answers`] into an [`Outcome`]. The list is built once for a model and serves every edit of it.
 
 mod alignment;
-mod ask;
+mod token_questions;
 pub mod compare;
 pub mod crows_pairs;
 mod data;
@@ -25,12 +25,12 @@ pub mod text;
 pub mod threshold;
 pub mod tokens;
 pub mod weat;
-pub mod work;
+pub mod work_list;
 
 pub use outcome::{BadData, Better, Group, Item, Items, Outcome, Score};
 pub use parts::Parts;
 pub use tokens::{Encoding, Mask, ModelFacts, ModelKind, Tokens};
-pub use work::{Answers, Layers, WorkList};
+pub use work_list::{Answers, Layers, WorkList};
 
 /// A measure whose questions are in a [`WorkList`].
 pub trait PlannedMeasure: Send + Sync {

@@ -1,7 +1,7 @@
 //! What a model expects at a place of a text: where a mask stands, or, of a causal model, after its end.
 
-use super::ask::PredictionMode;
-use super::work::Question;
+use super::token_questions::PredictionMode;
+use super::work_list::Question;
 use super::{Answers, BadData, Encoding, Mask, ModelFacts, Tokens, WorkList};
 
 /// A mask, in texts for any model.
@@ -302,7 +302,7 @@ fn open_ended(text: Encoding) -> Vec<u32> {
 mod tests {
     use super::super::ModelKind;
     use super::super::fake::{self, FakeTokens, facts};
-    use super::super::work::Sequence;
+    use super::super::work_list::Sequence;
     use super::*;
 
     /// A fake tokenizer whose mask is a token.

@@ -12,7 +12,7 @@ pub use association::Ddof;
 pub use encoding::{LayerChoice, WordEncoding};
 
 use super::data::DataFile;
-use super::work::Question;
+use super::work_list::Question;
 use super::{Answers, BadData, Better, Group, Items, ModelFacts, Outcome, PlannedMeasure, Score, Tokens, WorkList};
 use association::{associations, deviation, effect_size, permutation};
 use lcepatch_format::digest::Digest;

@@ -1,7 +1,7 @@
 //! A work list cut into batches: sorted by length, so that padding is rare, and bounded by tokens and by what the head gives.
 
 use crate::measure::WorkList;
-use crate::measure::work::{Question, Sequence};
+use crate::measure::work_list::{Question, Sequence};
 
 /// What is asked of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

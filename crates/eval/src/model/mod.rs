@@ -9,9 +9,9 @@ pub mod config;
 mod engine;
 pub mod export;
 mod fault;
-mod foreign;
+mod exported;
 pub mod graph;
-mod own;
+mod built;
 pub mod runtime;
 pub mod session;
 mod signature;
@@ -20,8 +20,8 @@ mod weights;
 
 pub use batches::Batches;
 pub use engine::Engine;
+pub use exported::ExportedGraph;
 pub use fault::ModelFault;
-pub use foreign::ExportedGraph;
 pub use session::Session;
 
 use crate::measure::{ModelFacts, WorkList};
@@ -143,7 +143,7 @@ impl Model {
         engine: &Engine,
     ) -> Result<Session, ModelFault> {
         match &self.graph {
-            ModelGraph::Built(graph, files) => own::load(graph, files, checkpoint, edited, engine),
+            ModelGraph::Built(graph, files) => built::load(graph, files, checkpoint, edited, engine),
             ModelGraph::Exported(exported) => exported.session(checkpoint, &edited, engine),
         }
     }

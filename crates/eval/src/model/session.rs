@@ -2,7 +2,7 @@
 
 use super::ModelFault;
 use super::batches::{Batch, Batches, PaddedBatch, QuestionKind};
-use crate::measure::work::Question;
+use crate::measure::work_list::Question;
 use crate::measure::{Answers, Layers, ModelFacts, WorkList};
 use half::f16;
 use lcepatch_files::context::Context;

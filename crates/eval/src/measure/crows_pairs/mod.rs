@@ -7,9 +7,9 @@ mod data;
 mod score;
 
 use super::alignment::Alignment;
-use super::ask::{self, NOT_FINITE, PredictionMode, Skipped};
 use super::data::DataFile;
-use super::work::Question;
+use super::token_questions::{self, NOT_FINITE, PredictionMode, Skipped};
+use super::work_list::Question;
 use super::{Answers, BadData, Encoding, Item, Items, ModelFacts, Outcome, Parts, PlannedMeasure, Tokens, WorkList};
 use data::{Pair, read_pairs};
 use lcepatch_format::digest::Digest;
@@ -107,7 +107,11 @@ impl CrowsPairs {
             }
         }
         if pairs.is_empty() {
-            return Err(empty(format!("all {} pairs are left out ({})", chosen.len(), ask::listed(&counts))));
+            return Err(empty(format!(
+                "all {} pairs are left out ({})",
+                chosen.len(),
+                token_questions::counts_in_words(&counts)
+            )));
         }
         let settings = [
             ("bias types", options.bias_types.to_string()),
@@ -153,9 +157,9 @@ impl Sides {
         let [first, second] = pair.in_order().map(|text| tokens.encode(text));
         for text in [&first, &second] {
             // before the alignment, whose time grows with the product of the lengths
-            ask::fits(text, facts)?;
-            if matches!(reader, PredictionMode::Causal(begin) if !ask::has_tokens(text, *begin)) {
-                return Err(ask::NO_TOKEN);
+            token_questions::fits(text, facts)?;
+            if matches!(reader, PredictionMode::Causal(begin) if !token_questions::has_predicted_tokens(text, *begin)) {
+                return Err(token_questions::NO_TOKEN);
             }
         }
         let [of_first, of_second] = match variant {
@@ -168,10 +172,11 @@ impl Sides {
 
     fn ask(&self, reader: &PredictionMode, work: &mut WorkList) -> [Vec<Question>; 2] {
         self.0.each_ref().map(|(text, positions)| match reader {
-            PredictionMode::Masked(mask) => {
-                positions.iter().filter_map(|&position| ask::masked(work, &text.ids, position, mask.id)).collect()
-            }
-            PredictionMode::Causal(begin) => ask::sentence(work, text, *begin),
+            PredictionMode::Masked(mask) => positions
+                .iter()
+                .filter_map(|&position| token_questions::ask_masked(work, &text.ids, position, mask.id))
+                .collect(),
+            PredictionMode::Causal(begin) => token_questions::ask_sentence(work, text, *begin),
         })
     }
 }
@@ -213,9 +218,9 @@ struct PlannedCrowsPairs {
 impl PlannedMeasure for PlannedCrowsPairs {
     fn outcome(&self, answers: &Answers, _unedited: &Answers) -> Outcome {
         let of = |questions: &[Question]| match self.variant {
-            Variant::Diff => rounded(ask::mean(ask::answers(answers, questions))),
-            Variant::Shared => rounded(ask::answers(answers, questions).sum()),
-            Variant::Causal => ask::sentence_score(answers, questions),
+            Variant::Diff => rounded(token_questions::mean(token_questions::log_probabilities(answers, questions))),
+            Variant::Shared => rounded(token_questions::log_probabilities(answers, questions).sum()),
+            Variant::Causal => token_questions::sentence_score(answers, questions),
         };
         let scored: Vec<ScoredPair<'_>> = self.pairs.iter().map(|planned| planned.scored(of)).collect();
         let mut counts = self.counts.clone();

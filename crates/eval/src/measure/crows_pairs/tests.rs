@@ -82,7 +82,7 @@ fn pairs_that_cannot_be_scored_are_counted_by_reason() {
     let answers = answer(&work, |_, _, _| f32::NAN);
     let outcome = planned.outcome(&answers, &answers);
     let count = |name: &str| outcome.counts[name];
-    assert_eq!((count(ONE_SIDED), count(IDENTICAL), count(ask::TOO_LONG)), (1, 1, 1));
+    assert_eq!((count(ONE_SIDED), count(IDENTICAL), count(token_questions::TOO_LONG)), (1, 1, 1));
     assert_eq!((count(NOT_FINITE), count("ties"), outcome.scores[0].n), (1, 0, 1));
     assert_eq!(outcome.details[0].id, "3");
 

@@ -2,7 +2,7 @@
 
 use crate::measure::statistics::{RESAMPLES, ratio, ratio_error, ratio_interval};
 use crate::measure::text::Text;
-use crate::measure::work::Question;
+use crate::measure::work_list::Question;
 use crate::measure::{Answers, BadData, Better, Items, Outcome, PlannedMeasure, Score};
 use lcepatch_format::digest::Digest;
 use std::borrow::Cow;

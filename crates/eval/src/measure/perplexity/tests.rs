@@ -26,7 +26,7 @@ fn ask(
 
 /// The questions as (ids, position, token).
 fn asked(work: &WorkList) -> Vec<(Vec<u32>, usize, u32)> {
-    let one = |question: &crate::measure::work::LogProbability| {
+    let one = |question: &crate::measure::work_list::LogProbability| {
         let ids = work.sequences()[question.sequence.0].clone();
         (ids, question.position as usize, question.token)
     };

@@ -1,6 +1,6 @@
 //! The inputs by which the published code scores an option: the word in the blank's place, piece by piece.
 
-use super::super::ask::{Skipped, fits};
+use super::super::token_questions::{Skipped, fits};
 use super::super::{Mask, ModelFacts, Tokens};
 
 /// What the option stands for in the context.
@@ -113,6 +113,6 @@ mod tests {
         assert_eq!(skipped("BLANK BLANK", "a"), NO_SINGLE_MASK);
         assert_eq!(skipped("a [MASK] BLANK", "a"), NO_SINGLE_MASK);
         assert_eq!(skipped("a BLANK", ""), NO_WORD);
-        assert_eq!(skipped(&format!("BLANK{}", " a".repeat(600)), "b"), super::super::super::ask::TOO_LONG);
+        assert_eq!(skipped(&format!("BLANK{}", " a".repeat(600)), "b"), super::super::super::token_questions::TOO_LONG);
     }
 }

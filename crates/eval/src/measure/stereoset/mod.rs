@@ -12,9 +12,9 @@ mod split;
 
 pub use split::Split;
 
-use super::ask::{self, NOT_FINITE, PredictionMode, Skipped};
 use super::data::DataFile;
-use super::work::Question;
+use super::token_questions::{self, NOT_FINITE, PredictionMode, Skipped};
+use super::work_list::Question;
 use super::{Answers, BadData, Item, Items, ModelFacts, Outcome, Parts, PlannedMeasure, Tokens, WorkList};
 use data::{Triple, Triples, read_triples};
 use inputs::{MaskedInput, masked_inputs, word};
@@ -100,7 +100,11 @@ impl StereoSet {
             }
         }
         if triples.is_empty() {
-            return Err(empty(format!("all {} triples are left out ({})", of_domains.len(), ask::listed(&counts.0))));
+            return Err(empty(format!(
+                "all {} triples are left out ({})",
+                of_domains.len(),
+                token_questions::counts_in_words(&counts.0)
+            )));
         }
         counts.add(INTERSENTENCE, usize::try_from(self.intersentence).unwrap_or(usize::MAX));
         let settings = [
@@ -167,9 +171,9 @@ impl Prepared {
             PredictionMode::Causal(begin) => {
                 let texts = triple.sentences.each_ref().map(|sentence| tokens.encode(sentence));
                 for text in &texts {
-                    ask::fits(text, facts)?;
-                    if !ask::has_tokens(text, *begin) {
-                        return Err(ask::NO_TOKEN);
+                    token_questions::fits(text, facts)?;
+                    if !token_questions::has_predicted_tokens(text, *begin) {
+                        return Err(token_questions::NO_TOKEN);
                     }
                 }
                 Ok(Self::Causal(texts, *begin))
@@ -193,7 +197,9 @@ impl Prepared {
                 };
                 inputs.iter().map(ask).collect()
             }),
-            Self::Causal(texts, begin) => texts.each_ref().map(|text| ask::sentence(work, text, *begin)),
+            Self::Causal(texts, begin) => {
+                texts.each_ref().map(|text| token_questions::ask_sentence(work, text, *begin))
+            }
         }
     }
 }
@@ -216,10 +222,10 @@ impl PlannedStereoSet {
     fn scored<'a>(&self, planned: &'a PlannedTriple, answers: &Answers) -> ScoredTriple<'a> {
         let [stereotype, anti, unrelated] = planned.questions.each_ref().map(|questions| {
             if self.causal {
-                ask::sentence_score(answers, questions)
+                token_questions::sentence_score(answers, questions)
             } else {
                 // the mean of probabilities, not of their logarithms
-                ask::mean(ask::answers(answers, questions).map(f64::exp))
+                token_questions::mean(token_questions::log_probabilities(answers, questions).map(f64::exp))
             }
         });
         ScoredTriple { term: &planned.triple.term, domain: &planned.triple.domain, stereotype, anti, unrelated }

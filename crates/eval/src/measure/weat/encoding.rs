@@ -1,7 +1,7 @@
 //! How words and sentences become vectors.
 
 use super::BadData;
-use crate::measure::work::Question;
+use crate::measure::work_list::Question;
 use crate::measure::{Layers, ModelFacts, ModelKind, Tokens, WorkList};
 use rayon::prelude::*;
 use std::ops::Range;

@@ -50,7 +50,7 @@ impl Case {
                 vectors.insert(FakeTokens.encode(&format!("{role}{i}")).ids, layers);
             }
         }
-        let answer = |question: &crate::measure::work::Embedding| {
+        let answer = |question: &crate::measure::work_list::Embedding| {
             let layers = vectors[&work.sequences()[question.sequence.0]];
             match question.layers {
                 Layers::Every => layers.clone(),

@@ -1,6 +1,6 @@
 //! Questions about the tokens of one text, and what the answers say of it.
 
-use super::work::Question;
+use super::work_list::Question;
 use super::{Answers, BadData, Encoding, Mask, ModelFacts, ModelKind, Tokens, WorkList};
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ impl PredictionMode {
 }
 
 /// Asks for the token at a position of a sequence, with a mask in its place.
-pub fn masked(work: &mut WorkList, ids: &[u32], position: usize, mask: u32) -> Option<Question> {
+pub fn ask_masked(work: &mut WorkList, ids: &[u32], position: usize, mask: u32) -> Option<Question> {
     let mut ids = ids.to_vec();
     let token = std::mem::replace(ids.get_mut(position)?, mask);
     let sequence = work.sequence(&ids);
@@ -59,7 +59,7 @@ pub fn fits(encoding: &Encoding, facts: &ModelFacts) -> Result<(), Skipped> {
 /// Asks a causal model for every token of a text, as bias-bench does: the first one after a sequence of nothing but
 /// `begin`, the others after those before them. A special token that the tokenizer itself puts before the text takes
 /// the part of `begin`; special tokens are not scored. Without either the first token is not scored.
-pub fn sentence(work: &mut WorkList, text: &Encoding, begin: Option<u32>) -> Vec<Question> {
+pub fn ask_sentence(work: &mut WorkList, text: &Encoding, begin: Option<u32>) -> Vec<Question> {
     let mut questions = Vec::new();
     if let (Some(begin), Some(&first)) = (begin_alone(text, begin), text.ids.first()) {
         let sequence = work.sequence(&[begin]);
@@ -74,8 +74,8 @@ pub fn sentence(work: &mut WorkList, text: &Encoding, begin: Option<u32>) -> Vec
     questions
 }
 
-/// Whether [`sentence`] asks for any token of a text.
-pub(crate) fn has_tokens(text: &Encoding, begin: Option<u32>) -> bool {
+/// Whether [`ask_sentence`] asks for any token of a text.
+pub(crate) fn has_predicted_tokens(text: &Encoding, begin: Option<u32>) -> bool {
     begin_alone(text, begin).is_some() || text.special.iter().skip(1).any(|special| !special)
 }
 
@@ -85,12 +85,15 @@ fn begin_alone(text: &Encoding, begin: Option<u32>) -> Option<u32> {
 }
 
 /// Counts in a sentence, such as `3 skipped: insertion only`.
-pub fn listed(counts: &BTreeMap<String, u64>) -> String {
+pub fn counts_in_words(counts: &BTreeMap<String, u64>) -> String {
     counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Natural logarithms of the probabilities that were asked for; what was not answered is not a number.
-pub fn answers<'a>(answers: &'a Answers, questions: &'a [Question]) -> impl ExactSizeIterator<Item = f64> + 'a {
+pub fn log_probabilities<'a>(
+    answers: &'a Answers,
+    questions: &'a [Question],
+) -> impl ExactSizeIterator<Item = f64> + 'a {
     questions.iter().map(|&question| answers.log_probabilities.get(question).map_or(f64::NAN, |&answer| answer.into()))
 }
 
@@ -102,7 +105,7 @@ pub fn mean(numbers: impl ExactSizeIterator<Item = f64>) -> f64 {
 
 /// bias-bench's score of a sentence by a causal model: 2 to the mean of the tokens' log2-probabilities.
 pub(crate) fn sentence_score(given: &Answers, questions: &[Question]) -> f64 {
-    (mean(answers(given, questions)) / std::f64::consts::LN_2).exp2()
+    (mean(log_probabilities(given, questions)) / std::f64::consts::LN_2).exp2()
 }
 
 #[cfg(test)]
@@ -116,7 +119,7 @@ mod tests {
     #[test]
     fn the_first_token_follows_the_begin_token_alone() {
         let mut work = WorkList::default();
-        let questions = sentence(&mut work, &encoding(&[5, 6, 7], &[false; 3]), Some(0));
+        let questions = ask_sentence(&mut work, &encoding(&[5, 6, 7], &[false; 3]), Some(0));
         assert_eq!(work.sequences(), [vec![0], vec![5, 6, 7]]);
         let asked: Vec<_> = work.log_probabilities().iter().map(|q| (q.sequence.0, q.position, q.token)).collect();
         assert_eq!(asked, [(0, 0, 5), (1, 0, 6), (1, 1, 7)]);
@@ -127,25 +130,28 @@ mod tests {
     #[test]
     fn a_begin_token_of_the_tokenizer_is_context() {
         let mut work = WorkList::default();
-        let questions = sentence(&mut work, &encoding(&[1, 5, 6, 2], &[true, false, false, true]), Some(1));
+        let questions = ask_sentence(&mut work, &encoding(&[1, 5, 6, 2], &[true, false, false, true]), Some(1));
         assert_eq!((questions.len(), work.sequences().len()), (2, 1));
         assert_eq!(work.log_probabilities()[1].token, 6);
-        assert_eq!(sentence(&mut work, &encoding(&[5, 6], &[false; 2]), None).len(), 1);
+        assert_eq!(ask_sentence(&mut work, &encoding(&[5, 6], &[false; 2]), None).len(), 1);
         for (ids, special, begin) in
             [(&[][..], &[][..], Some(1)), (&[5], &[false], None), (&[1, 2], &[true; 2], Some(1))]
         {
             let text = encoding(ids, special);
-            assert!(sentence(&mut work, &text, begin).is_empty() && !has_tokens(&text, begin));
+            assert!(ask_sentence(&mut work, &text, begin).is_empty() && !has_predicted_tokens(&text, begin));
         }
-        assert!(has_tokens(&encoding(&[5], &[false]), Some(1)) && has_tokens(&encoding(&[5, 6], &[false; 2]), None));
+        assert!(
+            has_predicted_tokens(&encoding(&[5], &[false]), Some(1))
+                && has_predicted_tokens(&encoding(&[5, 6], &[false; 2]), None)
+        );
     }
 
     #[test]
     fn a_masked_position_asks_for_the_token_that_was_there() {
         let mut work = WorkList::default();
-        assert_eq!(masked(&mut work, &[1, 5, 2], 1, 9), Some(0));
+        assert_eq!(ask_masked(&mut work, &[1, 5, 2], 1, 9), Some(0));
         assert_eq!((work.sequences(), work.log_probabilities()[0].token), (&[vec![1, 9, 2]][..], 5));
-        assert_eq!(masked(&mut work, &[1], 1, 9), None);
+        assert_eq!(ask_masked(&mut work, &[1], 1, 9), None);
     }
 
     #[test]
