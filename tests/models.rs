@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 fn engine(threads: Option<usize>) -> Engine {
     let (provider, library) = (Provider::Cpu, runtime());
     let found = Library { provider, library, origin: Origin::Named, site_packages: Vec::new() };
-    Engine::of(&found, threads).unwrap()
+    Engine::with_library(&found, threads).unwrap()
 }
 
 fn models() -> Vec<PathBuf> {

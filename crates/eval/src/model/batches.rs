@@ -1,31 +1,31 @@
-//! A work list cut into batches: sorted by length, so that padding is rare, and bounded by tokens and by what the head gives.
+//! Divides a work list into batches. Sequences are sorted by length, so that there is little padding; tokens and logits are bounded.
 
 use crate::measure::WorkList;
 use crate::measure::work_list::{Question, Sequence};
 
-/// What is asked of a batch.
+/// The kind of the questions of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum QuestionKind {
     /// Log-probabilities of tokens.
     LogProbabilities,
     /// Hidden states.
     Embeddings,
-    /// Log-probabilities of whole vocabularies.
+    /// Log-probabilities of all tokens of the vocabulary.
     Distributions,
 }
 
-/// Sequences that run together, and the questions about them.
+/// Sequences that the model reads together, and the questions about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// What the questions ask.
-    pub ask: QuestionKind,
-    /// Sequences, and for each the numbers of its questions. A sequence with many questions is in several batches.
+    /// The kind of all questions.
+    pub kind: QuestionKind,
+    /// Sequences, each with the indices of its questions. A sequence with many questions is in several batches.
     pub sequences: Vec<(Sequence, Vec<Question>)>,
-    /// Tokens of the longest.
+    /// Tokens of the longest sequence.
     pub length: usize,
 }
 
-/// A batch as a graph reads it: `B` sequences, padded to the `S` tokens of the longest.
+/// The inputs of a batch: `B` sequences, padded to the `S` tokens of the longest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaddedBatch {
     /// `B` and `S`.
@@ -35,17 +35,17 @@ pub struct PaddedBatch {
     /// 1 for tokens, 0 for padding, `[B, S]`.
     pub mask: Vec<i64>,
     /// The questions, in the batch's order.
-    pub asked: Vec<BatchQuestion>,
+    pub questions: Vec<BatchQuestion>,
 }
 
 /// A question about a row of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchQuestion {
-    /// Its number in the work list.
+    /// Its index in the work list.
     pub question: Question,
-    /// `b * S + s`: where the prediction is made, or, of hidden states, where the sequence begins.
+    /// `b * S + s` of the position that predicts, or of the first position of the sequence for hidden states.
     pub row: usize,
-    /// The token whose log-probability is asked for; 0 where none is.
+    /// The token whose log-probability is asked for; 0 for other questions.
     pub token: u32,
 }
 
@@ -54,42 +54,42 @@ pub struct BatchQuestion {
 pub struct Batches {
     /// The batches.
     pub batches: Vec<Batch>,
-    /// Tokens in all, padding included.
+    /// The sum of their tokens, padding included.
     pub tokens: u64,
 }
 
-/// How large a batch may be.
+/// The limits of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Tokens, padding included; one sequence may have more.
+    /// The most tokens, padding included. A batch of one sequence may have more.
     pub tokens: usize,
-    /// Rows times the vocabulary that the head gives at once, one row at least.
+    /// The most logits: predicted positions times tokens of the vocabulary. A batch with one such position may have more.
     pub logits: usize,
 }
 
 impl Limits {
-    /// Cores work best on few tokens at a time (measured: 256 to 1,024 are alike, 64 and 4,096 half as fast); 128 MiB of logits.
+    /// CPUs are fastest on few tokens at a time (measured: 256 to 1,024 tokens are alike, 64 and 4,096 half as fast). 128 MiB of logits.
     pub const CPU: Self = Self { tokens: 512, logits: 32 << 20 };
-    /// A GPU wants to be filled.
+    /// GPUs are fastest on large batches. 512 MiB of logits.
     pub const CUDA: Self = Self { tokens: 16_384, logits: 128 << 20 };
 }
 
 impl Batches {
-    /// Cuts a work list for a model of `vocabulary` tokens.
+    /// Divides a work list for a model of `vocabulary` tokens.
     pub fn new(work: &WorkList, vocabulary: u32, limits: Limits) -> Self {
         let rows_most = (limits.logits / vocabulary.max(1) as usize).max(1);
         let mut batches = Vec::new();
-        for ask in [QuestionKind::LogProbabilities, QuestionKind::Embeddings, QuestionKind::Distributions] {
-            let mut units = units(work, ask, rows_most);
-            // The longest first: memory is at its highest early. Equal ones in the order in which they were asked for.
+        for kind in [QuestionKind::LogProbabilities, QuestionKind::Embeddings, QuestionKind::Distributions] {
+            let mut units = by_sequence(work, kind, rows_most);
+            // The longest sequence first, so that the peak of memory comes early. The sort is stable.
             units.sort_by_key(|(sequence, _)| std::cmp::Reverse(length(work, *sequence)));
             let mut rows = 0;
             for (sequence, questions) in units {
-                let own = length(work, sequence);
+                let length = length(work, sequence);
                 let fits = |batch: &Batch| {
-                    batch.ask == ask
+                    batch.kind == kind
                         && batch.length * (batch.sequences.len() + 1) <= limits.tokens
-                        && (ask == QuestionKind::Embeddings || rows + questions.len() <= rows_most)
+                        && (kind == QuestionKind::Embeddings || rows + questions.len() <= rows_most)
                 };
                 match batches.last_mut().filter(|batch| fits(batch)) {
                     Some(batch) => {
@@ -98,7 +98,7 @@ impl Batches {
                     }
                     None => {
                         rows = questions.len();
-                        batches.push(Batch { ask, sequences: vec![(sequence, questions)], length: own });
+                        batches.push(Batch { kind, sequences: vec![(sequence, questions)], length });
                     }
                 }
             }
@@ -113,15 +113,15 @@ impl PaddedBatch {
     pub fn new(work: &WorkList, batch: &Batch) -> Self {
         let (size, length) = (batch.sequences.len(), batch.length);
         let (mut ids, mut mask) = (vec![0; size * length], vec![0; size * length]);
-        let mut asked = Vec::new();
+        let mut batch_questions = Vec::new();
         for (row, (sequence, questions)) in batch.sequences.iter().enumerate() {
             let first = row * length;
             for (at, id) in work.sequences()[sequence.0].iter().enumerate() {
                 ids[first + at] = i64::from(*id);
                 mask[first + at] = 1;
             }
-            asked.extend(questions.iter().map(|&question| {
-                let (position, token) = match batch.ask {
+            batch_questions.extend(questions.iter().map(|&question| {
+                let (position, token) = match batch.kind {
                     QuestionKind::LogProbabilities => {
                         let asked = work.log_probabilities()[question];
                         (asked.position, asked.token)
@@ -132,10 +132,10 @@ impl PaddedBatch {
                 BatchQuestion { question, row: first + position as usize, token }
             }));
         }
-        Self { shape: [size, length], ids, mask, asked }
+        Self { shape: [size, length], ids, mask, questions: batch_questions }
     }
 
-    /// Rows in all, padding included.
+    /// `B * S`.
     pub fn rows(&self) -> usize {
         self.ids.len()
     }
@@ -145,15 +145,15 @@ fn length(work: &WorkList, sequence: Sequence) -> usize {
     work.sequences()[sequence.0].len()
 }
 
-/// Questions of one kind by sequence, at most `rows_most` together.
-fn units(work: &WorkList, ask: QuestionKind, rows_most: usize) -> Vec<(Sequence, Vec<Question>)> {
-    let asked: Vec<Sequence> = match ask {
+/// The questions of one kind, grouped by sequence, at most `rows_most` in a group.
+fn by_sequence(work: &WorkList, kind: QuestionKind, rows_most: usize) -> Vec<(Sequence, Vec<Question>)> {
+    let sequences: Vec<Sequence> = match kind {
         QuestionKind::LogProbabilities => work.log_probabilities().iter().map(|question| question.sequence).collect(),
         QuestionKind::Embeddings => work.embeddings().iter().map(|question| question.sequence).collect(),
-        QuestionKind::Distributions => work.distributions().iter().map(|place| place.sequence).collect(),
+        QuestionKind::Distributions => work.distributions().iter().map(|question| question.sequence).collect(),
     };
     let mut by_sequence = vec![Vec::new(); work.sequences().len()];
-    for (question, sequence) in asked.into_iter().enumerate() {
+    for (question, sequence) in sequences.into_iter().enumerate() {
         by_sequence[sequence.0].push(question);
     }
     let parts = |(sequence, questions): (usize, Vec<Question>)| {
@@ -183,8 +183,8 @@ mod tests {
         for batch in &batches.batches {
             assert!(batch.sequences.len() == 1 || batch.length * batch.sequences.len() <= limits.tokens);
             let rows: usize = batch.sequences.iter().map(|(_, questions)| questions.len()).sum();
-            assert!(rows <= 4 || batch.ask == QuestionKind::Embeddings, "{batch:?}");
-            if batch.ask == QuestionKind::LogProbabilities {
+            assert!(rows <= 4 || batch.kind == QuestionKind::Embeddings, "{batch:?}");
+            if batch.kind == QuestionKind::LogProbabilities {
                 batch.sequences.iter().flat_map(|(_, questions)| questions).for_each(|question| seen[*question] += 1);
             }
         }

@@ -1,4 +1,4 @@
-//! ONNX Runtime as sessions use it.
+//! ONNX Runtime with its provider, threads and batch sizes.
 
 use super::ModelFault;
 use super::batches::Limits;
@@ -10,15 +10,15 @@ use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::value::{DynValue, Tensor};
 
-/// ONNX Runtime, and how to use it.
+/// A loaded ONNX Runtime.
 pub struct Engine {
-    /// What the library is.
+    /// The library's version and build.
     pub about: About,
-    /// What computes.
+    /// The execution provider.
     pub provider: Provider,
-    /// Threads of a CPU; none for one for each core.
+    /// CPU threads. None for one thread per core.
     pub threads: Option<usize>,
-    /// How large a batch may be.
+    /// The limits of a batch.
     pub limits: Limits,
     environment: Environment,
 }
@@ -29,40 +29,40 @@ impl Engine {
     /// # Errors
     /// [`RuntimeFault`].
     pub fn start(provider: Provider, threads: Option<usize>) -> Result<Self, RuntimeFault> {
-        Self::of(&runtime::find(provider)?, threads)
+        Self::with_library(&runtime::find(provider)?, threads)
     }
 
-    /// Loads an ONNX Runtime, and starts the provider that it was found for.
+    /// Loads this ONNX Runtime, and starts the provider that it was found for.
     ///
     /// # Errors
     /// [`RuntimeFault`].
-    pub fn of(found: &Library, threads: Option<usize>) -> Result<Self, RuntimeFault> {
-        let environment = runtime::load(found)?;
-        let about = runtime::about(found, &environment)?;
-        let limits = match found.provider {
+    pub fn with_library(library: &Library, threads: Option<usize>) -> Result<Self, RuntimeFault> {
+        let environment = runtime::load(library)?;
+        let about = runtime::about(library, &environment)?;
+        let limits = match library.provider {
             Provider::Cpu => Limits::CPU,
             Provider::Cuda { .. } => Limits::CUDA,
         };
-        Ok(Self { about, provider: found.provider, threads, limits, environment })
+        Ok(Self { about, provider: library.provider, threads, limits, environment })
     }
 
-    /// A session to be, of this provider.
+    /// A builder of sessions with this provider and these threads.
     pub(super) fn builder(&self) -> Result<SessionBuilder, ModelFault> {
         let mut builder = Session::builder(&self.environment)?;
         if let Some(threads) = self.threads {
-            builder = builder.with_intra_threads(threads).map_err(refused)?;
+            builder = builder.with_intra_threads(threads).map_err(builder_fault)?;
         }
-        builder.with_execution_providers(runtime::execution_providers(self.provider)).map_err(refused)
+        builder.with_execution_providers(runtime::execution_providers(self.provider)).map_err(builder_fault)
     }
 }
 
-/// What the runtime says of a builder that it does not take.
-pub(super) fn refused<R>(error: ort::Error<R>) -> ModelFault {
+/// An error of a session builder.
+pub(super) fn builder_fault<R>(error: ort::Error<R>) -> ModelFault {
     ModelFault::Runtime { reason: error.to_string() }
 }
 
-/// A tensor that the runtime can read, of little-endian bytes; `name` is for the error of a dtype that it cannot be edited in.
-pub(super) fn value(name: &str, dtype: Dtype, shape: &[u64], bytes: &[u8]) -> Result<DynValue, ModelFault> {
+/// A tensor for the runtime from little-endian bytes. `name` is used in the error about a dtype that cannot be edited.
+pub(super) fn runtime_tensor(name: &str, dtype: Dtype, shape: &[u64], bytes: &[u8]) -> Result<DynValue, ModelFault> {
     let dims: Vec<i64> = shape.iter().map(|dim| *dim as i64).collect();
     Ok(match dtype {
         Dtype::F32 => {

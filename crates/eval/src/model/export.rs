@@ -1,4 +1,4 @@
-//! The graph as an ONNX file whose weights stay in the safetensors files beside it.
+//! Exports the graph as an ONNX file whose weights stay in the safetensors files beside it.
 
 use super::ModelFault;
 use super::config::Config;
@@ -11,22 +11,22 @@ use std::path::Path;
 /// The name of the graph's file.
 pub const FILE: &str = "model.onnx";
 
-/// Why nothing was exported.
+/// Why a model cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The model cannot be built.
     #[error(transparent)]
     Model(#[from] ModelFault),
-    /// The output cannot be put in its place.
+    /// The output cannot be written.
     #[error(transparent)]
     Output(#[from] Failed),
 }
 
-/// Writes the graph of the model in `directory`, whose weights are `checkpoint`: into the directory itself, beside the weights;
-/// or into a new one, with a copy of the weights and what else the model needs to be loaded.
+/// Writes the graph of the model in `directory`, whose weights are `checkpoint`, to the directory `output`. Another directory than that of
+/// the model is created, and gets a copy of the weights, the configuration and the tokenizer.
 ///
 /// # Errors
-/// [`ExportError`]; then nothing is left behind.
+/// [`ExportError`]; the output then does not exist.
 pub fn export(directory: &Path, checkpoint: &Checkpoint, output: &Path, existing: Existing) -> Result<(), ExportError> {
     let config = Config::read(directory)?;
     let name = |file: usize| Location(checkpoint.files[file].name());
@@ -39,7 +39,7 @@ pub fn export(directory: &Path, checkpoint: &Checkpoint, output: &Path, existing
     write_file(&new.temporary_path().join(FILE), &bytes, Existing::Keep)?;
     for file in &checkpoint.files {
         let to = new.temporary_path().join(file.name());
-        // Not a link: readers of ONNX take links out of their folder, and files with several names, for attacks.
+        // A copy and not a link: ONNX readers refuse links that leave their folder, and files with several hard links.
         std::fs::copy(&file.path, &to).map_err(|e| Failed::io("write", &to, e))?;
     }
     for entry in std::fs::read_dir(directory).map_err(|e| Failed::io("list", directory, e))? {

@@ -1,10 +1,10 @@
-//! A user's own export, of which the weights are a checkpoint's.
+//! An ONNX graph that a user exported from the model, whose initializers hold the tensors of the checkpoint.
 //!
-//! The export has its own names for them, and some of them transposed. They are bound by content, so that an edit of the
-//! checkpoint becomes one of the export: the edited tensors take the initializers' places when the graph is loaded.
+//! Initializers have names of their own, and some are transposed. They are bound to tensors by content, so that an edit of the checkpoint
+//! can be made in the export: edited tensors replace initializers when the graph is loaded.
 
 use super::config::{Config, Family};
-use super::engine::{Engine, refused, value};
+use super::engine::{Engine, builder_fault, runtime_tensor};
 use super::session::Session;
 use super::signature::Signature;
 use super::{EditedTensors, ModelFault};
@@ -17,20 +17,20 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// An export and what is known of it.
+/// An exported graph, and the tensors of the checkpoint in it.
 pub struct ExportedGraph {
-    /// The export.
+    /// The ONNX file.
     pub file: OnnxFile,
-    /// Which of its initializers are which tensors.
+    /// The initializers that hold tensors of the checkpoint.
     pub bindings: Bindings,
     pub(super) facts: ModelFacts,
-    /// Tensors of the checkpoint that are in it, ascending.
+    /// The names of the checkpoint's tensors in it, ascending.
     pub(super) weights: Vec<String>,
     signature: Arc<Signature>,
 }
 
 impl ExportedGraph {
-    /// Opens the export at `path` of the model that `config` describes and `checkpoint` holds. Reads all weights, once.
+    /// Opens the export at `path` of the model with this configuration and checkpoint. Reads all weights once.
     ///
     /// # Errors
     /// [`ModelFault::Onnx`], [`ModelFault::Input`], [`ModelFault::Malformed`]; cancellation.
@@ -41,10 +41,10 @@ impl ExportedGraph {
         context: &Context<'_>,
     ) -> Result<Self, ModelFault> {
         let file = OnnxFile::open(path)?;
-        let signature = Signature::of(&file, config)?;
+        let signature = Signature::read(&file, config)?;
         let narrow = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
         let rows = config.size(&["max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"])?;
-        // RoBERTa numbers positions from behind its padding token's id.
+        // The first position of RoBERTa is the id of its padding token plus one; those before it are unused.
         let unused = match config.family {
             Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? + 1,
             _ => 0,
@@ -65,20 +65,22 @@ impl ExportedGraph {
         Ok(Self { file, bindings, facts, weights, signature: Arc::new(signature) })
     }
 
-    /// Whether padding can be told from tokens.
+    /// Whether the graph takes an attention mask.
     pub(super) fn has_mask(&self) -> bool {
         self.signature.has_mask()
     }
 
+    /// Checks that every edited tensor is in the export.
+    ///
     /// # Errors
-    /// [`ModelFault::Unbound`] if an edited tensor is nowhere in the export.
-    pub(super) fn check<'n>(&self, edited: impl Iterator<Item = &'n str>) -> Result<(), ModelFault> {
+    /// [`ModelFault::Unbound`].
+    pub(super) fn check_bound<'n>(&self, edited: impl Iterator<Item = &'n str>) -> Result<(), ModelFault> {
         let unbound = |name: &&str| self.weights.binary_search_by(|weight| weight.as_str().cmp(name)).is_err();
         let tensors: Vec<String> = edited.filter(unbound).map(str::to_owned).collect();
         if tensors.is_empty() { Ok(()) } else { Err(ModelFault::Unbound { tensors }) }
     }
 
-    /// Loads the export with some tensors of `checkpoint` edited.
+    /// Loads the graph with some tensors of `checkpoint` edited.
     ///
     /// # Errors
     /// [`ModelFault::Unbound`], [`ModelFault::Shared`], [`ModelFault::Tensor`], [`ModelFault::Runtime`].
@@ -88,15 +90,15 @@ impl ExportedGraph {
         edited: &EditedTensors,
         engine: &Engine,
     ) -> Result<Session, ModelFault> {
-        self.check(edited.keys().map(String::as_str))?;
+        self.check_bound(edited.keys().map(String::as_str))?;
         let mut builder = engine.builder()?;
         for binding in &self.bindings.bound {
-            let initializer = self.file.initializers.iter().find(|it| it.name == binding.initializer);
+            let initializer = self.file.initializers.iter().find(|initializer| initializer.name == binding.initializer);
             if let (Some(initializer), Some(bytes)) = (initializer, replacement(binding, checkpoint, edited)?)
                 && let Some(dtype) = initializer.dtype
             {
-                let value = value(&binding.source.tensor, dtype, &initializer.shape, &bytes)?;
-                builder = builder.with_initializer(&initializer.name, value).map_err(refused)?;
+                let value = runtime_tensor(&binding.source.tensor, dtype, &initializer.shape, &bytes)?;
+                builder = builder.with_initializer(&initializer.name, value).map_err(builder_fault)?;
             }
         }
         let inner = builder.commit_from_file(&self.file.path)?;
@@ -104,7 +106,8 @@ impl ExportedGraph {
     }
 }
 
-/// What an initializer becomes; none if no tensor that it may be is edited. All of those must become the same.
+/// The new bytes of an initializer, or `None` if none of its tensors is edited. An initializer that holds several tensors needs the same
+/// new bytes for all of them.
 fn replacement<'b>(
     binding: &Binding,
     checkpoint: &'b Checkpoint,
@@ -113,19 +116,19 @@ fn replacement<'b>(
     if !binding.candidates().any(|source| edited.contains_key(&source.tensor)) {
         return Ok(None);
     }
-    let mut found: Option<Cow<'b, [u8]>> = None;
+    let mut replacement: Option<Cow<'b, [u8]>> = None;
     for source in binding.candidates() {
         let Some(bytes) = oriented(source, checkpoint, edited) else { continue };
-        if found.as_ref().is_some_and(|found| *found != bytes) {
+        if replacement.as_ref().is_some_and(|replacement| *replacement != bytes) {
             let tensors = binding.candidates().map(|source| source.tensor.clone()).collect();
             return Err(ModelFault::Shared { initializer: binding.initializer.clone(), tensors });
         }
-        found = Some(bytes);
+        replacement = Some(bytes);
     }
-    Ok(found)
+    Ok(replacement)
 }
 
-/// The bytes of a tensor, edited or not, as the initializer holds them.
+/// The bytes of a tensor, edited or not, transposed if the initializer holds them so.
 fn oriented<'b>(source: &BoundTensor, checkpoint: &'b Checkpoint, edited: &'b EditedTensors) -> Option<Cow<'b, [u8]>> {
     let tensor = checkpoint.tensor(&source.tensor)?;
     let bytes = match edited.get(&source.tensor) {

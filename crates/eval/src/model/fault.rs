@@ -89,7 +89,7 @@ pub enum ModelFault {
     #[error(transparent)]
     Onnx(#[from] lcepatch_onnx::OpenError),
     /// An export takes what cannot be given, or not what has to be.
-    #[error("the export's input {input:?} {reason}; understood are {}", super::signature::UNDERSTOOD)]
+    #[error("the export's input {input:?} {reason}; the supported inputs are {}", super::signature::SUPPORTED_INPUTS)]
     Input {
         /// Its name.
         input: String,

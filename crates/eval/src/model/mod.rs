@@ -1,8 +1,8 @@
-//! A model directory that can be asked: configuration, tokenizer, ONNX graph, ONNX Runtime.
+//! Runs a model directory: configuration, tokenizer, ONNX graph, ONNX Runtime.
 //!
-//! [`Model::open`] reads a configuration and builds the graph, [`Model::with_onnx`] takes a user's; [`Model::session`] loads the
-//! weights, each edited tensor a private copy and the others mapped from their files; [`Session::answer`] answers a
-//! [`WorkList`] list.
+//! [`Model::open`] reads a configuration and builds the graph from it; [`Model::with_onnx`] takes a graph that a user exported.
+//! [`Model::session`] loads the weights: edited tensors from memory, the others mapped from their files. [`Session::answer`] answers the
+//! questions of a [`WorkList`].
 
 pub mod batches;
 pub mod config;
@@ -34,19 +34,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use weights::WeightFiles;
 
-/// Tensors that an edit changes, by name: their bytes, in the checkpoint's dtype.
+/// The bytes of the tensors that an edit changes, by tensor name, in the checkpoint's dtype.
 pub type EditedTensors = BTreeMap<String, Vec<u8>>;
 
-/// A model directory, read.
+/// A model directory that was read.
 pub struct Model {
     /// `config.json`.
     pub config: Config,
     graph: ModelGraph,
 }
 
-/// What is loaded.
+/// The graph that the runtime loads.
 enum ModelGraph {
-    /// A graph of our own, and where its weights are.
+    /// A graph built from the configuration, and the files of its weights.
     Built(Box<Graph>, WeightFiles),
     Exported(Box<ExportedGraph>),
 }
@@ -63,11 +63,11 @@ impl Model {
         Ok(Self { config, graph: ModelGraph::Built(Box::new(graph), files) })
     }
 
-    /// Reads the configuration of a model directory, and takes the export at `onnx` for the graph. Of what architecture the model is
-    /// does not matter; the weights of the export that are tensors of `checkpoint` are found by content.
+    /// Reads the configuration of a model directory, and takes the export at `onnx` for the graph. Any architecture will do. Initializers
+    /// that hold tensors of `checkpoint` are found by their content.
     ///
     /// # Errors
-    /// [`ModelFault`]: a missing or malformed file, an export that takes what cannot be given; cancellation.
+    /// [`ModelFault`]: a missing or malformed file, an export with an unknown input; cancellation.
     pub fn with_onnx(
         directory: &Path,
         checkpoint: &Checkpoint,
@@ -79,7 +79,7 @@ impl Model {
         Ok(Self { config, graph: ModelGraph::Exported(Box::new(exported)) })
     }
 
-    /// The model in numbers.
+    /// The kind and the sizes of the model.
     pub fn facts(&self) -> &ModelFacts {
         match &self.graph {
             ModelGraph::Built(graph, _) => &graph.facts,
@@ -95,7 +95,7 @@ impl Model {
         }
     }
 
-    /// The user's export, if there is one.
+    /// The exported graph, if the model was opened with one.
     pub fn exported_graph(&self) -> Option<&ExportedGraph> {
         match &self.graph {
             ModelGraph::Built(..) => None,
@@ -103,39 +103,39 @@ impl Model {
         }
     }
 
-    /// Those of `edited` tensors that the model uses. Of our own graphs it is known what they use; an export may have merged or
-    /// converted what is not found in it.
+    /// The tensors of `edited` that the model uses. A built graph ignores others. An exported graph may hold them in a merged or converted
+    /// form that cannot be edited, so they are an error.
     ///
     /// # Errors
     /// [`ModelFault::Unbound`].
     pub fn used<'n>(&self, edited: impl Iterator<Item = &'n str> + Clone) -> Result<Vec<&'n str>, ModelFault> {
         if let ModelGraph::Exported(exported) = &self.graph {
-            exported.check(edited.clone())?;
+            exported.check_bound(edited.clone())?;
         }
         let weights: HashSet<&str> = self.weights().iter().map(String::as_str).collect();
         Ok(edited.filter(|name| weights.contains(name)).collect())
     }
 
-    /// The batches of a work list.
+    /// Divides a work list into batches.
     pub fn batches(&self, work: &WorkList, limits: Limits) -> Batches {
         let vocabulary = self.facts().vocabulary;
         let limits = match &self.graph {
             ModelGraph::Built(..) => limits,
-            // Exports give logits for every token.
+            // Exported graphs compute logits for every token, not only for those that are asked about.
             ModelGraph::Exported(exported) if exported.has_mask() => {
                 let tokens = (limits.logits / vocabulary.max(1) as usize).max(1);
                 Limits { tokens: limits.tokens.min(tokens), ..limits }
             }
-            // Without padding there is no need for a mask.
+            // A graph without an attention mask cannot take padding: each sequence is a batch.
             ModelGraph::Exported(_) => Limits { tokens: 1, ..limits },
         };
         Batches::new(work, vocabulary, limits)
     }
 
-    /// Loads the model with some tensors edited. Tensors that a graph of our own does not use are passed over.
+    /// Loads the model with some tensors edited. A built graph ignores tensors that it does not use.
     ///
     /// # Errors
-    /// [`ModelFault::Runtime`]; of an export [`ModelFault::Unbound`], [`ModelFault::Shared`] and [`ModelFault::Tensor`].
+    /// [`ModelFault::Runtime`]; of an exported graph [`ModelFault::Unbound`], [`ModelFault::Shared`] and [`ModelFault::Tensor`].
     pub fn session(
         &self,
         checkpoint: &Checkpoint,

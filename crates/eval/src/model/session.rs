@@ -1,4 +1,4 @@
-//! A loaded model that answers work lists.
+//! A loaded model, which answers the questions of a work list.
 
 use super::ModelFault;
 use super::batches::{Batch, Batches, PaddedBatch, QuestionKind};
@@ -11,32 +11,32 @@ use ort::value::{DynValue, Tensor};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// What a graph takes and gives, and how that answers questions: the difference between our graphs and other people's.
+/// The inputs and outputs of a graph: those of built and of exported graphs differ.
 pub(super) trait GraphIo: Send + Sync {
     /// The inputs of a batch.
-    fn inputs(&self, ask: QuestionKind, batch: &PaddedBatch) -> Result<Vec<Input>, ModelFault>;
+    fn inputs(&self, kind: QuestionKind, batch: &PaddedBatch) -> Result<Vec<Input>, ModelFault>;
 
-    /// The output that answers questions about probabilities.
-    fn predictions(&self, ask: QuestionKind) -> Result<&str, ModelFault>;
+    /// The name of the output from which probabilities are read.
+    fn predictions(&self, kind: QuestionKind) -> Result<&str, ModelFault>;
 
-    /// The outputs with the hidden states `[B * S, H]` or `[B, S, H]` of these layers, the last layer last.
+    /// The names of the outputs with the hidden states of these layers, the last layer last. Their shape is `[B * S, H]` or `[B, S, H]`.
     fn hidden(&self, layers: Layers) -> Result<Vec<String>, ModelFault>;
 
-    /// Checks an output's shape, of a graph that is not our own.
+    /// Checks an output's shape. The shapes of a built graph need no check.
     fn check(&self, output: &str, shape: &[i64], batch: &PaddedBatch) -> Result<(), ModelFault>;
 
-    /// The log-probability that each question asks for, of what [`GraphIo::predictions`] holds.
-    fn log_probabilities(&self, found: &[f32], batch: &PaddedBatch) -> Vec<f32>;
+    /// The log-probability for each question, from the values of the output [`GraphIo::predictions`].
+    fn log_probabilities(&self, output: &[f32], batch: &PaddedBatch) -> Vec<f32>;
 
-    /// The log-probabilities of the vocabulary that each question asks for.
-    fn distributions(&self, found: &[f32], batch: &PaddedBatch) -> Vec<Vec<f32>>;
+    /// The log-probabilities of the vocabulary for each question, from the same values.
+    fn distributions(&self, output: &[f32], batch: &PaddedBatch) -> Vec<Vec<f32>>;
 }
 
-/// A name and what is given under it.
+/// An input's name and value.
 pub(super) type Input = (Cow<'static, str>, SessionInputValue<'static>);
 
 /// An input of 64-bit integers.
-pub(super) fn input<const N: usize>(
+pub(super) fn int64_input<const N: usize>(
     name: impl Into<Cow<'static, str>>,
     shape: [usize; N],
     values: Vec<i64>,
@@ -52,10 +52,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Answers a work list, batch by batch. `batches` are those of the list.
+    /// Answers the questions of a work list, batch by batch. `batches` are those of the list.
     ///
     /// # Errors
-    /// [`ModelFault::TooLong`], [`ModelFault::Vocabulary`], [`ModelFault::NoOutput`]: questions that the model cannot be asked;
+    /// [`ModelFault::TooLong`], [`ModelFault::Vocabulary`], [`ModelFault::NoOutput`] for questions that the model cannot answer;
     /// [`ModelFault::Output`]; [`ModelFault::Runtime`]; [`ModelFault::NotFinite`]; cancellation.
     pub fn answer(&mut self, work: &WorkList, batches: &Batches, context: &Context<'_>) -> Result<Answers, ModelFault> {
         self.check(work)?;
@@ -64,7 +64,7 @@ impl Session {
             embeddings: vec![Vec::new(); work.embeddings().len()],
             distributions: vec![Vec::new(); work.distributions().len()],
         };
-        // What there is no output for is known before the first batch.
+        // A missing output is reported before the first batch runs.
         batches.batches.iter().try_for_each(|batch| self.outputs(work, batch).map(|_| ()))?;
         for batch in &batches.batches {
             self.run(work, batch, &mut answers)?;
@@ -87,7 +87,7 @@ impl Session {
 
     fn run(&mut self, work: &WorkList, batch: &Batch, answers: &mut Answers) -> Result<(), ModelFault> {
         let padded = PaddedBatch::new(work, batch);
-        let inputs = self.interface.inputs(batch.ask, &padded)?;
+        let inputs = self.interface.inputs(batch.kind, &padded)?;
         let outputs = self.outputs(work, batch)?;
         let selector = outputs.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(name));
         let options = RunOptions::new()?.with_outputs(selector);
@@ -101,22 +101,22 @@ impl Session {
             })
             .collect::<Result<Vec<Cow<'_, [f32]>>, ModelFault>>()?;
         let [.., last] = &floats[..] else { return Ok(()) };
-        match batch.ask {
+        match batch.kind {
             QuestionKind::LogProbabilities => {
-                for (asked, found) in padded.asked.iter().zip(interface.log_probabilities(last, &padded)) {
+                for (asked, found) in padded.questions.iter().zip(interface.log_probabilities(last, &padded)) {
                     answers.log_probabilities[asked.question] = finite(found)?;
                 }
             }
             QuestionKind::Distributions => {
-                for (asked, found) in padded.asked.iter().zip(interface.distributions(last, &padded)) {
+                for (asked, found) in padded.questions.iter().zip(interface.distributions(last, &padded)) {
                     found.iter().try_for_each(|found| finite(*found).map(|_| ()))?;
                     answers.distributions[asked.question] = found;
                 }
             }
             QuestionKind::Embeddings => {
-                for asked in &padded.asked {
+                for asked in &padded.questions {
                     answers.embeddings[asked.question] =
-                        means(work, asked.question, asked.row, padded.rows(), &floats)?;
+                        mean_hidden_states(work, asked.question, asked.row, padded.rows(), &floats)?;
                 }
             }
         }
@@ -125,8 +125,8 @@ impl Session {
 
     /// The outputs that a batch needs.
     fn outputs(&self, work: &WorkList, batch: &Batch) -> Result<Vec<String>, ModelFault> {
-        if batch.ask != QuestionKind::Embeddings {
-            return Ok(vec![self.interface.predictions(batch.ask)?.to_owned()]);
+        if batch.kind != QuestionKind::Embeddings {
+            return Ok(vec![self.interface.predictions(batch.kind)?.to_owned()]);
         }
         let mut asked = batch.sequences.iter().flat_map(|(_, questions)| questions);
         let every = asked.any(|question| work.embeddings()[*question].layers == Layers::Every);
@@ -134,7 +134,7 @@ impl Session {
     }
 }
 
-/// An output, in 32 bits whatever the graph computes in.
+/// The values of an output, converted to 32 bits.
 fn floats(value: &DynValue) -> Result<Cow<'_, [f32]>, ModelFault> {
     if let Ok((_, halves)) = value.try_extract_tensor::<f16>() {
         return Ok(Cow::Owned(halves.iter().map(|half| half.to_f32()).collect()));
@@ -142,9 +142,9 @@ fn floats(value: &DynValue) -> Result<Cow<'_, [f32]>, ModelFault> {
     Ok(Cow::Borrowed(value.try_extract_tensor::<f32>()?.1))
 }
 
-/// The means that an embedding asks for. `layers` are hidden states of `rows` rows, the last layer last; the sequence's first row is
-/// `start`.
-fn means(
+/// The answer to an embedding question: for each layer, the mean of the hidden states at its positions. `layers` are hidden states
+/// `[rows, H]`, the last layer last; row `start` is the first token of the sequence.
+fn mean_hidden_states(
     work: &WorkList,
     question: Question,
     start: usize,

@@ -1,15 +1,15 @@
-//! What a user's export takes and gives.
+//! The inputs and outputs of an exported graph.
 
 use super::ModelFault;
-use super::batches::{PaddedBatch, QuestionKind};
+use super::batches::{BatchQuestion, PaddedBatch, QuestionKind};
 use super::config::{Config, Family};
-use super::session::{GraphIo, Input, input};
+use super::session::{GraphIo, Input, int64_input};
 use crate::measure::{Layers, ModelKind};
 use lcepatch_onnx::OnnxFile;
 use lcepatch_onnx::message::{DataType, Dimension, DimensionValue, TensorType, TypeValue, ValueInfoProto};
 use ort::value::Tensor;
 
-/// The inputs that can be given, by name.
+/// The supported inputs, by name.
 const INPUTS: [(&str, Role); 4] = [
     ("input_ids", Role::Ids),
     ("attention_mask", Role::Mask),
@@ -17,8 +17,8 @@ const INPUTS: [(&str, Role); 4] = [
     ("position_ids", Role::Positions),
 ];
 
-/// The inputs that can be given, for messages.
-pub(super) const UNDERSTOOD: &str = "input_ids, attention_mask, token_type_ids, position_ids";
+/// The supported inputs, for messages.
+pub(super) const SUPPORTED_INPUTS: &str = "input_ids, attention_mask, token_type_ids, position_ids";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -28,37 +28,37 @@ enum Role {
     Positions,
 }
 
-/// An input, `[B, S]`.
+/// An input of shape `[B, S]`.
 #[derive(Debug)]
-struct Wanted {
+struct GraphInput {
     name: String,
     role: Role,
-    /// Whether it takes integers of 32 bits, and not of 64.
-    narrow: bool,
+    /// Whether its integers have 32 bits, not 64.
+    is_32_bit: bool,
 }
 
-/// What an export takes and gives.
+/// The inputs and outputs of an exported graph.
 #[derive(Debug)]
 pub(super) struct Signature {
-    inputs: Vec<Wanted>,
-    /// `[B, S, V]`.
+    inputs: Vec<GraphInput>,
+    /// The output `[B, S, V]`.
     logits: Option<String>,
-    /// `[B, S, H]`, the output of the last layer.
+    /// The output `[B, S, H]` with the hidden states of the last layer.
     last: Option<String>,
-    /// `[B, S, H]`, those of all layers, the embeddings first.
+    /// The outputs `[B, S, H]` with the hidden states of every layer, the embeddings first.
     hidden: Vec<String>,
     vocabulary: usize,
-    /// The number of a sequence's first position.
+    /// The position id of a sequence's first token.
     first_position: i64,
 }
 
 impl Signature {
-    /// Finds out what an export of the model that `config` describes can be asked.
+    /// Reads the signature of an export of the model with this configuration.
     ///
     /// # Errors
     /// [`ModelFault::Input`], [`ModelFault::Malformed`].
-    pub fn of(file: &OnnxFile, config: &Config) -> Result<Self, ModelFault> {
-        let inputs = file.inputs.iter().map(wanted).collect::<Result<Vec<_>, ModelFault>>()?;
+    pub fn read(file: &OnnxFile, config: &Config) -> Result<Self, ModelFault> {
+        let inputs = file.inputs.iter().map(graph_input).collect::<Result<Vec<_>, ModelFault>>()?;
         if !inputs.iter().any(|input| input.role == Role::Ids) {
             return Err(ModelFault::Input { input: "input_ids".to_owned(), reason: "is missing" });
         }
@@ -86,8 +86,8 @@ impl Signature {
         })
     }
 
-    /// What the model can be asked: what its family or its class says, if there is an output for it or the class is a language
-    /// model's, so that the output is missed where it is asked for.
+    /// The kind of the model, by its family or class. A model with neither logits nor the class of a language model is an encoder. A
+    /// language model without logits keeps its kind, so that the first question about a probability reports the missing output.
     pub fn kind(&self, config: &Config) -> ModelKind {
         const CAUSAL: [&str; 2] = ["ForCausalLM", "LMHeadModel"];
         const MASKED: [&str; 1] = ["ForMaskedLM"];
@@ -102,31 +102,32 @@ impl Signature {
         }
     }
 
-    /// The last layer of which there is an output, if the layers have outputs.
+    /// The number of layers, if each has an output.
     pub fn layers(&self) -> Option<u32> {
         self.hidden.len().checked_sub(1).map(|last| last as u32)
     }
 
-    /// Whether padding can be told from tokens. Where it cannot, every sequence has to be a batch of its own.
+    /// Whether the graph takes an attention mask. Without one it cannot take padding, and every sequence must be a batch of its own.
     pub fn has_mask(&self) -> bool {
         self.inputs.iter().any(|input| input.role == Role::Mask)
     }
 
-    fn log_softmax<'f>(&self, found: &'f [f32], row: usize) -> (&'f [f32], f64) {
-        let logits = &found[row * self.vocabulary..][..self.vocabulary];
+    /// The logits of a row, and the logarithm of the sum of their exponentials.
+    fn log_sum<'f>(&self, output: &'f [f32], row: usize) -> (&'f [f32], f64) {
+        let logits = &output[row * self.vocabulary..][..self.vocabulary];
         let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - most).exp()).sum();
         (logits, most + sum.ln())
     }
 }
 
-/// An input that can be given.
-fn wanted(value: &ValueInfoProto) -> Result<Wanted, ModelFault> {
+/// Reads an input, which must be a supported one.
+fn graph_input(value: &ValueInfoProto) -> Result<GraphInput, ModelFault> {
     let refused = |reason| ModelFault::Input { input: value.name.clone(), reason };
     let role = INPUTS.iter().find(|(name, _)| *name == value.name).map(|(_, role)| *role);
-    let role = role.ok_or_else(|| refused("is not understood"))?;
-    let tensor = tensor(value).ok_or_else(|| refused("is no tensor"))?;
-    let narrow = match DataType::try_from(tensor.elem_type) {
+    let role = role.ok_or_else(|| refused("is not supported"))?;
+    let tensor = tensor_type(value).ok_or_else(|| refused("is not a tensor"))?;
+    let is_32_bit = match DataType::try_from(tensor.elem_type) {
         Ok(DataType::Int64) => false,
         Ok(DataType::Int32) => true,
         _ => return Err(refused("does not take integers of 32 or 64 bits")),
@@ -135,13 +136,13 @@ fn wanted(value: &ValueInfoProto) -> Result<Wanted, ModelFault> {
     if dims.clone().any(|dim| size(dim).is_some()) {
         return Err(refused("has a fixed size; export with dynamic axes for batch and sequence"));
     }
-    Ok(Wanted { name: value.name.clone(), role, narrow })
+    Ok(GraphInput { name: value.name.clone(), role, is_32_bit })
 }
 
-/// The output `name`, or else the only one of three axes of which the last is `width`.
+/// The output called `name`, or else the only output with three axes whose last one has `width` elements.
 fn output(outputs: &[&ValueInfoProto], name: &str, width: u64) -> Option<String> {
     let fits = |output: &&&ValueInfoProto| {
-        let dims = tensor(output).and_then(|tensor| tensor.shape.as_ref()).map(|shape| &shape.dim[..]);
+        let dims = tensor_type(output).and_then(|tensor| tensor.shape.as_ref()).map(|shape| &shape.dim[..]);
         matches!(dims, Some([_, _, last]) if size(last) == Some(width as i64))
     };
     let named = outputs.iter().find(|output| output.name == name);
@@ -150,7 +151,7 @@ fn output(outputs: &[&ValueInfoProto], name: &str, width: u64) -> Option<String>
     named.or_else(only).map(|output| output.name.clone())
 }
 
-fn tensor(value: &ValueInfoProto) -> Option<&TensorType> {
+fn tensor_type(value: &ValueInfoProto) -> Option<&TensorType> {
     match value.r#type.as_ref()?.value.as_ref()? {
         TypeValue::Tensor(tensor) => Some(tensor),
         _ => None,
@@ -167,23 +168,23 @@ fn size(dim: &Dimension) -> Option<i64> {
 impl GraphIo for Signature {
     fn inputs(&self, _: QuestionKind, batch: &PaddedBatch) -> Result<Vec<Input>, ModelFault> {
         let [_, length] = batch.shape;
-        let give = |wanted: &Wanted| {
-            let values: Vec<i64> = match wanted.role {
+        let value = |input: &GraphInput| {
+            let values: Vec<i64> = match input.role {
                 Role::Ids => batch.ids.clone(),
                 Role::Mask => batch.mask.clone(),
                 Role::Types => vec![0; batch.rows()],
-                // Padding gets a number that every model has.
+                // Padding has position 0, which every model has.
                 Role::Positions => (0..batch.rows())
                     .map(|row| if batch.mask[row] == 1 { self.first_position + (row % length) as i64 } else { 0 })
                     .collect(),
             };
-            if wanted.narrow {
+            if input.is_32_bit {
                 let values: Vec<i32> = values.into_iter().map(|value| value as i32).collect();
-                return Ok((wanted.name.clone().into(), Tensor::from_array((batch.shape.to_vec(), values))?.into()));
+                return Ok((input.name.clone().into(), Tensor::from_array((batch.shape.to_vec(), values))?.into()));
             }
-            input(wanted.name.clone(), batch.shape, values)
+            int64_input(input.name.clone(), batch.shape, values)
         };
-        self.inputs.iter().map(give).collect()
+        self.inputs.iter().map(value).collect()
     }
 
     fn predictions(&self, _: QuestionKind) -> Result<&str, ModelFault> {
@@ -221,19 +222,19 @@ impl GraphIo for Signature {
         Err(ModelFault::Output { output: output.to_owned(), found: format!("{shape:?}"), expected })
     }
 
-    fn log_probabilities(&self, found: &[f32], batch: &PaddedBatch) -> Vec<f32> {
-        let of = |asked: &super::batches::BatchQuestion| {
-            let (logits, sum) = self.log_softmax(found, asked.row);
+    fn log_probabilities(&self, output: &[f32], batch: &PaddedBatch) -> Vec<f32> {
+        let answer = |asked: &BatchQuestion| {
+            let (logits, sum) = self.log_sum(output, asked.row);
             (f64::from(logits[asked.token as usize]) - sum) as f32
         };
-        batch.asked.iter().map(of).collect()
+        batch.questions.iter().map(answer).collect()
     }
 
-    fn distributions(&self, found: &[f32], batch: &PaddedBatch) -> Vec<Vec<f32>> {
-        let of = |asked: &super::batches::BatchQuestion| {
-            let (logits, sum) = self.log_softmax(found, asked.row);
+    fn distributions(&self, output: &[f32], batch: &PaddedBatch) -> Vec<Vec<f32>> {
+        let answer = |asked: &BatchQuestion| {
+            let (logits, sum) = self.log_sum(output, asked.row);
             logits.iter().map(|logit| (f64::from(*logit) - sum) as f32).collect()
         };
-        batch.asked.iter().map(of).collect()
+        batch.questions.iter().map(answer).collect()
     }
 }
