@@ -58,7 +58,7 @@ impl OnnxBase {
         let wanted: Vec<TensorQuery> = wanted.into_values().collect();
         let found = find(&file, &wanted, context)?;
         let absent = found.absent.into_iter().map(|name| (name, Difference::Unbound));
-        let unsure = found.unsure.into_iter().map(|name| (name, Difference::Constant));
+        let unsure = found.ambiguous.into_iter().map(|name| (name, Difference::Constant));
         let mut missing: Vec<(String, Difference)> = absent.chain(unsure).collect();
         missing.sort_by(|a, b| a.0.cmp(&b.0));
         let mut bindings = found.bound.into_iter().map(|binding| (binding.initializer.clone(), binding)).collect();

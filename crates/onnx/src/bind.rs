@@ -1,4 +1,4 @@
-//! Which weight of an export is which tensor of a checkpoint, by content: names do not say, and exporters transpose.
+//! Binds the initializers of an ONNX export to the tensors of a checkpoint by content, since exporters rename and transpose weights.
 
 use super::OnnxFile;
 use super::transpose::{is_transpose, matrix};
@@ -8,61 +8,62 @@ use lcepatch_format::digest::{ContentHash, Digest};
 use lcepatch_format::dtype::Dtype;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// What [`bind`] found.
+/// The result of [`bind`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bindings {
-    /// Initializers that are a tensor of the checkpoint, in the export's order.
+    /// Initializers that hold a tensor of the checkpoint, in the export's order.
     pub bound: Vec<Binding>,
-    /// Float initializers of at least two elements that are no tensor of the checkpoint, in the export's order.
+    /// Float initializers of at least two elements that hold no tensor of the checkpoint, in the export's order.
     pub unbound_initializers: Vec<String>,
-    /// Float tensors of the checkpoint that no initializer is, ascending.
+    /// Float tensors of the checkpoint that no initializer holds, ascending.
     pub unbound_tensors: Vec<String>,
 }
 
-/// An initializer, and the tensor that it is.
+/// An initializer and the tensor that it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     /// The initializer.
     pub initializer: String,
-    /// The tensor: of several, one that is not transposed, and of those the first by name.
+    /// The tensor. Of several with the same content, one that is not transposed, and of those the first by name.
     pub source: BoundTensor,
-    /// The other tensors that it may be, since they have the same content: tied weights, biases that are all zero.
-    /// Exporters write equal tensors once, so it may be all of them, and an edit is only sure if they all get the same.
+    /// The other tensors with the same content, such as tied weights and biases that are all zero. Exporters write equal tensors once, so
+    /// the initializer may hold all of them: an edit is certain only if it changes all of them alike.
     pub alternatives: Vec<BoundTensor>,
 }
 
 impl Binding {
-    /// All tensors that it may be.
+    /// All tensors that it may hold.
     pub fn candidates(&self) -> impl Iterator<Item = &BoundTensor> {
         std::iter::once(&self.source).chain(&self.alternatives)
     }
 }
 
-/// A tensor of the checkpoint, as an initializer holds it.
+/// A tensor of the checkpoint that an initializer holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BoundTensor {
-    /// Whether the initializer is its transpose.
+    /// Whether the initializer holds its transpose.
     pub transposed: bool,
     /// Its name.
     pub tensor: String,
 }
 
-/// Tensors with the same dtype and bytes, by name; the first stands for all.
+/// Tensors with the same dtype and bytes, by name.
 type EqualTensors<'a> = Vec<Tensor<'a>>;
 
-/// Finds for each float initializer of at least two elements the tensors with the same dtype whose bytes are the same,
-/// or of which it is the transpose.
+/// Finds, for each float initializer of at least two elements, the tensors of the same dtype with the same bytes, and those whose transpose
+/// has the same bytes.
 ///
-/// Reads both files once; transposes are compared element by element, and mostly end at the first one.
+/// Reads both files once. Transposes are compared element by element; most comparisons end at the first element.
 ///
 /// # Errors
 /// [`Cancelled`].
 pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> Result<Bindings, Cancelled> {
-    let initializers: Vec<Tensor<'_>> = file.tensors().filter(|it| is_weight(*it) && it.info.elements() >= 2).collect();
-    let sizes: BTreeSet<(Dtype, u64)> = initializers.iter().map(|it| size(*it)).collect();
-    let tensors: Vec<Tensor<'_>> = checkpoint.tensors().filter(|it| is_weight(*it)).collect();
-    let compared = || tensors.iter().filter(|it| sizes.contains(&size(**it)));
-    let total = initializers.iter().chain(compared()).map(|it| it.info.bytes()).sum();
+    let initializers: Vec<Tensor<'_>> =
+        file.tensors().filter(|tensor| is_weight(*tensor) && tensor.info.elements() >= 2).collect();
+    let sizes: BTreeSet<(Dtype, u64)> = initializers.iter().map(|tensor| size(*tensor)).collect();
+    let tensors: Vec<Tensor<'_>> = checkpoint.tensors().filter(|tensor| is_weight(*tensor)).collect();
+    let compared = || tensors.iter().filter(|tensor| sizes.contains(&size(**tensor)));
+    let total = initializers.iter().chain(compared()).map(|tensor| tensor.info.bytes()).sum();
     context.begin("binding weights", total);
 
     let mut groups: HashMap<(Dtype, Digest), EqualTensors<'_>> = HashMap::new();
@@ -71,7 +72,7 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
     }
     let mut matrices: BTreeMap<(Dtype, [u64; 2]), Vec<&EqualTensors<'_>>> = BTreeMap::new();
     for ((dtype, _), group) in &groups {
-        let shapes: BTreeSet<[u64; 2]> = group.iter().filter_map(|it| matrix(&it.info.shape)).collect();
+        let shapes: BTreeSet<[u64; 2]> = group.iter().filter_map(|tensor| matrix(&tensor.info.shape)).collect();
         for shape in shapes {
             matrices.entry((*dtype, shape)).or_default().push(group);
         }
@@ -82,14 +83,16 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
     for initializer in initializers {
         let dtype = initializer.info.dtype;
         let same = groups.get(&(dtype, initializer.digest(ContentHash::default(), context)?));
-        let mut sources: BTreeSet<BoundTensor> = same.into_iter().flatten().map(|it| source(*it, false)).collect();
+        let mut sources: BTreeSet<BoundTensor> =
+            same.into_iter().flatten().map(|tensor| source(*tensor, false)).collect();
         if let Some([rows, columns]) = matrix(&initializer.info.shape) {
             for group in matrices.get(&(dtype, [columns, rows])).into_iter().flatten() {
-                let mut shaped = group.iter().filter(|it| matrix(&it.info.shape) == Some([columns, rows])).peekable();
+                let mut shaped =
+                    group.iter().filter(|tensor| matrix(&tensor.info.shape) == Some([columns, rows])).peekable();
                 if let Some(first) = shaped.peek()
                     && is_transpose(initializer, **first, [rows, columns], context)?
                 {
-                    sources.extend(shaped.map(|it| source(*it, true)));
+                    sources.extend(shaped.map(|tensor| source(*tensor, true)));
                 }
             }
         }
@@ -103,13 +106,13 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
             None => bindings.unbound_initializers.push(initializer.info.name.clone()),
         }
     }
-    let unbound = tensors.iter().map(|it| &it.info.name).filter(|name| !used.contains(*name));
+    let unbound = tensors.iter().map(|tensor| &tensor.info.name).filter(|name| !used.contains(*name));
     bindings.unbound_tensors = unbound.cloned().collect();
     disambiguate(&mut bindings.bound);
     Ok(bindings)
 }
 
-/// Whether an initializer has the name of a tensor, behind the prefix of a wrapper or without that of a model.
+/// Whether an initializer has the name of a tensor, give or take a prefix such as that of a wrapper module.
 pub(super) fn names_match(initializer: &str, tensor: &str) -> bool {
     let ends =
         |long: &str, short: &str| long.strip_suffix(short).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
@@ -128,23 +131,22 @@ fn source(tensor: Tensor<'_>, transposed: bool) -> BoundTensor {
     BoundTensor { transposed, tensor: tensor.info.name.clone() }
 }
 
-/// Of equal tensors, names may tell which initializer is which: where every tensor has an initializer of its own name, each of these
-/// is that tensor alone.
+/// Tells equal tensors apart by name, where each of them has an initializer of the same name. Each of these then holds that tensor alone.
 pub(super) fn disambiguate(bound: &mut [Binding]) {
-    let own = |binding: &Binding| {
+    let by_name = |binding: &Binding| {
         let named = || binding.candidates().filter(|source| names_match(&binding.initializer, &source.tensor));
-        // A symmetric matrix is its own transpose, and so there twice.
+        // A symmetric matrix equals its transpose, so it is a candidate twice.
         let only = named().next().filter(|first| named().all(|source| source.tensor == first.tensor));
         binding.candidates().find(|source| source.tensor == binding.initializer).or(only).cloned()
     };
-    let owned: Vec<Option<BoundTensor>> =
-        bound.iter().map(|binding| own(binding).filter(|_| !binding.alternatives.is_empty())).collect();
-    let tensors: BTreeSet<String> = owned.iter().flatten().map(|source| source.tensor.clone()).collect();
-    for (binding, own) in bound.iter_mut().zip(owned) {
-        if let Some(own) = own
+    let matches: Vec<Option<BoundTensor>> =
+        bound.iter().map(|binding| by_name(binding).filter(|_| !binding.alternatives.is_empty())).collect();
+    let tensors: BTreeSet<String> = matches.iter().flatten().map(|source| source.tensor.clone()).collect();
+    for (binding, tensor) in bound.iter_mut().zip(matches) {
+        if let Some(tensor) = tensor
             && binding.candidates().all(|source| tensors.contains(&source.tensor))
         {
-            (binding.source, binding.alternatives) = (own, Vec::new());
+            (binding.source, binding.alternatives) = (tensor, Vec::new());
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Which element type of ONNX is which [`Dtype`].
+//! The element types of ONNX and their [`Dtype`]s.
 
 use super::message::DataType;
 use lcepatch_format::dtype::Dtype;
 
-/// Types that both have, with the same bits. ONNX packs its types of 6 bits in no published way.
+/// The types that both have, with the same bits. ONNX has 6-bit types too, but does not specify how they are packed.
 const SHARED: [(DataType, Dtype); 20] = [
     (DataType::Bool, Dtype::Bool),
     (DataType::Uint8, Dtype::U8),

@@ -1,4 +1,4 @@
-//! A user's ONNX file: what it wants and gives, and where the bytes of its weights are.
+//! Opens an ONNX file: its inputs, its outputs, and the places of its weights' bytes.
 
 use super::malformed::{Malformed, OpenError};
 use super::message::{
@@ -17,57 +17,57 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
-/// A mapped ONNX file, with the files that its weights are in.
+/// An ONNX file and the files of its external weights, memory-mapped.
 #[derive(Debug)]
 pub struct OnnxFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// The operator sets that it is written in.
+    /// The operator sets that it uses.
     pub opset_import: Vec<OperatorSetIdProto>,
-    /// What a caller gives; initializers are not among them.
+    /// The inputs that a caller gives. Initializers are not among them.
     pub inputs: Vec<ValueInfoProto>,
-    /// What a caller gets.
+    /// The outputs.
     pub outputs: Vec<ValueInfoProto>,
-    /// Its weights and constants with a name, in its order; sparse ones and those of inner graphs are not among them.
+    /// The initializers of the main graph, in its order, without sparse ones.
     pub initializers: Vec<Initializer>,
-    /// The file itself, then those that it names. Each lists the initializers that are in it as its tensors.
+    /// The ONNX file, then the files of external weights. Each lists the initializers in it as its tensors.
     files: Vec<WeightFile>,
-    /// Which initializers have bytes: the file, and the place in its tensors.
+    /// The initializers whose bytes can be compared with a checkpoint's: the index of the file, and of the tensor in it.
     comparable: Vec<(usize, usize)>,
 }
 
-/// A weight of an ONNX file, or a constant with a name.
+/// A named constant of an ONNX graph: a weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Initializer {
     /// Its name.
     pub name: String,
-    /// Its element type, where checkpoints have it.
+    /// Its element type. None of types that safetensors does not have.
     pub dtype: Option<Dtype>,
     /// Its shape.
     pub shape: Vec<u64>,
     /// Where its elements are.
     pub location: ElementLocation,
-    /// How many inputs of nodes it is.
+    /// The number of node inputs that read it.
     pub uses: usize,
 }
 
-/// Where the elements of an initializer are.
+/// The place of an initializer's elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ElementLocation {
-    /// In the ONNX file, at these bytes.
+    /// The bytes of the ONNX file.
     Embedded(Range<u64>),
-    /// In another file of its folder, at these bytes.
+    /// Bytes of another file in the folder of the ONNX file.
     External {
         /// The file.
         path: PathBuf,
-        /// The bytes in it.
+        /// Its bytes.
         range: Range<u64>,
     },
-    /// In the ONNX file as a list of numbers, or of a type that no checkpoint has: not to be bound.
-    Listed,
+    /// A list of protobuf numbers, or a type that safetensors does not have. It cannot be bound.
+    Unbindable,
 }
 
-/// A mapped file that a message is decoded from.
+/// The mapped file from which the message is decoded.
 struct Decoded(FileBytes);
 
 impl AsRef<[u8]> for Decoded {
@@ -77,13 +77,13 @@ impl AsRef<[u8]> for Decoded {
 }
 
 impl OnnxFile {
-    /// Maps the file, and decodes all but the weights.
+    /// Maps the file, and decodes everything but the weights.
     ///
     /// # Errors
     /// I/O with the path; [`Malformed`] for what is no model, for weights whose bytes do not fit their shape, and for
     /// files that are not in the model's folder.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        // Mapped twice, since the decoder keeps what it is given; what it keeps is gone when this function ends.
+        // Mapped twice, since the decoder takes ownership of one map. That one is dropped when this function ends.
         let open = |path: &Path| map(path, |path| input::open(path, Meant::Onnx));
         let (decoded, map) = (open(path)?, open(path)?);
         let whole = Bytes::from_owner(Decoded(decoded));
@@ -133,7 +133,7 @@ impl OnnxFile {
             }
             self.initializers.push(initializer);
         }
-        // Before IR version 4, initializers had to be inputs as well.
+        // Before IR version 4, every initializer was listed as an input, too.
         self.inputs = graph.input.into_iter().filter(|input| !names.contains(&input.name)).collect();
         self.outputs = graph.output;
         Ok(())
@@ -146,7 +146,7 @@ impl OnnxFile {
         let uses = 0;
         let dtype = DataType::try_from(tensor.data_type).ok().and_then(DataType::dtype);
         let Some(dtype) = dtype else {
-            return Ok(Initializer { name, dtype, shape, location: ElementLocation::Listed, uses });
+            return Ok(Initializer { name, dtype, shape, location: ElementLocation::Unbindable, uses });
         };
         let Some(expected) = bytes(&shape, dtype) else { return self.refuse(impossible()) };
         let (file, range) = if tensor.data_location == DataLocation::External as i32 {
@@ -156,11 +156,11 @@ impl OnnxFile {
             if found != expected {
                 return self.refuse(Malformed::Length { initializer: name, found, expected });
             }
-            // The view's place in the file; an empty view may point anywhere.
+            // `raw` is a view of the file. An empty view may point anywhere.
             let start = if raw.is_empty() { 0 } else { (raw.as_ptr() as usize - whole.as_ptr() as usize) as u64 };
             (0, start..start + expected)
         } else {
-            return Ok(Initializer { name, dtype: Some(dtype), shape, location: ElementLocation::Listed, uses });
+            return Ok(Initializer { name, dtype: Some(dtype), shape, location: ElementLocation::Unbindable, uses });
         };
         let WeightFile { path, tensors, .. } = &mut self.files[file];
         self.comparable.push((file, tensors.len()));
@@ -173,7 +173,7 @@ impl OnnxFile {
         Ok(Initializer { name, dtype: Some(dtype), shape, location, uses })
     }
 
-    /// The file that a tensor names, in [`Self::files`], and its bytes there.
+    /// The index in [`Self::files`] of the file that a tensor names, and the tensor's bytes in it.
     fn external(&mut self, tensor: &TensorProto, expected: u64) -> Result<(usize, Range<u64>), OpenError> {
         let (location, offset) = match location(tensor, expected) {
             Ok(location) => location,
@@ -183,7 +183,7 @@ impl OnnxFile {
         let Some(path) = self.beside(&location)? else {
             return self.refuse(Malformed::Outside { initializer, location });
         };
-        // The first one is the model itself, which a tensor may not name.
+        // The first file is the ONNX file itself, which external data must not name.
         let index = match self.files.iter().skip(1).position(|file| file.path == path) {
             Some(index) => index + 1,
             None => {
@@ -204,11 +204,11 @@ impl OnnxFile {
         Err(OpenError::malformed(&self.path, reason))
     }
 
-    /// The file `location` of the model's folder; none when it leads outside, by its name or through a link.
+    /// The path of the file `location` in the model's folder. None if it is outside, by its name or through a link.
     fn beside(&self, location: &str) -> Result<Option<PathBuf>, OpenError> {
-        let plain =
+        let is_relative =
             Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        if !plain {
+        if !is_relative {
             return Ok(None);
         }
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -218,7 +218,7 @@ impl OnnxFile {
     }
 }
 
-/// Counts the inputs of nodes that each value is, those of inner graphs too.
+/// Counts the node inputs that read each value, in inner graphs, too.
 fn count_uses<'n>(nodes: &'n [NodeProto], uses: &mut HashMap<&'n str, usize>) {
     for node in nodes {
         node.input.iter().for_each(|input| *uses.entry(input).or_default() += 1);
@@ -227,16 +227,16 @@ fn count_uses<'n>(nodes: &'n [NodeProto], uses: &mut HashMap<&'n str, usize>) {
     }
 }
 
-/// Maps what `open` opens.
+/// Opens a file with `open`, and maps it.
 fn map(path: &Path, open: impl Fn(&Path) -> std::io::Result<File>) -> Result<FileBytes, OpenError> {
-    // Weights beside an ONNX file may be a checkpoint, which others edit in place.
+    // External weights may be the files of a checkpoint, which another process may edit in place.
     let open = |path: &Path| open(path).map_err(OpenError::io("open", path));
     let file = open_locked(path, Access::Read, open)?;
     refuse_unfinished(path)?;
     FileBytes::map(file).map_err(OpenError::io("map", path))
 }
 
-/// The file that a tensor of `expected` bytes names, and where its bytes begin there.
+/// The file name and the byte offset in the external data of a tensor, whose length must be `expected` bytes.
 fn location(tensor: &TensorProto, expected: u64) -> Result<(&str, u64), Malformed> {
     let initializer = || tensor.name.clone();
     let entry = |key| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
@@ -258,7 +258,7 @@ fn shape(dims: &[i64]) -> Option<Vec<u64>> {
     dims.iter().map(|dim| u64::try_from(*dim).ok()).collect()
 }
 
-/// The bytes of a tensor, if they can be counted.
+/// The number of a tensor's bytes. None if it overflows.
 fn bytes(shape: &[u64], dtype: Dtype) -> Option<u64> {
     let elements = shape.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim))?;
     Some(elements.checked_mul(dtype.storage_bits())?.div_ceil(8))

@@ -1,4 +1,4 @@
-//! Which weight of an export is which tensor, of tensors that are known by their digests alone, as a patch knows its base.
+//! Finds the initializers of an ONNX export that hold certain tensors, given only the tensors' digests, as a patch has them of its base.
 
 use super::OnnxFile;
 use super::bind::{Binding, BoundTensor, disambiguate, is_weight, names_match};
@@ -11,7 +11,7 @@ use lcepatch_format::tensor_table::elements;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A tensor that is looked for.
+/// A tensor to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorQuery {
     /// Its name.
@@ -20,27 +20,26 @@ pub struct TensorQuery {
     pub dtype: Dtype,
     /// Its shape.
     pub shape: Vec<u64>,
-    /// What its digest is made with.
+    /// The hash function of its digest.
     pub hash: ContentHash,
     /// The digest of its bytes.
     pub digest: Digest,
 }
 
-/// What [`find`] found.
+/// The result of [`find`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Located {
-    /// Initializers that are a tensor that is looked for, in the export's order.
+    /// Initializers that hold one of the tensors, in the export's order.
     pub bound: Vec<Binding>,
-    /// Tensors that no initializer is, ascending.
+    /// Tensors that no initializer holds, ascending.
     pub absent: Vec<String>,
-    /// Tensors of equal elements that may be one initializer or another, or only a part of what one stands for, ascending.
-    pub unsure: Vec<String>,
+    /// Tensors whose elements are all equal and that no initializer holds for certain, ascending.
+    pub ambiguous: Vec<String>,
 }
 
-/// Finds for each float initializer of at least two elements the tensors whose bytes it holds, or whose transpose's.
+/// Finds, for each float initializer of at least two elements, the tensors whose bytes it holds, or the bytes of whose transpose.
 ///
-/// Hashes each initializer that is as large as a tensor that is looked for, twice if its transpose may be one, in parallel.
-/// Initializers that are none of the tensors are not listed.
+/// Hashes, in parallel, each initializer with the size of one of the tensors, and its transpose where that may be one of them.
 ///
 /// # Errors
 /// [`Cancelled`].
@@ -54,25 +53,25 @@ pub fn find(file: &OnnxFile, wanted: &[TensorQuery], context: &Context<'_>) -> R
         matrices.extend(matrix(&tensor.shape).map(|shape| (tensor.dtype, shape)));
     }
     let hashes: BTreeSet<ContentHash> = wanted.iter().map(|tensor| tensor.hash).collect();
-    let compared = |it: &Tensor<'_>| {
-        let elements = it.info.elements();
-        is_weight(*it) && elements >= 2 && by_size.contains(&(it.info.dtype, elements))
+    let has_size_of_one = |tensor: &Tensor<'_>| {
+        let elements = tensor.info.elements();
+        is_weight(*tensor) && elements >= 2 && by_size.contains(&(tensor.info.dtype, elements))
     };
-    let initializers: Vec<Tensor<'_>> = file.tensors().filter(compared).collect();
-    context.begin("finding the weights", initializers.iter().map(|it| it.info.bytes()).sum());
-    let sources = |it: &Tensor<'_>| -> Result<BTreeSet<BoundTensor>, Cancelled> {
-        let dtype = it.info.dtype;
+    let initializers: Vec<Tensor<'_>> = file.tensors().filter(has_size_of_one).collect();
+    context.begin("finding the weights", initializers.iter().map(|tensor| tensor.info.bytes()).sum());
+    let sources = |initializer: &Tensor<'_>| -> Result<BTreeSet<BoundTensor>, Cancelled> {
+        let dtype = initializer.info.dtype;
         let equal = |(hash, digest)| by_digest.get(&(dtype, hash, digest)).into_iter().flatten();
         let source = |tensor: &&TensorQuery, transposed| BoundTensor { transposed, tensor: tensor.name.clone() };
         let mut sources = BTreeSet::new();
         for hash in &hashes {
-            sources.extend(equal((*hash, it.digest(*hash, context)?)).map(|tensor| source(tensor, false)));
+            sources.extend(equal((*hash, initializer.digest(*hash, context)?)).map(|tensor| source(tensor, false)));
         }
-        if let Some([rows, columns]) = matrix(&it.info.shape)
+        if let Some([rows, columns]) = matrix(&initializer.info.shape)
             && matrices.contains(&(dtype, [columns, rows]))
         {
-            let bytes = transpose(it.elements(0..rows * columns), [rows, columns], dtype.width());
-            it.release(0..rows * columns);
+            let bytes = transpose(initializer.elements(0..rows * columns), [rows, columns], dtype.width());
+            initializer.release(0..rows * columns);
             for hash in &hashes {
                 let shaped = equal((*hash, hash.of(&bytes))).filter(|tensor| tensor.shape == [columns, rows]);
                 sources.extend(shaped.map(|tensor| source(tensor, true)));
@@ -90,33 +89,33 @@ pub fn find(file: &OnnxFile, wanted: &[TensorQuery], context: &Context<'_>) -> R
         }
     }
     disambiguate(&mut bound);
-    let candidates = tensors_of(&bound);
-    let bound = sure(file, bound);
-    let certain = tensors_of(&bound);
+    let candidates = tensor_names(&bound);
+    let bound = unambiguous(file, bound);
+    let certain = tensor_names(&bound);
     let names: BTreeSet<&String> = wanted.iter().map(|tensor| &tensor.name).collect();
-    let (unsure, absent) =
+    let (ambiguous, absent) =
         names.into_iter().filter(|name| !certain.contains(*name)).cloned().partition(|name| candidates.contains(name));
-    Ok(Located { bound, absent, unsure })
+    Ok(Located { bound, absent, ambiguous })
 }
 
-fn tensors_of(bound: &[Binding]) -> BTreeSet<String> {
+fn tensor_names(bound: &[Binding]) -> BTreeSet<String> {
     bound.iter().flat_map(Binding::candidates).map(|source| source.tensor.clone()).collect()
 }
 
-/// Leaves out what initializers of equal elements only may be. Trained tensors are equal because they are tied, but any two biases that
-/// are all zero are equal too, also to tensors that nobody looks for; and exporters write equal tensors once. So of several such
-/// initializers only the one with the tensor's name is sure, and none that is used more than once.
-fn sure(file: &OnnxFile, bound: Vec<Binding>) -> Vec<Binding> {
+/// Keeps the bindings that are certain. Trained tensors are equal only if they are tied. But tensors of constant elements, such as biases
+/// that are all zero, are often equal by chance, also to tensors that are not looked for, and exporters write equal tensors once. So a
+/// constant initializer is bound only if a single node uses it, and if it is the only one for its tensor or has the tensor's name.
+fn unambiguous(file: &OnnxFile, bound: Vec<Binding>) -> Vec<Binding> {
     let constant: Vec<bool> = bound.iter().map(|binding| is_constant(file, &binding.initializer)).collect();
     let mut holders: BTreeMap<String, usize> = BTreeMap::new();
     for (binding, _) in bound.iter().zip(&constant).filter(|(_, constant)| **constant) {
         binding.candidates().for_each(|source| *holders.entry(source.tensor.clone()).or_default() += 1);
     }
-    let is_sure = |(binding, constant): (Binding, bool)| {
+    let certain = |(binding, constant): (Binding, bool)| {
         if !constant {
             return Some(binding);
         }
-        let initializer = file.initializers.iter().find(|it| it.name == binding.initializer)?;
+        let initializer = file.initializers.iter().find(|initializer| initializer.name == binding.initializer)?;
         let only = |source: &&BoundTensor| {
             holders.get(&source.tensor) == Some(&1) || names_match(&binding.initializer, &source.tensor)
         };
@@ -125,11 +124,11 @@ fn sure(file: &OnnxFile, bound: Vec<Binding>) -> Vec<Binding> {
         let alternatives = sources.collect();
         Some(Binding { source, alternatives, ..binding })
     };
-    bound.into_iter().zip(constant).filter_map(is_sure).collect()
+    bound.into_iter().zip(constant).filter_map(certain).collect()
 }
 
 fn is_constant(file: &OnnxFile, initializer: &str) -> bool {
-    let Some(tensor) = file.tensors().find(|it| it.info.name == initializer) else { return false };
+    let Some(tensor) = file.tensors().find(|tensor| tensor.info.name == initializer) else { return false };
     let (n, width) = (tensor.info.elements(), tensor.info.dtype.width());
     let bytes = tensor.elements(0..n);
     (1..n as usize).all(|at| width.load(bytes, at) == width.load(bytes, 0))

@@ -1,8 +1,8 @@
-//! ONNX files: the messages of a model, a user's own export, and which of its weights are a checkpoint's.
+//! ONNX files: the protobuf messages of a model, and the binding of an export's weights to the tensors of a checkpoint.
 //!
-//! An export holds the weights of a checkpoint under names of its own, some of them transposed. [`OnnxFile`] lists
-//! what it holds, and [`bind()`] finds by content which tensor of the checkpoint each of them is, so that an edit of
-//! the checkpoint can be made in the export as well; [`find()`] does so where the tensors are known by digest only.
+//! An export holds the tensors of a checkpoint under other names, some of them transposed. [`OnnxFile`] lists its initializers.
+//! [`bind()`] finds by content which tensor each of them holds, so that an edit of the checkpoint can be made in the export as well;
+//! [`find()`] does the same for tensors of which only digests are known.
 
 pub mod malformed;
 pub mod message;

@@ -1,9 +1,9 @@
-//! Why something is not an ONNX file.
+//! Errors of reading an ONNX file.
 
 use lcepatch_files::durable::Failed;
 use std::path::{Path, PathBuf};
 
-/// What is wrong with an ONNX file, or a file that it names.
+/// What is wrong with an ONNX file, or with a file of its external data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
@@ -30,7 +30,7 @@ pub enum Malformed {
         /// Its shape.
         shape: Vec<i64>,
     },
-    /// The bytes do not fit the shape and the element type.
+    /// The number of bytes does not fit the shape and the element type.
     #[error("initializer {initializer:?} has {found} bytes, and its shape and type need {expected}")]
     Length {
         /// The initializer.
@@ -40,17 +40,17 @@ pub enum Malformed {
         /// The bytes of its shape and type.
         expected: u64,
     },
-    /// What it says of the file with its bytes makes no sense.
+    /// An entry of its external data is missing or malformed.
     #[error("initializer {initializer:?} has {key:?} {value:?} in its external data")]
     External {
         /// The initializer.
         initializer: String,
         /// `location`, `offset` or `length`.
         key: &'static str,
-        /// What it says.
+        /// The entry's value.
         value: String,
     },
-    /// The file with its bytes is not in the model's folder.
+    /// The file of its external data is not in the model's folder.
     #[error("initializer {initializer:?} is in the file {location:?}, which is not in the model's folder")]
     Outside {
         /// The initializer.
@@ -58,20 +58,20 @@ pub enum Malformed {
         /// The file.
         location: String,
     },
-    /// Two initializers have some of their bytes in common.
+    /// Two initializers share some bytes.
     #[error("the initializers {:?} and {:?} overlap", initializers[0], initializers[1])]
     Overlap {
         /// Their names.
         initializers: [String; 2],
     },
-    /// The file with its bytes is too short.
+    /// The file of its external data is too short.
     #[error("initializer {initializer:?} ends at byte {end} of {location:?}, which has {bytes} bytes")]
     Beyond {
         /// The initializer.
         initializer: String,
         /// The file.
         location: String,
-        /// Where it ends.
+        /// The end of its bytes.
         end: u64,
         /// The file's size.
         bytes: u64,

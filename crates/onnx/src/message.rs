@@ -1,15 +1,16 @@
-//! The protobuf messages of ONNX (`onnx.proto` of IR version 13), by hand: what a graph for inference is made of.
+//! The protobuf messages of ONNX inference graphs (IR version 13), with the field numbers of the published schema.
 //!
-//! Fields are numbered as published. What is left out is skipped when read, so a model that is read and written again
-//! loses it: training information and the plan of devices (`ModelProto` 20 and 26, `NodeProto` 10).
+//! They are written by hand because neither published schema gives usable types: `onnx.proto` (proto2) makes every field an `Option`, and
+//! `onnx.proto3` cannot tell an absent value from zero, which attributes and `raw_data` need; here, only such fields are an `Option`.
+//! Fields without a member (`ModelProto` 20 and 26, `NodeProto` 10: training and device placement) are skipped when decoded, which loses
+//! nothing, since a user's model is never encoded again: its file is copied, and only bytes of initializers are overwritten.
 //!
-//! A field is an `Option` where readers tell an absent value from a zero; `raw_data` is a view of the buffer that a
-//! message is decoded from, when that buffer is [`Bytes`].
+//! Decoded from [`Bytes`], `raw_data` is a view of that buffer, not a copy.
 
 use prost::bytes::Bytes;
 use prost::{Enumeration, Message, Oneof};
 
-/// A model: a graph and the operator sets that give it its meaning.
+/// A model: a graph and the operator sets that define its operators.
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
     /// The version of the format.
@@ -27,7 +28,7 @@ pub struct ModelProto {
     /// The version of the model.
     #[prost(int64, tag = "5")]
     pub model_version: i64,
-    /// For people.
+    /// A description for people.
     #[prost(string, tag = "6")]
     pub doc_string: String,
     /// The graph.
@@ -36,7 +37,7 @@ pub struct ModelProto {
     /// The operator sets that nodes are taken from.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
-    /// Named text.
+    /// Further entries of text.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
     /// Operators that the model defines itself.
@@ -64,19 +65,19 @@ pub struct GraphProto {
     /// Its name, which is not empty.
     #[prost(string, tag = "2")]
     pub name: String,
-    /// Constants with a name: the weights.
+    /// Named constants: the weights.
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
-    /// For people.
+    /// A description for people.
     #[prost(string, tag = "10")]
     pub doc_string: String,
-    /// What a caller gives.
+    /// Inputs.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfoProto>,
-    /// What a caller gets.
+    /// Outputs.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
-    /// Types of values in between.
+    /// Types of intermediate values.
     #[prost(message, repeated, tag = "13")]
     pub value_info: Vec<ValueInfoProto>,
     /// Scales and zero points of quantized tensors.
@@ -85,7 +86,7 @@ pub struct GraphProto {
     /// Constants of which most elements are zero.
     #[prost(message, repeated, tag = "15")]
     pub sparse_initializer: Vec<SparseTensorProto>,
-    /// Named text.
+    /// Further entries of text.
     #[prost(message, repeated, tag = "16")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
@@ -93,13 +94,13 @@ pub struct GraphProto {
 /// One application of an operator.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
-    /// Names of values; an empty one is an optional input left out.
+    /// Names of the values that it reads. An empty name stands for an absent optional input.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
-    /// Names of what it computes.
+    /// Names of the values that it computes.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
-    /// Its name, for messages.
+    /// Its name.
     #[prost(string, tag = "3")]
     pub name: String,
     /// The operator.
@@ -108,16 +109,16 @@ pub struct NodeProto {
     /// The operator's parameters.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
-    /// For people.
+    /// A description for people.
     #[prost(string, tag = "6")]
     pub doc_string: String,
     /// The operator set it is taken from; the standard one has the empty name.
     #[prost(string, tag = "7")]
     pub domain: String,
-    /// Tells functions of one name apart.
+    /// Distinguishes functions with the same name.
     #[prost(string, tag = "8")]
     pub overload: String,
-    /// Named text.
+    /// Further entries of text.
     #[prost(message, repeated, tag = "9")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
@@ -158,7 +159,7 @@ pub struct AttributeProto {
     /// Graphs.
     #[prost(message, repeated, tag = "11")]
     pub graphs: Vec<GraphProto>,
-    /// For people.
+    /// A description for people.
     #[prost(string, tag = "13")]
     pub doc_string: String,
     /// One type.
@@ -239,7 +240,7 @@ pub struct TensorProto {
     /// Elements of `UINT32` and `UINT64`.
     #[prost(uint64, repeated, tag = "11")]
     pub uint64_data: Vec<u64>,
-    /// For people.
+    /// A description for people.
     #[prost(string, tag = "12")]
     pub doc_string: String,
     /// Where the elements are in another file: `location`, `offset`, `length`.
@@ -248,7 +249,7 @@ pub struct TensorProto {
     /// Whether `external_data` says where they are.
     #[prost(enumeration = "DataLocation", tag = "14")]
     pub data_location: i32,
-    /// Named text.
+    /// Further entries of text.
     #[prost(message, repeated, tag = "16")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
@@ -355,10 +356,10 @@ pub struct ValueInfoProto {
     /// Its type.
     #[prost(message, optional, tag = "2")]
     pub r#type: Option<TypeProto>,
-    /// For people.
+    /// A description for people.
     #[prost(string, tag = "3")]
     pub doc_string: String,
-    /// Named text.
+    /// Further entries of text.
     #[prost(message, repeated, tag = "4")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
@@ -494,7 +495,7 @@ pub struct FunctionProto {
     /// Its nodes.
     #[prost(message, repeated, tag = "7")]
     pub node: Vec<NodeProto>,
-    /// For people.
+    /// A description for people.
     #[prost(string, tag = "8")]
     pub doc_string: String,
     /// The operator sets that its nodes are taken from.
@@ -509,10 +510,10 @@ pub struct FunctionProto {
     /// Types of its values.
     #[prost(message, repeated, tag = "12")]
     pub value_info: Vec<ValueInfoProto>,
-    /// Tells functions of one name apart.
+    /// Distinguishes functions with the same name.
     #[prost(string, tag = "13")]
     pub overload: String,
-    /// Named text.
+    /// Further entries of text.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }

@@ -1,13 +1,13 @@
-//! Matrices and their transposes, in pieces that a cache can hold.
+//! Transposes matrices, tile by tile, so that both stay in the cache.
 
 use lcepatch_files::checkpoint::Tensor;
 use lcepatch_files::context::{Cancelled, Context};
 use lcepatch_format::dtype::Width;
 
-/// Rows and columns that are worked on at a time.
+/// Rows and columns of a tile.
 const TILE: usize = 64;
 
-/// Rows and columns of a tensor of which the transpose has other bytes, as that of one row or column has not.
+/// `[rows, columns]` of a 2-D tensor with at least two of each. With one row or column the transpose has the same bytes.
 pub fn matrix(shape: &[u64]) -> Option<[u64; 2]> {
     match *shape {
         [rows, columns] if rows >= 2 && columns >= 2 => Some([rows, columns]),
@@ -15,10 +15,10 @@ pub fn matrix(shape: &[u64]) -> Option<[u64; 2]> {
     }
 }
 
-/// The transpose of a matrix of so many rows and columns, whose elements are `bytes`.
+/// The transpose of a `[rows, columns]` matrix whose elements are `bytes`.
 ///
 /// # Panics
-/// When there are fewer bytes.
+/// If there are fewer bytes than elements.
 pub fn transpose(bytes: &[u8], [rows, columns]: [u64; 2], width: Width) -> Vec<u8> {
     let (rows, columns) = (rows as usize, columns as usize);
     let mut out = vec![0; rows * columns * width.bytes()];
@@ -32,7 +32,7 @@ pub fn transpose(bytes: &[u8], [rows, columns]: [u64; 2], width: Width) -> Vec<u
     out
 }
 
-/// Whether `first`, of `rows` times `columns` elements, is the transpose of `second`.
+/// Whether `first`, of shape `[rows, columns]`, is the transpose of `second`.
 pub(super) fn is_transpose(
     first: Tensor<'_>,
     second: Tensor<'_>,

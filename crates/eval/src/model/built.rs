@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// The runtime's setting for the folder of a graph's external data.
 const FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
-/// Loads a graph. EditedTensors tensors are given as they are; the runtime maps the others from their files.
+/// Loads a graph. Edited tensors are passed in memory; the runtime maps the others from their files.
 pub(super) fn load(
     graph: &Graph,
     files: &WeightFiles,

@@ -89,7 +89,7 @@ fn what_is_not_bytes_is_only_listed() {
     let text = TensorProto { data_type: DataType::String.into(), ..raw("text", &[2], 0) };
     let unknown = TensorProto { data_type: 999, ..raw("unknown", &[2], 0) };
     let file = open(vec![list, text, unknown]).unwrap();
-    assert!(file.initializers.iter().all(|initializer| initializer.location == ElementLocation::Listed));
+    assert!(file.initializers.iter().all(|initializer| initializer.location == ElementLocation::Unbindable));
     assert_eq!(file.initializers.iter().map(|it| it.dtype).collect::<Vec<_>>(), [Some(Dtype::F32), None, None]);
     assert_eq!(file.tensors().count(), 0);
 }
