@@ -1,8 +1,8 @@
-//! Which positions of two token sequences are the same, as Python's `difflib.SequenceMatcher` sees it.
+//! Aligns two token sequences exactly like Python's `difflib.SequenceMatcher`.
 //!
-//! Published scores of CrowS-Pairs depend on this alignment (Ratcliff and Obershelp: the longest common block, then the
-//! same left and right of it), which is not the one of least edits. Popular tokens of long sequences are no anchors, as
-//! there (`autojunk`).
+//! Published scores of CrowS-Pairs depend on this alignment (Ratcliff and Obershelp: the longest common block, then recursively left and
+//! right of it), which is not the one with the fewest edits. As in Python (`autojunk`), no block starts from a token that is popular in a
+//! long sequence.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -22,7 +22,7 @@ pub(crate) struct Alignment {
 }
 
 impl Alignment {
-    /// Aligns `first` with `second`; the order of the two matters.
+    /// Aligns `first` with `second`. Swapping them can give another alignment.
     pub fn of(first: &[u32], second: &[u32]) -> Self {
         let mut equal = Vec::new();
         let anchors = anchors(second);
@@ -52,7 +52,7 @@ fn others(length: usize, equal: impl Iterator<Item = usize>) -> Vec<usize> {
     (0..length).filter(|position| equal.next_if_eq(position).is_none()).collect()
 }
 
-/// Where each token is, ascending; popular tokens are left out.
+/// The positions of each token, ascending. Popular tokens are left out.
 fn anchors(sequence: &[u32]) -> HashMap<u32, Vec<usize>> {
     let mut places: HashMap<u32, Vec<usize>> = HashMap::new();
     for (position, &token) in sequence.iter().enumerate() {
@@ -70,7 +70,7 @@ struct Block {
     length: usize,
 }
 
-/// The longest common block in `a` and `b`; of several the one that starts first in `a`, then in `b`.
+/// The longest common block of the ranges `a` of `first` and `b` of `second`. Of several, the one that starts first in `a`, then in `b`.
 fn longest_block(
     first: &[u32],
     second: &[u32],
@@ -79,24 +79,25 @@ fn longest_block(
     b: Range<usize>,
 ) -> Block {
     let mut best = Block { first: a.start, second: b.start, length: 0 };
-    // positions of `second`, ascending, and how long the common block is that ends there and at the last position of `first`
-    let [mut ending, mut now]: [Vec<(usize, usize)>; 2] = Default::default();
+    // For the previous and the current position of `first`: positions of `second`, ascending, each with the length of the common block
+    // that ends at both.
+    let [mut previous, mut current]: [Vec<(usize, usize)>; 2] = Default::default();
     for i in a.clone() {
         let places = anchors.get(&first[i]).map_or(&[][..], Vec::as_slice);
         let places = &places[places.partition_point(|j| *j < b.start)..];
-        let mut before = ending.iter().peekable();
+        let mut before = previous.iter().peekable();
         for &j in places.iter().take_while(|j| **j < b.end) {
             while before.next_if(|(place, _)| place + 1 < j).is_some() {}
             let length = 1 + before.next_if(|(place, _)| place + 1 == j).map_or(0, |(_, length)| *length);
-            now.push((j, length));
+            current.push((j, length));
             if length > best.length {
                 best = Block { first: i + 1 - length, second: j + 1 - length, length };
             }
         }
-        std::mem::swap(&mut ending, &mut now);
-        now.clear();
+        std::mem::swap(&mut previous, &mut current);
+        current.clear();
     }
-    // popular tokens begin no block, but belong to one that they touch
+    // No block starts from a popular token, but blocks are extended over popular tokens next to them.
     while best.first > a.start && best.second > b.start && first[best.first - 1] == second[best.second - 1] {
         best.first -= 1;
         best.second -= 1;

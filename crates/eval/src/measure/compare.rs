@@ -1,4 +1,4 @@
-//! Before against after: what changed, and whether that is more than noise.
+//! Compares the scores of an edited model with those of the unedited one, and tests whether the change is more than noise.
 
 use super::statistics::{Flips, Interval, RESAMPLES, Wilcoxon, shift_interval, wilcoxon_greater};
 use super::{Items, Outcome};
@@ -12,21 +12,21 @@ pub struct Change {
     pub before: f64,
     /// Its value after.
     pub after: f64,
-    /// After less before.
+    /// After minus before.
     pub difference: f64,
-    /// Decisions that flipped, of a main score that comes from decisions.
+    /// Decisions that flipped. Only for a main score from decisions.
     pub flips: Option<Flips>,
-    /// Wilcoxon's signed-rank test of the items, one-sided in the direction of the change, of a main score that comes from numbers.
+    /// Wilcoxon's signed-rank test of the items, one-sided in the direction of the change. Only for a main score from numbers.
     pub signed_rank: Option<Wilcoxon>,
-    /// The 95 % interval of the difference by a paired bootstrap, of a main score that comes from items.
+    /// The 95 % interval of the difference by a paired bootstrap. Only for a main score from items.
     pub interval: Option<Interval>,
     /// Whether the change may be chance: the interval contains 0; without an interval, the difference is smaller than
     /// the standard error before. None for a score that has neither.
     pub inside_noise: Option<bool>,
 }
 
-/// The changes of the scores that both outcomes have, in the order of `before`. Both must be of the same planned
-/// measure: only the main score's items are compared, each with itself. The bootstrap is seeded.
+/// The changes of the scores that both outcomes have, in the order of `before`. Both must be outcomes of the same planned measure, since
+/// the items of the main score are compared pairwise. `seed` is that of the bootstrap.
 pub fn compare(before: &Outcome, after: &Outcome, seed: u64) -> Vec<Change> {
     let mut changes = Vec::with_capacity(before.scores.len());
     for (place, old) in before.scores.iter().enumerate() {
@@ -74,7 +74,7 @@ fn shift(before: &Items, after: &Items, seed: u64) -> Option<Interval> {
     }
 }
 
-/// Whether items went the way that they went together.
+/// Tests whether the items moved in the direction in which their sum moved.
 fn signed_rank(before: &Items, after: &Items) -> Option<Wilcoxon> {
     let ((Items::Values { values: before, .. }, Items::Values { values: after, .. })
     | (Items::Logarithms { values: before, .. }, Items::Logarithms { values: after, .. })) = (before, after)
@@ -82,8 +82,8 @@ fn signed_rank(before: &Items, after: &Items) -> Option<Wilcoxon> {
         return None;
     };
     let differences: Vec<f64> = before.iter().zip(after).map(|(before, after)| after - before).collect();
-    let way = if differences.iter().sum::<f64>() < 0.0 { -1.0 } else { 1.0 };
-    wilcoxon_greater(&differences.into_iter().map(|difference| way * difference).collect::<Vec<f64>>())
+    let direction = if differences.iter().sum::<f64>() < 0.0 { -1.0 } else { 1.0 };
+    wilcoxon_greater(&differences.into_iter().map(|difference| direction * difference).collect::<Vec<f64>>())
 }
 
 fn percent(yes: &bool) -> f64 {

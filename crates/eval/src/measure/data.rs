@@ -1,4 +1,4 @@
-//! Data files: read whole, and known by their digest.
+//! Reads data files, with their digest.
 
 use super::BadData;
 use lcepatch_files::input::{Meant, Unexpected};
@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 /// A data file in memory.
 #[derive(Debug, Clone)]
 pub(crate) struct DataFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// All of it.
+    /// Its content.
     pub bytes: Vec<u8>,
-    /// Of all bytes.
+    /// SHA-256 of its content.
     pub digest: Digest,
 }
 
@@ -31,18 +31,18 @@ impl DataFile {
         Ok(Self { path: path.to_owned(), digest: Digest::sha256(&bytes), bytes })
     }
 
-    /// The bytes without the mark that some editors put before UTF-8.
-    pub fn without_mark(&self) -> &[u8] {
+    /// The content without a UTF-8 byte order mark.
+    pub fn without_byte_order_mark(&self) -> &[u8] {
         self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.bytes)
     }
 
-    /// What [`super::Outcome::data`] says of it.
+    /// Its digest by file name, for [`super::Outcome::data`].
     pub fn named_digest(&self) -> BTreeMap<String, Digest> {
         let name = self.path.file_name().unwrap_or(self.path.as_os_str());
         BTreeMap::from([(name.to_string_lossy().into_owned(), self.digest)])
     }
 
-    /// The file is not what the measure reads.
+    /// An error about its content.
     pub fn malformed(&self, line: Option<u64>, reason: impl Into<String>) -> BadData {
         BadData::Malformed { path: self.path.clone(), line, reason: reason.into() }
     }

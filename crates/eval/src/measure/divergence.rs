@@ -1,5 +1,5 @@
-//! `kl`: how far a model's predictions have moved from those of the model before any edit. The most sensitive
-//! comparison of the two.
+//! `kl`: the Kullback-Leibler divergence of a model's predictions from those of the unedited model. It is the most sensitive comparison
+//! of the two.
 
 use super::sampling::choose;
 use super::statistics::{RESAMPLES, ratio, ratio_error, ratio_interval, share_error};
@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 /// How to measure `kl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DivergenceOptions {
-    /// Compares this many predictions, drawn from all positions of the text, if there are more.
+    /// The most predictions to compare. They are drawn from all positions of the text.
     pub most_positions: u64,
-    /// Of the draw, and of the bootstrap.
+    /// The seed of the draw and of the bootstrap.
     pub seed: u64,
 }
 
@@ -27,8 +27,8 @@ impl Default for DivergenceOptions {
 const MEASURE: &str = "kl";
 
 impl DivergenceOptions {
-    /// Puts the questions on `text` into `work`. A masked model predicts tokens that are masked one at a time, a causal
-    /// model the token after each position.
+    /// Adds the questions about `text` to `work`. A masked model predicts tokens that are masked one at a time, a causal model predicts the
+    /// token after each position.
     ///
     /// # Errors
     /// [`BadData`]: the model predicts nothing, or nothing is left to measure.
@@ -51,8 +51,11 @@ impl DivergenceOptions {
             }
         };
         let pieces = text.pieces(MEASURE, tokens, facts)?;
-        let places: Vec<(&Piece, usize)> =
-            pieces.pieces.iter().flat_map(|piece| piece.own().map(move |position| (piece, position))).collect();
+        let places: Vec<(&Piece, usize)> = pieces
+            .pieces
+            .iter()
+            .flat_map(|piece| piece.text_positions().map(move |position| (piece, position)))
+            .collect();
         if places.is_empty() {
             return Err(text.empty(MEASURE, "no token is left to predict".to_owned()));
         }
@@ -70,12 +73,12 @@ impl DivergenceOptions {
         }
         let predicted = if mask.is_some() { "tokens masked one at a time" } else { "next tokens" };
         let sample = format!("{} of {} positions, seed {}", chosen.len(), places.len(), self.seed);
-        let own = [("predicted", predicted.to_owned()), ("sample", sample)];
-        let own = own.map(|(name, value)| (name.to_owned(), value));
+        let settings = [("predicted", predicted.to_owned()), ("sample", sample)];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value));
         Ok(Box::new(PlannedDivergence {
             questions,
             counts: pieces.counts,
-            settings: text.settings().into_iter().chain(own).collect(),
+            settings: text.settings().into_iter().chain(settings).collect(),
             data: text.data(),
             seed: self.seed,
         }))
@@ -135,13 +138,13 @@ impl PlannedMeasure for PlannedDivergence {
     }
 }
 
-/// `KL(before || after)` of two distributions given as logarithms. Each is normalized first, in f64, so that the
-/// rounding of f32 does not make a divergence of its own; equal ones are at exactly 0.
+/// `KL(before || after)`, in nats, of two distributions given as natural logarithms. Each is normalized first, in f64, so that rounding to
+/// f32 adds no divergence. Equal distributions give exactly 0.
 fn divergence(before: &[f32], after: &[f32]) -> f64 {
     let (p_total, q_total) = (log_sum(before), log_sum(after));
     let term = |(p, q): (&f32, &f32)| {
         let (p, q) = (f64::from(*p) - p_total, f64::from(*q) - q_total);
-        // What has no probability adds nothing, whatever the other says.
+        // A token without probability before adds nothing, whatever its probability after.
         if p == f64::NEG_INFINITY { 0.0 } else { p.exp() * (p - q) }
     };
     before.iter().zip(after).map(term).sum()

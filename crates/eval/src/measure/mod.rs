@@ -1,7 +1,7 @@
-//! Scores of a model: what to ask it, and what its answers are worth. No runtime is known here.
+//! Measures of a model's social bias and language modelling. They do not depend on a runtime.
 //!
-//! A measure reads its data, puts its questions into a [`WorkList`] list (where equal ones meet, across measures too), and
-//! later turns the [`Answers`] into an [`Outcome`]. The list is built once for a model and serves every edit of it.
+//! A measure reads its data, adds its questions to a [`WorkList`], and later computes an [`Outcome`] from the [`Answers`]. Equal questions
+//! are asked once, across measures, too. The list is built once for a model, and serves every edit of it.
 
 mod alignment;
 mod token_questions;
@@ -34,6 +34,6 @@ pub use work_list::{Answers, Layers, WorkList};
 
 /// A measure whose questions are in a [`WorkList`].
 pub trait PlannedMeasure: Send + Sync {
-    /// What a model's answers come to. `unedited` are the answers of the model before any edit (the same ones for itself).
+    /// Computes the scores from a model's answers. `unedited` are the answers of the unedited model, for which both are the same.
     fn outcome(&self, answers: &Answers, unedited: &Answers) -> Outcome;
 }

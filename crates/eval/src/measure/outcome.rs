@@ -1,4 +1,4 @@
-//! What a measure finds.
+//! The outcome of a measure: scores, and what is needed to compare them.
 
 use lcepatch_files::input::Unexpected;
 use lcepatch_format::digest::Digest;
@@ -12,19 +12,19 @@ use std::path::PathBuf;
 pub struct Outcome {
     /// The measure by its variant, such as `crows.diff` or `weat8`.
     pub measure: String,
-    /// Its numbers, the main one first.
+    /// Its scores, the main one first.
     pub scores: Vec<Score>,
-    /// The numbers of parts of the data, such as bias types or domains.
+    /// The scores of parts of the data, such as bias types or domains.
     pub groups: Vec<Group>,
-    /// What each item contributes to the main score, for paired comparisons.
+    /// The contribution of each item to the main score, for paired comparisons.
     pub items: Items,
-    /// The same items one by one, where a measure tells them: one for each entry of [`Outcome::items`], in its order.
+    /// The name and the scores of each entry of [`Outcome::items`], in its order. Empty for measures that do not report them.
     pub details: Vec<Item>,
-    /// What was counted besides, such as `ties` or `skipped: insertion only`.
+    /// Further counts, such as `ties` or `skipped: insertion only`.
     pub counts: BTreeMap<String, u64>,
-    /// How it was measured, for the report, such as `ddof: 1` or `split: dev`.
+    /// The settings of the measure, such as `ddof: 1` or `split: dev`.
     pub settings: BTreeMap<String, String>,
-    /// The data's file digests, by name; built-in data has none.
+    /// The digest of each data file, by name. Built-in data has none.
     pub data: BTreeMap<String, Digest>,
 }
 
@@ -33,7 +33,7 @@ pub struct Outcome {
 pub struct Group {
     /// Its name.
     pub name: String,
-    /// Its numbers, as in [`Outcome::scores`].
+    /// Its scores, as in [`Outcome::scores`].
     pub scores: Vec<Score>,
 }
 
@@ -49,15 +49,15 @@ pub struct Score {
     pub meaning: Cow<'static, str>,
     /// The value of an unbiased model.
     pub neutral: Option<f64>,
-    /// Which way is better.
+    /// Which values are better.
     pub better: Better,
-    /// Items it is over.
+    /// The number of items that it is measured on.
     pub n: u64,
     /// Standard error.
     pub error: Option<f64>,
-    /// Bootstrap interval, 95 %.
+    /// 95 % bootstrap interval.
     pub interval: Option<(f64, f64)>,
-    /// p of the test that belongs to the measure.
+    /// The p value of the measure's own test.
     pub p: Option<f64>,
 }
 
@@ -65,47 +65,47 @@ fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// Which way a score is better.
+/// Which values of a score are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Better {
-    /// Smaller.
+    /// Smaller values.
     Lower,
-    /// Larger.
+    /// Larger values.
     Higher,
-    /// Nearer to its neutral value.
+    /// Values nearer to its neutral value.
     Neutral,
 }
 
-/// What items contribute to a main score. Entries of two outcomes of the same work list belong together.
+/// The contributions of items to a main score. Two outcomes of the same work list have the same items in the same order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Items {
-    /// Yes or no, in [`Outcome::scores`] as 100 times the share of yes.
+    /// Yes or no. The score is the percentage of yes.
     Decisions(Vec<bool>),
     /// Numbers whose sum over the sum of the weights is the main score.
     Values {
         /// The numbers.
         values: Vec<f64>,
-        /// How much each counts, such as its tokens.
+        /// The weight of each number, such as its tokens.
         weights: Vec<f64>,
     },
     /// The same, for the natural logarithm of the main score: the losses of texts, for perplexities.
     Logarithms {
         /// The numbers.
         values: Vec<f64>,
-        /// How much each counts, such as its tokens.
+        /// The weight of each number, such as its tokens.
         weights: Vec<f64>,
     },
     /// The score does not come from items.
     None,
 }
 
-/// One item of the data, and what a model makes of it.
+/// One item of the data, with its scores by a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     /// Its name in the data.
     pub id: String,
-    /// Its scores; [`Outcome::settings`] says of what under `item scores`.
+    /// Its scores. The setting `item scores` in [`Outcome::settings`] names them.
     pub scores: Vec<f64>,
     /// Its entry among the decisions.
     pub decision: bool,

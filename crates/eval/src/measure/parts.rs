@@ -1,13 +1,13 @@
-//! Which parts of a data set are measured: bias types of CrowS-Pairs, domains of StereoSet.
+//! The measured parts of a data set: bias types of CrowS-Pairs, domains of StereoSet.
 
 use std::collections::BTreeSet;
 
 /// A choice of parts by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parts {
-    /// All that the data has.
+    /// All parts of the data.
     All,
-    /// These, each of which the data must have.
+    /// These parts, each of which the data must have.
     Named(BTreeSet<String>),
 }
 
@@ -46,17 +46,17 @@ impl Parts {
         }
     }
 
-    /// Why the choice cannot be made from the parts that there are, if so.
-    pub fn obstacle<'a>(&self, there: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    /// What is wrong with the choice, given the parts of the data. None if nothing is.
+    pub(crate) fn problem<'a>(&self, available: impl IntoIterator<Item = &'a str>) -> Option<String> {
         let Self::Named(names) = self else { return None };
-        let there: BTreeSet<&str> = there.into_iter().collect();
-        let missing: Vec<&str> = names.iter().map(String::as_str).filter(|name| !there.contains(name)).collect();
+        let available: BTreeSet<&str> = available.into_iter().collect();
+        let missing: Vec<&str> = names.iter().map(String::as_str).filter(|name| !available.contains(name)).collect();
         if names.is_empty() {
             Some("no part is chosen".to_owned())
         } else if missing.is_empty() {
             None
         } else {
-            Some(format!("there is no {}, only {}", joined(missing), joined(there)))
+            Some(format!("there is no {}, only {}", joined(missing), joined(available)))
         }
     }
 }
@@ -74,9 +74,9 @@ mod tests {
         assert!(Parts::listed("all").has("age"));
         let two = Parts::listed("religion, gender");
         assert_eq!(two.to_string(), "gender, religion");
-        assert_eq!(two.obstacle(["gender", "religion", "race"]), None);
-        assert_eq!(two.obstacle(["race", "gender"]).unwrap(), "there is no religion, only gender, race");
-        assert!(Parts::listed("").obstacle(["gender"]).is_some());
+        assert_eq!(two.problem(["gender", "religion", "race"]), None);
+        assert_eq!(two.problem(["race", "gender"]).unwrap(), "there is no religion, only gender, race");
+        assert!(Parts::listed("").problem(["gender"]).is_some());
         assert!(Parts::default().has("gender") && !Parts::default().has("race"));
     }
 }

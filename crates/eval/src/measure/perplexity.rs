@@ -1,5 +1,4 @@
-//! Perplexities: `exp` of the mean negative log-likelihood of tokens, in natural logarithms. There are three that must
-//! not be taken for one another.
+//! Perplexities: `exp` of the mean negative natural log-likelihood of tokens. There are three, whose numbers cannot be compared.
 //!
 //! - `ppl.pseudo`, of a masked model: each token masked once (Salazar et al. 2020), and `ppl.pseudo.within-word`, which
 //!   also masks the later pieces of the same word (Kauf, Ivanova 2023).
@@ -21,7 +20,7 @@ pub use pseudo::{Masking, PseudoOptions};
 use super::text::Text;
 use super::{BadData, ModelFacts, PlannedMeasure, Tokens, WorkList};
 
-/// Which perplexity, and how.
+/// The kind of perplexity, with its options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Perplexity {
     /// `ppl.pseudo`.
@@ -33,7 +32,7 @@ pub enum Perplexity {
 }
 
 impl Perplexity {
-    /// Puts the questions on `text` into `work`.
+    /// Adds the questions about `text` to `work`.
     ///
     /// # Errors
     /// [`BadData`]: the model is of another kind, or nothing is left to measure.

@@ -1,33 +1,33 @@
-//! What a model expects at a place of a text: where a mask stands, or, of a causal model, after its end.
+//! The predictions of a model for a text: at its masks, or after its end for a causal model.
 
-use super::token_questions::PredictionMode;
+use super::token_questions::{PredictionMode, log_probabilities};
 use super::work_list::Question;
 use super::{Answers, BadData, Encoding, Mask, ModelFacts, Tokens, WorkList};
 
-/// A mask, in texts for any model.
+/// The mask in prompts for any model. It is replaced by the tokenizer's own.
 pub const MASK: &str = "[MASK]";
 
-/// What to look at.
+/// The predictions to report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PredictionQuery {
-    /// The likeliest tokens of the vocabulary, so many.
+    /// This number of most likely tokens of the vocabulary.
     Top(usize),
     /// These words.
     Options(Vec<String>),
 }
 
-/// Texts whose questions are in a [`WorkList`]. One with several masks is asked at each of them.
+/// Prompts whose questions are in a [`WorkList`]. A text with several masks is one prompt for each.
 #[derive(Debug)]
 pub struct Prompts {
     prompts: Vec<Prompt>,
-    wanted: PredictionQuery,
+    query: PredictionQuery,
 }
 
 #[derive(Debug)]
 struct Prompt {
     text: String,
     mask: Option<(usize, usize)>,
-    asked: PromptQuestions,
+    questions: PromptQuestions,
 }
 
 #[derive(Debug)]
@@ -44,32 +44,32 @@ struct OptionQuestions {
     questions: Vec<Question>,
 }
 
-/// What models expect at a place.
+/// The predictions of some models for a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptPredictions {
     /// The text.
     pub text: String,
-    /// Which mask this is about, from 1 on, and how many the text has; none after the end of a text.
+    /// The number of the mask, from 1 on, and the number of masks in the text. None after the end of a text.
     pub mask: Option<(usize, usize)>,
-    /// Options in their order; or every token that is among the likeliest of any model, the likeliest of the first one first.
+    /// The options in their order; or every token that is among the most likely ones of any model, by falling probability in the first.
     pub predictions: Vec<Prediction>,
 }
 
-/// A word or a token, and how likely it is.
+/// A word or a token, and its probability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     /// The option as it was given, or the token's text.
     pub text: String,
-    /// Its token ids: one, or those of an option that is several tokens.
+    /// Its token ids. An option may be several tokens.
     pub tokens: Vec<u32>,
     /// The text of each token.
     pub pieces: Vec<String>,
-    /// The natural logarithm of its probability, for each model. Of several tokens it is the sum over the tokens, each after those
-    /// before it; at a mask, where the model knows how many are missing, those after it are masked.
+    /// The natural logarithm of its probability, for each model. For several tokens it is the sum over the tokens, each predicted after
+    /// those before it. At a mask there is one mask for each token that is not predicted yet, so the model knows their number.
     pub log_probabilities: Vec<f64>,
 }
 
-/// A text or an option that cannot be asked.
+/// A prompt or an option without a prediction.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadPrompt {
@@ -88,7 +88,7 @@ pub enum BadPrompt {
         /// The text.
         text: String,
     },
-    /// The tokenizer makes no token of its mask, or no token at all.
+    /// The tokenizer does not encode the mask as one token, or encodes the text as no tokens.
     #[error("the tokenizer makes {found} of {text:?}")]
     Tokenizer {
         /// The text.
@@ -96,7 +96,7 @@ pub enum BadPrompt {
         /// What it makes.
         found: &'static str,
     },
-    /// An option is not tokens of its own.
+    /// The tokens of an option are not separate from those around it.
     #[error("{option:?} is not a word of its own in {text:?}: the tokens around it change with it")]
     Joined {
         /// The option.
@@ -120,32 +120,32 @@ impl BadPrompt {
 }
 
 impl Prompts {
-    /// Puts the questions of all texts into `work`.
+    /// Adds the questions of all texts to `work`.
     ///
     /// # Errors
     /// [`BadPrompt`].
     pub fn plan(
         texts: &[String],
-        wanted: PredictionQuery,
+        query: PredictionQuery,
         tokens: &dyn Tokens,
         facts: &ModelFacts,
         work: &mut WorkList,
     ) -> Result<Self, BadPrompt> {
-        let reader = PredictionMode::of("asking", tokens, facts).map_err(BadPrompt::Model)?;
+        let mode = PredictionMode::of("asking", tokens, facts).map_err(BadPrompt::Model)?;
         let mut prompts = Vec::new();
         for text in texts {
-            match &reader {
-                PredictionMode::Masked(mask) => prompts.extend(at_masks(text, mask, &wanted, tokens, work)?),
-                PredictionMode::Causal(_) => prompts.push(after_end(text, &wanted, tokens, work)?),
+            match &mode {
+                PredictionMode::Masked(mask) => prompts.extend(at_masks(text, mask, &query, tokens, work)?),
+                PredictionMode::Causal(_) => prompts.push(after_end(text, &query, tokens, work)?),
             }
         }
-        Ok(Self { prompts, wanted })
+        Ok(Self { prompts, query })
     }
 
-    /// What the models expect whose answers these are.
+    /// The predictions of some models, given their answers.
     pub fn predictions(&self, answers: &[&Answers], tokens: &dyn Tokens) -> Vec<PromptPredictions> {
-        let of = |prompt: &Prompt| {
-            let predictions = match (&prompt.asked, &self.wanted) {
+        let predict = |prompt: &Prompt| {
+            let predictions = match (&prompt.questions, &self.query) {
                 (PromptQuestions::Options(options), _) => {
                     options.iter().map(|option| option.prediction(answers, tokens)).collect()
                 }
@@ -156,73 +156,72 @@ impl Prompts {
             };
             PromptPredictions { text: prompt.text.clone(), mask: prompt.mask, predictions }
         };
-        self.prompts.iter().map(of).collect()
+        self.prompts.iter().map(predict).collect()
     }
 }
 
 impl OptionQuestions {
     fn prediction(&self, answers: &[&Answers], tokens: &dyn Tokens) -> Prediction {
-        let sum = |answers: &&Answers| {
-            let of =
-                |&question: &Question| answers.log_probabilities.get(question).map_or(f64::NAN, |&found| found.into());
-            self.questions.iter().map(of).sum()
-        };
         Prediction {
             text: self.text.clone(),
             tokens: self.pieces.clone(),
             pieces: self.pieces.iter().map(|id| tokens.decode(&[*id])).collect(),
-            log_probabilities: answers.iter().map(sum).collect(),
+            log_probabilities: answers
+                .iter()
+                .map(|answers| log_probabilities(answers, &self.questions).sum())
+                .collect(),
         }
     }
 }
 
-/// The tokens that are among the `n` likeliest of any model.
+/// The tokens that are among the `n` most likely ones of any model.
 fn likeliest(question: Question, n: usize, answers: &[&Answers], tokens: &dyn Tokens) -> Vec<Prediction> {
-    let of: Vec<&[f32]> =
+    let distributions: Vec<&[f32]> =
         answers.iter().map(|answers| answers.distributions.get(question).map_or(&[][..], Vec::as_slice)).collect();
-    let mut found: Vec<usize> = Vec::new();
-    for distribution in &of {
+    let mut shown: Vec<usize> = Vec::new();
+    for distribution in &distributions {
         let mut order: Vec<usize> = (0..distribution.len()).collect();
-        // Of equally likely ones the first of the vocabulary goes first.
+        // The sort is stable: equally likely tokens stay in the order of the vocabulary.
         order.sort_by(|a, b| distribution[*b].total_cmp(&distribution[*a]));
-        found.extend(order.into_iter().take(n));
+        shown.extend(order.into_iter().take(n));
     }
-    found.sort_unstable();
-    found.dedup();
-    let known = |token: usize, distribution: &[f32]| distribution.get(token).map_or(f64::NAN, |&found| found.into());
-    if let Some(first) = of.first() {
-        found.sort_by(|a, b| known(*b, first).total_cmp(&known(*a, first)));
+    shown.sort_unstable();
+    shown.dedup();
+    let log_probability =
+        |token: usize, distribution: &[f32]| distribution.get(token).map_or(f64::NAN, |&answer| answer.into());
+    if let Some(first) = distributions.first() {
+        shown.sort_by(|a, b| log_probability(*b, first).total_cmp(&log_probability(*a, first)));
     }
     let prediction = |token: usize| {
         let id = u32::try_from(token).unwrap_or(u32::MAX);
         let text = tokens.decode(&[id]);
-        let log_probabilities = of.iter().map(|distribution| known(token, distribution)).collect();
+        let log_probabilities = distributions.iter().map(|distribution| log_probability(token, distribution)).collect();
         Prediction { text: text.clone(), tokens: vec![id], pieces: vec![text], log_probabilities }
     };
-    found.into_iter().map(prediction).collect()
+    shown.into_iter().map(prediction).collect()
 }
 
 /// A prompt for each mask of a text.
 fn at_masks(
     text: &str,
     mask: &Mask,
-    wanted: &PredictionQuery,
+    query: &PredictionQuery,
     tokens: &dyn Tokens,
     work: &mut WorkList,
 ) -> Result<Vec<Prompt>, BadPrompt> {
-    let own = text.replace(MASK, &mask.text);
-    let places: Vec<usize> = own.match_indices(&mask.text).map(|(at, _)| at).collect();
+    let masked = text.replace(MASK, &mask.text);
+    let places: Vec<usize> = masked.match_indices(&mask.text).map(|(at, _)| at).collect();
     if places.is_empty() {
         return Err(BadPrompt::NoMask { text: text.to_owned() });
     }
-    let ids = tokens.encode(&own).ids;
+    let ids = tokens.encode(&masked).ids;
     let masks: Vec<usize> = (0..ids.len()).filter(|at| ids[*at] == mask.id).collect();
     if masks.len() != places.len() {
-        return Err(BadPrompt::Tokenizer { text: own, found: "other tokens" });
+        return Err(BadPrompt::Tokenizer { text: masked, found: "other tokens" });
     }
     let mut prompts = Vec::new();
     for (at, (&place, &position)) in places.iter().zip(&masks).enumerate() {
-        let asked = match wanted {
+        let questions = match query {
             PredictionQuery::Top(_) => {
                 let sequence = work.sequence(&ids);
                 PromptQuestions::Vocabulary(work.distribution(sequence, position as u32))
@@ -231,7 +230,7 @@ fn at_masks(
                 let (before, after) = (&ids[..position], &ids[position + 1..]);
                 let mut asked = Vec::new();
                 for option in options {
-                    let filled = [&own[..place], option, &own[place + mask.text.len()..]].concat();
+                    let filled = [&masked[..place], option, &masked[place + mask.text.len()..]].concat();
                     let found = tokens.encode(&filled).ids;
                     let inner = found.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
                     let Some(pieces) = inner.filter(|pieces| !pieces.is_empty()) else {
@@ -249,27 +248,27 @@ fn at_masks(
                 PromptQuestions::Options(asked)
             }
         };
-        prompts.push(Prompt { text: text.to_owned(), mask: Some((at + 1, places.len())), asked });
+        prompts.push(Prompt { text: text.to_owned(), mask: Some((at + 1, places.len())), questions });
     }
     Ok(prompts)
 }
 
-/// The prompt after the end of a text. Options follow it after a blank.
+/// The prompt after the end of a text. A blank is put between the text and an option.
 fn after_end(
     text: &str,
-    wanted: &PredictionQuery,
+    query: &PredictionQuery,
     tokens: &dyn Tokens,
     work: &mut WorkList,
 ) -> Result<Prompt, BadPrompt> {
     if text.contains(MASK) {
         return Err(BadPrompt::Causal { text: text.to_owned() });
     }
-    let begun = text.trim_end();
-    let ids = open_ended(tokens.encode(begun));
+    let start = text.trim_end();
+    let ids = open_ended(tokens.encode(start));
     let Some(last) = ids.len().checked_sub(1) else {
         return Err(BadPrompt::Tokenizer { text: text.to_owned(), found: "no token" });
     };
-    let asked = match wanted {
+    let questions = match query {
         PredictionQuery::Top(_) => {
             let sequence = work.sequence(&ids);
             PromptQuestions::Vocabulary(work.distribution(sequence, last as u32))
@@ -277,7 +276,7 @@ fn after_end(
         PredictionQuery::Options(options) => {
             let mut asked = Vec::new();
             for option in options {
-                let whole = open_ended(tokens.encode(&format!("{begun} {option}")));
+                let whole = open_ended(tokens.encode(&format!("{start} {option}")));
                 let Some(pieces) = whole.strip_prefix(ids.as_slice()).filter(|pieces| !pieces.is_empty()) else {
                     return Err(BadPrompt::Joined { option: option.clone(), text: text.to_owned() });
                 };
@@ -289,10 +288,10 @@ fn after_end(
             PromptQuestions::Options(asked)
         }
     };
-    Ok(Prompt { text: text.to_owned(), mask: None, asked })
+    Ok(Prompt { text: text.to_owned(), mask: None, questions })
 }
 
-/// The tokens of a text without the special ones that end it.
+/// The tokens of a text without special tokens at its end.
 fn open_ended(text: Encoding) -> Vec<u32> {
     let length = text.special.iter().rposition(|special| !special).map_or(0, |last| last + 1);
     text.ids[..length].to_vec()

@@ -1,9 +1,8 @@
-//! Which of many positions are measured.
+//! Chooses a random sample of positions.
 
 use lcepatch_format::random::Numbers;
 
-/// `most` of the numbers below `all` in rising order, each equally likely, the same for the same seed; all of them if
-/// there are no more.
+/// A uniform random sample of `most` of the numbers below `all`, ascending, determined by the seed. All of them if there are no more.
 pub(super) fn choose(all: usize, most: usize, seed: u64) -> Vec<usize> {
     let mut places: Vec<usize> = (0..all).collect();
     if most >= all {
@@ -19,7 +18,7 @@ pub(super) fn choose(all: usize, most: usize, seed: u64) -> Vec<usize> {
     places
 }
 
-/// How many groups of positions to measure so that about `most` of all `positions` are: at least one.
+/// The number of groups to measure, at least one, so that these have about `most` of all `positions`.
 pub(super) fn groups_for(most: u64, positions: u64, groups: usize) -> usize {
     if most >= positions {
         return groups;

@@ -12,7 +12,7 @@ pub struct Seat {
     tests: Vec<Weat>,
 }
 
-/// Begins the names of the tests on sentences that sent-bias has beside those on words.
+/// The prefix of the names of tests on sentences, which sent-bias has besides those on words.
 const SENTENCES: &str = "sent-";
 
 impl Seat {
@@ -41,9 +41,8 @@ impl Seat {
         Ok(Self { tests: files.iter().map(|file| Weat::read(file)).collect::<Result<_, _>>()? })
     }
 
-    /// Puts the questions of all tests into `work`: one measure for each test, and then `seat`, the mean of their
-    /// sizes. If there are tests whose names begin with `sent-`, the mean is over them, as published; else it is over
-    /// all.
+    /// Adds the questions of all tests to `work`. There is one measure for each test, and then `seat`, the mean of their absolute effect
+    /// sizes: over the tests whose names begin with `sent-`, as published, or over all if there are none.
     ///
     /// # Errors
     /// As [`Weat::plan`].

@@ -10,9 +10,9 @@ use lcepatch_format::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// LinePolicy that a file of any size may have. Each takes some hundred bytes of memory as tokens.
+/// The most lines of a small file. Each takes some hundred bytes of memory as tokens.
 const LINES_FREE: usize = 1 << 16;
-/// Bytes of the file for each line more. LinePolicy of text have more.
+/// Beyond [`LINES_FREE`], one line is allowed per so many bytes of the file. Lines of text are longer.
 const BYTES_A_LINE: usize = 8;
 
 /// The texts of a file.
@@ -25,14 +25,14 @@ pub struct Text {
     pub(super) options: TextOptions,
 }
 
-/// How a file is cut into texts.
+/// How a file is divided into texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextOptions {
     /// What a text is.
     pub unit: Unit,
-    /// What becomes of lines that are empty or blank.
+    /// Whether empty and blank lines are kept.
     pub empty_lines: LinePolicy,
-    /// What becomes of WikiText's headings, ` = Title = `.
+    /// Whether WikiText's headings, ` = Title = `, are kept.
     pub headings: LinePolicy,
 }
 
@@ -51,10 +51,10 @@ pub enum Unit {
     File,
 }
 
-/// What becomes of some lines.
+/// Whether some lines are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinePolicy {
-    /// They are read as the others.
+    /// They are read like other lines.
     Keep,
     /// They are left out, and counted.
     LeaveOut,
@@ -64,7 +64,7 @@ impl Text {
     /// Reads a text file in UTF-8.
     ///
     /// # Errors
-    /// [`BadData`]: the file cannot be read, a line is not UTF-8, no line is left, or there are more than text has.
+    /// [`BadData`]: the file cannot be read, a line is not UTF-8, no line is left, or the lines are too short for text.
     pub fn read(path: &Path, options: TextOptions) -> Result<Self, BadData> {
         let file = DataFile::read(path)?;
         let text = std::str::from_utf8(&file.bytes).map_err(|error| {
@@ -104,13 +104,13 @@ impl Text {
         Ok(Self { texts, path: file.path, digest: file.digest, counts, options })
     }
 
-    /// The file's digest by its name, as outcomes list it.
+    /// The file's digest, by file name.
     pub(super) fn data(&self) -> BTreeMap<String, Digest> {
         let name = self.path.file_name().map_or_else(|| "text".to_owned(), |name| name.to_string_lossy().into_owned());
         BTreeMap::from([(name, self.digest)])
     }
 
-    /// How the file was cut, for reports.
+    /// How the file was divided, for reports.
     pub(super) fn settings(&self) -> BTreeMap<String, String> {
         let lines = |lines| match lines {
             LinePolicy::Keep => "kept",

@@ -57,9 +57,9 @@ pub struct NotACondition {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{score} was not measured; there are {}", measured.join(", "))]
 pub struct NotMeasured {
-    /// What the condition is on.
+    /// The score that the condition names.
     pub score: String,
-    /// What a condition may be on.
+    /// The scores that a condition may name.
     pub measured: Vec<String>,
 }
 
@@ -72,9 +72,9 @@ pub struct Violation {
     pub score: String,
     /// Its value.
     pub value: f64,
-    /// Its value of the unedited model.
+    /// The value of the unedited model.
     pub before: f64,
-    /// What is to be said.
+    /// The violation in a sentence.
     pub sentence: String,
 }
 
@@ -106,7 +106,7 @@ impl Threshold {
         Ok(Self { text: text.trim().to_owned(), score: score.to_owned(), absolute, operator, bound })
     }
 
-    /// Whether it is on a change, which only an edited model has.
+    /// Whether it is about a change, which only an edited model has.
     pub fn is_of_change(&self) -> bool {
         !matches!(self.bound, Bound::Value(_))
     }
@@ -124,7 +124,7 @@ impl Threshold {
         let (found, bound) = match self.bound {
             Bound::Value(bound) => (value, bound),
             Bound::Points(bound) => (value - old, bound),
-            // Nothing to nothing is no change.
+            // From 0 to 0 is no change.
             Bound::Percent(bound) if value == old => (0.0, bound),
             Bound::Percent(bound) => (100.0 * (value - old) / old.abs(), bound),
         };
@@ -181,7 +181,7 @@ impl Bound {
     }
 }
 
-/// The score of that name. A whole name of a measure comes before the name of a score of another one.
+/// The score called `name`: the main score of a measure of this name, or else the score `measure.score`.
 fn find<'a>(outcomes: &'a [Outcome], name: &str) -> Option<(&'a str, &'a Score)> {
     let main = outcomes.iter().find(|outcome| outcome.measure == name);
     let found = main.map(|outcome| (outcome, outcome.scores.first()));
@@ -194,7 +194,7 @@ fn find<'a>(outcomes: &'a [Outcome], name: &str) -> Option<(&'a str, &'a Score)>
     Some((&outcome.measure, score?))
 }
 
-/// Every name that [`find`] knows.
+/// Every name that [`find`] accepts.
 fn names(outcomes: &[Outcome]) -> Vec<String> {
     let of = |outcome: &Outcome| {
         let scores = outcome.scores.iter().skip(1).map(|score| format!("{}.{}", outcome.measure, score.name));
@@ -203,7 +203,7 @@ fn names(outcomes: &[Outcome]) -> Vec<String> {
     outcomes.iter().flat_map(of).collect()
 }
 
-/// A number with six digits that count.
+/// A number with six significant digits.
 fn short(value: f64) -> String {
     format!("{value:.5e}").parse().map_or_else(|_| value.to_string(), |rounded: f64| rounded.to_string())
 }

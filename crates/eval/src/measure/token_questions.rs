@@ -1,49 +1,49 @@
-//! Questions about the tokens of one text, and what the answers say of it.
+//! Questions about the tokens of a text, and scores of the text from their answers.
 
 use super::work_list::Question;
 use super::{Answers, BadData, Encoding, Mask, ModelFacts, ModelKind, Tokens, WorkList};
 use std::collections::BTreeMap;
 
-/// Why an item is not measured; a count in the outcome has this name.
+/// The reason why an item is not measured, which is the name of a count in the outcome.
 pub(crate) type Skipped = &'static str;
 
 /// The text has more tokens than the model has positions.
 pub(crate) const TOO_LONG: Skipped = "skipped: longer than the model takes";
 
-/// A causal model is asked for no token of the text.
+/// The text has no token that a causal model could predict.
 pub(crate) const NO_TOKEN: Skipped = "skipped: no token to predict";
 
-/// The count of items of which a score is not a finite number.
+/// The count of items with a score that is not finite.
 pub(crate) const NOT_FINITE: &str = "not finite";
 
 /// How a model predicts the tokens of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PredictionMode {
-    /// Where a mask stands for them.
+    /// Each at a mask in its place.
     Masked(Mask),
-    /// One after the other, the first one after a token that begins a text.
+    /// Each after those before it, the first one after this begin token, if there is one.
     Causal(Option<u32>),
 }
 
 impl PredictionMode {
-    /// The way of a model that predicts tokens at all.
+    /// The mode of a language model.
     ///
     /// # Errors
-    /// [`BadData::Kind`].
+    /// [`BadData::Kind`]: the model predicts no tokens.
     pub fn of(measure: &'static str, tokens: &dyn Tokens, facts: &ModelFacts) -> Result<Self, BadData> {
-        let wrong = |needs, found| BadData::Kind { measure, needs, found };
+        let wrong_kind = |needs, found| BadData::Kind { measure, needs, found };
         match facts.kind {
             ModelKind::Masked => match tokens.mask() {
                 Some(mask) => Ok(Self::Masked(mask)),
-                None => Err(wrong("a mask token", "one whose tokenizer has none")),
+                None => Err(wrong_kind("a mask token", "one whose tokenizer has none")),
             },
             ModelKind::Causal => Ok(Self::Causal(tokens.begin())),
-            ModelKind::Encoder => Err(wrong("a language model", "an encoder without a language model's head")),
+            ModelKind::Encoder => Err(wrong_kind("a language model", "an encoder without a language model's head")),
         }
     }
 }
 
-/// Asks for the token at a position of a sequence, with a mask in its place.
+/// Asks for the token at a position of a sequence with a mask in its place.
 pub fn ask_masked(work: &mut WorkList, ids: &[u32], position: usize, mask: u32) -> Option<Question> {
     let mut ids = ids.to_vec();
     let token = std::mem::replace(ids.get_mut(position)?, mask);
@@ -51,17 +51,17 @@ pub fn ask_masked(work: &mut WorkList, ids: &[u32], position: usize, mask: u32) 
     Some(work.log_probability(sequence, u32::try_from(position).ok()?, token))
 }
 
-/// Whether a model takes so many tokens.
+/// Checks that a text is not too long for a model.
 pub fn fits(encoding: &Encoding, facts: &ModelFacts) -> Result<(), Skipped> {
     if encoding.len() as u64 <= u64::from(facts.positions) { Ok(()) } else { Err(TOO_LONG) }
 }
 
-/// Asks a causal model for every token of a text, as bias-bench does: the first one after a sequence of nothing but
-/// `begin`, the others after those before them. A special token that the tokenizer itself puts before the text takes
-/// the part of `begin`; special tokens are not scored. Without either the first token is not scored.
+/// Asks a causal model for every token of a text, as bias-bench does: the first token after the sequence `[begin]`, the others after those
+/// before them. A special token that the tokenizer puts before the text replaces `begin`. Special tokens are not scored, and without a
+/// token before it, neither is the first token.
 pub fn ask_sentence(work: &mut WorkList, text: &Encoding, begin: Option<u32>) -> Vec<Question> {
     let mut questions = Vec::new();
-    if let (Some(begin), Some(&first)) = (begin_alone(text, begin), text.ids.first()) {
+    if let (Some(begin), Some(&first)) = (begin_before(text, begin), text.ids.first()) {
         let sequence = work.sequence(&[begin]);
         questions.push(work.log_probability(sequence, 0, first));
     }
@@ -74,22 +74,22 @@ pub fn ask_sentence(work: &mut WorkList, text: &Encoding, begin: Option<u32>) ->
     questions
 }
 
-/// Whether [`ask_sentence`] asks for any token of a text.
+/// Whether [`ask_sentence`] asks for at least one token of a text.
 pub(crate) fn has_predicted_tokens(text: &Encoding, begin: Option<u32>) -> bool {
-    begin_alone(text, begin).is_some() || text.special.iter().skip(1).any(|special| !special)
+    begin_before(text, begin).is_some() || text.special.iter().skip(1).any(|special| !special)
 }
 
-/// The token after which the first token of a text is predicted, if it is not in the text itself.
-fn begin_alone(text: &Encoding, begin: Option<u32>) -> Option<u32> {
+/// `begin`, unless the tokenizer puts a special token before the text.
+fn begin_before(text: &Encoding, begin: Option<u32>) -> Option<u32> {
     begin.filter(|_| text.special.first() == Some(&false))
 }
 
-/// Counts in a sentence, such as `3 skipped: insertion only`.
+/// Counts for a message, such as `3 skipped: insertion only`.
 pub fn counts_in_words(counts: &BTreeMap<String, u64>) -> String {
     counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Natural logarithms of the probabilities that were asked for; what was not answered is not a number.
+/// The answers to questions about log-probabilities. A missing answer is not a number.
 pub fn log_probabilities<'a>(
     answers: &'a Answers,
     questions: &'a [Question],
@@ -97,15 +97,15 @@ pub fn log_probabilities<'a>(
     questions.iter().map(|&question| answers.log_probabilities.get(question).map_or(f64::NAN, |&answer| answer.into()))
 }
 
-/// The mean of some numbers; not a number if there are none.
+/// The mean of some numbers; NaN if there are none.
 pub fn mean(numbers: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = numbers.len();
     numbers.sum::<f64>() / count as f64
 }
 
 /// bias-bench's score of a sentence by a causal model: 2 to the mean of the tokens' log2-probabilities.
-pub(crate) fn sentence_score(given: &Answers, questions: &[Question]) -> f64 {
-    (mean(log_probabilities(given, questions)) / std::f64::consts::LN_2).exp2()
+pub(crate) fn sentence_score(answers: &Answers, questions: &[Question]) -> f64 {
+    (mean(log_probabilities(answers, questions)) / std::f64::consts::LN_2).exp2()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What measures must know of a model and its tokenizer.
+//! What measures need to know about a model and its tokenizer.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,14 +13,14 @@ pub trait Tokens: Sync {
     /// The text of ids, as `decode` of the published scoring code gives it.
     fn decode(&self, ids: &[u32]) -> String;
 
-    /// The mask token, of a masked language model.
+    /// The mask token, if there is one.
     fn mask(&self) -> Option<Mask>;
 
-    /// The token that stands before a text whose first token a causal model is to predict: begin of text, else end of text.
+    /// The token after which a causal model predicts the first token of a text: begin of text, else end of text.
     fn begin(&self) -> Option<u32>;
 
-    /// Whether a blank belongs to the word that follows it, as in byte-level BPE: then a word inside a sentence is encoded with a
-    /// blank before it.
+    /// Whether a blank belongs to the word that follows it, as in byte-level BPE. Words inside a sentence are then encoded with a blank
+    /// before them.
     fn words_begin_with_a_blank(&self) -> bool;
 }
 
@@ -38,14 +38,14 @@ pub struct Mask {
 pub struct Encoding {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// Which of them are special tokens that the tokenizer added.
+    /// Whether each token is a special one that the tokenizer added.
     pub special: Vec<bool>,
-    /// The word of the text that a token is of; none for special tokens.
+    /// The index of each token's word in the text. None for special tokens.
     pub words: Vec<Option<u32>>,
 }
 
 impl Encoding {
-    /// How many tokens there are.
+    /// The number of tokens.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
@@ -56,20 +56,20 @@ impl Encoding {
     }
 }
 
-/// What a model can be asked.
+/// The kind of a model: the questions that it can answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelKind {
-    /// Tokens at masked positions, and hidden states.
+    /// It predicts tokens at masked positions, and has hidden states.
     Masked,
-    /// Next tokens, and hidden states.
+    /// It predicts next tokens, and has hidden states.
     Causal,
-    /// Hidden states only.
+    /// It has hidden states only.
     Encoder,
 }
 
 impl ModelKind {
-    /// With its article, for messages.
+    /// Its name with an article, for messages.
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Masked => "a masked language model",
@@ -79,15 +79,15 @@ impl ModelKind {
     }
 }
 
-/// A model in numbers.
+/// The kind and the sizes of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelFacts {
-    /// What it can be asked.
+    /// Its kind.
     pub kind: ModelKind,
-    /// The longest sequence that it takes, special tokens included.
+    /// The most tokens in a sequence, special tokens included.
     pub positions: u32,
-    /// Token ids are below this.
+    /// The number of tokens in its vocabulary.
     pub vocabulary: u32,
-    /// Layers, the embeddings not counted.
+    /// The number of layers, without the embeddings.
     pub layers: u32,
 }

@@ -21,8 +21,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Examples of a set that are read: each of X and Y is compared with each of A and B, and a permutation test deals them out again and
-/// again. The largest published set has fewer than 500.
+/// The most examples in a set. Time grows with their product over sets, and with the permutations. The largest published set has fewer
+/// than 500.
 const EXAMPLES_MAX: usize = 2048;
 
 /// A test: its name, and the targets X and Y and the attributes A and B.
@@ -56,11 +56,11 @@ struct File {
 pub struct WeatOptions {
     /// How words become vectors.
     pub encoding: WordEncoding,
-    /// Of the standard deviation.
+    /// The delta degrees of freedom of the standard deviation.
     pub ddof: Ddof,
-    /// Up to this many ways to part X and Y, p is exact; beyond, this many are sampled.
+    /// The most partitions of X and Y into halves for which p is exact. If there are more, this number is sampled.
     pub samples: u64,
-    /// Of the sampling.
+    /// The seed of the sampling.
     pub seed: u64,
 }
 
@@ -71,7 +71,7 @@ impl Default for WeatOptions {
 }
 
 impl Weat {
-    /// The names of the tests that are built in.
+    /// The names of the built-in tests.
     pub fn names() -> impl Iterator<Item = &'static str> {
         lists::LISTS.iter().map(|list| list.name)
     }
@@ -129,7 +129,7 @@ impl Weat {
         &self.name
     }
 
-    /// Puts its questions into `work`.
+    /// Adds its questions to `work`.
     ///
     /// # Errors
     /// [`BadData`]: the model has no such encoding, or a text is longer than it takes.
@@ -163,7 +163,7 @@ impl Weat {
     }
 }
 
-/// A test whose questions are asked.
+/// A test whose questions are in a work list.
 pub(super) struct PlannedWeat {
     weat: Weat,
     options: WeatOptions,
@@ -177,7 +177,7 @@ impl PlannedWeat {
         &self.weat.name
     }
 
-    /// For each layer that counts, the associations of X and then Y.
+    /// For each measured layer, the associations of X, then those of Y.
     fn associations(&self, answers: &Answers) -> Vec<Vec<f64>> {
         let layer = |layer: usize| {
             let vectors = |set: usize| -> Vec<&[f32]> {
@@ -235,7 +235,7 @@ impl PlannedWeat {
         settings
     }
 
-    /// The digest of its file by its name; nothing for a test that is built in.
+    /// The name and the digest of its file. None for a built-in test.
     pub(super) fn data(&self) -> Option<(String, Digest)> {
         self.weat.digest.map(|digest| (self.weat.name.clone(), digest))
     }

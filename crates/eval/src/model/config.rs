@@ -1,4 +1,4 @@
-//! `config.json`: which architecture, and its sizes.
+//! Reads `config.json`: the architecture and its sizes.
 
 use super::ModelFault;
 use lcepatch_files::input::{Folder, Found, Meant, Unexpected};
@@ -35,11 +35,11 @@ const FAMILIES: [(&str, Family); 12] = [
     ("xlm-roberta", Family::Roberta),
 ];
 
-/// The largest size that is believed: no dimension of any model comes near it, and a list of so many numbers is no burden.
+/// The largest accepted size. No dimension of a model comes near it, and a list of as many numbers fits in memory.
 const SIZE_MAX: u64 = 1 << 24;
 
 /// The known architectures, for messages.
-pub(super) fn known() -> String {
+pub(super) fn known_architectures() -> String {
     FAMILIES.map(|(name, _)| name).join(", ")
 }
 
@@ -100,7 +100,7 @@ impl Config {
         Ok(Self { family, model_type, path: path.to_owned(), json })
     }
 
-    /// How many layers there are: some architectures have the weights of one only, so that nothing else bounds it.
+    /// The number of layers. It is bounded here, since some architectures store the weights of one layer for all.
     pub(super) fn layers(&self, keys: &[&'static str]) -> Result<u64, ModelFault> {
         const LAYERS_MAX: u64 = 4096;
         match self.size(keys)? {
@@ -117,7 +117,7 @@ impl Config {
         self.family.ok_or_else(|| ModelFault::Architecture { found: self.model_type.clone() })
     }
 
-    /// Whether any of the classes that it is saved from, such as `BertForMaskedLM`, ends in one of these.
+    /// Whether the name of a class that saved the model, such as `BertForMaskedLM`, ends in one of these.
     pub(super) fn is_saved_from(&self, suffixes: &[&str]) -> bool {
         let classes = self.json.get("architectures").and_then(Value::as_array).into_iter().flatten();
         classes.filter_map(Value::as_str).any(|class| suffixes.iter().any(|suffix| class.ends_with(suffix)))
@@ -128,11 +128,11 @@ impl Config {
         let found = self.value(keys).ok_or_else(|| self.malformed(format!("it has no {}", keys[0])))?;
         match found.as_u64() {
             Some(size @ 1..=SIZE_MAX) => Ok(size),
-            _ => Err(self.malformed(format!("{} is {found}, which is no size", keys[0]))),
+            _ => Err(self.malformed(format!("{} is {found}, which is not a size", keys[0]))),
         }
     }
 
-    /// A size, or what stands for it where the configuration has none.
+    /// A size, or `default` if the configuration does not have it.
     pub(super) fn size_or(&self, keys: &[&'static str], default: u64) -> Result<u64, ModelFault> {
         if self.value(keys).is_none() { Ok(default) } else { self.size(keys) }
     }
@@ -142,7 +142,7 @@ impl Config {
             None => Ok(default),
             Some(found) => match found.as_f64() {
                 Some(number) if number.is_finite() => Ok(number),
-                _ => Err(self.malformed(format!("{} is {found}, which is no number", keys[0]))),
+                _ => Err(self.malformed(format!("{} is {found}, which is not a number", keys[0]))),
             },
         }
     }
@@ -161,12 +161,13 @@ impl Config {
 
     /// The settings of rotary embeddings: `rope_parameters`, or `rope_scaling` of older files.
     pub(super) fn rotary(&self, key: &str) -> Option<&Value> {
-        let of = |block: &str| self.json.get(block).and_then(|block| block.get(key)).filter(|value| !value.is_null());
-        of("rope_parameters").or_else(|| of("rope_scaling")).or_else(|| self.json.get(key))
+        let in_block =
+            |block: &str| self.json.get(block).and_then(|block| block.get(key)).filter(|value| !value.is_null());
+        in_block("rope_parameters").or_else(|| in_block("rope_scaling")).or_else(|| self.json.get(key))
     }
 
-    /// Refuses a setting that is there and not the supported one.
-    pub(super) fn only(&self, key: &'static str, supported: &'static str) -> Result<(), ModelFault> {
+    /// Checks that a setting is absent or has the only supported value.
+    pub(super) fn require_setting(&self, key: &'static str, supported: &'static str) -> Result<(), ModelFault> {
         let found = match self.json.get(key) {
             None | Some(Value::Null) => return Ok(()),
             Some(Value::String(text)) => text.clone(),
@@ -215,7 +216,9 @@ mod tests {
         assert!(config.size(&["a"]).is_err() && config.size(&["missing"]).is_err());
         assert_eq!(config.size(&["missing", "b"]).unwrap(), 7);
         assert_eq!(config.size_or(&["c"], 3).unwrap(), 3);
-        assert!(config.only("d", "absolute").is_err());
-        assert!(config.only("c", "absolute").is_ok() && config.only("missing", "absolute").is_ok());
+        assert!(config.require_setting("d", "absolute").is_err());
+        assert!(
+            config.require_setting("c", "absolute").is_ok() && config.require_setting("missing", "absolute").is_ok()
+        );
     }
 }

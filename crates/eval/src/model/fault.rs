@@ -32,7 +32,7 @@ pub enum ModelFault {
         reason: String,
     },
     /// The architecture is not known.
-    #[error("the architecture {found:?} is not known; known are {}", super::config::known())]
+    #[error("the architecture {found:?} is not known; known are {}", super::config::known_architectures())]
     Architecture {
         /// `model_type` of the configuration.
         found: String,
@@ -114,7 +114,7 @@ pub enum ModelFault {
         /// The shape that it should have.
         expected: String,
     },
-    /// EditedTensors tensors are nowhere in an export.
+    /// Edited tensors are not in the export.
     #[error("the patch edits {}, and no initializer of the export is equal to it or its transpose", few(tensors))]
     Unbound {
         /// The tensors.

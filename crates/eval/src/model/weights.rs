@@ -1,4 +1,4 @@
-//! Where the weight files are for ONNX Runtime, which maps them itself.
+//! The paths of the weight files, which ONNX Runtime maps itself.
 
 use super::ModelFault;
 use super::graph::Location;
@@ -6,8 +6,8 @@ use lcepatch_files::checkpoint::{Checkpoint, WeightFile};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The weight files behind all links. The runtime reads files of one folder only, by name; a hub's cache, where every file of a
-/// model is a link into one folder, is no exception then.
+/// The weight files, with links resolved. The runtime reads files of one folder only. With links resolved this includes a hub's cache,
+/// where every file of a model is a link into one folder.
 pub(super) struct WeightFiles {
     pub folder: PathBuf,
     files: Vec<File>,

@@ -4,7 +4,7 @@ use super::super::BadData;
 use super::super::data::DataFile;
 use csv::{ErrorKind, StringRecord};
 
-/// Which sentence of a pair is the one that a stereotype is said in.
+/// The direction of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Direction {
     /// The sentence about the disadvantaged group says a stereotype.
@@ -43,11 +43,11 @@ impl Pair {
 /// # Errors
 /// [`BadData::Malformed`] with the line where the record begins.
 pub(crate) fn read_pairs(file: &DataFile) -> Result<Vec<Pair>, BadData> {
-    let mut reader = csv::Reader::from_reader(file.without_mark());
+    let mut reader = csv::Reader::from_reader(file.without_byte_order_mark());
     let header = reader.headers().map_err(|error| unreadable(file, &error))?.clone();
     let column = |name: &str| {
-        let place = header.iter().position(|there| there == name);
-        place.ok_or_else(|| file.malformed(Some(1), format!("there is no column {name:?} in the header")))
+        let index = header.iter().position(|column| column == name);
+        index.ok_or_else(|| file.malformed(Some(1), format!("there is no column {name:?} in the header")))
     };
     let columns = [column("sent_more")?, column("sent_less")?, column("stereo_antistereo")?, column("bias_type")?];
     let mut pairs = Vec::new();

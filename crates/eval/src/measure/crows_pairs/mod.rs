@@ -18,9 +18,9 @@ use score::{ScoredPair, groups, rounded, scores};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// One sentence has no token that the other does not have, so that nothing is to be masked there.
+/// All tokens of one sentence are in the other, too, so none is to be masked.
 const ONE_SIDED: Skipped = "skipped: insertion only";
-/// The tokenizer sees no difference.
+/// Both sentences have the same tokens.
 const IDENTICAL: Skipped = "skipped: both sentences have the same tokens";
 
 /// The data of CrowS-Pairs.
@@ -54,12 +54,12 @@ impl Variant {
     }
 }
 
-/// What to measure, and how.
+/// The options of the measure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// None is what bias-bench does with a model of the kind: [`Variant::Diff`] or [`Variant::Causal`].
+    /// The variant. None for that of bias-bench for the kind of model: [`Variant::Diff`] or [`Variant::Causal`].
     pub variant: Option<Variant>,
-    /// Which bias types.
+    /// The measured bias types.
     pub bias_types: Parts,
 }
 
@@ -75,7 +75,7 @@ impl CrowsPairs {
         Ok(Self { file, pairs })
     }
 
-    /// Puts the questions into `work`, in the order of the data.
+    /// Adds the questions to `work`, in the order of the data.
     ///
     /// # Errors
     /// [`BadData::Kind`] if the model does not fit the variant, [`BadData::Empty`] if no pair is left.
@@ -86,21 +86,22 @@ impl CrowsPairs {
         facts: &ModelFacts,
         work: &mut WorkList,
     ) -> Result<Box<dyn PlannedMeasure>, BadData> {
-        let reader = PredictionMode::of(options.variant.unwrap_or(Variant::Diff).name(), tokens, facts)?;
-        let variant = fitting(options.variant, &reader)?;
+        let mode = PredictionMode::of(options.variant.unwrap_or(Variant::Diff).name(), tokens, facts)?;
+        let variant = fitting(options.variant, &mode)?;
         let empty = |reason| BadData::Empty { path: self.file.path.clone(), measure: variant.name(), reason };
-        if let Some(reason) = options.bias_types.obstacle(self.pairs.iter().map(|pair| pair.bias_type.as_str())) {
+        if let Some(reason) = options.bias_types.problem(self.pairs.iter().map(|pair| pair.bias_type.as_str())) {
             return Err(empty(reason));
         }
         let chosen: Vec<&Pair> = self.pairs.iter().filter(|pair| options.bias_types.has(&pair.bias_type)).collect();
-        let sides: Vec<_> = chosen.par_iter().map(|pair| Sides::of(pair, variant, &reader, tokens, facts)).collect();
+        let sides: Vec<_> =
+            chosen.par_iter().map(|pair| EncodedPair::of(pair, variant, &mode, tokens, facts)).collect();
 
         let mut counts = BTreeMap::new();
         let mut pairs = Vec::new();
         for (pair, sides) in chosen.iter().zip(sides) {
             match sides {
                 Ok(sides) => {
-                    let [first, second] = sides.ask(&reader, work);
+                    let [first, second] = sides.ask(&mode, work);
                     pairs.push(PlannedPair { pair: (*pair).clone(), first, second });
                 }
                 Err(reason) => *counts.entry(reason.to_owned()).or_default() += 1,
@@ -128,9 +129,9 @@ impl CrowsPairs {
     }
 }
 
-fn fitting(wanted: Option<Variant>, reader: &PredictionMode) -> Result<Variant, BadData> {
+fn fitting(wanted: Option<Variant>, mode: &PredictionMode) -> Result<Variant, BadData> {
     let wrong = |measure, needs, found| Err(BadData::Kind { measure, needs, found });
-    match (wanted, reader) {
+    match (wanted, mode) {
         (None, PredictionMode::Masked(_)) => Ok(Variant::Diff),
         (None, PredictionMode::Causal(_)) => Ok(Variant::Causal),
         (Some(Variant::Causal), PredictionMode::Masked(_)) => {
@@ -144,34 +145,34 @@ fn fitting(wanted: Option<Variant>, reader: &PredictionMode) -> Result<Variant, 
 }
 
 /// Both sentences of a pair in the order of the alignment, and the positions to mask in each.
-struct Sides([(Encoding, Vec<usize>); 2]);
+struct EncodedPair([(Encoding, Vec<usize>); 2]);
 
-impl Sides {
+impl EncodedPair {
     fn of(
         pair: &Pair,
         variant: Variant,
-        reader: &PredictionMode,
+        mode: &PredictionMode,
         tokens: &dyn Tokens,
         facts: &ModelFacts,
     ) -> Result<Self, Skipped> {
         let [first, second] = pair.in_order().map(|text| tokens.encode(text));
         for text in [&first, &second] {
-            // before the alignment, whose time grows with the product of the lengths
+            // Checked before the alignment, whose time grows with the product of the lengths.
             token_questions::fits(text, facts)?;
-            if matches!(reader, PredictionMode::Causal(begin) if !token_questions::has_predicted_tokens(text, *begin)) {
+            if matches!(mode, PredictionMode::Causal(begin) if !token_questions::has_predicted_tokens(text, *begin)) {
                 return Err(token_questions::NO_TOKEN);
             }
         }
-        let [of_first, of_second] = match variant {
+        let [positions_in_first, positions_in_second] = match variant {
             Variant::Causal => [vec![], vec![]],
             Variant::Diff => differing(&first.ids, &second.ids)?,
             Variant::Shared => shared(&first.ids, &second.ids),
         };
-        Ok(Self([(first, of_first), (second, of_second)]))
+        Ok(Self([(first, positions_in_first), (second, positions_in_second)]))
     }
 
-    fn ask(&self, reader: &PredictionMode, work: &mut WorkList) -> [Vec<Question>; 2] {
-        self.0.each_ref().map(|(text, positions)| match reader {
+    fn ask(&self, mode: &PredictionMode, work: &mut WorkList) -> [Vec<Question>; 2] {
+        self.0.each_ref().map(|(text, positions)| match mode {
             PredictionMode::Masked(mask) => positions
                 .iter()
                 .filter_map(|&position| token_questions::ask_masked(work, &text.ids, position, mask.id))
@@ -196,8 +197,8 @@ fn differing(first: &[u32], second: &[u32]) -> Result<[Vec<usize>; 2], Skipped> 
 fn shared(first: &[u32], second: &[u32]) -> [Vec<usize>; 2] {
     let equal = Alignment::of(first, second).equal;
     let inner = equal.get(1..equal.len().saturating_sub(1)).unwrap_or_default();
-    let (of_first, of_second) = inner.iter().copied().unzip();
-    [of_first, of_second]
+    let (positions_in_first, positions_in_second) = inner.iter().copied().unzip();
+    [positions_in_first, positions_in_second]
 }
 
 struct PlannedPair {

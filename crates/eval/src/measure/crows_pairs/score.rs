@@ -1,4 +1,4 @@
-//! What the scores of pairs of sentences come to, with no model in sight.
+//! Computes the scores of the measure from those of sentences.
 
 use super::super::{Better, Group, Score};
 use super::data::Direction;
@@ -19,12 +19,12 @@ pub(crate) struct ScoredPair<'a> {
 }
 
 impl ScoredPair<'_> {
-    /// Whether the model finds the more stereotypical sentence more likely. A tie is no.
+    /// Whether the model finds the more stereotypical sentence more likely. False for a tie.
     pub fn prefers_stereotype(&self) -> bool {
         self.more > self.less
     }
 
-    /// Whether it prefers neither.
+    /// Whether both sentences are equally likely.
     pub fn is_tie(&self) -> bool {
         self.more == self.less
     }
@@ -76,8 +76,7 @@ fn share<'a>(name: &str, meaning: &'static str, pairs: impl Iterator<Item = &'a 
     }
 }
 
-/// Python's `round(number, 3)`: the decimal that is nearest to the exact value of the binary number, the even one of
-/// two.
+/// Python's `round(number, 3)`: the decimal nearest to the exact value of the binary number; of two, the even one.
 pub fn rounded(number: f64) -> f64 {
     format!("{number:.3}").parse().unwrap_or(number)
 }

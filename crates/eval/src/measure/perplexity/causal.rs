@@ -10,20 +10,20 @@ use std::ops::Range;
 /// How to measure `ppl.causal`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CausalOptions {
-    /// Tokens in a window: at least 2, at most what the model takes, which is the default.
+    /// Tokens in a window: at least 2, at most the positions of the model, which is the default.
     pub window: Option<u32>,
-    /// Tokens from one window to the next: less than `window`, half of it by default. The smaller, the more a token has
-    /// before it.
+    /// Tokens from the start of a window to that of the next: less than `window`, half of it by default. The smaller, the more context
+    /// each token has.
     pub stride: Option<u32>,
-    /// What becomes of the first token of a text.
+    /// Whether the first token of a text is scored.
     pub first: FirstToken,
-    /// Scores about this many tokens, in windows drawn from all, if there are more.
+    /// About the most tokens to score. Windows are drawn at random until they have as many.
     pub most_tokens: Option<u64>,
-    /// Of the draw, and of the bootstrap.
+    /// The seed of the draw and of the bootstrap.
     pub seed: u64,
 }
 
-/// What becomes of the first token of a text, if the tokenizer puts none before it.
+/// Whether the first token of a text is scored, if the tokenizer puts none before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FirstToken {
     /// It is not scored.
@@ -85,7 +85,7 @@ pub(super) fn plan(
         let Window { text, tokens, scored } = &windows[window];
         let ids = &sequences[*text];
         let sequence = work.sequence(&ids[tokens.clone()]);
-        // The prediction of a token is made at the one before it.
+        // A token is predicted at the position before it.
         let ask = |token: usize| work.log_probability(sequence, (token - 1 - tokens.start) as u32, ids[token]);
         clusters.push(scored.clone().map(ask).collect());
     }

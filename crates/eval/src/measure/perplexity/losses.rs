@@ -1,4 +1,4 @@
-//! From the log-probabilities of tokens to a perplexity.
+//! Computes a perplexity from the log-probabilities of tokens.
 
 use crate::measure::statistics::{RESAMPLES, ratio, ratio_error, ratio_interval};
 use crate::measure::text::Text;
@@ -8,7 +8,7 @@ use lcepatch_format::digest::Digest;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// A perplexity whose questions are asked.
+/// A perplexity whose questions are in a work list.
 pub(super) struct Losses {
     measure: &'static str,
     /// The tokens that are scored, by line or window; none is empty.

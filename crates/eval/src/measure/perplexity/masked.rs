@@ -9,9 +9,9 @@ use lcepatch_format::random::{Numbers, number};
 /// How to measure `ppl.mlm`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MaskedOptions {
-    /// Scores about this many tokens, in lines drawn from all, if there would be more.
+    /// About the most tokens to score. Lines are drawn at random until they have as many.
     pub most_tokens: Option<u64>,
-    /// Of the masks, so that checkpoints with the same tokenizer get the same ones; of the draw, and of the bootstrap.
+    /// The seed of the masks, of the draw and of the bootstrap. Checkpoints with the same tokenizer get the same masks.
     pub seed: u64,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn plan(
         let mut numbers = Numbers::new(number(options.seed, place));
         let mut ids = piece.encoding.ids.clone();
         let mut chosen = Vec::new();
-        for position in piece.own() {
+        for position in piece.text_positions() {
             if numbers.unit() >= CHOSEN {
                 continue;
             }
@@ -58,7 +58,7 @@ pub(super) fn plan(
     }
     let all: u64 = masked.iter().map(|(_, _, chosen)| chosen.len() as u64).sum();
     let lines = groups_for(options.most_tokens.unwrap_or(all), all, masked.len());
-    // The masks of line 0 must not be the draw of lines.
+    // The masks of line 0 and the draw of lines must use different random numbers.
     let drawn = choose(masked.len(), lines, number(options.seed, u64::MAX));
     let mut clusters = Vec::with_capacity(lines);
     for line in drawn {

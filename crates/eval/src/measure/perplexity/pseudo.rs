@@ -8,18 +8,18 @@ use crate::measure::{BadData, ModelFacts, Tokens, WorkList};
 /// How to measure `ppl.pseudo`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PseudoOptions {
-    /// What is masked together with a token.
+    /// The tokens that are masked together with a token.
     pub masking: Masking,
-    /// Scores this many tokens, drawn from all, if there are more.
+    /// The most tokens to score. They are drawn at random.
     pub most_tokens: Option<u64>,
-    /// Of the draw, and of the bootstrap.
+    /// The seed of the draw and of the bootstrap.
     pub seed: u64,
 }
 
-/// What is masked together with a token.
+/// The tokens that are masked together with a token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Masking {
-    /// Nothing (Salazar et al. 2020).
+    /// None (Salazar et al. 2020).
     #[default]
     Token,
     /// The later pieces of its word, which would give it away (Kauf, Ivanova 2023: within-word left-to-right).
@@ -39,14 +39,14 @@ pub(super) fn plan(
     };
     let mask = Text::mask(measure, tokens, facts)?;
     let pieces = text.pieces(measure, tokens, facts)?;
-    let all: usize = pieces.pieces.iter().map(|piece| piece.own().count()).sum();
+    let all: usize = pieces.pieces.iter().map(|piece| piece.text_positions().count()).sum();
     let most = options.most_tokens.map_or(all, |most| usize::try_from(most).unwrap_or(all));
     let mut chosen = choose(all, most, options.seed).into_iter().peekable();
     let mut clusters = Vec::with_capacity(pieces.pieces.len());
     let mut place = 0;
     for piece in &pieces.pieces {
         let mut cluster = Vec::new();
-        for position in piece.own() {
+        for position in piece.text_positions() {
             if chosen.next_if_eq(&place).is_some() {
                 let sequence = work.sequence(&masked(piece, position, mask, options.masking));
                 cluster.push(work.log_probability(sequence, position as u32, piece.encoding.ids[position]));

@@ -4,14 +4,14 @@ use super::ratio;
 use lcepatch_format::random::{Numbers, number};
 use rayon::prelude::*;
 
-/// Lower and upper end.
+/// The lower and the upper end of an interval.
 pub type Interval = (f64, f64);
 
-/// Resamples, where nothing else is asked for.
+/// The default number of resamples.
 pub const RESAMPLES: u64 = 2000;
 
-/// The 95 % percentile interval (Efron) of `function(sum(values) / sum(weights))`, items drawn with replacement. The
-/// same for the same seed on any number of threads. None for fewer than two items, or where a resample is not a number.
+/// The 95 % percentile interval (Efron) of `function(sum(values) / sum(weights))`, with items drawn with replacement. It depends on the
+/// seed only, not on the number of threads. None for fewer than two items, or if a resample is not a number.
 pub fn ratio_interval(
     values: &[f64],
     weights: &[f64],
@@ -22,9 +22,8 @@ pub fn ratio_interval(
     interval(values.len().min(weights.len()), seed, resamples, |drawn| function(ratio_of(values, weights, drawn)))
 }
 
-/// The 95 % percentile interval of how `function(sum(values) / sum(weights))` shifts from `before` to `after`, given as
-/// pairs of values and weights. An item is drawn in both, or in neither. None as for [`ratio_interval`], or if there
-/// are not as many items.
+/// The 95 % percentile interval of the shift of `function(sum(values) / sum(weights))` from `before` to `after`, given as pairs of values
+/// and weights. Items are drawn in pairs. None as for [`ratio_interval`], or if the numbers of items differ.
 pub fn shift_interval(
     before: (&[f64], &[f64]),
     after: (&[f64], &[f64]),
@@ -42,7 +41,7 @@ pub fn shift_interval(
 }
 
 fn ratio_of(values: &[f64], weights: &[f64], drawn: &[usize]) -> f64 {
-    // Whatever was drawn is below both lengths.
+    // Drawn indices are below both lengths.
     let (mut value, mut weight) = (0.0, 0.0);
     for &item in drawn {
         value += values[item];
@@ -51,7 +50,7 @@ fn ratio_of(values: &[f64], weights: &[f64], drawn: &[usize]) -> f64 {
     ratio(&[value], &[weight])
 }
 
-/// Each resample has a sequence of numbers of its own, so that threads cannot disturb each other.
+/// Each resample has random numbers of its own, so the result does not depend on threads.
 fn interval(items: usize, seed: u64, resamples: u64, statistic: impl Fn(&[usize]) -> f64 + Sync) -> Option<Interval> {
     if items < 2 || resamples == 0 {
         return None;
@@ -78,6 +77,6 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     let (below, above) = (place.floor() as usize, place.ceil() as usize);
     let (low, high) = (sorted[below], sorted[above.min(sorted.len() - 1)]);
     let part = place - below as f64;
-    // Equal ends and whole places first: infinities have no part.
+    // Equal neighbours and whole indices first, since interpolation between infinities gives NaN.
     if low == high || part == 0.0 { low } else { low * (1.0 - part) + high * part }
 }

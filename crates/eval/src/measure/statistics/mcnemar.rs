@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How decisions changed between two models.
+/// Decisions that changed between two models.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Flips {
     /// From no to yes.
@@ -14,7 +14,7 @@ pub struct Flips {
 }
 
 impl Flips {
-    /// The flips between decisions on the same items; none if there are not as many.
+    /// The flips between decisions on the same items. None if the numbers of decisions differ.
     pub fn between(before: &[bool], after: &[bool]) -> Option<Self> {
         if before.len() != after.len() {
             return None;

@@ -43,8 +43,8 @@ pub(crate) struct Triples {
 /// # Errors
 /// [`BadData::Malformed`].
 pub(crate) fn read_triples(file: &DataFile) -> Result<Triples, BadData> {
-    lcepatch_files::json::check(file.without_mark()).map_err(|reason| file.malformed(None, reason))?;
-    let whole: Value = serde_json::from_slice(file.without_mark()).map_err(|error| {
+    lcepatch_files::json::check(file.without_byte_order_mark()).map_err(|reason| file.malformed(None, reason))?;
+    let whole: Value = serde_json::from_slice(file.without_byte_order_mark()).map_err(|error| {
         let line = u64::try_from(error.line()).ok().filter(|&line| line > 0);
         file.malformed(line, format!("not JSON: {error}"))
     })?;

@@ -37,12 +37,12 @@ pub struct StereoSet {
     intersentence: u64,
 }
 
-/// What to measure.
+/// The options of the measure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Which domains.
+    /// The measured domains.
     pub domains: Parts,
-    /// Only the triples of a split, which is known of the domain gender; none is all that there are.
+    /// Measures only the triples of this split, which is known for the domain gender only. None for all triples.
     pub split: Option<Split>,
 }
 
@@ -63,7 +63,7 @@ impl StereoSet {
         Ok(Self { file, triples, intersentence })
     }
 
-    /// Puts the questions into `work`, in the order of the data.
+    /// Adds the questions to `work`, in the order of the data.
     ///
     /// # Errors
     /// [`BadData::Kind`] if the model predicts no tokens, [`BadData::Empty`] if no triple is left.
@@ -74,21 +74,22 @@ impl StereoSet {
         facts: &ModelFacts,
         work: &mut WorkList,
     ) -> Result<Box<dyn PlannedMeasure>, BadData> {
-        let reader = PredictionMode::of(MEASURE, tokens, facts)?;
+        let mode = PredictionMode::of(MEASURE, tokens, facts)?;
         let empty = |reason| BadData::Empty { path: self.file.path.clone(), measure: MEASURE, reason };
-        if let Some(reason) = options.domains.obstacle(self.triples.iter().map(|triple| triple.domain.as_str())) {
+        if let Some(reason) = options.domains.problem(self.triples.iter().map(|triple| triple.domain.as_str())) {
             return Err(empty(reason));
         }
-        let of_domains: Vec<&Triple> =
+        let in_domains: Vec<&Triple> =
             self.triples.iter().filter(|triple| options.domains.has(&triple.domain)).collect();
         let chosen: Vec<&Triple> = match options.split {
-            None => of_domains.clone(),
-            Some(split) => of_domains.iter().copied().filter(|triple| triple.split() == Some(split)).collect(),
+            None => in_domains.clone(),
+            Some(split) => in_domains.iter().copied().filter(|triple| triple.split() == Some(split)).collect(),
         };
-        let prepared: Vec<_> = chosen.par_iter().map(|triple| Prepared::of(triple, &reader, tokens, facts)).collect();
+        let prepared: Vec<_> =
+            chosen.par_iter().map(|triple| EncodedTriple::of(triple, &mode, tokens, facts)).collect();
 
         let mut counts = Counts::default();
-        counts.add(OTHER_SPLIT, of_domains.len() - chosen.len());
+        counts.add(OTHER_SPLIT, in_domains.len() - chosen.len());
         let mut triples = Vec::new();
         for (triple, prepared) in chosen.iter().zip(prepared) {
             match prepared {
@@ -102,19 +103,19 @@ impl StereoSet {
         if triples.is_empty() {
             return Err(empty(format!(
                 "all {} triples are left out ({})",
-                of_domains.len(),
+                in_domains.len(),
                 token_questions::counts_in_words(&counts.0)
             )));
         }
         counts.add(INTERSENTENCE, usize::try_from(self.intersentence).unwrap_or(usize::MAX));
         let settings = [
             ("domains", options.domains.to_string()),
-            ("split", split_of(&triples)),
+            ("split", split_names(&triples)),
             ("standard error", "over triples".to_owned()),
             ("item scores", "stereotype, anti-stereotype, unrelated".to_owned()),
         ];
         Ok(Box::new(PlannedStereoSet {
-            causal: matches!(reader, PredictionMode::Causal(_)),
+            causal: matches!(mode, PredictionMode::Causal(_)),
             triples,
             counts: counts.0,
             settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
@@ -123,7 +124,7 @@ impl StereoSet {
     }
 }
 
-/// Counts of what happened, without zeros.
+/// Counts that are not zero.
 #[derive(Default)]
 struct Counts(BTreeMap<String, u64>);
 
@@ -141,8 +142,8 @@ impl Triple {
     }
 }
 
-/// The splits that triples come from, as far as it is known.
-fn split_of(triples: &[PlannedTriple]) -> String {
+/// The names of the splits of the triples, as far as they are known.
+fn split_names(triples: &[PlannedTriple]) -> String {
     let splits: BTreeSet<_> = triples.iter().filter_map(|planned| planned.triple.split()).collect();
     match splits.iter().map(|split| split.name()).collect::<Vec<_>>()[..] {
         [] => "not known".to_owned(),
@@ -151,15 +152,15 @@ fn split_of(triples: &[PlannedTriple]) -> String {
     }
 }
 
-/// What is asked of the three sentences of a triple.
-enum Prepared {
+/// The encoded sentences of a triple.
+enum EncodedTriple {
     Masked([Vec<MaskedInput>; 3]),
     Causal([super::Encoding; 3], Option<u32>),
 }
 
-impl Prepared {
-    fn of(triple: &Triple, reader: &PredictionMode, tokens: &dyn Tokens, facts: &ModelFacts) -> Result<Self, Skipped> {
-        match reader {
+impl EncodedTriple {
+    fn of(triple: &Triple, mode: &PredictionMode, tokens: &dyn Tokens, facts: &ModelFacts) -> Result<Self, Skipped> {
+        match mode {
             PredictionMode::Masked(mask) => {
                 let inputs = triple.sentences.each_ref().map(|sentence| {
                     let word = word(&triple.context, sentence)?;
@@ -224,7 +225,7 @@ impl PlannedStereoSet {
             if self.causal {
                 token_questions::sentence_score(answers, questions)
             } else {
-                // the mean of probabilities, not of their logarithms
+                // The mean of probabilities, not of their logarithms.
                 token_questions::mean(token_questions::log_probabilities(answers, questions).map(f64::exp))
             }
         });

@@ -1,4 +1,4 @@
-//! What the scores of triples of sentences come to, with no model in sight.
+//! Computes the scores of the measure from those of sentences.
 
 use super::super::{Better, Group, Score};
 use std::borrow::Cow;
@@ -20,12 +20,12 @@ pub(crate) struct ScoredTriple<'a> {
 }
 
 impl ScoredTriple<'_> {
-    /// Whether the stereotype is more likely than its opposite. A tie is no.
+    /// Whether the stereotype is more likely than its opposite. False for a tie.
     pub fn prefers_stereotype(&self) -> bool {
         self.stereotype > self.anti
     }
 
-    /// Whether neither is.
+    /// Whether both are equally likely.
     pub fn is_tie(&self) -> bool {
         self.stereotype == self.anti
     }
@@ -41,7 +41,7 @@ impl ScoredTriple<'_> {
     }
 }
 
-/// What is counted over some triples.
+/// Counts over some triples.
 #[derive(Default)]
 struct Tally {
     triples: f64,
@@ -84,7 +84,7 @@ impl Tally {
 /// counts the same however many triples it has. Standard errors are over triples, those of a mean over triples. Then
 /// the share of triples, in which every triple counts the same.
 pub fn scores(triples: &[ScoredTriple<'_>]) -> Vec<Score> {
-    // terms in the order in which they come, as the published code adds them
+    // Terms are added in the order of the data, as by the published code.
     let mut places = HashMap::new();
     let mut terms: Vec<Tally> = Vec::new();
     let mut whole = Tally::default();

@@ -1,4 +1,4 @@
-//! Texts as token sequences that a masked model takes.
+//! Divides texts into token sequences that fit a masked model.
 
 use super::Text;
 use crate::measure::{BadData, Encoding, ModelFacts, ModelKind, Tokens};
@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 /// A text, or a part of one, with the special tokens around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::measure) struct Piece {
-    /// The text that it is of.
+    /// The index of its text.
     pub(in crate::measure) text: usize,
     pub(in crate::measure) encoding: Encoding,
 }
 
 impl Piece {
-    /// The positions of tokens that are of the text.
-    pub(in crate::measure) fn own(&self) -> impl Iterator<Item = usize> + '_ {
+    /// The positions of the tokens of the text, without special tokens.
+    pub(in crate::measure) fn text_positions(&self) -> impl Iterator<Item = usize> + '_ {
         self.encoding.special.iter().enumerate().filter(|(_, special)| !**special).map(|(position, _)| position)
     }
 }
@@ -31,7 +31,7 @@ impl Text {
     /// The mask token of a masked language model.
     ///
     /// # Errors
-    /// [`BadData::Kind`]: it is of another kind, or has no mask token.
+    /// [`BadData::Kind`]: the model is of another kind, or has no mask token.
     pub(in crate::measure) fn mask(
         measure: &'static str,
         tokens: &dyn Tokens,
@@ -45,8 +45,8 @@ impl Text {
         }
     }
 
-    /// Encodes the texts with the special tokens that the model expects. What is longer than the model takes is cut
-    /// into as few pieces as possible, of about the same length, each with the special tokens; it is counted.
+    /// Encodes the texts with the special tokens that the model expects. Texts that are longer than the model takes are divided into as
+    /// few pieces as possible, of about the same length, each with the special tokens; they are counted.
     pub(in crate::measure) fn pieces(
         &self,
         measure: &'static str,

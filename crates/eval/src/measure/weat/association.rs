@@ -1,4 +1,4 @@
-//! The arithmetic of WEAT: associations, effect sizes, permutations. No words and no models here.
+//! The arithmetic of WEAT: associations, effect sizes, permutations.
 
 use lcepatch_format::random::{Numbers, number};
 use rayon::prelude::*;
@@ -29,9 +29,8 @@ impl Ddof {
     }
 }
 
-/// How a target word is drawn to the attributes: the association `s(w) = mean cos(w, A) - mean cos(w, B)`, first those
-/// of X, then those of Y. Vectors are f32 as models give them; their products and lengths are summed in f64, so that
-/// cosines do not depend on the order of words. Cosines do not see lengths, so vectors need not be normalized.
+/// The association `s(w) = mean cos(w, A) - mean cos(w, B)` of each target word: first those of X, then those of Y. Vectors are f32, as
+/// models give them; dot products and norms are summed in f64. Vectors need not be normalized.
 pub(super) fn associations(targets: [&[&[f32]]; 2], attributes: [&[&[f32]]; 2]) -> Vec<f64> {
     let mean = |word: &[f32], set: &[&[f32]]| set.iter().map(|a| cosine(word, a)).sum::<f64>() / set.len() as f64;
     let association = |word: &&[f32]| mean(word, attributes[0]) - mean(word, attributes[1]);
@@ -67,15 +66,14 @@ pub(super) struct Permutation {
     pub(super) exact: bool,
 }
 
-/// Sums that differ by less than this part of the sum of all sizes are equal: they may only have been added in other
-/// orders.
+/// Sums that differ by less than this share of the sum of absolute values count as equal, since the order of addition may be the only
+/// difference.
 const TIE: f64 = 1e-12;
 
-/// How many of the ways to part the targets into halves give a sum over the first half as large as the observed one, or
-/// larger.
+/// The share of the partitions of the targets into halves whose sum over the first half is at least the observed one.
 ///
-/// Exact if there are at most `samples` ways: all of them, the observed one too. Else as sent-bias: `samples - 1`
-/// random ways and the observed one, so that p is at least `1 / samples`. None if an association is not a number.
+/// Exact if there are at most `samples` partitions, the observed one included. Otherwise, as in sent-bias, over `samples - 1` random
+/// partitions and the observed one, so that p is at least `1 / samples`. None if an association is not a number.
 pub(super) fn permutation(associations: &[f64], samples: u64, seed: u64) -> Option<Permutation> {
     if associations.iter().any(|s| !s.is_finite()) {
         return None;
@@ -83,7 +81,7 @@ pub(super) fn permutation(associations: &[f64], samples: u64, seed: u64) -> Opti
     let half = associations.len() / 2;
     let observed: f64 = associations.iter().take(half).sum();
     let least = observed - TIE * associations.iter().map(|s| s.abs()).sum::<f64>();
-    match ways(associations.len() as u64, half as u64).filter(|ways| *ways <= samples) {
+    match binomial(associations.len() as u64, half as u64).filter(|ways| *ways <= samples) {
         Some(ways) => {
             let hits = count(associations, half, 0.0, least);
             Some(Permutation { p: hits as f64 / ways as f64, exact: true })
@@ -96,8 +94,8 @@ pub(super) fn permutation(associations: &[f64], samples: u64, seed: u64) -> Opti
     }
 }
 
-/// The binomial coefficient, unless it is beyond u64.
-fn ways(n: u64, k: u64) -> Option<u64> {
+/// The binomial coefficient. None if it overflows.
+fn binomial(n: u64, k: u64) -> Option<u64> {
     (0..k).try_fold(1u64, |ways, i| Some(ways.checked_mul(n - i)? / (i + 1)))
 }
 
@@ -122,7 +120,7 @@ fn sampled(associations: &[f64], half: usize, least: f64, shuffles: u64, seed: u
         let mut order = associations.to_vec();
         let count = SHUFFLES.min(shuffles - block * SHUFFLES);
         let hit = |_: &u64| {
-            // A shuffle of which only the first half is wanted.
+            // A shuffle that stops after the first half.
             for place in 0..half {
                 let other = place + numbers.below((order.len() - place) as u64) as usize;
                 order.swap(place, other);
@@ -153,7 +151,7 @@ mod tests {
 
     #[test]
     fn sampling_begins_where_there_are_more_ways_than_samples() {
-        assert_eq!((ways(16, 8), ways(6, 3), ways(400, 200)), (Some(12_870), Some(20), None));
+        assert_eq!((binomial(16, 8), binomial(6, 3), binomial(400, 200)), (Some(12_870), Some(20), None));
         let associations: Vec<f64> = (0..16).map(f64::from).collect();
         assert!(permutation(&associations, 12_870, 0).unwrap().exact);
         let sampled = permutation(&associations, 12_869, 0).unwrap();

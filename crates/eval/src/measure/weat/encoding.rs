@@ -1,4 +1,4 @@
-//! How words and sentences become vectors.
+//! Embeds words and sentences as vectors.
 
 use super::BadData;
 use crate::measure::work_list::Question;
@@ -6,7 +6,7 @@ use crate::measure::{Layers, ModelFacts, ModelKind, Tokens, WorkList};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Which hidden states are a text's vector. The special tokens around it are those that the tokenizer adds: GPT-2's adds none, that of
+/// The hidden states whose mean is the vector of a text. The special tokens around it are those that the tokenizer adds: GPT-2's adds none, that of
 /// Llama a token before the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WordEncoding {
@@ -21,7 +21,7 @@ pub enum WordEncoding {
     First,
 }
 
-/// Which layers count.
+/// The measured layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerChoice {
     /// Those of the transformer.
@@ -41,8 +41,7 @@ impl WordEncoding {
         }
     }
 
-    /// The layers that an answer to its question has and that count, as indices into the answer, and the number of the
-    /// first one in the model.
+    /// The measured layers, as indices into an answer, and the number of the first one in the model.
     pub(super) fn layers(self, facts: &ModelFacts) -> (Range<usize>, usize) {
         let layers = facts.layers as usize;
         match self {
@@ -52,8 +51,7 @@ impl WordEncoding {
         }
     }
 
-    /// The questions for the vectors of `texts`, in their order. `bad` makes an error of a text that cannot be
-    /// encoded, and the reason.
+    /// Asks for the vectors of `texts`, in their order. `bad` makes the error for a text that cannot be encoded, with the reason.
     pub(super) fn ask(
         self,
         texts: &[&str],
@@ -88,7 +86,7 @@ impl WordEncoding {
         Ok(questions)
     }
 
-    /// The positions whose mean is the vector; none if there is not any.
+    /// The positions whose mean is the vector. None if there are none.
     fn positions(self, special: &[bool]) -> Option<Range<u32>> {
         let length = special.len() as u32;
         let positions = match self {

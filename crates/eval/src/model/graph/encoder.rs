@@ -65,15 +65,15 @@ const WORDS: &str = "embeddings.word_embeddings.weight";
 
 /// The graph of an encoder, and how many positions it has.
 pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
-    config.only("position_embedding_type", "absolute")?;
+    config.require_setting("position_embedding_type", "absolute")?;
     let names = match config.family {
         Some(Family::DistilBert) => &DISTILBERT,
         Some(Family::Albert) => &ALBERT,
         _ => &BERT,
     };
     if config.family == Some(Family::Albert) {
-        config.only("num_hidden_groups", "1")?;
-        config.only("inner_group_num", "1")?;
+        config.require_setting("num_hidden_groups", "1")?;
+        config.require_setting("inner_group_num", "1")?;
     }
     let prefix = builder.prefix(names.prefixes, WORDS);
     let hidden = super::parts::hidden_size(config)?;

@@ -9,9 +9,9 @@ use crate::model::config::Config;
 
 /// The graph of the model, and how many positions it has.
 pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
-    config.only("scale_attn_weights", "true")?;
-    config.only("scale_attn_by_inverse_layer_idx", "false")?;
-    config.only("add_cross_attention", "false")?;
+    config.require_setting("scale_attn_weights", "true")?;
+    config.require_setting("scale_attn_by_inverse_layer_idx", "false")?;
+    config.require_setting("add_cross_attention", "false")?;
     let prefix = builder.prefix(&["transformer.", ""], "wte.weight");
     let hidden = hidden_size(config)?;
     let inner = config.size_or(&["n_inner"], 4 * hidden)?;

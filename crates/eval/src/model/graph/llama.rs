@@ -87,7 +87,7 @@ fn heads(config: &Config, hidden: u64) -> Result<Heads, ModelFault> {
 fn window(config: &Config) -> Result<Option<u64>, ModelFault> {
     match config.model_type.as_str() {
         "qwen2" => {
-            config.only("use_sliding_window", "false")?;
+            config.require_setting("use_sliding_window", "false")?;
             Ok(None)
         }
         _ => Ok(Some(config.size_or(&["sliding_window"], 0)?).filter(|window| *window > 0)),

@@ -13,7 +13,7 @@ const FIRST_POSITION: u64 = 2;
 /// The graph of the model, and how many positions it has.
 pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
     const EPSILON: f64 = 1e-5;
-    config.only("layer_norm_elementwise_affine", "true")?;
+    config.require_setting("layer_norm_elementwise_affine", "true")?;
     let prefix = builder.prefix(&["model.decoder.", "decoder.", ""], "embed_tokens.weight");
     let hidden = hidden_size(config)?;
     let width = config.size_or(&["word_embed_proj_dim"], hidden)?;

@@ -1,8 +1,7 @@
 //! ONNX Runtime: a library that is found and loaded when it is needed, never linked.
 //!
-//! [`find()`] says which file would be used and why, [`load()`] loads it once for the process, and [`install()`] puts a
-//! pinned build of it into the user's data directory. Whoever asks for CUDA gets CUDA or an error that says what is
-//! missing, never a silent fall back to the processor.
+//! [`find()`] finds the library, [`load()`] loads it once for the process, and [`install()`] downloads a pinned build into the user's data
+//! directory. A request for CUDA gets CUDA, or an error that names what is missing; it never falls back to the CPU.
 
 mod fault;
 mod install;
@@ -14,20 +13,20 @@ pub use install::{Installed, install};
 pub use load::{About, DRIVER, about, execution_providers, load};
 pub use search::{Library, Origin, SearchPaths, find};
 
-/// The version of ONNX Runtime that [`install()`] puts in place for the processor.
+/// The version of ONNX Runtime that [`install()`] installs for CPUs.
 pub const VERSION: &str = "1.32.0";
 
-/// The version of ONNX Runtime that [`install()`] puts in place for CUDA 13.
+/// The version of ONNX Runtime that [`install()`] installs for CUDA 13.
 pub const CUDA_VERSION: &str = "1.31.1";
 
-/// What computes.
+/// An execution provider of ONNX Runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Provider {
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// An NVIDIA GPU.
     Cuda {
-        /// Which one, as CUDA counts them.
+        /// Its CUDA device number.
         device: i32,
     },
 }
@@ -53,7 +52,7 @@ impl Provider {
         }
     }
 
-    /// The build of ONNX Runtime that has it.
+    /// The build of ONNX Runtime with this provider.
     pub fn build(self) -> Build {
         match self {
             Provider::Cpu => Build::Cpu,
@@ -65,9 +64,9 @@ impl Provider {
 /// A build of ONNX Runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Build {
-    /// For the processor.
+    /// For CPUs.
     Cpu,
-    /// For the processor and for CUDA 13.
+    /// For CPUs and CUDA 13.
     Cuda,
 }
 

@@ -1,17 +1,17 @@
-//! Which library is used: the first of a few known places that has one.
+//! Searches for the ONNX Runtime library. The first place that has one wins.
 
 use super::{Build, Provider, RuntimeFault};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// What of this process's search_paths says where libraries are.
+/// The paths that are searched, from the environment of this process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SearchPaths {
-    /// The library that the user names (`ORT_DYLIB_PATH`).
+    /// The library in `ORT_DYLIB_PATH`.
     pub named: Option<PathBuf>,
-    /// The user's data directory of this program.
+    /// The data directory of this program.
     pub data: Option<PathBuf>,
-    /// The folders in which the system's loader looks, in its order.
+    /// The folders that the system's loader searches, in its order.
     pub library_folders: Vec<PathBuf>,
     /// The active virtual environment of Python (`VIRTUAL_ENV`).
     pub virtual_environment: Option<PathBuf>,
@@ -20,31 +20,31 @@ pub struct SearchPaths {
 /// A library that can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Library {
-    /// What will compute.
+    /// The execution provider that it is for.
     pub provider: Provider,
     /// The library.
     pub library: PathBuf,
-    /// Why this one.
+    /// Where it was found.
     pub origin: Origin,
-    /// Where Python packages are whose CUDA libraries may be used.
+    /// Folders of Python packages whose CUDA libraries may be used.
     pub site_packages: Vec<PathBuf>,
 }
 
 /// Where a library was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The user names it.
+    /// `ORT_DYLIB_PATH` names it.
     Named,
     /// It was installed by [`super::install()`].
     Installed,
-    /// The system has it.
+    /// It is in a folder of the system's loader.
     System,
-    /// The active virtual environment has the Python package.
+    /// It is in the Python package of the active virtual environment.
     VirtualEnvironment,
 }
 
 impl Origin {
-    /// For people.
+    /// A description for people.
     pub fn label(self) -> &'static str {
         match self {
             Origin::Named => "named by ORT_DYLIB_PATH",
@@ -55,21 +55,21 @@ impl Origin {
     }
 }
 
-/// The library that would be used, and why.
+/// Finds the library for a provider.
 ///
 /// # Errors
-/// [`RuntimeFault::NotFound`], or [`RuntimeFault::NoSuchLibrary`] when the user names one that is not there.
-pub fn find(wants: Provider) -> Result<Library, RuntimeFault> {
-    SearchPaths::current().find(wants)
+/// [`RuntimeFault::NotFound`]; [`RuntimeFault::NoSuchLibrary`] if `ORT_DYLIB_PATH` names a file that does not exist.
+pub fn find(provider: Provider) -> Result<Library, RuntimeFault> {
+    SearchPaths::current().find(provider)
 }
 
 impl SearchPaths {
-    /// Those of this process.
+    /// The paths of this process.
     pub fn current() -> Self {
         Self::of(|name| std::env::var_os(name))
     }
 
-    /// Those that environment variables tell of.
+    /// The paths in these environment variables.
     pub fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         Self {
@@ -80,7 +80,7 @@ impl SearchPaths {
         }
     }
 
-    /// The library that would be used for `wants`.
+    /// Finds the library for a provider.
     ///
     /// # Errors
     /// As [`find()`].
