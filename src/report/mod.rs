@@ -1,4 +1,4 @@
-//! What people look at: tables, JSON, figures, pages. Made from headers and results; no weights are read.
+//! Output for people and scripts: tables, JSON, figures, HTML pages. It is made from patch headers and results; no weights are read.
 
 pub mod kind;
 #[cfg(feature = "verify")]

@@ -24,21 +24,21 @@ use super::Stat;
 use super::table::{count, percent};
 use scene::{Colour, Scene};
 
-/// How large a figure of a selection is.
+/// The size and the style of a figure of a selection.
 struct Form {
     cell: (u32, u32),
     labels: u32,
     head: u32,
-    /// Whether it stands alone, and says itself what it is about.
+    /// Whether it is a file of its own, with a title.
     alone: bool,
 }
 
 const SHEET: Form = Form { cell: (104, 24), labels: 88, head: 76, alone: true };
-/// Small enough for a page on a telephone.
+/// In a page, small enough for a phone.
 #[cfg(feature = "verify")]
 const PART: Form = Form { cell: (60, 22), labels: 72, head: 28, alone: false };
 const MARGIN: u32 = 16;
-/// Rows drawn: a patch may claim any number of layers.
+/// The most rows, since a patch may claim any number of layers.
 const ROWS_MAX: usize = 200;
 
 /// Draws the figure for a patch, as SVG.
@@ -46,7 +46,7 @@ pub fn selection(stat: &Stat) -> String {
     svg::write(&scene(stat, &SHEET, darkest(stat)))
 }
 
-/// The figure for a patch as a part of a page, with the share that is darkest.
+/// The figure for a patch as an element of a page. `darkest` is the share with the darkest colour.
 #[cfg(feature = "verify")]
 pub(super) fn selection_part(stat: &Stat, darkest: f64, title: &str) -> String {
     svg::inline(&scene(stat, &PART, darkest), title)
@@ -61,7 +61,7 @@ fn ratio(selected: u64, elements: u64) -> f64 {
     selected as f64 / elements.max(1) as f64
 }
 
-/// A panel as a part of a page.
+/// A panel as an element of a page.
 #[cfg(feature = "verify")]
 pub(super) fn panel_part(panel: &panel::Panel, title: &str) -> String {
     let mut scene = Scene::new(panel::SIZE.0, panel.height());
@@ -142,7 +142,7 @@ fn legend(scene: &mut Scene, left: u32, y: u32, darkest: f64) {
     scene.text(left + 12 * STEPS - 48, y + 28, &most, Colour::FAINT);
 }
 
-/// Column heads have little room.
+/// Abbreviates a component for the head of a narrow column.
 fn short<'a>(component: &'a str, form: &Form) -> &'a str {
     match component.strip_prefix("attention.") {
         Some("output") if form.alone => "att. out",

@@ -9,14 +9,14 @@ use crate::report::verify::{better, column_name, is_of_quality, main_scores};
 /// A main score.
 pub struct Column {
     pub measure: String,
-    /// Of the unedited model.
+    /// The score of the unedited model.
     pub score: Score,
     pub name: String,
     pub is_of_quality: bool,
 }
 
 impl Column {
-    /// Those of bias first.
+    /// All main scores, those of bias first.
     pub fn all(pool: &Pool<'_>) -> Vec<Self> {
         let mut columns: Vec<Self> = Vec::new();
         for measure in pool.unedited().flat_map(|row| &row.measures) {
@@ -46,7 +46,8 @@ impl Column {
         better(self.score.better, self.score.neutral)
     }
 
-    /// The mean of some rows with their range. One row alone has the 95 % interval of its change, which tells it from the unedited model.
+    /// The mean of some rows, with their range as its interval. The interval of a single row is the 95 % interval of its change, which
+    /// tells it from the unedited model.
     pub fn mark<'r>(&self, rows: impl IntoIterator<Item = &'r Row>) -> Option<Mark> {
         let scores: Vec<&ComparedScore> = rows.into_iter().filter_map(|row| self.of(row)).collect();
         let values: Vec<f64> =

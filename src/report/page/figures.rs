@@ -1,4 +1,5 @@
-//! The figures of a page: scores against alpha (the paper's figures 4 and 6) and against k (figure 5), and where the weights are (3).
+//! The figures of a page: scores against alpha (the paper's figures 4 and 6), scores against k (figure 5), and the places of the selected
+//! weights (figure 3).
 
 use super::columns::Column;
 use super::html::{Html, escaped};
@@ -20,33 +21,33 @@ fn series(strategy: &str, name: String) -> Series {
     Series::new(&printable(&name), colour, marker)
 }
 
-fn panel(column: &Column, along: &'static str) -> Panel {
+fn panel(column: &Column, x_label: &'static str) -> Panel {
     Panel {
         title: printable(&column.name),
         subtitle: format!("{}, n {}", printable(&column.better()), count(column.score.n)),
-        along,
-        along_scale: Scale::Linear,
-        ring: None,
+        x_label,
+        x_scale: Scale::Linear,
+        unedited_x: None,
         neutral: column.score.neutral,
-        level: None,
-        scale: Scale::Linear,
+        unedited_level: None,
+        y_scale: Scale::Linear,
         series: Vec::new(),
         slots: Vec::new(),
-        lost: Vec::new(),
+        not_finite: Vec::new(),
     }
 }
 
 fn finish(panel: &mut Panel, column: &Column) {
-    // Baselines below.
+    // Random baselines are drawn first, below the others.
     panel.series.sort_by_key(|series| series.colour != Colour::GREY);
     if column.is_of_quality {
-        panel.spread();
+        panel.choose_y_scale();
     }
 }
 
 fn figure(page: &mut Html, panel: &mut Panel, column: &Column) {
     finish(panel, column);
-    let title = format!("{} against {}", panel.title, panel.along);
+    let title = format!("{} against {}", panel.title, panel.x_label);
     page.line(format_args!("<figure>{}</figure>", panel_part(panel, &title)));
 }
 
@@ -61,7 +62,7 @@ fn distinct<T: PartialEq>(list: impl IntoIterator<Item = T>) -> Vec<T> {
     out
 }
 
-/// What a size is called, with the number of weights.
+/// The name of a size, with the number of weights.
 pub fn size_name(pool: &Pool<'_>, size: &str, configurations: &[Configuration]) -> String {
     let selected = pool.selected(configurations).map(|(low, high)| match low == high {
         true => format!("{} weights", count(low)),
@@ -139,7 +140,7 @@ fn key(pool: &Pool<'_>) -> String {
 }
 
 fn alpha_panel(pool: &Pool<'_>, column: &Column, configurations: &[Configuration]) -> Panel {
-    let mut panel = Panel { ring: Some(0.0), ..panel(column, "alpha") };
+    let mut panel = Panel { unedited_x: Some(0.0), ..panel(column, "alpha") };
     for configuration in configurations {
         let mut series = series(&configuration.strategy, configuration.strategy.clone());
         let rows: Vec<&Row> = pool.rows_of(configuration).collect();
@@ -147,19 +148,19 @@ fn alpha_panel(pool: &Pool<'_>, column: &Column, configurations: &[Configuration
             let alike: Vec<&Row> = rows.iter().filter(|row| row.case == *case).copied().collect();
             let alpha = alike.first().and_then(|row| row.alpha);
             match (column.mark(alike.iter().copied()), alpha) {
-                (None, _) => panel.lost.push(format!("{} {case}", configuration.strategy)),
+                (None, _) => panel.not_finite.push(format!("{} {case}", configuration.strategy)),
                 (Some(mark), Some(alpha)) => series.curve.push((alpha, mark)),
                 (Some(mark), None) => {
                     let slot = panel.slots.iter().position(|slot| slot == case).unwrap_or(panel.slots.len());
                     if slot == panel.slots.len() {
                         panel.slots.push(case.clone());
                     }
-                    series.beside.push((slot, mark));
+                    series.in_slots.push((slot, mark));
                 }
             }
         }
         if let Some(mut unedited) = column.mark(pool.unedited()) {
-            // Bands begin here.
+            // Bands begin at the unedited model.
             let banded = series.curve.iter().any(|(_, mark)| mark.interval.is_some());
             unedited.interval = unedited.interval.or(banded.then_some((unedited.y, unedited.y)));
             series.curve.push((0.0, unedited));
@@ -176,14 +177,15 @@ pub fn against_k(page: &mut Html, pool: &Pool<'_>) {
     let shares = |case: &str| {
         let of = |strategy: &str| {
             let rows = pool.edited().filter(|row| row.case == case);
-            let rows = rows.filter(|row| row.localization.as_ref().is_some_and(|there| there.strategy == strategy));
+            let rows = rows
+                .filter(|row| row.localization.as_ref().is_some_and(|localization| localization.strategy == strategy));
             distinct(rows.filter_map(|row| row.localization.as_ref()?.k.clone())).len()
         };
         of("value").max(of("random"))
     };
     let mut cases: Vec<&Row> = Vec::new();
     for row in pool.edited() {
-        if cases.iter().all(|there| there.case != row.case) && shares(&row.case) > 1 {
+        if cases.iter().all(|known| known.case != row.case) && shares(&row.case) > 1 {
             cases.push(row);
         }
     }
@@ -218,7 +220,7 @@ fn k_panel(pool: &Pool<'_>, column: &Column, case: &str) -> Panel {
             let share = shares.iter().sum::<f64>() / shares.len() as f64;
             match column.mark(rows) {
                 Some(mark) => series.curve.push((share, mark)),
-                None => panel.lost.push(strategy.clone()),
+                None => panel.not_finite.push(strategy.clone()),
             }
         }
         series.curve.sort_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -227,20 +229,20 @@ fn k_panel(pool: &Pool<'_>, column: &Column, case: &str) -> Panel {
     let shares = panel.series.iter().flat_map(|series| &series.curve).map(|(share, _)| *share);
     let (low, high) =
         shares.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), share| (low.min(share), high.max(share)));
-    // A short stretch of a logarithmic axis has hardly a round number on it.
+    // A logarithmic axis over a small range has too few round numbers.
     if high > 4.0 * low {
-        panel.along_scale = Scale::Logarithmic;
+        panel.x_scale = Scale::Logarithmic;
     }
-    panel.level = column.mark(pool.unedited()).map(|mark| mark.y);
+    panel.unedited_level = column.mark(pool.unedited()).map(|mark| mark.y);
     panel
 }
 
-/// Where the selected weights are, for each strategy and size; of random ones, one seed.
+/// The places of the selected weights, for each strategy and size. For random weights, one seed is shown.
 pub fn places(page: &mut Html, pool: &Pool<'_>) {
     let mut shown: Vec<&PatchLine> = Vec::new();
     for patch in pool.patches() {
-        let is_alike = |there: &&PatchLine| {
-            (&there.localization.strategy, &there.localization.k)
+        let is_alike = |other: &&PatchLine| {
+            (&other.localization.strategy, &other.localization.k)
                 == (&patch.localization.strategy, &patch.localization.k)
         };
         if !shown.iter().any(is_alike) {
@@ -253,7 +255,7 @@ pub fn places(page: &mut Html, pool: &Pool<'_>) {
     page.line("<h3>Where the selected weights are</h3>");
     page.line("<p class=\"note\">Percent of each component's weights in each layer; patches of about the same size have the same colours.</p>\n<div class=\"places-list\">");
     for PatchLine { localization, candidates, stat } in shown.iter().copied() {
-        // Patches of about one size are compared by their colours.
+        // Patches of about the same size share a colour scale, so that they can be compared.
         let alike = |patch: &&&PatchLine| patch.stat.selected.abs_diff(stat.selected) <= stat.selected / 10;
         let most = shown.iter().filter(alike).map(|patch| darkest(&patch.stat)).fold(0.0, f64::max);
         let k = localization.k.as_ref().map_or(String::new(), |k| format!(", k {k}"));

@@ -1,5 +1,5 @@
-//! Results as one HTML page: figures first, numbers below. It needs no script, no other file and no network, and follows the reader's
-//! choice of light or dark.
+//! Results as one HTML page: figures first, tables below. It needs no script, no other file and no network, and has a light and a dark
+//! mode.
 
 mod columns;
 mod figures;
@@ -47,7 +47,7 @@ pub fn svg(results: &[Results]) -> String {
     figures::sheet(&pools(results)).svg()
 }
 
-/// Draws the scores against alpha in lines of text.
+/// Draws the scores against alpha as lines of text.
 pub fn lines(results: &[Results], characters: Characters) -> Vec<String> {
     figures::sheet(&pools(results)).lines(characters)
 }

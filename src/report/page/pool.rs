@@ -1,4 +1,4 @@
-//! Which files are drawn together, and what of them stands on one line.
+//! Groups the files that are drawn together, and the rows that share a line of a figure.
 
 use crate::report::results::{PatchLine, Results, Row};
 
@@ -8,21 +8,21 @@ pub struct Pool<'a> {
     pub files: Vec<&'a Results>,
 }
 
-/// Rows that differ by chance only: their seeds, and the files they are in.
+/// What rows on one line of a figure have in common. They differ in their seed and file only, so their mean is drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration {
-    /// `value`, `mask` or `random`; of a report of `verify`, `patch`.
+    /// `value`, `mask` or `random`; `patch` in a report of `verify`.
     pub strategy: String,
-    /// How many weights were asked for; none where masks decide, and in a report of `verify`.
+    /// The requested number of weights. None for masks, and in a report of `verify`.
     pub k: Option<String>,
 }
 
-/// What masks give, as `--k` has it.
+/// The size of masks, as in `--k`.
 const FROM_MASK: &str = "from-mask";
-/// Of a report of `verify`.
+/// The strategy of rows of a report of `verify`.
 const PATCH: &str = "patch";
 
-/// Files of one label, or of the same weights on both sides.
+/// Pools files with the same label, or of the same pair of models if they have none.
 pub fn pools(results: &[Results]) -> Vec<Pool<'_>> {
     let mut pools: Vec<Pool<'_>> = Vec::new();
     for file in results {
@@ -50,19 +50,19 @@ fn label(file: &Results) -> String {
     if let Some(label) = &file.label {
         return label.clone();
     }
-    let model = last(&file.setting.model.path);
+    let model = path_end(&file.setting.model.path);
     match (&file.reference, &file.applied[..]) {
-        (Some(reference), _) => format!("{model} towards {}", last(&reference.path)),
+        (Some(reference), _) => format!("{model} towards {}", path_end(&reference.path)),
         (None, []) => model,
         (None, patches) => {
-            let names: Vec<String> = patches.iter().map(|patch| last(&patch.path)).collect();
+            let names: Vec<String> = patches.iter().map(|patch| path_end(&patch.path)).collect();
             format!("{model} with {}", names.join(" and "))
         }
     }
 }
 
-/// The end of a path, which is enough for a headline.
-fn last(path: &str) -> String {
+/// The last two components of a path, for a headline.
+fn path_end(path: &str) -> String {
     let parts: Vec<&str> = path.split(['/', '\\']).filter(|part| !part.is_empty()).collect();
     parts[parts.len().saturating_sub(2)..].join("/")
 }
@@ -87,12 +87,12 @@ impl<'a> Pool<'a> {
         self.files.iter().filter_map(|file| file.rows.first())
     }
 
-    /// All other rows.
+    /// The rows of edited models.
     pub fn edited(&self) -> impl Iterator<Item = &'a Row> {
         self.files.iter().flat_map(|file| file.rows.iter().skip(1)).filter(|row| row.edit.is_some())
     }
 
-    /// The configurations of rows there are, in the order of the files.
+    /// The configurations of all rows, in the order of the files.
     pub fn configurations(&self) -> Vec<Configuration> {
         let mut configurations = Vec::new();
         for configuration in self.edited().map(Configuration::of) {
@@ -107,7 +107,7 @@ impl<'a> Pool<'a> {
         self.edited().filter(move |row| Configuration::of(row) == *configuration)
     }
 
-    /// Kinds that select about as many weights each: what is drawn in one figure. Masks stand beside what is as large as they are.
+    /// Groups configurations with the same requested number of weights, each group for one figure. Masks join the size `from-mask`.
     pub fn sizes(&self) -> Vec<(String, Vec<Configuration>)> {
         let mut sizes: Vec<(String, Vec<Configuration>)> = Vec::new();
         for configuration in self.configurations() {
@@ -116,7 +116,7 @@ impl<'a> Pool<'a> {
                 (None, PATCH) => String::new(),
                 (None, _) => FROM_MASK.to_owned(),
             };
-            match sizes.iter_mut().find(|(there, _)| *there == size) {
+            match sizes.iter_mut().find(|(known, _)| *known == size) {
                 Some((_, configurations)) => configurations.push(configuration),
                 None => sizes.push((size, vec![configuration])),
             }
@@ -135,7 +135,7 @@ impl<'a> Pool<'a> {
         (patch.candidates > 0).then(|| 100.0 * patch.stat.selected as f64 / patch.candidates as f64)
     }
 
-    /// How many weights the patches of some configurations select, from and to.
+    /// The smallest and the largest number of weights that the patches of some configurations select.
     pub fn selected(&self, configurations: &[Configuration]) -> Option<(u64, u64)> {
         let rows = configurations.iter().flat_map(|configuration| self.rows_of(configuration));
         let ids: Vec<&String> = rows.filter_map(|row| row.patch.as_ref()).collect();

@@ -1,4 +1,4 @@
-//! The numbers of a page, what they mean, and where they are from.
+//! The tables of a page: scores, their definitions, and the digests of their sources.
 
 use super::columns::Column;
 use super::figures::size_name;
@@ -9,10 +9,10 @@ use crate::report::table::count;
 use crate::report::verify::{decimals, number, short, signed};
 use std::collections::BTreeSet;
 
-/// Stands beside a change that may be chance.
+/// Marks a change that may be chance.
 const NOISE: char = '~';
 
-/// What was measured, in short.
+/// A summary of what was measured.
 pub fn facts(page: &mut Html, pool: &Pool<'_>) {
     let rows = pool.edited().count() as u64;
     let seconds: f64 = pool.files.iter().flat_map(|file| &file.rows).map(|row| row.seconds).sum();
@@ -105,12 +105,12 @@ pub fn numbers(page: &mut Html, pool: &Pool<'_>) {
     }
 }
 
-/// By alpha, then edits without one.
+/// Sorts by alpha; edits without one come last.
 fn order(row: &Row) -> f64 {
     row.alpha.unwrap_or(f64::INFINITY)
 }
 
-/// What the numbers mean.
+/// The definitions of the scores.
 pub fn definitions(page: &mut Html, pool: &Pool<'_>) {
     page.line("<h3>What the numbers mean</h3>\n<dl>");
     for column in Column::all(pool) {
@@ -138,7 +138,7 @@ pub fn definitions(page: &mut Html, pool: &Pool<'_>) {
     page.line("</dl>");
 }
 
-/// The digests of everything that the numbers come from.
+/// The digests of all files behind the scores.
 pub fn sources(page: &mut Html, pool: &Pool<'_>) {
     let mut rows = BTreeSet::new();
     for file in &pool.files {

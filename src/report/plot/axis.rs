@@ -1,6 +1,6 @@
-//! Axes: from numbers to places on paper, and round numbers to write beside them.
+//! Axes: the mapping from numbers to coordinates, and ticks.
 
-/// How numbers are spread.
+/// The scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
     Linear,
@@ -8,7 +8,7 @@ pub enum Scale {
     Logarithmic,
 }
 
-/// A range of numbers and the stretch of paper that it takes.
+/// A range of numbers and the range of coordinates for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Axis {
     low: f64,
@@ -17,21 +17,20 @@ pub struct Axis {
     paper: (f64, f64),
 }
 
-/// A number that is written beside an axis.
+/// A labelled number of an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tick {
     pub value: f64,
     pub label: String,
 }
 
-/// No axis has larger numbers; differences of these are still finite.
+/// The largest number of an axis. The differences of such numbers are finite.
 const LARGEST: f64 = 1e300;
-/// The part of the paper that is left free at both ends.
+/// The share of the coordinates that is left free at both ends.
 const FREE: f64 = 0.06;
 
 impl Axis {
-    /// An axis with room for all finite `values`, from one place on paper to another. Numbers that a logarithmic axis cannot show make
-    /// it linear.
+    /// An axis for all finite `values`, between two coordinates. It is linear if a logarithmic one cannot show a value.
     pub fn new(values: impl IntoIterator<Item = f64>, scale: Scale, paper: (f64, f64)) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values.into_iter().filter(|value| value.is_finite()) {
@@ -44,7 +43,7 @@ impl Axis {
         let scale = if low > 0.0 { scale } else { Scale::Linear };
         let mut axis = Self { low, high, scale, paper };
         let (low, high) = (axis.spread(low), axis.spread(high));
-        // Numbers that hardly differ would otherwise need labels of many digits.
+        // Values that hardly differ would need labels of many digits.
         let least = 1e-6 * low.abs().max(high.abs());
         let free = if high - low > least { (high - low) * FREE } else { (low.abs() * 0.05).max(1e-3) };
         (axis.low, axis.high) = (low - free, high + free);
@@ -58,14 +57,14 @@ impl Axis {
         }
     }
 
-    /// The place of a number on paper; of one beyond the ends, the end.
+    /// The coordinate of a number, clamped to the axis.
     pub fn at(&self, value: f64) -> f64 {
         let share = (self.spread(value) - self.low) / (self.high - self.low);
         let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
         self.paper.0 + share * (self.paper.1 - self.paper.0)
     }
 
-    /// At most so many round numbers on the axis.
+    /// At most `most` round numbers on the axis.
     pub fn ticks(&self, most: usize) -> Vec<Tick> {
         match self.scale {
             Scale::Linear => ticks(self.low, self.high, most),
@@ -84,7 +83,7 @@ pub fn ticks(low: f64, high: f64, most: usize) -> Vec<Tick> {
     for exponent in first..first + 4 {
         for digit in [1, 2, 5] {
             let step = number(digit, exponent);
-            // The quotient of an end that is such a multiple may be a little off.
+            // Division of an end that is such a multiple may round.
             let (from, to) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
             if to - from < most as i64 {
                 let large = low.abs().max(high.abs()) >= 1e6 || exponent < -5;

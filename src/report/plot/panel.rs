@@ -1,18 +1,18 @@
-//! A panel of a figure: curves over shared axes, and marks beside them.
+//! A panel of a figure: curves over shared axes, and slots beside them for models without a value on the x axis.
 
 use super::axis::{Axis, Scale, Tick};
 use super::scene::{CHARACTER, Colour, Point, Scene, Stroke, width};
 
 /// The size of a panel without a legend.
 pub const SIZE: (u32, u32) = (368, 268);
-/// Around the plot: left, top, right, bottom.
+/// Margins of the plot: left, top, right, bottom.
 const AROUND: (u32, u32, u32, u32) = (72, 44, 16, 52);
 /// The width of a slot beside the curves.
 const SLOT: u32 = 44;
 /// The height of a line of the legend.
 const LINE: u32 = 18;
 
-/// A score of one model, or of several that are alike.
+/// A score of one model, or the mean over several.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
     pub y: f64,
@@ -27,7 +27,7 @@ impl Mark {
     }
 }
 
-/// How the models of a series are marked. Series differ in shape too, for those who see no difference in colour.
+/// The shape of a series' markers. Series differ in shape and in colour, for readers who cannot tell the colours apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marker {
     Disc,
@@ -35,26 +35,26 @@ pub enum Marker {
     Triangle,
 }
 
-/// Models that belong together.
+/// The scores of models that share a line.
 #[derive(Debug, Clone)]
 pub struct Series {
-    /// For the legend.
+    /// Its name in the legend.
     pub name: String,
     pub colour: Colour,
     pub marker: Marker,
-    /// By what the axis shows, ascending.
+    /// Pairs of x and score, by ascending x.
     pub curve: Vec<(f64, Mark)>,
-    /// By the number of a slot.
-    pub beside: Vec<(usize, Mark)>,
+    /// Pairs of the index of a slot and a score.
+    pub in_slots: Vec<(usize, Mark)>,
 }
 
 impl Series {
     pub fn new(name: &str, colour: Colour, marker: Marker) -> Self {
-        Self { name: name.to_owned(), colour, marker, curve: Vec::new(), beside: Vec::new() }
+        Self { name: name.to_owned(), colour, marker, curve: Vec::new(), in_slots: Vec::new() }
     }
 
     pub fn marks(&self) -> impl Iterator<Item = Mark> {
-        self.curve.iter().map(|(_, mark)| *mark).chain(self.beside.iter().map(|(_, mark)| *mark))
+        self.curve.iter().map(|(_, mark)| *mark).chain(self.in_slots.iter().map(|(_, mark)| *mark))
     }
 }
 
@@ -63,21 +63,21 @@ impl Series {
 pub struct Panel {
     pub title: String,
     pub subtitle: String,
-    /// What the axis along shows.
-    pub along: &'static str,
-    pub along_scale: Scale,
-    /// Where the unedited model is on it, which is marked with a ring.
-    pub ring: Option<f64>,
+    /// The label of the x axis.
+    pub x_label: &'static str,
+    pub x_scale: Scale,
+    /// The x of the unedited model, which is marked with a ring.
+    pub unedited_x: Option<f64>,
     pub neutral: Option<f64>,
-    /// The unedited model's score, where it has no place along the axis.
-    pub level: Option<f64>,
-    pub scale: Scale,
-    /// The first ones are drawn below the others.
+    /// The score of the unedited model, drawn as a level line where it has no x.
+    pub unedited_level: Option<f64>,
+    pub y_scale: Scale,
+    /// The series. Later ones cover earlier ones.
     pub series: Vec<Series>,
     /// Names of slots beside the curves.
     pub slots: Vec<String>,
-    /// Models of which the score is not a finite number.
-    pub lost: Vec<String>,
+    /// Names of models whose score is not finite.
+    pub not_finite: Vec<String>,
 }
 
 impl Panel {
@@ -85,12 +85,12 @@ impl Panel {
         self.series.iter().flat_map(Series::marks)
     }
 
-    /// Spreads scores of language models by their logarithm, where they are far apart.
-    pub fn spread(&mut self) {
+    /// Makes the y axis logarithmic if the scores have no neutral value and differ by more than a factor of ten, as perplexities do.
+    pub fn choose_y_scale(&mut self) {
         let values = self.marks().map(|mark| mark.y);
         let (low, high) = values.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), y| (low.min(y), high.max(y)));
         if self.neutral.is_none() && low > 0.0 && high > 10.0 * low {
-            self.scale = Scale::Logarithmic;
+            self.y_scale = Scale::Logarithmic;
             self.subtitle.push_str(", logarithmic");
         }
     }
@@ -99,12 +99,12 @@ impl Panel {
         self.series.iter().any(|series| !series.curve.is_empty())
     }
 
-    /// With the legend, if there are several series.
+    /// The height, with the legend if there are several series.
     pub fn height(&self) -> u32 {
         SIZE.1 + LINE * self.legend().len() as u32
     }
 
-    /// The places of series in each line of the legend.
+    /// The indices of the series in each line of the legend.
     fn legend(&self) -> Vec<Vec<usize>> {
         if self.series.len() < 2 {
             return Vec::new();
@@ -158,9 +158,9 @@ pub fn draw(panel: &Panel, scene: &mut Scene, left: u32, top: u32) {
     };
     let end = if panel.has_curves() { area.right - f64::from(SLOT) * panel.slots.len() as f64 } else { area.left };
     let curves = panel.series.iter().flat_map(|series| &series.curve);
-    let x = Axis::new(curves.map(|(along, _)| *along), panel.along_scale, (area.left, end));
-    let values = panel.marks().flat_map(Mark::values).chain(panel.neutral).chain(panel.level);
-    let y = Axis::new(values, panel.scale, (area.bottom, area.top));
+    let x = Axis::new(curves.map(|(along, _)| *along), panel.x_scale, (area.left, end));
+    let values = panel.marks().flat_map(Mark::values).chain(panel.neutral).chain(panel.unedited_level);
+    let y = Axis::new(values, panel.y_scale, (area.bottom, area.top));
 
     frame(scene, &area, &x, &y, end, panel);
     let place = |along: f64, mark: &Mark| -> Placed {
@@ -175,7 +175,7 @@ pub fn draw(panel: &Panel, scene: &mut Scene, left: u32, top: u32) {
             let aside = 9.0 * (at as f64 - (panel.series.len() - 1) as f64 / 2.0);
             let slot = |at: usize| end + f64::from(SLOT) * (at as f64 + 0.5) + aside;
             let curve = series.curve.iter().map(|(along, mark)| place(x.at(*along), mark));
-            let beside = series.beside.iter().map(|(at, mark)| place(slot(*at), mark));
+            let beside = series.in_slots.iter().map(|(at, mark)| place(slot(*at), mark));
             (series, curve.collect(), beside.collect())
         })
         .collect();
@@ -192,7 +192,7 @@ pub fn draw(panel: &Panel, scene: &mut Scene, left: u32, top: u32) {
         let dashes = Stroke { colour: Colour::NEUTRAL, width: 1.25, dash: 5.0 };
         scene.line(vec![(area.left, level), (area.right, level)], dashes);
     }
-    if let Some(level) = panel.level.map(|level| y.at(level)) {
+    if let Some(level) = panel.unedited_level.map(|level| y.at(level)) {
         let dashes = Stroke { colour: Colour::FAINT, width: 1.25, dash: 3.0 };
         scene.line(vec![(area.left, level), (area.right, level)], dashes);
     }
@@ -231,12 +231,12 @@ fn draw_series(scene: &mut Scene, panel: &Panel, series: &Series, curve: &[Place
             scene.line(vec![(x - 4.0, *end), (x + 4.0, *end)], stroke(series.colour, 1.25));
         }
     }
-    // Many marks on a line hide it.
+    // Many markers would hide the line.
     let radius = if curve.len() > 16 { 2.0 } else { 3.5 };
-    // The unedited model belongs to all series.
+    // The unedited model belongs to all series, so its ring has no series' colour.
     let unedited = if panel.series.len() > 1 { Colour::INK } else { series.colour };
     for ((along, _), (point, _)) in series.curve.iter().zip(curve) {
-        if Some(*along) == panel.ring {
+        if Some(*along) == panel.unedited_x {
             scene.disc(*point, 5.0, unedited);
             scene.disc(*point, 3.25, Colour::PAPER);
         } else {
@@ -274,13 +274,13 @@ fn frame(scene: &mut Scene, area: &Area, x: &Axis, y: &Axis, end: f64, panel: &P
             scene.text_centered(along.round() as u32, foot, &label, Colour::INK);
         }
     }
-    let name = match (panel.has_curves(), panel.lost.is_empty()) {
+    let name = match (panel.has_curves(), panel.not_finite.is_empty()) {
         (false, true) => String::new(),
-        (true, true) => panel.along.to_owned(),
-        (_, false) => format!("{}; not finite: {}", panel.along, panel.lost.join(", ")),
+        (true, true) => panel.x_label.to_owned(),
+        (_, false) => format!("{}; not finite: {}", panel.x_label, panel.not_finite.join(", ")),
     };
     let most = (area.right - area.left) / f64::from(CHARACTER);
-    let middle = if panel.lost.is_empty() { (area.left + end) / 2.0 } else { (area.left + area.right) / 2.0 };
+    let middle = if panel.not_finite.is_empty() { (area.left + end) / 2.0 } else { (area.left + area.right) / 2.0 };
     scene.text_centered(middle as u32, foot + 18, &shortened(&name, most as usize), Colour::FAINT);
     for (at, name) in panel.slots.iter().enumerate() {
         let along = end + f64::from(SLOT) * (at as f64 + 0.5);
@@ -300,7 +300,7 @@ fn frame(scene: &mut Scene, area: &Area, x: &Axis, y: &Axis, end: f64, panel: &P
     scene.line(corners.to_vec(), stroke(Colour::FRAME, 1.0));
 }
 
-/// As many round numbers as there is room for; a lone number itself.
+/// As many round numbers as fit. If all values are equal, that value.
 fn fitting(axis: &Axis, length: f64, panel: &Panel) -> Vec<Tick> {
     let mut along = panel.series.iter().flat_map(|series| &series.curve).map(|(along, _)| *along);
     if let Some(first) = along.next()
@@ -334,13 +334,13 @@ fn label(scene: &mut Scene, area: &Area, text: &str, level: f64, points: &[Point
             }
         }
     }
-    // Over a point it would hide what it explains; the subtitle says what is neutral, too.
+    // A label that would cover a point is left out; the subtitle has the neutral value, too.
     if best.0 > 3.0 {
         scene.text(best.1 as u32, best.2 as u32, text, Colour::NEUTRAL);
     }
 }
 
-/// How far a box is from the lines between points.
+/// The distance of a box from the lines between points.
 fn clearance(low: Point, high: Point, points: &[Point]) -> f64 {
     const STEPS: u32 = 16;
     let between = points.windows(2).flat_map(|pair| {

@@ -1,4 +1,4 @@
-//! What a figure is made of.
+//! The shapes of a figure.
 
 /// A colour, red, green and blue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,14 +10,14 @@ impl Colour {
     pub const PAPER: Self = Self([0xff, 0xff, 0xff]);
     pub const GRID: Self = Self([0xe8, 0xe8, 0xe8]);
     pub const FRAME: Self = Self([0x99, 0x99, 0x99]);
-    /// Where there is no bias.
+    /// Of the line of the neutral value.
     pub const NEUTRAL: Self = Self([0xb3, 0x54, 0x1e]);
-    // Of series: a blue and a green that those who see no red or no green tell apart.
+    // Colours of series: a blue and a green that people with red-green colour blindness can tell apart.
     pub const BLUE: Self = Self([0x0b, 0x4f, 0x9e]);
     pub const GREEN: Self = Self([0x00, 0x9e, 0x73]);
     pub const GREY: Self = Self([0x80, 0x80, 0x80]);
 
-    /// The name of a colour that a page may exchange for one on dark paper.
+    /// The name of the colour in the style sheet of a page, which has another value in dark mode.
     pub fn name(self) -> Option<&'static str> {
         let named = [
             (Self::INK, "ink"),
@@ -36,23 +36,23 @@ impl Colour {
     /// From nearly white at 0 to a deep blue at 1.
     pub fn scale(share: f64) -> Self {
         let (low, high) = ([0xf0, 0xf3, 0xf8], [0x0b, 0x3c, 0x7d]);
-        // Small shares are the interesting ones.
+        // Small shares get most of the range.
         let share = share.clamp(0.0, 1.0).sqrt();
         let mix = |at: usize| (f64::from(low[at]) + (f64::from(high[at]) - f64::from(low[at])) * share).round() as u8;
         Self([mix(0), mix(1), mix(2)])
     }
 
-    /// The colour of text on it, whatever the paper's is.
+    /// The colour of text on it.
     pub fn ink(self) -> Self {
         let bright = u32::from(self.0[0]) + u32::from(self.0[1]) + u32::from(self.0[2]) > 3 * 140;
         if bright { Self([0x20, 0x20, 0x20]) } else { Self([0xfd, 0xfd, 0xfd]) }
     }
 }
 
-/// A place, x to the right and y down.
+/// A point: x to the right, y down.
 pub type Point = (f64, f64);
 
-/// How a line is drawn.
+/// The style of a line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stroke {
     pub colour: Colour,
@@ -61,7 +61,7 @@ pub struct Stroke {
     pub dash: f64,
 }
 
-/// A shape. Text stands on the line `y`, from `x` on.
+/// A shape. `x` and `y` of a text are the start of its baseline.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Shape {
     Rectangle {
@@ -86,7 +86,7 @@ pub enum Shape {
         radius: f64,
         colour: Colour,
     },
-    /// A closed area that lets a share of what is below through.
+    /// A partly transparent area.
     Area {
         points: Vec<Point>,
         colour: Colour,
@@ -97,7 +97,7 @@ pub enum Shape {
 /// Width of a character.
 pub const CHARACTER: u32 = 8;
 
-/// Shapes on paper, the first ones below.
+/// Shapes. Later ones cover earlier ones.
 #[derive(Debug)]
 pub struct Scene {
     pub width: u32,

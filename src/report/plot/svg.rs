@@ -4,7 +4,7 @@ use super::scene::{Colour, Point, Scene, Shape, Stroke, width};
 use crate::report::table::printable;
 use std::fmt::Write;
 
-/// A file of its own.
+/// A scene as an SVG file.
 pub fn write(scene: &Scene) -> String {
     let (across, down) = (scene.width, scene.height);
     let start = format!(
@@ -13,7 +13,8 @@ pub fn write(scene: &Scene) -> String {
     drawing(&start, scene, hex)
 }
 
-/// A part of a page, whose style sheet has the named colours. As wide as there is room for; `title` is for those who cannot see it.
+/// A scene as an element of an HTML page, whose style sheet has the named colours. It fills the available width; `title` is its text for
+/// screen readers.
 #[cfg(feature = "verify")]
 pub fn inline(scene: &Scene, title: &str) -> String {
     let (across, down) = (scene.width, scene.height);
@@ -35,7 +36,7 @@ fn drawing(start: &str, scene: &Scene, paint: impl Fn(Colour) -> String) -> Stri
             Shape::Rectangle { x, y, width, height, colour } => {
                 writeln!(out, r#"<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{}"/>"#, paint(*colour))
             }
-            // The length keeps columns in place whatever font is there.
+            // `textLength` keeps columns aligned in any font.
             Shape::Text { x, y, text, colour } => writeln!(
                 out,
                 r#"<text x="{x}" y="{y}" textLength="{}" fill="{}">{}</text>"#,

@@ -1,6 +1,6 @@
 //! Scores against alpha (the paper's figures 4 and 6b): a panel for each main score.
 //!
-//! The unedited model is alpha 0. Edits without a strength stand beside the curve, each in a slot of its own.
+//! The unedited model has alpha 0. Edits without an alpha are drawn beside the curve, each in its own slot.
 
 use super::axis::Scale;
 use super::panel::{Mark, Marker, Panel, SIZE, Series, draw, shortened};
@@ -13,10 +13,10 @@ use crate::verify::{Measurement, Report};
 
 const MARGIN: u32 = 16;
 const HEAD: u32 = 40;
-/// Panels drawn: a folder of tests may have any number of files.
+/// The most panels that are drawn, since a folder of tests may have any number of files.
 const PANELS_MAX: usize = 60;
 
-/// Panels that are drawn together, and what all of them are about.
+/// Panels that are drawn together, with a common footer.
 pub(in crate::report) struct Sheet {
     pub panels: Vec<Panel>,
     pub footer: Vec<String>,
@@ -27,39 +27,39 @@ pub fn sweep(report: &Report) -> String {
     Sheet::of(report).svg()
 }
 
-/// Draws a report in lines of text.
+/// Draws a report as lines of text.
 pub fn sweep_lines(report: &Report, characters: Characters) -> Vec<String> {
     Sheet::of(report).lines(characters)
 }
 
-/// A score of all models of a report.
+/// The panel of a score of all models.
 fn panel(column: &Column<'_>, report: &Report) -> Panel {
     let score = column.score;
     let mut panel = Panel {
         title: printable(&column.name()),
         subtitle: format!("{}, n {}", better(score.better, score.neutral), count(score.n)),
-        along: "alpha",
-        along_scale: Scale::Linear,
-        ring: Some(0.0),
+        x_label: "alpha",
+        x_scale: Scale::Linear,
+        unedited_x: Some(0.0),
         neutral: score.neutral,
-        level: None,
-        scale: Scale::Linear,
+        unedited_level: None,
+        y_scale: Scale::Linear,
         series: Vec::new(),
         slots: Vec::new(),
-        lost: Vec::new(),
+        not_finite: Vec::new(),
     };
     let mut series = Series::new("", Colour::BLUE, Marker::Disc);
     for row in &report.rows {
         let Some(mark) = mark(column, row) else { continue };
         let name = case(row.edit);
         match row.edit.map(|edit| edit.alpha()) {
-            _ if !mark.y.is_finite() => panel.lost.push(name),
+            _ if !mark.y.is_finite() => panel.not_finite.push(name),
             None => series.curve.push((0.0, mark)),
-            // That is the unedited model again.
+            // Alpha 0 is the unedited model again.
             Some(Some(alpha)) if alpha.value() == 0.0 => {}
             Some(Some(alpha)) => series.curve.push((alpha.value(), mark)),
             Some(None) => {
-                series.beside.push((panel.slots.len(), mark));
+                series.in_slots.push((panel.slots.len(), mark));
                 panel.slots.push(name);
             }
         }
@@ -67,12 +67,12 @@ fn panel(column: &Column<'_>, report: &Report) -> Panel {
     series.curve.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     panel.series.push(series);
     if column.is_of_quality() {
-        panel.spread();
+        panel.choose_y_scale();
     }
     panel
 }
 
-/// A row's score with its 95 % interval; without one, 1.96 standard errors to both sides.
+/// A model's score with its 95 % interval, or else 1.96 standard errors to both sides.
 fn mark(column: &Column<'_>, row: &Measurement) -> Option<Mark> {
     let score = column.of(row)?;
     let y = score.value;
@@ -102,7 +102,7 @@ impl Sheet {
         panels.join(&String::new())
     }
 
-    /// The panels that are drawn, and how many are not.
+    /// The panels that are drawn, and a line about those that are not.
     fn shown(&self) -> (&[Panel], Option<String>) {
         let shown = &self.panels[..self.panels.len().min(PANELS_MAX)];
         let left_out = self.panels.len() - shown.len();
@@ -141,7 +141,7 @@ impl Sheet {
     }
 }
 
-/// What all panels are about.
+/// The lines below the panels.
 fn footer(report: &Report) -> Vec<String> {
     const PATCHES_MAX: usize = 4;
     let model = &report.model;

@@ -3,7 +3,7 @@
 use super::axis::{Axis, Tick};
 use super::panel::{Marker, Panel, Series};
 
-/// Which characters a figure is drawn with.
+/// The characters of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Characters {
     /// Lines and dots of Unicode.
@@ -12,7 +12,7 @@ pub enum Characters {
     Ascii,
 }
 
-/// Columns and rows of the plot, without what stands around it.
+/// Columns and rows of the plot, without axes and labels.
 const SIZE: (usize, usize) = (61, 13);
 
 struct Signs {
@@ -75,29 +75,29 @@ impl Signs {
     }
 }
 
-/// Draws a panel. Intervals are left out: a line of text is about as high as many of them.
+/// Draws a panel. Intervals are left out, since many are smaller than a line of text.
 pub fn draw(panel: &Panel, characters: Characters) -> Vec<String> {
     let signs = Signs::of(characters);
     let mut out = vec![format!("{}: {}", panel.title, panel.subtitle)];
     if panel.series.iter().any(|series| !series.curve.is_empty()) {
         out.extend(plot(panel, signs));
     }
-    for series in panel.series.iter().filter(|series| !series.beside.is_empty()) {
+    for series in panel.series.iter().filter(|series| !series.in_slots.is_empty()) {
         let mark = |(slot, mark): &(usize, super::panel::Mark)| {
             let name = panel.slots.get(*slot).map_or("", String::as_str);
             format!("{name} {:.*}", decimals(mark.y), mark.y)
         };
-        let marks: Vec<String> = series.beside.iter().map(mark).collect();
+        let marks: Vec<String> = series.in_slots.iter().map(mark).collect();
         let name = if series.name.is_empty() { "beside the curve" } else { &series.name };
         out.push(format!("{name}: {}", marks.join(", ")));
     }
-    if !panel.lost.is_empty() {
-        out.push(format!("not finite: {}", panel.lost.join(", ")));
+    if !panel.not_finite.is_empty() {
+        out.push(format!("not finite: {}", panel.not_finite.join(", ")));
     }
     out
 }
 
-/// Three digits that count.
+/// The decimals for three significant digits.
 fn decimals(value: f64) -> usize {
     if value.abs() >= 1.0 { (2 - value.abs().log10().floor() as i32).max(0) as usize } else { 3 }
 }
@@ -105,11 +105,11 @@ fn decimals(value: f64) -> usize {
 fn plot(panel: &Panel, signs: &Signs) -> Vec<String> {
     let (columns, rows) = SIZE;
     let curves = || panel.series.iter().flat_map(|series| &series.curve);
-    let x = Axis::new(curves().map(|(along, _)| *along), panel.along_scale, (0.0, (columns - 1) as f64));
-    let values = curves().map(|(_, mark)| mark.y).chain(panel.neutral).chain(panel.level);
-    let y = Axis::new(values, panel.scale, ((rows - 1) as f64, 0.0));
+    let x = Axis::new(curves().map(|(along, _)| *along), panel.x_scale, (0.0, (columns - 1) as f64));
+    let values = curves().map(|(_, mark)| mark.y).chain(panel.neutral).chain(panel.unedited_level);
+    let y = Axis::new(values, panel.y_scale, ((rows - 1) as f64, 0.0));
     let mut cells = vec![vec![' '; columns]; rows];
-    for level in panel.neutral.into_iter().chain(panel.level) {
+    for level in panel.neutral.into_iter().chain(panel.unedited_level) {
         cells[y.at(level).round() as usize].fill(signs.level);
     }
     let at = |(along, value): (f64, f64)| (x.at(along).round() as usize, y.at(value).round() as usize);
@@ -127,12 +127,12 @@ fn plot(panel: &Panel, signs: &Signs) -> Vec<String> {
         }
     }
     let mut unedited = false;
-    for (along, mark) in curves().filter(|(along, _)| Some(*along) == panel.ring) {
+    for (along, mark) in curves().filter(|(along, _)| Some(*along) == panel.unedited_x) {
         let (column, row) = at((*along, mark.y));
         cells[row][column] = signs.ring;
         unedited = true;
     }
-    let mut out = framed(cells, &x, &y, panel.along, signs);
+    let mut out = framed(cells, &x, &y, panel.x_label, signs);
     let mut key: Vec<String> = panel
         .series
         .iter()
@@ -172,7 +172,7 @@ fn framed(cells: Vec<Vec<char>>, x: &Axis, y: &Axis, along: &str, signs: &Signs)
     for Tick { value, label } in fitting(x) {
         let column = x.at(value).round() as usize;
         axis[column] = signs.tick_along;
-        // The number stands below its tick, a minus to the left of it.
+        // The number is below its tick, a minus sign to the left of it.
         let digits = label.trim_start_matches('-').chars().count();
         let left = (column + 1).saturating_sub((label.chars().count() - digits) + digits.div_ceil(2));
         for (at, character) in label.chars().enumerate() {
@@ -185,7 +185,7 @@ fn framed(cells: Vec<Vec<char>>, x: &Axis, y: &Axis, along: &str, signs: &Signs)
     out
 }
 
-/// As many round numbers as there is room for.
+/// As many round numbers as fit.
 fn fitting(x: &Axis) -> Vec<Tick> {
     let room = |ticks: &Vec<Tick>| {
         let widest = ticks.iter().map(|tick| tick.label.chars().count()).max().unwrap_or(0);
@@ -210,15 +210,15 @@ mod tests {
         Panel {
             title: "crows.diff".to_owned(),
             subtitle: "nearer to 50 is better, n 240".to_owned(),
-            along: "alpha",
-            along_scale: Scale::Linear,
-            ring: Some(0.0),
+            x_label: "alpha",
+            x_scale: Scale::Linear,
+            unedited_x: Some(0.0),
             neutral: Some(50.0),
-            level: None,
-            scale: Scale::Linear,
+            unedited_level: None,
+            y_scale: Scale::Linear,
             series,
             slots: Vec::new(),
-            lost: Vec::new(),
+            not_finite: Vec::new(),
         }
     }
 
@@ -279,9 +279,9 @@ crows.diff: nearer to 50 is better, n 240
     #[test]
     fn what_has_no_place_along_the_axis_stands_below() {
         let mut beside = panel(vec![series("", Marker::Disc, &[])]);
-        beside.series[0].beside = vec![(0, Mark { y: 48.25, interval: None }), (1, Mark { y: 0.125, interval: None })];
+        beside.series[0].in_slots = vec![(0, Mark { y: 48.25, interval: None }), (1, Mark { y: 0.125, interval: None })];
         beside.slots = vec!["pr".to_owned(), "sw".to_owned()];
-        beside.lost = vec!["alpha 9".to_owned()];
+        beside.not_finite = vec!["alpha 9".to_owned()];
         assert_eq!(
             draw(&beside, Characters::Unicode)[1..],
             ["beside the curve: pr 48.2, sw 0.125", "not finite: alpha 9"]

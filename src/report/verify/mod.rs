@@ -1,4 +1,4 @@
-//! What `verify` measured, for people and for programs: [`lines`] of text, [`json()`], and a [`summary`] that a patch can carry.
+//! A report of `verify` as [`lines`] of text, as [`json()`], and as a [`summary`] for the metadata of a patch.
 //!
 //! A measure has one or a few main scores (`Column`), which the table and the figure show. Every other score is in the
 //! definitions and in the JSON.
@@ -34,47 +34,47 @@ pub struct Setup {
     pub weights: BTreeMap<String, Digest>,
 }
 
-/// Measures with several main scores, by how their names begin. Of all others it is the first score.
+/// The main scores of measures with several of them, by the start of their names. Other measures have one, the first.
 const MAIN: &[(&str, &[&str])] = &[("stereoset.", &["ss", "lm", "icat"]), ("kl", &["kl", "top1"])];
 
-/// How the names of measures begin that say how good a language model is, and not how biased.
+/// The families of measures of language modelling. All others measure bias.
 const QUALITY: &[&str] = &["ppl", "kl"];
 
 /// A main score.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Column<'a> {
-    /// The place of its outcome in a row.
-    pub place: usize,
+    /// The index of its outcome in a measurement.
+    pub outcome_index: usize,
     /// The outcome of the unedited model.
     pub outcome: &'a Outcome,
     /// The score of the unedited model.
     pub score: &'a Score,
-    /// Whether it is the first one of its measure.
+    /// Whether it is the first main score of its measure.
     pub first: bool,
-    /// Whether the measure has others.
-    alone: bool,
+    /// Whether it is the only main score of its measure.
+    is_only: bool,
 }
 
 impl<'a> Column<'a> {
-    /// All of them, in the order of the measures.
+    /// All main scores of a report, in the order of the measures.
     pub fn all(report: &'a Report) -> Vec<Self> {
-        report.rows.first().map_or(Vec::new(), Self::of_row)
+        report.rows.first().map_or(Vec::new(), Self::of_measurement)
     }
 
-    /// Those of a row.
-    pub fn of_row(row: &'a Measurement) -> Vec<Self> {
-        let of = |(place, outcome): (usize, &'a Outcome)| {
+    /// The main scores of a measurement.
+    pub fn of_measurement(measurement: &'a Measurement) -> Vec<Self> {
+        let columns = |(outcome_index, outcome): (usize, &'a Outcome)| {
             let scores: Vec<&Score> = main_scores(&outcome.measure, &outcome.scores, |score| &score.name);
-            let alone = scores.len() == 1;
-            let column = move |(at, score)| Self { place, outcome, score, first: at == 0, alone };
+            let is_only = scores.len() == 1;
+            let column = move |(at, score)| Self { outcome_index, outcome, score, first: at == 0, is_only };
             scores.into_iter().enumerate().map(column).collect::<Vec<_>>()
         };
-        row.outcomes.iter().enumerate().flat_map(of).collect()
+        measurement.outcomes.iter().enumerate().flat_map(columns).collect()
     }
 
-    /// Its measure, and its own name where the measure leaves open which score it is.
+    /// The name of its measure, and its own where the measure has several scores or its own name is a symbol.
     pub fn name(&self) -> String {
-        column_name(&self.outcome.measure, &self.score.name, self.alone)
+        column_name(&self.outcome.measure, &self.score.name, self.is_only)
     }
 
     /// Its measure's name up to the first digit or full stop: `weat` for `weat6` and `weat8`.
@@ -82,23 +82,23 @@ impl<'a> Column<'a> {
         family(&self.outcome.measure)
     }
 
-    /// Whether it says how good a language model is, and not how biased.
+    /// Whether it measures language modelling, not bias.
     pub fn is_of_quality(&self) -> bool {
         is_of_quality(&self.outcome.measure)
     }
 
-    /// The same score of another model.
+    /// The score of this column in a measurement.
     pub fn of<'r>(&self, row: &'r Measurement) -> Option<&'r Score> {
-        row.outcomes.get(self.place)?.scores.iter().find(|score| score.name == self.score.name)
+        row.outcomes.get(self.outcome_index)?.scores.iter().find(|score| score.name == self.score.name)
     }
 
-    /// How it changed.
+    /// The change of this column's score in a measurement.
     pub fn change<'r>(&self, row: &'r Measurement) -> Option<&'r Change> {
-        row.changes.get(self.place)?.iter().find(|change| change.score == self.score.name)
+        row.changes.get(self.outcome_index)?.iter().find(|change| change.score == self.score.name)
     }
 }
 
-/// The main ones among the scores of a measure.
+/// The main scores of a measure.
 pub(super) fn main_scores<'a, T>(measure: &str, scores: &'a [T], name: impl Fn(&T) -> &str) -> Vec<&'a T> {
     let names = MAIN.iter().find(|(start, _)| measure.starts_with(start)).map_or(&[][..], |(_, names)| names);
     let mut main: Vec<&T> = scores.iter().filter(|score| names.contains(&name(score))).collect();
@@ -108,23 +108,23 @@ pub(super) fn main_scores<'a, T>(measure: &str, scores: &'a [T], name: impl Fn(&
     main
 }
 
-/// A measure, and a score's own name where the measure leaves open which score it is.
-pub(super) fn column_name(measure: &str, score: &str, alone: bool) -> String {
-    // A letter alone is a symbol that people look for.
-    let told = measure == score || alone && score.chars().count() > 1;
-    if told { measure.to_owned() } else { format!("{measure} {score}") }
+/// The name of a measure, and that of the score where the measure has several or the score is named by a symbol.
+pub(super) fn column_name(measure: &str, score: &str, is_only: bool) -> String {
+    // A single letter, such as the d of WEAT, is a symbol that readers know.
+    let is_symbol = score.chars().count() == 1;
+    if measure == score || is_only && !is_symbol { measure.to_owned() } else { format!("{measure} {score}") }
 }
 
 fn family(measure: &str) -> &str {
     measure.split(|c: char| c == '.' || c.is_ascii_digit()).next().unwrap_or(measure)
 }
 
-/// Whether a measure says how good a language model is, and not how biased.
+/// Whether a measure is one of language modelling, not of bias.
 pub(super) fn is_of_quality(measure: &str) -> bool {
     QUALITY.contains(&family(measure))
 }
 
-/// What a row of a report is about.
+/// The name of an edit in reports.
 pub fn case(edit: Option<EditKind>) -> String {
     match edit {
         None => "unedited".to_owned(),

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 
 /// Tables are split where they would be wider, and sentences are wrapped.
 const WIDTH: usize = 120;
-/// Stands beside a change that may be chance.
+/// Marks a change that may be chance.
 const NOISE: char = '~';
 
-/// Everything there is to say of a report, for a terminal.
+/// The whole report, for a terminal.
 pub fn lines(report: &Report, setup: &Setup) -> Vec<String> {
     let parts = [
         heading(report, setup),
@@ -29,13 +29,13 @@ pub fn lines(report: &Report, setup: &Setup) -> Vec<String> {
 
 /// The main scores of a model in a line.
 pub fn brief(row: &Measurement) -> String {
-    let columns = Column::of_row(row);
+    let columns = Column::of_measurement(row);
     let score = |column: &Column<'_>| format!("{} {}", column.name(), short(column.score.value));
     let scores: Vec<String> = columns.iter().map(score).collect();
     format!("{}: {} ({})", case(row.edit), scores.join(", "), time(row.time))
 }
 
-/// Model, runtime, patches, and how much was asked.
+/// The model, the runtime, the patches and the size of the work list.
 fn heading(report: &Report, setup: &Setup) -> Vec<String> {
     let Report { model, work, .. } = report;
     let kind = match model.facts.kind {
@@ -120,7 +120,7 @@ pub(super) fn fits(lines: &[String]) -> bool {
     lines.iter().all(|line| line.chars().count() <= WIDTH)
 }
 
-/// A column's scores, numbers below numbers and changes below changes.
+/// The cells of a column: scores and changes, each aligned.
 fn cells(column: &Column<'_>, rows: &[Measurement]) -> Vec<String> {
     let values: Vec<Option<f64>> = rows.iter().map(|row| column.of(row).map(|score| score.value)).collect();
     let decimals = decimals(values.iter().copied().flatten());
@@ -139,10 +139,10 @@ fn cells(column: &Column<'_>, rows: &[Measurement]) -> Vec<String> {
     parts.into_iter().map(|(value, change)| format!("{value:>width$}{change}").trim_end().to_owned()).collect()
 }
 
-/// How sure each main score is, and how sure its change.
+/// The standard errors, intervals and tests of main scores and their changes.
 fn confidence(report: &Report) -> Vec<String> {
     let mut rows = Vec::new();
-    let (mut tests, mut of_scores, mut turned, mut ranked) = (0u64, false, false, false);
+    let (mut tests, mut scores_tested, mut turned, mut ranked) = (0u64, false, false, false);
     for column in Column::all(report) {
         let decimals = decimals(report.rows.iter().filter_map(|row| Some(column.of(row)?.value)));
         let mut name = printable(&column.name());
@@ -161,7 +161,7 @@ fn confidence(report: &Report) -> Vec<String> {
             {
                 continue;
             }
-            (tests, of_scores) = (tests + u64::from(test.is_some()), of_scores || score.p.is_some());
+            (tests, scores_tested) = (tests + u64::from(test.is_some()), scores_tested || score.p.is_some());
             (turned, ranked) = (turned || flips.is_some(), ranked || signed_rank.is_some());
             let plain = |value: f64| number(value, decimals);
             let sign = |value: f64| signed(value, decimals);
@@ -186,12 +186,12 @@ fn confidence(report: &Report) -> Vec<String> {
     let titles = ["score", "of", "", "error", "95 % interval", "p", "change", "95 % interval", "turned to", "p"];
     let sides = [left, left, right, right, right, right, right, right, right, right];
     let header: Vec<(&str, Align)> = titles.into_iter().zip(sides).collect();
-    // A column that nothing stands in is left out.
+    // Empty columns are left out.
     let used: Vec<usize> = (0..titles.len()).filter(|at| rows.iter().any(|row| !row[*at].is_empty())).collect();
     let header: Vec<(&str, Align)> = used.iter().map(|at| header[*at]).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(|row| used.iter().map(|at| row[*at].clone()).collect()).collect();
     let mut out = columns(&header, &rows);
-    if of_scores {
+    if scores_tested {
         out.push("p of a score: the test that belongs to the measure, such as the permutation test of WEAT".to_owned());
     }
     if turned {
@@ -219,12 +219,12 @@ fn p(p: f64) -> String {
     if p >= 1e-4 { format!("{p:.4}") } else { format!("{p:.1e}") }
 }
 
-/// For each measure: what its numbers mean, what they are for the unedited model, and how they were measured.
+/// For each measure: the definitions of its scores, their values for the unedited model, and its settings.
 fn definitions(report: &Report) -> Vec<String> {
     let all = Column::all(report);
     let mut out = Vec::new();
     for (place, outcome) in report.rows.first().map_or(&[][..], |row| &row.outcomes).iter().enumerate() {
-        let main: Vec<&Column<'_>> = all.iter().filter(|column| column.place == place).collect();
+        let main: Vec<&Column<'_>> = all.iter().filter(|column| column.outcome_index == place).collect();
         for column in &main {
             let start =
                 if column.first { printable(&column.name()) } else { format!("  {}", printable(&column.score.name)) };
@@ -247,7 +247,7 @@ fn definitions(report: &Report) -> Vec<String> {
 }
 
 fn definition(score: &Score) -> Vec<String> {
-    // Where nearer is better, that says what is neutral.
+    // "Nearer to X is better" already names the neutral value.
     let neutral = score.neutral.filter(|_| score.better != Better::Neutral).map(|neutral| format!("neutral {neutral}"));
     let p = score.p.map(|value| format!("p {}", p(value)));
     let unedited = format!("unedited {}, {}", short(score.value), spread(score));
@@ -271,7 +271,7 @@ fn listed<T>(map: &BTreeMap<String, T>, value: impl Fn(&T) -> String) -> Vec<Str
     map.iter().map(|(name, entry)| printable(&format!("{name}: {}", value(entry)))).collect()
 }
 
-/// What must not be overlooked.
+/// Warnings about scores that are not finite, and changes that say nothing.
 fn notes(report: &Report) -> Vec<String> {
     let mut out = Vec::new();
     for row in report.rows.iter().filter(|row| row.edit.is_some() && row.edited == 0) {

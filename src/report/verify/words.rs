@@ -1,12 +1,12 @@
-//! Scores in words and digits.
+//! Formats scores, changes and times.
 
 use crate::measure::Better;
 use std::time::Duration;
 
-/// Numbers from here on are written with a power of ten.
+/// Numbers of at least this size are written with a power of ten.
 const LARGE: f64 = 1e7;
 
-/// How many digits after the point tell numbers of that size apart.
+/// The number of decimals for numbers of this size.
 pub fn decimals(values: impl IntoIterator<Item = f64>) -> usize {
     let sizes = values.into_iter().map(f64::abs).filter(|size| *size < LARGE);
     let largest = sizes.fold(0.0, f64::max);
@@ -20,7 +20,7 @@ pub fn decimals(values: impl IntoIterator<Item = f64>) -> usize {
     }
 }
 
-/// A number with so many digits after the point; of a very large one only those that count.
+/// A number with this many decimals. A very large number has four significant digits.
 pub fn number(value: f64, decimals: usize) -> String {
     match value {
         value if !value.is_finite() => "not finite".to_owned(),
@@ -29,7 +29,7 @@ pub fn number(value: f64, decimals: usize) -> String {
     }
 }
 
-/// A change with its sign. `0` is no change at all, `+0.00` a small one.
+/// A change with its sign. `0` is no change at all, `+0.00` is a small one.
 pub fn signed(difference: f64, decimals: usize) -> String {
     match difference {
         difference if !difference.is_finite() => "not finite".to_owned(),
@@ -39,7 +39,7 @@ pub fn signed(difference: f64, decimals: usize) -> String {
     }
 }
 
-/// A number with four digits that count.
+/// A number with four significant digits.
 pub fn short(value: f64) -> String {
     match format!("{value:.3e}").parse::<f64>() {
         Ok(rounded) if rounded != 0.0 && !(1e-4..LARGE).contains(&rounded.abs()) => format!("{rounded:e}"),
@@ -48,7 +48,7 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// Which way a score is better.
+/// Says which values of a score are better.
 pub fn better(better: Better, neutral: Option<f64>) -> String {
     match (better, neutral) {
         (Better::Lower, _) => "lower is better".to_owned(),
@@ -58,7 +58,7 @@ pub fn better(better: Better, neutral: Option<f64>) -> String {
     }
 }
 
-/// A time that people wait.
+/// A duration.
 pub fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 100.0 {
