@@ -1,5 +1,5 @@
-//! What kind of change a patch is, in one sentence and the numbers that led to it. From the table of tensors and selected weights, never
-//! from what the metadata claim; where that was asked for, from the changes themselves ([`Spectrum`]).
+//! Classifies the change that a patch makes, in one sentence with the numbers behind it. It uses the table of tensors and selected weights,
+//! never the metadata, and on request the changes themselves ([`Spectrum`]).
 
 use super::table::{count, percent};
 use crate::algebra::Spectrum;
@@ -8,9 +8,9 @@ use crate::patch::Patch;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// From this share of the weights of the changed tensors on, a change is dense: what optimizers leave after many steps.
+/// A change of at least this share of the weights of the changed tensors is dense, as after many steps of an optimizer.
 pub const DENSE_FROM: f64 = 0.5;
-/// Below this share it is sparse: chosen weights, or few steps in 16 bits.
+/// A change of less than this share is sparse, as of chosen weights, or after a few steps in 16 bits.
 pub const SPARSE_BELOW: f64 = 0.05;
 /// A component or a layer stands out if it has so many times its share of the changes...
 pub const STANDS_OUT_FROM: f64 = 1.5;
@@ -18,10 +18,10 @@ pub const STANDS_OUT_FROM: f64 = 1.5;
 pub const NOTABLE_FROM: f64 = 0.1;
 /// Up to this share of the most that is possible, a matrix changes along few directions: 48 of 768. Random changes reach a quarter or more.
 pub const LOW_RANK_TO: f64 = 1.0 / 16.0;
-/// As many components are named where no others change.
+/// If at most this many components change, they are named.
 const NAMED: usize = 2;
 
-/// How many of the weights in the changed tensors change.
+/// The share of the weights in the changed tensors that changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Extent {
@@ -35,16 +35,16 @@ pub enum Extent {
     Dense,
 }
 
-/// A component or a layer with more than its share.
+/// A component or a layer with more than its share of the changes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Part {
-    /// Which one.
+    /// Its name.
     pub label: String,
-    /// Its changed weights.
+    /// The number of its changed weights.
     pub changed: u64,
-    /// Its weights, of the tensors that change.
+    /// The number of its weights in tensors that change.
     pub elements: u64,
-    /// Its share of the changes by its share of the weights.
+    /// Its share of the changes divided by its share of the weights.
     pub times: f64,
 }
 
@@ -53,7 +53,7 @@ pub struct Part {
 pub struct Kind {
     /// The sentence.
     pub sentence: String,
-    /// How much changes.
+    /// The share of the weights that changes.
     pub extent: Extent,
     /// Changed weights.
     pub changed: u64,
@@ -69,32 +69,32 @@ pub struct Kind {
     pub components: Vec<Part>,
     /// Layers with more than their share, the largest part first.
     pub layers: Vec<Part>,
-    /// Which of norms, embeddings and head do not change at all.
+    /// Those of norms, embeddings and head that do not change at all.
     pub untouched: Vec<&'static str>,
-    /// How the matrices change, if that was measured and any does.
+    /// The ranks of the changes of matrices, if they were measured and a matrix changes.
     pub ranks: Option<Ranks>,
 }
 
-/// How many directions the changes of matrices have.
+/// The ranks of the changes of matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ranks {
     /// Matrices that change.
     pub matrices: usize,
     /// The median of their stable ranks.
     pub median: f64,
-    /// The median of their shares: stable rank by the smaller side.
+    /// The median of the stable rank divided by the smaller dimension.
     pub share: f64,
     /// Whether that share is at most [`LOW_RANK_TO`].
     pub low: bool,
 }
 
 impl Kind {
-    /// Of a patch.
+    /// The kind of a patch.
     pub fn of(patch: &Patch) -> Self {
         Self::new(patch.table.tensors.iter().map(|entry| (entry.name.as_str(), entry.selected, entry.elements())))
     }
 
-    /// Of tensors: the name, the changed weights, at least one, and all weights of each.
+    /// The kind of a change of tensors, given the name, the changed weights (at least one) and all weights of each.
     pub fn new<'a>(tensors: impl IntoIterator<Item = (&'a str, u64, u64)>) -> Self {
         let mut all = Sum::default();
         let mut components: BTreeMap<Component, Sum> = BTreeMap::new();
@@ -141,7 +141,7 @@ impl Kind {
         kind
     }
 
-    /// The same, with how the matrices change.
+    /// Adds the ranks of the changes of matrices.
     pub fn with_spectrum(mut self, spectrum: &[Spectrum]) -> Self {
         let median = |of: fn(&Spectrum) -> f64| {
             let mut values: Vec<f64> = spectrum.iter().map(of).collect();
@@ -179,7 +179,7 @@ impl Kind {
             (Some(one), None) | (None, Some(one)) => Some(format!("only in {one}")),
             (None, None) => None,
         };
-        // What changes alone has no share to stand out from.
+        // A part that changes alone cannot stand out from others.
         let components = self.components.iter().filter(|_| self.only_components.is_empty());
         let layers = self.layers.iter().filter(|_| self.only_layer.is_none());
         let components = components.map(|part| (part.label.clone(), part.times));
@@ -225,7 +225,7 @@ impl Sum {
     }
 }
 
-/// Those that stand out among `all`, the largest part first.
+/// The parts that stand out, the largest first.
 fn parts(all: Sum, sums: impl Iterator<Item = (String, Sum)>) -> Vec<Part> {
     let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
     let part = |(label, sum): (String, Sum)| {
@@ -247,7 +247,7 @@ fn listed(items: &[String]) -> Option<String> {
     }
 }
 
-/// Embeddings may be the head too, where the two are tied; the head alone is untouched only if they are.
+/// The components that do not change. Tied embeddings are the head, too, so the head counts as unchanged only if the embeddings are.
 fn untouched(changed: &BTreeMap<Component, Sum>) -> Vec<&'static str> {
     let is = |component| !changed.contains_key(&component);
     let mut untouched = Vec::new();

@@ -1,4 +1,4 @@
-//! What a patch changes and where, from its header alone.
+//! Counts of the selected weights of a patch, by component, layer and tensor. Only the header is read.
 
 use crate::checkpoint::names::place;
 use crate::format::tensor_table::TensorEntry;
@@ -6,7 +6,7 @@ use crate::patch::Patch;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The stat table.
+/// The counts of a patch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stat {
     /// The patch id, in hexadecimal.
@@ -31,10 +31,10 @@ pub struct Stat {
     pub tensors: Vec<TensorRow>,
 }
 
-/// One line of a table.
+/// A component or a layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// What it is about.
+    /// Its name.
     pub label: String,
     /// Selected elements.
     pub selected: u64,
@@ -112,7 +112,7 @@ impl Sum {
 }
 
 impl Stat {
-    /// Sums up a patch.
+    /// Counts the selected weights of a patch.
     pub fn new(patch: &Patch) -> Self {
         let metadata = &patch.metadata;
         let (mut components, mut layers) = (BTreeMap::<_, Sum>::new(), BTreeMap::<_, Sum>::new());

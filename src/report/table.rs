@@ -1,8 +1,8 @@
-//! Aligned columns and numbers as people write them.
+//! Formats tables, numbers and text for terminals.
 
 use std::fmt::Write;
 
-/// Which way a column is aligned.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     /// Text.
@@ -58,7 +58,7 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// A share as a percentage with enough digits to tell small ones apart.
+/// A share as a percentage, with enough digits to distinguish small ones.
 pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "-".to_owned();
@@ -67,8 +67,8 @@ pub fn percent(part: u64, whole: u64) -> String {
     if percent >= 1.0 || part == 0 { format!("{percent:.2} %") } else { format!("{percent:.4} %") }
 }
 
-/// Text on one line, with every character escaped that a reader cannot see but a terminal or a browser acts on: `\n` as `\\n`,
-/// ESC as `\\u{1b}`. Escaping twice is the same as once.
+/// Text on one line. Characters that readers cannot see but terminals or browsers act on are escaped: `\n` as `\\n`, ESC as `\\u{1b}`.
+/// Escaping twice is the same as once.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -77,8 +77,7 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// JSON with the same characters escaped in its strings, where alone they can be: it means the same.
-/// The line breaks between values stay.
+/// JSON with the same characters escaped in its strings, which does not change its meaning. Line breaks between values are kept.
 pub fn printable_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {

@@ -230,15 +230,15 @@ fn an_export_by_pytorch_measures_as_the_model_itself() {
     dir.write("pairs.csv", [header, pairs].concat().as_bytes());
     let line = "verify model --patch p --alpha -2,0.5 --perplexity text --ppl mlm,pseudo --crows-pairs pairs.csv --kl --json --items";
     let ours = dir.run_model(line).ok().json();
-    // Of an architecture that is not known, only the export can be measured.
+    // Of an unsupported architecture, only an export can be measured.
     config["model_type"] = "mystery".into();
     dir.write("model/config.json", config.to_string().as_bytes());
-    dir.run_model(line).fails(6).says(&["\"mystery\" is not known", "--onnx"]);
+    dir.run_model(line).fails(6).says(&["\"mystery\" is not supported", "--onnx"]);
     let theirs = dir.run_model(&format!("{line} --onnx model/model.onnx")).ok().json();
     assert!(agree(&ours["rows"], &theirs["rows"], "rows") > 100);
     let refused = |line: &str, says: &[&str]| {
         dir.run_model(&format!("verify model --onnx model/model.onnx {line}")).fails(6).says(says);
     };
     refused("--weat 8", &["no output last_hidden_state", "last layer"]);
-    refused("--perplexity text --patch bias", &["are not edited alike", "query.bias"]);
+    refused("--perplexity text --patch bias", &["changes them differently", "query.bias"]);
 }

@@ -130,7 +130,7 @@ fn a_directory_that_is_no_model_is_said() {
         .fails(8)
         .says(&["tokenizer.json or vocab.txt"]);
     with("t5", &|model| config(model, "\"model_type\": \"bert\"", "\"model_type\": \"t5\"")).fails(6).says(&[
-        "\"t5\" is not known",
+        "\"t5\" is not supported",
         "distilbert",
         "--onnx",
     ]);

@@ -279,7 +279,8 @@ crows.diff: nearer to 50 is better, n 240
     #[test]
     fn what_has_no_place_along_the_axis_stands_below() {
         let mut beside = panel(vec![series("", Marker::Disc, &[])]);
-        beside.series[0].in_slots = vec![(0, Mark { y: 48.25, interval: None }), (1, Mark { y: 0.125, interval: None })];
+        beside.series[0].in_slots =
+            vec![(0, Mark { y: 48.25, interval: None }), (1, Mark { y: 0.125, interval: None })];
         beside.slots = vec!["pr".to_owned(), "sw".to_owned()];
         beside.not_finite = vec!["alpha 9".to_owned()];
         assert_eq!(

@@ -267,7 +267,7 @@ pub enum ItemValues {
 }
 
 impl Row {
-    /// A score by the names of its measure and its own.
+    /// The score `name` of a measure.
     pub fn score(&self, measure: &str, name: &str) -> Option<&ComparedScore> {
         let result = self.measures.iter().find(|result| result.measure == measure)?;
         result.scores.iter().find(|compared| compared.score.name == name)

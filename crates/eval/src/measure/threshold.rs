@@ -111,7 +111,7 @@ impl Threshold {
         !matches!(self.bound, Bound::Value(_))
     }
 
-    /// Whether a model violates the condition. `outcomes` are its own, `unedited` those of the model before any edit.
+    /// Whether a model violates the condition. `outcomes` are those of the model, `unedited` those of the unedited one.
     ///
     /// # Errors
     /// [`NotMeasured`].
@@ -187,8 +187,8 @@ fn find<'a>(outcomes: &'a [Outcome], name: &str) -> Option<(&'a str, &'a Score)>
     let found = main.map(|outcome| (outcome, outcome.scores.first()));
     let (outcome, score) = found.or_else(|| {
         outcomes.iter().find_map(|outcome| {
-            let of_score = name.strip_prefix(&outcome.measure)?.strip_prefix('.')?;
-            Some((outcome, Some(outcome.scores.iter().find(|score| score.name == of_score)?)))
+            let score_name = name.strip_prefix(&outcome.measure)?.strip_prefix('.')?;
+            Some((outcome, Some(outcome.scores.iter().find(|score| score.name == score_name)?)))
         })
     })?;
     Some((&outcome.measure, score?))

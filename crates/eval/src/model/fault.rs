@@ -31,14 +31,14 @@ pub enum ModelFault {
         /// What is wrong.
         reason: String,
     },
-    /// The architecture is not known.
-    #[error("the architecture {found:?} is not known; known are {}", super::config::known_architectures())]
+    /// The architecture is not supported.
+    #[error("the architecture {found:?} is not supported; supported are {}", super::config::known_architectures())]
     Architecture {
         /// `model_type` of the configuration.
         found: String,
     },
     /// A setting of the configuration that is not supported.
-    #[error("the configuration has {key} = {found}; supported is {supported}")]
+    #[error("the configuration sets {key} to {found}; only {supported} is supported")]
     Setting {
         /// The key in `config.json`.
         key: &'static str,
@@ -121,7 +121,10 @@ pub enum ModelFault {
         tensors: Vec<String>,
     },
     /// One weight of an export is several tensors, of which the edits differ.
-    #[error("the export's {initializer:?} may be {}, which are equal and are not edited alike", few(tensors))]
+    #[error(
+        "the export's initializer {initializer:?} stores {}, which are equal, but the patch changes them differently",
+        few(tensors)
+    )]
     Shared {
         /// The weight.
         initializer: String,

@@ -1,4 +1,4 @@
-//! The tokenizer of a model directory: `tokenizer.json`, or `vocab.txt` of BERT's first files.
+//! Reads the tokenizer of a model directory: `tokenizer.json`, or `vocab.txt` as in the first BERT releases.
 
 mod budget;
 
@@ -22,11 +22,11 @@ pub struct Tokenizer {
     mask: Option<Mask>,
     begin: Option<u32>,
     words_begin_with_a_blank: bool,
-    /// Rows of the model's embeddings.
+    /// The number of rows of the model's embeddings.
     rows: u64,
-    /// Whether it failed at a text.
-    gave_up: AtomicBool,
-    /// What was read, for reports.
+    /// Whether it failed to encode a text.
+    failed: AtomicBool,
+    /// The files that were read.
     pub files: Vec<PathBuf>,
 }
 
@@ -53,12 +53,12 @@ impl Tokenizer {
             let what = "tokenizer.json or vocab.txt";
             return Err(ModelFault::Missing { directory: directory.to_owned(), what });
         };
-        // Files often carry the settings of a training run.
+        // Files often have padding and truncation of a training run.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| malformed(&file, error.to_string()))?;
         let tried = caught(|| inner.encode("A text.", true).map(drop).map_err(|error| error.to_string()));
         tried.unwrap_or_else(|| Err(GAVE_UP.to_owned())).map_err(|reason| malformed(&file, reason))?;
-        // A tokenizer may have tokens that the model has no rows for, such as one for padding. Whether a text gives one is seen then.
+        // A tokenizer may have tokens without a row in the model, such as one for padding. `check` finds those that a text needs.
         let rows = config.size(&["vocab_size"])?;
         let id = |text: &str| inner.token_to_id(text).map(|id| Mask { id, text: text.to_owned() });
         let usual = ["[MASK]", "<mask>"];
@@ -74,17 +74,17 @@ impl Tokenizer {
             begin,
             words_begin_with_a_blank,
             rows,
-            gave_up: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             files: vec![file],
         })
     }
 
-    /// Refuses questions with a token that the model has no row for, and all after a text that could not be made into tokens.
+    /// Checks that every token of a work list has a row in the model, and that all texts were encoded.
     ///
     /// # Errors
     /// [`ModelFault::Vocabulary`], naming the first one; [`ModelFault::Malformed`].
     pub fn check(&self, work: &WorkList) -> Result<(), ModelFault> {
-        if self.gave_up.load(Ordering::Relaxed) {
+        if self.failed.load(Ordering::Relaxed) {
             return Err(malformed(&self.files[0], GAVE_UP.to_owned()));
         }
         match work.sequences().iter().flatten().find(|id| u64::from(**id) >= self.rows) {
@@ -100,9 +100,9 @@ impl Tokenizer {
     fn encode_with(&self, text: &str, special_tokens: bool) -> Encoding {
         let encoded = caught(|| self.inner.encode(text, special_tokens));
         if encoded.is_none() {
-            self.gave_up.store(true, Ordering::Relaxed);
+            self.failed.store(true, Ordering::Relaxed);
         }
-        // A tokenizer that encodes anything encodes everything but for an unknown character without a token for it.
+        // A tokenizer that encodes one text fails only on unknown characters, if it has no token for them.
         let Some(Ok(encoding)) = encoded else { return Encoding::default() };
         Encoding {
             ids: encoding.get_ids().to_vec(),
@@ -112,9 +112,9 @@ impl Tokenizer {
     }
 }
 
-/// What `work` gives; none if it panics, as the libraries that read tokenizers and run their patterns do on some.
-fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
+/// Calls `function`, and returns None if it panics, as the libraries behind tokenizers do on some files.
+fn caught<T>(function: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(function)).ok()
 }
 
 impl Tokens for Tokenizer {

@@ -158,7 +158,7 @@ mod tests {
             let file = DataFile::read(&published("crows_golden").join(file)).unwrap();
             let mut reader = csv::Reader::from_reader(&file.bytes[..]);
             let header = reader.headers().unwrap().clone();
-            let column = |name| header.iter().position(|there| there == name).unwrap();
+            let column = |name| header.iter().position(|column| column == name).unwrap();
             let records: Vec<_> = reader.records().map(Result::unwrap).collect();
             let pairs: Vec<_> = records
                 .iter()

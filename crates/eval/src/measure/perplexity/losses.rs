@@ -33,12 +33,12 @@ impl Losses {
         if clusters.iter().all(Vec::is_empty) {
             return Err(text.empty(measure, "no token is left to score".to_owned()));
         }
-        let own = settings.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value));
         Ok(Self {
             measure,
             clusters: clusters.into_iter().filter(|cluster| !cluster.is_empty()).collect(),
             counts,
-            settings: text.settings().into_iter().chain(own).collect(),
+            settings: text.settings().into_iter().chain(settings).collect(),
             data: text.data(),
             seed,
         })
@@ -64,7 +64,7 @@ impl PlannedMeasure for Losses {
             interval,
             p: None,
         };
-        // The delta method: exp has the slope exp(mean) there.
+        // The delta method: the slope of exp at the mean is exp(mean).
         let perplexity = score(
             "ppl",
             mean.exp(),

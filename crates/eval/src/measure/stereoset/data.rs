@@ -113,8 +113,8 @@ struct Gold {
 impl Published {
     fn triple(self) -> Result<Triple, String> {
         let of = |label: &str| {
-            let mut there = self.sentences.iter().filter(|sentence| sentence.gold_label == label);
-            match (there.next(), there.next()) {
+            let mut matching = self.sentences.iter().filter(|sentence| sentence.gold_label == label);
+            match (matching.next(), matching.next()) {
                 (Some(one), None) => Ok(one.sentence.clone()),
                 _ => Err(format!("not one sentence with the gold_label {label:?}")),
             }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeFault {
     /// There is none in any of the places.
-    #[error("there is no ONNX Runtime {}on this machine", if *.cuda { "for CUDA " } else { "" })]
+    #[error("no ONNX Runtime library {}was found", if *.cuda { "for CUDA " } else { "" })]
     NotFound {
         /// Whether CUDA was asked for.
         cuda: bool,
@@ -30,7 +30,7 @@ pub enum RuntimeFault {
         reason: String,
     },
     /// The library is older than the functions that are called.
-    #[error("{}: ONNX Runtime {version}, and 1.{least} is the least that works", library.display())]
+    #[error("{}: ONNX Runtime {version} is too old; 1.{least} or later is needed", library.display())]
     TooOld {
         /// The library.
         library: PathBuf,

@@ -15,7 +15,7 @@ use std::process::{Command, Output};
 /// The program that downloads and unpacks.
 pub(super) const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
 
-/// Where a build was put.
+/// Where a build was moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
     /// The library.
@@ -101,7 +101,7 @@ pub fn install(build: Build, replace: bool, context: &Context<'_>) -> Result<Ins
     let wheel = package.download(work.path(), context)?;
     package.check(&wheel, context)?;
     package.unpack(&wheel, work.path(), context)?;
-    package.put(work.path(), &folder)?;
+    package.move_into_place(work.path(), &folder)?;
     Ok(Installed { library, before: false })
 }
 
@@ -168,14 +168,14 @@ impl Package {
     }
 
     /// Moves the libraries, and the licence that asks to go with them, into their folder.
-    fn put(&self, work: &Path, folder: &Path) -> Result<(), RuntimeFault> {
+    fn move_into_place(&self, work: &Path, folder: &Path) -> Result<(), RuntimeFault> {
         let root = work.join("unpacked").join("onnxruntime");
         let replaced = work.join("replaced");
         let had = folder.is_dir();
         if had {
             std::fs::rename(folder, &replaced).map_err(RuntimeFault::io("replace", folder))?;
         }
-        let put = NewDirectory::create(folder).map_err(failed).and_then(|new| {
+        let moved = NewDirectory::create(folder).map_err(failed).and_then(|new| {
             let libraries = self.libraries.iter().map(|name| (root.join("capi").join(name), *name));
             let notices = ["LICENSE", "ThirdPartyNotices.txt"].map(|name| (root.join(name), name));
             for (from, name) in libraries.chain(notices) {
@@ -185,11 +185,11 @@ impl Package {
             }
             new.commit().map_err(failed)
         });
-        if put.is_err() && had {
-            // The one before comes back; when even that fails, the error that is told is the first one.
+        if moved.is_err() && had {
+            // The previous installation is restored. If that fails, too, the first error is reported.
             let _ = std::fs::rename(&replaced, folder);
         }
-        put
+        moved
     }
 }
 
@@ -207,7 +207,7 @@ fn failed(failed: Failed) -> RuntimeFault {
 
 fn run(mut command: Command, context: &Context<'_>) -> Result<Output, RuntimeFault> {
     let output = command.output().map_err(|source| RuntimeFault::NoPython { program: PYTHON, source })?;
-    // An interruption reaches the program as well; its failure is not what is to be told then.
+    // An interruption also stops the child process, whose failure is then not reported.
     context.advance(0)?;
     Ok(output)
 }

@@ -79,7 +79,7 @@ pub fn about(found: &Library, _environment: &Environment) -> Result<About, Runti
     Ok(About { version, build: ort::info().to_owned(), providers })
 }
 
-/// What a session is to be given so that it computes there, and nowhere else in silence.
+/// The execution providers of a session. A session that cannot use the requested one fails, instead of falling back to the CPU.
 pub fn execution_providers(provider: Provider) -> Vec<ExecutionProviderDispatch> {
     let dispatch = match provider {
         // Given by name, so that a library with other providers does not choose one.

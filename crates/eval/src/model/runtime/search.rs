@@ -106,9 +106,10 @@ impl SearchPaths {
 
     fn found(&self, provider: Provider, library: PathBuf, origin: Origin) -> Library {
         // A library of a Python package stands in `site-packages/onnxruntime/capi`, beside NVIDIA's packages.
-        let own = library.ancestors().nth(3).filter(|folder| folder.ends_with("site-packages")).map(Path::to_owned);
+        let containing =
+            library.ancestors().nth(3).filter(|folder| folder.ends_with("site-packages")).map(Path::to_owned);
         let active = self.virtual_environment.iter().flat_map(|environment| site_packages(environment));
-        let mut site_packages: Vec<PathBuf> = own.into_iter().chain(active).collect();
+        let mut site_packages: Vec<PathBuf> = containing.into_iter().chain(active).collect();
         site_packages.dedup();
         Library { provider, library, origin, site_packages }
     }
@@ -119,7 +120,7 @@ impl SearchPaths {
     }
 
     fn places(&self, cuda: bool) -> Vec<(PathBuf, Origin)> {
-        // The build for CUDA computes on the processor as well, so it is second best there.
+        // The CUDA build runs on CPUs as well, so it is the second choice for them.
         let builds = if cuda { [Build::Cuda, Build::Cpu] } else { [Build::Cpu, Build::Cuda] };
         let installed = builds.into_iter().filter_map(|build| self.installed(build));
         let system = self.library_folders.iter().filter(|folder| folder.is_dir()).cloned();

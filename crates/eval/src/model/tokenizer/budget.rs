@@ -173,7 +173,7 @@ impl Found {
         }
     }
 
-    /// Takes a step by what it has, since its type need not be there.
+    /// Recognizes a step by its fields, since `type` is optional.
     fn step(&mut self, step: &Value) -> Result<(), String> {
         let bytes = |key: &str| step.get(key).and_then(Value::as_str).map(|text| text.len() as u64);
         let pattern = |kind: &str| step.get("pattern")?.get(kind)?.as_str();
