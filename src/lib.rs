@@ -69,7 +69,7 @@
 //! apply    file --> Patch -----\
 //!                               Plan (base checked) --edit--> tensors --durable--> file, read back
 //!          files --> Checkpoint /
-//! verify   measures --plan--> Work;  Model (graph built) --edited tensors--> Session --Work--> Answers --> Outcomes --> Report
+//! verify   measures --plan--> WorkList;  Model --edited tensors--> Session --WorkList--> Answers --> Outcomes --> Report
 //! ```
 //!
 //! The modules below are in reading order, and each uses only those above it (`tests/layers.rs` checks it).
