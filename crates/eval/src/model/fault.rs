@@ -8,22 +8,22 @@ pub enum ModelFault {
     /// A file of the directory could not be read.
     #[error("{operation} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// There is no `config.json`, no tokenizer.
+    /// A file such as `config.json` or the tokenizer is missing.
     #[error("{}: there is no {what}", directory.display())]
     Missing {
         /// The model directory.
         directory: PathBuf,
-        /// The file or files that are looked for.
+        /// The missing file, or the alternatives.
         what: &'static str,
     },
-    /// A file of the directory is not what it must be.
+    /// A file of the directory is malformed.
     #[error("{}: {reason}", path.display())]
     Malformed {
         /// The file.
@@ -44,7 +44,7 @@ pub enum ModelFault {
         key: &'static str,
         /// Its value.
         found: String,
-        /// What is.
+        /// The supported value.
         supported: &'static str,
     },
     /// The weights lack a tensor.
@@ -64,31 +64,31 @@ pub enum ModelFault {
         tensor: String,
         /// Its dtype and shape.
         found: String,
-        /// What fits.
+        /// The expected dtype and shape.
         expected: String,
     },
-    /// The tokenizer gives ids that the model does not have.
+    /// The tokenizer has token ids beyond the model's vocabulary.
     #[error("a text has the token {}, which is beyond the model's vocabulary of {vocabulary}", token.as_deref().map_or_else(|| format!("with the id {id}"), |token| format!("{token:?} with the id {id}")))]
     Vocabulary {
-        /// The token, where the tokenizer is at hand.
+        /// The token, if the tokenizer is known.
         token: Option<String>,
         /// Its id.
         id: u32,
         /// Rows of the embeddings.
         vocabulary: u32,
     },
-    /// A question about a token or position that the model does not have.
+    /// A sequence is longer than the model takes.
     #[error("a sequence of {length} tokens; the model takes at most {most}")]
     TooLong {
         /// Its length.
         length: usize,
-        /// The longest.
+        /// The most tokens.
         most: u32,
     },
     /// A user's export cannot be opened.
     #[error(transparent)]
     Onnx(#[from] lcepatch_onnx::OpenError),
-    /// An export takes what cannot be given, or not what has to be.
+    /// An export has an unsupported input, or lacks a required one.
     #[error("the export's input {input:?} {reason}; the supported inputs are {}", super::signature::SUPPORTED_INPUTS)]
     Input {
         /// Its name.
@@ -101,10 +101,10 @@ pub enum ModelFault {
     NoOutput {
         /// The name or names.
         output: &'static str,
-        /// What it would answer.
+        /// The question, for the message.
         question: &'static str,
     },
-    /// An output of an export is not what its name says.
+    /// An output of an export has another shape than its name implies.
     #[error("the export's output {output:?} has the shape {found}; expected is {expected}")]
     Output {
         /// Its name.
@@ -120,24 +120,24 @@ pub enum ModelFault {
         /// The tensors.
         tensors: Vec<String>,
     },
-    /// One weight of an export is several tensors, of which the edits differ.
+    /// An initializer of an export stores several equal tensors, and the patch edits them differently.
     #[error(
         "the export's initializer {initializer:?} stores {}, which are equal, but the patch changes them differently",
         few(tensors)
     )]
     Shared {
-        /// The weight.
+        /// The initializer.
         initializer: String,
         /// The tensors.
         tensors: Vec<String>,
     },
-    /// ONNX Runtime refused.
+    /// ONNX Runtime reported an error.
     #[error("ONNX Runtime: {reason}")]
     Runtime {
-        /// What it says.
+        /// Its message.
         reason: String,
     },
-    /// A number that is not finite came out.
+    /// An output of the model is not finite.
     #[error("the model gives {found} where a log-probability or a vector is expected")]
     NotFinite {
         /// The number.

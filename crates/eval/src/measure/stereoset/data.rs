@@ -1,4 +1,4 @@
-//! The three forms in which StereoSet goes around, all JSON.
+//! The three published JSON forms of StereoSet.
 
 use super::super::BadData;
 use super::super::data::DataFile;
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// What the three sentences of a triple are, in the order of [`Triple::sentences`].
+/// The labels of the three sentences of a triple, in the order of [`Triple::sentences`].
 const LABELS: [&str; 3] = ["stereotype", "anti-stereotype", "unrelated"];
 
 /// A context with a blank, and three sentences that fill it.
@@ -26,12 +26,12 @@ pub(crate) struct Triple {
     pub sentences: [String; 3],
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug)]
 pub(crate) struct Triples {
-    /// Those of the intrasentence task, in the order of the file.
+    /// The triples of the intrasentence task, in the order of the file.
     pub intrasentence: Vec<Triple>,
-    /// How many others there are.
+    /// The number of triples of the intersentence task.
     pub intersentence: u64,
 }
 
@@ -189,7 +189,7 @@ fn regrouped(mut object: serde_json::Map<String, Value>) -> Result<(Vec<Triple>,
     Ok((triples, intersentence))
 }
 
-/// Reads the entries of a list, and names the one that cannot be read.
+/// Reads the entries of a list. The error names the entry that cannot be read.
 fn each<Raw: DeserializeOwned, T>(
     list: Vec<Value>,
     finish: impl Fn(Raw) -> Result<T, String>,

@@ -1,9 +1,9 @@
-//! The inputs by which the published code scores an option: the word in the blank's place, piece by piece.
+//! The inputs with which the published code scores an option: the word that fills the blank, piece by piece.
 
 use super::super::token_questions::{Skipped, fits};
 use super::super::{Mask, ModelFacts, Tokens};
 
-/// What the option stands for in the context.
+/// The placeholder for the option in a context.
 const BLANK: &str = "BLANK";
 
 const NO_BLANK: Skipped = "skipped: no BLANK in the context";
@@ -15,23 +15,22 @@ pub(crate) fn has_blank(context: &str) -> bool {
     context.contains(BLANK)
 }
 
-/// A text with one mask, and the piece of a word that is asked for there.
+/// A text with one mask, and the word piece that is predicted at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MaskedInput {
     /// Token ids with special tokens.
     pub ids: Vec<u32>,
-    /// Where the mask is.
+    /// The position of the mask.
     pub position: u32,
-    /// The piece.
+    /// The predicted piece.
     pub target: u32,
-    /// Whether the pieces before it are tokens of the text. They may not be, as the text is tokenized anew with them in
-    /// it; the published code does not look.
+    /// Whether the pieces before it are tokens of the text. They may not be, since the text is tokenized again with them in it; the
+    /// published code does not check.
     pub prefix_is_kept: bool,
 }
 
-/// The word of a sentence whose place among the words between single blanks is that of the last word of the context
-/// with a BLANK in it, without ASCII punctuation. Where the BLANK is a part of a word, the whole word is taken, as in
-/// the published code.
+/// The word of a sentence that replaces the BLANK, without ASCII punctuation: the word with the index of the context's last word with a
+/// BLANK, where words are separated by single blanks. If the BLANK is a part of a word, this is the whole word, as in the published code.
 pub fn word(context: &str, sentence: &str) -> Result<String, Skipped> {
     let place = context.split(' ').enumerate().filter(|(_, word)| has_blank(word)).last().ok_or(NO_BLANK)?.0;
     let word: String =
@@ -39,8 +38,8 @@ pub fn word(context: &str, sentence: &str) -> Result<String, Skipped> {
     if word.is_empty() { Err(NO_WORD) } else { Ok(word) }
 }
 
-/// One input for each piece of the word: the context with the pieces before it in place of every BLANK, and one mask,
-/// with no hint of the pieces after it.
+/// One input for each piece of the word: the context with the pieces before it and one mask in place of every BLANK. Pieces after it are
+/// left out.
 pub(crate) fn masked_inputs(
     context: &str,
     word: &str,

@@ -1,11 +1,11 @@
-//! The development and the test split. Files do not name it, but the two have no term in common.
+//! The development and the test split. Files do not name their split, but the two have no term in common.
 
-/// A part of the published data. Numbers of different splits do not compare.
+/// A split of the published data. Scores of different splits cannot be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Split {
-    /// `dev.json`, of which StereoSet's own tables are.
+    /// `dev.json`, used in the tables of StereoSet's paper.
     Dev,
-    /// `test.json`, of which bias-bench's are.
+    /// `test.json`, used by bias-bench.
     Test,
 }
 
@@ -14,7 +14,7 @@ const DEV_TERMS: [&str; 10] =
     ["gentlemen", "grandfather", "herself", "himself", "male", "mommy", "mother", "schoolboy", "schoolgirl", "sister"];
 
 impl Split {
-    /// The split of a triple, where it is known: of the domain gender.
+    /// The split of a triple. It is known for the domain gender only.
     pub fn of(domain: &str, term: &str) -> Option<Self> {
         (domain == "gender").then(|| if DEV_TERMS.contains(&term) { Self::Dev } else { Self::Test })
     }

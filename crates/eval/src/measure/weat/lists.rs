@@ -8,13 +8,13 @@
 
 use super::Words;
 
-/// A test by its name, and its four lists.
+/// A test: its name and its four lists.
 pub(super) struct List {
     pub(super) name: &'static str,
     pub(super) sets: [&'static Set; 4],
 }
 
-/// A list of words, one blank between two.
+/// A list of words, separated by blanks.
 pub(super) struct Set {
     category: &'static str,
     words: &'static str,
@@ -112,7 +112,7 @@ sets! {
         "Ethel Bernice Gertrude Agnes Cecil Wilbert Mortimer Edgar";
 }
 
-/// The tests, in their published order. Where X is stereotypically A's, d above 0 says that the stereotype is there.
+/// The tests, in their published order. X is stereotypically associated with A, so that d above 0 is stereotypical.
 pub(super) static LISTS: [List; 13] = [
     List { name: "weat1", sets: [&FLOWERS, &INSECTS, &PLEASANT_5, &UNPLEASANT_5A] },
     List { name: "weat2", sets: [&INSTRUMENTS, &WEAPONS, &PLEASANT_5, &UNPLEASANT_5A] },

@@ -1,4 +1,4 @@
-//! Nodes, constants and weights of a graph under construction.
+//! Builds an ONNX graph from nodes, constants and weights.
 
 use crate::model::ModelFault;
 use crate::model::config::Config;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 const OPERATOR_SET: i64 = 20;
 const IR_VERSION: i64 = 9;
 
-/// Where a weight file is, seen from the graph.
+/// The path of a weight file, relative to the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location(pub String);
 
@@ -110,7 +110,7 @@ impl<'a> Builder<'a> {
         Value(name.to_owned())
     }
 
-    /// Makes a value an output of 32-bit floats.
+    /// Adds an output of 32-bit floats.
     pub fn output(&mut self, name: &str, value: &Value, axes: &[&str]) {
         self.node("Identity", vec![value.0.clone()], vec![name.to_owned()], &[]);
         self.graph.output.push(described(name, DataType::Float, axes));
@@ -123,7 +123,7 @@ impl<'a> Builder<'a> {
         Value(output)
     }
 
-    /// The parts of `value` along its last axis, of these sizes.
+    /// Splits `value` along its last axis into parts of these sizes.
     pub fn split(&mut self, value: &Value, sizes: &[i64]) -> Vec<Value> {
         let lengths = self.integers(sizes);
         let outputs: Vec<String> = sizes.iter().map(|_| self.name("Split")).collect();
@@ -147,12 +147,12 @@ impl<'a> Builder<'a> {
         self.op("Squeeze", &[value, &axes], &[])
     }
 
-    /// `value` with its axes in another order.
+    /// Permutes the axes of `value`.
     pub fn transpose(&mut self, value: &Value, order: &[i64]) -> Value {
         self.op("Transpose", &[value], &[("perm", Attribute::Ints(order.to_vec()))])
     }
 
-    /// `value` as 32-bit floats.
+    /// Casts `value` to 32-bit floats.
     pub fn float(&mut self, value: &Value) -> Value {
         self.op("Cast", &[value], &[("to", i64::from(DataType::Float as i32).into())])
     }
@@ -163,17 +163,17 @@ impl<'a> Builder<'a> {
         self.constant(format!("{values:?}"), DataType::Int64, &[values.len() as i64], bytes)
     }
 
-    /// One integer, without axes.
+    /// A scalar integer.
     pub fn integer(&mut self, value: i64) -> Value {
         self.constant(format!("integer {value}"), DataType::Int64, &[], value.to_le_bytes().to_vec())
     }
 
-    /// One number, without axes.
+    /// A scalar float.
     pub fn number(&mut self, value: f32) -> Value {
         self.constant(format!("number {value:e}"), DataType::Float, &[], value.to_le_bytes().to_vec())
     }
 
-    /// A list of numbers, `[n]`.
+    /// A list of floats, `[n]`.
     pub fn numbers(&mut self, values: &[f32]) -> Value {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constant(format!("numbers {values:?}"), DataType::Float, &[values.len() as i64], bytes)
@@ -184,7 +184,7 @@ impl<'a> Builder<'a> {
         self.checkpoint.tensor(name).is_some()
     }
 
-    /// The first of several prefixes under which the checkpoint has a tensor: that of the model with its head, or none.
+    /// The first prefix under which the checkpoint has a tensor. Models with a head have a prefix, models without have none.
     pub fn prefix(&self, prefixes: &[&'static str], tensor: &str) -> &'static str {
         prefixes.iter().find(|prefix| self.has(&format!("{prefix}{tensor}"))).copied().unwrap_or(prefixes[0])
     }
@@ -192,7 +192,7 @@ impl<'a> Builder<'a> {
     /// A weight of the checkpoint as 32-bit floats.
     ///
     /// # Errors
-    /// [`ModelFault::NoTensor`]; [`ModelFault::Tensor`] if its shape is not `shape`, or its dtype no float that runtimes know.
+    /// [`ModelFault::NoTensor`]; [`ModelFault::Tensor`] if its shape is not `shape`, or its dtype is not a float that runtimes support.
     pub fn weight(&mut self, name: &str, shape: &[u64]) -> Result<Value, ModelFault> {
         if let Some(value) = self.weights.get(name) {
             return Ok(value.clone());
@@ -233,7 +233,7 @@ impl<'a> Builder<'a> {
         Ok(value)
     }
 
-    /// The graph, and the tensors of the checkpoint that are its weights.
+    /// Finishes the graph, and lists the tensors of the checkpoint that are its weights.
     pub fn finish(self) -> (ModelProto, Vec<String>) {
         let model = ModelProto {
             ir_version: IR_VERSION,
@@ -262,7 +262,7 @@ impl<'a> Builder<'a> {
         Value(name)
     }
 
-    /// A name that no other value has. Tensor names have no colon.
+    /// A new name for a value. It has a colon, which tensor names do not have.
     fn name(&mut self, what: &str) -> String {
         self.values += 1;
         format!("{what}:{}", self.values)
@@ -296,7 +296,7 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
     }
 }
 
-/// An input or output whose axes have names.
+/// An input or output with named axes.
 fn described(name: &str, data_type: DataType, axes: &[&str]) -> ValueInfoProto {
     let dim = |axis: &&str| Dimension { value: Some(DimensionValue::Name((*axis).to_owned())), ..Dimension::default() };
     let shape = Some(TensorShapeProto { dim: axes.iter().map(dim).collect() });

@@ -1,11 +1,11 @@
-//! What decoders share: rotary position embeddings.
+//! Rotary position embeddings of decoders.
 
 use super::builder::{Builder, Value};
 use crate::model::ModelFault;
 use crate::model::config::Config;
 use serde_json::Value as Json;
 
-/// Cosines and sines of every position, `[S, width]` each, and how many of a head's dimensions they turn.
+/// The cosines and sines of every position, `[S, width]` each, and the number of a head's dimensions that they rotate.
 pub(super) struct Rotary {
     cosines: Value,
     sines: Value,
@@ -14,10 +14,10 @@ pub(super) struct Rotary {
 }
 
 impl Rotary {
-    /// Turns the first `width` dimensions of heads of `head` dimensions.
+    /// Rotary embeddings for the first `width` dimensions of heads with `head` dimensions.
     ///
     /// # Errors
-    /// [`ModelFault::Setting`] for a scaling that is not known.
+    /// [`ModelFault::Setting`] for an unsupported scaling.
     pub fn new(builder: &mut Builder<'_>, config: &Config, width: u64, head: u64) -> Result<Self, ModelFault> {
         let frequencies = builder.numbers(&frequencies(config, width)?);
         let places = builder.places();
@@ -30,7 +30,7 @@ impl Rotary {
         Ok(Self { cosines, sines, width, rest: head - width })
     }
 
-    /// Turns `x`, `[B, heads, S, head]`: the first half of the turned dimensions against the second.
+    /// Rotates `x`, `[B, heads, S, head]`. Dimension i of the first half of the rotated dimensions is paired with i of the second.
     pub fn turn(&self, builder: &mut Builder<'_>, x: &Value) -> Value {
         let half = self.width as i64 / 2;
         let mut sizes = vec![half, half];
@@ -56,7 +56,7 @@ pub(super) fn turned_width(config: &Config, head: u64, default: f64) -> u64 {
     (share.unwrap_or(default).clamp(0.0, 1.0) * head as f64) as u64 & !1
 }
 
-/// Angles a position, one for each pair of dimensions (Su et al. 2021), in the 32-bit arithmetic of the published code.
+/// The angles per position, one for each pair of dimensions (Su et al. 2021), in the 32-bit arithmetic of the published code.
 fn frequencies(config: &Config, width: u64) -> Result<Vec<f32>, ModelFault> {
     let number = |key: &str| config.rotary(key).and_then(Json::as_f64).map(|number| number as f32);
     let base = number("rope_theta").or_else(|| number("rotary_emb_base")).unwrap_or(10_000.0);

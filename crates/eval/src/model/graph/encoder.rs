@@ -1,4 +1,4 @@
-//! BERT and its relatives: post-norm encoders that see both sides, with or without a masked language model head.
+//! BERT and its relatives: post-norm bidirectional encoders, with or without a masked language model head.
 
 use super::Body;
 use super::builder::{Builder, Value};
@@ -7,10 +7,10 @@ use super::parts::Heads;
 use crate::model::ModelFault;
 use crate::model::config::{Config, Family};
 
-/// Names of the tensors of an architecture, below its prefix.
+/// The names of an architecture's tensors, after its prefix.
 struct Names {
     prefixes: &'static [&'static str],
-    /// `{}` stands for the layer's number; ALBERT has one layer that is used again and again.
+    /// `{}` stands for the number of the layer. ALBERT uses one layer repeatedly.
     layer: &'static str,
     query: &'static str,
     key: &'static str,
@@ -63,7 +63,7 @@ const ALBERT: Names = Names {
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
 
-/// The graph of an encoder, and how many positions it has.
+/// Builds the graph of an encoder. Returns the number of its positions, too.
 pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
     config.require_setting("position_embedding_type", "absolute")?;
     let names = match config.family {
@@ -106,7 +106,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
     Ok((Body { hidden: states, head }, positions))
 }
 
-/// ELECTRA and ALBERT may embed in fewer dimensions than they work in.
+/// ELECTRA and ALBERT may have embeddings with fewer dimensions than hidden states.
 fn embedding_size(config: &Config, hidden: u64) -> Result<u64, ModelFault> {
     match config.family {
         Some(Family::Electra | Family::Albert) => config.size_or(&["embedding_size"], 128),
@@ -114,7 +114,7 @@ fn embedding_size(config: &Config, hidden: u64) -> Result<u64, ModelFault> {
     }
 }
 
-/// The embeddings, `[B * S, H]`, and how many positions there are.
+/// The embeddings, `[B * S, H]`, and the number of positions.
 fn embeddings(
     builder: &mut Builder<'_>,
     config: &Config,
@@ -125,7 +125,7 @@ fn embeddings(
     let width = embedding_size(config, hidden)?;
     let vocabulary = config.size(&["vocab_size"])?;
     let rows = config.size(&["max_position_embeddings"])?;
-    // RoBERTa numbers positions from behind its padding token's id.
+    // The first position of RoBERTa is the id of its padding token plus one; those before it are unused.
     let first = match config.family {
         Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? + 1,
         _ => 0,
@@ -156,7 +156,7 @@ fn embeddings(
     Ok((x, rows.saturating_sub(first)))
 }
 
-/// The head, of checkpoints that have one.
+/// The head, if the checkpoint has one.
 fn masked_head(
     builder: &Builder<'_>,
     config: &Config,
@@ -166,7 +166,7 @@ fn masked_head(
     activation: String,
 ) -> Result<Option<Head>, ModelFault> {
     // Dense layer, normalization, decoder, bias.
-    let [dense, norm, own, bias] = match config.family {
+    let [dense, norm, decoder_name, bias] = match config.family {
         Some(Family::Roberta) => ["lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head.bias"],
         Some(Family::DistilBert) => ["vocab_transform", "vocab_layer_norm", "vocab_projector", "vocab_projector.bias"],
         Some(Family::Electra) => [
@@ -192,11 +192,11 @@ fn masked_head(
         Some(Family::Roberta | Family::Electra) => "gelu".to_owned(),
         _ => activation,
     };
-    let (own_bias, own) = (format!("{own}.bias"), format!("{own}.weight"));
-    let decoder = head::decoder(builder, config, &own, &format!("{prefix}{WORDS}"), true);
-    // The decoder's own bias is a copy of the head's where the decoder is tied.
-    let named = builder.has(bias) && (decoder != own || !builder.has(&own_bias));
-    let bias = if named { bias.to_owned() } else { own_bias };
+    let (decoder_bias, decoder_weight) = (format!("{decoder_name}.bias"), format!("{decoder_name}.weight"));
+    let decoder = head::decoder(builder, config, &decoder_weight, &format!("{prefix}{WORDS}"), true);
+    // If the decoder is tied, its bias is a copy of that of the head.
+    let named = builder.has(bias) && (decoder != decoder_weight || !builder.has(&decoder_bias));
+    let bias = if named { bias.to_owned() } else { decoder_bias };
     let transform = Transform { dense: dense.to_owned(), norm: norm.to_owned(), activation, epsilon, from: hidden };
     let shape = [config.size(&["vocab_size"])?, embedding];
     Ok(Some(Head { transform: Some(transform), decoder, bias: Some(bias), shape }))

@@ -7,7 +7,7 @@ use super::parts::{Heads, Stored, hidden_size};
 use crate::model::ModelFault;
 use crate::model::config::Config;
 
-/// The graph of the model, and how many positions it has.
+/// Builds the graph of the model. Returns the number of its positions, too.
 pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
     config.require_setting("scale_attn_weights", "true")?;
     config.require_setting("scale_attn_by_inverse_layer_idx", "false")?;

@@ -1,4 +1,4 @@
-//! From hidden states to logits over the vocabulary.
+//! Language model heads: logits over the vocabulary from hidden states.
 
 use super::builder::{Builder, Value};
 use super::parts::Stored;
@@ -17,7 +17,7 @@ pub(super) struct Head {
     pub shape: [u64; 2],
 }
 
-/// What masked language models do before they decode.
+/// The transformation before the decoder, in masked language models.
 pub(super) struct Transform {
     pub dense: String,
     pub norm: String,
@@ -27,7 +27,7 @@ pub(super) struct Transform {
 }
 
 impl Head {
-    /// The logits of hidden states, `[P, H]` to `[P, V]`.
+    /// The logits `[P, V]` of hidden states `[P, H]`.
     pub fn logits(&self, builder: &mut Builder<'_>, hidden: &Value) -> Result<Value, ModelFault> {
         let [vocabulary, width] = self.shape;
         let mut x = hidden.clone();
@@ -42,8 +42,8 @@ impl Head {
     }
 }
 
-/// The decoder of a model whose table of embeddings is `embeddings`: the table itself where the two are tied.
-pub(super) fn decoder(builder: &Builder<'_>, config: &Config, own: &str, embeddings: &str, tied: bool) -> String {
-    let tied = config.flag("tie_word_embeddings").unwrap_or(tied || !builder.has(own));
-    if tied { embeddings.to_owned() } else { own.to_owned() }
+/// The name of the decoder's tensor: `embeddings` if the two are tied.
+pub(super) fn decoder(builder: &Builder<'_>, config: &Config, untied: &str, embeddings: &str, tied: bool) -> String {
+    let tied = config.flag("tie_word_embeddings").unwrap_or(tied || !builder.has(untied));
+    if tied { embeddings.to_owned() } else { untied.to_owned() }
 }

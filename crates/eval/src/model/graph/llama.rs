@@ -8,7 +8,7 @@ use super::parts::{Heads, hidden_size};
 use crate::model::ModelFault;
 use crate::model::config::Config;
 
-/// The graph of the model, and how many positions it has.
+/// Builds the graph of the model. Returns the number of its positions, too.
 pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
     let prefix = builder.prefix(&["model.", ""], "embed_tokens.weight");
     let hidden = hidden_size(config)?;
@@ -32,7 +32,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
         let normal = builder.rms_norm(&x, &format!("{at}input_layernorm"), hidden, epsilon)?;
         let project = |builder: &mut Builder<'_>, part: &str, n: u64, width: u64| {
             let name = format!("{at}self_attn.{part}_proj");
-            // Qwen2 has biases, Llama and Mistral have them where the configuration says so.
+            // Qwen2 has biases; Llama and Mistral have them if the configuration says so.
             let bias = builder.has(&format!("{name}.bias"));
             let x = builder.linear(&normal, &name, [hidden, width], bias)?;
             Ok::<Value, ModelFault>(builder.by_head(&x, n, heads.width))
@@ -83,7 +83,7 @@ fn heads(config: &Config, hidden: u64) -> Result<Heads, ModelFault> {
     Ok(Heads { queries, keys, width })
 }
 
-/// How far back attention sees, where that is limited. Qwen2 has the number even where it does not use it.
+/// The size of the attention window, if it is limited. Qwen2 configurations have the number even if it is not used.
 fn window(config: &Config) -> Result<Option<u64>, ModelFault> {
     match config.model_type.as_str() {
         "qwen2" => {

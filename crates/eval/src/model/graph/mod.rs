@@ -1,7 +1,7 @@
-//! A checkpoint's computation as an ONNX graph, built from its configuration: no export, no Python.
+//! Builds the ONNX graph of a model from its configuration, without an export and without Python.
 //!
-//! `builder` makes nodes and names weights, `parts` are the pieces that transformers share, and there is one file for
-//! each kind of architecture. Weights stay where they are: an initializer says which bytes of which weight file it is.
+//! `builder` creates nodes and initializers, `parts` has the layers that transformers share, and there is one file for each kind of
+//! architecture. Weights are not copied: an initializer refers to bytes of a weight file.
 
 mod builder;
 mod decoder;
@@ -22,39 +22,39 @@ use builder::Builder;
 use lcepatch_files::checkpoint::Checkpoint;
 use lcepatch_onnx::message::ModelProto;
 
-/// What the graph takes and gives.
+/// The inputs and outputs of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interface {
-    /// For scoring: log-probabilities of wanted tokens at wanted rows only.
+    /// For scoring: log-probabilities of the requested tokens at the requested rows only.
     ///
-    /// Takes `input_ids` and `attention_mask` `[B, S]`, and of models with a head `rows` and `tokens` `[P]` (a row is
-    /// `b * S + s`); gives `log_probabilities` `[P]`, `distributions` `[P, V]`, and `hidden.0` to `hidden.L` `[B * S, H]`.
+    /// Inputs: `input_ids` and `attention_mask` `[B, S]`, for models with a head also `rows` and `tokens` `[P]` (a row is `b * S + s`).
+    /// Outputs: `log_probabilities` `[P]`, `distributions` `[P, V]`, and `hidden.0` to `hidden.L` `[B * S, H]`.
     Scoring,
-    /// As exporters make it: takes `input_ids` and `attention_mask` `[B, S]`, gives `last_hidden_state` `[B, S, H]` and, of
-    /// models with a head, `logits` `[B, S, V]`.
+    /// As in other exporters. Inputs: `input_ids` and `attention_mask` `[B, S]`. Outputs: `last_hidden_state` `[B, S, H]`, and for models
+    /// with a head `logits` `[B, S, V]`.
     Standard,
 }
 
-/// A graph and what it can be asked.
+/// A graph, with the kind and the sizes of its model.
 #[derive(Debug)]
 pub struct Graph {
     /// The graph. Its weights are external data.
     pub model: ModelProto,
-    /// The model in numbers.
+    /// The kind and the sizes of the model.
     pub facts: ModelFacts,
     /// Tensors of the checkpoint that are its weights.
     pub weights: Vec<String>,
 }
 
-/// Hidden states of every layer, and the output of the head at some rows.
+/// The hidden states of every layer, and the output of the head at some rows.
 struct Body {
     /// `[B * S, H]` each, the embeddings first.
     hidden: Vec<builder::Value>,
     head: Option<head::Head>,
 }
 
-/// Builds the graph of the model that `config` describes and `checkpoint` holds. `locate` says where a weight file is to be
-/// found by whoever loads the graph.
+/// Builds the graph of the model with this configuration and checkpoint. `locate` gives the location of a weight file that is written
+/// into the graph.
 ///
 /// # Errors
 /// [`ModelFault::Architecture`], [`ModelFault::Setting`], [`ModelFault::NoTensor`], [`ModelFault::Tensor`], [`ModelFault::Malformed`].
@@ -93,7 +93,7 @@ pub fn build(
     Ok(Graph { model, facts, weights })
 }
 
-/// The head sees only the rows that are asked about, and of its answer only the wanted tokens leave the graph.
+/// Computes the head at the requested rows only, and outputs the log-probabilities of the requested tokens only.
 fn score(builder: &mut Builder<'_>, body: Body) -> Result<(), ModelFault> {
     if let (Some(head), Some(last)) = (&body.head, body.hidden.last()) {
         let rows = builder.input("rows", &["rows"]);

@@ -8,7 +8,7 @@ use super::parts::{Heads, hidden_size};
 use crate::model::ModelFault;
 use crate::model::config::Config;
 
-/// The graph of the model, and how many positions it has.
+/// Builds the graph of the model. Returns the number of its positions, too.
 pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
     let prefix = builder.prefix(&["gpt_neox.", ""], "embed_in.weight");
     let hidden = hidden_size(config)?;
@@ -31,7 +31,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
     for layer in 0..layers {
         let at = format!("{prefix}layers.{layer}.");
         let normal = builder.layer_norm(&x, &format!("{at}input_layernorm"), hidden, epsilon)?;
-        // Each head's query, key and value lie together.
+        // The query, key and value of a head are adjacent rows.
         let name = format!("{at}attention.query_key_value");
         let joint = builder.linear(&normal, &name, [hidden, 3 * hidden], with_bias)?;
         let joint = builder.by_head(&joint, heads.queries, 3 * heads.width);

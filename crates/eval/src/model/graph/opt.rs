@@ -7,10 +7,10 @@ use super::parts::{Heads, hidden_size};
 use crate::model::ModelFault;
 use crate::model::config::Config;
 
-/// The first rows of the table of positions are not used: fairseq kept them for padding.
+/// The first rows of the position embeddings are unused: fairseq reserved them for padding.
 const FIRST_POSITION: u64 = 2;
 
-/// The graph of the model, and how many positions it has.
+/// Builds the graph of the model. Returns the number of its positions, too.
 pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
     const EPSILON: f64 = 1e-5;
     config.require_setting("layer_norm_elementwise_affine", "true")?;

@@ -1,13 +1,13 @@
-//! Pieces that transformers share. Hidden states are `[B * S, H]`, so that one matrix product serves a whole batch.
+//! Layers that transformers share. Hidden states are `[B * S, H]`, so that a whole batch is one matrix product.
 
 use super::builder::{Attribute, Builder, Value};
 use crate::model::ModelFault;
 use crate::model::config::Config;
 
-/// The most negative float: what is added to the score of a key that must not be seen, as PyTorch code does.
+/// The most negative float, which is added to the attention scores of masked keys, as in PyTorch code.
 const UNSEEN: f32 = f32::MIN;
 
-/// How a linear layer's weights are stored.
+/// The layout of a linear layer's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stored {
     /// `[out, in]`, as `torch.nn.Linear` has them.
@@ -23,12 +23,12 @@ pub(super) struct Heads {
     pub queries: u64,
     /// Key and value heads, a divisor of `queries`.
     pub keys: u64,
-    /// Width of each.
+    /// The width of each head.
     pub width: u64,
 }
 
 impl Heads {
-    /// `queries` heads that share `hidden` evenly, with keys and values of their own.
+    /// `queries` heads that divide `hidden` evenly, each with its own keys and values.
     ///
     /// # Errors
     /// [`ModelFault::Setting`] if they cannot.
@@ -68,7 +68,7 @@ impl Builder<'_> {
         self.op("Gemm", &inputs, &[("transB", transposed.into())])
     }
 
-    /// Layer normalization with `NAME.weight` and `NAME.bias`, which BERT's first files call `gamma` and `beta`.
+    /// Layer normalization with `NAME.weight` and `NAME.bias`, which the first BERT releases call `gamma` and `beta`.
     pub fn layer_norm(&mut self, x: &Value, name: &str, width: u64, epsilon: f64) -> Result<Value, ModelFault> {
         let old = self.has(&format!("{name}.gamma"));
         let [scale, bias] = if old { ["gamma", "beta"] } else { ["weight", "bias"] };
@@ -134,7 +134,7 @@ impl Builder<'_> {
         self.op("Reshape", &[x, &shape], &[])
     }
 
-    /// What is added to attention scores so that padding is not seen, `[B, 1, 1, S]`.
+    /// The mask `[B, 1, 1, S]` that is added to attention scores to exclude padding.
     pub fn padding_bias(&mut self) -> Value {
         let mask = self.mask();
         let mask = self.float(&mask);
@@ -145,8 +145,8 @@ impl Builder<'_> {
         self.unsqueeze(&bias, &[1, 2])
     }
 
-    /// What is added to attention scores so that a token sees itself and those before it, of them at most the last `window`,
-    /// `[S, S]`. Padding follows the tokens, so that they never see it.
+    /// The causal mask `[S, S]` that is added to attention scores: a token attends to itself and those before it, at most the last
+    /// `window` of them. Padding comes last, so no token attends to it.
     pub fn causal_bias(&mut self, window: Option<u64>) -> Value {
         let places = self.places();
         let [queries, keys] = [1, 0].map(|axis| self.unsqueeze(&places, &[axis]));
@@ -190,7 +190,7 @@ impl Builder<'_> {
         self.flat(&mixed, heads.queries * heads.width)
     }
 
-    /// Keys or values for every query head: each `[B, keys, S, width]` head several times in a row.
+    /// Repeats the heads of keys or values, `[B, keys, S, width]`, so that there is one for each query head.
     fn repeat_heads(&mut self, x: &Value, heads: Heads) -> Value {
         if heads.keys == heads.queries {
             return x.clone();

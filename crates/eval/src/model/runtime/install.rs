@@ -1,4 +1,4 @@
-//! Putting a pinned build of ONNX Runtime into the user's data directory.
+//! Installs a pinned build of ONNX Runtime into the user's data directory.
 //!
 //! pip downloads the package, with whatever index and proxy the user has set up for it; its SHA-256 is compared with
 //! the one pinned here, and only then is it unpacked, beside its place, and renamed: it is whole or absent.
@@ -15,28 +15,28 @@ use std::process::{Command, Output};
 /// The program that downloads and unpacks.
 pub(super) const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
 
-/// Where a build was moved.
+/// An installed build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
     /// The library.
     pub library: PathBuf,
-    /// Whether it was there before.
+    /// Whether it was already installed.
     pub before: bool,
 }
 
-/// A published package, and what is taken of it.
+/// A published package, and the files that are installed from it.
 struct Package {
     build: Build,
-    /// As [`std::env::consts`] names them.
+    /// The system and the architecture, as in [`std::env::consts`].
     machine: (&'static str, &'static str),
-    /// pip's name for the machine.
+    /// pip's platform tag.
     platform: &'static str,
     sha256: &'static str,
     /// The libraries; the first one is ONNX Runtime itself.
     libraries: &'static [&'static str],
 }
 
-/// The files on PyPI for CPython 3.12: the library in them does not depend on Python.
+/// The packages for CPython 3.12. The library in them does not depend on Python.
 const PACKAGES: [Package; 5] = [
     Package {
         build: Build::Cpu,
@@ -79,10 +79,10 @@ const PACKAGES: [Package; 5] = [
     },
 ];
 
-/// Installs a build for this machine; one that is there already stays, unless it is to be replaced.
+/// Installs a build for this machine. An installed build is kept, unless it is to be replaced.
 ///
 /// # Errors
-/// [`RuntimeFault`]; then what was there before still is.
+/// [`RuntimeFault`]; an installed build is then unchanged.
 pub fn install(build: Build, replace: bool, context: &Context<'_>) -> Result<Installed, RuntimeFault> {
     let (system, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
     let cuda = build == Build::Cuda;
@@ -95,7 +95,7 @@ pub fn install(build: Build, replace: bool, context: &Context<'_>) -> Result<Ins
     }
     let parent = folder.parent().unwrap_or(&folder);
     std::fs::create_dir_all(parent).map_err(RuntimeFault::io("create", parent))?;
-    // Beside the place, so that what is unpacked can be renamed; gone when this function ends.
+    // In the same folder, so that files can be moved by renaming. It is removed when this function returns.
     let work = tempfile::Builder::new().prefix(".lcepatch-").tempdir_in(parent);
     let work = work.map_err(RuntimeFault::io("create a folder in", parent))?;
     let wheel = package.download(work.path(), context)?;
@@ -167,7 +167,7 @@ impl Package {
         Err(RuntimeFault::Unpack { package: name_of(wheel), reason })
     }
 
-    /// Moves the libraries, and the licence that asks to go with them, into their folder.
+    /// Moves the libraries and their licence into their folder.
     fn move_into_place(&self, work: &Path, folder: &Path) -> Result<(), RuntimeFault> {
         let root = work.join("unpacked").join("onnxruntime");
         let replaced = work.join("replaced");

@@ -1,4 +1,4 @@
-//! Loading the library, once for the process, and starting a provider.
+//! Loads the library, once for the process, and starts a provider.
 
 use super::{Library, Provider, RuntimeFault, search};
 use ort::environment::Environment;
@@ -8,24 +8,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// NVIDIA's driver, which no package carries.
+/// NVIDIA's driver, which is not in any Python package.
 pub const DRIVER: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
 
-/// The library that this process has loaded: it can have one only.
+/// The library that this process has loaded. A process can load only one.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
 
-/// What a loaded library is.
+/// A loaded library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     /// Its version, as precisely as it is known.
     pub version: String,
-    /// What it says of its build.
+    /// The description of its build.
     pub build: String,
-    /// The providers that it was built with, of those that this program uses: `cpu`, `cuda`.
+    /// The providers in its build that this program can use: `cpu`, `cuda`.
     pub providers: Vec<&'static str>,
 }
 
-/// Loads the library, and starts the provider it was found for. Later calls give the same environment.
+/// Loads the library, and starts the provider that it was found for. Later calls return the same environment.
 ///
 /// # Errors
 /// [`RuntimeFault`]: the library does not load or is too old, another one was loaded before, or the provider cannot be
@@ -51,13 +51,13 @@ pub fn load(found: &Library) -> Result<Environment, RuntimeFault> {
     Ok(environment)
 }
 
-/// What the library is that was loaded as `environment`.
+/// Describes the library that was loaded as `environment`.
 ///
 /// # Errors
 /// [`RuntimeFault::Load`].
 pub fn about(found: &Library, _environment: &Environment) -> Result<About, RuntimeFault> {
     let minor = ort::util::probe(&found.library);
-    // The file name tells the patch version, when it is a version's file that a link points to.
+    // The file that the link points to may have the patch version in its name.
     let file = found.library.canonicalize().ok();
     let name = file.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
     let named = name.and_then(search::version_in).filter(|version| version.get(1).copied() == minor);
@@ -82,7 +82,7 @@ pub fn about(found: &Library, _environment: &Environment) -> Result<About, Runti
 /// The execution providers of a session. A session that cannot use the requested one fails, instead of falling back to the CPU.
 pub fn execution_providers(provider: Provider) -> Vec<ExecutionProviderDispatch> {
     let dispatch = match provider {
-        // Given by name, so that a library with other providers does not choose one.
+        // Named explicitly, so that a library with other providers does not choose one of them.
         Provider::Cpu => ep::CPU::default().build(),
         Provider::Cuda { device } => ep::CUDA::default()
             .with_device_id(device)
@@ -108,7 +108,7 @@ fn open(library: &Path) -> Result<Environment, RuntimeFault> {
     environment.map_err(|error| fault(error.to_string()))
 }
 
-/// Registers the provider with a session that is never made, so that what is missing is said now.
+/// Registers the provider with a session that is never created, so that missing libraries are reported now.
 fn start(found: &Library, environment: &Environment, missing: Vec<String>) -> Result<(), RuntimeFault> {
     if let Provider::Cuda { .. } = found.provider
         && !ep::CUDA::is_available().unwrap_or(false)
@@ -124,14 +124,14 @@ fn start(found: &Library, environment: &Environment, missing: Vec<String>) -> Re
     })
 }
 
-/// What ONNX Runtime's message says, without the place in its source and its code.
+/// A message of ONNX Runtime without its code and its source location.
 fn said(message: &str) -> &str {
     let after = message.rsplit_once("[ONNXRuntimeError] : ").map_or(message, |(_, after)| after);
     after.splitn(3, " : ").last().unwrap_or(after).trim()
 }
 
 /// Loads CUDA's libraries, so that the provider finds them in memory: those on the loader's path first, then those of
-/// NVIDIA's Python packages. Gives the names of those that are nowhere, which need not be fatal.
+/// NVIDIA's Python packages. Returns the names of those that were not found, which need not be fatal.
 fn preload_cuda(site_packages: &[PathBuf]) -> Vec<String> {
     let names = [DRIVER].iter().chain(ep::cuda::CUDA_DYLIBS).chain(ep::cuda::CUDNN_DYLIBS);
     let mut folders: Option<Vec<PathBuf>> = None;
@@ -162,7 +162,7 @@ fn nvidia_folders(site_packages: &[PathBuf]) -> Vec<PathBuf> {
     folders
 }
 
-/// Where the Python on the path looks for packages. Without one there are none.
+/// The folders of packages of the Python on the path, if there is one.
 fn search_path_of_python() -> Vec<PathBuf> {
     let program = super::install::PYTHON;
     let output = Command::new(program).args(["-c", "import sys; print('\\n'.join(sys.path))"]).output();

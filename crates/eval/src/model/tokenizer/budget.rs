@@ -1,5 +1,5 @@
-//! What a `tokenizer.json` may make of a text, found before the tokenizers library gets it: its steps can multiply a text without
-//! bound, its patterns can take exponential time, and its tables can take many times their size.
+//! Bounds the cost of a `tokenizer.json` before the tokenizers library reads it: its steps can multiply the length of a text without bound,
+//! its patterns can take exponential time, and its tables can take many times their size in memory.
 
 mod charsmap;
 mod pattern;
@@ -11,25 +11,25 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 
-/// How many times longer all steps together may make a text. The longest of published tokenizers is below 100.
+/// The most by which all steps together may multiply the length of a text. Published tokenizers stay below 100.
 const GROWTH_MAX: u64 = 1024;
-/// Values in the steps together. Published tokenizers have at most some hundreds.
+/// The most JSON values in all steps. Published tokenizers have at most some hundreds.
 const VALUES_MAX: u64 = 4096;
-/// Steps that change or cut a text. Published tokenizers have at most a dozen or two.
+/// The most steps that change or split a text. Published tokenizers have at most two dozen.
 const STEPS_MAX: u64 = 64;
-/// How deep the values of steps may lie in each other.
+/// The deepest nesting of the values of steps.
 const DEPTH_MAX: u32 = 16;
-/// Tokens that may be put around a text.
+/// The most tokens that are added around a text.
 const AROUND_MAX: u64 = 256;
-/// Bytes of a token that is found in texts before anything else, and of a prefix or suffix of tokens.
+/// The most bytes of an added token, which is searched in texts first, and of a prefix or suffix of tokens.
 const TOKEN_BYTES_MAX: usize = 256;
-/// Bytes of a token of a vocabulary whose tokens are all tried at each place of a text.
+/// The most bytes of a token of a vocabulary whose tokens are all tried at each position of a text.
 const PIECE_BYTES_MAX: usize = 1024;
-/// Letters of a vocabulary that is made a tree of, without those that its tokens begin with in common. Each takes some hundred bytes.
+/// The most nodes of a vocabulary that is read as a prefix tree. Each takes some hundred bytes.
 const TREE_FREE: u64 = 1 << 17;
-/// Bytes of the file for each letter more. Published tokenizers have at least twelve.
+/// Beyond that, one node is allowed per so many bytes of the file. Published tokenizers have at least twelve bytes per node.
 const BYTES_A_LETTER: u64 = 8;
-/// Characters of a word that is looked up in parts: their cube is what it costs. 100 is usual.
+/// The most characters of a word that is looked up in parts, which takes cubic time. 100 is usual.
 const WORD_CHARACTERS_MAX: u64 = 256;
 
 /// The parts of a tokenizer that can cost more than their size says.
@@ -66,7 +66,7 @@ struct Model<'a> {
     vocab: Pieces,
 }
 
-/// Refuses a tokenizer that could cost more than its size and a text's say.
+/// Refuses a tokenizer whose cost is not bounded by its size and that of the text.
 ///
 /// # Errors
 /// Says what is too much.
@@ -100,7 +100,7 @@ pub(super) fn check(text: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses tokens that are too long to be looked for in texts: a table of all their beginnings takes a thousand times their size.
+/// Refuses added tokens that are too long: the automaton that searches for them takes a thousand times their size.
 ///
 /// # Errors
 /// Says which one.
@@ -114,7 +114,7 @@ pub(super) fn check_added<'a>(mut tokens: impl Iterator<Item = &'a str>) -> Resu
     }
 }
 
-/// What is put around a text: an item of a template, each of which may stand for a list of tokens.
+/// An item of a template, which may add a list of tokens around a text.
 fn around(step: &Value) -> Result<(), String> {
     fn count(value: &Value, key: &str) -> u64 {
         match value {
@@ -188,7 +188,7 @@ impl Found {
         }
         let charsmap = step.get("precompiled_charsmap").and_then(Value::as_str);
         let times = [
-            // Also between all characters, if it is found in nothing.
+            // A pattern that matches the empty string matches between all characters, too.
             bytes("content").map(|bytes| bytes + u64::from(empty)),
             bytes("prepend").map(|bytes| bytes + 1),
             bytes("replacement"),
@@ -304,12 +304,12 @@ impl<'de> Visitor<'de> for Few<'_> {
     }
 }
 
-/// A vocabulary that is a list of tokens and scores; nothing of one that is a table, in which tokens are looked up whole.
+/// A vocabulary that is a list of tokens and scores. One that is a table is not measured, since tokens are looked up whole.
 #[derive(Default)]
 struct Pieces {
     /// Bytes of the longest token.
     longest: usize,
-    /// Bytes of all tokens, those that they begin with in common counted once.
+    /// The bytes of all tokens, with common prefixes counted once.
     letters: u64,
 }
 
