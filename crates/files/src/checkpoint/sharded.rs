@@ -53,8 +53,9 @@ pub(super) fn read_index(path: &Path) -> Result<Shards, OpenError> {
         stale.extend(tensors.iter().filter(|tensor| !in_shard.contains(**tensor)).map(|tensor| (*tensor, *shard)));
         in_any_shard.extend(in_shard);
     }
-    let is_missing = |tensor: &str| !in_any_shard.contains(tensor) && !(is_tied_head(tensor) && ties_head(folder));
-    if let Some((tensor, shard)) = stale.iter().find(|(tensor, _)| is_missing(tensor)) {
+    let is_tied = |tensor: &str| is_tied_head(tensor) && ties_head(folder);
+    let is_missing = |(tensor, _): &&(&str, &str)| !in_any_shard.contains(*tensor) && !is_tied(tensor);
+    if let Some((tensor, shard)) = stale.iter().find(is_missing) {
         let (tensor, shard) = (tensor.to_string(), shard.to_string());
         return Err(malformed(Malformed::NotInShard { tensor, shard }));
     }
