@@ -3,9 +3,9 @@
 //! This crate is made to be embedded in other tools, web pages and language bindings: it opens no files, starts no threads and maps no
 //! memory. A [`Patch`] reads its bytes through [`patch::ReadAt`], and the base's elements through [`block::BaseElements`].
 //!
-//! The specification is `spec/lcepatch-v1.md`. The modules follow its sections: [`header`] (§5), [`metadata`] (§6), [`tensor_table`]
-//! (§7), [`block`] (§8), [`codec`] (§9), [`dtype`] (§10), [`edit`] (§11), [`digest`] (§12), [`invalid`] (§14: what a reader rejects),
-//! [`limits`] (§15: what a reader may allocate).
+//! The specification is `spec/lcepatch-v1.md`. The modules follow its sections: [`header`] (§5), [`metadata`] (§6), [`tensor_table`] (§7),
+//! [`block`] (§8), [`codec`] (§9), [`dtype`] (§10), [`edit`] (§11), [`digest`] (§12), [`invalid`] (§14, the reasons for which a reader
+//! rejects a patch) and [`limits`] (§15, what a reader may allocate).
 #![forbid(unsafe_code)]
 
 pub mod digest;

@@ -22,7 +22,7 @@ pub struct Metadata {
     pub candidates: Candidates,
     /// The checkpoint that the patch applies to.
     pub base: Source,
-    /// The checkpoint that the patch gives at alpha 1.
+    /// The checkpoint whose values the selected weights take at alpha 1.
     pub reference: Source,
     /// The pruning masks of base and reference, if they have any.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,7 +77,8 @@ pub struct Localization {
     /// The seed of a random selection (spec §20).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// The weights from which a random selection was drawn, by the masks that keep them: `either` or `target`.
+    /// Which weights a random selection was drawn from: those that `either` of target and reference keeps, or those that the `target`
+    /// keeps (spec §20).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub among: Option<String>,
 }

@@ -3,6 +3,8 @@
 //! Everything is in `TABLE`; a new architecture needs a few rows. Patterns match the last segments of a name, so that any prefix of a
 //! wrapper (`bert.`, `model.`, `base_model.model.`) is accepted. The longest match wins.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 /// A component of a transformer. The order is that of rows and series in figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
@@ -211,16 +213,16 @@ pub fn is_of_adapter(name: &str) -> bool {
 
 /// Recognizes the family by the names of its dense layers. They must include attention output, output, and at least two other components.
 pub fn recognize<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Family> {
-    let mut seen: std::collections::BTreeMap<Family, std::collections::BTreeSet<Component>> = Default::default();
+    let mut components_of: BTreeMap<Family, BTreeSet<Component>> = BTreeMap::new();
     for name in names {
         if let Some((family, component)) = dense(name) {
-            seen.entry(family).or_default().insert(component);
+            components_of.entry(family).or_default().insert(component);
         }
     }
-    let is_complete = |components: &std::collections::BTreeSet<Component>| {
+    let complete = components_of.into_iter().find(|(_, components)| {
         components.contains(&AttentionOutput) && components.contains(&Output) && components.len() >= 4
-    };
-    seen.into_iter().find(|(_, components)| is_complete(components)).map(|(family, _)| family)
+    });
+    complete.map(|(family, _)| family)
 }
 
 /// Whether a tensor of `rank` dimensions is the weight matrix of a dense layer of a transformer block.
@@ -231,17 +233,24 @@ pub fn is_encoder_dense(name: &str, rank: usize) -> bool {
 /// The position of the tensor named `name`.
 pub fn place(name: &str) -> Place {
     let segments: Vec<&str> = name.split('.').collect();
-    // No word has a dot, so a word in the name is a word in a segment.
-    let is_word = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    let component = dense(name).map(|(_, component)| component).unwrap_or_else(|| {
-        let last = segments.last().copied().unwrap_or_default();
-        let by_word = |(component, words): &&(Component, &[&str])| match component {
-            Bias => words.contains(&last),
-            _ => is_word(words),
-        };
-        WORDS.iter().find(by_word).map_or(Other, |(component, _)| *component)
-    });
+    let component = dense(name).map_or_else(|| component_by_word(name), |(_, component)| component);
     Place { layer: layer(&segments), component }
+}
+
+/// The component of a tensor that is not the weight of a dense layer.
+fn component_by_word(name: &str) -> Component {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    for (component, words) in WORDS {
+        let matches = match component {
+            Bias => words.contains(&last),
+            // No word has a dot, so a word in the name is a word in a segment.
+            _ => words.iter().any(|word| name.contains(word)),
+        };
+        if matches {
+            return *component;
+        }
+    }
+    Other
 }
 
 /// The position of the module that a tensor belongs to: as [`place`], but a bias has the component of its module.
@@ -276,16 +285,18 @@ const ALIASES: [(&str, &str); 4] = [
 
 /// The other name that libraries use for the weight named `name`, if there is one. `gamma` and `beta` are names in layer norms only.
 pub fn alias(name: &str) -> Option<String> {
-    let other = |(a, b): &(&str, &str)| {
-        let (module, end) = match (name.strip_suffix(a), name.strip_suffix(b)) {
-            (Some(module), _) => (module, b),
-            (None, Some(module)) => (module, a),
-            _ => return None,
+    for (old, new) in ALIASES {
+        let (module, suffix) = match (name.strip_suffix(old), name.strip_suffix(new)) {
+            (Some(module), _) => (module, new),
+            (None, Some(module)) => (module, old),
+            (None, None) => continue,
         };
         let is_norm = module.rsplit('.').next().is_some_and(|last| ["LayerNorm", "layer_norm"].contains(&last));
-        (is_norm || a.starts_with(".weight_")).then(|| format!("{module}{end}"))
-    };
-    ALIASES.iter().find_map(other)
+        if is_norm || old.starts_with(".weight_") {
+            return Some(format!("{module}{suffix}"));
+        }
+    }
+    None
 }
 
 /// The family and component of a weight of a dense layer. `weight_orig`, the name of a weight that torch prunes, counts too.

@@ -111,14 +111,26 @@ pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Shards), OpenErr
 /// Whether these sorted names are all shards of one checkpoint, such as `model-00001-of-00002.safetensors` and
 /// `model-00002-of-00002.safetensors`.
 fn is_complete_set(names: &[&String]) -> bool {
-    let parts = |name: &str| {
+    let Some(first) = names.first().and_then(|name| ShardName::parse(name)) else { return false };
+    let mut numbered = (1..).zip(names);
+    names.len() == first.of
+        && numbered.all(|(number, name)| ShardName::parse(name) == Some(ShardName { number, ..first }))
+}
+
+/// The parts of a shard's name, such as `model-00001-of-00002.safetensors`.
+#[derive(Clone, Copy, PartialEq)]
+struct ShardName<'a> {
+    stem: &'a str,
+    number: usize,
+    of: usize,
+}
+
+impl<'a> ShardName<'a> {
+    fn parse(name: &'a str) -> Option<Self> {
         let (front, of) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
         let (stem, number) = front.rsplit_once('-')?;
-        Some((stem.to_owned(), number.parse::<usize>().ok()?, of.parse::<usize>().ok()?))
-    };
-    let Some(Some((stem, _, of))) = names.first().map(|name| parts(name)) else { return false };
-    let is_at = |(at, name): (usize, &&String)| parts(name) == Some((stem.clone(), at + 1, of));
-    names.len() == of && names.iter().enumerate().all(is_at)
+        Some(Self { stem, number: number.parse().ok()?, of: of.parse().ok()? })
+    }
 }
 
 #[cfg(test)]

@@ -72,30 +72,39 @@ pub fn refuse_unfinished(file: &Path) -> Result<(), Failed> {
     // since.
     let real = file.canonicalize();
     for file in [Some(file), real.as_deref().ok()].into_iter().flatten() {
-        let path = folder(file).join(FILE_NAME);
-        let journal = match open(&path) {
-            Ok(Some(journal)) => Some(journal),
-            // Not a regular file, so lcepatch did not write it.
-            Ok(None) | Err(Failed::Damaged { .. }) => continue,
-            Err(_) => None,
-        };
-        // A journal that cannot be read may describe this file.
-        let names = journal.and_then(|journal| {
-            let names = match kind(&journal, &path) {
-                Ok(Kind::Edit) => edit::names(&journal, &path).ok(),
-                Ok(Kind::Commit) => commit::names(&journal, &path).ok(),
-                Err(_) => None,
-            };
-            Some((names?, inode_beside(file, &journal)))
-        });
-        let is_here = |(names, here): (Vec<(String, u64)>, Option<u64>)| {
-            names.iter().any(|(name, inode)| file.file_name() == Some(name.as_ref()) || here == Some(*inode))
-        };
-        if names.is_none_or(is_here) {
+        if may_be_unfinished(file) {
             return Err(Failed::Interrupted { path: file.to_owned() });
         }
     }
     Ok(())
+}
+
+/// Whether the journal in the folder of `file` describes the file, or cannot be read and so may describe it.
+fn may_be_unfinished(file: &Path) -> bool {
+    let path = folder(file).join(FILE_NAME);
+    let journal = match open(&path) {
+        Ok(Some(journal)) => journal,
+        // Not a regular file, so lcepatch did not write it.
+        Ok(None) | Err(Failed::Damaged { .. }) => return false,
+        Err(_) => return true,
+    };
+    let described = match kind(&journal, &path) {
+        Ok(Kind::Edit) => edit::described_files(&journal, &path),
+        Ok(Kind::Commit) => commit::described_files(&journal, &path),
+        Err(failed) => Err(failed),
+    };
+    let Ok(described) = described else { return true };
+    let inode = inode_beside(file, &journal);
+    let is_file =
+        |described: &DescribedFile| file.file_name() == Some(described.name.as_ref()) || inode == Some(described.inode);
+    described.iter().any(is_file)
+}
+
+/// A file that a journal describes.
+struct DescribedFile {
+    name: String,
+    /// 0 if the journal does not contain it.
+    inode: u64,
 }
 
 /// Opens a journal, if there is one.

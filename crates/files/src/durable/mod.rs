@@ -168,7 +168,7 @@ impl Failed {
     }
 
     /// Converts the failure of a step that has been undone since: the output is not in its place.
-    pub fn before_anything(self) -> Self {
+    pub fn not_in_place(self) -> Self {
         match self {
             Failed::Unsynced { path, operation, source } => Failed::Io { operation, path, source },
             failed => failed,
@@ -177,7 +177,7 @@ impl Failed {
 
     /// Converts the failure of a file inside of a new directory to a failure of the directory at `path`, which is not in its place yet.
     pub fn inside(self, path: &Path) -> Self {
-        match self.before_anything() {
+        match self.not_in_place() {
             Failed::Io { operation, source, .. } => Failed::io(operation, path, source),
             failed => failed,
         }

@@ -6,7 +6,7 @@ use std::ops::Range;
 /// Classes are computed for this many bytes of elements at a time, so that both fit the level-1 cache.
 const CLASS_BYTES: usize = 1 << 15;
 
-/// At most about this many runs of elements are sampled. Few, because each run reads pages of the file that nothing else needs.
+/// At most this many runs of elements are sampled: few, because each run reads pages of the file that nothing else needs.
 const SAMPLED_RUNS: u32 = 32;
 /// Number of elements in a sampled run.
 const SAMPLED_RUN: u32 = 1 << 11;

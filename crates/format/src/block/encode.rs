@@ -82,9 +82,9 @@ pub struct ChosenBlocks {
     pub invertible: bool,
 }
 
-/// Base-conditioned encodings are used only if they save at least this share of all positions and deltas of a patch.
+/// Base-conditioned encodings are used only if positions and deltas together save at least this share of their remaining bytes.
 const CONDITIONED_SAVES_MIN: f64 = 0.05;
-/// If they do, each of positions and deltas must in addition save at least this share.
+/// If they do, positions or deltas are base-conditioned only if they alone save at least this share.
 const STREAM_SAVES_MIN: f64 = 0.01;
 /// Estimates settle the choice for a block if the estimated saving is at least this factor above the thresholds (only the
 /// base-conditioned encoding is made) or this factor below them (only the base-free one is made).
@@ -123,8 +123,8 @@ impl BlockEncodings {
         BlockId { tensor: self.block.tensor, index: self.block.index }
     }
 
-    /// Whether the sizes and counts are possible for a block, so that sums over all blocks cannot overflow. A part of a sharded diff
-    /// is untrusted, and everything else in it is checked by its readers.
+    /// Whether the sizes and counts are possible for a block, so that sums over all blocks cannot overflow. Blocks that are read from
+    /// the parts of a sharded diff need this check.
     pub fn is_plausible(&self) -> bool {
         let (positions, deltas) = (&self.positions, &self.deltas);
         let streams = [

@@ -10,7 +10,7 @@ use super::super::replace::new_file;
 use super::super::temporary::is_temporary;
 use super::super::{Existing, Failed, NewFile};
 use super::edit::EditJournal;
-use super::{FILE_NAME, damaged, explain_existing, is_plain, same_file};
+use super::{DescribedFile, FILE_NAME, damaged, explain_existing, is_plain, same_file};
 use crate::input;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -99,7 +99,7 @@ impl Commit {
                     if failed.is_in_place() {
                         let _ = disk::remove_file(&path);
                     }
-                    return Err(explain_existing(failed.before_anything(), &path));
+                    return Err(explain_existing(failed.not_in_place(), &path));
                 }
             }
         }
@@ -130,13 +130,19 @@ impl Commit {
         let mut rename = Vec::new();
         for file in &self.files {
             let metadata = file.file().metadata().map_err(|e| Failed::io("read", file.path(), e))?;
-            let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let (from, to) = (name(file.temporary_path()), name(file.path()));
-            rename.push(Rename { from, to, inode: inode(&metadata) });
+            rename.push(Rename {
+                from: file_name(file.temporary_path()),
+                to: file_name(file.path()),
+                inode: inode(&metadata),
+            });
         }
         let edited = edit.into_iter().flat_map(EditJournal::names).map(str::to_owned).collect();
         Ok(Steps { rename, remove: self.remove.clone(), edited })
     }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A journal with this content, before its rename to `path`.
@@ -223,11 +229,11 @@ impl UnfinishedCommit {
     }
 }
 
-/// The names and inodes of the files that the journal describes; the inode is 0 for files that were edited in place.
-pub(super) fn names(file: &File, path: &Path) -> Result<Vec<(String, u64)>, Failed> {
+/// The files that the journal describes. It does not contain the inodes of files that were edited in place.
+pub(super) fn described_files(file: &File, path: &Path) -> Result<Vec<DescribedFile>, Failed> {
     let Steps { rename, edited, .. } = read_steps(file, path)?;
-    let rename = rename.into_iter().map(|rename| (rename.to, rename.inode));
-    Ok(rename.chain(edited.into_iter().map(|name| (name, 0))).collect())
+    let new = rename.into_iter().map(|rename| DescribedFile { name: rename.to, inode: rename.inode });
+    Ok(new.chain(edited.into_iter().map(|name| DescribedFile { name, inode: 0 })).collect())
 }
 
 /// Whether this is the name of an undo patch, as [`undo_name`] makes them. A commit removes no other files, whatever its journal says.
@@ -251,8 +257,8 @@ fn read_steps(file: &File, path: &Path) -> Result<Steps, Failed> {
     let text = content.get(MAGIC.len()..).filter(|_| content.len() as u64 <= JOURNAL_BYTES_MAX);
     let steps: Option<Steps> = text.and_then(|text| serde_json::from_slice(text).ok());
     let steps = steps.ok_or_else(|| damaged(path, "its list of files is invalid"))?;
-    let plain = |rename: &Rename| is_temporary(&rename.from) && is_plain(&rename.from) && is_plain(&rename.to);
-    if !steps.rename.iter().all(plain) || !steps.remove.iter().chain(&steps.edited).all(|name| is_plain(name)) {
+    let is_valid = |rename: &Rename| is_temporary(&rename.from) && is_plain(&rename.from) && is_plain(&rename.to);
+    if !steps.rename.iter().all(is_valid) || !steps.remove.iter().chain(&steps.edited).all(|name| is_plain(name)) {
         return Err(damaged(path, "it contains a name that is not a plain file name"));
     }
     if !steps.remove.iter().all(|name| is_undo_patch(name)) {

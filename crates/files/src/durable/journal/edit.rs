@@ -14,7 +14,7 @@ use super::super::disk::{self, folder, inode, is_same, sync_folder};
 use super::super::lock::{Access, lock};
 use super::super::{Existing, Failed, NewFile};
 use super::segment::{Change, Pass, Place, Segment, Segments, WINDOW_BYTES, read_part};
-use super::{FILE_NAME, damaged, explain_existing, is_plain, other_file, same_file};
+use super::{DescribedFile, FILE_NAME, damaged, explain_existing, is_plain, other_file, same_file};
 use crate::context::{Cancelled, Context};
 use lcepatch_format::digest::{ContentHash, Digest, Hasher};
 use rayon::prelude::*;
@@ -355,9 +355,10 @@ struct Entry {
     inode: u64,
 }
 
-/// The names and inodes of the files that a journal describes.
-pub(super) fn names(file: &File, path: &Path) -> Result<Vec<(String, u64)>, Failed> {
-    Ok(read_front(file, path)?.0.into_iter().map(|entry| (entry.name, entry.inode)).collect())
+/// The files that the journal describes.
+pub(super) fn described_files(file: &File, path: &Path) -> Result<Vec<DescribedFile>, Failed> {
+    let (entries, _) = read_front(file, path)?;
+    Ok(entries.into_iter().map(|entry| DescribedFile { name: entry.name, inode: entry.inode }).collect())
 }
 
 /// Parses the header of a journal. Returns the files, and the range of the segments.

@@ -92,7 +92,7 @@ impl Files {
         }))
     }
 
-    /// As `lcepatch recover` does it.
+    /// Recovers as `lcepatch recover` does.
     fn recover(&self) -> Result<u64, Stopped> {
         let journal = self.find()?.expect("there is a journal");
         journal.check::<Stopped>(&Context::silent())?;
@@ -138,7 +138,7 @@ fn a_journal_that_is_not_committed_leaves_nothing_behind() {
     assert!(files.find().unwrap().is_none());
 }
 
-/// New content of both files and a third one, which take their places together.
+/// A commit with new content for both files, and a third file.
 fn new_files(files: &Files) -> Commit {
     let mut commit = Commit::new(files.folder.path());
     NAMES.iter().zip(&files.after).for_each(|(name, bytes)| commit.write(name, bytes).unwrap());
@@ -160,7 +160,7 @@ fn new_files_are_put_in_place_together() {
     assert_eq!((files.read(), files.names()), (files.after.clone(), ["one", "three", "two"].map(str::to_owned).into()));
 }
 
-/// What a process that was killed after `renamed` renames leaves behind.
+/// Leaves the files as a process does that is killed after `renamed` renames.
 fn killed_in_a_commit(files: &Files, renamed: usize) {
     let mut renames = Vec::new();
     for (number, (name, bytes)) in NAMES.iter().zip(&files.after).enumerate() {
@@ -200,7 +200,7 @@ fn a_commit_of_other_files_is_refused() {
     std::fs::rename(files.path("copy"), files.path(".lcepatch-0-1.tmp")).unwrap();
     assert!(matches!(Unfinished::find(files.folder.path(), false), Err(Failed::OtherFile { .. })));
     assert!(matches!(Unfinished::find(files.folder.path(), true), Ok(Some(Unfinished::Commit(_)))));
-    // Of a copy without all new files, no one knows which old ones are left.
+    // In a copy that lacks some of the new files, old and new ones cannot be distinguished.
     std::fs::remove_file(files.path(".lcepatch-0-0.tmp")).unwrap();
     assert!(matches!(Unfinished::find(files.folder.path(), false), Err(Failed::OtherFile { .. })));
     assert!(matches!(Unfinished::find(files.folder.path(), true), Err(Failed::Damaged { .. })));
@@ -283,7 +283,7 @@ fn invalid_content_with_a_valid_digest_changes_nothing() {
             std::fs::write(files.path(FILE_NAME), &bytes).unwrap();
             let Ok(Some(journal)) = files.find() else { continue };
             if journal.check::<Stopped>(&Context::silent()).is_ok() {
-                // Then every old byte is there already, or a new one that is taken for it.
+                // Then each byte is an old one, or one that the damaged journal takes for an old one.
                 journal.put_back::<Stopped>(&Context::silent()).unwrap();
                 files.write(&files.before);
             }
@@ -342,7 +342,7 @@ fn a_file_that_another_program_changed_is_not_edited() {
     other[1][4095] ^= 1;
     files.write(&other);
     assert!(matches!(journal.edit(&Context::silent()), Err(Stopped::Failed(Failed::OtherFile { .. }))));
-    // What the edit has not written is not taken back either.
+    // Bytes that the edit did not write are not restored either.
     assert!(matches!(journal.put_back(&Context::silent()), Err(Stopped::Failed(Failed::OtherFile { .. }))));
     assert_eq!(files.read(), other);
 }
