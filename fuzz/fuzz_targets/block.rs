@@ -1,8 +1,8 @@
 //! The decoder of blocks, for every dtype, with and without a base.
 #![no_main]
 
+use lcepatch_format::block::{BaseElements, InMemory, decode};
 use lcepatch_format::dtype::Dtype;
-use lcepatch::format::block::{BaseElements, Held, decode};
 use libfuzzer_sys::fuzz_target;
 
 const ELEMENTS: u32 = 300;
@@ -14,7 +14,7 @@ fuzz_target!(|data: (u8, u8, u16, bool, &[u8])| {
     let selected = u32::from(selected) % ELEMENTS + 1;
     let bytes_of_base = ELEMENTS as usize * dtype.width().bytes();
     let base: Vec<u8> = (0..bytes_of_base).map(|at| (at as u8).wrapping_mul(seed | 1) ^ (at >> 3) as u8).collect();
-    let base = Held { dtype, bytes: &base };
+    let base = InMemory { dtype, bytes: &base };
     let base = with_base.then_some(&base as &dyn BaseElements);
     if let Ok(decoded) = decode(bytes, dtype, ELEMENTS, selected, base) {
         assert_eq!(decoded.positions.len(), selected as usize);

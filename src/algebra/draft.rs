@@ -8,8 +8,8 @@ use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
 use crate::error::Error;
-use crate::format::block::encode::{Encoding, Portability, Precision, Variants, encode, values_digest};
-use crate::format::block::{BaseElements, Elements, block_elements};
+use crate::format::block::encode::{BlockEncodings, Encoding, Portability, Precision, encode, values_digest};
+use crate::format::block::{BaseElements, BlockId, Elements, block_elements};
 use crate::format::builder::{NewBlock, NewPatch, PatchBuilder, TensorParts};
 use crate::format::metadata::Metadata;
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
@@ -57,9 +57,9 @@ impl Draft {
             let base = base(*index);
             // Only reduced precision can fail.
             let base = base.as_ref().map(|base| base as &dyn BaseElements);
-            encode((place, *index), elements, base, self.encoding).ok()
+            encode(BlockId { tensor: place, index: *index }, elements, base, self.encoding).ok()
         });
-        let coded: Vec<Variants> = coded.collect();
+        let coded: Vec<BlockEncodings> = coded.collect();
         self.builder.encoded(coded);
     }
 
@@ -76,7 +76,7 @@ impl Draft {
     /// Adds elements of one block of the tensor at `place`.
     pub fn add_block(&mut self, place: usize, content: &Exact, base: &dyn BaseElements) {
         for (index, elements) in elements(content, base.dtype(), self.block_log2) {
-            self.builder.encoded(encode((place, index), &elements, Some(base), self.encoding).ok());
+            self.builder.encoded(encode(BlockId { tensor: place, index }, &elements, Some(base), self.encoding).ok());
         }
     }
 

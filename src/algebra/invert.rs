@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, Obstacle};
 use crate::format::block::encode::Portability;
-use crate::format::block::{Held, Kept};
+use crate::format::block::{InMemory, Kept};
 use crate::format::builder::{NewPatch, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Metadata, Source};
@@ -92,7 +92,7 @@ fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Pa
         super::squash::result_blocks(edit, base, entry, context, |index, bytes| {
             hasher.update(bytes);
             let own = content.block(index);
-            draft.add_block(place, &own, &Held { dtype: entry.dtype, bytes });
+            draft.add_block(place, &own, &InMemory { dtype: entry.dtype, bytes });
             Ok(())
         })?;
         draft.set_base_digest(place, hasher.finish());

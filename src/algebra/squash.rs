@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::edit::{Alpha, EditKind};
 use crate::error::{Error, Obstacle};
 use crate::format::block::encode::Portability;
-use crate::format::block::{BLOCK_ELEMENTS, Held, Kept};
+use crate::format::block::{BLOCK_ELEMENTS, InMemory, Kept};
 use crate::format::builder::TensorParts;
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Derived, Localization, Metadata};
@@ -152,7 +152,7 @@ fn chained(
             let [start, end] = [own.start, own.end].map(|at| at.saturating_sub(span.start) * width);
             let between = bytes.get(start as usize..end as usize).filter(|_| span.contains(&own.start));
             if let (Some(between), None) = (between, &senseless) {
-                match two.extend(second, other, block, "squash", Some(&Held { dtype: one.dtype, bytes: between })) {
+                match two.extend(second, other, block, "squash", Some(&InMemory { dtype: one.dtype, bytes: between })) {
                     Err(Unread { of_base: false, error }) => return Err(error),
                     Err(Unread { error, .. }) => senseless = Some(error),
                     Ok(()) => {}

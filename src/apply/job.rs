@@ -153,7 +153,7 @@ impl<'a> Apply<'a> {
                 (Some(patch), UndoTo::Path(path)) => {
                     // The way back must be on the disk before the weights change.
                     let written = write_file(path, &patch.to_bytes()?, self.existing);
-                    written.map_err(Failed::before_anything)?;
+                    written.map_err(Failed::not_in_place)?;
                     undo_path = Some(path.to_owned());
                     Some(Undo::new(patch.id, path))
                 }

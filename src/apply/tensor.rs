@@ -59,7 +59,7 @@ impl Plan<'_> {
         context: &Context<'_>,
     ) -> Result<u64, Error> {
         let (dtype, width) = (tensor.info.dtype, tensor.info.dtype.width());
-        let anatomy = dtype.anatomy();
+        let layout = dtype.bit_layout();
         let companion = self.companions.get(&tensor.info.name);
         let weights = companion.copied().unwrap_or(tensor);
         let mut edited = 0;
@@ -79,7 +79,7 @@ impl Plan<'_> {
                     let places = references.clone().map(|(element, _)| (element - part.start) as usize);
                     bases.clear();
                     width.load_at(&bytes, places.clone(), &mut bases);
-                    let results = bases.iter().zip(references).map(|(base, (_, delta))| anatomy.add_ulp(*base, delta));
+                    let results = bases.iter().zip(references).map(|(base, (_, delta))| layout.add_ulp(*base, delta));
                     edits.extend(places.map(|at| at as u32).zip(results));
                     edited += edits.len() as u64;
                 }

@@ -5,8 +5,8 @@ use crate::codec::Effort;
 use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
 use crate::dtype::Dtype;
 use crate::error::Error;
-use crate::format::block::encode::{Encoding, Portability, Precision, Variants, encode};
-use crate::format::block::{BLOCK_ELEMENTS, Elements};
+use crate::format::block::encode::{BlockEncodings, Encoding, Portability, Precision, encode};
+use crate::format::block::{BLOCK_ELEMENTS, BlockId, Elements};
 use crate::format::builder::{PatchBuilder, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
@@ -53,9 +53,11 @@ impl UndoBlocks {
     }
 
     /// Encodes the blocks, whose tensor has this place among all.
-    fn encode(&self, tensor: usize) -> impl Iterator<Item = Variants> {
+    fn encode(&self, tensor: usize) -> impl Iterator<Item = BlockEncodings> {
         // Exact deltas always have a form.
-        self.blocks.iter().filter_map(move |(index, elements)| encode((tensor, *index), elements, None, ENCODING).ok())
+        self.blocks.iter().filter_map(move |(index, elements)| {
+            encode(BlockId { tensor, index: *index }, elements, None, ENCODING).ok()
+        })
     }
 }
 
@@ -74,7 +76,7 @@ impl Plan<'_> {
         let hash = ContentHash::Blake3;
         let base = self.base();
         let (names, parts): (Vec<String>, Vec<Vec<UndoBlocks>>) = blocks.into_iter().unzip();
-        let variants: Vec<Vec<Variants>> = parts
+        let variants: Vec<Vec<BlockEncodings>> = parts
             .par_iter()
             .enumerate()
             .map(|(at, parts)| parts.iter().flat_map(|part| part.encode(at)).collect())

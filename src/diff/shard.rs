@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, PartContent, PartFault, Undivided};
 use crate::format::block::encode::Precision;
-use crate::format::block::{block_range, blocks};
+use crate::format::block::{BlockId, block_range, blocks};
 use crate::localize::candidates::{Candidates, Kinds};
 use crate::localize::survey::units;
 use crate::localize::value::{self, Group, Wanted};
@@ -364,10 +364,10 @@ pub fn join(parts: &[PathBuf], context: &Context<'_>) -> Result<Diffed, Error> {
     if !outline.is_consistent() || outline.unpaired() != unpaired.len() || n_blocks != all.digests.len() as u64 {
         return Err(malformed("the digests are not those of its tensors").into());
     }
-    let exists = |(tensor, index): (usize, u64)| blocks_of.get(tensor).is_some_and(|blocks| index < *blocks);
-    let places = || all.coded.iter().map(|(variants, _)| variants.place());
-    let in_order = places().zip(places().skip(1)).all(|(a, b)| a < b);
-    if !in_order || !places().all(exists) || !all.coded.iter().all(|(variants, _)| variants.is_plausible()) {
+    let exists = |id: BlockId| blocks_of.get(id.tensor).is_some_and(|blocks| id.index < *blocks);
+    let ids = || all.coded.iter().map(|(encodings, _)| encodings.id());
+    let in_order = ids().zip(ids().skip(1)).all(|(a, b)| a < b);
+    if !in_order || !ids().all(exists) || !all.coded.iter().all(|(encodings, _)| encodings.is_plausible()) {
         return Err(malformed("the blocks are not those of its tensors").into());
     }
     write(outline, all, &unpaired, None, context)

@@ -7,8 +7,8 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest, PartDigest, join};
 use crate::error::Error;
-use crate::format::block::blocks;
-use crate::format::block::encode::{Portability, Precision, Variants};
+use crate::format::block::encode::{BlockEncodings, Portability, Precision};
+use crate::format::block::{BlockId, blocks};
 use crate::format::builder::{PatchBuilder, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{self, Metadata, Reduced};
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Found {
     /// Selected elements, coded, in order; those of blocks that have any.
-    pub coded: Vec<(Variants, Option<Sides>)>,
+    pub coded: Vec<(BlockEncodings, Option<Sides>)>,
     /// The digests of all blocks that were looked at, in order.
     pub digests: Vec<BlockDigests>,
 }
@@ -46,9 +46,9 @@ impl Found {
             if candidates.binary_search(&block.tensor).is_err() {
                 return Ok((None, block.skim(context)?));
             }
-            let (tensor, place) = (block.pair, (block.tensor, block.index));
+            let (tensor, id) = (block.pair, BlockId { tensor: block.tensor, index: block.index });
             let (elements, digests) = differing(block, context)?;
-            let selected = (!elements.positions.is_empty()).then(|| encode_block(tensor, place, &elements, coding));
+            let selected = (!elements.positions.is_empty()).then(|| encode_block(tensor, id, &elements, coding));
             Ok::<_, GatherError>((selected.transpose()?, digests))
         })?;
         Ok(Self { coded: found.into_iter().flatten().map(|variants| (variants, None)).collect(), digests })
@@ -91,8 +91,8 @@ pub(super) fn write(
     let digests = PairDigests::join(blocks_of, &found.digests);
     let [base_contents, reference_contents] = outline.contents(&digests, unpaired);
     let Outline { mut metadata, tensors: described, portability, is_whole, unrecognized, .. } = outline;
-    let (variants, sides): (Vec<Variants>, Vec<Option<Sides>>) = found.coded.into_iter().unzip();
-    let places: Vec<(usize, u64)> = variants.iter().map(Variants::place).collect();
+    let (variants, sides): (Vec<BlockEncodings>, Vec<Option<Sides>>) = found.coded.into_iter().unzip();
+    let ids: Vec<BlockId> = variants.iter().map(BlockEncodings::id).collect();
     let hash = ContentHash::default();
     let mut builder = PatchBuilder::new(portability, hash, BLOCK_LOG2);
     for (tensor, digests) in described.iter().zip(&digests.0) {
@@ -127,12 +127,12 @@ pub(super) fn write(
     // The digest of a tensor of which some blocks become something else.
     let with = |own: fn(&TensorDigests) -> &Vec<PartDigest>, side: fn(&Sides) -> PartDigest| {
         // Both are in the order of the pairs, so that each tensor's blocks are the next ones.
-        let mut blocks = places.iter().zip(&sides).peekable();
+        let mut blocks = ids.iter().zip(&sides).peekable();
         let of_tensor = |(place, digests): &(usize, &TensorDigests)| {
             let mut parts = own(digests).clone();
-            while let Some(((_, index), sides)) = blocks.next_if(|((tensor, _), _)| tensor == place) {
+            while let Some((id, sides)) = blocks.next_if(|(id, _)| id.tensor == *place) {
                 if let Some(sides) = sides {
-                    parts[*index as usize] = side(sides);
+                    parts[id.index as usize] = side(sides);
                 }
             }
             join(&parts)

@@ -4,8 +4,8 @@ use super::{TensorBlock, patched};
 use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};
 use crate::digest::{Digest, PartDigest};
-use crate::format::block::encode::{Encoding, Portability, Variants, encode};
-use crate::format::block::{BLOCK_ELEMENTS, BaseElements, Elements, Kept, block_range};
+use crate::format::block::encode::{BlockEncodings, Encoding, Portability, encode};
+use crate::format::block::{BLOCK_ELEMENTS, BaseElements, BlockId, Elements, Kept, block_range};
 use crate::mask::{MaskFault, PairBits, PairMasks, SelectedBlock, Selection};
 use crate::pair::{Pair, TensorPair};
 use rayon::prelude::*;
@@ -73,11 +73,11 @@ pub(crate) fn gather(
     coding: Coding<'_>,
     with_sides: bool,
     context: &Context<'_>,
-) -> Result<Vec<(Variants, Option<Sides>)>, GatherError> {
+) -> Result<Vec<(BlockEncodings, Option<Sides>)>, GatherError> {
     let one = |block: &SelectedBlock| {
         let tensor = &pair.tensors[block.tensor];
         let elements = read_elements(pair, block, coding, context)?;
-        let variants = encode_block(tensor, (block.tensor, block.index), &elements, coding)?;
+        let variants = encode_block(tensor, BlockId { tensor: block.tensor, index: block.index }, &elements, coding)?;
         if !with_sides {
             return Ok((variants, None));
         }
@@ -93,19 +93,19 @@ pub(crate) fn gather(
     selection.blocks.par_iter().map(one).collect()
 }
 
-/// Encodes the selected `elements` of the block of `pair` at `place`: the tensor's place and the block's index.
+/// Encodes the selected `elements` of block `id` of `pair`.
 ///
 /// # Errors
 /// [`GatherError::NotFinite`].
 pub(crate) fn encode_block(
     pair: &TensorPair<'_>,
-    place: (usize, u64),
+    id: BlockId,
     elements: &Elements,
     coding: Coding<'_>,
-) -> Result<Variants, GatherError> {
-    let base = TensorBlock::new(pair.target, block_range(place.1, pair.target.info.elements()));
-    encode(place, elements, Some(&base), coding.encoding).map_err(|at| {
-        let index = place.1 * BLOCK_ELEMENTS + u64::from(elements.positions[at]);
+) -> Result<BlockEncodings, GatherError> {
+    let base = TensorBlock::new(pair.target, block_range(id.index, pair.target.info.elements()));
+    encode(id, elements, Some(&base), coding.encoding).map_err(|at| {
+        let index = id.index * BLOCK_ELEMENTS + u64::from(elements.positions[at]);
         GatherError::NotFinite { tensor: pair.name().to_owned(), index }
     })
 }

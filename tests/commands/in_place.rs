@@ -375,7 +375,9 @@ fn an_output_takes_the_place_of_no_other_and_of_nothing_of_the_base() {
     }
     // Names that are kept for what the next write removes, or refuses to go on beside.
     for name in ["model/.lcepatch-journal", ".lcepatch-0-x.tmp"] {
-        dir.run(&format!("apply model p --in-place --undo {name}")).fails(2).says(&["files of its own"]);
+        dir.run(&format!("apply model p --in-place --undo {name}"))
+            .fails(2)
+            .says(&["reserves for its temporary files"]);
         dir.run(&format!("diff target.safetensors reference.safetensors -o {name} --all")).fails(2);
     }
     assert_eq!(shards(&dir), before);
@@ -454,7 +456,7 @@ fn weights_that_were_replaced_since_are_left_alone() {
     let mut journal = dir.read(JOURNAL);
     *journal.last_mut().unwrap() ^= 1;
     dir.write(JOURNAL, &journal);
-    dir.run("recover model").fails(5).says(&["not a whole journal"]);
+    dir.run("recover model").fails(5).says(&["not a valid journal"]);
 }
 
 #[test]

@@ -1,18 +1,18 @@
-//! What a long computation is given besides its data: where to tell its progress, and when to stop.
+//! Progress and cancellation of long computations.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Where progress goes. Calls come from many threads.
+/// A receiver of progress. It is called from many threads.
 pub trait Progress: Sync {
-    /// A stage begins that will handle `total_bytes` bytes.
+    /// A stage begins that will process `total_bytes` bytes.
     fn begin(&self, stage: &str, total_bytes: u64);
-    /// A stage begins that will handle `total` things of another kind than bytes.
+    /// A stage begins that will process `total` items other than bytes.
     fn count(&self, stage: &str, total: u64);
-    /// So many more are done.
+    /// `done` more bytes or items of the stage have been processed.
     fn advance(&self, done: u64);
 }
 
-/// Tells no one.
+/// Discards progress.
 pub struct Silent;
 
 impl Progress for Silent {
@@ -21,13 +21,13 @@ impl Progress for Silent {
     fn advance(&self, _: u64) {}
 }
 
-/// Passed last to everything that takes long; never global.
+/// Progress and cancellation of one computation; the last parameter of every function that may take long.
 pub struct Context<'a> {
     progress: &'a dyn Progress,
     cancelled: &'a AtomicBool,
 }
 
-/// The computation was asked to stop; nothing was left behind.
+/// The computation was cancelled. It left no output behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted")]
 pub struct Cancelled;
@@ -35,32 +35,32 @@ pub struct Cancelled;
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 impl Context<'static> {
-    /// No progress, no cancellation.
+    /// A context without progress and cancellation.
     pub fn silent() -> Self {
         Self { progress: &Silent, cancelled: &NEVER }
     }
 }
 
 impl<'a> Context<'a> {
-    /// Tells `progress`, and stops soon after `cancelled` becomes true.
+    /// Reports to `progress`, and stops the computation soon after `cancelled` becomes true.
     pub fn new(progress: &'a dyn Progress, cancelled: &'a AtomicBool) -> Self {
         Self { progress, cancelled }
     }
 
-    /// A stage begins that will handle `total_bytes` bytes.
+    /// Reports that a stage begins that will process `total_bytes` bytes.
     pub fn begin(&self, stage: &str, total_bytes: u64) {
         self.progress.begin(stage, total_bytes);
     }
 
-    /// A stage begins that will handle `total` things of another kind than bytes.
+    /// Reports that a stage begins that will process `total` items other than bytes.
     pub fn count(&self, stage: &str, total: u64) {
         self.progress.count(stage, total);
     }
 
-    /// So many more are done; the place where cancellation is noticed.
+    /// Reports that `done` more bytes or items have been processed, and checks for cancellation.
     ///
     /// # Errors
-    /// [`Cancelled`].
+    /// [`Cancelled`] if the computation shall stop.
     pub fn advance(&self, done: u64) -> Result<(), Cancelled> {
         self.progress.advance(done);
         if self.cancelled.load(Ordering::Relaxed) { Err(Cancelled) } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! Files of JSON, read and parsed at a cost that their size justifies.
+//! Reads untrusted JSON files with bounds on memory.
 
 use crate::input::{self, Meant};
 use lcepatch_format::json::Structure;
@@ -6,18 +6,18 @@ use std::fs::File;
 use std::io::{Error, ErrorKind, Read};
 use std::path::Path;
 
-/// The most that is read of a file that is parsed whole: settings, logs, results, lists of sentences.
+/// Largest file that is read into memory as a whole: settings, logs, results, lists of sentences.
 pub const FILE_BYTES_MAX: u64 = 1 << 28;
 
-/// All of the file at `path`, which is meant to be one of a kind, if it has at most [`FILE_BYTES_MAX`] bytes.
+/// Reads the file at `path`, which must have at most [`FILE_BYTES_MAX`] bytes and is `meant` to be of this kind.
 ///
 /// # Errors
-/// I/O, with what is found instead; [`ErrorKind::FileTooLarge`].
+/// I/O; inside of the [`Error`]: [`input::Unexpected`] for a file of another kind. [`ErrorKind::FileTooLarge`].
 pub fn read_file(path: &Path, meant: Meant) -> std::io::Result<Vec<u8>> {
     read(&input::open(path, meant)?)
 }
 
-/// All of an open file from where it is read on, if that is at most [`FILE_BYTES_MAX`] bytes.
+/// Reads an open file from its current position to its end, which must be at most [`FILE_BYTES_MAX`] bytes.
 ///
 /// # Errors
 /// As [`read_file`].
@@ -31,18 +31,18 @@ pub fn read(file: &File) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Marks that a text of any size may have. More must be justified by its size.
+/// Number of marks ([`Structure::marks`]) that a text of any size may have.
 const MARKS_FREE: u64 = 1 << 16;
-/// Bytes for each mark beyond these. Text and numbers that mean something take more.
-const BYTES_A_MARK: u64 = 8;
+/// A text may have one more mark per this many bytes. Text and numbers with a meaning are longer.
+const BYTES_PER_MARK: u64 = 8;
 
-/// Refuses a text that would take much more memory parsed than it has bytes.
+/// Refuses a text that would take much more memory when parsed than it has bytes.
 ///
 /// # Errors
-/// Says what was found, and what is the most.
+/// A message with the number of values and keys, and the limit.
 pub fn check(text: &[u8]) -> Result<(), String> {
     let found = Structure::of(text).marks;
-    let most = MARKS_FREE + text.len() as u64 / BYTES_A_MARK;
+    let most = MARKS_FREE + text.len() as u64 / BYTES_PER_MARK;
     let bytes = text.len();
     if found <= most {
         return Ok(());

@@ -1,7 +1,7 @@
-//! Files of lcepatch: [`checkpoint`]s, mapped and locked; files that are [`durable`]: replaced whole or not at all, or edited in place
-//! with a journal; and the [`input`] check that says what a file is.
+//! The file layer of lcepatch: [`checkpoint`]s, mapped and locked; [`durable`] outputs, which are replaced atomically or edited in place
+//! with a journal; and the check of [`input`] files that recognizes common mistakes.
 //!
-//! Knows what a tensor's bytes are, and nothing of patches.
+//! This crate knows the layout of tensors in files, and nothing about patches.
 
 pub mod context;
 pub mod input;

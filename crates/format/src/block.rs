@@ -1,7 +1,7 @@
-//! One block of payload: a directory of streams and their bytes (spec §8). [`encode()`] makes the streams from selected elements,
-//! [`decode()`] gets positions and deltas back, with or without the base.
+//! A block of the payload: a directory of streams, followed by their bytes (spec §8). [`encode()`] makes the streams of selected
+//! elements; [`decode()`] returns their positions and deltas, with or without the base.
 
-/// Runs `$body` with `$number` as the type of the integers that ULP deltas and base values of `$dtype` are encoded as.
+/// Runs `$body` with `$number` bound to the integer type that encodes ULP deltas and base values of `$dtype`.
 macro_rules! with_number {
     ($dtype:expr, $number:ident => $body:expr) => {
         match $dtype.width() {
@@ -27,7 +27,7 @@ pub mod elements;
 pub mod encode;
 pub mod masks;
 
-pub use base::{BaseElements, Held};
+pub use base::{BaseElements, InMemory};
 pub use decode::{DecodedBlock, Deltas, decode};
 pub use elements::{Elements, Magnitude};
 pub use encode::encode;
@@ -40,15 +40,24 @@ use crate::limits::{BLOCK_LOG2, OPTIONAL_STREAM};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// The elements of a block that is written, but for the last one of a tensor.
+/// Number of elements in a block that this crate writes; the last block of a tensor may have fewer.
 pub const BLOCK_ELEMENTS: u64 = 1 << BLOCK_LOG2;
 
-/// The elements of block `index` of a tensor of `elements` elements, in blocks of `2^block_log2`.
+/// Identifies a block of a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockId {
+    /// The tensor's index in the list that the caller works on.
+    pub tensor: usize,
+    /// The block's index in the tensor.
+    pub index: u64,
+}
+
+/// The range of elements in block `index` of a tensor of `elements` elements, with blocks of `2^block_log2` elements.
 pub fn block_elements(block_log2: u32, index: u64, elements: u64) -> Range<u64> {
     index << block_log2..((index + 1) << block_log2).min(elements)
 }
 
-/// As [`block_elements`], in blocks of the size that is written.
+/// As [`block_elements`], for blocks of the size that this crate writes.
 pub fn block_range(index: u64, elements: u64) -> Range<u64> {
     block_elements(BLOCK_LOG2, index, elements)
 }
@@ -58,45 +67,45 @@ pub fn blocks(elements: u64) -> Range<u64> {
     0..elements.div_ceil(BLOCK_ELEMENTS)
 }
 
-/// How positions are coded (stream kind 1, spec §9).
+/// Codec of positions (stream kind 1, spec §9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum PositionCodec {
-    /// Gaps between neighbours; needs no base (spec §9.3).
+    /// Gaps between neighbouring positions; base-free (spec §9.3).
     Gaps = 1,
-    /// Gaps within groups of the base's exponents (spec §9.4).
+    /// Gaps within groups of exponents of the base's elements; base-conditioned (spec §9.4).
     ClassGaps = 2,
 }
 
-/// How deltas are coded (stream kind 2, spec §9).
+/// Codec of deltas (stream kind 2, spec §9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum DeltaCodec {
-    /// ULP deltas in order (spec §9.5).
+    /// ULP deltas in the order of positions (spec §9.5).
     Ulp = 1,
-    /// ULP deltas in groups of the base's exponents (spec §9.5).
+    /// ULP deltas grouped by exponents of the base's elements (spec §9.5).
     ClassUlp = 2,
     /// Deltas rounded to bfloat16 (spec §9.6).
     Bf16 = 3,
-    /// Deltas as multiples of a scale (spec §9.7).
+    /// Deltas as integer multiples of a scale, -127 to 127 (spec §9.7).
     Int8 = 4,
 }
 
-/// How the base's values at the selected positions are coded (stream kind 3, spec §9.8).
+/// Codec of the base's values at the selected positions (stream kind 3, spec §9.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum BaseCodec {
-    /// Bit patterns in order.
+    /// Bit patterns in the order of positions.
     Bits = 1,
 }
 
-/// What a base holds where it is pruned (stream kind 4, spec §9.9).
+/// Codec of masks, which also says what the base stores at pruned elements (stream kind 4, spec §9.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum MaskCodec {
-    /// Zeros.
+    /// The base stores zeros.
     PrunedBase = 1,
-    /// The values from before pruning.
+    /// The base stores the values from before pruning.
     UnprunedBase = 2,
 }
 
@@ -106,18 +115,18 @@ const BASE_VALUES: u8 = 3;
 const MASKS: u8 = 4;
 const VALUES_BEFORE: u8 = 5;
 
-/// The streams of a block, still coded. `B` is `&[u8]` when read, `Vec<u8>` when written.
+/// The encoded streams of a block. `B` is `&[u8]` for reading, `Vec<u8>` for writing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Streams<B> {
-    /// Where.
+    /// Positions of the selected elements in the block.
     pub positions: (PositionCodec, B),
-    /// How much.
+    /// Reference minus base at these positions.
     pub deltas: (DeltaCodec, B),
-    /// From what, in a portable patch.
+    /// The base's values at these positions; in portable patches only.
     pub base_values: Option<(BaseCodec, B)>,
-    /// What is kept in base and reference, where they are pruned.
+    /// Which of the elements base and reference keep, if they have pruning masks.
     pub masks: Option<(MaskCodec, B)>,
-    /// What the base held before it was pruned.
+    /// The base's values before pruning, for elements that are pruned in the base.
     pub values_before: Option<(BaseCodec, B)>,
 }
 
@@ -128,7 +137,7 @@ impl<B: AsRef<[u8]>> Streams<B> {
             || (self.deltas.0 == DeltaCodec::ClassUlp && self.base_values.is_none())
     }
 
-    /// The block's bytes.
+    /// Serializes the block: the directory, then the streams in the same order.
     pub fn write(&self) -> Vec<u8> {
         let mut parts = vec![
             (POSITIONS, self.positions.0 as u8, self.positions.1.as_ref()),
@@ -149,7 +158,7 @@ impl<B: AsRef<[u8]>> Streams<B> {
 }
 
 impl<'a> Streams<&'a [u8]> {
-    /// Finds the streams in a block's bytes. Unknown optional streams are skipped.
+    /// Parses a block into its streams, which stay encoded. Unknown optional streams are skipped.
     ///
     /// # Errors
     /// Every [`StreamFault`] but `Dtype` (R19).

@@ -1,7 +1,7 @@
-//! A patch in the making: tensors and their blocks to the bytes of a file (spec §4, §12.3). The same parts give the same bytes.
+//! Builds the bytes of a patch file from tensors and their blocks (spec §4, §12.3). Deterministic: the same input gives the same bytes.
 
 use crate::block::Magnitude;
-use crate::block::encode::{Chosen, Portability, Variants, choose};
+use crate::block::encode::{BlockEncodings, ChosenBlocks, Portability, choose};
 use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
 use crate::header::{Packing, Preamble, section, write_section};
@@ -10,102 +10,114 @@ use crate::metadata::Metadata;
 use crate::tensor_table::{BlockEntry, Counterparts, Roots, Statistics, TensorEntry, TensorTable, digests_section};
 use std::collections::BTreeMap;
 
-/// What a patch says of a tensor, besides its blocks.
+/// A tensor's entry in the tensor table, without its blocks.
 #[derive(Debug, Clone)]
 pub struct TensorParts {
-    /// Its name in the base.
+    /// The tensor's name in the base.
     pub name: String,
-    /// Its element type in the base.
+    /// Element type in the base.
     pub dtype: Dtype,
-    /// Its shape.
+    /// Shape in the base.
     pub shape: Vec<u64>,
-    /// The digest of its bytes in the base.
+    /// Digest of the tensor's bytes in the base.
     pub base_digest: Digest,
-    /// Its digests on the other side, for portable patches.
+    /// Digests of the tensor in reference and result, for portable patches (spec §12.5).
     pub counterparts: Option<Counterparts>,
 }
 
 impl TensorParts {
-    /// What another patch says of a tensor.
+    /// The same data from another patch's tensor table.
     pub fn of(entry: &TensorEntry) -> Self {
         let TensorEntry { name, dtype, shape, base_digest, counterparts, .. } = entry.clone();
         Self { name, dtype, shape, base_digest, counterparts }
     }
 }
 
-/// A block as it is written.
+/// A block as it goes into the file.
 #[derive(Debug, Clone)]
 pub struct NewBlock {
-    /// Its index in the tensor.
+    /// Index of the block in the tensor.
     pub index: u64,
-    /// Selected elements, at least 1.
+    /// Number of selected elements, at least 1.
     pub selected: u32,
-    /// Its streams, as [`crate::block::Streams::write`] gives them.
+    /// The serialized streams ([`crate::block::Streams::write`]).
     pub bytes: Vec<u8>,
-    /// The digest of the base's values at the selected elements, or [`Digest::UNKNOWN`].
+    /// Digest of the base's values at the selected elements, or [`Digest::UNKNOWN`].
     pub base_values: Digest,
 }
 
-/// Collects the tensors of a patch, ascending by name, and their blocks, ascending by index.
+/// Collects the tensors of a patch and their blocks. The caller adds tensors in ascending order of their names, and blocks in the order
+/// of tensors and ascending by index.
 #[derive(Debug)]
 pub struct PatchBuilder {
     portability: Portability,
     hash: ContentHash,
     block_log2: u32,
     tensors: Vec<TensorParts>,
-    encoded: Vec<Variants>,
-    copied: BTreeMap<usize, (Option<Statistics>, Vec<NewBlock>)>,
+    encoded: Vec<BlockEncodings>,
+    /// Blocks that are taken over from another patch, by the index of their tensor.
+    copied: BTreeMap<usize, CopiedBlocks>,
+}
+
+#[derive(Debug)]
+struct CopiedBlocks {
+    statistics: Option<Statistics>,
+    blocks: Vec<NewBlock>,
 }
 
 impl PatchBuilder {
-    /// A patch in blocks of `2^block_log2` elements, whose digests of contents are made with `hash`.
+    /// Begins a patch with blocks of `2^block_log2` elements, whose content digests are made with `hash`.
     pub fn new(portability: Portability, hash: ContentHash, block_log2: u32) -> Self {
         let (tensors, encoded, copied) = (Vec::new(), Vec::new(), BTreeMap::new());
         Self { portability, hash, block_log2, tensors, encoded, copied }
     }
 
-    /// Adds a tensor and returns its place. One that gets no block is not in the patch.
+    /// Adds a tensor and returns its index. A tensor that gets no block is left out of the patch.
     pub fn tensor(&mut self, parts: TensorParts) -> usize {
         self.tensors.push(parts);
         self.tensors.len() - 1
     }
 
-    /// The tensor at a place, to complete what is said of it.
-    pub fn tensor_mut(&mut self, place: usize) -> Option<&mut TensorParts> {
-        self.tensors.get_mut(place)
+    /// The tensor with an index that [`PatchBuilder::tensor`] returned, for instance to set digests that were not known before.
+    pub fn tensor_mut(&mut self, tensor: usize) -> Option<&mut TensorParts> {
+        self.tensors.get_mut(tensor)
     }
 
-    /// Adds encoded blocks of the tensors that they name by their places.
-    pub fn encoded(&mut self, blocks: impl IntoIterator<Item = Variants>) {
+    /// Adds encoded blocks. Each names its tensor by the index that [`PatchBuilder::tensor`] returned.
+    pub fn encoded(&mut self, blocks: impl IntoIterator<Item = BlockEncodings>) {
         self.encoded.extend(blocks);
     }
 
-    /// Gives the tensor at `place` all its blocks as they are, and the statistics that go with them.
-    pub fn copied(&mut self, place: usize, statistics: Option<Statistics>, blocks: Vec<NewBlock>) {
-        self.copied.insert(place, (statistics, blocks));
+    /// Sets all blocks of the tensor with index `tensor`, and their statistics, to those of another patch.
+    pub fn copied(&mut self, tensor: usize, statistics: Option<Statistics>, blocks: Vec<NewBlock>) {
+        self.copied.insert(tensor, CopiedBlocks { statistics, blocks });
     }
 
-    /// Decides how blocks are encoded, which is one decision for the whole patch.
+    /// Chooses the encoding of all blocks; base-free or base-conditioned is one decision for the whole patch.
     pub fn choose(self) -> NewPatch {
         let Self { portability, hash, block_log2, tensors: parts, encoded, mut copied } = self;
-        let Chosen { blocks, portability_bytes, restores, invertible } = choose(encoded, portability);
+        let ChosenBlocks { blocks, portability_bytes, restores, invertible } = choose(encoded, portability);
         let total = blocks.iter().map(|block| block.magnitude).fold(Magnitude::default(), Magnitude::and);
         let portability_bytes = copied.is_empty().then_some(portability_bytes);
-        let mut blocks = blocks.into_iter().peekable();
+        let mut encoded = blocks.into_iter().peekable();
         let mut tensors = Vec::new();
-        for (place, parts) in parts.into_iter().enumerate() {
-            let (mut magnitude, mut own) = (Magnitude::default(), Vec::new());
-            while let Some(block) = blocks.next_if(|block| block.tensor == place) {
+        for (index, parts) in parts.into_iter().enumerate() {
+            let (mut magnitude, mut blocks) = (Magnitude::default(), Vec::new());
+            while let Some(block) = encoded.next_if(|block| block.tensor == index) {
                 magnitude = magnitude.and(block.magnitude);
-                let (index, selected, base_values) = (block.index, block.selected, block.base_digest);
-                own.push(NewBlock { index, selected, bytes: block.streams.write(), base_values });
+                blocks.push(NewBlock {
+                    index: block.index,
+                    selected: block.selected,
+                    bytes: block.streams.write(),
+                    base_values: block.base_digest,
+                });
             }
-            let (statistics, blocks) = match copied.remove(&place) {
-                Some(copied) => copied,
-                None => (parts.dtype.float().map(|_| magnitude.statistics(&own)), own),
-            };
+            let mut statistics = parts.dtype.float().map(|_| magnitude.statistics(&blocks));
+            if let Some(copied) = copied.remove(&index) {
+                (statistics, blocks) = (copied.statistics, copied.blocks);
+            }
             if !blocks.is_empty() {
-                tensors.push(NewTensor { place, parts, statistics, blocks });
+                tensors.push(NewTensor { place: index, parts, statistics, blocks });
             }
         }
         NewPatch { portability, hash, block_log2, tensors, total, portability_bytes, restores, invertible }
@@ -119,36 +131,36 @@ impl Magnitude {
     }
 }
 
-/// A patch whose blocks are encoded; only metadata and roots are missing.
+/// A patch whose blocks are encoded. Only metadata, and the digests over reference and result, are missing.
 #[derive(Debug)]
 pub struct NewPatch {
-    /// Whether it serves without its base.
+    /// Whether the patch can be read without its base.
     pub portability: Portability,
-    /// What its digests of contents are made with.
+    /// The hash function of content digests.
     pub hash: ContentHash,
     block_log2: u32,
-    /// Its tensors, all of which have a block.
+    /// The tensors that have a block.
     pub tensors: Vec<NewTensor>,
-    /// How large the deltas of encoded blocks are.
+    /// Statistics of the deltas of all encoded blocks; copied blocks are not counted.
     pub total: Magnitude,
-    /// Bytes that portability costs, or would cost about; none where blocks were copied.
+    /// As [`ChosenBlocks::portability_bytes`]; `None` if blocks were copied, whose other encoding is not known.
     pub portability_bytes: Option<u64>,
-    /// Whether what the base held before it was pruned is known at every selected element that has a mask.
+    /// Whether the patch has masks and knows the base's value before pruning at every selected element.
     pub restores: bool,
-    /// Whether the bits of base and reference are all that there is to the patch, so that it can be inverted.
+    /// Whether the bits of base and reference are all the information in the patch, so that it can be inverted.
     pub invertible: bool,
 }
 
 /// A tensor of a new patch.
 #[derive(Debug)]
 pub struct NewTensor {
-    /// The place that [`PatchBuilder::tensor`] gave it.
+    /// The index that [`PatchBuilder::tensor`] returned.
     pub place: usize,
-    /// What is said of it.
+    /// Name, dtype, shape and digests.
     pub parts: TensorParts,
-    /// How large its deltas are, for floats.
+    /// Statistics of the deltas, for floats.
     pub statistics: Option<Statistics>,
-    /// Its blocks.
+    /// The blocks, at least one.
     pub blocks: Vec<NewBlock>,
 }
 
@@ -159,22 +171,26 @@ impl NewTensor {
 }
 
 impl NewPatch {
-    /// Selected elements.
+    /// Number of selected elements.
     pub fn selected(&self) -> u64 {
         self.tensors.iter().map(NewTensor::selected).sum()
     }
 
-    /// The digest over the base's values at all selected elements, if they are known of every block.
-    fn selected_root(&self) -> Digest {
-        let values = || self.tensors.iter().flat_map(|tensor| tensor.blocks.iter().map(|block| &block.base_values));
-        if values().all(Digest::is_known) { self.hash.root(values()) } else { Digest::UNKNOWN }
+    fn blocks(&self) -> impl Iterator<Item = &NewBlock> {
+        self.tensors.iter().flat_map(|tensor| &tensor.blocks)
     }
 
-    /// The bytes of the patch file. `reference` and `result` are the digests over those of its tensors there, or
-    /// [`Digest::UNKNOWN`].
+    /// The digest over the base's values at all selected elements; unknown if it is unknown for a block.
+    fn selected_root(&self) -> Digest {
+        let digests = || self.blocks().map(|block| &block.base_values);
+        if digests().all(Digest::is_known) { self.hash.root(digests()) } else { Digest::UNKNOWN }
+    }
+
+    /// The bytes of the patch file. `reference` and `result` are the digests over the digests of the patch's tensors in the reference
+    /// and in the result at alpha 1 (spec §12.2), or [`Digest::UNKNOWN`].
     ///
     /// # Errors
-    /// R10, when free metadata cannot be written as JSON.
+    /// R10: the metadata exceed a limit of spec §6, or hold a value that JSON cannot express.
     pub fn write(&self, metadata: &Metadata, reference: Digest, result: Digest) -> Result<Vec<u8>, Invalid> {
         let roots = Roots { hash: self.hash, selected: self.selected_root(), reference, result };
         let mut offset = 0;
@@ -193,13 +209,12 @@ impl NewPatch {
         }
         let mut out = Preamble::write(&sections, offset);
         out.reserve_exact(offset as usize);
-        let blocks = self.tensors.iter().flat_map(|tensor| &tensor.blocks);
-        blocks.for_each(|block| out.extend_from_slice(&block.bytes));
+        self.blocks().for_each(|block| out.extend_from_slice(&block.bytes));
         Ok(out)
     }
 }
 
-/// The table's entry of a tensor whose blocks begin `offset` bytes into the payload. Moves `offset` behind them.
+/// The table's entry of a tensor whose blocks begin `offset` bytes into the payload. Advances `offset` to their end.
 fn entry(tensor: &NewTensor, offset: &mut u64) -> TensorEntry {
     let TensorParts { name, dtype, shape, base_digest, counterparts } = tensor.parts.clone();
     let blocks = tensor.blocks.iter().map(|block| {
@@ -215,4 +230,101 @@ fn entry(tensor: &NewTensor, offset: &mut u64) -> TensorEntry {
     });
     let (blocks, selected, statistics) = (blocks.collect(), tensor.selected(), tensor.statistics);
     TensorEntry { name, dtype, shape, base_digest, selected, statistics, counterparts, blocks }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::encode::{Encoding, Precision, encode};
+    use crate::block::{BlockId, Deltas, Elements, decode};
+    use crate::codec::Effort;
+    use crate::patch::Patch;
+
+    const HASH: ContentHash = ContentHash::Blake3;
+    const BLOCK_LOG2: u32 = 8;
+
+    fn builder() -> PatchBuilder {
+        PatchBuilder::new(Portability::Portable, HASH, BLOCK_LOG2)
+    }
+
+    fn parts(name: &str) -> TensorParts {
+        let base_digest = HASH.of(name.as_bytes());
+        TensorParts { name: name.to_owned(), dtype: Dtype::Bf16, shape: vec![300], base_digest, counterparts: None }
+    }
+
+    /// Block `index` of a tensor, in which positions 3 and 5 change from 1.0 to its successor and to its predecessor.
+    fn encoded(tensor: usize, index: u64) -> BlockEncodings {
+        let (base, reference) = (vec![0x3f80; 2], vec![0x3f81, 0x3f7f]);
+        let elements = Elements { positions: vec![3, 5], base, reference, ..Elements::new(Dtype::Bf16) };
+        let (precision, portability) = (Precision::Exact, Portability::Portable);
+        let encoding = Encoding { precision, portability, effort: Effort::Default, hash: HASH };
+        encode(BlockId { tensor, index }, &elements, None, encoding).unwrap()
+    }
+
+    fn read(patch: &NewPatch) -> Patch {
+        Patch::read(patch.write(&Metadata::default(), Digest::UNKNOWN, Digest::UNKNOWN).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn encoded_and_copied_tensors_are_read_back() {
+        let mut first = builder();
+        let tensor = first.tensor(parts("a"));
+        first.encoded([encoded(tensor, 0), encoded(tensor, 1)]);
+        let first = first.choose();
+        let NewTensor { statistics, blocks, .. } = &first.tensors[0];
+
+        let mut both = builder();
+        let encoded_tensor = both.tensor(parts("a"));
+        let copied_tensor = both.tensor(parts("b"));
+        both.encoded([encoded(encoded_tensor, 0), encoded(encoded_tensor, 1)]);
+        both.copied(copied_tensor, *statistics, blocks.clone());
+        let patch = read(&both.choose());
+
+        let names: Vec<&str> = patch.table.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        for tensor in &patch.table.tensors {
+            assert_eq!((tensor.selected, tensor.base_digest), (4, HASH.of(tensor.name.as_bytes())));
+            // Differences of 2^-7 and 2^-8.
+            assert_eq!(tensor.statistics, Some(Statistics { mean: 0.005_859_375, max: 0.007_812_5 }));
+            let indices: Vec<u64> = tensor.blocks.iter().map(|block| block.index).collect();
+            assert_eq!(indices, [0, 1]);
+            for (block, elements) in tensor.blocks.iter().zip([256, 44]) {
+                let bytes = patch.block(tensor, block).unwrap();
+                let decoded = decode(&bytes, tensor.dtype, elements, block.selected, None).unwrap();
+                assert_eq!(decoded.positions, [3, 5]);
+                assert_eq!(decoded.deltas, Deltas::Ulp(vec![1, 0xffff]));
+                assert_eq!(decoded.carried_base(), Some(&[0x3f80, 0x3f80][..]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tensor_without_blocks_is_left_out() {
+        let mut patch = builder();
+        patch.tensor(parts("a"));
+        let tensor = patch.tensor(parts("b"));
+        patch.encoded([encoded(tensor, 1)]);
+        let patch = patch.choose();
+        assert_eq!((patch.tensors.len(), patch.tensors[0].place), (1, tensor));
+        let read = read(&patch);
+        assert_eq!((read.table.tensors.len(), read.table.tensors[0].name.as_str()), (1, "b"));
+    }
+
+    #[test]
+    fn the_selected_root_is_unknown_if_the_base_values_of_a_block_are() {
+        let mut known = builder();
+        let tensor = known.tensor(parts("a"));
+        known.encoded([encoded(tensor, 0)]);
+        let known = known.choose();
+        let digest = known.tensors[0].blocks[0].base_values;
+        assert_eq!(read(&known).table.roots.selected, HASH.root([&digest]));
+
+        let mut unknown = builder();
+        let encoded_tensor = unknown.tensor(parts("a"));
+        let copied_tensor = unknown.tensor(parts("b"));
+        unknown.encoded([encoded(encoded_tensor, 0)]);
+        let block = NewBlock { base_values: Digest::UNKNOWN, ..known.tensors[0].blocks[0].clone() };
+        unknown.copied(copied_tensor, None, vec![block]);
+        assert_eq!(read(&unknown.choose()).table.roots.selected, Digest::UNKNOWN);
+    }
 }

@@ -1,13 +1,14 @@
-//! Digests as values: what names a file, a tensor, a block and a patch (spec §12).
+//! Digests, which identify files, tensors, blocks and patches (spec §12).
 //!
-//! Patches, their blocks and files as hubs list them are named by SHA-256. What is *in* a checkpoint is named by the patch's
-//! [`ContentHash`]: BLAKE3, whose tree lets the parts of a tensor be hashed apart, or SHA-256 in patches of format 1.0 and 1.1.
+//! Patches, their blocks, and whole files as hubs list them are identified by SHA-256. The content of checkpoints (tensors and the
+//! base's values) is identified by the patch's [`ContentHash`]: BLAKE3, a tree hash that allows hashing the parts of a tensor in
+//! parallel; or SHA-256 in patches of format 1.0 and 1.1.
 
 use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-/// A digest of 32 bytes. What made it stands in its context.
+/// A digest of 32 bytes, by SHA-256 or BLAKE3: the context says which.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 32]);
 
@@ -17,15 +18,15 @@ impl Digest {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
-    /// Stands in a patch for a digest that its writer did not know (spec §12.2).
+    /// Written in place of a digest that the patch's writer did not know (spec §12.2).
     pub const UNKNOWN: Self = Self([0; 32]);
 
-    /// Whether it is the digest of something.
+    /// Whether this is not [`Digest::UNKNOWN`].
     pub fn is_known(&self) -> bool {
         *self != Self::UNKNOWN
     }
 
-    /// The first twelve hexadecimal digits, for people.
+    /// The first twelve hexadecimal digits, for display.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }
@@ -56,18 +57,18 @@ impl std::fmt::Debug for Digest {
     }
 }
 
-/// What the digests of a checkpoint's content in a patch are made with (spec §12.2).
+/// The hash function of content digests in a patch (spec §12.2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ContentHash {
-    /// As in patches of format 1.0 and 1.1.
+    /// In patches of format 1.0 and 1.1.
     Sha256,
-    /// As in patches that are written now.
+    /// In patches of format 1.2 and later.
     #[default]
     Blake3,
 }
 
 impl ContentHash {
-    /// Its name, for people and scripts.
+    /// Lower-case name, for display and scripts.
     pub fn label(self) -> &'static str {
         match self {
             ContentHash::Sha256 => "sha256",
@@ -82,7 +83,7 @@ impl ContentHash {
         hasher.finish()
     }
 
-    /// The digest of the concatenation of `parts`: one name for an ordered list (spec §12.2).
+    /// The digest of the concatenation of `parts`, which identifies an ordered list of digests (spec §12.2).
     pub fn root<'a>(self, parts: impl IntoIterator<Item = &'a Digest>) -> Digest {
         let mut hasher = self.hasher();
         for part in parts {
@@ -91,7 +92,7 @@ impl ContentHash {
         hasher.finish()
     }
 
-    /// Hashes as bytes come by.
+    /// An incremental hasher.
     pub fn hasher(self) -> Hasher {
         match self {
             ContentHash::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
@@ -100,22 +101,22 @@ impl ContentHash {
     }
 }
 
-/// Hashes as bytes come by.
+/// An incremental hasher.
 #[derive(Clone)]
 pub enum Hasher {
-    /// To SHA-256.
+    /// SHA-256.
     Sha256(sha2::Sha256),
-    /// To BLAKE3.
+    /// BLAKE3.
     Blake3(Box<blake3::Hasher>),
 }
 
 impl Hasher {
-    /// To SHA-256.
+    /// A hasher for SHA-256.
     pub fn sha256() -> Self {
         ContentHash::Sha256.hasher()
     }
 
-    /// Takes in the next bytes.
+    /// Hashes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::Sha256(hasher) => hasher.update(bytes),
@@ -125,7 +126,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all bytes taken in.
+    /// The digest of all bytes.
     pub fn finish(self) -> Digest {
         match self {
             Hasher::Sha256(hasher) => Digest(hasher.finalize().into()),
@@ -134,30 +135,30 @@ impl Hasher {
     }
 }
 
-/// The smallest size of parts that are hashed apart: a leaf of BLAKE3's tree.
+/// The smallest part that can be hashed on its own: a leaf of BLAKE3's tree, in bytes.
 pub const PART_BYTES_MIN: u64 = blake3::CHUNK_LEN as u64;
 
-/// Hashes one part of something, so that parts can be hashed apart, in parallel.
+/// Hashes one part of an input, so that the parts can be hashed in parallel.
 #[derive(Clone)]
 pub enum PartHasher {
-    /// The only part, with any hash.
+    /// The input has a single part.
     Whole(Hasher),
-    /// One of several, by BLAKE3.
+    /// One of several parts, a subtree of BLAKE3's tree.
     Subtree(Box<blake3::Hasher>),
 }
 
 /// The digest of a part, for [`join`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartDigest {
-    /// Of the only part.
+    /// The digest of an input with a single part.
     Whole(Digest),
-    /// Of one of several.
+    /// The chaining value of one of several parts.
     Subtree(ChainingValue),
 }
 
 impl PartHasher {
-    /// By BLAKE3, for the part that begins `offset` bytes into what has `total` bytes. All parts have `part_bytes`, a power of two
-    /// that is at least [`PART_BYTES_MIN`]; the last one may be shorter.
+    /// A BLAKE3 hasher for the part at byte `offset` of an input of `total` bytes. All parts have `part_bytes` bytes, a power of two of
+    /// at least [`PART_BYTES_MIN`]; only the last one may be shorter.
     pub fn new(offset: u64, total: u64, part_bytes: u64) -> Self {
         debug_assert!(
             part_bytes.is_power_of_two() && part_bytes >= PART_BYTES_MIN && offset.is_multiple_of(part_bytes)
@@ -170,7 +171,7 @@ impl PartHasher {
         Self::Subtree(hasher)
     }
 
-    /// Takes in the part's next bytes.
+    /// Hashes the next bytes of the part.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             PartHasher::Whole(hasher) => hasher.update(bytes),
@@ -189,31 +190,35 @@ impl PartHasher {
     }
 }
 
-/// The digest of the whole, from those of all its parts in order; of nothing, if there are none, by BLAKE3.
+/// The BLAKE3 digest of an input from the digests of all its parts, in order. No parts give the digest of the empty input.
 pub fn join(parts: &[PartDigest]) -> Digest {
-    fn subtree(parts: &[PartDigest]) -> ChainingValue {
-        match parts {
-            [PartDigest::Subtree(value)] => *value,
-            [PartDigest::Whole(digest)] => digest.0,
-            _ => {
-                let (left, right) = split(parts);
-                merge_subtrees_non_root(&subtree(left), &subtree(right), Mode::Hash)
-            }
-        }
-    }
-    /// BLAKE3's trees are complete on the left.
-    fn split(parts: &[PartDigest]) -> (&[PartDigest], &[PartDigest]) {
-        parts.split_at(parts.len().next_power_of_two() / 2)
-    }
     match parts {
         [] => ContentHash::Blake3.of(&[]),
-        // One of several is never alone, but where parts were read from elsewhere.
+        // A hasher makes no single subtree, but untrusted parts of a sharded diff may hold one.
         [PartDigest::Whole(Digest(bytes)) | PartDigest::Subtree(bytes)] => Digest(*bytes),
         _ => {
-            let (left, right) = split(parts);
-            Digest(merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash).into())
+            let (left, right) = split_tree(parts);
+            Digest(merge_subtrees_root(&join_subtree(left), &join_subtree(right), Mode::Hash).into())
         }
     }
+}
+
+/// The chaining value of several parts, which are not the whole input.
+fn join_subtree(parts: &[PartDigest]) -> ChainingValue {
+    match parts {
+        [PartDigest::Subtree(value)] => *value,
+        [PartDigest::Whole(digest)] => digest.0,
+        _ => {
+            let (left, right) = split_tree(parts);
+            merge_subtrees_non_root(&join_subtree(left), &join_subtree(right), Mode::Hash)
+        }
+    }
+}
+
+/// The left and right subtrees of at least two parts: in BLAKE3's tree the left one is the largest complete tree that leaves a part for
+/// the right one.
+fn split_tree(parts: &[PartDigest]) -> (&[PartDigest], &[PartDigest]) {
+    parts.split_at(parts.len().next_power_of_two() / 2)
 }
 
 #[cfg(test)]
@@ -222,7 +227,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn hex_goes_both_ways() {
+    fn hex_is_written_and_parsed() {
         let digest = Digest::sha256(b"abc");
         assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(Digest::from_hex(&digest.to_string()), Some(digest));
@@ -232,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_that_are_hashed_apart_join_to_the_digest_of_the_whole(
+        fn digests_of_parts_join_to_the_digest_of_the_whole(
             bytes in 0usize..40_000, part_log2 in 10u32..14, cut in 1usize..3000,
         ) {
             let whole: Vec<u8> = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();

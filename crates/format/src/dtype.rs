@@ -1,6 +1,4 @@
 //! Element types: bit patterns, ordered-integer images, exact values and rounding (spec §10).
-//!
-//! Everything that must know what a dtype *is* asks here; nothing else in the crate matches on [`Dtype`].
 
 mod float;
 
@@ -29,7 +27,7 @@ pub enum Dtype {
     Bf16 = 19,
     F32 = 20,
     F64 = 21,
-    /// Complex of two `F32`; its elements here are its bytes.
+    /// Complex number of two `F32`, handled as bytes.
     C64 = 32,
     F8E8M0 = 33,
     F8E4M3Fnuz = 34,
@@ -39,7 +37,7 @@ pub enum Dtype {
     F6E3M2 = 38,
 }
 
-/// Bytes of one element as this crate counts elements: 1, 2, 4 or 8.
+/// Width of an element: 1, 2, 4 or 8 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Width {
@@ -50,17 +48,17 @@ pub enum Width {
 }
 
 impl Width {
-    /// Bytes.
+    /// Width in bytes.
     pub const fn bytes(self) -> usize {
         self as usize
     }
 
-    /// Bits.
+    /// Width in bits.
     pub const fn bits(self) -> u32 {
         8 * self as u32
     }
 
-    /// All ones in the low [`Width::bits`] bits.
+    /// A mask of the low [`Width::bits`] bits.
     pub const fn mask(self) -> u64 {
         u64::MAX >> (64 - self.bits())
     }
@@ -68,14 +66,14 @@ impl Width {
     /// The little-endian bit pattern of element `index` of `bytes`, zero-extended.
     ///
     /// # Panics
-    /// When `index` lies outside `bytes`.
+    /// If `index` is outside of `bytes`.
     #[inline(always)]
     pub fn load(self, bytes: &[u8], index: usize) -> u64 {
         match self {
             Width::W1 => u64::from(bytes[index]),
             Width::W2 => {
-                let at = index * 2;
-                u64::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+                let b = &bytes[index * 2..index * 2 + 2];
+                u64::from(u16::from_le_bytes([b[0], b[1]]))
             }
             Width::W4 => {
                 let b = &bytes[index * 4..index * 4 + 4];
@@ -93,10 +91,10 @@ impl Width {
         (0..bytes.len() / self.bytes()).map(|index| self.load(bytes, index)).collect()
     }
 
-    /// Adds the bit patterns of the elements `indices` of `bytes` to `out`.
+    /// Appends the bit patterns of the elements of `bytes` with these `indices` to `out`.
     ///
     /// # Panics
-    /// When one of them lies outside `bytes`.
+    /// If an index is outside of `bytes`.
     pub fn load_at(self, bytes: &[u8], indices: impl Iterator<Item = usize>, out: &mut Vec<u64>) {
         match self {
             Width::W1 => out.extend(indices.map(|index| Width::W1.load(bytes, index))),
@@ -106,10 +104,10 @@ impl Width {
         }
     }
 
-    /// Stores the low bits of each pattern as the element of `bytes` at the index before it.
+    /// Stores bit patterns as elements of `bytes`. Each item of `patterns` is the index of an element and its pattern.
     ///
     /// # Panics
-    /// When one of them lies outside `bytes`.
+    /// If an index is outside of `bytes`.
     pub fn store_at(self, bytes: &mut [u8], patterns: &[(u32, u64)]) {
         match self {
             Width::W1 => patterns.iter().for_each(|(index, bits)| Width::W1.store(bytes, *index as usize, *bits)),
@@ -119,7 +117,7 @@ impl Width {
         }
     }
 
-    /// The elements with these bit patterns, in place of what is in `out`.
+    /// Replaces the content of `out` by the elements with these bit patterns.
     pub fn store_all(self, patterns: &[u64], out: &mut Vec<u8>) {
         fn store<const N: usize>(patterns: &[u64], out: &mut [u8]) {
             for (element, bits) in out.as_chunks_mut::<N>().0.iter_mut().zip(patterns) {
@@ -138,7 +136,7 @@ impl Width {
     /// Stores the low bits of `bits` as element `index` of `bytes`, little-endian.
     ///
     /// # Panics
-    /// When `index` lies outside `bytes`.
+    /// If `index` is outside of `bytes`.
     #[inline(always)]
     pub fn store(self, bytes: &mut [u8], index: usize, bits: u64) {
         let n = self.bytes();
@@ -146,7 +144,7 @@ impl Width {
     }
 }
 
-/// The classes of consecutive elements ([`Dtype::class`]), in bytes where they fit.
+/// The classes of consecutive elements ([`Dtype::class`]), as bytes if all classes of the dtype fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Classes {
@@ -155,7 +153,7 @@ pub enum Classes {
 }
 
 impl Classes {
-    /// How many there are.
+    /// Number of classes.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         match self {
@@ -173,6 +171,7 @@ impl Classes {
     }
 }
 
+/// Replaces the content of `old`, reusing its memory.
 #[inline(always)]
 fn refilled<T: Copy + Default>(mut old: Vec<T>, new: impl ExactSizeIterator<Item = T>) -> Vec<T> {
     old.resize(new.len(), T::default());
@@ -233,7 +232,7 @@ const NAMES: [(Dtype, &str); 22] = [
 ];
 
 impl Dtype {
-    /// The dtype of a `safetensors` header's name, such as `"BF16"`.
+    /// The dtype with this name in a `safetensors` header, such as `"BF16"`.
     pub fn from_name(name: &str) -> Option<Self> {
         NAMES.iter().find(|(_, n)| *n == name).map(|(d, _)| *d)
     }
@@ -253,8 +252,8 @@ impl Dtype {
         NAMES.iter().find(|(d, _)| *d == self).map_or("?", |(_, n)| n)
     }
 
-    /// How elements are counted: dtypes that are not a whole 1, 2, 4 or 8 bytes, or not one number,
-    /// are carried as bytes.
+    /// Width of an element. Tensors whose entries do not have 1, 2, 4 or 8 bytes, or are not single numbers, count each byte as an
+    /// element.
     pub const fn width(self) -> Width {
         match self {
             Dtype::U16 | Dtype::I16 | Dtype::F16 | Dtype::Bf16 => Width::W2,
@@ -264,7 +263,7 @@ impl Dtype {
         }
     }
 
-    /// Bits of storage per entry of the tensor's shape.
+    /// Number of bits that one entry of the tensor's shape takes.
     pub const fn storage_bits(self) -> u64 {
         match self {
             Dtype::F4 => 4,
@@ -274,7 +273,7 @@ impl Dtype {
         }
     }
 
-    /// The floating-point format, for the six editable dtypes.
+    /// The floating-point format, for the six float dtypes that edits support; `None` for all others.
     pub const fn float(self) -> Option<FloatFormat> {
         Some(match self {
             Dtype::F8E4M3 => FloatFormat::F8E4M3,
@@ -287,7 +286,7 @@ impl Dtype {
         })
     }
 
-    /// How many classes [`Dtype::class`] can give.
+    /// Number of classes of [`Dtype::class`].
     pub const fn classes(self) -> usize {
         match self.float() {
             Some(f) => 1 << f.exponent_bits,
@@ -295,7 +294,7 @@ impl Dtype {
         }
     }
 
-    /// The class of a bit pattern: its biased exponent, 0 for every other dtype (spec §9.3).
+    /// The class of a bit pattern: its biased exponent for floats, 0 for all other dtypes (spec §9.3).
     #[inline(always)]
     pub const fn class(self, bits: u64) -> u16 {
         match self.float() {
@@ -304,27 +303,29 @@ impl Dtype {
         }
     }
 
-    /// What [`Dtype::class`], [`Dtype::ulp_delta`] and [`Dtype::add_ulp`] do to bits, for loops that should not ask for the dtype at each element.
-    pub fn anatomy(self) -> Anatomy {
+    /// The bit layout, which computes [`Dtype::class`], [`Dtype::ulp_delta`] and [`Dtype::add_ulp`] without matching on the dtype: for
+    /// loops over elements.
+    pub fn bit_layout(self) -> BitLayout {
         let (mask, sign) = (self.width().mask(), 1 << (self.width().bits() - 1));
         match self.float() {
-            Some(float) => Anatomy {
+            Some(float) => BitLayout {
                 mask,
                 sign,
-                flip: mask ^ sign,
-                shift: float.mantissa_bits,
-                classes: (1 << float.exponent_bits) - 1,
+                magnitude: mask ^ sign,
+                exponent_shift: float.mantissa_bits,
+                exponent_mask: (1 << float.exponent_bits) - 1,
             },
-            None => Anatomy { mask, sign, flip: 0, shift: 0, classes: 0 },
+            None => BitLayout { mask, sign, magnitude: 0, exponent_shift: 0, exponent_mask: 0 },
         }
     }
 
-    /// The classes of all elements of `bytes`, in the memory of `old` where it can be used.
+    /// The classes of all elements of `bytes`. Reuses the memory of `old` if possible.
     pub fn classes_of(self, bytes: &[u8], old: Classes) -> Classes {
         classes_of(self, bytes, old)
     }
 
-    /// Puts the values of all elements of `bytes` into `out`; of dtypes that are no floats, their bits as a number.
+    /// Replaces the content of `out` by the values of all elements of `bytes`. For dtypes other than floats, the value is the bit pattern
+    /// as an unsigned integer.
     pub fn values_of(self, bytes: &[u8], out: &mut Vec<f64>) {
         out.clear();
         let width = self.width();
@@ -332,28 +333,28 @@ impl Dtype {
             (Dtype::F32, _) => out.extend(bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b)))),
             (Dtype::F64, _) => out.extend(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b))),
             (_, Some(float)) => {
-                out.extend((0..bytes.len() / width.bytes()).map(|at| float.value(width.load(bytes, at))))
+                out.extend((0..bytes.len() / width.bytes()).map(|index| float.value(width.load(bytes, index))))
             }
-            (_, None) => out.extend((0..bytes.len() / width.bytes()).map(|at| width.load(bytes, at) as f64)),
+            (_, None) => out.extend((0..bytes.len() / width.bytes()).map(|index| width.load(bytes, index) as f64)),
         }
     }
 
-    /// The ULP delta `reference - base`: the difference of the ordered-integer images, in units in the last
-    /// place, modulo 2^width and zero-extended (spec §10.2). Exact for every pair of bit patterns, NaN and
-    /// the two zeros included; additive, and inverted by negation.
+    /// The ULP delta `reference - base`: the difference of the ordered-integer images, in units in the last place, modulo 2^width and
+    /// zero-extended (spec §10.2). It is exact for every pair of bit patterns, including NaN and both zeros. Deltas can be added, and
+    /// negating one inverts it.
     #[inline]
     pub const fn ulp_delta(self, base: u64, reference: u64) -> u64 {
         self.image(reference).wrapping_sub(self.image(base)) & self.width().mask()
     }
 
-    /// The reference's bits from the base's bits and the ULP delta.
+    /// The reference's bits, from the base's bits and the ULP delta.
     #[inline]
     pub const fn add_ulp(self, base: u64, delta: u64) -> u64 {
         self.from_image(self.image(base).wrapping_add(delta) & self.width().mask())
     }
 
-    /// The ordered-integer image modulo 2^width: `u` for a clear sign bit, `-1 - (u without sign)` for a set one.
-    /// Dtypes that are no floats are their own image.
+    /// The ordered-integer image of a bit pattern `u`, modulo 2^width: `u` if the sign bit is clear, `-1 - (u without the sign bit)` if it
+    /// is set (spec §10.2). Bit patterns of dtypes other than floats are their own images.
     #[inline]
     pub const fn image(self, bits: u64) -> u64 {
         bits ^ self.below_sign(bits)
@@ -365,7 +366,7 @@ impl Dtype {
         image ^ self.below_sign(image)
     }
 
-    /// All ones below the sign bit where that is set, in floats.
+    /// For a float with a set sign bit, a mask of all bits below it; otherwise 0.
     #[inline(always)]
     const fn below_sign(self, bits: u64) -> u64 {
         let sign = bits >> (self.width().bits() - 1) & self.float().is_some() as u64;
@@ -373,22 +374,25 @@ impl Dtype {
     }
 }
 
-/// Where in the bits of a dtype its parts are.
+/// The bit layout of a dtype's elements.
 #[derive(Debug, Clone, Copy)]
-pub struct Anatomy {
+pub struct BitLayout {
+    /// Mask of all bits of an element.
     mask: u64,
+    /// Mask of the sign bit.
     sign: u64,
-    /// What an image has the other way round where the sign is set.
-    flip: u64,
-    shift: u32,
-    classes: u64,
+    /// Mask of the bits that the image of a negative float inverts: all but the sign. 0 for other dtypes.
+    magnitude: u64,
+    exponent_shift: u32,
+    /// Mask of the exponent after the shift. 0 for other dtypes, which have one class.
+    exponent_mask: u64,
 }
 
-impl Anatomy {
+impl BitLayout {
     /// As [`Dtype::class`].
     #[inline(always)]
     pub fn class(self, bits: u64) -> u16 {
-        (bits >> self.shift & self.classes) as u16
+        (bits >> self.exponent_shift & self.exponent_mask) as u16
     }
 
     /// As [`Dtype::ulp_delta`].
@@ -403,10 +407,10 @@ impl Anatomy {
         self.image(self.image(base).wrapping_add(delta) & self.mask)
     }
 
-    /// As [`Dtype::image`], and as [`Dtype::from_image`].
+    /// As [`Dtype::image`] and [`Dtype::from_image`], which are the same function.
     #[inline(always)]
     pub fn image(self, bits: u64) -> u64 {
-        bits ^ (u64::from(bits & self.sign != 0).wrapping_neg() & self.flip)
+        bits ^ (u64::from(bits & self.sign != 0).wrapping_neg() & self.magnitude)
     }
 }
 
@@ -421,7 +425,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_order_floats_and_keep_the_zeros_apart() {
+    fn images_order_floats_and_distinguish_the_zeros() {
         let signed = |x: f32| Dtype::F32.image(u64::from(x.to_bits())) as u32 as i32;
         let ascending = [f32::NEG_INFINITY, -1.0, -1e-45, -0.0, 0.0, 1e-45, 1.0, f32::INFINITY];
         for pair in ascending.windows(2) {
@@ -443,17 +447,17 @@ mod tests {
     }
 
     #[test]
-    fn the_anatomy_of_a_dtype_gives_its_classes_and_deltas() {
+    fn the_bit_layout_of_a_dtype_gives_its_classes_and_deltas() {
         for (dtype, _) in NAMES {
-            let anatomy = dtype.anatomy();
+            let layout = dtype.bit_layout();
             let top = dtype.width().mask() ^ dtype.width().mask() >> 1;
             let patterns = [0, 1, 0x7f80, top, top | 1, top | 0x3f80, dtype.width().mask(), top - 1];
             let patterns = patterns.map(|bits| bits & dtype.width().mask());
             for (base, reference) in patterns.iter().flat_map(|a| patterns.iter().map(move |b| (*a, *b))) {
-                assert_eq!(anatomy.class(base), dtype.class(base), "{dtype} {base:x}");
+                assert_eq!(layout.class(base), dtype.class(base), "{dtype} {base:x}");
                 let delta = dtype.ulp_delta(base, reference);
-                assert_eq!(anatomy.ulp_delta(base, reference), delta, "{dtype} {base:x}");
-                assert_eq!(anatomy.add_ulp(base, delta), reference, "{dtype} {base:x}");
+                assert_eq!(layout.ulp_delta(base, reference), delta, "{dtype} {base:x}");
+                assert_eq!(layout.add_ulp(base, delta), reference, "{dtype} {base:x}");
             }
         }
     }

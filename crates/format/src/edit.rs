@@ -1,17 +1,17 @@
-//! The arithmetic of an edit (spec §11), pure: no files, no patches.
+//! The arithmetic of edits (spec §11), without files and patches.
 
 use crate::dtype::{FloatFormat, Rounded};
 use serde::Serialize;
 
-/// The strength of an edit: any finite number. 1 gives the reference, 0 the base, negative ones move away.
+/// The strength of an edit, a finite number: 1 gives the reference, 0 the base, and a negative one moves away from the reference.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Alpha(f64);
 
 impl Alpha {
-    /// The reference's own values.
+    /// Gives the reference.
     pub const ONE: Self = Self(1.0);
 
-    /// None unless `value` is finite.
+    /// Returns `None` unless `value` is finite.
     pub fn new(value: f64) -> Option<Self> {
         value.is_finite().then_some(Self(value))
     }
@@ -31,22 +31,22 @@ impl Alpha {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlphaSource {
-    /// Who applies the patch.
+    /// The user who applies the patch.
     Given,
-    /// The patch's author (metadata `recommended_alpha`).
+    /// The author of the patch (metadata `recommended_alpha`).
     Recommended,
-    /// Nobody.
+    /// Nobody: it is 1.
     Default,
 }
 
-/// What is done to the selected elements.
+/// What an edit does to the selected elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum EditKind {
-    /// Move along the difference (paper eq 3 with alpha in [0, 1], eq 4 outside).
+    /// Adds alpha times the delta (paper eq 3 for alpha in [0, 1], eq 4 otherwise).
     Interpolate(Alpha),
-    /// Set to zero (eq 5).
+    /// Sets them to zero (paper eq 5).
     Prune,
-    /// Exchange the base's pruning mask for the reference's, keeping the base's own values (eq 6).
+    /// Replaces the base's pruning mask by the reference's and keeps the base's values (paper eq 6).
     Switch,
 }
 
@@ -61,7 +61,7 @@ impl EditKind {
         }
     }
 
-    /// The strength, where there is one.
+    /// The strength; `None` for kinds that have none.
     pub fn alpha(self) -> Option<Alpha> {
         match self {
             EditKind::Interpolate(alpha) => Some(alpha),
@@ -76,8 +76,8 @@ impl std::fmt::Display for Alpha {
     }
 }
 
-/// `base + alpha * delta + ...`, one product and one sum after the other, each rounded to double; then rounded once to
-/// the stored format (paper eq 3 and 4; spec §11.2).
+/// Computes `base + alpha * delta + ...` and rounds it once to `format` (paper eq 3 and 4; spec §11.2). Terms are added in order; each
+/// product and each sum is rounded to `f64`, without fused multiply-add.
 #[inline]
 pub fn interpolate(format: FloatFormat, base: f64, terms: impl IntoIterator<Item = (Alpha, f64)>) -> Rounded {
     format.round(terms.into_iter().fold(base, |sum, (alpha, delta)| sum + alpha.0 * delta))
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn rounds_once_at_the_end() {
-        // 1 + 2^-8 lies halfway between two bfloat16 numbers; two such halves make a whole step.
+        // 1 + 2^-8 is halfway between two bfloat16 numbers; adding the half step twice gives the next number.
         let half_step = 2f64.powi(-8);
         let terms = [(Alpha::ONE, half_step), (Alpha::ONE, half_step)];
         assert_eq!(interpolate(FloatFormat::BF16, 1.0, terms), Rounded::Finite(0x3f81));

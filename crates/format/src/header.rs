@@ -1,4 +1,4 @@
-//! The preamble and the sections: all that one small read at the front of a file gives (spec §5).
+//! The preamble and the sections at the front of a file (spec §5).
 
 use super::invalid::{Invalid, SectionFault};
 use super::limits::*;
@@ -8,24 +8,24 @@ use std::borrow::Cow;
 
 /// Section types (spec §5.2).
 pub mod section {
-    /// JSON for people and tools (spec §6).
+    /// Descriptive JSON (spec §6).
     pub const METADATA: u16 = 1;
     /// Tensors and blocks (spec §7).
     pub const TABLE: u16 = 2;
-    /// Digests, of contents by SHA-256 (spec §12).
+    /// Digests; content digests by SHA-256 (spec §12).
     pub const DIGESTS: u16 = 3;
-    /// Digests, of contents by BLAKE3; in place of [`DIGESTS`].
+    /// Digests; content digests by BLAKE3. A patch has this section or [`DIGESTS`] (spec §12).
     pub const TREE_DIGESTS: u16 = 4;
-    /// Delta magnitudes, optional (spec §7.3).
+    /// Magnitudes of deltas, optional (spec §7.3).
     pub const STATISTICS: u16 = 0x8004;
-    /// What the inverse of a portable patch needs, optional (spec §12.5).
+    /// Digests that the inverse of a portable patch needs, optional (spec §12.5).
     pub const COUNTERPARTS: u16 = 0x8005;
 }
 
-/// The effort of zstd, part of what makes the same inputs give the same bytes.
+/// zstd's compression level. It must not change: the same inputs must give the same bytes.
 const ZSTD_LEVEL: i32 = 19;
-/// The effort for sections of more than [`LARGE_SECTION_BYTES`], on which the highest takes longer than the rest of a diff: tables of
-/// tens of thousands of tensors.
+/// The level for sections of more than [`LARGE_SECTION_BYTES`] bytes, such as tables of tens of thousands of tensors, for which level 19
+/// would take longer than the rest of a diff.
 const ZSTD_LEVEL_LARGE: i32 = 9;
 const LARGE_SECTION_BYTES: usize = 1 << 20;
 const RAW: u8 = 0;
@@ -34,16 +34,16 @@ const ZSTD: u8 = 1;
 /// The fixed-size front of a file (spec §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preamble {
-    /// Bytes of all sections.
+    /// Size of all sections in bytes.
     pub sections_bytes: u32,
-    /// Bytes of all blocks.
+    /// Size of all blocks in bytes.
     pub payload_bytes: u64,
-    /// Digest of the first 32 bytes and all sections: the patch id.
+    /// SHA-256 of the first 32 bytes and all sections: the patch id.
     pub digest: Digest,
 }
 
 impl Preamble {
-    /// Reads the first [`PREAMBLE_BYTES`] of a file of `file_bytes` bytes.
+    /// Parses the first [`PREAMBLE_BYTES`] bytes of a file of `file_bytes` bytes.
     ///
     /// # Errors
     /// R1 to R5.
@@ -74,7 +74,7 @@ impl Preamble {
         Ok(Self { sections_bytes, payload_bytes, digest })
     }
 
-    /// The bytes of a file up to its payload: this preamble, with its digest worked out, and `sections`.
+    /// The bytes of a file up to its payload: the preamble, including its digest, and `sections`.
     pub fn write(sections: &[u8], payload_bytes: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(PREAMBLE_BYTES as usize + sections.len());
         out.extend(MAGIC);
@@ -90,7 +90,7 @@ impl Preamble {
     }
 }
 
-/// The digest that the preamble must hold, which is the patch id (spec §12.1).
+/// The digest that the preamble must contain, which is the patch id (spec §12.1).
 pub fn header_digest(preamble: &[u8], sections: &[u8]) -> Digest {
     let mut hasher = Hasher::sha256();
     hasher.update(&preamble[..PREAMBLE_DIGESTED_BYTES]);
@@ -102,7 +102,7 @@ fn check_magic(front: &[u8]) -> Result<(), Invalid> {
     if front.starts_with(&MAGIC) {
         return Ok(());
     }
-    // CR LF may have become LF, LF may have become CR LF, and a text reader may have stopped at 1A.
+    // Text mode converts CR LF to LF or LF to CR LF, and some readers stop at 1A (Ctrl-Z).
     let damaged: [&[u8]; 4] = [b"\x89LCE\n\x1a\n", b"\x89LCE\r\r\n", b"\x89LCE\r\n\x1a\r\n", b"\x89LCE\r\n\x1a\r"];
     if damaged.iter().any(|d| front.starts_with(d)) {
         return Err(Invalid::TextMode);
@@ -110,17 +110,20 @@ fn check_magic(front: &[u8]) -> Result<(), Invalid> {
     Err(Invalid::NotAPatch { found: front[..front.len().min(MAGIC.len())].to_vec() })
 }
 
-/// Appends a section, packed where that is smaller and a reader may unpack it (spec §5.2).
-pub fn write_section(out: &mut Vec<u8>, kind: u16, content: &[u8], packed: Packing) {
+/// Appends a section. With [`Packing::Zstd`] it is compressed, unless that makes it larger or exceeds the ratio that readers accept
+/// (spec §5.2).
+pub fn write_section(out: &mut Vec<u8>, kind: u16, content: &[u8], packing: Packing) {
     let level = if content.len() > LARGE_SECTION_BYTES { ZSTD_LEVEL_LARGE } else { ZSTD_LEVEL };
-    let zstd = match packed {
+    let compressed = match packing {
         Packing::Zstd => zstd::bulk::compress(content, level).ok(),
         Packing::Raw => None,
     };
-    let fits = |z: &Vec<u8>| z.len() < content.len() && content.len() as u64 <= raw_bytes_max(z.len() as u64);
-    let (encoding, stored) = match &zstd {
-        Some(z) if fits(z) => (ZSTD, &z[..]),
-        _ => (RAW, content),
+    let is_acceptable = |compressed: &&Vec<u8>| {
+        compressed.len() < content.len() && content.len() as u64 <= raw_bytes_max(compressed.len() as u64)
+    };
+    let (encoding, stored) = match compressed.as_ref().filter(is_acceptable) {
+        Some(compressed) => (ZSTD, &compressed[..]),
+        None => (RAW, content),
     };
     out.extend(kind.to_le_bytes());
     out.extend([encoding, 0]);
@@ -129,27 +132,27 @@ pub fn write_section(out: &mut Vec<u8>, kind: u16, content: &[u8], packed: Packi
     out.extend(stored);
 }
 
-/// Whether packing a section may pay.
+/// Whether a section is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
-    /// Text and tables.
+    /// Compressed with zstd if that helps: text and tables.
     Zstd,
-    /// Digests.
+    /// Never compressed: digests are random bytes.
     Raw,
 }
 
 /// A section of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section<'a> {
-    /// Its type.
+    /// The section type ([`section`]).
     pub kind: u16,
-    /// Its head and its content as the file has them.
+    /// Head and content as stored in the file.
     pub stored: &'a [u8],
-    /// What it holds; empty for a type that this reader does not know, which is not unpacked.
+    /// The unpacked content; empty for an unknown type, which is not unpacked.
     pub content: Cow<'a, [u8]>,
 }
 
-/// The types that this reader knows.
+/// The section types that this reader knows.
 pub const KNOWN: [u16; 6] = [
     section::METADATA,
     section::TABLE,
@@ -159,9 +162,9 @@ pub const KNOWN: [u16; 6] = [
     section::COUNTERPARTS,
 ];
 
-/// Finds all sections, in order, and unpacks those that are known.
+/// Parses all sections, in order, and unpacks those of known types.
 ///
-/// Allocates for METADATA, TABLE and STATISTICS what they unpack to, at most [`SECTION_RAW_BYTES_MAX`] each.
+/// Allocates memory for the unpacked METADATA, TABLE and STATISTICS, at most [`SECTION_RAW_BYTES_MAX`] bytes each.
 ///
 /// # Errors
 /// R5, R7.
@@ -190,7 +193,7 @@ pub fn read_sections(bytes: &[u8]) -> Result<Vec<Section<'_>>, Invalid> {
         }
         let content = match KNOWN.contains(&kind) {
             true => unpack(kind, encoding, stored, raw_bytes).map_err(fault)?,
-            // Nobody needs it, so that nobody pays for what it unpacks to.
+            // Unpacking unknown content would let a small file use memory for nothing.
             false => Cow::Borrowed(&[][..]),
         };
         sections.push(Section { kind, stored: &whole[..SECTION_HEAD_BYTES as usize + stored.len()], content });
@@ -198,12 +201,13 @@ pub fn read_sections(bytes: &[u8]) -> Result<Vec<Section<'_>>, Invalid> {
     Ok(sections)
 }
 
-/// The content of a section. Every limit is checked before anything is allocated (spec §5.2).
+/// Unpacks a section. All limits are checked before memory is allocated (spec §5.2).
 fn unpack(kind: u16, encoding: u8, stored: &[u8], raw_bytes: u64) -> Result<Cow<'_, [u8]>, SectionFault> {
     let stored_bytes = stored.len() as u64;
     match encoding {
         RAW if raw_bytes != stored_bytes => return Err(SectionFault::Unpack),
-        // Digests do not pack: a block and a tensor cost a file 32 bytes at least.
+        // Digests are never packed, so that each tensor and block takes at least 32 bytes of the file: their number is bounded by its
+        // size.
         ZSTD if matches!(kind, section::DIGESTS | section::TREE_DIGESTS | section::COUNTERPARTS) => {
             return Err(SectionFault::Packed);
         }
@@ -222,14 +226,14 @@ fn unpack(kind: u16, encoding: u8, stored: &[u8], raw_bytes: u64) -> Result<Cow<
     if content.len() as u64 == raw_bytes { Ok(Cow::Owned(content)) } else { Err(SectionFault::Unpack) }
 }
 
-/// That `stored` is one zstd frame (RFC 8878, section 3.1.1) with a window of at most [`WINDOW_BYTES_MAX`]. Decoders differ in what
-/// else they take: several frames, frames to skip, nothing at all.
+/// Checks that `stored` is exactly one zstd frame (RFC 8878, section 3.1.1) with a window of at most [`WINDOW_BYTES_MAX`] bytes.
+/// Decoders differ in what else they accept (several frames, skippable frames, empty input), but must agree on what a patch contains.
 fn check_frame(stored: &[u8]) -> Result<(), SectionFault> {
     let [0x28, 0xb5, 0x2f, 0xfd, descriptor, window, ..] = *stored else { return Err(SectionFault::Frame) };
     if zstd::zstd_safe::find_frame_compressed_size(stored) != Ok(stored.len()) {
         return Err(SectionFault::Frame);
     }
-    // In a frame of a single segment the window is the content.
+    // Bit 5 is the single-segment flag: such a frame has no window descriptor, its window is its content.
     if descriptor & 1 << 5 == 0 {
         let base = 1u64 << (10 + (window >> 3));
         let window = base + base / 8 * u64::from(window & 7);
@@ -240,7 +244,7 @@ fn check_frame(stored: &[u8]) -> Result<(), SectionFault> {
     Ok(())
 }
 
-/// What `stored_bytes` may unpack to (spec §15).
+/// The most bytes that a section of `stored_bytes` bytes may unpack to (spec §15).
 fn raw_bytes_max(stored_bytes: u64) -> u64 {
     (SECTION_RAW_BYTES_FREE + SECTION_RATIO_MAX * stored_bytes).min(SECTION_RAW_BYTES_MAX)
 }
@@ -256,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_mode_damage_is_told_from_another_format() {
+    fn text_mode_damage_and_other_formats_are_distinguished() {
         let read = |front: &[u8]| Preamble::read(front, front.len() as u64);
         assert_eq!(read(b"\x89LCE\n\x1a\nrest"), Err(Invalid::TextMode));
         assert_eq!(read(b"\x89LCE\r\r\n\x1a\r\n"), Err(Invalid::TextMode));

@@ -1,4 +1,4 @@
-//! What a reader must reject, one variant a numbered rule (spec §14).
+//! The reasons for which a reader must reject a patch; each variant belongs to a numbered rule (spec §14).
 
 use crate::codec::Corrupt;
 use crate::digest::Digest;
@@ -25,29 +25,29 @@ pub enum Invalid {
     /// R4
     #[error("the file has {found} bytes, its header says {expected}")]
     Length {
-        /// Bytes there are.
+        /// Actual size in bytes.
         found: u64,
-        /// Bytes there must be.
+        /// Size according to the preamble.
         expected: u64,
     },
     /// R4
     #[error("its sections have {found} bytes, more than the {most} that a reader takes")]
     SectionsLength {
-        /// The preamble's number.
+        /// Size according to the preamble.
         found: u64,
-        /// Bytes they can have.
+        /// Largest legal size.
         most: u64,
     },
     /// R5
     #[error("reserved field {field} is not zero")]
     Reserved {
-        /// Which field.
+        /// The field.
         field: &'static str,
     },
     /// R6
     #[error("the header's digest is {found}, it must be {expected}")]
     HeaderDigest {
-        /// Digest of the header's bytes.
+        /// Digest of the actual header.
         found: Digest,
         /// Digest in the preamble.
         expected: Digest,
@@ -75,7 +75,7 @@ pub enum Invalid {
     /// R10
     #[error("metadata: {reason}")]
     Metadata {
-        /// What the JSON parser says, or which limit is passed.
+        /// The message of the JSON parser, or the limit that is exceeded.
         reason: String,
     },
     /// R11
@@ -84,7 +84,7 @@ pub enum Invalid {
     /// R12
     #[error("tensor table: the name of tensor {index} is empty, not UTF-8, or not above the one before")]
     Name {
-        /// Place in the table.
+        /// The tensor's index in the table.
         index: usize,
     },
     /// R13
@@ -112,17 +112,17 @@ pub enum Invalid {
     SectionLength {
         /// The section's type.
         kind: u16,
-        /// Bytes there are.
+        /// Actual size in bytes.
         found: u64,
-        /// Bytes there must be.
+        /// Size that follows from the tensor table.
         expected: u64,
     },
     /// R17
     #[error("blocks add up to {found} bytes, the header says {expected}")]
     Payload {
-        /// Sum over the table.
+        /// Sum of the sizes in the table.
         found: u64,
-        /// The preamble's number.
+        /// Size according to the preamble.
         expected: u64,
     },
     /// R18
@@ -132,7 +132,7 @@ pub enum Invalid {
         tensor: String,
         /// The block's index in the tensor.
         block: u64,
-        /// Digest of the block's bytes.
+        /// Digest of the actual block.
         found: Digest,
         /// Digest in the header.
         expected: Digest,
@@ -160,9 +160,9 @@ pub enum Invalid {
     /// R21
     #[error("the digest over {what} is {found}, the header says {expected}")]
     Root {
-        /// What it is of.
+        /// What the digest covers.
         what: &'static str,
-        /// The digest of what is there.
+        /// Digest of the actual content.
         found: Digest,
         /// Digest in the header.
         expected: Digest,
@@ -180,9 +180,9 @@ pub enum Invalid {
     Work {
         /// Selected elements of all tensors.
         found: u64,
-        /// Elements there can be.
+        /// Largest legal number.
         most: u64,
-        /// Bytes of the file.
+        /// Size of the file.
         file_bytes: u64,
     },
 }
@@ -190,39 +190,39 @@ pub enum Invalid {
 /// What is wrong with a section (R7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SectionFault {
-    /// Types do not ascend.
+    /// Section types do not ascend.
     #[error("out of order or twice")]
     Order,
-    /// Neither raw nor zstd.
+    /// The encoding is neither raw nor zstd.
     #[error("unknown encoding {0}")]
     Encoding(u8),
-    /// It would unpack to more than its stored size can justify.
+    /// The unpacked size exceeds the limit for the stored size.
     #[error("{0} bytes unpacked is more than its stored size justifies")]
     TooLarge(u64),
-    /// It does not unpack to its stated size.
+    /// The section does not unpack to its stated size.
     #[error("does not unpack to its stated size")]
     Unpack,
-    /// Its content is longer than a reader takes.
+    /// The unpacked content exceeds a fixed limit.
     #[error("{found} bytes, more than the {most} that a reader takes")]
     Long {
-        /// Bytes unpacked.
+        /// Unpacked size in bytes.
         found: u64,
-        /// Bytes there can be.
+        /// Largest legal size.
         most: u64,
     },
-    /// Something else than one zstd frame, or something beside it.
+    /// The stored bytes are not exactly one zstd frame.
     #[error("it is not exactly one zstd frame")]
     Frame,
-    /// A reader would need too large a window.
+    /// The zstd frame needs too large a window.
     #[error("its zstd frame asks for a window of {0} bytes")]
     Window(u64),
-    /// Digests are not packed.
+    /// A section of digests is compressed.
     #[error("digests are stored as they are, not packed")]
     Packed,
-    /// Two sections of which a file has one.
+    /// The file has two sections that exclude each other.
     #[error("there is a section of type {0} too")]
     Both(u16),
-    /// Its bytes end early.
+    /// The section's head or content is invalid.
     #[error("{0}")]
     Bytes(Corrupt),
 }
@@ -230,13 +230,13 @@ pub enum SectionFault {
 /// What is wrong with a block's streams (R19).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StreamFault {
-    /// The stream directory is not well formed.
+    /// The stream directory is malformed.
     #[error("stream directory: {0}")]
     Directory(Corrupt),
-    /// Kinds do not ascend.
+    /// Stream kinds do not ascend.
     #[error("stream kinds out of order or twice")]
     Order,
-    /// A required kind is unknown.
+    /// A required stream kind is unknown.
     #[error("stream kind {0} is required and unknown to this reader; a newer lcepatch may know it")]
     UnknownKind(u8),
     /// A codec is unknown.
@@ -247,10 +247,10 @@ pub enum StreamFault {
         /// The codec's id.
         codec: u8,
     },
-    /// Positions or deltas are missing.
+    /// A required stream is missing.
     #[error("stream kind {0} is missing")]
     Missing(u8),
-    /// A stream does not serve the tensor's dtype.
+    /// A codec does not support the tensor's dtype.
     #[error("masks and reduced deltas serve only floats, which the tensor does not hold")]
     Dtype,
 }

@@ -1,18 +1,19 @@
-//! What parsing JSON may cost, found before it is parsed.
+//! Measures the structure of untrusted JSON before it is parsed.
 //!
-//! A parsed value takes up to several hundred bytes of memory, the text of one as few as two.
+//! A parsed value can take several hundred bytes of memory, while its text may have only two bytes.
 
 /// The structure of a JSON text, without its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Structure {
-    /// The marks `{`, `[`, `,` and `:` outside of strings. Each stands for a value or a key.
+    /// Number of `{`, `[`, `,` and `:` outside of strings. Each introduces a value or a key.
     pub marks: u64,
-    /// How deep objects and arrays lie in each other.
+    /// Nesting depth of objects and arrays.
     pub depth: u32,
 }
 
 impl Structure {
-    /// Looks at every byte once and allocates nothing. Of a text that is no JSON, a parser does not get further than this.
+    /// Scans a text in one pass, without allocating memory. If the text is not valid JSON, the counts are upper bounds of what a parser
+    /// reads before it fails.
     pub fn of(text: &[u8]) -> Self {
         let (mut found, mut depth, mut in_string, mut escaped) = (Self::default(), 0u32, false, false);
         for byte in text {
@@ -43,12 +44,12 @@ mod tests {
 
     #[test]
     fn marks_in_strings_do_not_count() {
-        let of = |text: &str| {
+        let measured = |text: &str| {
             let Structure { marks, depth } = Structure::of(text.as_bytes());
             (marks, depth)
         };
-        assert_eq!(of(r#"{"a": [1, {"b": "[{,:\\\"[,"}], "c": "\\\\"}"#), (8, 3));
-        assert_eq!(of("[[[[]]]]]]]["), (5, 4));
-        assert_eq!(of("7"), (0, 0));
+        assert_eq!(measured(r#"{"a": [1, {"b": "[{,:\\\"[,"}], "c": "\\\\"}"#), (8, 3));
+        assert_eq!(measured("[[[[]]]]]]]["), (5, 4));
+        assert_eq!(measured("7"), (0, 0));
     }
 }

@@ -1,11 +1,11 @@
-//! The `.lcepatch` format: bytes to values and back, and the arithmetic of edits.
+//! The `.lcepatch` format: reading and writing patches, and the arithmetic of edits.
 //!
-//! What another tool, a web page or a binding embeds: there are no files, no threads and no maps here. A [`Patch`] reads its bytes
-//! through [`patch::ReadAt`]; the base's elements come through [`block::BaseElements`].
+//! This crate is made to be embedded in other tools, web pages and language bindings: it opens no files, starts no threads and maps no
+//! memory. A [`Patch`] reads its bytes through [`patch::ReadAt`], and the base's elements through [`block::BaseElements`].
 //!
-//! The specification is `spec/lcepatch-v1.md`, and the modules follow its sections: [`header`] and its sections [`metadata`] and
-//! [`tensor_table`] (§5 to §7), [`block`] (§8) and [`codec`] (§9), [`dtype`] (§10), [`edit`] (§11), [`digest`] (§12). What a reader
-//! refuses is numbered in [`invalid`] (§14), what it may allocate is in [`limits`] (§15).
+//! The specification is `spec/lcepatch-v1.md`. The modules follow its sections: [`header`] (§5), [`metadata`] (§6), [`tensor_table`] (§7),
+//! [`block`] (§8), [`codec`] (§9), [`dtype`] (§10), [`edit`] (§11), [`digest`] (§12), [`invalid`] (§14, the reasons for which a reader
+//! rejects a patch) and [`limits`] (§15, what a reader may allocate).
 #![forbid(unsafe_code)]
 
 pub mod digest;

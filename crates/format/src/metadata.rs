@@ -1,7 +1,7 @@
-//! What a patch says about itself, for people and tools (spec §6).
+//! The descriptive metadata of a patch (spec §6).
 //!
-//! Canonical JSON: keys sorted, no white space. Readers ignore keys they do not know. Nothing in here decides how a
-//! block is decoded.
+//! Stored as canonical JSON: keys are sorted, without white space. Readers ignore unknown keys. Metadata never decides how a block is
+//! decoded.
 
 use super::invalid::Invalid;
 use super::limits::{METADATA_BYTES_MAX, METADATA_DEPTH_MAX, METADATA_MARKS_MAX};
@@ -14,34 +14,34 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metadata {
-    /// What wrote the patch, such as `lcepatch 0.1.0`.
+    /// Name and version of the tool that wrote the patch, such as `lcepatch 0.1.0`.
     pub tool: String,
-    /// How the selected weights were found.
+    /// How the selected weights were chosen.
     pub localization: Localization,
-    /// Where they were looked for.
+    /// The weights from which they were chosen.
     pub candidates: Candidates,
     /// The checkpoint that the patch applies to.
     pub base: Source,
-    /// The checkpoint that it moves towards.
+    /// The checkpoint whose values the selected weights take at alpha 1.
     pub reference: Source,
-    /// The pruning masks of base and reference, where they have any.
+    /// The pruning masks of base and reference, if they have any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masks: Option<Masks>,
-    /// What this patch was made of, if not of two checkpoints.
+    /// The patches that this one was made from, if it was not made from two checkpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub derived: Option<Derived>,
-    /// How tensors were paired, where that was not simply by name.
+    /// How tensors were paired, if not simply by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairing: Option<Pairing>,
-    /// Set when deltas are stored with less than full precision.
+    /// The error of deltas, if they are stored with reduced precision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reduced: Option<Reduced>,
-    /// Whether the patch can be used without its base.
+    /// Whether the patch can be read without its base.
     pub portable: bool,
-    /// Bytes that portability costs, or would cost about.
+    /// How many bytes larger portability makes the patch (portable patches), or would make it (an estimate).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub portability_bytes: Option<u64>,
-    /// Alpha that the author recommends.
+    /// The alpha that the author recommends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recommended_alpha: Option<f64>,
     /// SPDX licence expression.
@@ -50,34 +50,35 @@ pub struct Metadata {
     /// What the patch is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Measured results, free in form.
+    /// Measured results, in any form.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub results: Map<String, Value>,
-    /// Free keys. No version of the format will give a meaning to anything in here.
+    /// User-defined keys. No version of the format will define any key here.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub x: Map<String, Value>,
 }
 
-/// How the selected weights were found.
+/// How the selected weights were chosen.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Localization {
-    /// `value` (paper eq 2), `mask` (eq 1), `random`, `full` (every differing element) or `undo` (what an apply
+    /// `value` (paper eq 2), `mask` (paper eq 1), `random`, `full` (every differing element) or `undo` (the elements that an apply
     /// changed).
     pub method: String,
-    /// `global` or `tensor`, the scope of the ranking.
+    /// The scope of the ranking, `global` or `tensor`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// The number asked for.
+    /// The requested number of weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub k: Option<u64>,
-    /// The share of the candidates asked for.
+    /// The requested share of the candidates, in [0, 1].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub density: Option<f64>,
     /// The seed of a random selection (spec §20).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// What could be drawn: `either` or `target`.
+    /// Which weights a random selection was drawn from: those that `either` of target and reference keeps, or those that the `target`
+    /// keeps (spec §20).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub among: Option<String>,
 }
@@ -86,32 +87,32 @@ pub struct Localization {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Masks {
-    /// Where they come from: `file`, `pairs`, `zeros` or `sparsity`.
+    /// Where the masks come from: `file`, `pairs`, `zeros` or `sparsity`.
     pub source: String,
-    /// Whether what the base held before it was pruned is known at every selected element.
+    /// Whether the base's value before pruning is known at every selected element.
     pub before_pruning: bool,
-    /// What they keep.
+    /// Number of weights that the masks keep.
     pub overlap: Overlap,
-    /// What they keep, by component.
+    /// Number of weights that the masks keep, by component.
     pub by_component: BTreeMap<String, Overlap>,
 }
 
-/// How many weights are kept by which of two masks.
+/// Number of weights that two masks keep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Overlap {
     /// Kept by both.
     pub both: u64,
-    /// Kept in the base (in localization: the target) only.
+    /// Kept only in the base (during localization: the target).
     pub base_only: u64,
-    /// Kept in the reference only.
+    /// Kept only in the reference.
     pub reference_only: u64,
     /// Pruned by both.
     pub neither: u64,
 }
 
 impl Overlap {
-    /// Both together.
+    /// The sums of both counts.
     pub fn and(self, other: Self) -> Self {
         Self {
             both: self.both.saturating_add(other.both),
@@ -121,7 +122,7 @@ impl Overlap {
         }
     }
 
-    /// Kept by both over kept by either; 1 if nothing is kept.
+    /// Jaccard index of the masks: kept by both, divided by kept by either; 1 if nothing is kept.
     pub fn jaccard(&self) -> f64 {
         let either = self.both as f64 + self.differing() as f64;
         if either == 0.0 { 1.0 } else { self.both as f64 / either }
@@ -148,68 +149,68 @@ impl Overlap {
     }
 }
 
-/// What a patch was made of.
+/// The patches that a patch was made from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Derived {
     /// `invert`, `squash`, `combine`, `select` or `intersect`.
     pub verb: String,
-    /// Patch ids, and how each was used.
+    /// The patch ids, each with how it was used.
     pub patches: Vec<String>,
 }
 
-/// Which weights could be selected.
+/// The weights that could be selected.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Candidates {
     /// `encoder-dense`, `matrices` or `all`.
     pub params: String,
-    /// Globs that a name must match one of.
+    /// Globs of which a tensor's name must match at least one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
-    /// Globs that a name must not match.
+    /// Globs of which a tensor's name must match none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
-    /// The architecture that the names were recognized as.
+    /// The architecture, recognized from the names of tensors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
-    /// Candidate tensors.
+    /// Number of candidate tensors.
     pub tensors: u64,
-    /// Their elements.
+    /// Number of candidate elements.
     pub elements: u64,
-    /// Their elements by component, such as `attention.output`.
+    /// Number of candidate elements by component, such as `attention.output`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub by_component: BTreeMap<String, u64>,
-    /// Their elements by layer.
+    /// Number of candidate elements by layer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub by_layer: BTreeMap<String, u64>,
 }
 
-/// A checkpoint, by its digests.
+/// Identifies a checkpoint by its digests.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Source {
     /// The model's name on a hub.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_id: Option<String>,
-    /// Elements of all its tensors.
+    /// Number of elements of all tensors.
     pub elements: u64,
-    /// Its weight files.
+    /// The weight files.
     pub files: Vec<SourceFile>,
 }
 
-/// One file of a checkpoint, with its digest and, if that was asked for, the one that hubs list for it.
+/// A weight file of a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceFile {
     /// File name without folders.
     pub name: String,
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// BLAKE3 of what comes before the first tensor and of the tensors' digests by BLAKE3, 64 hexadecimal digits.
+    /// BLAKE3 of the bytes before the first tensor followed by the BLAKE3 digests of all tensors; 64 hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// SHA-256 of the whole file, 64 hexadecimal digits.
+    /// SHA-256 of the whole file as hubs list it, if it was requested; 64 hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
@@ -218,86 +219,86 @@ pub struct SourceFile {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pairing {
-    /// Tensors that only the base has, and were left out on request.
+    /// Tensors that exist only in the base and were left out on request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub only_in_base: Vec<String>,
-    /// Tensors that only the reference has, and were left out on request.
+    /// Tensors that exist only in the reference and were left out on request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub only_in_reference: Vec<String>,
-    /// Tensors that differ in shape or kind of dtype, and were left out on request.
+    /// Tensors with different shapes or kinds of dtype, which were left out on request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mismatched: Vec<String>,
     /// Tensors whose reference was rounded to the base's dtype.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cast: Vec<String>,
-    /// Prefix of the reference's names, and what stands for it in the base's.
+    /// A prefix of names in the reference, and the prefix that replaces it in the base.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<(String, String)>,
-    /// Several such prefixes.
+    /// Several such pairs of prefixes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<(String, String)>,
-    /// Names in the reference, and the other names that the base has for the same weights.
+    /// Names in the reference, each with the different name of the same weights in the base.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub renamed: Vec<(String, String)>,
-    /// Tensors of which only the rows that both have were looked at.
+    /// Tensors with different numbers of rows, of which only the common rows were compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<Rows>,
 }
 
-/// A tensor that has more rows in one of two checkpoints.
+/// A tensor with different numbers of rows in two checkpoints.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rows {
     /// The tensor's name in the base.
     pub name: String,
-    /// The base's rows.
+    /// Number of rows in the base.
     pub base: u64,
-    /// The reference's rows.
+    /// Number of rows in the reference.
     pub reference: u64,
 }
 
-/// What reduced precision costs, measured over all selected elements.
+/// The error of deltas of reduced precision, over all selected elements.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reduced {
     /// `bf16` or `int8`.
     pub delta_dtype: String,
-    /// Largest absolute difference between a stored and a true delta.
+    /// Largest absolute difference between a stored and an exact delta.
     pub max_error: f64,
-    /// Root of the sum of squared errors over the sum of squared deltas.
+    /// Square root of the sum of squared errors divided by the sum of squared deltas.
     pub relative_error: f64,
 }
 
 impl Metadata {
-    /// Canonical JSON.
+    /// Serializes to canonical JSON.
     ///
     /// # Errors
-    /// R10: more than readers take, or a free value that JSON cannot hold.
+    /// R10: a limit of spec §6 is exceeded, or a value in `results` or `x` cannot be expressed in JSON.
     pub fn write(&self) -> Result<Vec<u8>, Invalid> {
-        // Through `Value`, whose maps are sorted.
+        // The maps of `Value` are sorted.
         let text = serde_json::to_value(self).and_then(|value| serde_json::to_vec(&value)).map_err(refuse)?;
         check_size(&text)?;
         Ok(text)
     }
 
-    /// Reads JSON, canonical or not. Its size is checked before anything is allocated.
+    /// Parses JSON, canonical or not. The limits are checked before memory is allocated.
     ///
     /// # Errors
     /// R10.
     pub fn read(bytes: &[u8]) -> Result<Self, Invalid> {
         check_size(bytes)?;
         let value: Value = serde_json::from_slice(bytes).map_err(refuse)?;
-        if let Some(place) = not_an_object(&value) {
-            return Err(Invalid::Metadata { reason: format!("{place:?} is not a JSON object") });
+        if let Some(pointer) = not_an_object(&value) {
+            return Err(Invalid::Metadata { reason: format!("{pointer:?} is not a JSON object") });
         }
         serde_json::from_value(value).map_err(refuse)
     }
 }
 
-/// What should be an object and is none. The JSON library also reads arrays as structures, field by field.
-fn not_an_object(value: &Value) -> Option<String> {
-    let known = [
-        "",
+/// The JSON pointer of a value that must be an object and is not one. This needs a check because serde also deserializes a struct from an
+/// array of its fields.
+fn not_an_object(value: &Value) -> Option<&'static str> {
+    const OBJECTS: [&str; 9] = [
         "/localization",
         "/candidates",
         "/base",
@@ -308,19 +309,25 @@ fn not_an_object(value: &Value) -> Option<String> {
         "/pairing",
         "/reduced",
     ];
-    let is_other = |value: &Value| !value.is_object() && !value.is_null();
-    let found = known.into_iter().find(|place| value.pointer(place).is_some_and(is_other));
-    let elements = ["/base/files", "/reference/files", "/pairing/rows"].into_iter().find(|place| {
-        value.pointer(place).and_then(Value::as_array).is_some_and(|all| all.iter().any(|one| !one.is_object()))
-    });
-    let overlaps = value.pointer("/masks/by_component").and_then(Value::as_object);
-    let overlaps =
-        overlaps.is_some_and(|all| all.values().any(|one| !one.is_object())).then_some("/masks/by_component");
-    let top = (!value.is_object()).then_some("the metadata");
-    top.or(found).or(elements).or(overlaps).map(str::to_owned)
+    const ARRAYS_OF_OBJECTS: [&str; 3] = ["/base/files", "/reference/files", "/pairing/rows"];
+    const MAP_OF_OBJECTS: &str = "/masks/by_component";
+
+    if !value.is_object() {
+        return Some("the metadata");
+    }
+    let at = |pointer: &str| value.pointer(pointer).unwrap_or(&Value::Null);
+    let is_wrong_object = |pointer: &&str| !at(pointer).is_object() && !at(pointer).is_null();
+    let has_wrong_item = |pointer: &&str| at(pointer).as_array().into_iter().flatten().any(|item| !item.is_object());
+    let has_wrong_value =
+        |pointer: &str| at(pointer).as_object().into_iter().flat_map(Map::values).any(|value| !value.is_object());
+    OBJECTS
+        .into_iter()
+        .find(is_wrong_object)
+        .or_else(|| ARRAYS_OF_OBJECTS.into_iter().find(has_wrong_item))
+        .or_else(|| has_wrong_value(MAP_OF_OBJECTS).then_some(MAP_OF_OBJECTS))
 }
 
-/// The limits of spec §6.
+/// Checks the limits of spec §6.
 fn check_size(text: &[u8]) -> Result<(), Invalid> {
     let refuse = |reason| Err(Invalid::Metadata { reason });
     let (bytes, Structure { marks, depth }) = (text.len() as u64, Structure::of(text));
@@ -345,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_array_is_no_object() {
+    fn refuses_arrays_in_place_of_objects() {
         for text in ["[]", "null", r#"{"masks":[]}"#, r#"{"base":[]}"#, r#"{"base":{"files":[[]]}}"#] {
             assert!(Metadata::read(text.as_bytes()).is_err(), "{text}");
         }
@@ -361,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_object() {
+    fn refuses_invalid_json_and_wrong_types() {
         assert!(matches!(Metadata::read(b"[]"), Err(Invalid::Metadata { .. })));
         assert!(matches!(Metadata::read(b"{"), Err(Invalid::Metadata { .. })));
         assert!(matches!(Metadata::read(br#"{"tool":1}"#), Err(Invalid::Metadata { .. })));

@@ -1,41 +1,41 @@
-//! Opening a patch: the header at once, blocks one by one, each checked against its digest (spec §4).
+//! Opens a patch (spec §4): the header is read and verified at once; blocks are read one by one, each verified by its digest.
 
 use super::header::{KNOWN, Packing, Preamble, Section, header_digest, read_sections, section, write_section};
 use super::invalid::{Invalid, SectionFault};
 use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES, SELECTED_FREE, SELECTED_RATIO_MAX};
 use super::metadata::Metadata;
-use super::tensor_table::{BlockEntry, TensorEntry, TensorTable};
+use super::tensor_table::{BlockEntry, TableSections, TensorEntry, TensorTable};
 use crate::digest::{ContentHash, Digest};
 use crate::edit::{Alpha, AlphaSource};
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
-/// A patch whose header is verified. Blocks stay in the file until asked for.
+/// A patch whose header is verified. Blocks are read when they are needed.
 #[derive(Debug, Clone)]
 pub struct Patch {
-    /// SHA-256 of the header, which holds the digest of every block: one name for all its content (spec §12.1).
+    /// SHA-256 of the header. As the header contains the digests of all blocks, the id identifies the whole content (spec §12.1).
     pub id: Digest,
-    /// What the patch says about itself.
+    /// The descriptive metadata.
     pub metadata: Metadata,
-    /// The tensors it changes, and where their blocks are.
+    /// The tensors that the patch changes, and the offsets of their blocks.
     pub table: TensorTable,
-    /// Bytes before the payload.
+    /// Size of everything before the payload, in bytes.
     pub header_bytes: u64,
-    /// Bytes of the whole file.
+    /// Size of the whole file in bytes.
     pub file_bytes: u64,
     source: Arc<dyn ReadAt>,
 }
 
-/// Where the bytes of a patch are: in memory, in a file, behind a network. It is read by several threads.
+/// A source of a patch's bytes: memory, a file, or a network. Several threads may read from it at once.
 pub trait ReadAt: Debug + Send + Sync {
-    /// How many bytes there are.
+    /// Total number of bytes.
     fn bytes(&self) -> u64;
 
-    /// `bytes` bytes from `offset` on.
+    /// Reads `bytes` bytes at `offset`.
     ///
     /// # Errors
-    /// I/O; [`io::ErrorKind::UnexpectedEof`] where there are fewer.
+    /// I/O; [`io::ErrorKind::UnexpectedEof`] if the range is not within the source.
     fn read_at(&self, offset: u64, bytes: u64) -> io::Result<Vec<u8>>;
 }
 
@@ -45,15 +45,16 @@ impl ReadAt for Vec<u8> {
     }
 
     fn read_at(&self, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
-        let range = offset as usize..offset.saturating_add(bytes) as usize;
-        self.get(range).map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let range = usize::try_from(offset).ok().zip(offset.checked_add(bytes).and_then(|end| end.try_into().ok()));
+        let part = range.and_then(|(start, end): (usize, usize)| self.get(start..end));
+        part.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 
-/// Why a patch could not be read: the file, or what is in it.
+/// Why a patch could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The operating system refused.
+    /// The source could not be read.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The content breaks a rule of the format.
@@ -62,10 +63,10 @@ pub enum ReadError {
 }
 
 impl Patch {
-    /// Reads the header of a patch, and verifies it.
+    /// Reads and verifies the header of a patch.
     ///
-    /// Allocates a small multiple of the sections' bytes and at most [`super::limits::SECTION_RAW_BYTES_MAX`] for each of
-    /// the three that may be packed (spec §15).
+    /// Allocates a small multiple of the size of the sections, and at most [`super::limits::SECTION_RAW_BYTES_MAX`] bytes for each of the
+    /// three that may be packed (spec §15).
     ///
     /// # Errors
     /// I/O, R1 to R17, and R22.
@@ -83,26 +84,31 @@ impl Patch {
             return Err(Invalid::HeaderDigest { found, expected }.into());
         }
         let sections = read_sections(&sections)?;
-        let has = |wanted| sections.iter().any(|section| section.kind == wanted);
-        if has(section::DIGESTS) && has(section::TREE_DIGESTS) {
+        let optional = |kind| find(&sections, kind);
+        let required = |kind| find(&sections, kind).ok_or(Invalid::MissingSection { kind });
+        if optional(section::DIGESTS).is_some() && optional(section::TREE_DIGESTS).is_some() {
             let (kind, reason) = (section::TREE_DIGESTS, SectionFault::Both(section::DIGESTS));
             return Err(Invalid::Section { kind, reason }.into());
         }
-        let required = |section: &&Section<'_>| section.kind & OPTIONAL_SECTION == 0;
-        if let Some(unknown) = sections.iter().filter(required).find(|section| !KNOWN.contains(&section.kind)) {
+        let is_refused =
+            |section: &&Section<'_>| section.kind & OPTIONAL_SECTION == 0 && !KNOWN.contains(&section.kind);
+        if let Some(unknown) = sections.iter().find(is_refused) {
             return Err(Invalid::UnknownSection { kind: unknown.kind }.into());
         }
-        let optional =
-            |wanted| sections.iter().find(|section| section.kind == wanted).map(|section| &section.content[..]);
-        let content = |kind| optional(kind).ok_or(Invalid::MissingSection { kind });
-        let metadata = Metadata::read(content(section::METADATA)?)?;
-        let informative = [section::STATISTICS, section::COUNTERPARTS].map(optional);
-        let table = content(section::TABLE)?;
-        let digests = match optional(section::TREE_DIGESTS) {
+        let metadata = Metadata::read(required(section::METADATA)?)?;
+        let table = required(section::TABLE)?;
+        let (hash, digests) = match optional(section::TREE_DIGESTS) {
             Some(digests) => (ContentHash::Blake3, digests),
-            None => (ContentHash::Sha256, content(section::DIGESTS)?),
+            None => (ContentHash::Sha256, required(section::DIGESTS)?),
         };
-        let table = TensorTable::read(table, digests, informative, preamble.payload_bytes)?;
+        let contents = TableSections {
+            table,
+            hash,
+            digests,
+            statistics: optional(section::STATISTICS),
+            counterparts: optional(section::COUNTERPARTS),
+        };
+        let table = TensorTable::read(contents, preamble.payload_bytes)?;
         let found = table.tensors.iter().map(|tensor| tensor.selected).sum();
         let most = SELECTED_FREE.saturating_add(SELECTED_RATIO_MAX.saturating_mul(file_bytes));
         if found > most {
@@ -112,7 +118,7 @@ impl Patch {
         Ok(Self { id: preamble.digest, metadata, table, header_bytes, file_bytes, source })
     }
 
-    /// The alpha at which the patch is applied where nobody names one: the one that its author recommends, or else 1.
+    /// The alpha to apply the patch at if the user gives none: the one that the author recommends, otherwise 1.
     pub fn default_alpha(&self) -> (Alpha, AlphaSource) {
         match self.metadata.recommended_alpha.and_then(Alpha::new) {
             Some(alpha) => (alpha, AlphaSource::Recommended),
@@ -120,7 +126,7 @@ impl Patch {
         }
     }
 
-    /// All bytes of the patch file.
+    /// Reads all bytes of the patch file.
     ///
     /// # Errors
     /// I/O.
@@ -128,10 +134,10 @@ impl Patch {
         self.source.read_at(0, self.file_bytes)
     }
 
-    /// The same patch with other metadata, and so with another id.
+    /// The same patch with other metadata. This changes its id.
     ///
     /// # Errors
-    /// I/O; R10, when free metadata cannot be written as JSON.
+    /// I/O; R10, as [`Metadata::write`].
     pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, ReadError> {
         let sections = self.source.read_at(PREAMBLE_BYTES, self.header_bytes - PREAMBLE_BYTES)?;
         let mut header = Vec::new();
@@ -147,7 +153,7 @@ impl Patch {
         Self::read(bytes)
     }
 
-    /// The bytes of one block, once they match its digest.
+    /// Reads one block and verifies its digest.
     ///
     /// # Errors
     /// I/O, and R18.
@@ -160,5 +166,27 @@ impl Patch {
             );
         }
         Ok(bytes)
+    }
+}
+
+/// The content of the section of type `kind`, if there is one.
+fn find<'a>(sections: &'a [Section<'_>], kind: u16) -> Option<&'a [u8]> {
+    sections.iter().find(|section| section.kind == kind).map(|section| &section.content[..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_past_the_end_of_memory_is_an_error() {
+        let bytes = vec![1u8, 2, 3];
+        assert_eq!(ReadAt::bytes(&bytes), 3);
+        assert_eq!(bytes.read_at(1, 2).unwrap(), [2, 3]);
+        assert!(bytes.read_at(3, 0).unwrap().is_empty());
+        for (offset, length) in [(0, 4), (4, 0), (2, 2), (1, u64::MAX), (u64::MAX, 1), (u64::MAX, u64::MAX)] {
+            let error = bytes.read_at(offset, length).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{length} bytes at {offset}");
+        }
     }
 }

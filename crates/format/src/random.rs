@@ -1,7 +1,7 @@
-//! The one generator of the crate, SplitMix64 (Steele, Lea, Flood 2014; spec §20): any number of a sequence is found
-//! without those before it, and is the same on every machine.
+//! The pseudo-random number generator SplitMix64 (Steele, Lea, Flood 2014; spec §20). Any number of a sequence can be computed without
+//! the ones before it, and sequences are the same on all machines.
 
-/// Number `i` of the sequence that begins at `seed`.
+/// Number `i` of the sequence with this `seed`.
 pub fn number(seed: u64, i: u64) -> u64 {
     let z = seed.wrapping_add((i.wrapping_add(1)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -9,7 +9,7 @@ pub fn number(seed: u64, i: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The numbers of a sequence, one after the other.
+/// A sequence of random numbers.
 #[derive(Debug, Clone)]
 pub struct Numbers {
     seed: u64,
@@ -17,22 +17,22 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// The sequence that begins at `seed`.
+    /// The sequence with this `seed`.
     pub fn new(seed: u64) -> Self {
         Self { seed, next: 0 }
     }
 
-    /// A number below `bound`, which is not 0. Uniform but for a bias below `bound / 2^64`.
+    /// A number below `bound`, which must not be 0. Uniform up to a bias of less than `bound / 2^64`.
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next_number()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A number in [0, 1), a multiple of 2^-53.
+    /// A uniform number in [0, 1), a multiple of 2^-53.
     pub fn unit(&mut self) -> f64 {
         (self.next_number() >> 11) as f64 * 2f64.powi(-53)
     }
 
-    /// Puts `items` into a random order (Fisher, Yates).
+    /// Shuffles `items` (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shuffle_keeps_what_it_orders() {
+    fn a_shuffle_keeps_all_items() {
         let mut items: Vec<u32> = (0..50).collect();
         Numbers::new(1).shuffle(&mut items);
         assert_ne!(items, (0..50).collect::<Vec<u32>>());

@@ -1,4 +1,4 @@
-//! The tensor table and the digests that go with it (spec §7, §12).
+//! The tensor table and the sections that belong to it: digests, statistics and counterparts (spec §7, §12).
 
 use super::header::section;
 use super::invalid::Invalid;
@@ -13,32 +13,32 @@ use std::ops::Range;
 /// A tensor that a patch changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorEntry {
-    /// Its name in the base.
+    /// The tensor's name in the base.
     pub name: String,
-    /// Its element type in the base.
+    /// Element type in the base.
     pub dtype: Dtype,
-    /// Its shape.
+    /// Shape in the base.
     pub shape: Vec<u64>,
-    /// SHA-256 of its bytes in the base.
+    /// Digest of the tensor's bytes in the base, by [`Roots::hash`].
     pub base_digest: Digest,
-    /// How many of its elements are selected, at least 1.
+    /// Number of selected elements, at least 1.
     pub selected: u64,
-    /// How far the deltas go, if the patch says.
+    /// Magnitudes of the deltas, if the patch stores them.
     pub statistics: Option<Statistics>,
-    /// Its digests on the other side, if the patch says.
+    /// Digests of the tensor in reference and result, if the patch stores them.
     pub counterparts: Option<Counterparts>,
-    /// Its blocks, in order; those without a selected element are left out.
+    /// The blocks that have a selected element, in order.
     pub blocks: Vec<BlockEntry>,
 }
 
 impl TensorEntry {
-    /// Elements, as [`Dtype::width`] counts them.
+    /// Number of elements, as [`Dtype::width`] counts them.
     pub fn elements(&self) -> u64 {
         elements(self.dtype, &self.shape).unwrap_or(0)
     }
 }
 
-/// Elements of a tensor, as [`Dtype::width`] counts them; none when it has more than 2^48 bytes.
+/// Number of elements of a tensor, as [`Dtype::width`] counts them; `None` if it has more than 2^48 bytes.
 pub fn elements(dtype: Dtype, shape: &[u64]) -> Option<u64> {
     let entries = shape.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim))?;
     let bytes = entries.checked_mul(dtype.storage_bits())?.div_ceil(8);
@@ -54,63 +54,78 @@ pub struct Statistics {
     pub max: f32,
 }
 
-/// SHA-256 of a tensor in the checkpoints that a patch leads to (spec §12.5).
+/// Digests of a tensor in the checkpoints that a patch leads to (spec §12.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counterparts {
-    /// In the reference.
+    /// Digest in the reference.
     pub reference: Digest,
-    /// In the result at alpha 1.
+    /// Digest in the result at alpha 1.
     pub result: Digest,
-    /// In the reference with the base's bits at the selected positions: the result of the inverse patch.
+    /// Digest in the result of the inverse patch: the reference with the base's bits at the selected positions.
     pub inverse_result: Digest,
 }
 
-/// Where a block lies.
+/// A block in the tensor table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockEntry {
-    /// Its index in the tensor: it begins at element `index << block_log2`.
+    /// Index of the block in the tensor; its first element is `index << block_log2`.
     pub index: u64,
-    /// Selected elements, at least 1.
+    /// Number of selected elements, at least 1.
     pub selected: u32,
-    /// First byte, from the start of the payload.
+    /// Offset in bytes from the start of the payload.
     pub offset: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
     /// SHA-256 of these bytes.
     pub digest: Digest,
 }
 
-/// The digests of the whole patch (spec §12.2).
+/// The digests over the whole patch (spec §12.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roots {
-    /// What these, and the digests of tensors, are made with.
+    /// The hash function of these digests and of the digests of tensors.
     pub hash: ContentHash,
-    /// Over the base's values at the selected positions, tensor by tensor.
+    /// Digest over the base's values at the selected positions, tensor by tensor.
     pub selected: Digest,
-    /// Over the reference's tensors.
+    /// Digest over the digests of the patch's tensors in the reference.
     pub reference: Digest,
-    /// Over the result's tensors at alpha 1.
+    /// Digest over the digests of the patch's tensors in the result at alpha 1.
     pub result: Digest,
 }
 
-/// The sections TABLE, DIGESTS, STATISTICS and COUNTERPARTS together.
+/// The unpacked sections that [`TensorTable::read`] parses.
+#[derive(Debug, Clone, Copy)]
+pub struct TableSections<'a> {
+    /// TABLE.
+    pub table: &'a [u8],
+    /// The hash function of content digests, given by the type of the section of digests.
+    pub hash: ContentHash,
+    /// DIGESTS or TREE DIGESTS.
+    pub digests: &'a [u8],
+    /// STATISTICS, if the patch has it.
+    pub statistics: Option<&'a [u8]>,
+    /// COUNTERPARTS, if the patch has it.
+    pub counterparts: Option<&'a [u8]>,
+}
+
+/// The content of the sections TABLE, DIGESTS or TREE DIGESTS, STATISTICS and COUNTERPARTS.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorTable {
-    /// log2 of the elements of a block.
+    /// log2 of the number of elements in a block.
     pub block_log2: u32,
-    /// Digests of the whole patch.
+    /// Digests over the whole patch.
     pub roots: Roots,
     /// The tensors, ascending by the bytes of their names.
     pub tensors: Vec<TensorEntry>,
 }
 
 impl TensorTable {
-    /// The elements of a tensor that one of its blocks is about.
+    /// The range of elements of a block in its tensor.
     pub fn elements_of(&self, tensor: &TensorEntry, block: &BlockEntry) -> Range<u64> {
         block_elements(self.block_log2, block.index, tensor.elements())
     }
 
-    /// The content of COUNTERPARTS, if every tensor has them.
+    /// Serializes COUNTERPARTS, if all tensors have counterparts.
     pub fn write_counterparts(&self) -> Option<Vec<u8>> {
         let counterparts: Vec<Counterparts> = self.tensors.iter().map(|t| t.counterparts).collect::<Option<_>>()?;
         let mut out: Vec<u8> = counterparts.iter().flat_map(|c| c.reference.0).collect();
@@ -122,7 +137,7 @@ impl TensorTable {
         (!out.is_empty()).then_some(out)
     }
 
-    /// The contents of TABLE, DIGESTS and STATISTICS.
+    /// Serializes TABLE, DIGESTS or TREE DIGESTS, and STATISTICS.
     pub fn write(&self) -> [Vec<u8>; 3] {
         let (mut table, mut digests, mut statistics) = (Vec::new(), Vec::new(), Vec::new());
         table.push(self.block_log2 as u8);
@@ -137,8 +152,8 @@ impl TensorTable {
             varint::write(&mut table, tensor.shape.len() as u64);
             tensor.shape.iter().for_each(|dim| varint::write(&mut table, *dim));
             digests.extend(tensor.base_digest.0);
-            let s = tensor.statistics.unwrap_or(Statistics { mean: f32::NAN, max: f32::NAN });
-            for value in [s.mean, s.max] {
+            let Statistics { mean, max } = tensor.statistics.unwrap_or(Statistics { mean: f32::NAN, max: f32::NAN });
+            for value in [mean, max] {
                 statistics.extend(half::bf16::from_f32(value).to_le_bytes());
             }
         }
@@ -158,16 +173,12 @@ impl TensorTable {
         [table, digests, statistics]
     }
 
-    /// Reads the contents of TABLE, DIGESTS or TREE DIGESTS, depending on `hash`, and, if there, STATISTICS and COUNTERPARTS.
+    /// Parses the sections of a patch whose payload has `payload_bytes` bytes.
     ///
     /// # Errors
     /// R11 to R17.
-    pub fn read(
-        table: &[u8],
-        (hash, digests): (ContentHash, &[u8]),
-        [statistics, counterparts]: [Option<&[u8]>; 2],
-        payload_bytes: u64,
-    ) -> Result<Self, Invalid> {
+    pub fn read(sections: TableSections<'_>, payload_bytes: u64) -> Result<Self, Invalid> {
+        let TableSections { table, hash, digests, statistics, counterparts } = sections;
         let mut reader = Reader::new(table);
         let block_log2 = u64::from(reader.u8("block_log2").map_err(Invalid::Table)?);
         if !(BLOCK_LOG2_MIN..=BLOCK_LOG2_MAX).contains(&block_log2) {
@@ -175,10 +186,10 @@ impl TensorTable {
             return Err(Invalid::Table(Corrupt::Range { field: "block_log2", found: block_log2, least, most }));
         }
         let block_log2 = block_log2 as u32;
-        // A tensor takes five bytes at least.
+        // A tensor takes at least five bytes.
         let most = reader.rest().len() as u64 / 5;
         let count = reader.varint("tensors", 0, most).map_err(Invalid::Table)?;
-        // So that what follows allocates for no more tensors and blocks than there are digests in the file.
+        // Each tensor and block has a digest, so that the size of the file bounds how many of them are allocated below.
         let n_digests = digests.len() as u64 / 32;
         if n_digests < 3 + count {
             let (found, expected) = (digests.len() as u64, 32 * (3 + count));
@@ -192,17 +203,16 @@ impl TensorTable {
             }
             tensors.push(tensor);
         }
-        let mut offset = 0u64;
-        let mut n_blocks = 0u64;
+        let mut totals = BlockTotals { n_blocks: 0, bytes: 0, n_blocks_max: n_digests - 3 - count };
         for tensor in &mut tensors {
-            read_blocks(&mut reader, block_log2, &mut offset, tensor, (&mut n_blocks, n_digests - 3 - count))?;
+            read_blocks(&mut reader, block_log2, tensor, &mut totals)?;
         }
         reader.finish("the tensor table").map_err(Invalid::Table)?;
-        if offset != payload_bytes {
-            return Err(Invalid::Payload { found: offset, expected: payload_bytes });
+        if totals.bytes != payload_bytes {
+            return Err(Invalid::Payload { found: totals.bytes, expected: payload_bytes });
         }
 
-        expect_length(digests_section(hash), digests, 32 * (3 + count + n_blocks))?;
+        expect_length(digests_section(hash), digests, 32 * (3 + count + totals.n_blocks))?;
         let mut digests = each_digest(digests);
         let mut next = || digests.next().unwrap_or(Digest([0; 32]));
         let roots = Roots { hash, selected: next(), reference: next(), result: next() };
@@ -212,7 +222,7 @@ impl TensorTable {
         if let Some(statistics) = statistics {
             expect_length(section::STATISTICS, statistics, 4 * count)?;
             for (tensor, values) in tensors.iter_mut().zip(statistics.chunks_exact(4)) {
-                let value = |at: usize| half::bf16::from_le_bytes([values[at], values[at + 1]]).to_f32();
+                let value = |byte: usize| half::bf16::from_le_bytes([values[byte], values[byte + 1]]).to_f32();
                 let (mean, max) = (value(0), value(2));
                 tensor.statistics = (mean >= 0.0 && max >= 0.0).then_some(Statistics { mean, max });
             }
@@ -224,7 +234,7 @@ impl TensorTable {
     }
 }
 
-/// The section that holds digests made with `hash`.
+/// The type of the section of digests for a content hash.
 pub(super) fn digests_section(hash: ContentHash) -> u16 {
     match hash {
         ContentHash::Sha256 => section::DIGESTS,
@@ -236,23 +246,25 @@ fn each_digest(bytes: &[u8]) -> impl Iterator<Item = Digest> {
     bytes.as_chunks().0.iter().map(|digest| Digest(*digest))
 }
 
+/// Parses COUNTERPARTS: one list of digests, if the result is the reference and the result of the inverse is the base; otherwise three.
 fn read_counterparts(content: &[u8], tensors: &mut [TensorEntry]) -> Result<(), Invalid> {
-    let list = 32 * tensors.len();
-    let whole = content.len() == list;
-    if !whole {
-        expect_length(section::COUNTERPARTS, content, 3 * list as u64)?;
+    let list_bytes = 32 * tensors.len();
+    if content.len() != list_bytes {
+        expect_length(section::COUNTERPARTS, content, 3 * list_bytes as u64)?;
     }
-    let lists: Vec<Vec<Digest>> = content.chunks(list.max(1)).map(|list| each_digest(list).collect()).collect();
-    for (at, tensor) in tensors.iter_mut().enumerate() {
+    let lists: Vec<Vec<Digest>> = content.chunks(list_bytes.max(1)).map(|list| each_digest(list).collect()).collect();
+    for (index, tensor) in tensors.iter_mut().enumerate() {
         tensor.counterparts = match &lists[..] {
             [reference] => Some(Counterparts {
-                reference: reference[at],
-                result: reference[at],
+                reference: reference[index],
+                result: reference[index],
                 inverse_result: tensor.base_digest,
             }),
-            [reference, result, inverse] => {
-                Some(Counterparts { reference: reference[at], result: result[at], inverse_result: inverse[at] })
-            }
+            [reference, result, inverse] => Some(Counterparts {
+                reference: reference[index],
+                result: result[index],
+                inverse_result: inverse[index],
+            }),
             _ => None,
         };
     }
@@ -271,12 +283,12 @@ fn read_tensor(reader: &mut Reader<'_>, index: usize) -> Result<TensorEntry, Inv
     if elements(dtype, &shape).unwrap_or(0) == 0 {
         return Err(Invalid::Shape { name });
     }
-    let base_digest = Digest([0; 32]);
     Ok(TensorEntry {
         name,
         dtype,
         shape,
-        base_digest,
+        // Set when the digests are parsed.
+        base_digest: Digest::UNKNOWN,
         selected: 0,
         statistics: None,
         counterparts: None,
@@ -284,14 +296,22 @@ fn read_tensor(reader: &mut Reader<'_>, index: usize) -> Result<TensorEntry, Inv
     })
 }
 
-/// Reads the blocks of `tensor` and counts them in `n_blocks`. Those beyond `digests` are counted only: such a table is refused at
-/// its end, if nothing else is wrong with it.
+/// Running totals of the blocks in a table.
+struct BlockTotals {
+    n_blocks: u64,
+    /// Size of all blocks so far: the offset of the next one.
+    bytes: u64,
+    /// Number of blocks for which the patch has digests.
+    n_blocks_max: u64,
+}
+
+/// Parses the blocks of `tensor` and adds them to `totals`. Blocks beyond `n_blocks_max` are only counted, not allocated: the table is
+/// rejected after its last byte, so that any other fault in it is reported first.
 fn read_blocks(
     reader: &mut Reader<'_>,
     block_log2: u32,
-    offset: &mut u64,
     tensor: &mut TensorEntry,
-    (n_blocks, digests): (&mut u64, u64),
+    totals: &mut BlockTotals,
 ) -> Result<(), Invalid> {
     let elements = tensor.elements();
     for index in 0..elements.div_ceil(1 << block_log2) {
@@ -302,12 +322,13 @@ fn read_blocks(
         }
         let bytes = reader.varint("bytes of a block", 1, 1 << 48).map_err(Invalid::Table)?;
         tensor.selected += selected;
-        *n_blocks += 1;
-        if *n_blocks <= digests {
-            let digest = Digest([0; 32]);
-            tensor.blocks.push(BlockEntry { index, selected: selected as u32, offset: *offset, bytes, digest });
+        totals.n_blocks += 1;
+        if totals.n_blocks <= totals.n_blocks_max {
+            // The digest is set when the digests are parsed.
+            let (offset, digest) = (totals.bytes, Digest::UNKNOWN);
+            tensor.blocks.push(BlockEntry { index, selected: selected as u32, offset, bytes, digest });
         }
-        *offset = offset.saturating_add(bytes);
+        totals.bytes = totals.bytes.saturating_add(bytes);
     }
     tensor.blocks.shrink_to_fit();
     if tensor.selected == 0 { Err(Invalid::Empty { name: tensor.name.clone() }) } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! One `.safetensors` file: its header, parsed once from an owned copy, and its mapped tensors.
+//! One `.safetensors` file: its header, parsed once from a copy in memory, and its mapped tensors.
 
 use super::malformed::{Malformed, OpenError};
 use super::map::FileBytes;
@@ -11,17 +11,17 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// The longest header that the safetensors library reads.
+/// Longest header that the safetensors library reads, in bytes.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
 
 /// A mapped weight file.
 #[derive(Debug)]
 pub struct WeightFile {
-    /// Where it is.
+    /// The file's path.
     pub path: PathBuf,
-    /// Its tensors, in the order of their bytes.
+    /// The tensors, in the order of their bytes.
     pub tensors: Vec<TensorInfo>,
-    /// Bytes before the first tensor: the length field, the JSON header and its padding.
+    /// Number of bytes before the first tensor: the length field, the JSON header and its padding.
     pub header_bytes: u64,
     pub(crate) map: FileBytes,
 }
@@ -29,23 +29,23 @@ pub struct WeightFile {
 /// A tensor in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Its name.
+    /// Name of the tensor.
     pub name: String,
-    /// Its element type.
+    /// Element type.
     pub dtype: Dtype,
-    /// Its shape.
+    /// Shape.
     pub shape: Vec<u64>,
-    /// Its bytes, from the start of the file.
+    /// Byte range in the file.
     pub range: Range<u64>,
 }
 
 impl TensorInfo {
-    /// Elements, as [`Dtype::width`] counts them.
+    /// Number of elements, as [`Dtype::width`] counts them.
     pub fn elements(&self) -> u64 {
         self.bytes() / self.dtype.width().bytes() as u64
     }
 
-    /// Bytes.
+    /// Size in bytes.
     pub fn bytes(&self) -> u64 {
         self.range.end - self.range.start
     }
@@ -55,12 +55,12 @@ impl WeightFile {
     /// Maps the file and parses its header. It stays open until the value is dropped.
     ///
     /// # Errors
-    /// I/O; [`Malformed`] for a file that the safetensors library refuses, or with an unknown dtype.
+    /// I/O; [`Malformed`] for a file that the safetensors library rejects, or that has an unknown dtype.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         Self::map_open(path, Self::open_file(path, Access::Read)?)
     }
 
-    /// Opens a weight file; one to edit for writing too where that is allowed, since some systems lock only such files.
+    /// Opens a weight file. A file to edit is opened for writing if possible, because some systems need that for an exclusive lock.
     pub(super) fn open_file(path: &Path, access: Access) -> Result<File, OpenError> {
         let file = match access {
             Access::Read => input::open_any(path),
@@ -69,19 +69,19 @@ impl WeightFile {
         file.map_err(|e| OpenError::io("open", path, e))
     }
 
-    /// Maps the open file, which is at `path`, and parses its header.
+    /// Maps the file that is open as `file`, and parses its header.
     pub(super) fn map_open(path: &Path, file: File) -> Result<Self, OpenError> {
         Self::parse(path, FileBytes::map(file).map_err(|e| OpenError::io("map", path, e))?)
     }
 
-    /// The open `file` at `path`, with the tensors of this one: a copy of this one in which they may hold something else.
+    /// Maps the open `file` at `path`, which has the same layout as this one, without parsing its header.
     pub fn with_layout_of(&self, path: &Path, file: &File) -> Result<Self, OpenError> {
         let map = file.try_clone().and_then(FileBytes::map).map_err(|e| OpenError::io("map", path, e))?;
         let (tensors, header_bytes) = (self.tensors.clone(), self.header_bytes);
         Ok(Self { path: path.to_owned(), tensors, header_bytes, map })
     }
 
-    /// Another handle of the same file, with a place of its own where it reads.
+    /// Opens the same file again, with its own read position.
     pub fn reopen(&self) -> Result<File, OpenError> {
         let file = input::open_any(&self.path).map_err(|e| OpenError::io("open", &self.path, e))?;
         match self.file() {
@@ -90,18 +90,17 @@ impl WeightFile {
         }
     }
 
-    /// Bytes whose tensors are known from elsewhere, ascending by range: those of a file in another format than safetensors, or of a
-    /// part of it.
+    /// A file whose tensors are known already, such as one in another format than safetensors. `tensors` ascend by range.
     pub fn of_tensors(path: PathBuf, tensors: Vec<TensorInfo>, map: FileBytes) -> Self {
         Self { path, tensors, header_bytes: 0, map }
     }
 
-    /// Its bytes, shared.
+    /// The file's bytes, shared.
     pub fn map(&self) -> FileBytes {
         self.map.clone()
     }
 
-    /// Takes a file that is in memory; `path` names it in errors.
+    /// Parses a file that is in memory. `path` names it in errors.
     ///
     /// # Errors
     /// [`Malformed`], as [`WeightFile::open`].
@@ -143,18 +142,18 @@ impl WeightFile {
         Ok(Self { path: path.to_owned(), tensors, header_bytes, map })
     }
 
-    /// The file that is mapped, for locks on it; none for one in memory. It is open for reading only.
+    /// The mapped file, for locks; `None` for a file in memory.
     pub fn file(&self) -> Option<&File> {
         self.map.file().map(|(file, _)| file)
     }
 
-    /// What the file was when it was opened; none for one in memory.
+    /// The file's identity when it was opened; `None` for a file in memory.
     pub fn identity(&self) -> Option<&Identity> {
         self.map.file().map(|(_, identity)| identity)
     }
 
-    /// Compares the open file with what it was when it was opened. What was read in between is of one state of the file only if they
-    /// are the same. A file that was replaced, so that its path leads to another one now, is unchanged itself.
+    /// Checks that nobody has written to the file since it was opened, so that everything read in between is of the same state. A file
+    /// that was replaced at its path counts as unchanged: the open file is still the old one.
     ///
     /// # Errors
     /// [`OpenError::Changed`]; I/O.
@@ -171,7 +170,7 @@ impl WeightFile {
         Err(OpenError::Changed { path: self.path.clone(), before: before.length, now: now.length })
     }
 
-    /// Bytes of the whole file.
+    /// Size of the whole file in bytes.
     pub fn bytes(&self) -> u64 {
         self.map.size()
     }
@@ -187,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_written_to_is_not_what_was_opened() {
+    fn writes_to_an_open_file_are_detected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
         let bytes = [&36u64.to_le_bytes()[..], br#"{"a":{"dtype":"U8","shape":[4],"data"#].concat();

@@ -1,7 +1,7 @@
-//! Mapped pages that the file no longer has: reading one would end the process with SIGBUS.
+//! Survives reads of mapped pages beyond the end of a file that was truncated, which would end the process with SIGBUS.
 //!
-//! A handler puts zeros in the place of all that follows in the mapping, and notes it in its [`Region`]; who reads goes on, and is
-//! told at the end. Every other SIGBUS goes to the handler that was there before.
+//! A signal handler replaces the rest of the mapping by zeros and sets a flag in its [`Region`]. The read goes on, and the flag is checked
+//! before its result is used. Every other SIGBUS is passed to the handler that was installed before.
 #![allow(unsafe_code)]
 
 use libc::{c_int, c_void, siginfo_t};
@@ -9,11 +9,11 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
-/// A mapping that is watched, until it is dropped. It has to go before the mapping does.
+/// Watches a mapping until it is dropped, which must be before the mapping is unmapped.
 #[derive(Debug)]
 pub(super) struct Region(&'static Entry);
 
-/// One place of the list that the handler walks. Entries are used again and never freed, so that it can walk at any time.
+/// An entry of the linked list that the handler walks. Entries are reused and never freed, so that it can walk the list at any time.
 #[derive(Debug)]
 struct Entry {
     taken: AtomicBool,
@@ -38,7 +38,7 @@ impl Region {
         Self(entry)
     }
 
-    /// Whether zeros were read in the place of what the file no longer has.
+    /// Whether bytes were replaced by zeros because the file no longer has them.
     pub fn lost(&self) -> bool {
         self.0.lost.load(Ordering::Acquire)
     }
@@ -88,9 +88,9 @@ fn install() {
     });
 }
 
-/// Runs in the middle of anything: it only uses atomics, `mmap`, `sigaction` and `raise`.
+/// The signal handler. It may interrupt any code, so it uses nothing but atomics, `mmap`, `sigaction` and `raise`.
 extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the system gives a valid structure, which has an address if the signal is of a memory access (a positive code).
+    // SAFETY: the system passes a valid structure, which has an address if a memory access caused the signal (a positive code).
     let address = unsafe { ((*info).si_code > 0).then(|| (*info).si_addr() as usize) };
     if address.is_some_and(replace) {
         return;
@@ -99,7 +99,7 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     match before {
         (libc::SIG_IGN, _) if address.is_none() => {}
         (libc::SIG_DFL | libc::SIG_IGN, _) => {
-            // SAFETY: plain calls. The signal is blocked here, so that it comes when this function has returned.
+            // SAFETY: plain calls. The signal is blocked in its handler, so that it is delivered after this function has returned.
             unsafe {
                 let mut default: libc::sigaction = std::mem::zeroed();
                 default.sa_sigaction = libc::SIG_DFL;
@@ -107,12 +107,12 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
                 libc::raise(signal);
             }
         }
-        // SAFETY: what was installed as a handler of this kind is a function of this type.
+        // SAFETY: `SA_SIGINFO` says that the installed handler is a function of this type.
         (handler, flags) if flags & libc::SA_SIGINFO != 0 => unsafe {
             let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = std::mem::transmute(handler);
             handler(signal, info, context);
         },
-        // SAFETY: as above.
+        // SAFETY: without `SA_SIGINFO`, the installed handler is a function of this type.
         (handler, _) => unsafe {
             let handler: extern "C" fn(c_int) = std::mem::transmute(handler);
             handler(signal);
@@ -120,18 +120,18 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     }
 }
 
-/// Puts zeros in the place of what follows `address` in a watched mapping; whether it is in one.
+/// Replaces the pages from `address` to the end of its mapping by zeros. Returns whether `address` is in a watched mapping.
 fn replace(address: usize) -> bool {
     let page = PAGE_BYTES.load(Ordering::Acquire);
     for entry in entries() {
         let (start, end) = (entry.start.load(Ordering::Acquire), entry.end.load(Ordering::Acquire));
-        // The mapping is of whole pages.
+        // Mappings consist of whole pages.
         if page > 0 && (start..end.next_multiple_of(page)).contains(&address) {
             entry.lost.store(true, Ordering::Release);
             let from = address / page * page;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-            // SAFETY: the pages belong to a mapping of ours, which is only ever read, and which whoever faulted here holds a slice of,
-            // so that it is not unmapped meanwhile.
+            // SAFETY: the pages belong to a mapping of this process that is only read. The code that faulted holds a slice of it, so
+            // that it is not unmapped meanwhile.
             let zeros = unsafe { libc::mmap(from as *mut c_void, end - from, libc::PROT_READ, flags, -1, 0) };
             return zeros != libc::MAP_FAILED;
         }
@@ -145,7 +145,7 @@ mod tests {
     use std::fs::File;
 
     #[test]
-    fn what_a_file_no_longer_has_is_read_as_zeros_and_noted() {
+    fn bytes_that_a_file_lost_are_read_as_zeros_and_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, vec![7; 1 << 20]).unwrap();

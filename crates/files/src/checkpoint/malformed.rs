@@ -1,4 +1,4 @@
-//! Why something is not a checkpoint.
+//! Errors of opening checkpoints.
 
 use crate::durable::Failed;
 use crate::input::Unexpected;
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// The file does not hold a valid `safetensors` header.
+    /// The file has no valid `safetensors` header.
     #[error("not a valid safetensors file: {reason}")]
     Header {
-        /// What the safetensors library says.
+        /// The message of the parser.
         reason: String,
     },
-    /// A dtype that this version does not know.
+    /// A tensor has an unknown dtype.
     #[error("tensor {tensor:?} has dtype {dtype}, which this version does not know")]
     Dtype {
         /// The tensor.
@@ -35,7 +35,7 @@ pub enum Malformed {
         /// The tensor.
         tensor: String,
     },
-    /// The index is not what an index must be.
+    /// The index is invalid.
     #[error("not a valid index of shards: {reason}")]
     Index {
         /// What is wrong.
@@ -47,7 +47,7 @@ pub enum Malformed {
         /// The name.
         shard: String,
     },
-    /// The index places a tensor in a shard that does not hold it.
+    /// The index says that a tensor is in a shard that does not have it.
     #[error("the index says that {tensor:?} is in {shard:?}, but it is not")]
     NotInShard {
         /// The tensor.
@@ -55,20 +55,20 @@ pub enum Malformed {
         /// The shard.
         shard: String,
     },
-    /// The index names shards that are not there.
+    /// The index names shards that do not exist.
     #[error("the index names {of} shards, of which {} not here: {}", if missing.len() == 1 { "1 is".to_owned() } else { format!("{} are", missing.len()) }, missing.join(", "))]
     MissingShards {
         /// Their names.
         missing: Vec<String>,
-        /// How many shards it names.
+        /// Number of shards that the index names.
         of: usize,
     },
-    /// The file has another length than its header says.
+    /// The length of the file does not match its header.
     #[error("the file has {found} bytes, and its header asks for {expected}: {}", if found < expected { format!("{} are missing at its end", expected - found) } else { format!("{} follow the last tensor", found - expected) })]
     Length {
-        /// Its bytes.
+        /// Actual length in bytes.
         found: u64,
-        /// The header's, and those of all tensors.
+        /// Length of the header and all tensors in bytes.
         expected: u64,
     },
     /// It is something else.
@@ -90,7 +90,7 @@ pub enum OpenError {
     Io {
         /// What was tried.
         operation: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
         /// The system's answer.
         source: std::io::Error,
@@ -103,22 +103,22 @@ pub enum OpenError {
         /// What is wrong.
         reason: Malformed,
     },
-    /// Another program wrote to it meanwhile.
+    /// Another program wrote to the file while it was open.
     #[error("{} {}", path.display(), changed(*before, *now))]
     Changed {
         /// The file.
         path: PathBuf,
-        /// Its bytes when it was opened.
+        /// Its length in bytes when it was opened.
         before: u64,
-        /// Its bytes now.
+        /// Its length in bytes now.
         now: u64,
     },
-    /// It is being edited in place, or was, and the edit was interrupted.
+    /// The checkpoint is in use by another process, or an edit of it was interrupted.
     #[error(transparent)]
     Unfinished(#[from] Failed),
 }
 
-/// In words what became of a file of `before` bytes that has `now` bytes.
+/// Says how a file changed that had `before` bytes when it was opened and has `now` bytes now.
 pub fn changed(before: u64, now: u64) -> String {
     match now.cmp(&before) {
         Ordering::Less => format!("became shorter while it was read: {now} bytes now, {before} when it was opened"),

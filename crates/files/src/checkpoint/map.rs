@@ -1,13 +1,13 @@
-//! Mapped files. This and `lost`, which catches reads of what a file no longer has, are the only `unsafe` code of the crate.
+//! Mapped files. This module and `lost`, which survives reads beyond the end of a truncated file, contain the only `unsafe` code of the
+//! crate.
 //!
 //! # Contract
-//! Other programs can change a mapped file. Reads then give old or new bytes, or zeros where the file became shorter (`lost`; not on
-//! Windows, where a mapped file cannot become shorter). Rust's rules do not allow bytes behind a reference to change; what keeps this
-//! harmless is that mapped bytes are only ever read as plain integers, headers are read into memory before they are parsed, no bounds are
-//! derived from mapped bytes twice, and no slice of a mapping leaves the crate. That the file is what it was when it was opened is
-//! compared before anything made of it counts (`Checkpoint::unchanged`). Outputs are new files beside the old ones, with one exception:
-//! `apply::in_place` writes to files that it has mapped, with the operating system's calls, after the last slice of the
-//! mapping is gone; who reads the base after that reads the result.
+//! Other programs can change a mapped file. Reads then give old or new bytes, or zeros if the file became shorter (`lost`; on Windows, a
+//! mapped file cannot become shorter). Rust does not allow bytes behind a reference to change. This is kept harmless as follows: mapped
+//! bytes are only read as plain integers; headers are copied to memory before they are parsed; no bound is derived from mapped bytes
+//! twice; and no slice of a mapping leaves the crates of lcepatch. Before a result counts, the file is checked to be unchanged since it
+//! was opened (`Checkpoint::unchanged`). Outputs are new files, with one exception: `apply::in_place` writes to files that it has mapped,
+//! with system calls and after the last use of any slice of the mapping; later reads of the base give the result.
 #![allow(unsafe_code)]
 
 use crate::durable::read_at;
@@ -17,19 +17,19 @@ use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of memory to let go of at once, at least.
+/// Memory is released in regions of this many bytes.
 const REGION: usize = 1 << 20;
 
-/// A file's bytes: mapped, or held in memory. Clones share them.
+/// The bytes of a file, mapped or in memory. Clones share them.
 #[derive(Debug, Clone)]
 pub enum FileBytes {
-    /// A file, mapped.
+    /// A mapped file.
     Mapped(Arc<Mapped>),
     /// Bytes in memory.
     Owned(Arc<Vec<u8>>),
 }
 
-/// A map, and the file as it was when it was mapped.
+/// A mapping, the open file, and its identity when it was mapped.
 #[derive(Debug)]
 pub struct Mapped {
     #[cfg(unix)]
@@ -40,15 +40,15 @@ pub struct Mapped {
 }
 
 impl FileBytes {
-    /// Maps the file, and keeps it open. An empty one is not mapped, since not every system can.
+    /// Maps the file, and keeps it open. An empty file is not mapped, because not every system supports that.
     pub fn map(file: File) -> std::io::Result<Self> {
         let identity = Identity::of(&file)?;
         if identity.length == 0 {
             return Ok(Self::Owned(Arc::default()));
         }
-        // SAFETY: the module's contract: if the file is changed while slices of the map live, only integer values differ.
+        // SAFETY: by the module's contract, a change of the file while slices of the map live changes nothing but values of integers.
         let map = unsafe { MmapOptions::new().len(identity.length as usize).map(&file)? };
-        // Tensors are walked from front to back; a refusal only costs speed.
+        // Tensors are read from front to back. A failure only costs speed.
         let _ = map.advise(Advice::Sequential);
         #[cfg(unix)]
         let region = super::lost::Region::watch(map.as_ptr(), map.len());
@@ -61,7 +61,7 @@ impl FileBytes {
         })))
     }
 
-    /// The file that is mapped, and what it was when it was opened; none for bytes in memory.
+    /// The mapped file, and its identity when it was mapped; `None` for bytes in memory.
     pub fn file(&self) -> Option<(&File, &Identity)> {
         match self {
             Self::Mapped(mapped) => Some((&mapped.file, &mapped.identity)),
@@ -69,7 +69,7 @@ impl FileBytes {
         }
     }
 
-    /// Whether zeros were read in the place of bytes that the file no longer has, or that could not be read.
+    /// Whether bytes were replaced by zeros because the file no longer has them or they could not be read.
     pub fn lost(&self) -> bool {
         match self {
             #[cfg(unix)]
@@ -78,7 +78,7 @@ impl FileBytes {
         }
     }
 
-    /// A copy of `range`, read from the file as it is now, not from the map.
+    /// A copy of `range`, read from the file and not from the map.
     pub fn read(&self, range: Range<u64>) -> std::io::Result<Vec<u8>> {
         let Self::Mapped(mapped) = self else { return Ok(self.bytes(range).to_vec()) };
         let mut bytes = vec![0; (range.end - range.start) as usize];
@@ -86,23 +86,23 @@ impl FileBytes {
         Ok(bytes)
     }
 
-    /// How many bytes there are.
+    /// Size in bytes.
     pub fn size(&self) -> u64 {
         self.all().len() as u64
     }
 
-    /// Those in `range`.
+    /// The bytes in `range`.
     ///
     /// # Panics
-    /// When `range` lies outside the file.
+    /// If `range` is outside of the file.
     pub fn bytes(&self, range: Range<u64>) -> &[u8] {
         &self.all()[range.start as usize..range.end as usize]
     }
 
-    /// Lets go of the memory that holds `range`; a later read brings it back from the file.
+    /// Releases the memory of `range`; a later read loads it from the file again.
     ///
-    /// Of less than a [`REGION`] nothing, until the end of a region is reached: then of all of the region. A call for each of many
-    /// small tensors would take longer than reading them.
+    /// A range smaller than a region is only released when it reaches the end of its region, and then together with the whole region: a
+    /// system call for each of many small tensors would take longer than reading them.
     pub fn release(&self, range: Range<u64>) {
         let Self::Mapped(mapped) = self else { return };
         let map = &mapped.map;
@@ -112,8 +112,8 @@ impl FileBytes {
             end -= if end == map.len() { 0 } else { end % REGION };
         }
         if start < end {
-            // SAFETY: the map is shared with the file and only ever read, so dropped pages come back with the file's
-            // bytes; there are no changes to lose, which is the danger of `DontNeed`.
+            // SAFETY: `DontNeed` discards changes of private mappings. This map is only read, so the system loads dropped pages with the
+            // same bytes of the file again.
             let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
         }
     }

@@ -1,9 +1,7 @@
-//! Checkpoints as named tensors, whatever the layout: one `.safetensors` file, shards with an index, or a model
-//! directory.
+//! Checkpoints as named tensors, whatever their layout: one `.safetensors` file, shards with an index, or a model directory.
 //!
-//! [`Checkpoint::open`] maps every weight file (`map` and `lost`, the only `unsafe` code here) and lists tensors by name.
-//! [`names`] tells what a tensor is by its name; [`scan`] walks a
-//! tensor's bytes in bounded windows.
+//! [`Checkpoint::open`] maps all weight files (`map` and `lost`, the only `unsafe` code) and indexes their tensors by name. [`names`]
+//! derives architecture, layer and component from a tensor's name. [`scan`] reads a tensor in bounded windows.
 
 pub mod file;
 #[cfg(unix)]
@@ -25,75 +23,77 @@ use sharded::Shards;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A file name that names a sharded checkpoint.
+/// Suffix of the name of an index of shards.
 pub const INDEX_SUFFIX: &str = ".safetensors.index.json";
 
-/// How a checkpoint lies on disk.
+/// The layout of a checkpoint on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layout {
     /// One file.
     File,
-    /// Shards named by an index file.
+    /// Shards that an index file lists.
     Index {
         /// The index file.
         index: PathBuf,
     },
-    /// A model directory; its weights are one file or shards.
+    /// A model directory whose weights are one file or shards.
     Directory {
-        /// The index file, for shards.
+        /// The index file, if there is one.
         index: Option<PathBuf>,
     },
 }
 
-/// Mapped weight files and where each tensor is.
+/// Mapped weight files, with an index of their tensors.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// What was opened.
+    /// The path that was opened.
     pub path: PathBuf,
-    /// How it lies on disk.
+    /// The layout on disk.
     pub layout: Layout,
     /// The weight files, in the order of their names.
     pub files: Vec<WeightFile>,
-    /// Tensors that its index lists where they are not: in another shard, or in none, where they are a head that is the embeddings.
+    /// Tensors for which the index of shards is wrong: they are in another shard than it says, or in none because they are a head that
+    /// is tied to the embeddings.
     pub stale: Vec<String>,
-    /// What it was opened for: its files are locked for that until it is dropped.
+    /// The access that the files are locked for until the checkpoint is dropped.
     access: Access,
+    /// For each tensor, the index of its file in `files`, and its own index in the file.
     by_name: BTreeMap<String, (usize, usize)>,
 }
 
 /// One tensor of a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct Tensor<'a> {
-    /// The file it is in.
+    /// The file of the tensor.
     pub file: &'a WeightFile,
-    /// Its place in [`Checkpoint::files`].
+    /// Index of that file in [`Checkpoint::files`].
     pub file_index: usize,
-    /// Its name, dtype, shape and bytes.
+    /// Name, dtype, shape and byte range.
     pub info: &'a TensorInfo,
 }
 
 impl Checkpoint {
-    /// What it was opened for.
+    /// The access that it was opened for.
     pub fn access(&self) -> Access {
         self.access
     }
 
-    /// Opens a `.safetensors` file, an index of shards (`*.safetensors.index.json`) or a model directory, for reading. Other processes
-    /// can read it meanwhile, and not edit it in place.
+    /// Opens a `.safetensors` file, an index of shards (`*.safetensors.index.json`) or a model directory for reading. Meanwhile other
+    /// processes can read it, but not edit it in place.
     ///
-    /// Reads headers only: 8 bytes and the JSON of each file.
+    /// Reads only the header of each file: 8 bytes and its JSON.
     ///
     /// # Errors
-    /// I/O with the path; [`Malformed`] for what is not a checkpoint; [`OpenError::Unfinished`] for one that is being edited in
-    /// place, or was when something interrupted it.
+    /// I/O; [`Malformed`]; [`OpenError::Unfinished`] for a checkpoint that another process is editing in place, or whose edit in place was
+    /// interrupted.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_as(path.as_ref(), Access::Read)
     }
 
-    /// Opens a checkpoint to edit it where it is. No other process can read or edit it meanwhile.
+    /// Opens a checkpoint to edit it in place. Meanwhile no other process can read or edit it.
     ///
     /// # Errors
-    /// As [`Checkpoint::open`]; [`Failed::NoLocks`] where files cannot be locked.
+    /// As [`Checkpoint::open`]; [`Failed::NoLocks`] if files cannot be locked.
     pub fn open_for_edit(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_as(path.as_ref(), Access::Edit)
     }
@@ -108,18 +108,16 @@ impl Checkpoint {
         } else {
             (Layout::File, Shards { files: vec![path.to_owned()], stale: Vec::new() })
         };
-        // Locks come first: what is read before them, another process may be changing.
-        let open = |path: &PathBuf| {
-            open_locked(path, access, |path| WeightFile::open_file(path, access)).map(|file| (path.clone(), file))
-        };
-        let locked = files.iter().map(open).collect::<Result<Vec<_>, OpenError>>()?;
+        // All files are locked before anything is read, because another process may be changing them.
+        let lock = |path: &PathBuf| open_locked(path, access, |path| WeightFile::open_file(path, access));
+        let locked = files.iter().map(lock).collect::<Result<Vec<_>, OpenError>>()?;
         files.iter().try_for_each(|file| refuse_unfinished(file))?;
-        let files =
-            locked.into_iter().map(|(path, file)| WeightFile::map_open(&path, file)).collect::<Result<Vec<_>, _>>()?;
+        let files = files.iter().zip(locked).map(|(path, file)| WeightFile::map_open(path, file));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
         Ok(Self { access, stale, ..Self::of_files(path, layout, files)? })
     }
 
-    /// Opens a checkpoint of which the layout and the weight files are known, without locks.
+    /// Opens a checkpoint with a known layout and known weight files, without locks.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
@@ -128,7 +126,7 @@ impl Checkpoint {
         Self::of_files(path, layout, files)
     }
 
-    /// A checkpoint of one `.safetensors` file that is in memory; `path` names it in errors.
+    /// A checkpoint of one `.safetensors` file in memory. `path` names it in errors.
     ///
     /// # Errors
     /// [`Malformed`], as [`Checkpoint::open`].
@@ -136,7 +134,7 @@ impl Checkpoint {
         Self::of_files(path, Layout::File, vec![WeightFile::from_bytes(path, bytes)?])
     }
 
-    /// A checkpoint of files that are known; they need not be `.safetensors` files.
+    /// A checkpoint of open files, which need not be `.safetensors` files.
     ///
     /// # Errors
     /// [`Malformed::TwoShards`].
@@ -153,29 +151,29 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), layout, files, stale: Vec::new(), access: Access::Read, by_name })
     }
 
-    /// Compares every weight file with what it was when it was opened: what was read of it is of one state only if they are the
-    /// same. To be called before anything that was made of a checkpoint counts.
+    /// Checks that nobody has written to a weight file since it was opened, so that everything read is of the same state. Must be called
+    /// before a result that was computed from the checkpoint is used.
     ///
     /// # Errors
-    /// [`OpenError::Changed`] for the first that is not; I/O.
+    /// [`OpenError::Changed`] for the first file that changed; I/O.
     pub fn unchanged(&self) -> Result<(), OpenError> {
         self.files.iter().try_for_each(WeightFile::unchanged)
     }
 
-    /// What was `made` of this checkpoint, if it is still what it was when it was opened: what failed on files that changed failed
-    /// because they did.
+    /// Returns the `result` of a computation on this checkpoint if the files are unchanged. Otherwise the change is the error, as it may be
+    /// the reason why the computation failed.
     ///
     /// # Errors
-    /// As [`Checkpoint::unchanged`]; the error of what was made.
-    pub fn settled<T, E: From<OpenError>>(&self, made: Result<T, E>) -> Result<T, E> {
+    /// As [`Checkpoint::unchanged`]; the error in `result`.
+    pub fn settled<T, E: From<OpenError>>(&self, result: Result<T, E>) -> Result<T, E> {
         self.unchanged()?;
-        made
+        result
     }
 
-    /// Sees that every weight file is still what is at its path, and was not replaced since it was opened.
+    /// Checks that no weight file was replaced by another one at its path since it was opened.
     ///
     /// # Errors
-    /// [`Failed::Replaced`] for the first that is not.
+    /// [`Failed::Replaced`] for the first file that was replaced.
     pub fn still_at_their_paths(&self) -> Result<(), Failed> {
         let replaced = |file: &&WeightFile| file.file().is_some_and(|open| !is_at(open, &file.path));
         match self.files.iter().find(replaced) {
@@ -189,7 +187,7 @@ impl Checkpoint {
         self.by_name.get(name).map(|(file_index, index)| self.at(*file_index, *index))
     }
 
-    /// The pruning mask `X_mask` of weights `X_orig`, as `torch.nn.utils.prune` writes them (spec §11.6).
+    /// The pruning mask `X_mask` of weights that are named `X_orig`, as `torch.nn.utils.prune` names them (spec §11.6).
     pub fn companion_mask(&self, weights: &str) -> Option<Tensor<'_>> {
         let mask = self.tensor(&format!("{}_mask", weights.strip_suffix("_orig")?))?;
         let dtype = mask.info.dtype;
@@ -208,17 +206,17 @@ impl Checkpoint {
         self.by_name.values().map(|(file_index, index)| self.at(*file_index, *index))
     }
 
-    /// Whether it holds an adapter, such as LoRA's, which changes another model's weights.
+    /// Whether it is an adapter, such as LoRA's, which changes the weights of another model.
     pub fn is_adapter(&self) -> bool {
         self.by_name.keys().any(|name| names::is_of_adapter(name))
     }
 
-    /// Elements of all tensors.
+    /// Number of elements of all tensors.
     pub fn elements(&self) -> u64 {
         self.tensors().map(|tensor| tensor.info.elements()).sum()
     }
 
-    /// Bytes of all weight files.
+    /// Size of all weight files in bytes.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(WeightFile::bytes).sum()
     }

@@ -1,9 +1,11 @@
-//! What a tensor is, by its name: architecture, layer and component.
+//! Derives architecture, layer and component from the name of a tensor.
 //!
-//! `TABLE` is all there is to know; a new architecture is a few rows. Patterns are dotted suffixes on whole segments,
-//! so any wrapper's prefix (`bert.`, `model.`, `base_model.model.`) is tolerated; the longest match wins.
+//! Everything is in `TABLE`; a new architecture needs a few rows. Patterns match the last segments of a name, so that any prefix of a
+//! wrapper (`bert.`, `model.`, `base_model.model.`) is accepted. The longest match wins.
 
-/// Part of a transformer. The order is that of the figures.
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A component of a transformer. The order is that of rows and series in figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub enum Component {
@@ -48,13 +50,13 @@ impl Component {
         }
     }
 
-    /// Whether it is a dense layer of a transformer block (the paper's prunable weights).
+    /// Whether this is a dense layer of a transformer block (the weights that the paper prunes).
     pub fn is_dense(self) -> bool {
         (AttentionQuery..=Output).contains(&self)
     }
 }
 
-/// Architectures that share their tensors' names.
+/// Architectures with the same names of tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub enum Family {
@@ -86,7 +88,7 @@ impl Family {
     }
 }
 
-/// Dense layers of each family: the end of the module's name, without `.weight`. `*` is one number.
+/// The dense layers of each family: the last segments of the module's name, without `.weight`. `*` matches a number.
 const TABLE: &[(Family, Component, &str)] = &[
     (Family::Bert, AttentionQuery, "layer.*.attention.self.query"),
     (Family::Bert, AttentionKey, "layer.*.attention.self.key"),
@@ -150,7 +152,7 @@ const TABLE: &[(Family, Component, &str)] = &[
     (Family::T5, Output, "block.*.layer.*.DenseReluDense.wo"),
 ];
 
-/// What the rest is, by a word in a segment, in order of precedence. `pooler` and heads also hold biases and norms.
+/// Words in a name that determine the component of other tensors, in order of precedence: poolers and heads also have biases and norms.
 const WORDS: &[(Component, &[&str])] = &[
     (Bias, &["bias", "masked_bias"]),
     (Norm, &["LayerNorm", "layer_norm", "layernorm", "norm", "ln_"]),
@@ -159,25 +161,25 @@ const WORDS: &[(Component, &[&str])] = &[
     (Head, &["lm_head", "cls", "classifier", "score", "vocab_", "generator_", "discriminator_", "predictions"]),
 ];
 
-/// A layer: its index, and the stack it is in where a model has two.
+/// A layer: its index, and its stack in models that have two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Layer {
-    /// Whether it belongs to the decoder of an encoder-decoder.
+    /// Whether it belongs to the decoder of an encoder-decoder model.
     pub decoder: bool,
-    /// Its index.
+    /// Index of the layer in its stack.
     pub index: u32,
 }
 
-/// Where a tensor sits.
+/// The position of a tensor in a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// Its layer; none for embeddings, heads and the like.
+    /// The layer; `None` for embeddings, heads and other tensors outside of layers.
     pub layer: Option<Layer>,
-    /// What it is.
+    /// The component.
     pub component: Component,
 }
 
-/// A layer in tables and metadata: `3`, `decoder.3`, or `-` for what is in no layer.
+/// The name of a layer in tables and metadata: `3`, `decoder.3`, or `-` outside of layers.
 pub fn layer_label(layer: Option<Layer>) -> String {
     match layer {
         None => "-".to_owned(),
@@ -186,7 +188,7 @@ pub fn layer_label(layer: Option<Layer>) -> String {
     }
 }
 
-/// Whether a tensor of this name is what models tie to their embeddings, or to the bias of their head, so that it need not be stored
+/// Whether models tie a tensor with this name to their embeddings or to the bias of their head, so that it need not be stored
 /// (`_tied_weights_keys` of transformers).
 pub fn is_tied_head(name: &str) -> bool {
     let tied = [
@@ -202,26 +204,25 @@ pub fn is_tied_head(name: &str) -> bool {
     tied.iter().any(|end| name.strip_suffix(end).is_some_and(|front| front.is_empty() || front.ends_with('.')))
 }
 
-/// Whether a tensor of this name is a part of a LoRA adapter, as PEFT names them.
+/// Whether a tensor with this name belongs to a LoRA adapter, as PEFT names them.
 pub fn is_of_adapter(name: &str) -> bool {
     name.split('.').any(|segment| {
         ["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"].contains(&segment)
     })
 }
 
-/// The family whose dense layers the names hold: attention output, intermediate and output at least. None if there is
-/// none.
+/// Recognizes the family by the names of its dense layers. They must include attention output, output, and at least two other components.
 pub fn recognize<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Family> {
-    let mut seen: std::collections::BTreeMap<Family, std::collections::BTreeSet<Component>> = Default::default();
+    let mut components_of: BTreeMap<Family, BTreeSet<Component>> = BTreeMap::new();
     for name in names {
         if let Some((family, component)) = dense(name) {
-            seen.entry(family).or_default().insert(component);
+            components_of.entry(family).or_default().insert(component);
         }
     }
-    let whole = |components: &std::collections::BTreeSet<Component>| {
+    let complete = components_of.into_iter().find(|(_, components)| {
         components.contains(&AttentionOutput) && components.contains(&Output) && components.len() >= 4
-    };
-    seen.into_iter().find(|(_, components)| whole(components)).map(|(family, _)| family)
+    });
+    complete.map(|(family, _)| family)
 }
 
 /// Whether a tensor of `rank` dimensions is the weight matrix of a dense layer of a transformer block.
@@ -229,23 +230,30 @@ pub fn is_encoder_dense(name: &str, rank: usize) -> bool {
     rank == 2 && dense(name).is_some()
 }
 
-/// Where the tensor named `name` sits.
+/// The position of the tensor named `name`.
 pub fn place(name: &str) -> Place {
     let segments: Vec<&str> = name.split('.').collect();
-    // No word has a dot, so that what the name contains a segment does.
-    let is_word = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    let component = dense(name).map(|(_, component)| component).unwrap_or_else(|| {
-        let last = segments.last().copied().unwrap_or_default();
-        let by_word = |(component, words): &&(Component, &[&str])| match component {
-            Bias => words.contains(&last),
-            _ => is_word(words),
-        };
-        WORDS.iter().find(by_word).map_or(Other, |(component, _)| *component)
-    });
+    let component = dense(name).map_or_else(|| component_by_word(name), |(_, component)| component);
     Place { layer: layer(&segments), component }
 }
 
-/// What a tensor belongs to: as [`place`], but a bias counts to what it is the bias of.
+/// The component of a tensor that is not the weight of a dense layer.
+fn component_by_word(name: &str) -> Component {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    for (component, words) in WORDS {
+        let matches = match component {
+            Bias => words.contains(&last),
+            // No word has a dot, so a word in the name is a word in a segment.
+            _ => words.iter().any(|word| name.contains(word)),
+        };
+        if matches {
+            return *component;
+        }
+    }
+    Other
+}
+
+/// The position of the module that a tensor belongs to: as [`place`], but a bias has the component of its module.
 pub fn owner(name: &str) -> Place {
     match name.strip_suffix(".bias").or_else(|| name.strip_suffix(".beta")) {
         Some(module) => place(&format!("{module}.weight")),
@@ -253,21 +261,21 @@ pub fn owner(name: &str) -> Place {
     }
 }
 
-/// Heads with a row for each word of a vocabulary.
+/// Words in the names of heads that have a row per token of the vocabulary.
 const VOCABULARY_HEADS: [&str; 3] = ["lm_head", "predictions", "vocab_"];
 
-/// Whether a tensor of this name may have a row for each word of a vocabulary: embeddings, heads over the vocabulary, and their biases.
+/// Whether a tensor with this name may have a row per token of the vocabulary: embeddings, language model heads, and their biases.
 pub fn is_of_vocabulary(name: &str) -> bool {
     match owner(name).component {
         Embeddings => true,
-        // A bias of no module (`lm_head.bias`, `cls.predictions.bias`) too; but not a head over labels.
+        // Includes biases whose module has no other tensor (`cls.predictions.bias`), but not heads over labels.
         Head | Bias => VOCABULARY_HEADS.iter().any(|head| name.contains(head)),
         _ => false,
     }
 }
 
-/// Ends of names that stand for each other: in checkpoints of TensorFlow's time and later ones, and in those with weight norm before
-/// and after torch's parametrizations.
+/// Suffixes of names for the same weight: in checkpoints converted from TensorFlow and later ones, and with weight norm before and after
+/// torch's parametrizations.
 const ALIASES: [(&str, &str); 4] = [
     (".gamma", ".weight"),
     (".beta", ".bias"),
@@ -275,22 +283,23 @@ const ALIASES: [(&str, &str); 4] = [
     (".weight_v", ".parametrizations.weight.original1"),
 ];
 
-/// The other name that libraries have for the weight named `name`; none if there is only one. `gamma` and `beta` are only of layer
-/// norms.
+/// The other name that libraries use for the weight named `name`, if there is one. `gamma` and `beta` are names in layer norms only.
 pub fn alias(name: &str) -> Option<String> {
-    let other = |(a, b): &(&str, &str)| {
-        let (module, end) = match (name.strip_suffix(a), name.strip_suffix(b)) {
-            (Some(module), _) => (module, b),
-            (None, Some(module)) => (module, a),
-            _ => return None,
+    for (old, new) in ALIASES {
+        let (module, suffix) = match (name.strip_suffix(old), name.strip_suffix(new)) {
+            (Some(module), _) => (module, new),
+            (None, Some(module)) => (module, old),
+            (None, None) => continue,
         };
         let is_norm = module.rsplit('.').next().is_some_and(|last| ["LayerNorm", "layer_norm"].contains(&last));
-        (is_norm || a.starts_with(".weight_")).then(|| format!("{module}{end}"))
-    };
-    ALIASES.iter().find_map(other)
+        if is_norm || old.starts_with(".weight_") {
+            return Some(format!("{module}{suffix}"));
+        }
+    }
+    None
 }
 
-/// The family and component of a dense layer's weight; torch's `weight_orig` counts as the weight.
+/// The family and component of a weight of a dense layer. `weight_orig`, the name of a weight that torch prunes, counts too.
 fn dense(name: &str) -> Option<(Family, Component)> {
     let module = name.strip_suffix(".weight").or_else(|| name.strip_suffix(".weight_orig"))?;
     let rows = TABLE.iter().filter(|(_, _, pattern)| ends_with(module, pattern));
@@ -298,7 +307,7 @@ fn dense(name: &str) -> Option<(Family, Component)> {
 }
 
 fn ends_with(module: &str, pattern: &str) -> bool {
-    // No pattern ends with a number; most end with another letter than the name does, which is all that takes to know.
+    // A fast check that rules out most patterns. It is valid because no pattern ends with `*`.
     if module.as_bytes().last() != pattern.as_bytes().last() {
         return false;
     }
@@ -308,12 +317,12 @@ fn ends_with(module: &str, pattern: &str) -> bool {
     })
 }
 
-/// The first number that follows a word for a list of layers.
+/// The layer: the first number that follows the name of a list of layers.
 fn layer(segments: &[&str]) -> Option<Layer> {
     const LISTS: [&str; 6] = ["layer", "layers", "h", "block", "blocks", "albert_layer_groups"];
     let at = segments.windows(2).position(|pair| LISTS.contains(&pair[0]) && is_number(pair[1]))?;
     let index = segments[at + 1].parse().ok()?;
-    // `decoder.block` (T5) has an encoder beside it; `model.decoder.layers` (OPT) is all there is.
+    // `decoder.block` (T5) is one of two stacks; `model.decoder.layers` (OPT) is the only one.
     let decoder = segments[..at].contains(&"decoder") && segments[at] == "block";
     Some(Layer { decoder, index })
 }
@@ -326,7 +335,7 @@ fn is_number(segment: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Names from state dicts of transformers 5.23, one block of each family, with and without a head's prefix.
+    /// Names from state dicts of transformers 5.23: one block of each family, with and without the prefix of a model with a head.
     const REAL: &[(Family, &[(&str, Component)])] = &[
         (
             Family::Bert,
@@ -416,7 +425,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_family_is_recognized_and_its_dense_layers_are_told_apart() {
+    fn every_family_and_its_dense_layers_are_recognized() {
         for (family, names) in REAL {
             assert_eq!(recognize(names.iter().map(|(name, _)| *name)), Some(*family));
             for (name, component) in *names {
@@ -428,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_dense_layer_is_not_taken_for_one() {
+    fn other_tensors_are_not_dense_layers() {
         let others = [
             ("bert.embeddings.word_embeddings.weight", Embeddings),
             ("electra.embeddings_project.weight", Embeddings),
@@ -456,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_a_vocabulary_are_told_from_those_of_labels() {
+    fn vocabulary_heads_and_label_heads_are_distinguished() {
         let of_vocabulary = [
             "bert.embeddings.word_embeddings.weight",
             "transformer.wte.weight",
@@ -481,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_numbered_and_stacks_told_apart() {
+    fn layers_are_numbered_and_stacks_distinguished() {
         let label = |name| layer_label(place(name).layer);
         assert_eq!(label("bert.encoder.layer.11.output.dense.weight"), "11");
         assert_eq!(label("model.decoder.layers.3.fc1.weight"), "3");

@@ -1,4 +1,4 @@
-//! Walking tensors in bounded windows: no more of a checkpoint is resident than a few windows for each thread.
+//! Reads tensors in bounded windows, so that only a few windows per thread are resident in memory.
 
 use super::{Tensor, TensorInfo, WeightFile};
 use crate::context::{Cancelled, Context};
@@ -6,15 +6,15 @@ use lcepatch_format::digest::{ContentHash, Digest, Hasher, PartDigest, PartHashe
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Bytes walked before their memory is released. Small enough that two files and a few threads stay far below the
-/// memory bound, large enough that releasing costs nothing.
+/// Number of bytes that are read before their memory is released: small enough that two files and a few threads stay far below the memory
+/// bound, large enough that the system calls cost nothing.
 pub const WINDOW_BYTES: u64 = 1 << 20;
 
-/// Bytes of a tensor that are hashed apart from the others.
+/// Size of the parts of a tensor that are hashed in parallel, in bytes.
 const PART_BYTES: u64 = 4 << 20;
 
 impl WeightFile {
-    /// SHA-256 of the whole file, the digest that hubs list for it.
+    /// SHA-256 of the whole file, as hubs list it.
     ///
     /// # Errors
     /// [`Cancelled`].
@@ -24,21 +24,22 @@ impl WeightFile {
         Ok(hasher.finish())
     }
 
-    /// The digest of the whole file that follows from those of its tensors (spec §6, `content`), which are `digest`'s, by BLAKE3.
+    /// The content digest of the file (spec §6, `content`): BLAKE3 over its header and the BLAKE3 digests of its tensors, which `digest`
+    /// returns.
     ///
     /// # Errors
-    /// What `digest` returns.
+    /// Those of `digest`.
     pub fn content_digest<E>(&self, digest: impl FnMut(&TensorInfo) -> Result<Digest, E>) -> Result<Digest, E> {
         let tensors = self.tensors.iter().map(digest).collect::<Result<Vec<Digest>, E>>()?;
         Ok(content_digest(self.header(), tensors))
     }
 
-    /// What comes before the first tensor.
+    /// The bytes before the first tensor.
     pub fn header(&self) -> &[u8] {
         self.map.bytes(0..self.header_bytes)
     }
 
-    /// Calls `each` with consecutive parts of `range`, releasing each afterwards.
+    /// Calls `each` with consecutive windows of `range`, and releases the memory of each afterwards.
     fn windows(&self, range: Range<u64>, context: &Context<'_>, mut each: impl FnMut(&[u8])) -> Result<(), Cancelled> {
         for part in windows(range, WINDOW_BYTES) {
             each(self.map.bytes(part.clone()));
@@ -49,7 +50,7 @@ impl WeightFile {
     }
 }
 
-/// The digest of a file with this `header`, and tensors of these digests.
+/// The content digest of a file, from its `header` and the BLAKE3 digests of its `tensors`.
 pub fn content_digest(header: &[u8], tensors: impl IntoIterator<Item = Digest>) -> Digest {
     let mut hasher = ContentHash::Blake3.hasher();
     hasher.update(header);
@@ -58,7 +59,7 @@ pub fn content_digest(header: &[u8], tensors: impl IntoIterator<Item = Digest>) 
 }
 
 impl<'a> Tensor<'a> {
-    /// The digest of the tensor's bytes. By BLAKE3 in parallel, part by part.
+    /// The digest of the tensor's bytes. BLAKE3 hashes parts in parallel.
     ///
     /// # Errors
     /// [`Cancelled`].
@@ -79,17 +80,17 @@ impl<'a> Tensor<'a> {
         Ok(join(&parts.into_par_iter().map(digest).collect::<Result<Vec<PartDigest>, Cancelled>>()?))
     }
 
-    /// The bytes of elements `elements`, until [`Tensor::release`].
+    /// The bytes of these elements. [`Tensor::release`] releases their memory.
     pub fn elements(&self, elements: Range<u64>) -> &'a [u8] {
         self.file.map.bytes(self.byte_range(elements))
     }
 
-    /// Lets go of the memory that holds `elements`.
+    /// Releases the memory of these elements.
     pub fn release(&self, elements: Range<u64>) {
         self.file.map.release(self.byte_range(elements));
     }
 
-    /// The parts of `elements` to walk one by one, each of at most [`WINDOW_BYTES`].
+    /// Divides a range of elements into windows of at most [`WINDOW_BYTES`] bytes.
     pub fn element_windows(&self, elements: Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
         windows(elements, WINDOW_BYTES / self.info.dtype.width().bytes() as u64)
     }
@@ -101,7 +102,7 @@ impl<'a> Tensor<'a> {
     }
 }
 
-/// Consecutive parts of `range`, each of at most `size`.
+/// Divides `range` into consecutive windows of at most `size`.
 pub fn windows(range: Range<u64>, size: u64) -> impl Iterator<Item = Range<u64>> {
     let end = range.end;
     range.step_by(size as usize).map(move |start| start..(start + size).min(end))

@@ -1,4 +1,4 @@
-//! Which files hold the weights of a directory or an index.
+//! Finds the weight files of a model directory or an index of shards.
 
 use super::malformed::{Malformed, OpenError};
 use super::names::is_tied_head;
@@ -14,16 +14,16 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// What an index says.
+/// The weight files of a checkpoint.
 pub(super) struct Shards {
-    /// The shards that it names, in the order of their names.
+    /// The files, in the order of their names.
     pub files: Vec<PathBuf>,
-    /// Tensors that it lists where they are not, and that are not missed.
+    /// See [`super::Checkpoint::stale`].
     pub stale: Vec<String>,
 }
 
-/// Reads an index. What it says of where tensors are decides nothing, but that a tensor is nowhere is an error, unless it is the head of
-/// a model whose head is the embeddings.
+/// Reads an index of shards. It only determines the set of shards; tensors are found by the headers of the shards. A tensor that the index
+/// lists and no shard has is an error, unless it is a head that is tied to the embeddings.
 pub(super) fn read_index(path: &Path) -> Result<Shards, OpenError> {
     let text = crate::json::read_file(path, Meant::Index).map_err(|e| OpenError::io("read", path, e))?;
     let malformed = |reason| OpenError::malformed(path, reason);
@@ -34,28 +34,28 @@ pub(super) fn read_index(path: &Path) -> Result<Shards, OpenError> {
     }
     let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (tensor, shard) in &index.weight_map {
-        let plain = matches!(Path::new(shard).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
-        if !plain {
+        let is_plain = matches!(Path::new(shard).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
+        if !is_plain {
             return Err(malformed(Malformed::ShardPath { shard: shard.clone() }));
         }
         shards.entry(shard).or_default().push(tensor);
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    let is_missing = |shard: &&&str| !folder.join(shard).exists();
-    let missing: Vec<String> = shards.keys().filter(is_missing).map(|shard| shard.to_string()).collect();
+    let missing = shards.keys().filter(|shard| !folder.join(shard).exists());
+    let missing: Vec<String> = missing.map(|shard| shard.to_string()).collect();
     if !missing.is_empty() {
         return Err(malformed(Malformed::MissingShards { missing, of: shards.len() }));
     }
-    let (mut held, mut stale) = (HashSet::new(), Vec::new());
+    let (mut in_any_shard, mut stale) = (HashSet::new(), Vec::new());
     for (shard, tensors) in &shards {
         let file = super::WeightFile::open(&folder.join(shard))?;
-        let here: HashSet<String> = file.tensors.into_iter().map(|info| info.name).collect();
-        stale.extend(tensors.iter().filter(|tensor| !here.contains(**tensor)).map(|tensor| (*tensor, *shard)));
-        held.extend(here);
+        let in_shard: HashSet<String> = file.tensors.into_iter().map(|info| info.name).collect();
+        stale.extend(tensors.iter().filter(|tensor| !in_shard.contains(**tensor)).map(|tensor| (*tensor, *shard)));
+        in_any_shard.extend(in_shard);
     }
     let is_tied = |tensor: &str| is_tied_head(tensor) && ties_head(folder);
-    let is_lost = |(tensor, _): &&(&str, &str)| !held.contains(*tensor) && !is_tied(tensor);
-    if let Some((tensor, shard)) = stale.iter().find(is_lost) {
+    let is_missing = |(tensor, _): &&(&str, &str)| !in_any_shard.contains(*tensor) && !is_tied(tensor);
+    if let Some((tensor, shard)) = stale.iter().find(is_missing) {
         let (tensor, shard) = (tensor.to_string(), shard.to_string());
         return Err(malformed(Malformed::NotInShard { tensor, shard }));
     }
@@ -63,22 +63,23 @@ pub(super) fn read_index(path: &Path) -> Result<Shards, OpenError> {
     Ok(Shards { files: shards.keys().map(|shard| folder.join(shard)).collect(), stale })
 }
 
-/// Whether the configuration in a model directory says that its head is its table of embeddings, which it is where nothing is said, as
-/// in transformers (`PretrainedConfig`).
+/// Whether a model ties its head to its embeddings, according to `config.json`. The default is true, as in transformers
+/// (`PretrainedConfig`).
 fn ties_head(folder: &Path) -> bool {
     let text = crate::json::read_file(&folder.join("config.json"), Meant::Model).unwrap_or_default();
     let config: Value = serde_json::from_slice(&text).unwrap_or_default();
     config.get("model_type").is_some() && config.get("tie_word_embeddings").is_none_or(|tied| *tied == true)
 }
 
-/// The weights of a model directory: its index, `model.safetensors`, or the only `.safetensors` file.
+/// Finds the weights of a model directory: `model.safetensors`, else those of its index, else the only `.safetensors` file or a complete
+/// set of shards.
 pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Shards), OpenError> {
     let plain = |files| (Layout::Directory { index: None }, Shards { files, stale: Vec::new() });
     let io = |e| OpenError::io("list", directory, e);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(io)? {
         let entry = entry.map_err(io)?;
-        // Folders are sometimes named like files.
+        // Ignore folders that are named like weight files.
         if !entry.path().is_dir() {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
@@ -107,16 +108,29 @@ pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Shards), OpenErr
     }
 }
 
-/// Whether these sorted names are all shards of one checkpoint, such as `model-00001-of-00002.safetensors` and the second one.
+/// Whether these sorted names are all shards of one checkpoint, such as `model-00001-of-00002.safetensors` and
+/// `model-00002-of-00002.safetensors`.
 fn is_complete_set(names: &[&String]) -> bool {
-    let parts = |name: &str| {
+    let Some(first) = names.first().and_then(|name| ShardName::parse(name)) else { return false };
+    let mut numbered = (1..).zip(names);
+    names.len() == first.of
+        && numbered.all(|(number, name)| ShardName::parse(name) == Some(ShardName { number, ..first }))
+}
+
+/// The parts of a shard's name, such as `model-00001-of-00002.safetensors`.
+#[derive(Clone, Copy, PartialEq)]
+struct ShardName<'a> {
+    stem: &'a str,
+    number: usize,
+    of: usize,
+}
+
+impl<'a> ShardName<'a> {
+    fn parse(name: &'a str) -> Option<Self> {
         let (front, of) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
         let (stem, number) = front.rsplit_once('-')?;
-        Some((stem.to_owned(), number.parse::<usize>().ok()?, of.parse::<usize>().ok()?))
-    };
-    let Some(Some((stem, _, of))) = names.first().map(|name| parts(name)) else { return false };
-    let is_at = |(at, name): (usize, &&String)| parts(name) == Some((stem.clone(), at + 1, of));
-    names.len() == of && names.iter().enumerate().all(is_at)
+        Some(Self { stem, number: number.parse().ok()?, of: of.parse().ok()? })
+    }
 }
 
 #[cfg(test)]
@@ -124,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_without_an_index_are_a_checkpoint_if_all_are_there() {
+    fn a_complete_set_of_shards_needs_no_index() {
         let set = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| format!("{name}.safetensors")).collect();
             is_complete_set(&names.iter().collect::<Vec<_>>())

@@ -1,14 +1,14 @@
-//! Letting the disk begin before everything is written.
+//! Syncing in the background while files are being written.
 
 use super::Failed;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-/// How long what is written may wait until the disk is asked to take it.
+/// Time between the end of a background sync and the next one.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Does `work`, which writes to files, while another thread calls `sync` for them again and again, so that a sync at the end has
-/// little left to wait for.
+/// Runs `work`, which writes to files, while another thread repeatedly calls `sync` for them, so that little is left to do for a final
+/// sync.
 ///
 /// # Errors
 /// What `work` or `sync` returns.
@@ -18,16 +18,16 @@ pub(super) fn while_syncing<T, E: From<Failed>>(
 ) -> Result<T, E> {
     let sync = &sync;
     std::thread::scope(|scope| {
-        // Dropped when the work is done, and also when it fails or panics.
+        // The sender is dropped when the work ends, even if it fails or panics.
         let (working, finished) = channel::<()>();
         let sync = move || {
             while finished.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
-                // The system reports each failure once, so none may be passed over here.
+                // The system reports each write failure only once, so it must not be ignored here.
                 sync()?;
             }
             Ok(())
         };
-        // Where no thread can be had, the sync at the end takes longer.
+        // If no thread can be started, the final sync just takes longer.
         let syncing = std::thread::Builder::new().spawn_scoped(scope, sync);
         let done = work()?;
         drop(working);

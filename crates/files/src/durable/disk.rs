@@ -1,5 +1,5 @@
-//! The calls that change what is on a disk, and reading at a place of a file. Everything that must survive a crash goes through here,
-//! so that tests can make any of these calls fail, or end the process in front of it.
+//! The system calls that change files, and reads at an offset. Everything that must survive a crash goes through this module, so that
+//! tests can make any of these calls fail, or end the process just before it.
 
 use super::Failed;
 use super::fault::{Call, point};
@@ -8,7 +8,7 @@ use std::io::{Result, Write};
 use std::path::Path;
 use tempfile::TempPath;
 
-/// Writes all of `bytes` at `offset`; may be called from many threads.
+/// Writes all of `bytes` at `offset`. Several threads may write to the same file.
 pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> Result<()> {
     point(Call::Write)?;
     #[cfg(unix)]
@@ -24,7 +24,7 @@ pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> Result<()> {
     }
 }
 
-/// Fills `bytes` with what is at `offset`. A file that ends before is an error.
+/// Fills `bytes` from `offset` on. Fails if the file ends earlier.
 pub fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<()> {
     point(Call::Read)?;
     #[cfg(unix)]
@@ -42,25 +42,25 @@ pub fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<()> {
     }
 }
 
-/// Appends all of `bytes`.
+/// Writes all of `bytes` at the current position.
 pub(super) fn append(mut file: &File, bytes: &[u8]) -> Result<()> {
     point(Call::Write)?;
     file.write_all(bytes)
 }
 
-/// Makes the file as long as `bytes`.
+/// Truncates or extends the file to `bytes` bytes.
 pub fn set_len(file: &File, bytes: u64) -> Result<()> {
     point(Call::Truncate)?;
     file.set_len(bytes)
 }
 
-/// Returns once the file's content is on the disk.
+/// Waits until the file's content is on the disk.
 pub(super) fn sync_data(file: &File) -> Result<()> {
     point(Call::Sync)?;
     file.sync_data()
 }
 
-/// Returns once the file's content and attributes are on the disk.
+/// Waits until the file's content and metadata are on the disk.
 pub(super) fn sync_all(file: &File) -> Result<()> {
     point(Call::Sync)?;
     file.sync_all()
@@ -71,7 +71,7 @@ pub(super) fn set_permissions(file: &File, permissions: Permissions) -> Result<(
     file.set_permissions(permissions)
 }
 
-/// What both allow, and what whoever owns a file needs to read and write it.
+/// Permissions that both `a` and `b` grant, and in any case reading and writing by the owner.
 pub(super) fn stricter(a: Permissions, b: Permissions) -> Permissions {
     #[cfg(unix)]
     {
@@ -90,7 +90,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to)
 }
 
-/// Renames a temporary file to a name that nothing has.
+/// Renames a temporary file; fails if `to` exists.
 pub(super) fn rename_new(from: TempPath, to: &Path) -> std::result::Result<(), tempfile::PathPersistError> {
     match point(Call::Rename) {
         Ok(()) => from.persist_noclobber(to),
@@ -111,7 +111,7 @@ pub(super) fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Makes a rename or a removal in the folder of `path` last through a crash, where folders can be synced.
+/// Makes a rename or removal in the folder of `path` durable, on systems where folders can be synced.
 pub(super) fn sync_folder(path: &Path) -> std::result::Result<(), Failed> {
     if cfg!(unix) {
         let sync = point(Call::Sync).and_then(|()| File::open(folder(path))).and_then(|folder| folder.sync_all());
@@ -120,25 +120,25 @@ pub(super) fn sync_folder(path: &Path) -> std::result::Result<(), Failed> {
     Ok(())
 }
 
-/// Makes the folder that `path` shall be in, and those around it.
+/// Creates the folder of `path` and its parents.
 pub(super) fn create_folder(path: &Path) -> std::result::Result<(), Failed> {
     let folder = folder(path);
-    let made = point(Call::Create).and_then(|()| std::fs::create_dir_all(folder));
-    made.map_err(|e| Failed::io("create the folder", folder, e))
+    let created = point(Call::Create).and_then(|()| std::fs::create_dir_all(folder));
+    created.map_err(|e| Failed::io("create the folder", folder, e))
 }
 
-/// Whether the open `file` is what is at `path`, and not something that was removed or replaced meanwhile.
+/// Whether `path` still leads to the open `file`, which could have been removed or replaced since it was opened.
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     matches!((file.metadata(), path.metadata()), (Ok(open), Ok(here)) if same(&open, &here))
 }
 
-/// What the file system calls the file at `path`, if that is on the file system of `beside`.
+/// The inode of the file at `path`, if it is on the same file system as `beside`.
 pub(super) fn inode_beside(path: &Path, beside: &File) -> Option<u64> {
     let (here, beside) = (path.metadata().ok()?, beside.metadata().ok()?);
     (cfg!(unix) && device(&here) == device(&beside)).then(|| inode(&here))
 }
 
-/// Whether two handles are of one file.
+/// Whether two handles refer to the same file.
 pub fn is_same(a: &File, b: &File) -> bool {
     matches!((a.metadata(), b.metadata()), (Ok(a), Ok(b)) if same(&a, &b))
 }
@@ -147,7 +147,7 @@ fn same(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
     inode(a) == inode(b) && device(a) == device(b)
 }
 
-/// What the file system calls a file, whatever its name; 0 where that is not known.
+/// The inode number, which identifies a file whatever its name; 0 on systems without inodes.
 pub(super) fn inode(metadata: &std::fs::Metadata) -> u64 {
     #[cfg(unix)]
     return std::os::unix::fs::MetadataExt::ino(metadata);

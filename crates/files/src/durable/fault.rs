@@ -1,6 +1,6 @@
-//! Faults on purpose, in debug builds only: `LCEPATCH_FAULT=KIND:N:WHAT` makes the N-th call of a kind fail with an input/output
-//! error (`error`), or ends the process in front of it as a crash would (`kill`). KIND `any` counts the calls of all kinds.
-//! `tests/crash.rs` goes through every N of every kind.
+//! Fault injection, in debug builds only: `LCEPATCH_FAULT=KIND:N:WHAT` makes the N-th call of a kind fail with an I/O error (WHAT is
+//! `error`), or ends the process just before it, as a crash would (`kill`). KIND `any` counts calls of all kinds. `tests/crash.rs` tries
+//! every N of every kind.
 
 /// Kinds of calls that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,20 +17,20 @@ pub(super) enum Call {
     Unlink,
 }
 
-/// Passed in front of each call.
+/// Called before each system call.
 ///
 /// # Errors
-/// When this is the call that shall fail.
+/// If this is the call that is to fail.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub(super) fn point(_: Call) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Passed in front of each call.
+/// Called before each system call.
 ///
 /// # Errors
-/// When this is the call that shall fail.
+/// If this is the call that is to fail.
 #[cfg(debug_assertions)]
 pub(super) fn point(call: Call) -> std::io::Result<()> {
     planned::FAULT.as_ref().map_or(Ok(()), |fault| fault.pass(call))
@@ -50,17 +50,20 @@ mod planned {
     });
 
     pub(super) struct Fault {
-        /// None: calls of all kinds.
+        /// `None` for calls of all kinds.
         kind: Option<Call>,
-        at: u64,
+        /// Which call is to fail, counted from 1.
+        number: u64,
+        /// Whether to end the process instead of returning an error.
         kill: bool,
+        /// Number of calls so far.
         passed: AtomicU64,
     }
 
     impl Fault {
         fn parse(text: &str) -> Option<Self> {
             let mut parts = text.split(':');
-            let (kind, at, what) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+            let (kind, number, what) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
             let kind = match kind {
                 "any" => None,
                 "create" => Some(Call::Create),
@@ -79,12 +82,14 @@ mod planned {
                 "error" => false,
                 _ => return None,
             };
-            Some(Self { kind, at, kill, passed: AtomicU64::new(0) })
+            Some(Self { kind, number, kill, passed: AtomicU64::new(0) })
         }
 
         pub(super) fn pass(&self, call: Call) -> std::io::Result<()> {
-            if self.kind.is_some_and(|kind| kind != call) || self.passed.fetch_add(1, Ordering::Relaxed) + 1 != self.at
-            {
+            if self.kind.is_some_and(|kind| kind != call) {
+                return Ok(());
+            }
+            if self.passed.fetch_add(1, Ordering::Relaxed) + 1 != self.number {
                 return Ok(());
             }
             if self.kill {

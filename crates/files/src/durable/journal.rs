@@ -1,15 +1,15 @@
-//! Journals: what makes a change of several files happen whole or not at all.
+//! Journals, which make a change of several files atomic.
 //!
-//! A journal lies beside the files, under one name for each folder. It appears by a rename, so one that is there is whole. There are two
-//! kinds, told apart by their first bytes:
+//! A journal is in the folder of the files, under a fixed name, so that a folder has at most one. It is created by a rename and is
+//! therefore always complete. There are two kinds, distinguished by their first bytes:
 //!
-//! - [`EditJournal`]: weight files are edited where they are. The journal holds the old bytes; after a crash they are put back.
-//! - [`Commit`]: new files take their places together. All of them are on the disk before the journal is; after a crash the renames that
-//!   are left are made.
+//! - [`EditJournal`], for weight files that are edited in place. It contains the old bytes; after a crash they are restored.
+//! - [`Commit`], for new files that replace old ones together. All new files are on the disk before the journal; after a crash the
+//!   remaining renames are made.
 //!
-//! An edit in place goes through both: the edit journal, replaced at the point of no return by that of the files that go with it. Whoever
-//! changes files holds exclusive locks on all of them (`durable::lock`). A journal whose files nobody has locked is one of a process that
-//! was killed.
+//! An edit in place uses both: at the point of no return, the edit journal is replaced by the journal of the files that go with the edit
+//! (log and undo patch). A process that changes files holds exclusive locks on all of them (`durable::lock`). If no process has locked
+//! the files of a journal, the process that made it was killed.
 
 mod commit;
 mod edit;
@@ -26,21 +26,21 @@ use super::lock::{Access, TRIES};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
-/// The name of a journal, in the folder of the files that it is about.
+/// The file name of a journal.
 pub const FILE_NAME: &str = ".lcepatch-journal";
 
 /// A change that was interrupted.
 #[derive(Debug)]
 pub enum Unfinished {
-    /// To be taken back.
+    /// An edit in place, to be undone.
     Edit(EditJournal),
-    /// To be finished.
+    /// A commit, to be finished.
     Commit(UnfinishedCommit),
 }
 
 impl Unfinished {
-    /// What was interrupted in `folder`, if anything was. Its files are locked then. A journal that was copied here with its files names
-    /// other files of theirs; with `copied` it is believed all the same.
+    /// Finds an interrupted change in `folder`, and locks its files. If the folder was copied, the inodes in the journal are those of the
+    /// original files; `copied` disables that check.
     ///
     /// # Errors
     /// [`Failed::InUse`] for a change that another process is making; [`Failed::Damaged`], [`Failed::OtherFile`], [`Failed::Io`].
@@ -56,46 +56,55 @@ impl Unfinished {
             if is_at(&opened, &path) {
                 return found.map(Some);
             }
-            // Whoever made the change has finished it meanwhile, or gone on to the next journal.
+            // The process that makes the change has finished it meanwhile, or replaced its journal.
         }
         Err(Failed::InUse { path, access: Access::Edit })
     }
 }
 
-/// Refuses a file that an interrupted change left as it may not stay. The file is locked by the caller, so that no other process is
+/// Refuses a file that an interrupted change left in an intermediate state. The caller has locked the file, so that no other process is
 /// making that change.
 ///
 /// # Errors
 /// [`Failed::Interrupted`].
 pub fn refuse_unfinished(file: &Path) -> Result<(), Failed> {
-    // The folder of the file's name, and where it really is: either may be the one that was edited. The file itself may have got
-    // another name since.
+    // The journal is in the folder of the path or, if that is a link, in the folder of the file itself. The file may have been renamed
+    // since.
     let real = file.canonicalize();
     for file in [Some(file), real.as_deref().ok()].into_iter().flatten() {
-        let path = folder(file).join(FILE_NAME);
-        let journal = match open(&path) {
-            Ok(Some(journal)) => Some(journal),
-            // What is no file was not written by this program.
-            Ok(None) | Err(Failed::Damaged { .. }) => continue,
-            Err(_) => None,
-        };
-        // One that cannot be read may be about this file.
-        let names = journal.and_then(|journal| {
-            let names = match kind(&journal, &path) {
-                Ok(Kind::Edit) => edit::names(&journal, &path).ok(),
-                Ok(Kind::Commit) => commit::names(&journal, &path).ok(),
-                Err(_) => None,
-            };
-            Some((names?, inode_beside(file, &journal)))
-        });
-        let is_here = |(names, here): (Vec<(String, u64)>, Option<u64>)| {
-            names.iter().any(|(name, inode)| file.file_name() == Some(name.as_ref()) || here == Some(*inode))
-        };
-        if names.is_none_or(is_here) {
+        if may_be_unfinished(file) {
             return Err(Failed::Interrupted { path: file.to_owned() });
         }
     }
     Ok(())
+}
+
+/// Whether the journal in the folder of `file` describes the file, or cannot be read and so may describe it.
+fn may_be_unfinished(file: &Path) -> bool {
+    let path = folder(file).join(FILE_NAME);
+    let journal = match open(&path) {
+        Ok(Some(journal)) => journal,
+        // Not a regular file, so lcepatch did not write it.
+        Ok(None) | Err(Failed::Damaged { .. }) => return false,
+        Err(_) => return true,
+    };
+    let described = match kind(&journal, &path) {
+        Ok(Kind::Edit) => edit::described_files(&journal, &path),
+        Ok(Kind::Commit) => commit::described_files(&journal, &path),
+        Err(failed) => Err(failed),
+    };
+    let Ok(described) = described else { return true };
+    let inode = inode_beside(file, &journal);
+    let is_file =
+        |described: &DescribedFile| file.file_name() == Some(described.name.as_ref()) || inode == Some(described.inode);
+    described.iter().any(is_file)
+}
+
+/// A file that a journal describes.
+struct DescribedFile {
+    name: String,
+    /// 0 if the journal does not contain it.
+    inode: u64,
 }
 
 /// Opens a journal, if there is one.
@@ -103,8 +112,8 @@ fn open(path: &Path) -> Result<Option<File>, Failed> {
     match path.symlink_metadata() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Failed::io("open", path, e)),
-        // Opening a pipe would wait for whoever writes to it.
-        Ok(there) if !there.is_file() => Err(damaged(path, "it is not a regular file")),
+        // Opening a pipe would wait for a writer.
+        Ok(metadata) if !metadata.is_file() => Err(damaged(path, "it is not a regular file")),
         Ok(_) => match File::open(path) {
             Ok(file) => Ok(Some(file)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -124,12 +133,12 @@ fn kind(journal: &File, path: &Path) -> Result<Kind, Failed> {
         Ok(()) if magic == *edit::MAGIC => Ok(Kind::Edit),
         Ok(()) if magic == *commit::MAGIC => Ok(Kind::Commit),
         Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => Err(Failed::io("read", path, e)),
-        _ => Err(damaged(path, "it is none of this version")),
+        _ => Err(damaged(path, "this version of lcepatch does not know its format")),
     }
 }
 
-/// The failure to make the journal at `path`: where one is already, it is about other files of the folder.
-fn there(failed: Failed, path: &Path) -> Failed {
+/// Explains the failure to create the journal at `path`: an existing journal means that another change of this folder is unfinished.
+fn explain_existing(failed: Failed, path: &Path) -> Failed {
     if !matches!(failed, Failed::Exists { .. }) {
         return failed;
     }
@@ -140,12 +149,12 @@ fn there(failed: Failed, path: &Path) -> Failed {
     }
 }
 
-/// Whether `name` names a file in the journal's own folder, which is not the journal itself.
+/// Whether `name` is a plain file name, and not that of the journal. Names in a journal are untrusted and must not lead to other folders.
 fn is_plain(name: &str) -> bool {
     Path::new(name).components().eq([Component::Normal(name.as_ref())]) && name != FILE_NAME
 }
 
-/// Refuses a file that is not the one that the journal was written for.
+/// Refuses a file whose inode is not the one in the journal.
 fn same_file(path: &Path, expected: u64, journal: &Path, copied: bool) -> Result<(), Failed> {
     match path.symlink_metadata() {
         Ok(here) if copied || inode(&here) == expected => Ok(()),

@@ -1,4 +1,4 @@
-//! A file of lines that grows. A line is there whole or not at all, whatever interrupts the writer.
+//! A file that grows by lines. Each line is written completely or not at all, whatever interrupts the writer.
 
 use super::{Access, Failed, disk};
 use crate::{input, json};
@@ -6,27 +6,27 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// An open file of lines. No other process can write to it meanwhile.
+/// A file of lines, open for appending. It is locked, so that no other process can append.
 #[derive(Debug)]
 pub struct Lines {
     file: File,
     path: PathBuf,
-    /// Bytes of whole lines. What comes after them is a line that was not finished.
-    whole: u64,
+    /// Size of all complete lines in bytes. An incomplete line may follow.
+    complete_bytes: u64,
 }
 
-/// What is in a file of lines.
+/// The content of a file of lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Its lines.
+    /// The complete lines.
     pub lines: Vec<String>,
-    /// A last line without an end.
+    /// A last line without a line break; empty if there is none.
     pub unfinished: String,
 }
 
 impl Lines {
-    /// Opens the file at `path`, or makes an empty one; returns what is in it. Nothing in it is changed before something is appended: only
-    /// then a last line without an end is dropped.
+    /// Opens the file at `path`, or creates an empty one, and returns its content. The file only changes when a line is appended; then an
+    /// incomplete last line is dropped.
     ///
     /// # Errors
     /// [`Failed`].
@@ -43,26 +43,26 @@ impl Lines {
             TryLockError::Error(source) => Failed::io("lock", path, source),
         })?;
         let mut bytes = json::read(&file).map_err(failed("read"))?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let unfinished = String::from_utf8_lossy(&bytes.split_off(whole)).into_owned();
+        let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let unfinished = String::from_utf8_lossy(&bytes.split_off(complete)).into_owned();
         let lines = String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect();
-        Ok((Self { file, path: path.to_owned(), whole: whole as u64 }, Found { lines, unfinished }))
+        Ok((Self { file, path: path.to_owned(), complete_bytes: complete as u64 }, Found { lines, unfinished }))
     }
 
-    /// Appends a line, which is on the disk then.
+    /// Appends a line and syncs it to the disk.
     ///
     /// # Errors
     /// [`Failed`].
     pub fn append(&mut self, line: &str) -> Result<(), Failed> {
         let line = format!("{line}\n");
         let mut write = || {
-            disk::set_len(&self.file, self.whole)?;
-            self.file.seek(SeekFrom::Start(self.whole))?;
+            disk::set_len(&self.file, self.complete_bytes)?;
+            self.file.seek(SeekFrom::Start(self.complete_bytes))?;
             disk::append(&self.file, line.as_bytes())?;
             disk::sync_data(&self.file)
         };
         write().map_err(|source| Failed::io("write", &self.path, source))?;
-        self.whole += line.len() as u64;
+        self.complete_bytes += line.len() as u64;
         Ok(())
     }
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_was_not_finished_is_dropped_when_the_next_one_comes() {
+    fn an_incomplete_line_is_dropped_when_the_next_one_is_appended() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines");
         std::fs::write(&path, "one\ntwo\nthr").unwrap();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_writes_at_a_time() {
+    fn a_second_writer_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines");
         let first = Lines::open(&path).unwrap();

@@ -1,5 +1,5 @@
-//! Advisory locks of weight files. Who reads a file holds a shared lock on it, who edits it in place an exclusive one, from before its
-//! first byte is read until the end. The lock belongs to the file itself, by whatever path or link it is reached.
+//! Advisory locks of weight files. Readers hold a shared lock and editors in place an exclusive one, from before the first byte is read
+//! until the end. The lock belongs to the file itself, whatever path or link leads to it.
 
 use super::Failed;
 use super::disk::is_at;
@@ -11,21 +11,21 @@ use std::path::Path;
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Reading; others may read it too.
+    /// Reading; other processes may read it too.
     Read,
-    /// Editing it where it is.
+    /// Editing in place; no other process may use it.
     Edit,
 }
 
-/// How often a file is opened anew that was replaced between opening and locking.
+/// How many times a file is opened if it is replaced between opening and locking.
 pub(super) const TRIES: usize = 8;
 
-/// Opens the file at `path` with `open`, and locks it; the lock ends when the file is closed.
+/// Opens the file at `path` with `open`, and locks it. The lock is released when the file is closed.
 ///
-/// Where a file system has no locks, a file is read without one, and is not edited in place.
+/// On file systems without locks, a file can be read without a lock but not edited in place.
 ///
 /// # Errors
-/// What `open` returns; [`Failed::InUse`], [`Failed::NoLocks`].
+/// Those of `open`; [`Failed::InUse`], [`Failed::NoLocks`].
 pub fn open_locked<E: From<Failed>>(
     path: &Path,
     access: Access,
@@ -41,14 +41,14 @@ pub fn open_locked<E: From<Failed>>(
     Err(Failed::InUse { path: path.to_owned(), access }.into())
 }
 
-/// Refuses to replace a checkpoint that this process or another one has open: it would be lost to who edits it, and a slip where it is an
-/// input of its own.
+/// Refuses to replace a checkpoint that this process or another one has open: an edit of it would be lost, and replacing an input of the
+/// same command is almost certainly a mistake.
 ///
 /// # Errors
 /// [`Failed::Busy`].
 pub(super) fn refuse_in_use(path: &Path) -> Result<(), Failed> {
-    // Of a link, only the link is replaced.
-    let is_file = path.symlink_metadata().is_ok_and(|there| there.is_file());
+    // Replacing a symbolic link does not change the file that it leads to.
+    let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
     let locked = is_file.then(|| File::open(path).ok()).flatten().map(|file| file.try_lock());
     match locked {
         Some(Err(TryLockError::WouldBlock)) => Err(Failed::Busy { path: path.to_owned() }),

@@ -1,5 +1,6 @@
-//! Outputs that are whole or absent: written beside their place, synced, then renamed; or line by line; or, where several files change
-//! together or are edited where they are, with a journal.
+//! Outputs that survive crashes. A new file is written to a temporary file in the same folder, synced, then renamed, so that it is either
+//! complete or absent. Files of lines grow by whole lines. Several files that change together, and files that are edited in place, are
+//! protected by a [`journal`].
 
 mod background;
 mod disk;
@@ -35,24 +36,25 @@ pub enum Existing {
     Replace,
 }
 
-/// Why an output is not in its place. What was there before still is, but for those that [are in place](Failed::is_in_place).
+/// Why an output could not be written. The file or directory that it would replace is unchanged, unless the output
+/// [is in place](Failed::is_in_place).
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
-    /// Something is there already.
+    /// The path exists already.
     #[error("{} exists already", path.display())]
     Exists {
         /// The output.
         path: PathBuf,
     },
-    /// Another process writes it, or reads what shall be edited.
+    /// Another process writes the file, or reads a file that is to be edited.
     #[error("another process is {} {}", if *access == Access::Read { "writing" } else { "using" }, path.display())]
     InUse {
         /// The file.
         path: PathBuf,
-        /// What it was wanted for.
+        /// What this process wanted to do with the file.
         access: Access,
     },
-    /// The output would take the place of a checkpoint that is open.
+    /// The output would replace a checkpoint that is open.
     #[error("{} is a checkpoint that is being read or edited, which is not replaced", path.display())]
     Busy {
         /// The output.
@@ -66,19 +68,19 @@ pub enum Failed {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// The output's place is in a hub's cache.
+    /// The output's path is in a hub's cache.
     #[error("{} is in a hub's cache, whose files are upstream's for every program on this machine", path.display())]
     HubCache {
         /// The output.
         path: PathBuf,
     },
-    /// The output's place is a device, a pipe or a socket.
+    /// The output's path is a device, a pipe or a socket.
     #[error("{} is a device, a pipe or a socket, which is not replaced", path.display())]
     NotAFile {
         /// The output.
         path: PathBuf,
     },
-    /// What was written is not what is read back.
+    /// The bytes that were read back differ from those that were written.
     #[error("{tensor:?} in {} is not what was written: its bytes were read back, and their digest is another", path.display())]
     ReadBack {
         /// The file.
@@ -105,27 +107,27 @@ pub enum Failed {
         #[source]
         failed: Box<Failed>,
     },
-    /// A file was replaced by another one while it was used.
+    /// The file was replaced by another one while it was open.
     #[error("{} was replaced by another file meanwhile", path.display())]
     Replaced {
         /// Its path.
         path: PathBuf,
     },
-    /// A change was interrupted, and has not been finished or taken back.
+    /// A change was interrupted, and has been neither finished nor undone.
     #[error("a change of {} was interrupted, it may be half old and half new", path.display())]
     Interrupted {
         /// One of the files.
         path: PathBuf,
     },
-    /// A journal is not one.
-    #[error("{} is not a whole journal: {reason}", path.display())]
+    /// A journal is invalid.
+    #[error("{} is not a valid journal: {reason}", path.display())]
     Damaged {
         /// The journal.
         path: PathBuf,
         /// What is wrong.
         reason: &'static str,
     },
-    /// A file is not the one that a journal is about.
+    /// A file is not the one that the journal describes.
     #[error("{} is not the file that was being changed: it was replaced, changed or copied since", path.display())]
     OtherFile {
         /// The file.
@@ -133,7 +135,7 @@ pub enum Failed {
         /// The journal.
         journal: PathBuf,
     },
-    /// A file that a journal is about is not there.
+    /// A file that the journal describes does not exist.
     #[error("a change of {} was interrupted, and the file is not there any more", path.display())]
     Gone {
         /// The file.
@@ -141,8 +143,8 @@ pub enum Failed {
         /// The journal.
         journal: PathBuf,
     },
-    /// The output's name is one that this program gives to files of its own.
-    #[error("{} is a name that lcepatch gives to files of its own", path.display())]
+    /// The output's name is reserved for temporary files and journals.
+    #[error("{} is a name that lcepatch reserves for its temporary files and journals", path.display())]
     Reserved {
         /// The output.
         path: PathBuf,
@@ -160,28 +162,28 @@ pub enum Failed {
 }
 
 impl Failed {
-    /// Whether the output is in its place all the same, or one step away from it, so that nothing is to be taken back.
+    /// Whether the output is in its place in spite of the failure, or can be finished with the journal. Then nothing must be undone.
     pub fn is_in_place(&self) -> bool {
         matches!(self, Failed::Unsynced { .. } | Failed::Incomplete { .. })
     }
 
-    /// The same failure of something that has been taken back.
-    pub fn before_anything(self) -> Self {
+    /// Converts the failure of a step that has been undone since: the output is not in its place.
+    pub fn not_in_place(self) -> Self {
         match self {
             Failed::Unsynced { path, operation, source } => Failed::Io { operation, path, source },
             failed => failed,
         }
     }
 
-    /// The same failure of a part of an output at `path`, which is not in its place yet.
+    /// Converts the failure of a file inside of a new directory to a failure of the directory at `path`, which is not in its place yet.
     pub fn inside(self, path: &Path) -> Self {
-        match self.before_anything() {
+        match self.not_in_place() {
             Failed::Io { operation, source, .. } => Failed::io(operation, path, source),
             failed => failed,
         }
     }
 
-    /// The same failure of a step that comes after the output at `path` was put in its place.
+    /// Converts the failure of a step after the output at `path` was renamed into its place.
     fn after_rename(self, path: &Path) -> Self {
         match self {
             Failed::Io { operation, source, .. } => Failed::Unsynced { path: path.to_owned(), operation, source },
@@ -189,7 +191,7 @@ impl Failed {
         }
     }
 
-    /// What the system refused at `path`.
+    /// A failure of the operating system at `path`.
     pub fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
         Failed::Io { operation, path: path.to_owned(), source }
     }

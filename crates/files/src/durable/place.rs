@@ -1,4 +1,4 @@
-//! Where an output may go.
+//! Checks of output paths.
 
 use super::disk::folder;
 use super::temporary::is_reserved;
@@ -6,63 +6,63 @@ use super::{Existing, Failed};
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-/// What an output's name stands for.
+/// The kind of an output path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A regular file or directory that is there or will be.
+    /// A new or existing regular file, or a new directory.
     File,
-    /// A pipe or a character device, which gets the content.
+    /// A pipe or a character device, to which the content is written.
     Stream,
-    /// `-`.
+    /// `-`, standard output.
     StandardOutput,
 }
 
-/// What `path` stands for as the name of an output.
+/// Determines the kind of an output path.
 ///
 /// # Errors
-/// [`Failed::Exists`]; [`Failed::NotAFile`] for what can be neither replaced nor written to; [`Failed::HubCache`].
+/// [`Failed::Exists`]; [`Failed::NotAFile`] for what can neither be replaced nor written to; [`Failed::HubCache`].
 pub(super) fn place(path: &Path, existing: Existing) -> Result<Place, Failed> {
     if path.as_os_str() == OsStr::new("-") {
         return Ok(Place::StandardOutput);
     }
     refuse_hub_cache(path)?;
     let exists = || Failed::Exists { path: path.to_owned() };
-    // What a link leads to is what counts; one that leads nowhere is replaced itself.
-    let Ok(there) = path.metadata() else {
-        let is_link = path.symlink_metadata().is_ok();
-        return if is_link && existing == Existing::Keep { Err(exists()) } else { Ok(Place::File) };
+    // Links are followed; a broken link is replaced itself.
+    let Ok(metadata) = path.metadata() else {
+        let is_broken_link = path.symlink_metadata().is_ok();
+        return if is_broken_link && existing == Existing::Keep { Err(exists()) } else { Ok(Place::File) };
     };
-    if there.is_dir() {
+    if metadata.is_dir() {
         return Err(exists());
     }
-    match (there.is_file(), existing) {
+    match (metadata.is_file(), existing) {
         (true, Existing::Keep) => Err(exists()),
         (true, Existing::Replace) if is_descriptor(path) => Err(Failed::NotAFile { path: path.to_owned() }),
         (true, Existing::Replace) => Ok(Place::File),
-        (false, Existing::Keep) if takes_bytes(&there) => Ok(Place::Stream),
+        (false, Existing::Keep) if is_stream(&metadata) => Ok(Place::Stream),
         (false, _) => Err(Failed::NotAFile { path: path.to_owned() }),
     }
 }
 
-/// Whether a path is that of an open file of a process, such as `/dev/stdout`: what has that name is a part of the system, whatever
-/// file it leads to.
+/// Whether a path is that of a file descriptor, such as `/dev/stdout`. Such a name must not be replaced, even if it leads to a regular
+/// file.
 fn is_descriptor(path: &Path) -> bool {
     let in_proc = |path: &Path| folder(path).canonicalize().is_ok_and(|folder| folder.starts_with("/proc"));
     in_proc(path) || path.read_link().is_ok_and(|target| in_proc(&folder(path).join(target)))
 }
 
 #[cfg(unix)]
-fn takes_bytes(there: &std::fs::Metadata) -> bool {
+fn is_stream(metadata: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::FileTypeExt;
-    there.file_type().is_fifo() || there.file_type().is_char_device()
+    metadata.file_type().is_fifo() || metadata.file_type().is_char_device()
 }
 
 #[cfg(not(unix))]
-fn takes_bytes(_: &std::fs::Metadata) -> bool {
+fn is_stream(_: &std::fs::Metadata) -> bool {
     false
 }
 
-/// Where `path` leads to, without links; it need not be there. None for what is no file, such as standard output.
+/// The absolute path without links that `path` leads to; the file need not exist. Returns `None` for paths without a file name.
 pub fn real_path(path: &Path) -> Option<PathBuf> {
     if let Ok(real) = path.canonicalize() {
         return Some(real);
@@ -72,18 +72,19 @@ pub fn real_path(path: &Path) -> Option<PathBuf> {
     Some(folder.map_or_else(|| Path::new(".").canonicalize().ok(), real_path)?.join(name))
 }
 
-/// Sees that an output may go to `path`, before any work is done for it. What is there meanwhile is looked at again when it is written.
+/// Checks that an output may be written to `path`, so that a command can fail before its work. The check is repeated when the output is
+/// written.
 ///
 /// # Errors
 /// [`Failed::Exists`], [`Failed::NotAFile`], [`Failed::HubCache`], [`Failed::Reserved`].
 pub fn check_output(path: &Path, existing: Existing) -> Result<(), Failed> {
-    // A result that is a directory may take the place of an empty one.
+    // A directory may replace an empty one.
     let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
     refuse_reserved(path)?;
     if empty { refuse_hub_cache(path) } else { place(path, existing).map(drop::<Place>) }
 }
 
-/// Refuses names of which this program removes and replaces files.
+/// Refuses names of temporary files and journals, which lcepatch removes and replaces.
 ///
 /// # Errors
 /// [`Failed::Reserved`].
@@ -94,14 +95,14 @@ pub(super) fn refuse_reserved(path: &Path) -> Result<(), Failed> {
     }
 }
 
-/// Refuses to write to a place within a hub's cache (`models--ORG--NAME/` with `blobs`, `refs` and `snapshots` in it): what lies there
-/// under upstream's commit name is what every program on the machine loads.
+/// Refuses paths in a hub's cache (`models--ORG--NAME/` with `blobs`, `refs` and `snapshots` in it). All programs on the machine load
+/// files from there, and expect them to be those of the upstream commit.
 ///
 /// # Errors
 /// [`Failed::HubCache`].
 pub fn refuse_hub_cache(path: &Path) -> Result<(), Failed> {
     let Ok(path) = std::path::absolute(path) else { return Ok(()) };
-    // As it is written, and as its folder is reached.
+    // Check the path as given, and the real path of its folder.
     let real = path.parent().and_then(|folder| folder.canonicalize().ok());
     if in_hub_cache(&path) || real.is_some_and(|folder| in_hub_cache(&folder)) {
         return Err(Failed::HubCache { path: path.clone() });
@@ -134,8 +135,8 @@ mod tests {
     fn a_hubs_cache_is_recognized_by_its_layout() {
         let cached = ["/c/models--a--b/snapshots/1f/x", "/c/models--a--b/blobs/77", "/c/datasets--a--b/refs/main"];
         cached.iter().for_each(|path| assert!(in_hub_cache(Path::new(path)), "{path}"));
-        let own = ["/c/models--a--b/x", "/c/a/snapshots/1f/x", "/c/models/snapshots/x"];
-        own.iter().for_each(|path| assert!(!in_hub_cache(Path::new(path)), "{path}"));
+        let others = ["/c/models--a--b/x", "/c/a/snapshots/1f/x", "/c/models/snapshots/x"];
+        others.iter().for_each(|path| assert!(!in_hub_cache(Path::new(path)), "{path}"));
     }
 
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! A new file or directory that appears at once.
+//! New files and directories, which are created or replaced atomically by a rename.
 
 use super::background::while_syncing;
 use super::disk::{self, create_folder, folder, is_at, sync_folder};
@@ -16,12 +16,12 @@ use tempfile::{TempDir, TempPath};
 /// See [`output_was_printed`].
 static OUTPUT_WAS_PRINTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether an output named `-` went to standard output, so that nothing else may be printed there.
+/// Whether an output named `-` was written to standard output. Then nothing else may be printed there.
 pub fn output_was_printed() -> bool {
     OUTPUT_WAS_PRINTED.load(Ordering::Relaxed)
 }
 
-/// A file in the making. Dropped before [`NewFile::commit`], it leaves nothing behind.
+/// A file that is being written. If it is dropped before [`NewFile::commit`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct NewFile {
     file: File,
@@ -29,13 +29,13 @@ pub struct NewFile {
     path: PathBuf,
     existing: Existing,
     place: Place,
-    /// Those of the file that it replaces or is like.
+    /// The permissions of the file that it replaces, or that were requested.
     permissions: Option<Permissions>,
 }
 
 impl NewFile {
-    /// Begins a file that will be at `path`, in a folder that is made if it is not there. Removes temporary files that processes left
-    /// in that folder when they were killed. The name `-`, a pipe and a character device get the content when it is complete.
+    /// Begins a file that will be at `path`. Creates its folder if necessary, and removes temporary files that killed processes left in
+    /// it. If `path` is `-`, a pipe or a character device, the content is written there when it is complete.
     ///
     /// # Errors
     /// [`Failed`].
@@ -45,7 +45,7 @@ impl NewFile {
         Self::create_like(path, existing, None)
     }
 
-    /// Begins a file that will take the place of one that this process has locked.
+    /// Begins a file that will replace one that this process has locked.
     ///
     /// # Errors
     /// [`Failed`].
@@ -53,11 +53,15 @@ impl NewFile {
         Self::create_like(path, Existing::Replace, None)
     }
 
-    /// As [`NewFile::create`], also of a name that is kept for files of this program; with the permissions of a file whose content it
-    /// will have, where none is replaced.
-    pub(super) fn create_like(path: &Path, existing: Existing, like: Option<Permissions>) -> Result<Self, Failed> {
+    /// As [`NewFile::create`], but also for reserved names and files that are in use. If no file is replaced, the new one gets
+    /// `permissions`.
+    pub(super) fn create_like(
+        path: &Path,
+        existing: Existing,
+        permissions: Option<Permissions>,
+    ) -> Result<Self, Failed> {
         let place = place(path, existing)?;
-        let beside = match place {
+        let temporary_folder = match place {
             Place::File => {
                 create_folder(path)?;
                 remove_abandoned(folder(path));
@@ -65,10 +69,10 @@ impl NewFile {
             }
             Place::Stream | Place::StandardOutput => std::env::temp_dir(),
         };
-        let failed = |e| Failed::io("create", path, e);
         let replaced = std::fs::metadata(path).ok().filter(|_| place == Place::File).map(|file| file.permissions());
-        let permissions = replaced.or(like);
-        let (file, temporary) = temporary_file(&beside, permissions.as_ref()).map_err(failed)?;
+        let permissions = replaced.or(permissions);
+        let (file, temporary) =
+            temporary_file(&temporary_folder, permissions.as_ref()).map_err(|e| Failed::io("create", path, e))?;
         Ok(Self { file, temporary, path: path.to_owned(), existing, place, permissions })
     }
 
@@ -81,12 +85,12 @@ impl NewFile {
         Ok(self)
     }
 
-    /// Where it will be.
+    /// The path that the file will have.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where it is being written.
+    /// The path of the temporary file.
     pub fn temporary_path(&self) -> &Path {
         &self.temporary
     }
@@ -96,16 +100,15 @@ impl NewFile {
         &self.file
     }
 
-    /// Does `work`, which writes to the file, and meanwhile lets the disk take what is written, so that a sync at the end has little
-    /// left to wait for.
+    /// Runs `work`, which writes to the file, and syncs in the background, so that little is left for the final sync.
     ///
     /// # Errors
-    /// What `work` returns; [`Failed`].
+    /// Those of `work`; [`Failed`].
     pub fn while_writing<T, E: From<Failed>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         while_syncing(|| disk::sync_data(&self.file).map_err(|e| Failed::io("write", &self.path, e)), work)
     }
 
-    /// Gives the file the permissions of the one that it replaces or is like, and syncs it, so that only the rename is left to do.
+    /// Sets the permissions and syncs the file to the disk, so that only the rename is left to do.
     ///
     /// # Errors
     /// [`Failed`].
@@ -117,10 +120,10 @@ impl NewFile {
         disk::sync_all(&self.file).map_err(|e| Failed::io("sync", &self.path, e))
     }
 
-    /// Syncs the file and puts it in its place.
+    /// Syncs the file and renames it to its path.
     ///
     /// # Errors
-    /// [`Failed`]; then the place holds what it held before, unless the error is [`Failed::Unsynced`].
+    /// [`Failed`]. Then the path is unchanged, unless the error is [`Failed::Unsynced`].
     pub fn commit(self) -> Result<(), Failed> {
         let Self { ref path, place, existing, .. } = self;
         if place != Place::File {
@@ -134,7 +137,7 @@ impl NewFile {
         match existing {
             Existing::Replace => {
                 disk::rename(&self.temporary, path).map_err(failed)?;
-                // It has moved: there is nothing left to remove.
+                // The temporary path does not exist any more, so there is nothing to remove.
                 let _ = self.temporary.keep();
             }
             Existing::Keep => disk::rename_new(self.temporary, path).map_err(|e| failed(e.error))?,
@@ -142,7 +145,7 @@ impl NewFile {
         sync_folder(path).map_err(|failed| failed.after_rename(path))
     }
 
-    /// Gives the content to a pipe, a character device or standard output.
+    /// Writes the content to a pipe, a character device or standard output.
     fn send(mut self) -> Result<(), Failed> {
         let mut send = || {
             self.file.rewind()?;
@@ -162,26 +165,26 @@ impl NewFile {
         send().map_err(|e| Failed::io("write", &self.path, e))
     }
 
-    /// The parts of a synced file: itself, its temporary path, and its path. Nothing removes the file any more if the temporary path is
-    /// kept.
+    /// The parts of a synced file: the open file, its temporary path and its final path. Dropping the temporary path removes the file,
+    /// unless its cleanup is disabled.
     pub(super) fn into_parts(self) -> (File, TempPath, PathBuf) {
         (self.file, self.temporary, self.path)
     }
 }
 
-/// How often another name is tried where someone removed the new file as abandoned before it was locked.
+/// How many names are tried if another process removes the new file as abandoned before it is locked.
 const TRIES: usize = 8;
 const REMOVED_AT_ONCE: &str = "new temporary files are removed at once";
 
-/// A new file in `folder`, locked, so that nobody takes it for one that was left behind. No one can read it who cannot read a file of
-/// the `permissions` that it will have.
+/// Creates a temporary file in `folder`. It is locked, so that no process takes it for an abandoned one. It grants no more access than
+/// the `permissions` that it will get at the end.
 fn temporary_file(folder: &Path, permissions: Option<&Permissions>) -> std::io::Result<(File, TempPath)> {
     let mut builder = tempfile::Builder::new();
     let prefix = PREFIX.as_str();
     builder.prefix(prefix).suffix(SUFFIX);
     #[cfg(unix)]
     {
-        // As any program creates files: what the umask leaves of read and write for all.
+        // As usual for new files: read and write for all, minus the umask.
         use std::os::unix::fs::PermissionsExt;
         let mode = permissions.map_or(0o666, |permissions| permissions.mode() & 0o666 | 0o600);
         builder.permissions(Permissions::from_mode(mode));
@@ -191,7 +194,7 @@ fn temporary_file(folder: &Path, permissions: Option<&Permissions>) -> std::io::
     for _ in 0..TRIES {
         point(Call::Create)?;
         let (file, path) = builder.tempfile_in(folder)?.into_parts();
-        // Not every file system has locks; where there are none, nothing is taken for abandoned.
+        // On file systems without locks, no file is taken for abandoned.
         let locked = file.try_lock();
         if !matches!(locked, Err(std::fs::TryLockError::WouldBlock)) && is_at(&file, &path) {
             return Ok((file, path));
@@ -208,7 +211,7 @@ pub fn write_file(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), F
     new_file(path, bytes, existing)?.commit()
 }
 
-/// A file with this content that is not yet at `path`.
+/// Begins a file at `path` and writes its content. The caller commits it.
 ///
 /// # Errors
 /// [`Failed`].
@@ -216,18 +219,18 @@ pub(super) fn new_file(path: &Path, bytes: &[u8], existing: Existing) -> Result<
     NewFile::create(path, existing)?.with(bytes)
 }
 
-/// A directory in the making. Dropped before [`NewDirectory::commit`], it leaves nothing behind.
+/// A directory that is being written. If it is dropped before [`NewDirectory::commit`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct NewDirectory {
     temporary: TempDir,
     path: PathBuf,
-    /// Keeps the lock that says that the temporary directory is in use.
+    /// Holds the lock that marks the temporary directory as in use.
     _lock: Option<File>,
 }
 
 impl NewDirectory {
-    /// Begins a directory that will be at `path`, where nothing or an empty directory is, in a folder that is made if it is not there.
-    /// Removes temporary files as [`NewFile::create`] does.
+    /// Begins a directory that will be at `path`, which must not exist or be an empty directory. Creates its parent if necessary, and
+    /// removes temporary files that killed processes left there.
     ///
     /// # Errors
     /// [`Failed`].
@@ -256,7 +259,7 @@ impl NewDirectory {
         for _ in 0..TRIES {
             point(Call::Create).map_err(failed)?;
             let temporary = builder.tempdir_in(folder(path)).map_err(failed)?;
-            // As for files; not every system opens a directory.
+            // Locked for the same reason as temporary files. Not every system can open a directory.
             let Ok(lock) = File::open(temporary.path()) else {
                 if temporary.path().is_dir() {
                     return Ok(Self { temporary, path: path.to_owned(), _lock: None });
@@ -271,25 +274,25 @@ impl NewDirectory {
         Err(failed(std::io::Error::other(REMOVED_AT_ONCE)))
     }
 
-    /// Where it will be.
+    /// The path that the directory will have.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where it is being written.
+    /// The path of the temporary directory.
     pub fn temporary_path(&self) -> &Path {
         self.temporary.path()
     }
 
-    /// Puts the directory in its place. Its files have been synced.
+    /// Renames the directory to its path. The caller has synced its files.
     ///
     /// # Errors
-    /// [`Failed`]; then there is what was there before, unless the error is [`Failed::Unsynced`].
+    /// [`Failed`]. Then the path is unchanged, unless the error is [`Failed::Unsynced`].
     pub fn commit(self) -> Result<(), Failed> {
         let sync = File::open(self.temporary.path()).and_then(|directory| disk::sync_all(&directory));
         sync.map_err(|e| Failed::io("sync", &self.path, e))?;
         disk::rename(self.temporary.path(), &self.path).map_err(|e| Failed::io("rename to", &self.path, e))?;
-        // It has moved: there is nothing left to remove.
+        // The temporary path does not exist any more, so there is nothing to remove.
         let _ = self.temporary.keep();
         sync_folder(&self.path).map_err(|failed| failed.after_rename(&self.path))
     }

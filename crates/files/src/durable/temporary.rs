@@ -1,12 +1,12 @@
-//! Temporary files and directories: their names, and those that killed processes left behind.
+//! Names of temporary files and directories, and removal of those that killed processes left behind.
 
 use super::journal;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// How the names of temporary files of this machine begin. Locks of a shared file system may be known to one machine alone, so that only
-/// a file of this machine can be known to be abandoned.
+/// Prefix of the names of temporary files of this machine. On a shared file system, locks may not be visible to other machines, so that
+/// only files of this machine can be recognized as abandoned.
 pub(super) static PREFIX: LazyLock<String> = LazyLock::new(|| {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let host = host.or_else(|_| std::env::var("HOSTNAME")).or_else(|_| std::env::var("COMPUTERNAME"));
@@ -14,28 +14,28 @@ pub(super) static PREFIX: LazyLock<String> = LazyLock::new(|| {
     format!("{ANY_PREFIX}{}-", &digest.to_hex()[..6])
 });
 
-/// How the names of all temporary files begin, whichever machine made them.
+/// Prefix of the names of temporary files of all machines.
 pub(super) const ANY_PREFIX: &str = ".lcepatch-";
 pub(super) const SUFFIX: &str = ".tmp";
 
-/// Whether a name is kept for files that lcepatch makes for itself: it removes and replaces them.
+/// Whether a name is reserved for temporary files and journals, which lcepatch removes and replaces.
 pub(super) fn is_reserved(name: &str) -> bool {
     name == journal::FILE_NAME || is_temporary(name)
 }
 
-/// Whether a file of this name is a temporary one, of any machine.
+/// Whether this is the name of a temporary file of any machine.
 pub fn is_temporary(name: &str) -> bool {
     name.starts_with(ANY_PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// Temporary files and directories in `folder` whose process was killed: this machine made them, nobody holds their locks, and no
-/// journal has a use for them.
+/// Temporary files and directories in `folder` whose process was killed: they were made by this machine, are not locked, and no journal
+/// needs them.
 pub fn abandoned(folder: &Path) -> Vec<PathBuf> {
     let locked = abandoned_and_locked(folder);
     locked.into_iter().map(|(path, _)| path).collect()
 }
 
-/// Removes them; that one cannot be removed is no reason to fail.
+/// Removes abandoned temporary files and directories. Those that cannot be removed are left.
 pub(super) fn remove_abandoned(folder: &Path) {
     for (path, _lock) in abandoned_and_locked(folder) {
         let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
@@ -46,19 +46,19 @@ fn abandoned_and_locked(folder: &Path) -> Vec<(PathBuf, File)> {
     let mut found: Vec<(PathBuf, File)> = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX.as_str()) && name.ends_with(SUFFIX));
-        let plain = entry.file_type().is_ok_and(|kind| kind.is_file() || kind.is_dir());
-        // Nothing else is opened: a pipe would be waited for.
-        if ours
-            && plain
+        let is_ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX.as_str()) && name.ends_with(SUFFIX));
+        // Other types are not opened: opening a pipe would wait for a writer.
+        let is_plain = entry.file_type().is_ok_and(|kind| kind.is_file() || kind.is_dir());
+        if is_ours
+            && is_plain
             && let Ok(file) = File::open(entry.path())
             && file.try_lock().is_ok()
         {
             found.push((entry.path(), file));
         }
     }
-    // Of what has no lock, a process that lived would have had one: what it needs to be finished, its journal says by now. Nothing is
-    // abandoned before `recover` has been here.
+    // The journal of a killed process may need its temporary files, so nothing is abandoned before `recover` has run. This is checked
+    // after the locks: a file that was unlocked above belongs to a killed process, which had written its journal by then, if any.
     if folder.join(journal::FILE_NAME).symlink_metadata().is_ok() {
         return Vec::new();
     }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_dead_process_left_is_removed_by_the_next_write_and_what_a_live_one_has_is_not() {
+    fn files_of_killed_processes_are_removed_and_those_of_live_ones_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (dead, foreign) = (format!("{}dead.tmp", *PREFIX), ".lcepatch-0-elsewhere.tmp");
         std::fs::create_dir(folder.path().join(&dead)).unwrap();
@@ -85,6 +85,6 @@ mod tests {
         assert_eq!(abandoned(folder.path()), Vec::<PathBuf>::new());
         assert!(live.temporary_path().exists() && directory.temporary_path().exists());
         live.commit().unwrap();
-        assert!(folder.path().join(foreign).exists(), "it may be another machine's");
+        assert!(folder.path().join(foreign).exists(), "it may belong to another machine");
     }
 }

@@ -1,39 +1,40 @@
-//! What a directory is in which no weights are found.
+//! Recognizes directories that are not model directories, for error messages.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-/// What a directory is, by the names in it.
+/// The kind of a directory, recognized by the names of its entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Folder {
-    /// It has weights.
+    /// A model directory with weights.
     Model,
-    /// It has an adapter, such as LoRA's: a change of another model's weights.
+    /// An adapter, such as LoRA's, which changes the weights of another model.
     Adapter,
-    /// It has weights in another format; one of the files.
+    /// A model directory with weights in another format; the name of one of the files.
     OtherFormat(String),
-    /// A hub's cache, or a model's folder in one, and the snapshots below it.
+    /// A hub's cache, or a model's folder in it; the snapshots below it.
     HubCache(Vec<PathBuf>),
-    /// There are weights in folders below it: which.
+    /// A directory with model directories below it; their paths.
     Parent(Vec<PathBuf>),
     /// None of these.
     Plain,
 }
 
-/// The file that says of which model an adapter is, and which kind.
+/// The configuration file of an adapter, as PEFT names it.
 const ADAPTER: &str = "adapter_config.json";
-/// How the names of weights in other formats end.
+/// Suffixes of the names of weights in other formats.
 const OTHER_FORMATS: [&str; 9] =
     [".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".bin.index.json"];
-/// What a hub's cache begins the names of models' folders with.
+/// Prefix of the names of models' folders in a hub's cache.
 const HUB_MODEL: &str = "models--";
-/// Entries that are looked at below a directory, and how deep: enough for a hub's cache.
-const LOOKED_AT: usize = 10_000;
+/// Most entries that are examined below a directory.
+const ENTRIES_MAX: usize = 10_000;
+/// Most levels that are examined below a directory: enough for a hub's cache.
 const DEPTH_MAX: usize = 3;
 
 impl Folder {
-    /// Looks at names only. What cannot be listed is passed over.
+    /// Recognizes a directory by names only. Folders that cannot be listed are ignored.
     pub fn of(path: &Path) -> Self {
         let names = names(path);
         let has = |end: &str| names.iter().find(|name| name.ends_with(end));
@@ -48,7 +49,7 @@ impl Folder {
         }
         let is_model = |name: &str| name.starts_with(HUB_MODEL);
         let here = path.canonicalize().unwrap_or_default();
-        // The snapshots of a model are in a folder in that of the model.
+        // The path may be that of a model's folder, or of `snapshots` in it.
         let inside = here.ancestors().take(2).filter_map(Path::file_name).any(|name| is_model(&name.to_string_lossy()));
         let below = below(path);
         if inside || names.iter().any(|name| is_model(name)) {
@@ -71,17 +72,17 @@ impl std::fmt::Display for Folder {
     }
 }
 
-/// The names in a directory, in their order.
+/// The sorted names of the entries of a directory.
 fn names(path: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().take(LOOKED_AT);
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().take(ENTRIES_MAX);
     let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
 
-/// The folders below a directory that have weights, those nearest to it first; no others below these. Links are not followed.
+/// The folders below a directory that have weights, the nearest first. Folders below these are not searched, and links are not followed.
 fn below(path: &Path) -> Vec<PathBuf> {
-    let (mut found, mut left) = (Vec::new(), LOOKED_AT);
+    let (mut found, mut left) = (Vec::new(), ENTRIES_MAX);
     let mut folders = VecDeque::from([(path.to_owned(), 0)]);
     while let Some((folder, depth)) = folders.pop_front() {
         let names = names(&folder);
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_known_by_the_names_in_it() {
+    fn directories_are_recognized_by_the_names_in_them() {
         let root = tempfile::tempdir().unwrap();
         let folder = |name: &str, files: &[&str]| {
             for file in files {

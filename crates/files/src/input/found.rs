@@ -1,24 +1,24 @@
-//! What a file is, told by its first bytes, beside what it was meant to be.
+//! Recognizes the kind of a file by its first bytes, and compares it with the kind that was meant.
 
 use super::folder::Folder;
 use std::path::Path;
 
-/// First bytes of what a shard of a diff leaves for the others.
+/// First bytes of a part of a patch, which one shard of a diff writes.
 pub const PART_MAGIC: [u8; 8] = *b"\x89LCS\r\n\x1a\n";
 
-/// The longest header that the safetensors library reads.
+/// Longest header that the safetensors library reads, in bytes.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
 
-/// What something is that can be known without reading it.
+/// The kind of a file or directory, as far as it can be recognized without reading all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Found {
-    /// A Git LFS pointer, and how many bytes the file has that it stands for.
+    /// A Git LFS pointer.
     LfsPointer {
-        /// The bytes, if the pointer says how many.
+        /// The size in bytes of the file that it stands for, if the pointer says.
         size: Option<u64>,
     },
-    /// A page for browsers.
+    /// An HTML page.
     Html,
     /// A zip archive, such as PyTorch's weights.
     Zip,
@@ -30,9 +30,9 @@ pub enum Found {
     Utf16,
     /// A model of llama.cpp.
     Gguf,
-    /// A file without bytes.
+    /// An empty file.
     Empty,
-    /// Room that was reserved for a file which did not arrive.
+    /// A file that begins with zeros, such as one that was preallocated for a download that failed.
     Zeros,
     /// Weights: a `.safetensors` file.
     Safetensors,
@@ -40,7 +40,7 @@ pub enum Found {
     Json,
     /// A patch.
     Patch,
-    /// A part of a patch, which a shard of a diff leaves.
+    /// A part of a patch, which one shard of a diff writes.
     Part,
     /// A directory.
     Directory(Folder),
@@ -61,7 +61,7 @@ pub enum Meant {
     Onnx,
     /// `config.json`, a tokenizer, or its settings.
     Model,
-    /// What a model is measured on: sentences or lists of words.
+    /// Data for measuring a model: sentences or lists of words.
     Data,
     /// Results of measuring.
     Results,
@@ -75,24 +75,24 @@ pub enum Meant {
     Key,
 }
 
-/// Something that is known to be something else than was meant.
+/// A file or directory that was recognized as another kind than was meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this is {found}{}", match (found, meant) {
     (Found::Directory(Folder::Plain), Meant::Checkpoint) => " without weights".to_owned(),
     _ => format!(", not {meant}"),
 })]
 pub struct Unexpected {
-    /// What it is.
+    /// The kind that was recognized.
     pub found: Found,
-    /// What it was meant to be.
+    /// The kind that was meant.
     pub meant: Meant,
 }
 
 impl Found {
-    /// As many first bytes as are looked at.
+    /// Number of first bytes of a file that are examined.
     pub(crate) const FRONT_BYTES: u64 = 512;
 
-    /// What begins with these bytes, if that is known.
+    /// The kind of a file that begins with these bytes; `None` if it is not recognized.
     pub fn of(front: &[u8]) -> Option<Self> {
         let text = front.strip_prefix(b"\xef\xbb\xbf").unwrap_or(front).trim_ascii_start();
         let page = |start: &[u8]| text.get(..start.len()).is_some_and(|front| front.eq_ignore_ascii_case(start));
@@ -176,8 +176,8 @@ impl std::fmt::Display for Meant {
 }
 
 impl Meant {
-    /// Compares what a file begins with, `Found::FRONT_BYTES` or all of it if it is shorter, with what it was meant to be. Most
-    /// of what is something else is not known, and left to who reads it.
+    /// Compares the kind of a file with the kind that was meant. `front` are the first `Found::FRONT_BYTES` bytes, or the whole file if it
+    /// is shorter. Files that are not recognized are accepted here, and checked by their readers.
     ///
     /// # Errors
     /// [`Unexpected`].
@@ -194,7 +194,7 @@ impl Meant {
             Self::Patch => *found == Found::Patch,
             Self::Part => *found == Found::Part,
             Self::Index | Self::Model | Self::Results | Self::Log | Self::Data => *found == Found::Json,
-            // A list of nobody.
+            // An empty list of signers is valid.
             Self::Signers => *found == Found::Empty,
             Self::Onnx | Self::Signature | Self::Key => false,
         }
@@ -202,17 +202,17 @@ impl Meant {
 }
 
 impl Unexpected {
-    /// A directory at `path`, where something else was meant.
+    /// The error for a directory at `path`, where something else was meant.
     pub fn directory(path: &Path, meant: Meant) -> Self {
         Self { found: Found::Directory(Folder::of(path)), meant }
     }
 
-    /// What is inside of an I/O error.
+    /// The error of this type inside of an I/O error, if there is one.
     pub fn within(error: &std::io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
 
-    /// Whether a patch was given for a checkpoint, or a checkpoint for a patch, so that arguments may have changed their places.
+    /// Whether a patch was given for a checkpoint or a checkpoint for a patch, so that two arguments may be swapped.
     pub fn is_swapped(&self) -> bool {
         let weights = matches!(self.found, Found::Safetensors | Found::Directory(_));
         self.meant == Meant::Patch && weights || self.meant == Meant::Checkpoint && self.found == Found::Patch
@@ -249,9 +249,9 @@ mod tests {
     ];
 
     #[test]
-    fn a_file_is_known_by_what_it_begins_with() {
+    fn files_are_recognized_by_their_first_bytes() {
         let header = [&8u64.to_le_bytes()[..], b"{\"a\":{}}"].concat();
-        // A length whose first two bytes are those of a pickle.
+        // A header length whose first two bytes look like a pickle.
         let long = [&[0x80, 2, 0, 0, 0, 0, 0, 0][..], b"{\"a\":"].concat();
         let cases: &[(&[u8], Option<Found>)] = &[
             (b"", Some(Found::Empty)),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_meant_to_be_what_a_failed_download_leaves() {
+    fn results_of_failed_downloads_are_always_refused() {
         let fronts: [&[u8]; 6] =
             [b"version https://git-lfs", b"<html>", b"PK\x03\x04", b"\x80\x02}", b"GGUF", b"\x1f\x8b"];
         for meant in EVERYTHING {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_changed_their_places_are_told_apart() {
+    fn swapped_arguments_are_recognized() {
         let swapped = |meant: Meant, front: &[u8]| meant.check(front).unwrap_err().is_swapped();
         let weights = [&8u64.to_le_bytes()[..], b"{\"a\":{}}"].concat();
         assert!(swapped(Meant::Checkpoint, &lcepatch_format::limits::MAGIC) && swapped(Meant::Patch, &weights));

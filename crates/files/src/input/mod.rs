@@ -1,5 +1,5 @@
-//! Opening what others wrote: regular files only, so that nothing waits for a pipe or reads a device; told apart from what they are
-//! often mistaken for ([`Found`]); and known again by what the file system says of them.
+//! Opens input files. Only regular files are accepted, so that nothing waits for a pipe or reads a device. Files of another kind than was
+//! meant are recognized ([`Found`]), and changes of open files are detected ([`Identity`]).
 
 mod folder;
 mod found;
@@ -12,12 +12,12 @@ use std::io::{Read, Seek};
 use std::path::Path;
 use std::time::SystemTime;
 
-/// Opens the file at `path`, which is meant to be one of a kind, for reading. Every input is opened here, but for weights: their
-/// reader, which takes them from memory too, compares what they begin with itself.
+/// Opens the file at `path`, which is `meant` to be of a kind, for reading. All inputs are opened here except for weights, whose reader
+/// also accepts bytes in memory and makes the same check itself.
 ///
 /// # Errors
-/// I/O; inside of a [`std::io::Error`]: [`Unexpected`] for what is known to be something else; [`NotAFile`] for pipes, sockets and
-/// devices, without waiting for any.
+/// I/O; inside of the [`std::io::Error`]: [`Unexpected`] for a file of another kind, [`NotAFile`] for pipes, sockets and devices, without
+/// waiting for them.
 pub fn open(path: &Path, meant: Meant) -> std::io::Result<File> {
     let file = open_any(path).map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(NotAFile::Directory) => Unexpected::directory(path, meant).into(),
@@ -30,15 +30,15 @@ pub fn open(path: &Path, meant: Meant) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Opens the file at `path` for reading, whatever it is.
+/// Opens the file at `path` for reading, whatever its content.
 ///
 /// # Errors
-/// I/O; [`NotAFile`], inside of a [`std::io::Error`], for all but regular files.
+/// I/O; inside of the [`std::io::Error`]: [`NotAFile`] for everything but regular files.
 pub fn open_any(path: &Path) -> std::io::Result<File> {
     open_with(path, File::options().read(true))
 }
 
-/// Whether the file at `path` is known to be of this kind.
+/// Whether the file at `path` is recognized as this kind.
 pub fn is(path: &Path, found: Found) -> bool {
     let mut front = Vec::new();
     let read = open_any(path).and_then(|file| file.take(Found::FRONT_BYTES).read_to_end(&mut front));
@@ -54,9 +54,9 @@ pub(crate) fn open_for_writing(path: &Path) -> std::io::Result<File> {
 }
 
 fn open_with(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
-    // Opening a device can have effects of its own, so it is looked at first.
+    // Checked before opening, because opening a device can have side effects.
     regular(&std::fs::metadata(path)?)?;
-    // Between the two calls it can have become a pipe, which must not be waited for.
+    // The file may have been replaced by a pipe since; opening that must not wait.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NONBLOCK | libc::O_NOCTTY);
     let file = options.open(path)?;
@@ -64,11 +64,12 @@ fn open_with(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// Refuses everything but regular files.
 fn regular(metadata: &Metadata) -> Result<(), NotAFile> {
     if metadata.is_file() { Ok(()) } else { Err(NotAFile::of(metadata.file_type())) }
 }
 
-/// Something that is no regular file, and so no input.
+/// What a path leads to, if not to a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotAFile {
     #[error("it is a directory, not a file")]
@@ -107,22 +108,22 @@ impl From<NotAFile> for std::io::Error {
     }
 }
 
-/// What the file system says of an open file, by which a change is seen: two are equal while nobody writes to it.
+/// The file system's metadata of an open file, to detect changes: it stays equal as long as nobody writes to the file.
 ///
-/// A write within the same tick of the file system's clock, or through a shared mapping that was written to before, changes
-/// nothing here.
+/// Two kinds of writes are not detected: those within the same tick of the file system's clock, and those through a shared mapping that
+/// has been written to before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The device and the number of the file on it, where the system has such numbers.
+    /// Device and inode number, on systems that have them.
     pub place: Option<(u64, u64)>,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
-    /// When it was last written to, as exactly as the file system knows.
+    /// Time of the last write, with the file system's resolution.
     pub modified: Option<SystemTime>,
 }
 
 impl Identity {
-    /// Of an open file.
+    /// The identity of an open file.
     ///
     /// # Errors
     /// I/O.
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn what_is_not_a_regular_file_is_refused_at_once() {
+    fn special_files_are_refused_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let (pipe, socket) = (folder.path().join("pipe"), folder.path().join("socket"));
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -1,30 +1,31 @@
-//! The base's elements of one block, as base-conditioned codecs need them.
+//! Access to the base's elements of one block, for base-conditioned codecs.
 
 use crate::dtype::{Classes, Dtype};
 use std::ops::Range;
 
-/// Bytes of elements whose classes are taken at a time: they stay in the processor's nearest memory.
+/// Classes are computed for this many bytes of elements at a time, so that both fit the level-1 cache.
 const CLASS_BYTES: usize = 1 << 15;
 
-/// Elements are sampled in so many runs of so many: few, because each brings in pages of the file that are not needed otherwise.
+/// At most this many runs of elements are sampled: few, because each run reads pages of the file that nothing else needs.
 const SAMPLED_RUNS: u32 = 32;
+/// Number of elements in a sampled run.
 const SAMPLED_RUN: u32 = 1 << 11;
 
-/// The elements of one block of a base tensor, wherever they are.
+/// The elements of one block of a base tensor, in memory or in a mapped file.
 pub trait BaseElements {
     /// The element type.
     fn dtype(&self) -> Dtype;
 
-    /// How many elements there are.
+    /// Number of elements in the block.
     fn elements(&self) -> u32;
 
     /// The bytes of the elements at `positions`.
     fn part(&self, positions: Range<u32>) -> &[u8];
 
-    /// Calls `each` with the first position and the bytes of consecutive parts, which together are all elements.
+    /// Calls `each` with the first position and the bytes of consecutive parts that together cover all elements.
     fn walk(&self, each: &mut dyn FnMut(u32, &[u8]));
 
-    /// No more elements are wanted for now: what holds them in memory may let them go.
+    /// Says that no elements are needed for now, so that their memory may be released.
     fn release(&self) {}
 
     /// Calls `each` with the first position and the classes of consecutive parts.
@@ -44,7 +45,7 @@ pub trait BaseElements {
         });
     }
 
-    /// About how many elements there are of each class: a sample, multiplied.
+    /// Estimates the number of elements of each class from a sample, scaled to all elements.
     fn class_counts(&self) -> Vec<u64> {
         let (dtype, n) = (self.dtype(), self.elements());
         let mut counts = vec![0; dtype.classes()];
@@ -52,8 +53,9 @@ pub trait BaseElements {
         for start in (0..n).step_by(step as usize) {
             let run = start..(start + SAMPLED_RUN).min(n);
             let bytes = self.part(run.clone());
-            (0..(run.end - run.start) as usize)
-                .for_each(|at| counts[usize::from(dtype.class(dtype.width().load(bytes, at)))] += 1);
+            for index in 0..run.len() {
+                counts[usize::from(dtype.class(dtype.width().load(bytes, index)))] += 1;
+            }
         }
         self.release();
         let sampled = counts.iter().sum::<u64>().max(1);
@@ -61,31 +63,31 @@ pub trait BaseElements {
         counts
     }
 
-    /// The bit patterns at `positions`, ascending and all below [`BaseElements::elements`].
+    /// The bit patterns at `positions`, which ascend and are all below [`BaseElements::elements`].
     fn bits_at(&self, positions: &[u32]) -> Vec<u64> {
         let width = self.dtype().width();
         let mut out = Vec::with_capacity(positions.len());
         let mut rest = positions;
         self.walk(&mut |start, bytes| {
             let end = start + (bytes.len() / width.bytes()) as u32;
-            let (here, later) = rest.split_at(rest.partition_point(|p| *p < end));
-            width.load_at(bytes, here.iter().map(|p| (p - start) as usize), &mut out);
+            let (here, later) = rest.split_at(rest.partition_point(|position| *position < end));
+            width.load_at(bytes, here.iter().map(|position| (position - start) as usize), &mut out);
             rest = later;
         });
         out
     }
 }
 
-/// Elements whose bytes are in memory.
+/// Elements in memory.
 #[derive(Debug, Clone, Copy)]
-pub struct Held<'a> {
-    /// Their type.
+pub struct InMemory<'a> {
+    /// The element type.
     pub dtype: Dtype,
-    /// Their bytes, little-endian.
+    /// The elements, little-endian.
     pub bytes: &'a [u8],
 }
 
-impl BaseElements for Held<'_> {
+impl BaseElements for InMemory<'_> {
     fn dtype(&self) -> Dtype {
         self.dtype
     }

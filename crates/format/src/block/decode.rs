@@ -1,4 +1,4 @@
-//! From a block's bytes to positions and deltas (spec §8, §9).
+//! Decodes a block into positions and deltas (spec §8, §9).
 
 use super::base::BaseElements;
 use super::masks::{Kept, Masks, count, spread};
@@ -9,33 +9,33 @@ use crate::codec::{Corrupt, Number, groups};
 use crate::dtype::{Dtype, FloatFormat};
 use crate::invalid::StreamFault;
 
-/// What a block changes. Each part has one entry for each selected element.
+/// A decoded block. Each vector has one entry per selected element.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecodedBlock {
     /// Positions in the block, ascending.
     pub positions: Vec<u32>,
-    /// By how much; without meaning for elements that are pruned in the reference.
+    /// Reference minus base; meaningless for elements that are pruned in the reference.
     pub deltas: Deltas,
-    /// The base's bit patterns, where the block carries them or decoding had to look them up.
+    /// The base's bit patterns, if the block stores them or decoding had to read them from the base.
     pub base_bits: Option<Vec<u64>>,
-    /// Whether the block carries them, so that they are only as true as the patch.
+    /// Whether `base_bits` come from the block and not from the base. They are then as untrusted as the patch.
     pub carries_base: bool,
-    /// What is kept, where base and reference are pruned.
+    /// The pruning masks of base and reference, if they have any.
     pub masks: Option<Masks>,
 }
 
 impl DecodedBlock {
-    /// The base's bits that the block carries, one for each selected element.
+    /// The base's bit patterns that the block stores.
     pub fn carried_base(&self) -> Option<&[u64]> {
         self.base_bits.as_deref().filter(|_| self.carries_base)
     }
 
-    /// What is kept of element `entry`.
+    /// Where selected element `entry` is kept.
     pub fn kept(&self, entry: usize) -> Kept {
         self.masks.as_ref().map_or(Kept::BOTH, |masks| masks.kept[entry])
     }
 
-    /// The reference's bits at element `entry`, `base` in the base; none where deltas are not exact.
+    /// The reference's bits of selected element `entry`, whose bits in the base are `base`; `None` if deltas are not exact.
     pub fn reference_bits(&self, entry: usize, dtype: Dtype, base: u64) -> Option<u64> {
         match &self.deltas {
             Deltas::Value(_) => None,
@@ -44,12 +44,12 @@ impl DecodedBlock {
         }
     }
 
-    /// What element `entry`, `base` in the base, counts as there (t of spec §11.1).
+    /// The base's value of selected element `entry`, whose bits in the base are `base`; 0 if it is pruned there (t of spec §11.1).
     pub fn value(&self, entry: usize, float: FloatFormat, base: u64) -> f64 {
         if self.kept(entry).in_base() { float.value(base) } else { 0.0 }
     }
 
-    /// Reference minus base at element `entry`, in value (d of spec §11.1); none where elements are no floats.
+    /// Reference minus base of selected element `entry` as a value (d of spec §11.1); `None` for dtypes that are not floats.
     pub fn delta(&self, entry: usize, dtype: Dtype, base: u64) -> Option<f64> {
         let float = dtype.float()?;
         let value = self.value(entry, float, base);
@@ -64,38 +64,39 @@ impl DecodedBlock {
 /// Reference minus base.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deltas {
-    /// In ULPs, exact ([`Dtype::ulp_delta`]).
+    /// Exact, in ULPs ([`Dtype::ulp_delta`]).
     Ulp(Vec<u64>),
-    /// In value, with reduced precision.
+    /// As values of reduced precision.
     Value(Vec<f64>),
 }
 
 /// Why a block cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
-    /// R19.
+    /// The streams are invalid (R19).
     #[error(transparent)]
     Streams(#[from] StreamFault),
-    /// R20, if the base is the right one.
+    /// The content of a stream is invalid (R20), or the base is not the one of the patch.
     #[error(transparent)]
     Content(#[from] Corrupt),
-    /// It is coded relative to the base, which was not given.
+    /// The block is base-conditioned, and no base was given.
     #[error("the block is coded relative to its base")]
     NeedsBase,
 }
 
-/// About the bytes of memory that [`decode`] takes, of which what it returns keeps most.
+/// About how many bytes of memory [`decode`] takes. The decoded block keeps most of them.
 pub fn memory(streams: &Streams<&[u8]>, dtype: Dtype, selected: u32) -> u64 {
-    let coded = with_number!(dtype, N => size_of::<N>() as u64);
+    let encoded = with_number!(dtype, N => size_of::<N>() as u64);
     let (position, delta, bits) = (4, 8, 8);
     let base = if streams.base_values.is_some() || streams.deltas.0 == DeltaCodec::ClassUlp { bits } else { 0 };
     let before = if streams.values_before.is_some() { bits } else { 0 };
-    u64::from(selected) * (position + delta + base + before + coded + u64::from(streams.masks.is_some()))
+    u64::from(selected) * (position + delta + base + before + encoded + u64::from(streams.masks.is_some()))
 }
 
-/// Decodes a block of `selected` of `elements` elements. `base` are those elements, needed by base-conditioned codecs.
+/// Decodes a block in which `selected` of `elements` elements are selected. `base` gives all elements of the block in the base;
+/// base-conditioned codecs need it.
 ///
-/// Allocates at most 40 bytes for each of the `selected` elements, which the tensor table bounds by the block.
+/// Allocates at most 40 bytes per selected element. The tensor table limits `selected` to the size of the block.
 ///
 /// # Errors
 /// [`BlockError`].
@@ -112,9 +113,9 @@ pub fn decode(
         (PositionCodec::Gaps, bytes) => gaps::decode(bytes, selected as usize, elements)?,
         (PositionCodec::ClassGaps, bytes) => {
             let base = base.ok_or(BlockError::NeedsBase)?;
-            let looks_up = streams.deltas.0 == DeltaCodec::ClassUlp && streams.base_values.is_none();
-            // While they are at hand.
-            let bits = looks_up.then(|| base_bits.insert(Vec::with_capacity(selected as usize)));
+            let deltas_need_base = streams.deltas.0 == DeltaCodec::ClassUlp && streams.base_values.is_none();
+            // Collected in the same walk over the base, so that the deltas below need no second one.
+            let bits = deltas_need_base.then(|| base_bits.insert(Vec::with_capacity(selected as usize)));
             class_positions(bytes, selected as usize, base, bits)?
         }
     };
@@ -150,20 +151,20 @@ pub fn decode(
     Ok(DecodedBlock { positions, deltas, base_bits, carries_base, masks })
 }
 
-/// The streams in a block's bytes, which must serve elements of `dtype`.
+/// Parses a block into its streams, and checks that they suit elements of `dtype`.
 ///
 /// # Errors
 /// [`StreamFault`] (R19).
 pub fn streams(bytes: &[u8], dtype: Dtype) -> Result<Streams<&[u8]>, StreamFault> {
     let streams = Streams::read(bytes)?;
-    let for_floats = streams.masks.is_some() || matches!(streams.deltas.0, DeltaCodec::Bf16 | DeltaCodec::Int8);
-    if for_floats && dtype.float().is_none() {
+    let floats_only = streams.masks.is_some() || matches!(streams.deltas.0, DeltaCodec::Bf16 | DeltaCodec::Int8);
+    if floats_only && dtype.float().is_none() {
         return Err(StreamFault::Dtype);
     }
     Ok(streams)
 }
 
-/// One delta for each selected element, from those of the elements that have one.
+/// Aligns deltas with the selected elements: elements that are pruned in the reference have no delta in the stream and get 0.
 fn aligned<T: Copy + Default>(deltas: Vec<T>, kept: Option<&[Kept]>) -> Vec<T> {
     match kept {
         Some(kept) => spread(deltas, kept, |kept| kept.in_reference()),
@@ -171,24 +172,24 @@ fn aligned<T: Copy + Default>(deltas: Vec<T>, kept: Option<&[Kept]>) -> Vec<T> {
     }
 }
 
-/// Positions, and in `bits` what the base holds there.
+/// Decodes base-conditioned positions, and appends the base's bit patterns at them to `bits`.
 fn class_positions(
     bytes: &[u8],
     count: usize,
     base: &dyn BaseElements,
     mut bits: Option<&mut Vec<u64>>,
 ) -> Result<Vec<u32>, BlockError> {
-    let mut found = GroupedPositions::decode(bytes, base.dtype().classes(), count)?;
+    let mut decoder = GroupedPositions::decode(bytes, base.dtype().classes(), count)?;
     base.walk_with_classes(&mut |start, bytes, classes| {
-        let positions = found.walk(start, classes);
+        let positions = decoder.walk(start, classes);
         if let Some(bits) = &mut bits {
             base.dtype().width().load_at(bytes, positions.iter().map(|position| (position - start) as usize), bits);
         }
     });
-    Ok(found.finish(base.elements())?)
+    Ok(decoder.finish(base.elements())?)
 }
 
-/// Puts deltas that are coded group by group back in the order of positions.
+/// Decodes deltas that are grouped by class, and puts them in the order of positions.
 fn class_deltas<N: Number>(
     bytes: &[u8],
     count: usize,
@@ -198,15 +199,15 @@ fn class_deltas<N: Number>(
     let sequences = groups::decode::<N>(bytes, dtype.classes(), count)?;
     let (mut next, ends, numbers) = (sequences.starts(), sequences.ends(), sequences.numbers());
     let mut deltas = Vec::with_capacity(count);
-    let anatomy = dtype.anatomy();
+    let layout = dtype.bit_layout();
     for bits in base_bits {
-        let group = sequences.partition().group(anatomy.class(bits));
-        let at = &mut next[group];
-        if *at == ends[group] {
+        let group = sequences.partition().group(layout.class(bits));
+        let slot = &mut next[group];
+        if *slot == ends[group] {
             break;
         }
-        deltas.push(numbers[*at]);
-        *at += 1;
+        deltas.push(numbers[*slot]);
+        *slot += 1;
     }
     if deltas.len() == count {
         return Ok(deltas);
@@ -215,58 +216,61 @@ fn class_deltas<N: Number>(
     Err(Corrupt::Count { field: "deltas of the base's classes", found, expected }.into())
 }
 
+/// Decodes `count` bit patterns of `dtype` (spec §9.8).
 pub(super) fn numbers(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
     with_number!(dtype, N => numbers_as::<N>(bytes, count, dtype))
 }
 
 fn numbers_as<N: Number>(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
-    let (most, flip, anatomy) = (dtype.width().mask(), flip(dtype), dtype.anatomy());
+    let (most, flip, layout) = (dtype.width().mask(), flip(dtype), dtype.bit_layout());
     let images: Vec<N> = groups::decode(bytes, 1, count)?.into_numbers();
     if let Some(found) = images.iter().map(|image| (*image).into()).find(|image| *image > most) {
         return Err(Corrupt::Range { field: "a base value", found, least: 0, most });
     }
-    Ok(images.into_iter().map(|image| anatomy.image(image.into() ^ flip)).collect())
+    Ok(images.into_iter().map(|image| layout.image(image.into() ^ flip)).collect())
 }
 
-/// The image with its order kept when read as unsigned, as base values are coded (spec §9.8).
+/// Maps a bit pattern to an unsigned integer that ascends with the value, as base values are encoded (spec §9.8).
 pub fn unsigned_image(dtype: Dtype, bits: u64) -> u64 {
     dtype.image(bits) ^ flip(dtype)
 }
 
+/// The sign bit of floats, whose flip turns a signed image into an unsigned one.
 fn flip(dtype: Dtype) -> u64 {
     if dtype.float().is_some() { 1 << (dtype.width().bits() - 1) } else { 0 }
 }
 
-/// The coded form of a ULP delta: zigzag, less one, since zero is rare (spec §9.5).
+/// Maps a ULP delta to the integer that is encoded: zigzag, minus one modulo 2^width because a delta of zero is rare (spec §9.5).
 pub fn wrap_ulp(delta: u64, dtype: Dtype) -> u64 {
     let (bits, mask) = (dtype.width().bits(), dtype.width().mask());
     let zigzag = if delta >> (bits - 1) == 0 { delta << 1 } else { !(delta << 1) };
     zigzag.wrapping_sub(1) & mask
 }
 
-fn unwrap_ulps<N: Number>(coded: Vec<N>, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
+/// Inverts [`wrap_ulp`].
+fn unwrap_ulps<N: Number>(encoded: Vec<N>, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
     let mask = dtype.width().mask();
     if N::BITS > dtype.width().bits()
-        && let Some(found) = coded.iter().map(|number| (*number).into()).find(|number: &u64| *number > mask)
+        && let Some(found) = encoded.iter().map(|number| (*number).into()).find(|number: &u64| *number > mask)
     {
         return Err(Corrupt::Range { field: "a ULP delta", found, least: 0, most: mask });
     }
-    // Where numbers are as wide as deltas, they take the same memory.
-    let unfolded = coded.into_iter().map(|number| {
+    let deltas = encoded.into_iter().map(|number| {
         let zigzag = number.into().wrapping_add(1) & mask;
         (zigzag >> 1 ^ (zigzag & 1).wrapping_neg()) & mask
     });
-    Ok(unfolded.collect())
+    // `collect` reuses the memory of `encoded` where its numbers are as wide as the deltas.
+    Ok(deltas.collect())
 }
 
-/// Deltas as bfloat16 (spec §9.6).
+/// Decodes deltas of bfloat16 (spec §9.6).
 fn bf16_deltas(bytes: &[u8], count: usize) -> Result<Vec<f64>, Corrupt> {
     let bits = unwrap_ulps(groups::decode::<u16>(bytes, 1, count)?.into_numbers(), Dtype::Bf16)?;
     let value = |image: u64| FloatFormat::BF16.value(Dtype::Bf16.from_image(image));
     bits.into_iter().map(value).map(finite).collect()
 }
 
-/// Deltas as multiples of a scale (spec §9.7).
+/// Decodes deltas that are integer multiples of a scale (spec §9.7).
 fn int8_deltas(bytes: &[u8], count: usize) -> Result<Vec<f64>, Corrupt> {
     let mut reader = Reader::new(bytes);
     let scale = finite(f64::from(f32::from_le_bytes(reader.array("scale")?)))?;
@@ -274,6 +278,7 @@ fn int8_deltas(bytes: &[u8], count: usize) -> Result<Vec<f64>, Corrupt> {
     steps.into_iter().map(|step| finite(f64::from(step as u8 as i8) * scale)).collect()
 }
 
+/// Refuses infinities and NaN.
 fn finite(value: f64) -> Result<f64, Corrupt> {
     let most = f64::MAX.to_bits();
     let out_of_range = Corrupt::Range { field: "bits of a delta", found: value.to_bits(), least: 0, most };
@@ -291,7 +296,7 @@ mod tests {
             for delta in [0, 1, 2, mask, mask - 1, mask >> 1, (mask >> 1) + 1] {
                 assert_eq!(unwrap_ulps(vec![wrap_ulp(delta, dtype)], dtype), Ok(vec![delta]));
             }
-            assert_eq!(wrap_ulp(mask, dtype), 0, "minus one is the cheapest");
+            assert_eq!(wrap_ulp(mask, dtype), 0, "a delta of minus one has the smallest code");
             assert_eq!(wrap_ulp(1, dtype), 1);
         }
     }

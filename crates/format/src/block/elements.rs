@@ -1,94 +1,91 @@
-//! The selected elements of one block, as an encoder takes them.
+//! The selected elements of one block, the encoder's input.
 
 use super::masks::Kept;
 use crate::dtype::{Dtype, FloatFormat};
 use serde::{Deserialize, Serialize};
 
-/// One entry for each selected element of a block.
+/// The selected elements of a block. Vectors have one entry per element unless stated otherwise.
 #[derive(Debug, Clone)]
 pub struct Elements {
-    /// Their type.
-    /// Their type.
+    /// The element type.
     pub dtype: Dtype,
     /// Positions in the block, ascending.
     pub positions: Vec<u32>,
-    /// The base's bits.
+    /// The base's bit patterns.
     pub base: Vec<u64>,
-    /// The reference's bits, those of zero where it is pruned.
+    /// The reference's bit patterns; a zero where the reference is pruned.
     pub reference: Vec<u64>,
-    /// What is kept, where there are masks.
+    /// Where each element is kept, if base and reference have pruning masks.
     pub kept: Option<Vec<Kept>>,
-    /// Only of the elements that are pruned in the base: what it held there before.
+    /// The base's bit patterns before pruning, one entry per element that is pruned in the base.
     pub before: Option<Vec<u64>>,
-    /// Whether base and reference hold zeros where they are pruned.
+    /// Whether base and reference store zeros at their pruned elements.
     pub holds_zeros: bool,
 }
 
 impl Elements {
-    /// No elements yet.
+    /// An empty list of elements.
     pub fn new(dtype: Dtype) -> Self {
         let (positions, base, reference) = (Vec::new(), Vec::new(), Vec::new());
         Self { dtype, positions, base, reference, kept: None, before: None, holds_zeros: true }
     }
 
-    /// Adds those with the indices `places` of a part of the block, which begins at position `first`, of elements of `N` bytes.
-    pub fn extend<const N: usize>(&mut self, first: u32, places: &[u32], base: &[u8], reference: &[u8]) {
-        let (base, reference) = (base.as_chunks::<N>().0, reference.as_chunks::<N>().0);
-        let bits = |element: &[u8; N]| {
-            let mut bits = [0; 8];
-            bits[..N].copy_from_slice(element);
-            u64::from_le_bytes(bits)
-        };
-        self.positions.extend(places.iter().map(|at| first + at));
-        self.base.extend(places.iter().map(|at| bits(&base[*at as usize])));
-        self.reference.extend(places.iter().map(|at| bits(&reference[*at as usize])));
+    /// Appends the elements with `indices` of a part of the block. The part begins at position `first`; `base` and `reference` are its
+    /// bytes, in elements of `WIDTH` bytes.
+    pub fn extend<const WIDTH: usize>(&mut self, first: u32, indices: &[u32], base: &[u8], reference: &[u8]) {
+        let (base, reference) = (base.as_chunks::<WIDTH>().0, reference.as_chunks::<WIDTH>().0);
+        self.positions.extend(indices.iter().map(|index| first + index));
+        self.base.extend(indices.iter().map(|index| bits(&base[*index as usize])));
+        self.reference.extend(indices.iter().map(|index| bits(&reference[*index as usize])));
     }
 
-    /// What is kept of element `at`.
-    pub fn kept(&self, at: usize) -> Kept {
-        self.kept.as_ref().map_or(Kept::BOTH, |kept| kept[at])
+    /// Where element `entry` is kept.
+    pub fn kept(&self, entry: usize) -> Kept {
+        self.kept.as_ref().map_or(Kept::BOTH, |kept| kept[entry])
     }
 
-    /// Reference minus base, in value, with 0 for what is pruned.
-    pub fn delta(&self, at: usize, float: FloatFormat) -> f64 {
-        let base = if self.kept(at).in_base() { float.value(self.base[at]) } else { 0.0 };
-        float.value(self.reference[at]) - base
+    /// Reference minus base of element `entry` as a value, where a pruned element counts as 0.
+    pub fn delta(&self, entry: usize, float: FloatFormat) -> f64 {
+        let base = if self.kept(entry).in_base() { float.value(self.base[entry]) } else { 0.0 };
+        float.value(self.reference[entry]) - base
     }
 
-    /// How many are pruned in the base.
+    /// Number of elements that are pruned in the base.
     pub fn pruned_in_base(&self) -> usize {
         self.kept.iter().flatten().filter(|kept| !kept.in_base()).count()
     }
 
-    /// Whether the base holds something else than zero where it is pruned.
+    /// Whether the base stores a value other than zero at an element that is pruned there.
     pub fn base_is_unpruned(&self) -> bool {
         let Some(float) = self.dtype.float() else { return false };
         let pruned = self.kept.iter().flatten().zip(&self.base).filter(|(kept, _)| !kept.in_base());
         pruned.into_iter().any(|(_, bits)| float.value(*bits) != 0.0)
     }
 
-    /// How large the deltas are.
+    /// Statistics of the deltas; zeros for dtypes that are not floats.
     pub fn magnitude(&self) -> Magnitude {
-        let of_float = |float: FloatFormat| self.magnitude_of(|at| self.delta(at, float));
         match (self.dtype, &self.kept) {
-            // The dtypes of most checkpoints, without a look at each element's.
+            // Fast paths for the dtypes of most checkpoints: `FloatFormat::value` would match on the format at each element.
             (Dtype::Bf16, None) => {
                 let value = |bits: u64| f64::from(f32::from_bits((bits as u32) << 16));
-                self.magnitude_of(|at| value(self.reference[at]) - value(self.base[at]))
+                self.magnitude_of(|entry| value(self.reference[entry]) - value(self.base[entry]))
             }
             (Dtype::F32, None) => {
                 let value = |bits: u64| f64::from(f32::from_bits(bits as u32));
-                self.magnitude_of(|at| value(self.reference[at]) - value(self.base[at]))
+                self.magnitude_of(|entry| value(self.reference[entry]) - value(self.base[entry]))
             }
-            _ => self.dtype.float().map_or_else(Magnitude::default, of_float),
+            (dtype, _) => match dtype.float() {
+                Some(float) => self.magnitude_of(|entry| self.delta(entry, float)),
+                None => Magnitude::default(),
+            },
         }
     }
 
     fn magnitude_of(&self, delta: impl Fn(usize) -> f64) -> Magnitude {
         let mut total = Magnitude::default();
-        for (at, (base, reference)) in self.base.iter().zip(&self.reference).enumerate() {
+        for (entry, (base, reference)) in self.base.iter().zip(&self.reference).enumerate() {
             total.unchanged += u64::from(base == reference);
-            let delta = delta(at);
+            let delta = delta(entry);
             if delta.is_finite() {
                 total.sum += delta.abs();
                 total.max = total.max.max(delta.abs());
@@ -99,25 +96,32 @@ impl Elements {
     }
 }
 
-/// Sums over finite reference minus base.
+/// The little-endian element as a zero-extended bit pattern.
+fn bits<const WIDTH: usize>(element: &[u8; WIDTH]) -> u64 {
+    let mut bits = [0; 8];
+    bits[..WIDTH].copy_from_slice(element);
+    u64::from_le_bytes(bits)
+}
+
+/// Statistics of deltas (reference minus base). Sums leave out deltas that are not finite.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Magnitude {
-    /// Sum of absolute differences.
+    /// Sum of absolute deltas.
     pub sum: f64,
-    /// Largest absolute difference.
+    /// Largest absolute delta.
     pub max: f64,
-    /// Elements whose bits are the same in both.
+    /// Number of elements whose bits are the same in base and reference.
     pub unchanged: u64,
-    /// Sum of squared differences.
+    /// Sum of squared deltas.
     pub squares: f64,
-    /// Largest error of a reduced delta.
+    /// Largest absolute error of a delta of reduced precision.
     pub error_max: f64,
-    /// Sum of squared errors of reduced deltas.
+    /// Sum of squared errors of deltas of reduced precision.
     pub error_squares: f64,
 }
 
 impl Magnitude {
-    /// Both together.
+    /// The statistics of both sets of elements together.
     pub fn and(self, other: Self) -> Self {
         Self {
             sum: self.sum + other.sum,
@@ -129,7 +133,7 @@ impl Magnitude {
         }
     }
 
-    /// Adds the errors of reduced deltas.
+    /// Adds the errors of deltas of reduced precision.
     pub(super) fn add_errors(&mut self, errors: impl Iterator<Item = f64>) {
         for error in errors {
             self.error_max = self.error_max.max(error.abs());

@@ -1,13 +1,14 @@
-//! From selected elements to encoded blocks (spec §8, §9): the writer's side of [`super::decode`].
+//! Encodes the selected elements of a block (spec §8, §9); the inverse is [`super::decode`].
 //!
-//! Whether the base is used is decided for the whole patch, because a base-conditioned patch asks more of its readers than
-//! a base-free one. Where estimates do not tell, blocks are coded both ways, and `choose` decides.
+//! Positions and deltas can be encoded with or without the base ("base-conditioned" and "base-free"). The choice is made once for the
+//! whole patch, because a base-conditioned patch cannot be read without its base. [`encode`] therefore keeps both encodings of a block
+//! wherever estimates of their sizes do not settle the choice, and [`choose`] picks one when all blocks are known.
 
 use super::base::BaseElements;
 use super::decode::{unsigned_image, wrap_ulp};
 use super::elements::{Elements, Magnitude};
 use super::masks::Kept;
-use super::{BLOCK_ELEMENTS, BaseCodec, DeltaCodec, MaskCodec, PositionCodec, Streams};
+use super::{BLOCK_ELEMENTS, BaseCodec, BlockId, DeltaCodec, MaskCodec, PositionCodec, Streams};
 use crate::codec::gaps::{self, GroupedGaps};
 use crate::codec::groups::{self, Partition, Sequences};
 use crate::codec::statistics::choice_bits;
@@ -16,398 +17,453 @@ use crate::digest::{ContentHash, Digest};
 use crate::dtype::{Dtype, FloatFormat, Rounded};
 use serde::{Deserialize, Serialize};
 
-/// How exactly deltas are kept.
+/// How exactly deltas are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// The reference's bits.
+    /// Losslessly: applying the patch at alpha 1 gives the reference's bits.
     #[default]
     Exact,
     /// Float deltas rounded to bfloat16.
     Bf16,
-    /// Float deltas as one of 255 multiples of a scale for each block.
+    /// Float deltas as one of 255 multiples of a scale that is stored per block.
     Int8,
 }
 
-/// Whether the patch must serve without its base.
+/// Whether the patch must be readable without its base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Portability {
-    /// Smallest: whatever the base can tell is left out.
+    /// The smallest patch: whatever can be derived from the base is left out.
     #[default]
     NeedsBase,
-    /// Base-free positions, and the base's values at them.
+    /// Positions are base-free, and the base's values at the selected positions are stored.
     Portable,
 }
 
 /// How blocks are encoded.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoding {
-    /// How exactly deltas are kept.
+    /// How exactly deltas are stored.
     pub precision: Precision,
-    /// Whether the patch must serve without its base.
+    /// Whether the patch must be readable without its base.
     pub portability: Portability,
-    /// How much work goes into a small patch.
+    /// How much time is spent on making the patch small.
     pub effort: Effort,
-    /// What the digests of contents are made with.
+    /// The hash function of content digests.
     pub hash: ContentHash,
 }
 
-/// A coded block.
+/// An encoded block.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CodedBlock {
-    /// The tensor's place in its pair.
+pub struct EncodedBlock {
+    /// The tensor's index in [`crate::PatchBuilder`].
     pub tensor: usize,
     /// The block's index in the tensor.
     pub index: u64,
-    /// Selected elements.
+    /// Number of selected elements.
     pub selected: u32,
-    /// Its streams.
+    /// The encoded streams.
     pub streams: Streams<Vec<u8>>,
-    /// The digest of the base's values at the selected positions.
+    /// Digest of the base's values at the selected positions.
     pub base_digest: Digest,
-    /// What the deltas are like.
+    /// Statistics of the deltas.
     pub magnitude: Magnitude,
 }
 
-/// All blocks of a patch, each in the way that is chosen.
+/// All blocks of a patch, each in its final encoding.
 #[derive(Debug)]
-pub struct Chosen {
-    /// Its blocks, in order.
-    pub blocks: Vec<CodedBlock>,
-    /// Bytes that a portable patch takes more than one that needs its base; an estimate in the latter.
+pub struct ChosenBlocks {
+    /// The blocks, in the order in which they were given.
+    pub blocks: Vec<EncodedBlock>,
+    /// How many bytes larger a portable patch is than one that needs its base. Exact for a portable patch, otherwise an estimate.
     pub portability_bytes: u64,
-    /// Whether what the base held before it was pruned is known at every selected element that has a mask.
+    /// Whether the patch has masks and knows the base's value before pruning at every selected element.
     pub restores: bool,
-    /// Whether the bits of base and reference are all that there is to the patch, so that it can be inverted.
+    /// Whether the bits of base and reference are all the information in the patch, so that it can be inverted.
     pub invertible: bool,
 }
 
-/// Share of the payload that base-conditioned codecs must save together to be used at all.
+/// Base-conditioned encodings are used only if positions and deltas together save at least this share of their remaining bytes.
 const CONDITIONED_SAVES_MIN: f64 = 0.05;
-/// Share that positions, or deltas, must save for themselves once they may be base-conditioned.
+/// If they do, positions or deltas are base-conditioned only if they alone save at least this share.
 const STREAM_SAVES_MIN: f64 = 0.01;
-/// Where a block is estimated to save this many times as much, it is coded in the base-conditioned way alone, and where
-/// one part of this many, in the base-free way alone.
-const CLEARLY: f64 = 2.5;
+/// Estimates settle the choice for a block if the estimated saving is at least this factor above the thresholds (only the
+/// base-conditioned encoding is made) or this factor below them (only the base-free one is made).
+const CLEAR_FACTOR: f64 = 2.5;
+/// Number of values of a block that are sampled to estimate the encoded size of all of them.
+const SAMPLE: usize = 1 << 12;
+/// Cost of one more group in bytes: its table entry, and code parameters that are fitted to fewer numbers.
+const GROUP_BYTES: u64 = 6;
+/// Number of elements that are hashed at a time.
+const DIGEST_ELEMENTS: usize = 1 << 12;
 
-/// A block, coded in all ways that may be chosen.
+/// A block in every encoding that may still be chosen.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Variants {
-    /// Without positions and deltas.
-    block: CodedBlock,
-    positions: Ways<PositionCodec>,
-    deltas: Ways<DeltaCodec>,
-    base_values: Coded,
-    /// Whether the base holds something else than zero where it is pruned.
+pub struct BlockEncodings {
+    /// The block; its positions and deltas are empty until [`choose`] fills them in.
+    block: EncodedBlock,
+    positions: StreamEncodings<PositionCodec>,
+    deltas: StreamEncodings<DeltaCodec>,
+    base_values: EncodedStream,
+    /// Whether the base holds a value other than zero at an element that is pruned there.
     base_is_unpruned: bool,
-    /// Elements that are pruned in the base, and of which the block does not say what they were before.
+    /// Number of elements that are pruned in the base and whose value before pruning the block does not store.
     unknown: usize,
-    /// Whether nothing but the bits of base and reference is known of its elements.
+    /// Whether the block stores nothing but the bits of base and reference.
     invertible: bool,
 }
 
-impl Variants {
-    /// Selected elements.
+impl BlockEncodings {
+    /// Number of selected elements.
     pub fn selected(&self) -> u64 {
         self.block.selected.into()
     }
 
-    /// The tensor's place, and the block's index.
-    pub fn place(&self) -> (usize, u64) {
-        (self.block.tensor, self.block.index)
+    /// Which block this is.
+    pub fn id(&self) -> BlockId {
+        BlockId { tensor: self.block.tensor, index: self.block.index }
     }
 
-    /// Whether its numbers can be those of a block: not so large that they cannot be added up.
+    /// Whether the sizes and counts are possible for a block, so that sums over all blocks cannot overflow. Blocks that are read from
+    /// the parts of a sharded diff need this check.
     pub fn is_plausible(&self) -> bool {
-        let Ways { free: (_, positions), conditioned: (_, grouped_positions) } = &self.positions;
-        let Ways { free: (_, deltas), conditioned: (_, grouped_deltas) } = &self.deltas;
-        let streams = [positions, grouped_positions, deltas, grouped_deltas, &self.base_values];
+        let (positions, deltas) = (&self.positions, &self.deltas);
+        let streams = [
+            &positions.base_free.1,
+            &positions.base_conditioned.1,
+            &deltas.base_free.1,
+            &deltas.base_conditioned.1,
+            &self.base_values,
+        ];
         streams.iter().all(|stream| stream.bytes() <= 1 << 36)
             && (1..=BLOCK_ELEMENTS).contains(&self.selected())
             && self.block.magnitude.unchanged <= self.selected()
     }
 }
 
-/// A stream, coded without and with the base, or with an estimate for one of them.
+/// The two encodings of a stream. At most one of them is only an estimate.
 #[derive(Debug, Serialize, Deserialize)]
-struct Ways<C> {
-    free: (C, Coded),
-    conditioned: (C, Coded),
+struct StreamEncodings<C> {
+    base_free: (C, EncodedStream),
+    base_conditioned: (C, EncodedStream),
 }
 
-impl<C> Ways<C> {
-    /// Bytes that the base saves.
+impl<C> StreamEncodings<C> {
+    /// Bytes that the base-conditioned encoding saves.
     fn saved(&self) -> u64 {
-        self.free.1.bytes().saturating_sub(self.conditioned.1.bytes())
+        self.base_free.1.bytes().saturating_sub(self.base_conditioned.1.bytes())
     }
 
-    fn choose(self, conditioned_may_be: bool) -> (C, Vec<u8>) {
-        let saves = conditioned_may_be && self.saved() > 0;
-        match (self.free, self.conditioned) {
-            ((codec, Coded::Bytes(free)), (_, Coded::Estimated(_))) => (codec, free),
-            ((codec, Coded::Bytes(free)), _) if !saves => (codec, free),
+    /// The base-conditioned encoding where it is allowed and smaller, otherwise the base-free one; the only one if just one was made.
+    fn choose(self, allow_conditioned: bool) -> (C, Vec<u8>) {
+        let use_conditioned = allow_conditioned && self.saved() > 0;
+        match (self.base_free, self.base_conditioned) {
+            ((codec, EncodedStream::Bytes(free)), (_, EncodedStream::Estimate(_))) => (codec, free),
+            ((codec, EncodedStream::Bytes(free)), _) if !use_conditioned => (codec, free),
             (_, (codec, conditioned)) => (codec, conditioned.into_bytes()),
         }
     }
 }
 
-/// A stream.
+/// A stream, or an estimate of its size.
 #[derive(Debug, Serialize, Deserialize)]
-enum Coded {
-    /// As it goes into the patch.
+enum EncodedStream {
+    /// The bytes as the patch stores them.
     Bytes(Vec<u8>),
-    /// How many bytes it would take.
-    Estimated(u64),
+    /// About how many bytes the stream would have.
+    Estimate(u64),
 }
 
-impl Coded {
+impl EncodedStream {
     fn bytes(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Estimated(bytes) => *bytes,
+            Self::Estimate(bytes) => *bytes,
         }
     }
 
     fn into_bytes(self) -> Vec<u8> {
         match self {
             Self::Bytes(bytes) => bytes,
-            Self::Estimated(_) => Vec::new(),
+            Self::Estimate(_) => Vec::new(),
         }
     }
 }
 
-/// Values of a block that are looked at to estimate what all of them would take.
-const SAMPLE: usize = 1 << 12;
-/// Bytes that a group's entry takes, and parameters that suit it less than they could.
-const GROUP_BYTES: u64 = 6;
-/// Elements that are hashed at a time.
-const DIGEST_ELEMENTS: usize = 1 << 12;
-
-/// Decides for all blocks of a patch.
-pub fn choose(variants: Vec<Variants>, portability: Portability) -> Chosen {
-    let (mut free, mut gaps_save, mut ulps_save, mut base_values) = (0, 0, 0, 0);
-    for v in &variants {
-        free += v.positions.free.1.bytes() + v.deltas.free.1.bytes();
-        gaps_save += v.positions.saved();
-        ulps_save += v.deltas.saved();
-        base_values += v.base_values.bytes();
+/// Chooses one encoding for all blocks of a patch.
+pub fn choose(encodings: Vec<BlockEncodings>, portability: Portability) -> ChosenBlocks {
+    let (mut free, mut positions_save, mut deltas_save, mut base_values) = (0, 0, 0, 0);
+    for block in &encodings {
+        free += block.positions.base_free.1.bytes() + block.deltas.base_free.1.bytes();
+        positions_save += block.positions.saved();
+        deltas_save += block.deltas.saved();
+        base_values += block.base_values.bytes();
     }
-    let pays = |save: u64, share: f64| save > 0 && save as f64 >= share * (free - save) as f64;
-    let conditioned = pays(gaps_save + ulps_save, CONDITIONED_SAVES_MIN);
-    let gaps_pay = conditioned && pays(gaps_save, STREAM_SAVES_MIN);
-    let ulps_pay = conditioned && pays(ulps_save, STREAM_SAVES_MIN);
+    let conditioned_pays = saves_share(positions_save + deltas_save, free, CONDITIONED_SAVES_MIN);
+    let positions_pay = conditioned_pays && saves_share(positions_save, free, STREAM_SAVES_MIN);
+    let deltas_pay = conditioned_pays && saves_share(deltas_save, free, STREAM_SAVES_MIN);
     let portable = portability == Portability::Portable;
-    // The base's values are in a portable patch, so grouping deltas by their class costs its readers nothing.
-    let (use_gaps, use_ulps) = (gaps_pay && !portable, ulps_pay || portable);
-    let needs_base_bytes = free - if gaps_pay { gaps_save } else { 0 } - if ulps_pay { ulps_save } else { 0 };
-    let portable_bytes = free - ulps_save + base_values;
-    let base_is_unpruned = variants.iter().any(|v| v.base_is_unpruned);
-    let invertible = variants.iter().all(|v| v.invertible);
-    let has_masks = variants.iter().any(|v| v.block.streams.masks.is_some());
-    let restores = has_masks && (base_is_unpruned || variants.iter().all(|v| v.unknown == 0));
-    let blocks = variants.into_iter().map(|v| {
-        let mut block = v.block;
+    let condition_positions = positions_pay && !portable;
+    // A portable patch stores the base's values, so its readers can always group deltas by class.
+    let condition_deltas = deltas_pay || portable;
+
+    let positions_saved = if positions_pay { positions_save } else { 0 };
+    let deltas_saved = if deltas_pay { deltas_save } else { 0 };
+    let needs_base_bytes = free - positions_saved - deltas_saved;
+    let portable_bytes = free - deltas_save + base_values;
+    let base_is_unpruned = encodings.iter().any(|block| block.base_is_unpruned);
+    let invertible = encodings.iter().all(|block| block.invertible);
+    let has_masks = encodings.iter().any(|block| block.block.streams.masks.is_some());
+    let restores = has_masks && (base_is_unpruned || encodings.iter().all(|block| block.unknown == 0));
+    let blocks = encodings.into_iter().map(|encodings| {
+        let mut block = encodings.block;
         let streams = &mut block.streams;
         if let Some((codec, _)) = streams.masks.as_mut().filter(|_| base_is_unpruned) {
             *codec = MaskCodec::UnprunedBase;
         }
-        streams.positions = v.positions.choose(use_gaps);
-        streams.deltas = v.deltas.choose(use_ulps);
-        if let Coded::Bytes(bytes) = v.base_values {
+        streams.positions = encodings.positions.choose(condition_positions);
+        streams.deltas = encodings.deltas.choose(condition_deltas);
+        if let EncodedStream::Bytes(bytes) = encodings.base_values {
             streams.base_values = Some((BaseCodec::Bits, bytes));
         }
         block
     });
     let portability_bytes = portable_bytes.abs_diff(needs_base_bytes);
-    Chosen { blocks: blocks.collect(), portability_bytes, restores, invertible }
+    ChosenBlocks { blocks: blocks.collect(), portability_bytes, restores, invertible }
 }
 
-/// Encodes one block, `place` being its tensor's place and its index. Without `base` its elements, positions are base-free.
-/// Fails with the number of an element whose delta has no reduced form.
+/// Whether saving `saved` of `free` bytes saves at least `share` of what remains.
+fn saves_share(saved: u64, free: u64, share: f64) -> bool {
+    saved > 0 && saved as f64 >= share * (free - saved) as f64
+}
+
+/// Encodes the selected `elements` of one block. `base` gives all elements of the block in the base; without it, positions are
+/// base-free.
+///
+/// # Errors
+/// The index in `elements` of an element whose delta is not finite in the reduced precision.
 pub fn encode(
-    place: (usize, u64),
+    id: BlockId,
     elements: &Elements,
     base: Option<&dyn BaseElements>,
     encoding: Encoding,
-) -> Result<Variants, usize> {
-    with_number!(elements.dtype, N => encode_as::<N>(place, elements, base, encoding))
+) -> Result<BlockEncodings, usize> {
+    with_number!(elements.dtype, N => encode_as::<N>(id, elements, base, encoding))
 }
 
 fn encode_as<N: Number>(
-    place: (usize, u64),
+    id: BlockId,
     elements: &Elements,
     base: Option<&dyn BaseElements>,
     encoding: Encoding,
-) -> Result<Variants, usize> {
+) -> Result<BlockEncodings, usize> {
     let Encoding { precision, portability, effort, hash } = encoding;
     let (dtype, positions) = (elements.dtype, &elements.positions[..]);
     let portable = portability == Portability::Portable;
-    // Only elements that are kept in the reference have a delta.
-    let with_delta = || (0..positions.len()).filter(|at| elements.kept(*at).in_reference());
-
     let mut magnitude = elements.magnitude();
     let reduced = match dtype.float() {
         Some(float) if precision != Precision::Exact => {
-            let exact: Vec<f64> = with_delta().map(|at| elements.delta(at, float)).collect();
-            let reduced = reduce(&exact, precision, effort);
-            let (deltas, seen) = reduced.map_err(|at| with_delta().nth(at).unwrap_or_default())?;
-            magnitude.add_errors(exact.iter().zip(seen).map(|(exact, seen)| seen - exact));
-            Some(deltas)
+            let exact: Vec<f64> = with_delta(elements).map(|entry| elements.delta(entry, float)).collect();
+            let reduced = reduce(&exact, precision, effort)
+                .map_err(|index| with_delta(elements).nth(index).unwrap_or_default())?;
+            magnitude.add_errors(exact.iter().zip(&reduced.decoded).map(|(exact, decoded)| decoded - exact));
+            Some(reduced)
         }
         _ => None,
     };
 
     let gaps = gaps::gaps(positions);
-    let counts = class_counts(dtype, elements.base.iter().copied());
-    let mut of_positions = Estimate { free: groups::estimated_bytes(&gaps), saved: 0 };
-    // Portable positions are base-free whatever it would save, and inverting them without the base must give the same patch.
-    if let Some(base) = base.filter(|_| !portable && effort != Effort::Fast) {
-        of_positions.saved = saved_by_classes(&counts, &base.class_counts()).min(of_positions.free);
+    let selected_per_class = class_counts(dtype, elements.base.iter().copied());
+    // Portable positions are base-free even if conditioning would pay: inverting the patch without the base must give the same bytes.
+    let base_for_positions = base.filter(|_| !portable && effort != Effort::Fast);
+    let mut positions_size = SizeEstimate { free: groups::estimated_bytes(&gaps), saved: 0 };
+    if let Some(base) = base_for_positions {
+        let saved = saved_by_classes(&selected_per_class, &base.class_counts());
+        positions_size.saved = saved.min(positions_size.free);
     }
-    let (ulps, by_class, of_deltas);
-    match &reduced {
-        Some((_, bytes)) => {
-            (ulps, by_class) = (Vec::new(), Sequences::zeros(Partition::whole(1), &[]));
-            of_deltas = Estimate { free: bytes.len() as u64, saved: 0 };
-        }
-        None => {
-            (ulps, by_class) = exact_deltas::<N>(elements, with_delta());
-            let free = groups::estimated_bytes(&ulps);
-            of_deltas = Estimate { free, saved: free.saturating_sub(by_class.estimated_bytes()) };
-        }
-    }
+    let exact = match &reduced {
+        Some(_) => ExactDeltas { ulps: Vec::new(), by_class: Sequences::zeros(Partition::whole(1), &[]) },
+        None => exact_deltas::<N>(elements),
+    };
+    let deltas_size = match &reduced {
+        Some(reduced) => SizeEstimate { free: reduced.bytes.len() as u64, saved: 0 },
+        None => exact.size(),
+    };
 
-    let positions_in = match base {
-        Some(_) if !portable && effort != Effort::Fast => of_positions.verdict(of_deltas, effort),
-        _ => Verdict::Free,
+    let make_positions = match base_for_positions {
+        Some(_) => positions_size.worth_making(deltas_size, effort),
+        None => Make::BaseFree,
     };
-    let deltas_in = match reduced {
-        Some(_) => Verdict::Free,
-        None if portable && effort != Effort::Best => {
-            if of_deltas.saved > 0 {
-                Verdict::Conditioned
-            } else {
-                Verdict::Free
-            }
-        }
-        None => of_deltas.verdict(of_positions, effort),
+    let make_deltas = match reduced {
+        Some(_) => Make::BaseFree,
+        None if portable && effort != Effort::Best && deltas_size.saved > 0 => Make::BaseConditioned,
+        None if portable && effort != Effort::Best => Make::BaseFree,
+        None => deltas_size.worth_making(positions_size, effort),
     };
-    let positions_ways = Ways {
-        free: (PositionCodec::Gaps, of_positions.free(positions_in, || groups::encode_whole(&gaps, effort))),
-        conditioned: (
+    let positions_encodings = StreamEncodings {
+        base_free: (
+            PositionCodec::Gaps,
+            positions_size.base_free(make_positions, || groups::encode_whole(&gaps, effort)),
+        ),
+        base_conditioned: (
             PositionCodec::ClassGaps,
-            of_positions.conditioned(positions_in, || match base {
-                Some(base) => class_gaps(base, positions, &counts).encode(effort),
+            positions_size.base_conditioned(make_positions, || match base_for_positions {
+                Some(base) => class_gaps(base, positions, &selected_per_class).encode(effort),
                 None => Vec::new(),
             }),
         ),
     };
-    let deltas_ways = Ways {
-        conditioned: (DeltaCodec::ClassUlp, of_deltas.conditioned(deltas_in, || by_class.encode(effort))),
-        free: match reduced {
-            Some((codec, bytes)) => (codec, Coded::Bytes(bytes)),
-            None => (DeltaCodec::Ulp, of_deltas.free(deltas_in, || groups::encode_whole(&ulps, effort))),
+    let deltas_encodings = StreamEncodings {
+        base_conditioned: (
+            DeltaCodec::ClassUlp,
+            deltas_size.base_conditioned(make_deltas, || exact.by_class.encode(effort)),
+        ),
+        base_free: match reduced {
+            Some(reduced) => (reduced.codec, EncodedStream::Bytes(reduced.bytes)),
+            None => (DeltaCodec::Ulp, deltas_size.base_free(make_deltas, || groups::encode_whole(&exact.ulps, effort))),
         },
     };
 
-    let image = |bits: &u64| N::low(unsigned_image(dtype, *bits));
-    let images = |bits: &[u64]| groups::encode_whole(&bits.iter().map(image).collect::<Vec<N>>(), effort);
-    let base_values = if portable {
-        Coded::Bytes(images(&elements.base))
-    } else {
-        let step = elements.base.len().div_ceil(SAMPLE).max(1);
-        let sample: Vec<N> = elements.base.iter().step_by(step).map(image).collect();
-        Coded::Estimated(groups::estimated_bytes(&sample) * elements.base.len() as u64 / sample.len().max(1) as u64)
-    };
-    let symbols = |kept: &Vec<Kept>| kept.iter().map(|kept| kept.symbol()).collect::<Vec<u16>>();
-    let masks = elements.kept.as_ref().map(|kept| groups::encode_whole(&symbols(kept), effort));
-    let values_before = elements.before.as_ref().map(|before| (BaseCodec::Bits, images(before)));
-    Ok(Variants {
+    let masks = elements.kept.as_ref().map(|kept| {
+        let symbols: Vec<u16> = kept.iter().map(|kept: &Kept| kept.symbol()).collect();
+        (MaskCodec::PrunedBase, groups::encode_whole(&symbols, effort))
+    });
+    let values_before =
+        elements.before.as_ref().map(|before| (BaseCodec::Bits, encode_values::<N>(dtype, before, effort)));
+    Ok(BlockEncodings {
         base_is_unpruned: elements.base_is_unpruned(),
         invertible: precision == Precision::Exact && elements.holds_zeros && elements.before.is_none(),
         unknown: if values_before.is_some() { 0 } else { elements.pruned_in_base() },
-        block: CodedBlock {
-            tensor: place.0,
-            index: place.1,
+        base_values: match portable {
+            true => EncodedStream::Bytes(encode_values::<N>(dtype, &elements.base, effort)),
+            false => EncodedStream::Estimate(estimated_values_bytes::<N>(dtype, &elements.base)),
+        },
+        block: EncodedBlock {
+            tensor: id.tensor,
+            index: id.index,
             selected: positions.len() as u32,
             streams: Streams {
                 positions: (PositionCodec::Gaps, Vec::new()),
                 deltas: (DeltaCodec::Ulp, Vec::new()),
                 base_values: None,
-                masks: masks.map(|masks| (MaskCodec::PrunedBase, masks)),
+                masks,
                 values_before,
             },
             base_digest: values_digest(hash, dtype, &elements.base),
             magnitude,
         },
-        positions: positions_ways,
-        deltas: deltas_ways,
-        base_values,
+        positions: positions_encodings,
+        deltas: deltas_encodings,
     })
 }
 
-/// About how many bytes a stream takes base-free, and how many of them the base saves.
+/// The indices of the elements that have a delta: those that are kept in the reference.
+fn with_delta(elements: &Elements) -> impl Iterator<Item = usize> {
+    (0..elements.positions.len()).filter(|entry| elements.kept(*entry).in_reference())
+}
+
+/// Encodes bit patterns as base values (spec §9.8).
+fn encode_values<N: Number>(dtype: Dtype, bits: &[u64], effort: Effort) -> Vec<u8> {
+    let images: Vec<N> = bits.iter().map(|bits| N::low(unsigned_image(dtype, *bits))).collect();
+    groups::encode_whole(&images, effort)
+}
+
+/// About how many bytes [`encode_values`] gives, from a sample.
+fn estimated_values_bytes<N: Number>(dtype: Dtype, bits: &[u64]) -> u64 {
+    let step = bits.len().div_ceil(SAMPLE).max(1);
+    let sample: Vec<N> = bits.iter().step_by(step).map(|bits| N::low(unsigned_image(dtype, *bits))).collect();
+    groups::estimated_bytes(&sample) * bits.len() as u64 / sample.len().max(1) as u64
+}
+
+/// Estimated size of a stream.
 #[derive(Clone, Copy)]
-struct Estimate {
+struct SizeEstimate {
+    /// Bytes of the base-free encoding.
     free: u64,
+    /// Bytes that the base-conditioned encoding saves.
     saved: u64,
 }
 
-/// In which ways a stream is worth coding.
+/// Which encodings of a stream are worth making.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Free,
-    Conditioned,
-    Either,
+enum Make {
+    BaseFree,
+    BaseConditioned,
+    Both,
 }
 
-impl Estimate {
-    /// `other` is the block's other stream.
-    fn verdict(self, other: Self, effort: Effort) -> Verdict {
-        let free = self.free + other.free;
-        let saves = |saved: u64, share: f64| saved > 0 && saved as f64 >= share * (free - saved) as f64;
-        let both = self.saved + other.saved;
-        let may_pay =
-            |factor: f64| saves(both, CONDITIONED_SAVES_MIN * factor) && saves(self.saved, STREAM_SAVES_MIN * factor);
+impl SizeEstimate {
+    /// Which encodings to make of this stream; `other` is the block's other stream.
+    fn worth_making(self, other: Self, effort: Effort) -> Make {
         match effort {
-            Effort::Best => Verdict::Either,
-            _ if may_pay(CLEARLY) => Verdict::Conditioned,
-            _ if may_pay(1.0 / CLEARLY) => Verdict::Either,
-            _ => Verdict::Free,
+            Effort::Best => Make::Both,
+            _ if self.conditioning_pays(other, CLEAR_FACTOR) => Make::BaseConditioned,
+            _ if self.conditioning_pays(other, 1.0 / CLEAR_FACTOR) => Make::Both,
+            _ => Make::BaseFree,
         }
     }
 
-    fn free(self, verdict: Verdict, code: impl FnOnce() -> Vec<u8>) -> Coded {
-        if verdict == Verdict::Conditioned { Coded::Estimated(self.free) } else { Coded::Bytes(code()) }
+    /// Whether the savings of both streams together, and of this one, reach their thresholds times `factor`.
+    fn conditioning_pays(self, other: Self, factor: f64) -> bool {
+        let free = self.free + other.free;
+        saves_share(self.saved + other.saved, free, CONDITIONED_SAVES_MIN * factor)
+            && saves_share(self.saved, free, STREAM_SAVES_MIN * factor)
     }
 
-    fn conditioned(self, verdict: Verdict, code: impl FnOnce() -> Vec<u8>) -> Coded {
-        if verdict == Verdict::Free { Coded::Estimated(self.free - self.saved) } else { Coded::Bytes(code()) }
+    fn base_free(self, make: Make, encode: impl FnOnce() -> Vec<u8>) -> EncodedStream {
+        match make {
+            Make::BaseConditioned => EncodedStream::Estimate(self.free),
+            Make::BaseFree | Make::Both => EncodedStream::Bytes(encode()),
+        }
+    }
+
+    fn base_conditioned(self, make: Make, encode: impl FnOnce() -> Vec<u8>) -> EncodedStream {
+        match make {
+            Make::BaseFree => EncodedStream::Estimate(self.free - self.saved),
+            Make::BaseConditioned | Make::Both => EncodedStream::Bytes(encode()),
+        }
     }
 }
 
-/// How many of `bits` are of each class.
+/// Number of bit patterns of each class.
 fn class_counts(dtype: Dtype, bits: impl Iterator<Item = u64>) -> Vec<u64> {
     let mut counts = vec![0; dtype.classes()];
-    let anatomy = dtype.anatomy();
-    bits.for_each(|bits| counts[usize::from(anatomy.class(bits))] += 1);
+    let layout = dtype.bit_layout();
+    bits.for_each(|bits| counts[usize::from(layout.class(bits))] += 1);
     counts
 }
 
-/// Bytes that positions are cheaper if the class of every element of the block is known.
-fn saved_by_classes(selected: &[u64], all: &[u64]) -> u64 {
-    let (k, n) = (selected.iter().sum(), all.iter().zip(selected).map(|(n, k)| *n.max(k)).sum());
-    let by_class: u64 = selected.iter().zip(all).map(|(k, n)| choice_bits(*n.max(k), *k)).sum();
-    let groups = Partition::of_counts(selected).groups() as u64;
+/// Estimated bytes by which positions shrink if the class of every element of the block is known: the difference between the
+/// entropies of choosing positions among all elements and within each class, less the cost of the groups.
+fn saved_by_classes(selected_per_class: &[u64], all_per_class: &[u64]) -> u64 {
+    let k = selected_per_class.iter().sum();
+    // The counts of all elements come from a sample and may be too small.
+    let n = all_per_class.iter().zip(selected_per_class).map(|(n, k)| *n.max(k)).sum();
+    let by_class: u64 = selected_per_class.iter().zip(all_per_class).map(|(k, n)| choice_bits(*n.max(k), *k)).sum();
+    let groups = Partition::of_counts(selected_per_class).groups() as u64;
     (choice_bits(n, k).saturating_sub(by_class) / 8).saturating_sub(GROUP_BYTES * groups)
 }
 
-/// The ULP deltas of the elements `with_delta`, in their order, and by groups of classes that suit them.
-fn exact_deltas<N: Number>(elements: &Elements, with_delta: impl Iterator<Item = usize>) -> (Vec<N>, Sequences<N>) {
-    let (dtype, anatomy) = (elements.dtype, elements.dtype.anatomy());
-    let entries: Vec<(u16, N)> = with_delta
-        .map(|at| {
-            let (base, reference) = (elements.base[at], elements.reference[at]);
-            (anatomy.class(base), N::low(wrap_ulp(anatomy.ulp_delta(base, reference), dtype)))
+/// The ULP deltas of a block, as integers to encode.
+struct ExactDeltas<N> {
+    /// In the order of positions.
+    ulps: Vec<N>,
+    /// The same numbers, grouped by the class of the base's element.
+    by_class: Sequences<N>,
+}
+
+impl<N: Number> ExactDeltas<N> {
+    fn size(&self) -> SizeEstimate {
+        let free = groups::estimated_bytes(&self.ulps);
+        SizeEstimate { free, saved: free.saturating_sub(self.by_class.estimated_bytes()) }
+    }
+}
+
+fn exact_deltas<N: Number>(elements: &Elements) -> ExactDeltas<N> {
+    let (dtype, layout) = (elements.dtype, elements.dtype.bit_layout());
+    let entries: Vec<(u16, N)> = with_delta(elements)
+        .map(|entry| {
+            let (base, reference) = (elements.base[entry], elements.reference[entry]);
+            (layout.class(base), N::low(wrap_ulp(layout.ulp_delta(base, reference), dtype)))
         })
         .collect();
     let mut counts = vec![0; dtype.classes()];
@@ -415,20 +471,21 @@ fn exact_deltas<N: Number>(elements: &Elements, with_delta: impl Iterator<Item =
     let mut by_class = Sequences::zeros(Partition::of_counts(&counts), &counts);
     let mut next = by_class.starts();
     for (class, ulp) in &entries {
-        let at = &mut next[by_class.partition().group(*class)];
-        by_class.numbers_mut()[*at] = *ulp;
-        *at += 1;
+        let slot = &mut next[by_class.partition().group(*class)];
+        by_class.numbers_mut()[*slot] = *ulp;
+        *slot += 1;
     }
-    (entries.into_iter().map(|(_, ulp)| ulp).collect(), by_class)
+    ExactDeltas { ulps: entries.into_iter().map(|(_, ulp)| ulp).collect(), by_class }
 }
 
+/// Counts the gaps between selected elements of each class, walking the base's elements of the block.
 fn class_gaps(base: &dyn BaseElements, positions: &[u32], selected_per_class: &[u64]) -> GroupedGaps {
     let mut gaps = GroupedGaps::new(Partition::of_counts(selected_per_class), selected_per_class);
     let mut rest = positions;
     base.walk_classes(&mut |start, classes| {
         let end = start + classes.len() as u32;
-        let (here, later) = rest.split_at(rest.partition_point(|p| *p < end));
-        // What follows the last selected element is in no gap.
+        let (here, later) = rest.split_at(rest.partition_point(|position| *position < end));
+        // Elements after the last selected one are in no gap.
         if !rest.is_empty() {
             gaps.walk(start, classes, here);
         }
@@ -437,7 +494,7 @@ fn class_gaps(base: &dyn BaseElements, positions: &[u32], selected_per_class: &[
     gaps
 }
 
-/// The digest of values, as of a base's at the selected positions of a block (spec §12.2).
+/// The digest of bit patterns, such as the base's values at the selected positions of a block (spec §12.2).
 pub fn values_digest(hash: ContentHash, dtype: Dtype, bits: &[u64]) -> Digest {
     let width = dtype.width();
     let mut hasher = hash.hasher();
@@ -449,38 +506,54 @@ pub fn values_digest(hash: ContentHash, dtype: Dtype, bits: &[u64]) -> Digest {
     hasher.finish()
 }
 
-type Reduced = ((DeltaCodec, Vec<u8>), Vec<f64>);
-
-/// Deltas with reduced precision: coded, and as a reader will see them. On failure, the place of a delta that has no
-/// such form.
-fn reduce(values: &[f64], precision: Precision, effort: Effort) -> Result<Reduced, usize> {
-    if precision == Precision::Int8 {
-        return reduce_to_int8(values, effort);
-    }
-    let rounded = |(at, value): (usize, &f64)| match FloatFormat::BF16.round(*value) {
-        Rounded::Finite(bits) => Ok(bits),
-        Rounded::NotFinite(_) => Err(at),
-    };
-    let bits = values.iter().enumerate().map(rounded).collect::<Result<Vec<u64>, usize>>()?;
-    let coded: Vec<u16> = bits.iter().map(|bits| wrap_ulp(Dtype::Bf16.image(*bits), Dtype::Bf16) as u16).collect();
-    let seen = bits.iter().map(|bits| FloatFormat::BF16.value(*bits)).collect();
-    Ok(((DeltaCodec::Bf16, groups::encode_whole(&coded, effort)), seen))
+/// Deltas of reduced precision.
+struct ReducedDeltas {
+    codec: DeltaCodec,
+    bytes: Vec<u8>,
+    /// The deltas that a reader decodes from `bytes`.
+    decoded: Vec<f64>,
 }
 
-fn reduce_to_int8(values: &[f64], effort: Effort) -> Result<Reduced, usize> {
-    let largest = values.iter().fold(0f64, |largest, value| largest.max(value.abs()));
-    let scale = (largest / 127.0) as f32;
-    let bad = values.iter().position(|value| !value.is_finite());
-    if let Some(at) = bad.or(if scale.is_finite() { None } else { Some(0) }) {
-        return Err(at);
+/// Encodes `deltas` with reduced precision.
+///
+/// # Errors
+/// The index of a delta that is not finite in that precision.
+fn reduce(deltas: &[f64], precision: Precision, effort: Effort) -> Result<ReducedDeltas, usize> {
+    match precision {
+        Precision::Int8 => reduce_to_int8(deltas, effort),
+        Precision::Bf16 | Precision::Exact => reduce_to_bf16(deltas, effort),
     }
-    let scale_value = f64::from(scale);
+}
+
+fn reduce_to_bf16(deltas: &[f64], effort: Effort) -> Result<ReducedDeltas, usize> {
+    let mut bits = Vec::with_capacity(deltas.len());
+    for (index, delta) in deltas.iter().enumerate() {
+        match FloatFormat::BF16.round(*delta) {
+            Rounded::Finite(rounded) => bits.push(rounded),
+            Rounded::NotFinite(_) => return Err(index),
+        }
+    }
+    let numbers: Vec<u16> = bits.iter().map(|bits| wrap_ulp(Dtype::Bf16.image(*bits), Dtype::Bf16) as u16).collect();
+    let decoded = bits.iter().map(|bits| FloatFormat::BF16.value(*bits)).collect();
+    Ok(ReducedDeltas { codec: DeltaCodec::Bf16, bytes: groups::encode_whole(&numbers, effort), decoded })
+}
+
+fn reduce_to_int8(deltas: &[f64], effort: Effort) -> Result<ReducedDeltas, usize> {
+    if let Some(index) = deltas.iter().position(|delta| !delta.is_finite()) {
+        return Err(index);
+    }
+    let largest = deltas.iter().fold(0f64, |largest, delta| largest.max(delta.abs()));
+    let stored_scale = (largest / 127.0) as f32;
+    if !stored_scale.is_finite() {
+        return Err(0);
+    }
+    let scale = f64::from(stored_scale);
     let step =
-        |value: &f64| if scale == 0.0 { 0 } else { (value / scale_value).round_ties_even().clamp(-127.0, 127.0) as i8 };
-    let steps: Vec<i8> = values.iter().map(step).collect();
-    let mut coded = scale.to_le_bytes().to_vec();
-    let numbers: Vec<u16> = steps.iter().map(|s| wrap_ulp(u64::from(*s as u8), Dtype::I8) as u16).collect();
-    coded.extend(groups::encode_whole(&numbers, effort));
-    let seen = steps.iter().map(|s| f64::from(*s) * scale_value).collect();
-    Ok(((DeltaCodec::Int8, coded), seen))
+        |delta: &f64| if scale == 0.0 { 0 } else { (delta / scale).round_ties_even().clamp(-127.0, 127.0) as i8 };
+    let steps: Vec<i8> = deltas.iter().map(step).collect();
+    let numbers: Vec<u16> = steps.iter().map(|step| wrap_ulp(u64::from(*step as u8), Dtype::I8) as u16).collect();
+    let mut bytes = stored_scale.to_le_bytes().to_vec();
+    bytes.extend(groups::encode_whole(&numbers, effort));
+    let decoded = steps.iter().map(|step| f64::from(*step) * scale).collect();
+    Ok(ReducedDeltas { codec: DeltaCodec::Int8, bytes, decoded })
 }

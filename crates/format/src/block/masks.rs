@@ -1,40 +1,41 @@
-//! What is kept at the selected elements of a block, where base and reference are pruned (spec §9.9, §9.10).
+//! Pruning masks of base and reference at the selected elements of a block (spec §9.9, §9.10).
 
 use super::decode::numbers;
 use super::{BaseCodec, MaskCodec, Streams};
 use crate::codec::{Corrupt, groups};
 use crate::dtype::Dtype;
 
-/// In which of base and reference an element is kept, and the sign of the reference's zero if not there.
+/// Which of base and reference keep an element (do not prune it), and the sign of the zero that replaces it in the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept(u8);
 
 impl Kept {
-    /// In both; what every element is without masks.
+    /// Kept in both, as all elements are without masks.
     pub const BOTH: Self = Self(3);
 
-    /// The element is kept in at least one of them. `reference` are its bits there, which tell the sign of a zero.
+    /// An element that is kept in at least one of base and reference. `reference` is its bit pattern there, which gives the sign of a
+    /// zero.
     pub fn new(dtype: Dtype, in_base: bool, in_reference: bool, reference: u64) -> Self {
         let negative = !in_reference && reference == negative_zero(dtype);
         Self(u8::from(in_base) | u8::from(in_reference) << 1 | u8::from(negative) << 2)
     }
 
-    /// Whether the element counts in the base.
+    /// Whether the base keeps the element.
     pub fn in_base(self) -> bool {
         self.0 & 1 != 0
     }
 
-    /// Whether the element counts in the reference.
+    /// Whether the reference keeps the element.
     pub fn in_reference(self) -> bool {
         self.0 & 2 != 0
     }
 
-    /// The reference's bits of an element that is pruned there.
+    /// The reference's bit pattern of an element that is pruned there: zero with its sign.
     pub fn reference_zero(self, dtype: Dtype) -> u64 {
         if self.0 & 4 != 0 { negative_zero(dtype) } else { 0 }
     }
 
-    /// The number that stands for it (spec §9.9).
+    /// The symbol in the mask stream (spec §9.9).
     pub fn symbol(self) -> u16 {
         self.0.into()
     }
@@ -51,20 +52,19 @@ fn negative_zero(dtype: Dtype) -> u64 {
     1 << (dtype.width().bits() - 1)
 }
 
-/// The masks of a block, one entry for each selected element.
+/// The masks of a block. Vectors have one entry per selected element.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Masks {
-    /// What is kept.
+    /// Where each element is kept.
     pub kept: Vec<Kept>,
-    /// What the base holds where it is pruned.
+    /// What the base stores at pruned elements.
     pub codec: MaskCodec,
-    /// The bits from before pruning of the elements that are pruned in the base (0 for the others), if the block has
-    /// them.
+    /// The bit patterns before pruning of elements that are pruned in the base (0 for the others), if the block stores them.
     pub before: Option<Vec<u64>>,
 }
 
 impl Masks {
-    /// Decodes the masks of a block of `selected` elements.
+    /// Decodes the masks of a block with `selected` selected elements; `None` if it has none.
     pub(super) fn decode(streams: &Streams<&[u8]>, selected: usize, dtype: Dtype) -> Result<Option<Self>, Corrupt> {
         let Some((codec, bytes)) = streams.masks else { return Ok(None) };
         let symbols = groups::decode::<u16>(bytes, 1, selected)?.into_numbers();
@@ -79,7 +79,7 @@ impl Masks {
         Ok(Some(Self { kept, codec, before }))
     }
 
-    /// The bits that element `entry`, `base` in the base, had there before it was pruned, if anything tells.
+    /// The bit pattern of selected element `entry` in the base before pruning, if it is known. `base` is its bit pattern now.
     pub fn value_before(&self, entry: usize, base: u64) -> Option<u64> {
         match (&self.before, self.codec) {
             _ if self.kept[entry].in_base() => Some(base),
@@ -90,18 +90,22 @@ impl Masks {
     }
 }
 
-/// The number of elements that `has`, and so of the entries of a stream for only those.
-pub(super) fn count(kept: &[Kept], has: impl Fn(&Kept) -> bool) -> usize {
-    kept.iter().filter(|kept| has(kept)).count()
+/// Number of elements that have an entry in a stream.
+pub(super) fn count(kept: &[Kept], has_entry: impl Fn(&Kept) -> bool) -> usize {
+    kept.iter().filter(|kept| has_entry(kept)).count()
 }
 
-/// Entries for only those elements that `has`, as entries for all, 0 for the others.
-pub(super) fn spread<T: Copy + Default>(mut values: Vec<T>, kept: &[Kept], has: impl Fn(&Kept) -> bool) -> Vec<T> {
+/// Expands the entries of a stream that has them for some elements only: the others get 0.
+pub(super) fn spread<T: Copy + Default>(
+    mut values: Vec<T>,
+    kept: &[Kept],
+    has_entry: impl Fn(&Kept) -> bool,
+) -> Vec<T> {
     let mut left = values.len();
     values.resize(kept.len(), T::default());
-    // From the back, where none is overwritten that has not moved yet.
+    // In place and from the back, so that no entry is overwritten before it has moved.
     for (at, kept) in kept.iter().enumerate().rev() {
-        values[at] = match left.checked_sub(1).filter(|_| has(kept)) {
+        values[at] = match left.checked_sub(1).filter(|_| has_entry(kept)) {
             Some(last) => {
                 left = last;
                 values[last]
@@ -117,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_for_some_are_spread_over_all() {
+    fn elements_without_an_entry_get_zero() {
         let kept = [1, 2, 1, 3, 2, 1].map(Kept);
         assert_eq!(spread(vec![7, 8, 9], &kept, |kept| kept.in_reference()), [0, 7, 0, 8, 9, 0]);
         assert_eq!(spread(Vec::<u64>::new(), &kept, |_| false), [0; 6]);

@@ -1,42 +1,42 @@
-//! Positions in a block as gaps (spec §9.3, §9.4).
+//! Positions in a block, encoded as gaps (spec §9.3, §9.4).
 //!
-//! A gap is the number of unselected elements *of the same group* before a selected one, counted from the previous
-//! selected one of that group. With a single group that is the distance between neighbours. With groups of exponents
-//! it is far cheaper, because how likely a weight is to change hangs on its exponent; but both sides must then walk
-//! the base's elements.
+//! A gap is the number of unselected elements *of the same group* between two selected elements of that group (or before the first
+//! one). With a single group, gaps are the distances between neighbouring positions. With groups of exponents they are much cheaper to
+//! encode, because the probability that a weight changes depends on its exponent; but reader and writer must then walk the base's
+//! elements.
 //!
-//! A walk takes a stride of elements at a time, and counts in it the members of each group. The counting is written so
-//! that compilers make vector instructions of it; `multiversion` adds versions for wider vectors than every processor of
-//! the architecture has. All versions are the same code.
+//! A walk processes a stride of elements at a time and counts the members of each group in it. The loops are written so that compilers
+//! vectorize them; `multiversion` compiles them a second and third time for wider vectors and picks the version at run time.
 
 use super::groups::{self, Partition, Sequences};
 use super::{Corrupt, Effort};
 use crate::dtype::Classes;
 use multiversion::multiversion;
 
-/// Elements of a stride: as many as a set of them has bits.
+/// Number of elements in a stride, so that a `u64` holds a set of them.
 const STRIDE: usize = 64;
-const PLACES: [u8; STRIDE] = {
-    let mut places = [0; STRIDE];
-    let mut at = 0;
-    while at < STRIDE {
-        places[at] = at as u8;
-        at += 1;
+/// 0, 1, 2, ..., the indices of the elements of a stride.
+const INDICES: [u8; STRIDE] = {
+    let mut indices = [0; STRIDE];
+    let mut index = 0;
+    while index < STRIDE {
+        indices[index] = index as u8;
+        index += 1;
     }
-    places
+    indices
 };
 
-/// One in each byte of a word.
+/// A word in which each byte is 1.
 const ONES: u64 = u64::MAX / 255;
-/// The highest bit of each byte of a word.
+/// A word in which the highest bit of each byte is set.
 const HIGHS: u64 = ONES << 7;
 
-/// Codes ascending `positions` without looking at the base (spec §9.3).
+/// Encodes ascending `positions` without the base (spec §9.3).
 pub fn encode(positions: &[u32], effort: Effort) -> Vec<u8> {
     groups::encode_whole(&gaps(positions), effort)
 }
 
-/// The number of elements before each of the ascending `positions`, counted from the one before it.
+/// The number of elements between each of the ascending `positions` and the one before it.
 pub fn gaps(positions: &[u32]) -> Vec<u32> {
     let first = positions.first().copied();
     first.into_iter().chain(positions.windows(2).map(|pair| pair[1] - pair[0] - 1)).collect()
@@ -54,11 +54,11 @@ pub fn decode(bytes: &[u8], count: usize, elements: u32) -> Result<Vec<u32>, Cor
         *number = position as u32;
         next = position + 1;
     }
-    // They ascend: if the last one is below, all are.
+    // Positions ascend, so checking the last one checks all.
     if next > u64::from(elements) { Err(Corrupt::PastEnd { elements: elements.into() }) } else { Ok(numbers) }
 }
 
-/// A class as it lies in [`Classes`].
+/// The type of a class in [`Classes`], one lane of a vector.
 trait Lane: Copy + Ord + Into<u16> {
     fn low(class: u16) -> Self;
 }
@@ -75,7 +75,7 @@ impl Lane for u16 {
     }
 }
 
-/// The members of a stride up to a class.
+/// Number of elements in a stride whose class is at most `last`.
 #[inline(always)]
 fn up_to<L: Lane>(stride: &[L; STRIDE], last: L) -> u32 {
     stride.iter().fold(0u8, |count, class| count + u8::from(*class <= last)).into()
@@ -95,7 +95,7 @@ impl Bounds {
         Self(bounds.collect())
     }
 
-    fn of<L: Lane>(&self, group: usize) -> (L, L) {
+    fn first_and_last<L: Lane>(&self, group: usize) -> (L, L) {
         let (first, last) = self.0[group];
         (L::low(first), L::low(last))
     }
@@ -105,21 +105,21 @@ impl Bounds {
     }
 }
 
-/// Gathers gaps for each group while walking the elements of a block.
+/// Computes the gaps of each group while walking the elements of a block.
 #[derive(Debug, Clone)]
 pub struct GroupedGaps {
     gaps: Sequences<u32>,
     bounds: Bounds,
-    /// For each group, the members passed.
+    /// For each group, the number of its members that the walk has passed.
     passed: Vec<u32>,
-    /// For each group, the members passed at its latest selected one, that one included.
+    /// For each group, the value of `passed` just after its latest selected member.
     latest: Vec<u32>,
-    /// For each group, where its next gap goes.
+    /// For each group, the index of its next gap in `gaps`.
     next: Vec<usize>,
 }
 
 impl GroupedGaps {
-    /// Begins at a block's first element. `selected_per_class` are all that will be found.
+    /// Begins at a block's first element. `selected_per_class` counts the selected elements of the whole block by class.
     pub fn new(partition: Partition, selected_per_class: &[u64]) -> Self {
         let groups = partition.groups();
         let gaps = Sequences::zeros(partition, selected_per_class);
@@ -127,19 +127,21 @@ impl GroupedGaps {
         Self { gaps, bounds, passed: vec![0; groups], latest: vec![0; groups], next }
     }
 
-    /// Walks the next elements, from position `start` on, of which `positions` (ascending, all within) are selected.
+    /// Walks the next elements of the block, which begin at position `start` and have these `classes`. `positions` are the selected ones
+    /// of them, ascending.
     ///
     /// # Panics
-    /// When more elements are selected than [`GroupedGaps::new`] was told.
+    /// If a class has more selected elements than [`GroupedGaps::new`] was given.
     pub fn walk(&mut self, start: u32, classes: &Classes, positions: &[u32]) {
-        gather(self, start, classes, positions);
+        compute_gaps(self, start, classes, positions);
     }
 
-    /// The coded form (spec §9.4).
+    /// Encodes the gaps (spec §9.4).
     pub fn encode(self, effort: Effort) -> Vec<u8> {
         self.gaps.encode(effort)
     }
 
+    /// Records that a member of `group` is selected, which has `before` members of the group before it.
     #[inline(always)]
     fn select(&mut self, group: usize, before: u32) {
         self.gaps.numbers_mut()[self.next[group]] = before - self.latest[group];
@@ -155,11 +157,11 @@ impl GroupedGaps {
         let mut first = start;
         for stride in strides {
             while let Some(position) = positions.next_if(|position| **position < first + STRIDE as u32) {
-                let place = (position - first) as u8;
-                let group = self.gaps.partition().group(stride[usize::from(place)].into());
-                let (low, high) = self.bounds.of::<L>(group);
-                let before = stride.iter().zip(&PLACES).fold(0u8, |count, (class, other)| {
-                    count + u8::from((*class >= low) & (*class <= high) & (*other < place))
+                let selected = (position - first) as u8;
+                let group = self.gaps.partition().group(stride[usize::from(selected)].into());
+                let (low, high) = self.bounds.first_and_last::<L>(group);
+                let before = stride.iter().zip(&INDICES).fold(0u8, |count, (class, index)| {
+                    count + u8::from((*class >= low) & (*class <= high) & (*index < selected))
                 });
                 self.select(group, self.passed[group] + u32::from(before));
             }
@@ -185,36 +187,37 @@ impl GroupedGaps {
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
     "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
 ))]
-fn gather(gaps: &mut GroupedGaps, start: u32, classes: &Classes, positions: &[u32]) {
+fn compute_gaps(gaps: &mut GroupedGaps, start: u32, classes: &Classes, positions: &[u32]) {
     match classes {
         Classes::Narrow(classes) => gaps.walk_lanes(start, classes, positions),
         Classes::Wide(classes) => gaps.walk_lanes(start, classes, positions),
     }
 }
 
-/// What is left before the next selected member of a group that has none.
+/// The value of [`GroupedPositions::left`] for a group without further selected members.
 const NEVER: u64 = u64::MAX;
 
-/// Strides that are looked at together.
+/// Number of strides that are processed together.
 const STRIDES: usize = 64;
 
-/// Positions that are written together, whether so many are found or not.
-const TOGETHER: usize = 4;
+/// Positions are written in chunks of this size; excess ones are overwritten. This is faster than a loop of unknown length.
+const POSITIONS_CHUNK: usize = 4;
 
-/// Finds positions again while walking the elements of a block.
+/// Recovers positions from gaps while walking the elements of a block.
 ///
-/// Of each group it counts the members of the next `STRIDES` strides, and then goes from selected one to selected one: which
-/// stride it is in is how many of them end before it.
+/// For each group it counts the members in each of the next [`STRIDES`] strides, and then steps from one selected member to the next.
+/// The stride of a selected member follows from its rank and these counts.
 #[derive(Debug)]
 pub struct GroupedPositions {
     gaps: Sequences<u32>,
     bounds: Bounds,
-    /// For each group, the members before its next selected one.
+    /// For each group, the number of unselected members before its next selected one.
     left: Vec<u64>,
-    /// For each group, where the gap after that is.
+    /// For each group, the index in `gaps` of the gap after that selected member.
     next: Vec<usize>,
-    /// Those that are found, and room for the others.
+    /// The positions found so far, followed by room for all others and for one chunk.
     positions: Vec<u32>,
+    /// Number of positions found so far.
     found: usize,
 }
 
@@ -225,32 +228,33 @@ impl GroupedPositions {
     /// Every [`Corrupt`].
     pub fn decode(bytes: &[u8], classes: usize, count: usize) -> Result<Self, Corrupt> {
         let gaps = groups::decode(bytes, classes, count)?;
-        let mut found = Self {
+        let mut decoder = Self {
             bounds: Bounds::new(gaps.partition()),
             left: vec![0; gaps.partition().groups()],
             next: gaps.starts(),
             gaps,
-            positions: vec![0; count + TOGETHER],
+            positions: vec![0; count + POSITIONS_CHUNK],
             found: 0,
         };
-        (0..found.left.len()).for_each(|group| found.left[group] = found.pull(group, 0));
-        Ok(found)
+        (0..decoder.left.len()).for_each(|group| decoder.left[group] = decoder.next_gap(group));
+        Ok(decoder)
     }
 
-    /// Walks the next elements, from position `start` on. Returns the positions found in them, ascending.
+    /// Walks the next elements of the block, which begin at position `start` and have these `classes`. Returns the selected positions
+    /// among them, ascending.
     pub fn walk(&mut self, start: u32, classes: &Classes) -> &[u32] {
         let before = self.found;
-        // Most of a block's end, where few are selected.
+        // Nothing is left to find after the last selected element, which can be far from the end of the block.
         if self.found < self.gaps.numbers().len() {
-            find(self, start, classes);
+            find_positions(self, start, classes);
         }
         &self.positions[before..self.found]
     }
 
-    /// The positions found, ascending.
+    /// Returns all positions, ascending, after `elements` elements were walked.
     ///
     /// # Errors
-    /// [`Corrupt::PastEnd`] when gaps are left over: they do not belong to these `elements`.
+    /// [`Corrupt::PastEnd`] if gaps are left over: they are not those of this base.
     pub fn finish(mut self, elements: u32) -> Result<Vec<u32>, Corrupt> {
         if self.found < self.gaps.numbers().len() {
             return Err(Corrupt::PastEnd { elements: elements.into() });
@@ -259,15 +263,15 @@ impl GroupedPositions {
         Ok(self.positions)
     }
 
-    /// The members before the next selected one of `group`, when there are `before` without the gap.
+    /// The next gap of `group`, or [`NEVER`] after its last one.
     #[inline(always)]
-    fn pull(&mut self, group: usize, before: u64) -> u64 {
-        let at = self.next[group];
-        if at == self.gaps.ends()[group] {
+    fn next_gap(&mut self, group: usize) -> u64 {
+        let index = self.next[group];
+        if index == self.gaps.ends()[group] {
             return NEVER;
         }
         self.next[group] += 1;
-        before + u64::from(self.gaps.numbers()[at])
+        u64::from(self.gaps.numbers()[index])
     }
 
     #[inline(always)]
@@ -284,7 +288,7 @@ impl GroupedPositions {
                     passed += up_to(stride, *last) as u16;
                     *end = passed;
                 }
-                // Strides that are none end after every member.
+                // Missing strides at the end of the part have no members.
                 ends[strides.len()..].fill(passed);
                 self.select(group, strides, &below, &ends, &mut selected);
                 below = ends;
@@ -297,7 +301,7 @@ impl GroupedPositions {
                 match self.left[group] {
                     0 => {
                         self.push_set(position, 1);
-                        self.left[group] = self.pull(group, 0);
+                        self.left[group] = self.next_gap(group);
                     }
                     NEVER => {}
                     left => self.left[group] = left - 1,
@@ -306,8 +310,8 @@ impl GroupedPositions {
         }
     }
 
-    /// Adds the selected members of `group` in at most [`STRIDES`] strides to the `selected` sets. Up to the end of each stride there
-    /// are so many elements of the groups `below`, and with this one.
+    /// Adds the selected members of `group` in at most [`STRIDES`] strides to the sets in `selected`, one per stride. `below[i]` and
+    /// `with[i]` are the cumulative numbers of elements through stride `i` in the groups below `group`, and in these and `group`.
     #[inline(always)]
     fn select<L: Lane>(
         &mut self,
@@ -320,7 +324,7 @@ impl GroupedPositions {
         let members = u64::from(with[STRIDES - 1] - below[STRIDES - 1]);
         let mut left = self.left[group];
         if left < members {
-            let (low, high) = self.bounds.of::<L>(group);
+            let (low, high) = self.bounds.first_and_last::<L>(group);
             let mut ends = [0; STRIDES + 1];
             for (end, (with, below)) in ends[1..].iter_mut().zip(with.iter().zip(below)) {
                 *end = with - below;
@@ -330,7 +334,7 @@ impl GroupedPositions {
             while left < members {
                 let rank = left as u16;
                 let stride = ends[1..].partition_point(|end| *end <= rank);
-                selected[stride] |= 1 << place(&strides[stride], low, high, rank - ends[stride]);
+                selected[stride] |= 1 << index_of_rank(&strides[stride], low, high, rank - ends[stride]);
                 left = gaps.next().map_or(NEVER, |gap| left + 1 + u64::from(*gap));
             }
             self.next[group] += numbers.len() - gaps.len();
@@ -338,38 +342,39 @@ impl GroupedPositions {
         self.left[group] = if left == NEVER { NEVER } else { left - members };
     }
 
-    /// Appends the positions from `first` on that are in `set`.
+    /// Appends the positions in `set`, where bit i stands for position `first + i`.
     #[inline(always)]
     fn push_set(&mut self, first: u32, mut set: u64) {
         let mut found = self.found;
         self.found += set.count_ones() as usize;
         loop {
-            for position in &mut self.positions[found..found + TOGETHER] {
+            for position in &mut self.positions[found..found + POSITIONS_CHUNK] {
                 *position = first + set.trailing_zeros();
                 set &= set.wrapping_sub(1);
             }
             if set == 0 {
                 break;
             }
-            found += TOGETHER;
+            found += POSITIONS_CHUNK;
         }
     }
 }
 
-/// The place in `stride` of its member that has `rank` others before it.
+/// The index in `stride` of the element that has `rank` elements with classes from `low` to `high` before it, and such a class itself.
 #[inline(always)]
-fn place<L: Lane>(stride: &[L; STRIDE], low: L, high: L, rank: u16) -> usize {
-    let own = stride.map(|class| u8::from((class >= low) & (class <= high)));
-    let words: [u64; 8] = std::array::from_fn(|at| u64::from_le_bytes(*own[at * 8..].first_chunk().unwrap()));
+fn index_of_rank<L: Lane>(stride: &[L; STRIDE], low: L, high: L, rank: u16) -> usize {
+    let is_member = stride.map(|class| u8::from((class >= low) & (class <= high)));
+    let (words, _) = is_member.as_chunks::<8>();
+    let words: [u64; STRIDE / 8] = std::array::from_fn(|word| u64::from_le_bytes(words[word]));
     let counts = words.map(|word| word.count_ones() as u8);
-    // Multiplying by ones sums up, byte by byte.
+    // Multiplication by `ONES` gives the cumulative sums of the bytes.
     let sums = u64::from_le_bytes(counts).wrapping_mul(ONES);
     let word = first_above(sums, rank);
     let before = (sums << 8 >> (8 * word) & 0xff) as u16;
     8 * word + first_above(words[word as usize & 7].wrapping_mul(ONES), rank - before)
 }
 
-/// The place of the first byte of `sums` above `count`, all of them below 128.
+/// The index of the first byte of `sums` that is greater than `count`; all bytes are below 128.
 #[inline(always)]
 fn first_above(sums: u64, count: u16) -> usize {
     (((sums | HIGHS).wrapping_sub(u64::from(count + 1).wrapping_mul(ONES)) & HIGHS).trailing_zeros() / 8) as usize
@@ -379,10 +384,10 @@ fn first_above(sums: u64, count: u16) -> usize {
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
     "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
 ))]
-fn find(found: &mut GroupedPositions, start: u32, classes: &Classes) {
+fn find_positions(decoder: &mut GroupedPositions, start: u32, classes: &Classes) {
     match classes {
-        Classes::Narrow(classes) => found.walk_lanes(start, classes),
-        Classes::Wide(classes) => found.walk_lanes(start, classes),
+        Classes::Narrow(classes) => decoder.walk_lanes(start, classes),
+        Classes::Wide(classes) => decoder.walk_lanes(start, classes),
     }
 }
 
@@ -391,7 +396,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Gaps as the spec has them, element by element.
+    /// The gaps by the definition in the spec, element by element.
     fn by_the_spec(classes: &[u16], positions: &[u32], partition: &Partition) -> Vec<u32> {
         let mut groups = vec![(0, Vec::new()); partition.groups()];
         for (position, class) in (0u32..).zip(classes) {
@@ -446,7 +451,7 @@ mod tests {
         }
 
         #[test]
-        fn the_versions_for_every_processor_agree(
+        fn all_compiled_versions_agree(
             classes in prop::collection::vec(0u16..16, 1..1000),
             picks in prop::collection::vec(0u8..8, 1000),
             wide: bool,
@@ -458,7 +463,7 @@ mod tests {
             let lanes = lanes(&classes, wide);
             let begin = || GroupedGaps::new(Partition::of_counts(&counts), &counts);
             let (mut fastest, mut portable) = (begin(), begin());
-            gather(&mut fastest, 0, &lanes, &positions);
+            compute_gaps(&mut fastest, 0, &lanes, &positions);
             match &lanes {
                 Classes::Narrow(lanes) => portable.walk_lanes(0, lanes, &positions),
                 Classes::Wide(lanes) => portable.walk_lanes(0, lanes, &positions),
@@ -467,7 +472,7 @@ mod tests {
             let bytes = fastest.encode(Effort::Default);
             let begin = || GroupedPositions::decode(&bytes, 16, positions.len()).unwrap();
             let (mut fastest, mut portable) = (begin(), begin());
-            find(&mut fastest, 0, &lanes);
+            find_positions(&mut fastest, 0, &lanes);
             match &lanes {
                 Classes::Narrow(lanes) => portable.walk_lanes(0, lanes),
                 Classes::Wide(lanes) => portable.walk_lanes(0, lanes),

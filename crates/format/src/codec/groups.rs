@@ -1,26 +1,26 @@
-//! Grouped integers (spec §9.2): one sequence for each group of classes, and the table that says which is which.
+//! Grouped integers (spec §9.2): one sequence for each group of classes, and a table of the groups.
 //!
-//! A class is a small number that both sides know of an element (its exponent, [`crate::dtype::Dtype::class`]).
-//! Consecutive classes form a [`Partition`] into groups, so that a class too rare to pay for statistics of its own
-//! shares its neighbour's. Base-free streams have one class and one group.
+//! The class of an element is a small number that reader and writer both know from the base: its exponent
+//! ([`crate::dtype::Dtype::class`]). A [`Partition`] divides the classes into groups of consecutive classes, so that rare classes share
+//! the code parameters of their neighbours. Base-free streams have one class and one group.
 
 use super::reader::Reader;
 use super::{Corrupt, Effort, Number, pco, rice, statistics, varint};
 
-/// The method byte that stands for pco; lower ones are Rice parameters (spec §9.2).
+/// The method byte of pco; lower method bytes are Rice parameters (spec §9.2).
 pub const METHOD_PCO: u8 = 64;
 
-/// Selected elements below which a group is not worth its table entry.
-/// Sizes of the real pairs change by less than 0.2 % between 16 and 256.
+/// A group with fewer selected elements is not worth its table entry. Values from 16 to 256 change the sizes of the benchmark patches by
+/// less than 0.2 %.
 const GROUP_ELEMENTS_MIN: u64 = 64;
 
-/// Numbers below which pco's own table costs more than it saves.
+/// In a sequence of fewer numbers, pco's table costs more than pco saves.
 const PCO_NUMBERS_MIN: usize = 192;
 
-/// Numbers from which on the estimate of what pco takes is believed when it is below what Rice takes.
+/// For a sequence of at least this many numbers, the estimate that pco is smaller is not checked by encoding.
 const ESTIMATED_NUMBERS_MIN: usize = 2048;
 
-/// How much more than pco Rice may take of a sequence and still be preferred, as 1 of so many: it is several times faster.
+/// Rice codes are chosen while they are at most 1/n larger than pco, because they decode several times faster. Returns n.
 const fn rice_tolerance(effort: Effort) -> u64 {
     match effort {
         Effort::Fast => 4,
@@ -29,7 +29,7 @@ const fn rice_tolerance(effort: Effort) -> u64 {
     }
 }
 
-/// Which group each class belongs to: groups are runs of consecutive classes, in order.
+/// A division of the classes into groups. A group is a run of consecutive classes, and groups are in the order of their classes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
     group_of_class: Vec<u16>,
@@ -37,15 +37,15 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// One group of `classes` classes.
+    /// A single group with all of `classes` classes.
     pub fn whole(classes: usize) -> Self {
         Self { group_of_class: vec![0; classes], groups: 1 }
     }
 
-    /// Groups of neighbouring classes with enough selected elements each, from how many each class has.
+    /// Groups with enough selected elements each, from the number of selected elements in each class.
     pub fn of_counts(selected_per_class: &[u64]) -> Self {
         let mut left: u64 = selected_per_class.iter().sum();
-        let (mut group, mut in_group) = (0u16, 0);
+        let (mut group, mut in_group) = (0u16, 0u64);
         let mut group_of_class = Vec::with_capacity(selected_per_class.len());
         for count in selected_per_class {
             group_of_class.push(group);
@@ -67,7 +67,7 @@ impl Partition {
     /// The group of `class`.
     ///
     /// # Panics
-    /// When there is no such class.
+    /// If `class` does not exist.
     #[inline(always)]
     pub fn group(&self, class: u16) -> usize {
         usize::from(self.group_of_class[usize::from(class)])
@@ -76,12 +76,13 @@ impl Partition {
     /// The last class of `group`.
     ///
     /// # Panics
-    /// When there is no such group.
+    /// If `group` does not exist.
     pub fn last_class(&self, group: usize) -> u16 {
-        // A group begins where the one before it ends, and each has a class.
+        // Every group has a class, and the groups of classes ascend.
         (self.group_of_class.partition_point(|g| usize::from(*g) <= group) - 1) as u16
     }
 
+    /// Number of classes in `group`.
     fn span(&self, group: usize) -> u64 {
         self.group_of_class.iter().filter(|g| usize::from(**g) == group).count() as u64
     }
@@ -91,14 +92,14 @@ impl Partition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequences<N> {
     partition: Partition,
-    /// The numbers of the first group, then those of the second, and so on.
+    /// The concatenated sequences of all groups.
     numbers: Vec<N>,
-    /// Where the numbers of each group end.
+    /// For each group, the end of its sequence in `numbers`.
     ends: Vec<usize>,
 }
 
 impl<N: Number> Sequences<N> {
-    /// Zeros: as many for each group as its classes count.
+    /// Sequences of zeros; the length of a group's sequence is the sum of the counts of its classes.
     pub fn zeros(partition: Partition, count_per_class: &[u64]) -> Self {
         let mut counts = vec![0; partition.groups()];
         for (class, count) in (0u16..).zip(count_per_class) {
@@ -116,22 +117,22 @@ impl<N: Number> Sequences<N> {
         Self { partition, numbers: vec![N::default(); end], ends: counts }
     }
 
-    /// The groups.
+    /// The partition into groups.
     pub fn partition(&self) -> &Partition {
         &self.partition
     }
 
-    /// All numbers, group by group, out of their groups.
+    /// All numbers, group by group, without the partition.
     pub fn into_numbers(self) -> Vec<N> {
         self.numbers
     }
 
-    /// Where in [`Sequences::numbers`] each group begins.
+    /// For each group, the start of its sequence in [`Sequences::numbers`].
     pub fn starts(&self) -> Vec<usize> {
         std::iter::once(0).chain(self.ends.iter().copied()).take(self.ends.len()).collect()
     }
 
-    /// Where in [`Sequences::numbers`] each group ends.
+    /// For each group, the end of its sequence in [`Sequences::numbers`].
     pub fn ends(&self) -> &[usize] {
         &self.ends
     }
@@ -141,24 +142,24 @@ impl<N: Number> Sequences<N> {
         &self.numbers
     }
 
-    /// All numbers, group by group, to be changed.
+    /// All numbers, group by group, for writing.
     pub fn numbers_mut(&mut self) -> &mut [N] {
         &mut self.numbers
     }
 
-    /// About how many bytes the coded form takes.
+    /// About how many bytes [`Sequences::encode`] gives.
     pub fn estimated_bytes(&self) -> u64 {
         let groups = self.starts().into_iter().zip(&self.ends);
         groups.map(|(start, end)| estimated_bits(&self.numbers[start..*end])).sum::<u64>().div_ceil(8)
     }
 
-    /// The coded form.
+    /// Encodes the partition and the numbers (spec §9.2).
     pub fn encode(&self, effort: Effort) -> Vec<u8> {
         encode(&self.partition, &self.numbers, &self.ends, effort)
     }
 }
 
-/// The coded form of a sequence that is one group.
+/// Encodes one sequence as a single group.
 pub fn encode_whole<N: Number>(numbers: &[N], effort: Effort) -> Vec<u8> {
     encode(&Partition::whole(1), numbers, &[numbers.len()], effort)
 }
@@ -180,7 +181,7 @@ fn encode<N: Number>(partition: &Partition, numbers: &[N], ends: &[usize], effor
     let mut out = Vec::new();
     varint::write(&mut out, partition.groups() as u64 - 1);
     let mut rice_numbers = rice::Writer::default();
-    let mut long: Vec<(Vec<u8>, usize)> = Vec::new();
+    let (mut pco_chunks, mut pco_numbers) = (Vec::new(), 0);
     let mut start = 0;
     for (group, end) in ends.iter().enumerate() {
         let sequence = &numbers[start..*end];
@@ -192,7 +193,8 @@ fn encode<N: Number>(partition: &Partition, numbers: &[N], ends: &[usize], effor
         match method(sequence, effort) {
             Method::Pco(chunks) => {
                 out.push(METHOD_PCO);
-                long.push((chunks, sequence.len()));
+                pco_chunks.push(chunks);
+                pco_numbers += sequence.len();
             }
             Method::Rice(parameter) => {
                 out.push(parameter as u8);
@@ -201,25 +203,23 @@ fn encode<N: Number>(partition: &Partition, numbers: &[N], ends: &[usize], effor
         }
     }
     out.extend(rice_numbers.finish());
-    if !long.is_empty() {
-        let numbers = long.iter().map(|(_, numbers)| numbers).sum();
-        out.extend(pco::file(long.iter().map(|(chunks, _)| &chunks[..]), numbers));
+    if !pco_chunks.is_empty() {
+        out.extend(pco::file(pco_chunks.iter().map(Vec::as_slice), pco_numbers));
     }
     out
 }
 
+/// How a sequence is encoded.
 enum Method {
+    /// With pco; the compressed chunks.
     Pco(Vec<u8>),
+    /// With this Rice parameter.
     Rice(u32),
 }
 
 fn method<N: Number>(sequence: &[N], effort: Effort) -> Method {
-    let exact = || {
-        let (parameter, bits) = rice::best_parameter(sequence);
-        (parameter, bits.div_ceil(8))
-    };
     if sequence.len() < PCO_NUMBERS_MIN {
-        return Method::Rice(exact().0);
+        return Method::Rice(rice::best_parameter(sequence).0);
     }
     if effort != Effort::Best {
         let cost = statistics::cost(sequence);
@@ -230,14 +230,14 @@ fn method<N: Number>(sequence: &[N], effort: Effort) -> Method {
             return Method::Pco(pco::chunks(sequence, effort));
         }
     }
-    let (chunks, (parameter, bytes)) = (pco::chunks(sequence, effort), exact());
-    if (chunks.len() as u64) < bytes { Method::Pco(chunks) } else { Method::Rice(parameter) }
+    let chunks = pco::chunks(sequence, effort);
+    let (parameter, rice_bits) = rice::best_parameter(sequence);
+    if (chunks.len() as u64) < rice_bits.div_ceil(8) { Method::Pco(chunks) } else { Method::Rice(parameter) }
 }
 
-/// Decodes one sequence for each group: `total` numbers over `classes` classes.
+/// Decodes one sequence for each group: `total` numbers in all groups, over `classes` classes.
 ///
-/// Allocates for the `total` numbers, which the caller has bounded, twice where both methods are used, and 2 bytes for
-/// each class.
+/// Allocates memory for `total` numbers, which the caller has bounded (twice that if both methods are used), and 2 bytes per class.
 ///
 /// # Errors
 /// Every [`Corrupt`].
@@ -249,7 +249,7 @@ pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<S
     let mut left = total;
     for group in 0..groups {
         if group + 1 < groups {
-            // Every later group needs a class too.
+            // Leave at least one class for each later group.
             let most = classes - group_of_class.len() - (groups - group);
             let span = reader.varint("span - 1", 0, most as u64)? as usize + 1;
             group_of_class.resize(group_of_class.len() + span, group as u16);
@@ -272,37 +272,37 @@ pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<S
         });
     }
 
-    let mut by_rice = Vec::new();
-    let mut rice_numbers = rice::Reader::new(reader.rest());
+    let mut rice_numbers = Vec::new();
+    let mut rice_reader = rice::Reader::new(reader.rest());
     for (count, method) in table.iter().filter(|(_, method)| *method != METHOD_PCO) {
-        rice_numbers.pull_all(*count, u32::from(*method), &mut by_rice)?;
+        rice_reader.pull_all(*count, u32::from(*method), &mut rice_numbers)?;
     }
-    let rest = rice_numbers.finish()?;
-    let by_pco = if table.iter().any(|(_, method)| *method == METHOD_PCO) {
-        pco::decode(rest, total - by_rice.len())?
+    let rest = rice_reader.finish()?;
+    let pco_numbers = if table.iter().any(|(_, method)| *method == METHOD_PCO) {
+        pco::decode(rest, total - rice_numbers.len())?
     } else {
         Reader::new(rest).finish("Rice-coded numbers")?;
         Vec::new()
     };
 
+    let mut ends = Vec::with_capacity(groups);
     let mut end = 0;
-    let ends = table.iter().map(|(count, _)| {
+    for (count, _) in &table {
         end += count;
-        end
-    });
-    let ends = ends.collect();
-    let numbers = if by_pco.is_empty() {
-        by_rice
-    } else if by_rice.is_empty() {
-        by_pco
+        ends.push(end);
+    }
+    let numbers = if pco_numbers.is_empty() {
+        rice_numbers
+    } else if rice_numbers.is_empty() {
+        pco_numbers
     } else {
         let mut numbers = Vec::with_capacity(total);
-        let (mut by_rice, mut by_pco) = (&by_rice[..], &by_pco[..]);
+        let (mut rice_rest, mut pco_rest) = (&rice_numbers[..], &pco_numbers[..]);
         for (count, method) in table {
-            let from = if method == METHOD_PCO { &mut by_pco } else { &mut by_rice };
-            let (own, others) = from.split_at(count);
-            numbers.extend_from_slice(own);
-            *from = others;
+            let source = if method == METHOD_PCO { &mut pco_rest } else { &mut rice_rest };
+            let (sequence, rest) = source.split_at(count);
+            numbers.extend_from_slice(sequence);
+            *source = rest;
         }
         numbers
     };
@@ -335,7 +335,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn what_is_encoded_is_decoded_and_no_prefix_is(
+        fn encoded_sequences_are_decoded_and_prefixes_are_refused(
             counts in prop::collection::vec(prop_oneof![Just(0u64), 0u64..20, 100u64..400], 1..20),
             seed: u64,
         ) {

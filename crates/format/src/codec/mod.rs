@@ -1,8 +1,8 @@
-//! Bytes to integers and back (spec §9): no files, no tensors, no floats.
+//! Codecs for sequences of integers (spec §9): no files, no tensors, no floats.
 //!
-//! A block's positions and deltas are sequences of unsigned integers. [`groups`] codes several such sequences
-//! together, each the cheapest of two ways ([`rice`] for short ones, [`pco`] for long ones); [`gaps`] turns positions
-//! into such sequences, one for each group of classes. Everything read passes through the bounded [`reader::Reader`].
+//! A block's positions and deltas are sequences of unsigned integers. [`groups`] encodes several such sequences together, each by the
+//! cheaper of two methods ([`rice`] is usually cheaper for short ones, [`pco`] for long ones). [`gaps`] turns positions into such
+//! sequences, one for each group of classes. All input is read through the bounded [`reader::Reader`].
 
 pub mod gaps;
 pub mod groups;
@@ -15,19 +15,19 @@ pub mod varint;
 
 pub use number::Number;
 
-/// How much work goes into small streams. Readers need the same, and nothing new, for every one of them.
+/// How much time is spent on making streams small. Readers decode all of them in the same way and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub enum Effort {
-    /// Positions are coded without looking at the base, which makes a patch a fifth to two fifths larger.
+    /// Positions are always base-free, which makes a patch 20 % to 40 % larger.
     Fast,
-    /// Within about 1 % of [`Effort::Best`], at a fraction of its time.
+    /// Within about 1 % of the size of [`Effort::Best`], at a fraction of its time.
     #[default]
     Default,
-    /// Every way is tried.
+    /// Every encoding is tried.
     Best,
 }
 
-/// Why coded bytes make no sense.
+/// Why encoded bytes are invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Corrupt {
@@ -36,9 +36,9 @@ pub enum Corrupt {
     Truncated {
         /// What was being read.
         field: &'static str,
-        /// Bytes it takes.
+        /// Bytes that the field takes.
         needed: u64,
-        /// Bytes there are.
+        /// Bytes that are left.
         found: u64,
     },
     /// Bytes are left over after the last field.
@@ -49,7 +49,7 @@ pub enum Corrupt {
         /// How many bytes follow it.
         found: u64,
     },
-    /// A variable-length integer is longer than it need be, or exceeds 64 bits.
+    /// A variable-length integer is not in its shortest form, or exceeds 64 bits.
     #[error("{field} is not a shortest-form varint of at most 64 bits")]
     Varint {
         /// What was being read.
@@ -67,29 +67,29 @@ pub enum Corrupt {
         /// Largest legal number.
         most: u64,
     },
-    /// A sequence holds another count of numbers than it must.
+    /// A sequence has the wrong number of elements.
     #[error("{field} adds up to {found}, it must be {expected}")]
     Count {
         /// What was being counted.
         field: &'static str,
-        /// The count found.
+        /// The actual count.
         found: u64,
-        /// The count there must be.
+        /// The count that other parts of the patch call for.
         expected: u64,
     },
-    /// Padding bits that must be zero are not.
+    /// Padding bits are not zero.
     #[error("padding bits of {field} are not zero")]
     Padding {
-        /// What ends in padding.
+        /// What ends with padding.
         field: &'static str,
     },
-    /// The pco decoder refuses its bytes.
+    /// The pco decoder rejects its input.
     #[error("a pco stream is not valid")]
     Pco,
     /// Positions run past the end of the block.
     #[error("positions run past the block's {elements} elements")]
     PastEnd {
-        /// Elements in the block.
+        /// Number of elements in the block.
         elements: u64,
     },
 }

@@ -1,11 +1,11 @@
-//! The integers that streams hold (spec §9.2).
+//! The integer types of streams (spec §9.2).
 
 /// An unsigned integer of 16, 32 or 64 bits.
 pub trait Number: ::pco::data_types::Number + Default + Eq + Into<u64> {
-    /// Its width.
+    /// Width in bits.
     const BITS: u32;
 
-    /// The low bits of `bits`.
+    /// The low [`Number::BITS`] bits of `bits`.
     fn low(bits: u64) -> Self;
 }
 

@@ -1,13 +1,13 @@
-//! Long sequences by pcodec (spec §9.2): its standalone format, numbers of 16, 32 or 64 bits.
+//! Compresses long sequences with pcodec (spec §9.2), in its standalone format.
 
 use super::{Corrupt, Effort, Number};
 use pco::standalone::{DecompressorItem, FileCompressor, FileDecompressor};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 
-/// Numbers in one pco chunk at most (pco's own limit is 2^24).
+/// Most numbers in one pco chunk (pco's own limit is 2^24).
 const CHUNK_NUMBERS: usize = 1 << 22;
 
-/// pco's effort spent on finding bins. Part of what makes the same inputs give the same bytes.
+/// pco's compression level. It must not change: the same inputs must give the same bytes.
 const fn level(effort: Effort) -> usize {
     match effort {
         Effort::Fast => 5,
@@ -15,10 +15,7 @@ const fn level(effort: Effort) -> usize {
     }
 }
 
-/// The chunks of one sequence of numbers, for [`file()`]. Each sequence gets bins of its own.
-///
-/// # Panics
-/// Never: pco refuses only parameters, and these are constant.
+/// Compresses one sequence of numbers to the chunks that [`file()`] takes. Sequences share no bins.
 pub fn chunks<N: Number>(numbers: &[N], effort: Effort) -> Vec<u8> {
     let config = ChunkConfig::default()
         .with_compression_level(level(effort))
@@ -28,32 +25,32 @@ pub fn chunks<N: Number>(numbers: &[N], effort: Effort) -> Vec<u8> {
     let mut out = Vec::new();
     for part in numbers.chunks(CHUNK_NUMBERS) {
         let chunk = compressor.chunk_compressor(part, &config);
-        written(chunk.and_then(|mut chunk| chunk.write(&mut out).map(|_| ())));
+        expect_written(chunk.and_then(|mut chunk| chunk.write(&mut out).map(|_| ())));
     }
     out
 }
 
-/// A pco file of the chunks of several sequences, `numbers` numbers in all.
+/// Joins the chunks of several sequences, `numbers` numbers in total, into a pco file.
 pub fn file<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, numbers: usize) -> Vec<u8> {
     let compressor = FileCompressor::default().with_n_hint(numbers);
     let mut out = Vec::new();
-    written(compressor.write_header(&mut out).map(|_| ()));
+    expect_written(compressor.write_header(&mut out).map(|_| ()));
     chunks.into_iter().for_each(|chunk| out.extend_from_slice(chunk));
-    written(compressor.write_footer(&mut out).map(|_| ()));
+    expect_written(compressor.write_footer(&mut out).map(|_| ()));
     out
 }
 
-/// Memory takes all bytes, and the parameters are constant.
-fn written(result: pco::errors::PcoResult<()>) {
+/// Compression cannot fail: writing to a `Vec` does not, and pco only rejects parameters, which are constants here.
+fn expect_written(result: pco::errors::PcoResult<()>) {
     if let Err(error) = result {
         unreachable!("pco refused constant parameters: {error}");
     }
 }
 
-/// Exactly `count` numbers, decoded from all of `bytes`. Allocates for as many, which the caller has bounded.
+/// Decodes exactly `count` numbers from all of `bytes`. Allocates memory for `count` numbers, which the caller has bounded.
 ///
 /// # Errors
-/// [`Corrupt::Pco`]; [`Corrupt::Count`] when there are fewer or more numbers; [`Corrupt::Trailing`].
+/// [`Corrupt::Pco`]; [`Corrupt::Count`] for fewer or more numbers; [`Corrupt::Trailing`].
 pub fn decode<N: Number>(bytes: &[u8], count: usize) -> Result<Vec<N>, Corrupt> {
     let (file, mut rest) = FileDecompressor::new(bytes).map_err(|_| Corrupt::Pco)?;
     let mut out = Vec::with_capacity(count);

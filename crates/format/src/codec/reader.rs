@@ -1,4 +1,4 @@
-//! The one cursor that untrusted bytes pass through.
+//! The bounds-checked cursor through which all untrusted bytes are read.
 
 use super::Corrupt;
 
@@ -19,7 +19,7 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
-    /// The next `n` bytes, which hold `field`.
+    /// Reads the next `n` bytes. `field` names them in errors.
     ///
     /// # Errors
     /// [`Corrupt::Truncated`].
@@ -31,7 +31,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// The next `N` bytes as an array.
+    /// Reads the next `N` bytes as an array.
     ///
     /// # Errors
     /// [`Corrupt::Truncated`].
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
         Ok(out)
     }
 
-    /// One byte.
+    /// Reads one byte.
     ///
     /// # Errors
     /// [`Corrupt::Truncated`].
@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
         self.array::<1>(field).map(|[byte]| byte)
     }
 
-    /// A little-endian `u16`.
+    /// Reads a little-endian `u16`.
     ///
     /// # Errors
     /// [`Corrupt::Truncated`].
@@ -57,7 +57,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(u16::from_le_bytes)
     }
 
-    /// A little-endian `u32`.
+    /// Reads a little-endian `u32`.
     ///
     /// # Errors
     /// [`Corrupt::Truncated`].
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(u32::from_le_bytes)
     }
 
-    /// A little-endian `u64`.
+    /// Reads a little-endian `u64`.
     ///
     /// # Errors
     /// [`Corrupt::Truncated`].
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(u64::from_le_bytes)
     }
 
-    /// A varint between `least` and `most`, both included.
+    /// Reads a varint from `least` to `most` inclusive.
     ///
     /// # Errors
     /// [`Corrupt::Truncated`], [`Corrupt::Varint`], [`Corrupt::Range`].
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         if (least..=most).contains(&found) { Ok(found) } else { Err(Corrupt::Range { field, found, least, most }) }
     }
 
-    /// Ends the reading of `field`: nothing may be left.
+    /// Checks that `field` was the last one: no bytes may be left.
     ///
     /// # Errors
     /// [`Corrupt::Trailing`].

@@ -1,46 +1,47 @@
-//! Rice codes (spec §9.2): the shorter way for short sequences, with one parameter and no table.
+//! Rice codes (spec §9.2): cheapest for short sequences, as they have one parameter and no table.
 //!
-//! A number `v` is `v >> p` in unary (that many one bits, then a zero bit) and the low `p` bits of `v`. A quotient of
-//! [`ESCAPE`] or more is [`ESCAPE`] one bits, then `v` whole, so that a number costs at most [`ESCAPE`] + width bits.
-//! Bits fill bytes from the lowest bit up.
+//! With parameter `p`, a number `v` is stored as the quotient `v >> p` in unary (that many one bits, then a zero bit), followed by the
+//! low `p` bits of `v`. If the quotient is [`ESCAPE`] or more, [`ESCAPE`] one bits are followed by all bits of `v`, so that a number
+//! takes at most [`ESCAPE`] + width bits. Bytes are filled from their lowest bit up.
 
 use super::{Corrupt, Number};
 use std::ops::RangeInclusive;
 
-/// The quotient from which on a number is written whole (spec §9.2).
+/// Numbers with this quotient or a larger one are stored without a quotient (spec §9.2).
 pub const ESCAPE: u32 = 24;
 
-/// Appends Rice-coded numbers to bytes.
+/// Encodes numbers.
 #[derive(Default)]
 pub struct Writer {
     bytes: Vec<u8>,
+    /// Bits that do not fill eight bytes yet.
     pending: u64,
-    /// At most 63.
+    /// Number of pending bits, at most 63.
     pending_bits: u32,
 }
 
 impl Writer {
-    /// Appends `number` with `parameter`, below its width.
+    /// Appends `number`. `parameter` is below its width.
     #[inline]
     pub fn push<N: Number>(&mut self, number: N, parameter: u32) {
         let number: u64 = number.into();
         let quotient = number >> parameter;
         if quotient >= u64::from(ESCAPE) {
-            self.bits((1 << ESCAPE) - 1, ESCAPE);
-            self.bits(number, N::BITS);
+            self.push_bits((1 << ESCAPE) - 1, ESCAPE);
+            self.push_bits(number, N::BITS);
             return;
         }
         let (ones, low) = ((1 << quotient) - 1, number & ((1 << parameter) - 1));
         let unary_bits = quotient as u32 + 1;
         if unary_bits + parameter <= 64 {
-            self.bits(ones | low << unary_bits, unary_bits + parameter);
+            self.push_bits(ones | low << unary_bits, unary_bits + parameter);
         } else {
-            self.bits(ones, unary_bits);
-            self.bits(low, parameter);
+            self.push_bits(ones, unary_bits);
+            self.push_bits(low, parameter);
         }
     }
 
-    /// The bytes, the last one padded with zero bits.
+    /// Returns the bytes; the last one is padded with zero bits.
     pub fn finish(mut self) -> Vec<u8> {
         let left = self.pending_bits.div_ceil(8) as usize;
         self.bytes.extend_from_slice(&self.pending.to_le_bytes()[..left]);
@@ -49,42 +50,42 @@ impl Writer {
 
     /// Appends the `count` bits of `value`, at most 64.
     #[inline]
-    fn bits(&mut self, value: u64, count: u32) {
+    fn push_bits(&mut self, value: u64, count: u32) {
         self.pending |= value << self.pending_bits;
         let bits = self.pending_bits + count;
         if bits < 64 {
             self.pending_bits = bits;
         } else {
             self.bytes.extend_from_slice(&self.pending.to_le_bytes());
-            // What did not fit; in two shifts, as it may be nothing.
+            // The bits that did not fit. Two shifts, because a single one by 64 is not allowed.
             self.pending = value >> 1 >> (63 - self.pending_bits);
             self.pending_bits = bits - 64;
         }
     }
 }
 
-/// Bits that a number of `width` bits takes with `parameter`.
+/// Encoded size in bits of a number of `width` bits.
 #[inline(always)]
 pub fn bits_of(number: u64, parameter: u32, width: u32) -> u64 {
     let quotient = number >> parameter;
     if quotient < u64::from(ESCAPE) { quotient + 1 + u64::from(parameter) } else { u64::from(ESCAPE + width) }
 }
 
-/// Bits that `numbers` take with `parameter`.
+/// Encoded size of `numbers` in bits.
 pub fn cost_bits<N: Number>(numbers: &[N], parameter: u32) -> u64 {
     numbers.iter().map(|number| bits_of((*number).into(), parameter, N::BITS)).sum()
 }
 
-/// The parameters among which the best one is, for numbers of `width` bits.
+/// The parameters worth trying for numbers of `width` bits with this `mean`.
 pub fn parameters(mean: u64, width: u32) -> RangeInclusive<u32> {
-    // The best parameter for a geometric source lies within two of log2 of the mean; for others it is worth
-    // looking below, where a few outliers pull the mean up.
+    // For a geometric distribution the best parameter is within 2 of log2(mean). Outliers pull the mean up, so that smaller
+    // parameters are worth trying too.
     let middle = 64 - mean.leading_zeros();
     let (low, high) = (middle.saturating_sub(8), (middle + 2).min(width - 1));
     low.min(high)..=high
 }
 
-/// The cheapest parameter for `numbers` and the bits they take with it; the lowest among equals.
+/// The parameter that encodes `numbers` in the fewest bits, the lowest of equals, and the number of bits.
 pub fn best_parameter<N: Number>(numbers: &[N]) -> (u32, u64) {
     let sum: u128 = numbers.iter().map(|v| u128::from((*v).into())).sum();
     let mean = (sum / numbers.len().max(1) as u128) as u64;
@@ -94,9 +95,10 @@ pub fn best_parameter<N: Number>(numbers: &[N]) -> (u32, u64) {
         .unwrap_or((0, 0))
 }
 
-/// Reads Rice-coded numbers off the front of bytes.
+/// Decodes numbers.
 pub struct Reader<'a> {
     bytes: &'a [u8],
+    /// Index of the next bit.
     bit: usize,
 }
 
@@ -106,14 +108,15 @@ impl<'a> Reader<'a> {
         Self { bytes, bit: 0 }
     }
 
-    /// Appends the next `count` numbers, with `parameter` below their width, to `out`.
+    /// Appends the next `count` numbers to `out`. `parameter` is below their width.
     ///
     /// # Errors
     /// As [`Reader::pull`].
     pub fn pull_all<N: Number>(&mut self, count: usize, parameter: u32, out: &mut Vec<N>) -> Result<(), Corrupt> {
-        // Each number takes a bit at least, so the bytes bound what a count may claim.
+        // Each number takes at least one bit, so the bits that are left limit how much a false count can allocate.
         out.reserve(count.min((self.bytes.len() * 8).saturating_sub(self.bit)));
-        // Whether a number with a quotient below the escape fits its width, and a number eight bytes.
+        // A number without escape cannot exceed its type (quotients have 5 bits), and its code is within the next eight bytes
+        // wherever in a byte it begins.
         let fits = parameter + 5 <= N::BITS && ESCAPE + parameter <= 57;
         for _ in 0..count {
             let eight = self.bytes.get(self.bit / 8..).and_then(<[u8]>::first_chunk::<8>);
@@ -136,19 +139,19 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The next number, with `parameter` below its width.
+    /// Reads the next number. `parameter` is below its width.
     ///
     /// # Errors
     /// [`Corrupt::Truncated`]; [`Corrupt::Range`] for a number that is too wide.
     pub fn pull<N: Number>(&mut self, parameter: u32) -> Result<N, Corrupt> {
         let mut quotient = 0;
-        while quotient < ESCAPE && self.bits(1)? == 1 {
+        while quotient < ESCAPE && self.pull_bits(1)? == 1 {
             quotient += 1;
         }
         if quotient == ESCAPE {
-            return Ok(N::low(self.bits(N::BITS)?));
+            return Ok(N::low(self.pull_bits(N::BITS)?));
         }
-        let value = u128::from(quotient) << parameter | u128::from(self.bits(parameter)?);
+        let value = u128::from(quotient) << parameter | u128::from(self.pull_bits(parameter)?);
         let most = u64::MAX >> (64 - N::BITS);
         if value > u128::from(most) {
             return Err(Corrupt::Range { field: "Rice-coded number", found: u64::MAX, least: 0, most });
@@ -156,7 +159,7 @@ impl<'a> Reader<'a> {
         Ok(N::low(value as u64))
     }
 
-    /// The bytes after the last one that a number touched; the padding between must be zero.
+    /// Returns the bytes after the last number. Its padding must be zero.
     ///
     /// # Errors
     /// [`Corrupt::Padding`].
@@ -169,7 +172,8 @@ impl<'a> Reader<'a> {
         if padding == 0 { Ok(&self.bytes[used..]) } else { Err(Corrupt::Padding { field: "Rice-coded numbers" }) }
     }
 
-    fn bits(&mut self, count: u32) -> Result<u64, Corrupt> {
+    /// Reads the next `count` bits, at most 64.
+    fn pull_bits(&mut self, count: u32) -> Result<u64, Corrupt> {
         let (mut value, mut have) = (0u64, 0);
         while have < count {
             let byte = *self.bytes.get(self.bit / 8).ok_or(Corrupt::Truncated {

@@ -1,36 +1,37 @@
-//! What a sequence would take by Rice and by pco, from a histogram: much cheaper than coding it both ways.
+//! Estimates the encoded size of a sequence with Rice codes and with pco from a histogram, which is much faster than encoding it twice.
 //!
-//! In integers alone, so that every machine decides alike.
+//! All arithmetic is in integers, so that every machine makes the same choice.
 
 use super::{Number, rice};
 
-/// Numbers of a longer sequence that are looked at, evenly spread.
+/// Longer sequences are sampled: about this many numbers, evenly spread.
 const SAMPLE: usize = 1 << 15;
-/// Numbers below this have buckets of their own; above it there are four to each power of two.
+/// Each number below this has its own bucket; above it there are four buckets per power of two.
 const EXACT: u64 = 16;
 const BUCKETS: usize = 256;
-/// Bits that pco spends on itself: once, and for each bucket that is used. Fitted to its files.
+/// Overhead of a pco file in bits, fitted to measured sizes.
 const PCO_BITS: u64 = 64;
+/// Overhead of pco in bits for each bucket that is not empty, fitted to measured sizes.
 const PCO_BUCKET_BITS: u64 = 12;
 
-/// Fractional bits of [`log2`].
+/// Number of fractional bits of [`log2`].
 const LOG2_FRACTION: u32 = 16;
 
-/// What a sequence would take.
+/// Estimated sizes of a sequence.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
-    /// Bits by pco.
+    /// Size in bits with pco.
     pub pco_bits: u64,
-    /// The parameter with which Rice takes least.
+    /// The best Rice parameter.
     pub parameter: u32,
-    /// Bits by Rice with it.
+    /// Size in bits with that Rice parameter.
     pub rice_bits: u64,
 }
 
-/// Estimates what `numbers` take.
+/// Estimates the encoded sizes of `numbers`.
 pub fn cost<N: Number>(numbers: &[N]) -> Cost {
     let step = numbers.len().div_ceil(SAMPLE).max(1);
-    // Four histograms, so that a run of equal numbers does not wait for itself.
+    // Four histograms: incrementing the same counter for each of a run of equal numbers would wait for the previous store.
     let mut counts = [[0u32; BUCKETS]; 4];
     if step == 1 {
         let (fours, rest) = numbers.as_chunks::<4>();
@@ -47,28 +48,37 @@ pub fn cost<N: Number>(numbers: &[N]) -> Cost {
         .map(|bucket| (bucket, counts.iter().map(|counts| u64::from(counts[bucket])).sum()))
         .filter(|(_, count)| *count > 0)
         .collect();
-    let seen: u64 = used.iter().map(|(_, count)| count).sum();
-    let scaled = |bits: u128| (bits * numbers.len() as u128 / u128::from(seen.max(1))) as u64;
+    let sampled: u64 = used.iter().map(|(_, count)| count).sum();
+    let scaled = |bits: u128| (bits * numbers.len() as u128 / u128::from(sampled.max(1))) as u64;
 
-    let entropy = |(bucket, count): &(usize, u64)| {
-        u128::from(*count) * u128::from(log2(seen) - log2(*count) + (u64::from(low_bits(*bucket)) << LOG2_FRACTION))
-    };
-    let entropy_bits = used.iter().map(entropy).sum::<u128>() >> LOG2_FRACTION;
-    let pco_bits = scaled(entropy_bits) + PCO_BITS + PCO_BUCKET_BITS * used.len() as u64;
-
+    let pco_bits = scaled(entropy_bits(&used, sampled)) + PCO_BITS + PCO_BUCKET_BITS * used.len() as u64;
     let sum: u128 = used.iter().map(|(bucket, count)| u128::from(middle(*bucket)) * u128::from(*count)).sum();
-    let by_rice = |parameter| {
-        let bits = |(bucket, count): &(usize, u64)| {
-            u128::from(*count) * u128::from(rice::bits_of(middle(*bucket), parameter, N::BITS))
-        };
-        (used.iter().map(bits).sum::<u128>(), parameter)
-    };
-    let mean = (sum / u128::from(seen.max(1))) as u64;
-    let (rice_bits, parameter) = rice::parameters(mean, N::BITS).map(by_rice).min().unwrap_or_default();
+    let mean = (sum / u128::from(sampled.max(1))) as u64;
+    let (rice_bits, parameter) = rice::parameters(mean, N::BITS)
+        .map(|parameter| (rice_bits::<N>(&used, parameter), parameter))
+        .min()
+        .unwrap_or_default();
     Cost { pco_bits, parameter, rice_bits: scaled(rice_bits) }
 }
 
-/// Bits that it takes at least to tell which `k` of `n` things are meant, all choices being as likely.
+/// Entropy of the buckets in bits, plus the bits of numbers within their buckets. `used` has each bucket that is not empty with its
+/// count; `sampled` is the sum of the counts.
+fn entropy_bits(used: &[(usize, u64)], sampled: u64) -> u128 {
+    let bits = |(bucket, count): &(usize, u64)| {
+        u128::from(*count) * u128::from(log2(sampled) - log2(*count) + (u64::from(low_bits(*bucket)) << LOG2_FRACTION))
+    };
+    used.iter().map(bits).sum::<u128>() >> LOG2_FRACTION
+}
+
+/// Size in bits with Rice codes, counting each number as the middle of its bucket.
+fn rice_bits<N: Number>(used: &[(usize, u64)], parameter: u32) -> u128 {
+    let bits = |(bucket, count): &(usize, u64)| {
+        u128::from(*count) * u128::from(rice::bits_of(middle(*bucket), parameter, N::BITS))
+    };
+    used.iter().map(bits).sum()
+}
+
+/// About log2 of n over k: the fewest bits that identify a choice of `k` of `n` things if all choices are equally likely.
 pub fn choice_bits(n: u64, k: u64) -> u64 {
     let weighted = |x: u64| if x == 0 { 0 } else { u128::from(x) * u128::from(log2(x)) };
     (weighted(n).saturating_sub(weighted(k) + weighted(n - k)) >> LOG2_FRACTION) as u64
@@ -83,7 +93,7 @@ fn bucket(number: u64) -> usize {
     (low_bits * 4 + (number >> low_bits & 3) as u32 + 8) as usize
 }
 
-/// Bits of a number in `bucket` that the bucket does not tell.
+/// Number of low bits of a number that its `bucket` does not determine.
 fn low_bits(bucket: usize) -> u32 {
     if bucket < EXACT as usize { 0 } else { (bucket as u32 - 8) / 4 }
 }
@@ -97,10 +107,10 @@ fn middle(bucket: usize) -> u64 {
     (4 + (bucket as u64 - 8) % 4) << low_bits | 1 << (low_bits - 1)
 }
 
-/// The binary logarithm of `x`, at least 1, in units of `2^-LOG2_FRACTION`, rounded down.
+/// The binary logarithm of `x`, in units of `2^-LOG2_FRACTION`, rounded down. `x` is not 0.
 fn log2(x: u64) -> u64 {
     let whole = x.ilog2();
-    // Above the point 1 bit, below it 63: from 1 to below 2.
+    // Fixed point with 63 fractional bits, in [1, 2). Squaring it yields one bit of the logarithm at a time.
     let mut rest = x << (63 - whole);
     let mut out = u64::from(whole);
     for _ in 0..LOG2_FRACTION {
@@ -119,7 +129,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn buckets_hold_their_middles_and_all_numbers() {
+    fn each_bucket_contains_its_middle() {
         for at in 0..BUCKETS {
             assert_eq!(bucket(middle(at)), at);
         }
@@ -134,7 +144,7 @@ mod tests {
         }
 
         #[test]
-        fn costs_are_close_to_what_coding_takes(seed: u64, mean_bits in 0u32..20, n in 1000usize..50_000) {
+        fn estimated_costs_are_close_to_encoded_sizes(seed: u64, mean_bits in 0u32..20, n in 1000usize..50_000) {
             let mut state = seed | 1;
             let numbers: Vec<u32> = (0..n).map(|_| {
                 state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);

@@ -2,7 +2,7 @@
 
 use super::{Corrupt, reader::Reader};
 
-/// Appends `value`.
+/// Appends `value` to `out`.
 pub fn write(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -11,7 +11,7 @@ pub fn write(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Reads one, naming it `field` in errors.
+/// Reads a varint. `field` names it in errors.
 ///
 /// # Errors
 /// [`Corrupt::Truncated`], [`Corrupt::Varint`].
@@ -20,7 +20,7 @@ pub fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<u64, Corrupt
     for shift in (0..64).step_by(7) {
         let byte = reader.u8(field)?;
         let low = u64::from(byte & 0x7f);
-        // The tenth byte holds bit 63 alone; a last byte of zero means a shorter form exists.
+        // The tenth byte holds only bit 63; a last byte of zero means that there is a shorter form.
         if (shift == 63 && low > 1) || (byte == 0 && shift > 0) {
             return Err(Corrupt::Varint { field });
         }

@@ -7,8 +7,8 @@ pub struct FloatFormat {
     pub exponent_bits: u32,
     /// Width of the stored mantissa, in bits.
     pub mantissa_bits: u32,
-    /// Whether the all-ones exponent stands for infinities and NaNs (IEEE 754). Otherwise, as in `F8_E4M3`,
-    /// only the all-ones pattern is a NaN and there is no infinity.
+    /// Whether the all-ones exponent encodes infinities and NaNs (IEEE 754). Otherwise, as in `F8_E4M3`, only the all-ones pattern is a
+    /// NaN and there is no infinity.
     pub ieee: bool,
 }
 
@@ -17,8 +17,8 @@ pub struct FloatFormat {
 pub enum Rounded {
     /// The bit pattern of the nearest representable number.
     Finite(u64),
-    /// The value is not representable: NaN, infinite, or past the largest finite number. The bit pattern is what
-    /// the format has for it: signed infinity (NaN where there is none), or the canonical NaN.
+    /// The value is NaN, infinite, or rounds to more than the largest finite number. The bit pattern is the canonical NaN for NaN,
+    /// otherwise signed infinity (NaN with the sign in formats without infinity).
     NotFinite(u64),
 }
 
@@ -36,6 +36,7 @@ impl FloatFormat {
     /// IEEE binary64.
     pub const F64: Self = Self { exponent_bits: 11, mantissa_bits: 52, ieee: true };
 
+    /// Mask of the sign bit.
     const fn sign(self) -> u64 {
         1 << (self.exponent_bits + self.mantissa_bits)
     }
@@ -44,7 +45,7 @@ impl FloatFormat {
         (1 << (self.exponent_bits - 1)) - 1
     }
 
-    /// The first magnitude pattern that is not a finite number.
+    /// The smallest magnitude (bit pattern without the sign) that is not a finite number.
     const fn not_finite(self) -> u64 {
         if self.ieee { ((1 << self.exponent_bits) - 1) << self.mantissa_bits } else { self.sign() - 1 }
     }
@@ -84,9 +85,9 @@ impl FloatFormat {
         if bits & self.sign() != 0 { -absolute } else { absolute }
     }
 
-    /// Rounds to the nearest representable number, ties to even, once.
+    /// Rounds to the nearest representable number, ties to even, in a single rounding.
     ///
-    /// Not by the `half` crate: where the processor converts, it goes from `f64` through `f32` and rounds twice.
+    /// The `half` crate is not used, because on some processors it converts `f64` through `f32`, which rounds twice.
     #[inline]
     pub fn round(self, value: f64) -> Rounded {
         if value.is_nan() {
@@ -95,7 +96,7 @@ impl FloatFormat {
         let sign = if value.is_sign_negative() { self.sign() } else { 0 };
         let magnitude = match self.mantissa_bits {
             52 => value.abs().to_bits(),
-            // Rust's `as` rounds to nearest, ties to even.
+            // Rust's `as` rounds to the nearest number, ties to even.
             23 => u64::from((value.abs() as f32).to_bits()),
             _ => self.round_magnitude(value.abs()),
         };
@@ -108,11 +109,11 @@ impl FloatFormat {
         }
     }
 
-    /// The magnitude pattern nearest to `absolute`, at least [`FloatFormat::not_finite`] when it is too large.
+    /// The magnitude nearest to `absolute`; at least [`FloatFormat::not_finite`] if that is too large.
     fn round_magnitude(self, absolute: f64) -> u64 {
         let bits = absolute.to_bits();
         let exponent = (bits >> 52) as i32 - 1023;
-        // Subnormal doubles and zero lie far below half the smallest step of every narrower format.
+        // Subnormal doubles and zero are far below half of the smallest subnormal of every narrower format.
         if exponent < -1022 {
             return 0;
         }
@@ -131,7 +132,7 @@ impl FloatFormat {
         if exponent < lowest {
             rounded
         } else {
-            // A carry out of the mantissa moves on into the exponent, as it should.
+            // A carry out of the mantissa correctly increments the exponent.
             (((exponent + self.bias()) as u64) << self.mantissa_bits) + rounded - (1 << self.mantissa_bits)
         }
     }
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn overflow_is_told_apart() {
+    fn overflow_is_not_finite() {
         assert_eq!(FloatFormat::F16.round(65519.99), Rounded::Finite(0x7bff));
         assert_eq!(FloatFormat::F16.round(65520.0), Rounded::NotFinite(0x7c00));
         assert_eq!(FloatFormat::F8E4M3.round(464.0), Rounded::Finite(0x7e));

@@ -1,7 +1,8 @@
-//! New files of one folder that take their places together.
+//! Atomic replacement of several files of one folder.
 //!
-//! The journal holds `lcejcmt1` and a JSON object: which temporary file gets which name, and which files go. It appears when all new files
-//! are on the disk, which is the point of no return: what is left after a crash is done by [`UnfinishedCommit::finish`].
+//! The journal contains `lcejcmt1` and a JSON object: the temporary file of each new file with its final name, and the files to remove. It
+//! is created when all new files are on the disk. That is the point of no return: after a crash, [`UnfinishedCommit::finish`] does what
+//! is left.
 
 use super::super::disk::{self, inode, is_at, sync_folder};
 use super::super::lock::{Access, lock};
@@ -9,7 +10,7 @@ use super::super::replace::new_file;
 use super::super::temporary::is_temporary;
 use super::super::{Existing, Failed, NewFile};
 use super::edit::EditJournal;
-use super::{FILE_NAME, damaged, is_plain, same_file, there};
+use super::{DescribedFile, FILE_NAME, damaged, explain_existing, is_plain, same_file};
 use crate::input;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -18,15 +19,15 @@ use std::path::{Path, PathBuf};
 use tempfile::TempPath;
 
 pub(super) const MAGIC: &[u8; 8] = b"lcejcmt1";
-/// What the names of 65,536 files take at most.
+/// Largest journal: enough for the names of 65,536 files.
 const JOURNAL_BYTES_MAX: u64 = 48 << 20;
 
-/// What a commit does in its folder.
+/// The content of the journal: what the commit does in its folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Steps {
     rename: Vec<Rename>,
     remove: Vec<String>,
-    /// Files that were edited in place, and are as they shall be.
+    /// Files that were edited in place and have their final content.
     edited: Vec<String>,
 }
 
@@ -34,11 +35,11 @@ struct Steps {
 struct Rename {
     from: String,
     to: String,
-    /// Of the new file, under either name.
+    /// The new file's inode, which the rename does not change.
     inode: u64,
 }
 
-/// New files that will take their places together. Dropped before [`Commit::run`], it leaves nothing behind.
+/// New files that will be put in place together. If it is dropped before [`Commit::run`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct Commit {
     folder: PathBuf,
@@ -47,7 +48,7 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Begins with no files; all will be in `folder`.
+    /// An empty commit in `folder`.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), files: Vec::new(), remove: Vec::new() }
     }
@@ -57,7 +58,7 @@ impl Commit {
         self.files.push(file);
     }
 
-    /// Adds a file with this content, which takes the place of one of its name.
+    /// Adds a new file with this name and content, which may replace an existing one.
     ///
     /// # Errors
     /// [`Failed`].
@@ -66,16 +67,16 @@ impl Commit {
         Ok(())
     }
 
-    /// Adds that the undo patch of this name goes, if it is there.
+    /// Adds the removal of the undo patch with this name, if it exists.
     pub fn remove(&mut self, name: String) {
         self.remove.push(name);
     }
 
-    /// Puts all files in their places, and ends the edit in place that `edit` is the journal of.
+    /// Puts all files in place. If `edit` is given, this also makes that edit in place final.
     ///
     /// # Errors
-    /// [`Failed`]. Where it [is in place](Failed::is_in_place), the files are in their places, or [`UnfinishedCommit::finish`] puts them
-    /// there; otherwise all is as it was before, and `edit` is to be taken back.
+    /// [`Failed`]. If it [is in place](Failed::is_in_place), all files are in place or [`UnfinishedCommit::finish`] can put them there.
+    /// Otherwise nothing has changed, and `edit` must be undone.
     pub fn run(mut self, edit: Option<&EditJournal>) -> Result<(), Failed> {
         self.files.iter().try_for_each(NewFile::sync)?;
         match (self.files.len(), self.remove.is_empty(), edit) {
@@ -89,15 +90,16 @@ impl Commit {
         let mut content = MAGIC.to_vec();
         serde_json::to_writer(&mut content, &steps).map_err(|e| Failed::io("write", &path, e.into()))?;
         match edit {
-            // One name for both journals: the edit cannot be taken back any more once the other one is there.
-            Some(edit) => journal(edit.path(), &content, Existing::Replace)?.commit().or_else(passed)?,
+            // Both journals have the same name: this rename removes the edit journal, so that the edit cannot be undone any more.
+            Some(edit) => journal(edit.path(), &content, Existing::Replace)?.commit().or_else(ignore_if_in_place)?,
             None => {
-                let journal = journal(&path, &content, Existing::Keep).map_err(|failed| there(failed, &path))?;
+                let journal =
+                    journal(&path, &content, Existing::Keep).map_err(|failed| explain_existing(failed, &path))?;
                 if let Err(failed) = journal.commit() {
                     if failed.is_in_place() {
                         let _ = disk::remove_file(&path);
                     }
-                    return Err(there(failed.before_anything(), &path));
+                    return Err(explain_existing(failed.not_in_place(), &path));
                 }
             }
         }
@@ -112,7 +114,7 @@ impl Commit {
         temporaries.iter_mut().for_each(|temporary| temporary.disable_cleanup(true));
         let done = match steps.rename_all(&self.folder) {
             Err((0, failed)) if edit.is_none() && disk::remove_file(&path).is_ok() => {
-                // Nothing has changed yet.
+                // Nothing has changed yet, and the journal is gone again.
                 temporaries.iter_mut().for_each(|temporary| temporary.disable_cleanup(false));
                 return Err(failed);
             }
@@ -128,27 +130,33 @@ impl Commit {
         let mut rename = Vec::new();
         for file in &self.files {
             let metadata = file.file().metadata().map_err(|e| Failed::io("read", file.path(), e))?;
-            let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let (from, to) = (name(file.temporary_path()), name(file.path()));
-            rename.push(Rename { from, to, inode: inode(&metadata) });
+            rename.push(Rename {
+                from: file_name(file.temporary_path()),
+                to: file_name(file.path()),
+                inode: inode(&metadata),
+            });
         }
         let edited = edit.into_iter().flat_map(EditJournal::names).map(str::to_owned).collect();
         Ok(Steps { rename, remove: self.remove.clone(), edited })
     }
 }
 
-/// A journal with this content that is not yet at `path`.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A journal with this content, before its rename to `path`.
 fn journal(path: &Path, content: &[u8], existing: Existing) -> Result<NewFile, Failed> {
     NewFile::create_like(path, existing, None)?.with(content)
 }
 
-/// Goes on after a file whose folder could not be synced: it is in its place.
-fn passed(failed: Failed) -> Result<(), Failed> {
+/// Ignores the failure to sync the folder of a file that is in its place.
+fn ignore_if_in_place(failed: Failed) -> Result<(), Failed> {
     if failed.is_in_place() { Ok(()) } else { Err(failed) }
 }
 
 impl Steps {
-    /// Makes the renames that are left; fails with how many were made before.
+    /// Makes the remaining renames. A failure comes with the number of renames made before it.
     fn rename_all(&self, folder: &Path) -> Result<(), (usize, Failed)> {
         for (made, Rename { from, to, .. }) in self.rename.iter().enumerate() {
             let (from, to) = (folder.join(from), folder.join(to));
@@ -159,7 +167,7 @@ impl Steps {
         Ok(())
     }
 
-    /// Removes what shall go, and then the journal at `path`.
+    /// Makes the removals, then removes the journal at `path`.
     fn remove_all(&self, path: &Path) -> Result<(), Failed> {
         sync_folder(path)?;
         for path in self.remove.iter().map(|name| path.with_file_name(name)).chain([path.to_owned()]) {
@@ -172,7 +180,7 @@ impl Steps {
     }
 }
 
-/// A commit that was interrupted. Its files are locked.
+/// An interrupted commit. Its files are locked.
 #[derive(Debug)]
 pub struct UnfinishedCommit {
     path: PathBuf,
@@ -181,39 +189,39 @@ pub struct UnfinishedCommit {
 }
 
 impl UnfinishedCommit {
-    /// The commit whose journal is open as `file`.
+    /// Reads the journal that is open as `file`, and locks its new files.
     pub(super) fn read(file: File, path: PathBuf, copied: bool) -> Result<Self, Failed> {
         let steps = read_steps(&file, &path)?;
         let mut locks = Vec::new();
         for Rename { from, to, inode } in &steps.rename {
             let [from, to] = [from, to].map(|name| path.with_file_name(name));
-            let here = match from.symlink_metadata() {
+            let current = match from.symlink_metadata() {
                 Ok(_) => from,
-                // Nothing else than the inode says whether the other one is the new file.
+                // Without a comparison of inodes, the file with the final name could be the old or the new one.
                 Err(_) if copied => return Err(damaged(&path, "not all files that it would put in place were copied")),
                 Err(_) => to,
             };
-            same_file(&here, *inode, &path, copied)?;
-            // A journal may name a pipe, which must not be waited for.
-            let file = input::open_any(&here).map_err(|e| Failed::io("open", &here, e))?;
-            lock(&file, &here, Access::Edit)?;
-            if !is_at(&file, &here) {
-                return Err(Failed::InUse { path: here, access: Access::Edit });
+            same_file(&current, *inode, &path, copied)?;
+            // An untrusted journal may name a pipe; `open_any` does not wait for it.
+            let file = input::open_any(&current).map_err(|e| Failed::io("open", &current, e))?;
+            lock(&file, &current, Access::Edit)?;
+            if !is_at(&file, &current) {
+                return Err(Failed::InUse { path: current, access: Access::Edit });
             }
             locks.push(file);
         }
         Ok(Self { path, steps, _locks: locks })
     }
 
-    /// The names of the files that take their places.
+    /// The final names of the new files.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.steps.rename.iter().map(|rename| rename.to.as_str())
     }
 
-    /// Puts the files in their places that are not there yet, and removes the journal.
+    /// Makes the remaining renames and removals, then removes the journal.
     ///
     /// # Errors
-    /// [`Failed::Io`]; it can be repeated.
+    /// [`Failed::Io`]; the call can be repeated.
     pub fn finish(self) -> Result<(), Failed> {
         let folder = disk::folder(&self.path);
         self.steps.rename_all(folder).map_err(|(_, failed)| failed)?;
@@ -221,19 +229,19 @@ impl UnfinishedCommit {
     }
 }
 
-/// The names and inodes of the files that the journal is about; 0 for those of which it does not know the inode.
-pub(super) fn names(file: &File, path: &Path) -> Result<Vec<(String, u64)>, Failed> {
+/// The files that the journal describes. It does not contain the inodes of files that were edited in place.
+pub(super) fn described_files(file: &File, path: &Path) -> Result<Vec<DescribedFile>, Failed> {
     let Steps { rename, edited, .. } = read_steps(file, path)?;
-    let rename = rename.into_iter().map(|rename| (rename.to, rename.inode));
-    Ok(rename.chain(edited.into_iter().map(|name| (name, 0))).collect())
+    let new = rename.into_iter().map(|rename| DescribedFile { name: rename.to, inode: rename.inode });
+    Ok(new.chain(edited.into_iter().map(|name| DescribedFile { name, inode: 0 })).collect())
 }
 
-/// Whether a file of this name is an undo patch that [`undo_name`] named. No others are removed, whatever a journal says.
+/// Whether this is the name of an undo patch, as [`undo_name`] makes them. A commit removes no other files, whatever its journal says.
 pub fn is_undo_patch(name: &str) -> bool {
     is_plain(name) && name.starts_with(UNDO_PREFIX) && name.ends_with(UNDO_SUFFIX)
 }
 
-/// The name of an undo patch beside a log, of the patch with this id.
+/// The file name of the undo patch for the patch with this id.
 pub fn undo_name(id: &str) -> String {
     format!("{UNDO_PREFIX}{id}{UNDO_SUFFIX}")
 }
@@ -245,13 +253,13 @@ fn read_steps(file: &File, path: &Path) -> Result<Steps, Failed> {
     let mut content = Vec::new();
     let mut limited = file.take(JOURNAL_BYTES_MAX + 1);
     limited.read_to_end(&mut content).map_err(|e| Failed::io("read", path, e))?;
-    // The magic has been read at its place, without moving on.
+    // The caller read the magic at offset 0 without moving the file's position, so it is part of the content.
     let text = content.get(MAGIC.len()..).filter(|_| content.len() as u64 <= JOURNAL_BYTES_MAX);
     let steps: Option<Steps> = text.and_then(|text| serde_json::from_slice(text).ok());
-    let steps = steps.ok_or_else(|| damaged(path, "it is no list of files"))?;
-    let plain = |rename: &Rename| is_temporary(&rename.from) && is_plain(&rename.from) && is_plain(&rename.to);
-    if !steps.rename.iter().all(plain) || !steps.remove.iter().chain(&steps.edited).all(|name| is_plain(name)) {
-        return Err(damaged(path, "a name is no plain file name"));
+    let steps = steps.ok_or_else(|| damaged(path, "its list of files is invalid"))?;
+    let is_valid = |rename: &Rename| is_temporary(&rename.from) && is_plain(&rename.from) && is_plain(&rename.to);
+    if !steps.rename.iter().all(is_valid) || !steps.remove.iter().chain(&steps.edited).all(|name| is_plain(name)) {
+        return Err(damaged(path, "it contains a name that is not a plain file name"));
     }
     if !steps.remove.iter().all(|name| is_undo_patch(name)) {
         return Err(damaged(path, "it would remove other files than undo patches"));

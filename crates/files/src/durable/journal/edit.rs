@@ -1,11 +1,11 @@
-//! The journal of edits inside files: what they held is on the disk before the first byte changes.
+//! The journal of edits in place. The old bytes are on the disk before the first byte of a file changes.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! | --- | --- |
 //! | 8 | `lcejrnl2` |
-//! | 4 | number of files; for each: length of its name (2), name, length of the file (8), its inode (8) |
-//! | | segments ([`super::segment`]), until 32 bytes are left |
-//! | 32 | BLAKE3 of all before |
+//! | 4 | number of files; then for each file: length of its name (2), name, length of the file (8), inode (8) |
+//! | | segments ([`super::segment`]), up to the last 32 bytes |
+//! | 32 | BLAKE3 of everything before |
 //!
 //! Numbers are little-endian.
 
@@ -14,7 +14,7 @@ use super::super::disk::{self, folder, inode, is_same, sync_folder};
 use super::super::lock::{Access, lock};
 use super::super::{Existing, Failed, NewFile};
 use super::segment::{Change, Pass, Place, Segment, Segments, WINDOW_BYTES, read_part};
-use super::{FILE_NAME, damaged, is_plain, other_file, same_file, there};
+use super::{DescribedFile, FILE_NAME, damaged, explain_existing, is_plain, other_file, same_file};
 use crate::context::{Cancelled, Context};
 use lcepatch_format::digest::{ContentHash, Digest, Hasher};
 use rayon::prelude::*;
@@ -26,13 +26,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const MAGIC: &[u8; 8] = b"lcejrnl2";
 const DIGEST_BYTES: u64 = 32;
-/// What file systems allow.
+/// Longest file name that file systems allow.
 const NAME_BYTES_MAX: usize = 255;
 const FILES_MAX: u32 = 1 << 16;
-/// Windows that are listed while as many are worked on.
+/// Number of windows that are processed in parallel while the next ones are listed.
 const BATCH: usize = 1 << 7;
 
-/// A file that may be edited where it is: it has this one name, and can be written to.
+/// A file that may be edited in place: it has a single name and is writable.
 #[derive(Debug)]
 pub struct Editable {
     path: PathBuf,
@@ -43,13 +43,15 @@ pub struct Editable {
 }
 
 impl Editable {
-    /// None for what should rather be replaced: a link, a file that has other names, one that is read-only.
+    /// Opens the file at `path`. Returns `None` for files that must be replaced instead: symbolic links, files with several hard links,
+    /// and read-only files.
     pub fn open(path: &Path) -> Option<Self> {
         let metadata = path.symlink_metadata().ok()?;
         if has_other_names(&metadata) { None } else { Self::reopen(path).ok()? }
     }
 
-    /// One that was edited, whatever names it has by now. None for what can be none: no regular file, or of a name that is no text.
+    /// Opens a file that was edited, even if it has several hard links now. Returns `None` for what cannot have been edited: not a
+    /// regular file, or a name that is not UTF-8 or too long.
     fn reopen(path: &Path) -> std::io::Result<Option<Self>> {
         let name = path.file_name().and_then(OsStr::to_str).filter(|name| name.len() <= NAME_BYTES_MAX);
         let Some(name) = name.filter(|_| path.symlink_metadata().is_ok_and(|file| file.is_file())) else {
@@ -61,7 +63,7 @@ impl Editable {
         Ok(Some(Self { path: path.to_owned(), name: name.to_owned(), bytes, inode, file }))
     }
 
-    /// Whether it is this open file, and has this length.
+    /// Whether this is the file that is open as `open`, and has this length.
     pub fn is(&self, open: &File, bytes: u64) -> bool {
         self.bytes == bytes && is_same(&self.file, open)
     }
@@ -77,13 +79,16 @@ fn has_other_names(_: &std::fs::Metadata) -> bool {
     false
 }
 
-/// A journal in the making. Dropped before [`NewEditJournal::commit`], it leaves nothing behind.
+/// A journal that is being written. If it is dropped before [`NewEditJournal::commit`], it leaves nothing behind.
 pub struct NewEditJournal {
     new: NewFile,
     targets: Vec<Editable>,
     hasher: Hasher,
+    /// Number of bytes written so far.
     bytes: u64,
+    /// Offset of the first segment.
     start: u64,
+    /// End of the last segment's range in the edited files.
     last: Place,
 }
 
@@ -91,14 +96,18 @@ impl NewEditJournal {
     /// Begins the journal of changes to `targets`, which are locked files of one folder.
     ///
     /// # Errors
-    /// [`Failed::Interrupted`] where there is one already; [`Failed::Io`].
+    /// [`Failed::Interrupted`] if the folder has a journal already; [`Failed::Io`].
     pub fn create(targets: Vec<Editable>) -> Result<Self, Failed> {
         let beside = targets.first().map_or(Path::new(""), |target| &target.path);
         let path = folder(beside).join(FILE_NAME);
-        // What they hold, it shows to no one else.
-        let like = targets.iter().filter_map(|target| target.file.metadata().ok()).map(|file| file.permissions());
-        let like = like.reduce(disk::stricter);
-        let new = NewFile::create_like(&path, Existing::Keep, like).map_err(|failed| there(failed, &path))?;
+        // The journal contains parts of the files, so nobody may read it who cannot read all of them.
+        let permissions = targets
+            .iter()
+            .filter_map(|target| target.file.metadata().ok())
+            .map(|metadata| metadata.permissions())
+            .reduce(disk::stricter);
+        let new = NewFile::create_like(&path, Existing::Keep, permissions)
+            .map_err(|failed| explain_existing(failed, &path))?;
         let mut front = MAGIC.to_vec();
         front.extend((targets.len() as u32).to_le_bytes());
         for target in &targets {
@@ -113,7 +122,7 @@ impl NewEditJournal {
         Ok(journal)
     }
 
-    /// Appends segments, which must lie behind those before them.
+    /// Appends segments, which must come after all earlier ones in the order of files and offsets.
     ///
     /// # Errors
     /// [`Failed::Io`]; [`Failed::Damaged`] for segments that are not in order.
@@ -133,41 +142,40 @@ impl NewEditJournal {
         Ok(())
     }
 
-    /// Puts the journal on the disk. From now on the files may change.
+    /// Completes the journal and syncs it to the disk. After that the files may be edited.
     ///
     /// # Errors
-    /// As [`NewEditJournal::create`]; the journal is not there then.
+    /// As [`NewEditJournal::create`]; then there is no journal.
     pub fn commit(self) -> Result<EditJournal, Failed> {
         let Self { new, targets, hasher, bytes, start, .. } = self;
         let path = new.path().to_owned();
-        let failed = |operation| move |path: &Path, e| Failed::io(operation, path, e);
-        disk::append(new.file(), &hasher.finish().0).map_err(|e| failed("write")(&path, e))?;
-        let file = new.file().try_clone().map_err(|e| failed("write")(&path, e))?;
+        disk::append(new.file(), &hasher.finish().0).map_err(|e| Failed::io("write", &path, e))?;
+        let file = new.file().try_clone().map_err(|e| Failed::io("write", &path, e))?;
         let journal = EditJournal { file, path: path.clone(), targets, segments: start..bytes };
         match new.commit() {
             Ok(()) => Ok(journal),
-            // It is in its place, and nothing has happened that it would have to take back.
+            // The journal is in place, but no file was edited yet.
             Err(Failed::Unsynced { operation, path, source, .. }) => {
                 let _ = disk::remove_file(&journal.path);
                 Err(Failed::Io { operation, path, source })
             }
-            Err(failed) => Err(there(failed, &path)),
+            Err(failed) => Err(explain_existing(failed, &path)),
         }
     }
 }
 
-/// A journal in its place. Its files are locked by whoever has it.
+/// A journal on the disk. The edited files are locked as long as it is held.
 #[derive(Debug)]
 pub struct EditJournal {
     file: File,
     path: PathBuf,
     targets: Vec<Editable>,
-    /// Where the segments are.
+    /// The range of the segments in the journal.
     segments: Range<u64>,
 }
 
 impl EditJournal {
-    /// The whole journal that is open as `file`; locks its files.
+    /// Reads and verifies the journal that is open as `file`, and locks the files that it describes.
     pub(super) fn read(file: File, path: PathBuf, copied: bool) -> Result<Self, Failed> {
         let (entries, segments) = read_front(&file, &path)?;
         check_digest(&file, &path, segments.end)?;
@@ -184,27 +192,27 @@ impl EditJournal {
         Ok(Self { file, path, targets, segments })
     }
 
-    /// The names of the files that it is about.
+    /// The names of the edited files.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.targets.iter().map(|target| target.name.as_str())
     }
 
-    /// Where it is.
+    /// The journal's path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes the changes, which are on the disk then.
+    /// Makes the changes and syncs them to the disk.
     ///
     /// # Errors
-    /// [`Failed::OtherFile`] where the files do not hold the old bytes, [`Failed::Io`], cancellation; then some changes are
-    /// made, and are to be taken back.
+    /// [`Failed::OtherFile`] if a file does not contain the old bytes; [`Failed::Io`]; cancellation. Then some changes have been made, and
+    /// must be undone.
     pub fn edit<E: From<Failed> + From<Cancelled> + Send>(&self, context: &Context<'_>) -> Result<(), E> {
         context.begin("editing in place", self.bytes());
         self.written_through(|| self.walk(Pass::Edit, context)).map(drop::<u64>)
     }
 
-    /// Checks that each byte to put back is what it was before the edit, or what it would have been after it.
+    /// Checks that each byte to restore has its old or its new value.
     ///
     /// # Errors
     /// [`Failed::OtherFile`], [`Failed::Damaged`], [`Failed::Io`], cancellation.
@@ -213,11 +221,11 @@ impl EditJournal {
         self.walk(Pass::IsEither, context).map(drop::<u64>)
     }
 
-    /// Puts the old bytes back, reads them again to see that they are there, and removes the journal; returns how many units changed.
-    /// What is neither an old nor a new byte is another program's, and stays.
+    /// Restores the old bytes, verifies them by reading them back, and removes the journal. Returns the number of changed units. Bytes with
+    /// neither their old nor their new value were written by another program and are left alone.
     ///
     /// # Errors
-    /// [`Failed::Damaged`], [`Failed::Io`], [`Failed::OtherFile`], cancellation; the journal stays then.
+    /// [`Failed::Damaged`], [`Failed::Io`], [`Failed::OtherFile`], cancellation. Then the journal remains.
     pub fn put_back<E: From<Failed> + From<Cancelled> + Send>(self, context: &Context<'_>) -> Result<u64, E> {
         context.begin("putting back", 2 * self.bytes());
         let changes = self.written_through::<_, E>(|| self.walk(Pass::PutBack, context))?;
@@ -226,52 +234,63 @@ impl EditJournal {
         Ok(changes)
     }
 
-    /// Removes the journal: the files stay as they are.
+    /// Removes the journal. The files keep their current content.
     ///
     /// # Errors
-    /// [`Failed::Io`] where the journal stays, [`Failed::Unsynced`] where it is gone and the disk may not know.
+    /// [`Failed::Io`] if the journal remains; [`Failed::Unsynced`] if it is removed, but the removal may not be durable.
     pub(super) fn remove(&self) -> Result<(), Failed> {
         disk::remove_file(&self.path).map_err(|e| Failed::io("remove", &self.path, e))?;
         sync_folder(&self.path).map_err(|failed| failed.after_rename(folder(&self.path)))
     }
 
+    /// Size of all segments in bytes.
     fn bytes(&self) -> u64 {
         self.segments.end - self.segments.start
     }
 
-    /// Does `work`, while another thread has the disk write what is written, until all is.
+    /// Runs `work`, which writes to the files, with syncs in the background, and returns when everything is on the disk.
     fn written_through<T, E: From<Failed>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let sync = || {
-            let mut targets = self.targets.iter();
-            targets
-                .try_for_each(|target| disk::sync_data(&target.file).map_err(|e| Failed::io("sync", &target.path, e)))
-        };
-        let result = while_syncing(sync, work)?;
-        sync()?;
+        let result = while_syncing(|| self.sync(), work)?;
+        self.sync()?;
         Ok(result)
     }
 
-    /// Goes through all segments; returns how many changes they hold.
+    fn sync(&self) -> Result<(), Failed> {
+        let sync = |target: &Editable| disk::sync_data(&target.file).map_err(|e| Failed::io("sync", &target.path, e));
+        self.targets.iter().try_for_each(sync)
+    }
+
+    /// Processes all segments, in parallel. Returns the number of changes in them.
     fn walk<E: From<Failed> + From<Cancelled> + Send>(&self, pass: Pass, context: &Context<'_>) -> Result<u64, E> {
-        let changes = AtomicU64::new(0);
-        let work = |windows: &[Vec<Segment>]| {
-            windows.par_iter().try_for_each_init(Buffers::default, |buffers, window| {
-                changes.fetch_add(self.window(window, pass, buffers)?, Ordering::Relaxed);
-                context.advance(window.iter().map(|segment| segment.bytes() as u64).sum()).map_err(E::from)
-            })
-        };
+        let mut changes = 0;
         let mut cursor = Cursor { at: self.segments.start, last: (0, 0) };
         let mut windows = self.windows(&mut cursor)?;
         while !windows.is_empty() {
-            let (done, next) = rayon::join(|| work(&windows), || self.windows(&mut cursor));
-            done?;
+            let (changed, next) =
+                rayon::join(|| self.process::<E>(&windows, pass, context), || self.windows(&mut cursor));
+            changes += changed?;
             windows = next?;
         }
+        Ok(changes)
+    }
+
+    /// Processes these windows, in parallel. Returns the number of changes in them.
+    fn process<E: From<Failed> + From<Cancelled> + Send>(
+        &self,
+        windows: &[Vec<Segment>],
+        pass: Pass,
+        context: &Context<'_>,
+    ) -> Result<u64, E> {
+        let changes = AtomicU64::new(0);
+        windows.par_iter().try_for_each_init(Buffers::default, |buffers, window| {
+            changes.fetch_add(self.window(window, pass, buffers)?, Ordering::Relaxed);
+            context.advance(window.iter().map(|segment| segment.bytes() as u64).sum()).map_err(E::from)
+        })?;
         Ok(changes.into_inner())
     }
 
-    /// The next windows from `cursor` on, which moves behind them: neighbouring segments that are worked on together. By the order of
-    /// segments no two windows share a byte.
+    /// Lists the next windows and advances `cursor` past them. A window is a run of neighbouring segments that are processed together.
+    /// No two windows share a byte, because segments ascend and do not overlap.
     fn windows(&self, cursor: &mut Cursor) -> Result<Vec<Vec<Segment>>, Failed> {
         let mut windows: Vec<Vec<Segment>> = Vec::new();
         while cursor.at < self.segments.end && windows.len() < BATCH {
@@ -289,20 +308,20 @@ impl EditJournal {
         Ok(windows)
     }
 
-    /// Works on neighbouring segments.
+    /// Processes one window. Returns the number of changes in it.
     fn window(&self, segments: &[Segment], pass: Pass, buffers: &mut Buffers) -> Result<u64, Failed> {
         let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(0) };
         let target = &self.targets[first.file as usize];
-        let Buffers { notes, bytes } = buffers;
-        notes.resize((last.end() - first.at) as usize, 0);
-        read_part(&self.file, &self.path, notes, first.at, self.segments.end)?;
+        let Buffers { changes, bytes } = buffers;
+        changes.resize((last.end() - first.at) as usize, 0);
+        read_part(&self.file, &self.path, changes, first.at, self.segments.end)?;
         let window = first.place.start..last.place.end;
         bytes.resize((window.end - window.start) as usize, 0);
         disk::read_at(&target.file, bytes, window.start).map_err(|e| Failed::io("read", &target.path, e))?;
         for segment in segments {
             let place = (segment.place.start - window.start) as usize..(segment.place.end - window.start) as usize;
-            let notes = &notes[(segment.at - first.at) as usize..][..segment.bytes()];
-            match segment.change(&mut bytes[place], notes, pass) {
+            let changes = &changes[(segment.at - first.at) as usize..][..segment.bytes()];
+            match segment.change(&mut bytes[place], changes, pass) {
                 Change::Made => {}
                 Change::Outside => return Err(damaged(&self.path, "a change is outside of its segment")),
                 Change::OtherBytes => return Err(other_file(target.path.clone(), &self.path)),
@@ -317,29 +336,32 @@ impl EditJournal {
 
 #[derive(Default)]
 struct Buffers {
-    notes: Vec<u8>,
+    changes: Vec<u8>,
     bytes: Vec<u8>,
 }
 
-/// How far the segments have been listed.
+/// Position in the list of segments.
 struct Cursor {
+    /// Offset of the next segment in the journal.
     at: u64,
+    /// End of the previous segment's range in the edited files.
     last: Place,
 }
 
-/// A file that a journal is about.
+/// A file in the journal's header.
 struct Entry {
     name: String,
     bytes: u64,
     inode: u64,
 }
 
-/// The names and inodes of the files that a journal is about.
-pub(super) fn names(file: &File, path: &Path) -> Result<Vec<(String, u64)>, Failed> {
-    Ok(read_front(file, path)?.0.into_iter().map(|entry| (entry.name, entry.inode)).collect())
+/// The files that the journal describes.
+pub(super) fn described_files(file: &File, path: &Path) -> Result<Vec<DescribedFile>, Failed> {
+    let (entries, _) = read_front(file, path)?;
+    Ok(entries.into_iter().map(|entry| DescribedFile { name: entry.name, inode: entry.inode }).collect())
 }
 
-/// The files that a journal is about, and where its segments are.
+/// Parses the header of a journal. Returns the files, and the range of the segments.
 fn read_front(file: &File, path: &Path) -> Result<(Vec<Entry>, Range<u64>), Failed> {
     let bytes = file.metadata().map_err(|e| Failed::io("read", path, e))?.len();
     let end = bytes.checked_sub(DIGEST_BYTES).ok_or_else(|| damaged(path, "it is too short"))?;
@@ -368,13 +390,14 @@ fn read_front(file: &File, path: &Path) -> Result<(Vec<Entry>, Range<u64>), Fail
         take(&mut inode)?;
         let name = String::from_utf8(name).map_err(|_| damaged(path, "a name is not UTF-8"))?;
         if !is_plain(&name) {
-            return Err(damaged(path, "a name is no plain file name"));
+            return Err(damaged(path, "it contains a name that is not a plain file name"));
         }
         entries.push(Entry { name, bytes: u64::from_le_bytes(bytes), inode: u64::from_le_bytes(inode) });
     }
     Ok((entries, at..end))
 }
 
+/// Verifies the digest of the journal, which follows its first `end` bytes.
 fn check_digest(file: &File, path: &Path, end: u64) -> Result<(), Failed> {
     let mut hasher = ContentHash::Blake3.hasher();
     let mut part = vec![0; WINDOW_BYTES.min(end) as usize];
@@ -386,7 +409,7 @@ fn check_digest(file: &File, path: &Path, end: u64) -> Result<(), Failed> {
     let mut digest = [0; DIGEST_BYTES as usize];
     read_part(file, path, &mut digest, end, end + DIGEST_BYTES)?;
     if Digest(digest) != hasher.finish() {
-        return Err(damaged(path, "its digest is wrong"));
+        return Err(damaged(path, "its digest does not match its content"));
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ impl From<Cancelled> for Stopped {
     }
 }
 
-/// Two files, and what shall become of them.
+/// Two files with their content before and after an edit.
 struct Files {
     folder: tempfile::TempDir,
     before: [Vec<u8>; 2],
@@ -92,7 +92,7 @@ impl Files {
         }))
     }
 
-    /// As `lcepatch recover` does it.
+    /// Recovers as `lcepatch recover` does.
     fn recover(&self) -> Result<u64, Stopped> {
         let journal = self.find()?.expect("there is a journal");
         journal.check::<Stopped>(&Context::silent())?;
@@ -101,7 +101,7 @@ impl Files {
 }
 
 #[test]
-fn edits_are_made_and_taken_back() {
+fn edits_are_made_and_undone() {
     let files = Files::new();
     let journal = files.begin().commit().unwrap();
     assert_eq!(files.read(), files.before);
@@ -131,14 +131,14 @@ fn segments_that_do_not_ascend_are_refused() {
 }
 
 #[test]
-fn one_that_is_not_committed_leaves_nothing() {
+fn a_journal_that_is_not_committed_leaves_nothing_behind() {
     let files = Files::new();
     drop(files.begin());
     assert_eq!(files.names(), NAMES);
     assert!(files.find().unwrap().is_none());
 }
 
-/// New content of both files and a third one, which take their places together.
+/// A commit with new content for both files, and a third file.
 fn new_files(files: &Files) -> Commit {
     let mut commit = Commit::new(files.folder.path());
     NAMES.iter().zip(&files.after).for_each(|(name, bytes)| commit.write(name, bytes).unwrap());
@@ -148,7 +148,7 @@ fn new_files(files: &Files) -> Commit {
 }
 
 #[test]
-fn new_files_take_their_places_together() {
+fn new_files_are_put_in_place_together() {
     let files = Files::new();
     std::fs::write(files.path(&undo_name("gone")), b"x").unwrap();
     drop(new_files(&files));
@@ -160,7 +160,7 @@ fn new_files_take_their_places_together() {
     assert_eq!((files.read(), files.names()), (files.after.clone(), ["one", "three", "two"].map(str::to_owned).into()));
 }
 
-/// What a process that was killed after `renamed` renames leaves behind.
+/// Leaves the files as a process does that is killed after `renamed` renames.
 fn killed_in_a_commit(files: &Files, renamed: usize) {
     let mut renames = Vec::new();
     for (number, (name, bytes)) in NAMES.iter().zip(&files.after).enumerate() {
@@ -177,7 +177,7 @@ fn killed_in_a_commit(files: &Files, renamed: usize) {
 }
 
 #[test]
-fn a_commit_that_was_interrupted_is_finished() {
+fn an_interrupted_commit_is_finished() {
     for renamed in 0..=2 {
         let files = Files::new();
         killed_in_a_commit(&files, renamed);
@@ -192,7 +192,7 @@ fn a_commit_that_was_interrupted_is_finished() {
 }
 
 #[test]
-fn a_commit_of_other_files_is_not_believed() {
+fn a_commit_of_other_files_is_refused() {
     let files = Files::new();
     killed_in_a_commit(&files, 0);
     let content = files.after[1].clone();
@@ -200,7 +200,7 @@ fn a_commit_of_other_files_is_not_believed() {
     std::fs::rename(files.path("copy"), files.path(".lcepatch-0-1.tmp")).unwrap();
     assert!(matches!(Unfinished::find(files.folder.path(), false), Err(Failed::OtherFile { .. })));
     assert!(matches!(Unfinished::find(files.folder.path(), true), Ok(Some(Unfinished::Commit(_)))));
-    // Of a copy without all new files, no one knows which old ones are left.
+    // In a copy that lacks some of the new files, old and new ones cannot be distinguished.
     std::fs::remove_file(files.path(".lcepatch-0-0.tmp")).unwrap();
     assert!(matches!(Unfinished::find(files.folder.path(), false), Err(Failed::OtherFile { .. })));
     assert!(matches!(Unfinished::find(files.folder.path(), true), Err(Failed::Damaged { .. })));
@@ -215,7 +215,7 @@ fn a_commit_of_other_files_is_not_believed() {
 
 #[cfg(unix)]
 #[test]
-fn a_journal_shows_no_one_what_the_files_do_not() {
+fn a_journal_has_the_strictest_permissions_of_its_files() {
     use std::os::unix::fs::PermissionsExt;
     let files = Files::new();
     let mode = |name: &str| files.path(name).metadata().unwrap().permissions().mode() & 0o777;
@@ -230,7 +230,7 @@ fn a_journal_shows_no_one_what_the_files_do_not() {
 }
 
 #[test]
-fn whatever_was_written_before_a_crash_is_put_back() {
+fn all_changes_before_a_crash_are_undone() {
     let files = Files::new();
     drop(files.begin().commit().unwrap());
     let bytes = files.before[0].len();
@@ -249,7 +249,7 @@ fn whatever_was_written_before_a_crash_is_put_back() {
 }
 
 #[test]
-fn a_journal_that_is_cut_or_changed_is_not_believed() {
+fn a_truncated_or_changed_journal_is_refused() {
     let files = Files::new();
     drop(files.begin().commit().unwrap());
     let whole = std::fs::read(files.path(FILE_NAME)).unwrap();
@@ -269,7 +269,7 @@ fn a_journal_that_is_cut_or_changed_is_not_believed() {
 }
 
 #[test]
-fn invalid_content_under_a_right_digest_changes_nothing() {
+fn invalid_content_with_a_valid_digest_changes_nothing() {
     let files = Files::new();
     drop(files.begin().commit().unwrap());
     let whole = std::fs::read(files.path(FILE_NAME)).unwrap();
@@ -283,7 +283,7 @@ fn invalid_content_under_a_right_digest_changes_nothing() {
             std::fs::write(files.path(FILE_NAME), &bytes).unwrap();
             let Ok(Some(journal)) = files.find() else { continue };
             if journal.check::<Stopped>(&Context::silent()).is_ok() {
-                // Then every old byte is there already, or a new one that is taken for it.
+                // Then each byte is an old one, or one that the damaged journal takes for an old one.
                 journal.put_back::<Stopped>(&Context::silent()).unwrap();
                 files.write(&files.before);
             }
@@ -293,7 +293,7 @@ fn invalid_content_under_a_right_digest_changes_nothing() {
 }
 
 #[test]
-fn names_lead_nowhere_else() {
+fn names_that_lead_to_other_folders_are_refused() {
     for name in ["../one", "a/b", "/etc/passwd", ".", "..", "", "one/", FILE_NAME] {
         let folder = tempfile::tempdir().unwrap();
         let mut bytes = edit::MAGIC.to_vec();
@@ -325,7 +325,7 @@ fn other_files_are_left_alone() {
 }
 
 #[test]
-fn files_that_got_more_names_are_put_back() {
+fn files_that_got_more_hard_links_are_restored() {
     let files = Files::new();
     drop(files.begin().commit().unwrap());
     files.write(&files.after);
@@ -335,20 +335,20 @@ fn files_that_got_more_names_are_put_back() {
 }
 
 #[test]
-fn a_file_that_changed_under_the_edit_is_not_edited() {
+fn a_file_that_another_program_changed_is_not_edited() {
     let files = Files::new();
     let journal = files.begin().commit().unwrap();
     let mut other = files.before.clone();
     other[1][4095] ^= 1;
     files.write(&other);
     assert!(matches!(journal.edit(&Context::silent()), Err(Stopped::Failed(Failed::OtherFile { .. }))));
-    // What the edit has not written is not taken back either.
+    // Bytes that the edit did not write are not restored either.
     assert!(matches!(journal.put_back(&Context::silent()), Err(Stopped::Failed(Failed::OtherFile { .. }))));
     assert_eq!(files.read(), other);
 }
 
 #[test]
-fn a_file_that_got_another_name_is_known_again() {
+fn a_renamed_file_is_recognized() {
     let files = Files::new();
     drop(files.begin().commit().unwrap());
     std::fs::hard_link(files.path("one"), files.path("linked")).unwrap();
@@ -359,7 +359,7 @@ fn a_file_that_got_another_name_is_known_again() {
 }
 
 #[test]
-fn what_a_journal_has_a_use_for_is_not_abandoned() {
+fn temporary_files_of_a_journal_are_not_abandoned() {
     let files = Files::new();
     let dead = format!("{}dead.tmp", *super::super::temporary::PREFIX);
     std::fs::write(files.path(&dead), b"x").unwrap();
@@ -372,7 +372,7 @@ fn what_a_journal_has_a_use_for_is_not_abandoned() {
 }
 
 #[test]
-fn what_another_process_is_changing_is_left_alone() {
+fn files_that_another_process_is_changing_are_left_alone() {
     let files = Files::new();
     let journal = files.begin().commit().unwrap();
     let locked = std::fs::File::open(files.path("two")).unwrap();
@@ -391,7 +391,7 @@ fn what_another_process_is_changing_is_left_alone() {
 }
 
 #[test]
-fn of_two_that_begin_one_comes_first() {
+fn a_second_journal_in_the_same_folder_is_refused() {
     let files = Files::new();
     let (first, second) = (files.begin(), files.begin());
     let journal = first.commit().unwrap();
@@ -402,7 +402,7 @@ fn of_two_that_begin_one_comes_first() {
 }
 
 #[test]
-fn a_copied_journal_is_believed_only_when_that_is_said() {
+fn a_copied_journal_is_accepted_only_with_the_copied_option() {
     let files = Files::new();
     drop(files.begin().commit().unwrap());
     files.write(&files.after);
@@ -419,7 +419,7 @@ fn a_copied_journal_is_believed_only_when_that_is_said() {
 }
 
 #[test]
-fn an_interruption_stops_the_edit_and_not_what_takes_it_back() {
+fn cancellation_stops_the_edit_and_leaves_the_undo_possible() {
     let files = Files::new();
     let journal = files.begin().commit().unwrap();
     let cancelled = AtomicBool::new(true);
@@ -431,7 +431,7 @@ fn an_interruption_stops_the_edit_and_not_what_takes_it_back() {
 
 #[cfg(unix)]
 #[test]
-fn links_and_files_of_several_names_are_not_edited() {
+fn links_and_files_with_several_hard_links_are_not_edited() {
     let files = Files::new();
     std::os::unix::fs::symlink(files.path("one"), files.path("link")).unwrap();
     assert!(Editable::open(&files.path("link")).is_none());
