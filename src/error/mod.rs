@@ -452,7 +452,7 @@ mod tests {
     }
 
     fn unreadable(reason: ReadError) -> Unreadable {
-        Unreadable { patch: path(), reason }
+        Unreadable { patch: path().into(), reason }
     }
 
     fn chain(error: &Error) -> Vec<String> {

@@ -108,6 +108,6 @@ impl Patch {
 
     /// The error that this patch breaks a rule of the format.
     pub(crate) fn invalid(&self, invalid: Invalid) -> Unreadable {
-        Unreadable { patch: self.name().to_owned(), reason: ReadError::Invalid(invalid) }
+        Unreadable { patch: self.name().into(), reason: ReadError::Invalid(invalid) }
     }
 }

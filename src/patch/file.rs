@@ -24,7 +24,7 @@ pub struct Patch {
 #[error("{}", patch.display())]
 pub struct Unreadable {
     /// What it is called.
-    pub patch: PathBuf,
+    pub patch: Box<Path>,
     /// Why.
     #[source]
     pub reason: ReadError,
@@ -120,7 +120,7 @@ impl Patch {
 
 /// Adds the name of the patch to what is wrong with it.
 fn unreadable<E: Into<ReadError>>(patch: &Path) -> impl FnOnce(E) -> Unreadable {
-    |reason| Unreadable { patch: patch.to_owned(), reason: reason.into() }
+    |reason| Unreadable { patch: patch.into(), reason: reason.into() }
 }
 
 impl Deref for Patch {
