@@ -151,14 +151,18 @@ impl Undo {
 ///
 /// # Errors
 /// [`Cancelled`].
-pub fn digests(checkpoint: &Checkpoint, named: &Checkpoint, context: &Context<'_>) -> Result<Digests, Cancelled> {
+pub(crate) fn digests(
+    checkpoint: &Checkpoint,
+    named: &Checkpoint,
+    context: &Context<'_>,
+) -> Result<Digests, Cancelled> {
     context.begin("hashing the files", checkpoint.bytes());
     let files = checkpoint.files.par_iter().zip(&named.files);
     files.map(|(file, named): (&WeightFile, _)| Ok((named.name(), file.sha256(context)?.to_string()))).collect()
 }
 
 /// The folder of a checkpoint that is a model directory, or an index of shards in one.
-pub fn folder(checkpoint: &Checkpoint) -> Option<PathBuf> {
+pub(crate) fn folder(checkpoint: &Checkpoint) -> Option<PathBuf> {
     match &checkpoint.layout {
         Layout::File => None,
         Layout::Directory { .. } => Some(checkpoint.path.clone()),
@@ -171,7 +175,7 @@ fn path(checkpoint: &Checkpoint) -> Option<PathBuf> {
 }
 
 /// Whether a name in a log is that of a file and leads to no other folder: others may have written it.
-pub fn is_plain(name: &str) -> bool {
+pub(crate) fn is_plain(name: &str) -> bool {
     let path = Path::new(name);
     path.components().eq(path.file_name().map(std::path::Component::Normal))
 }

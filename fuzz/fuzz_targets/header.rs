@@ -1,9 +1,9 @@
 //! The header parser. The digest is made right, so that what lies behind it is reached.
 #![no_main]
 
-use lcepatch_format::digest::Digest;
 use lcepatch::patch::Patch;
 use lcepatch::report::Stat;
+use lcepatch_format::digest::Digest;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

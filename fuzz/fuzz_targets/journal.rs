@@ -3,8 +3,8 @@
 
 use lcepatch::apply::{Recovered, recover};
 use lcepatch::context::Context;
-use lcepatch_format::digest::ContentHash;
 use lcepatch_files::durable::journal::FILE_NAME;
+use lcepatch_format::digest::ContentHash;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -2,13 +2,13 @@
 #![no_main]
 
 use lcepatch::checkpoint::Checkpoint;
-use lcepatch_format::codec::Effort;
 use lcepatch::context::Context;
 use lcepatch::diff::shard::join;
-use lcepatch::diff::{DiffOptions, Labels, Localize, Part, Shard, shard, CandidateOptions, Params};
-use lcepatch_format::digest::Digest;
+use lcepatch::diff::{CandidateOptions, DiffOptions, Labels, Localize, Params, Part, Shard, shard};
 use lcepatch::format::block::encode::{Portability, Precision};
 use lcepatch::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
+use lcepatch_format::codec::Effort;
+use lcepatch_format::digest::Digest;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 

@@ -4,14 +4,14 @@
 use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch_format::digest::{ContentHash, Digest};
-use lcepatch_format::dtype::Dtype;
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::Metadata;
 use lcepatch::format::block::encode::Portability;
 use lcepatch::format::builder::{NewBlock, PatchBuilder, TensorParts};
 use lcepatch::format::limits::BLOCK_LOG2;
 use lcepatch::patch::Patch;
+use lcepatch_format::digest::{ContentHash, Digest};
+use lcepatch_format::dtype::Dtype;
 use libfuzzer_sys::fuzz_target;
 
 const ELEMENTS: u64 = 64;

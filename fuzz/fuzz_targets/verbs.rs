@@ -9,11 +9,11 @@ use lcepatch::apply::{Carried, Check, DifferentBase, Edit, NotFinite, Plan, Plan
 use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch_format::digest::Digest;
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::Metadata;
 use lcepatch::patch::Patch;
 use lcepatch::report::Stat;
+use lcepatch_format::digest::Digest;
 use libfuzzer_sys::fuzz_target;
 
 const PREAMBLE: usize = 64;

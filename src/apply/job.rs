@@ -135,7 +135,7 @@ impl<'a> Apply<'a> {
         if let Some(KeepMask { of_base, path }) = self.mask {
             let mask = plan.result_mask(of_base, context)?;
             let covered: Vec<Tensor<'_>> = mask.names().filter_map(|name| self.base.tensor(name)).collect();
-            mask::file::write(&mask, &covered, &[self.base], path, self.existing, context)?;
+            mask::write(&mask, &covered, &[self.base], path, self.existing, context)?;
         }
         let history = if self.log { History::of(self.base)? } else { None };
         // Ahead of the edit: in place, there is no base after it.

@@ -11,7 +11,7 @@ use crate::format::block::blocks;
 use crate::format::metadata::{Masks, Overlap};
 use crate::localize::candidates::{CandidateOptions, Candidates, Kinds, Params};
 use crate::mask::algebra::overlap;
-use crate::mask::{MaskFault, PruningMask, Sparsity, file};
+use crate::mask::{self, MaskFault, PruningMask, Sparsity};
 use crate::report::table::{Align, count, lines, percent};
 use clap::Args;
 use serde_json::json;
@@ -103,7 +103,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let read: Vec<&Checkpoint> = [Some(&checkpoint), from.as_ref(), other.as_ref()].into_iter().flatten().collect();
     read.iter().try_for_each(|checkpoint| checkpoint.unchanged())?;
     if let Some(path) = &arguments.output {
-        file::write(&mask, &candidates, &read, path, existing, &context)?;
+        mask::write(&mask, &candidates, &read, path, existing, &context)?;
     }
     if let Some(path) = &arguments.pruned {
         let pruning = Pruning { base: &checkpoint, mask: &mask };

@@ -13,7 +13,7 @@ use crate::error::{Error, Reason};
 use crate::format::Metadata;
 use crate::format::metadata::{Source, SourceFile};
 use crate::patch::Patch;
-use crate::report::stat::Row;
+use crate::report::Row;
 use crate::report::table::{Align, bytes, count, lines, percent};
 use crate::report::{Kind, Stat, plot, table};
 use anstyle::Style;

@@ -22,7 +22,7 @@ use crate::durable;
 use crate::format::Invalid;
 use crate::format::patch::ReadError;
 use crate::input::{Meant, Unexpected};
-use crate::mask::{MaskFault, file::WriteError};
+use crate::mask::{MaskFault, WriteError};
 #[cfg(feature = "verify")]
 use crate::measure::BadData;
 #[cfg(feature = "verify")]

@@ -1,17 +1,17 @@
 //! Output for people and scripts: tables, JSON, figures, HTML pages. It is made from patch headers and results; no weights are read.
 
-pub mod kind;
 #[cfg(feature = "verify")]
-pub mod ask;
+pub(crate) mod ask;
+mod kind;
 #[cfg(feature = "verify")]
-pub mod page;
-pub mod plot;
+pub(crate) mod page;
+pub(crate) mod plot;
 #[cfg(feature = "verify")]
-pub mod results;
-pub mod stat;
-pub mod table;
+pub(crate) mod results;
+mod stat;
+pub(crate) mod table;
 #[cfg(feature = "verify")]
-pub mod verify;
+pub(crate) mod verify;
 
-pub use kind::Kind;
-pub use stat::Stat;
+pub use kind::{Extent, Kind, Part, Ranks};
+pub use stat::{Cell, Row, Stat, TensorRow};

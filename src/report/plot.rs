@@ -156,7 +156,7 @@ fn short<'a>(component: &'a str, form: &Form) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::stat::{Cell, Row};
+    use crate::report::{Cell, Row};
 
     fn stat(layers: usize) -> Stat {
         let row = |label: String| Row { label, selected: 5, elements: 100, mean_delta: None, max_delta: None };

@@ -475,7 +475,7 @@ fn nothing_is_made_of_a_file_that_changes_at_any_moment() {
             Box::new(|base, context| {
                 let weights: Vec<_> = base.tensors().collect();
                 let mask = PruningMask::zeros(weights.iter().copied());
-                Ok(mask::file::write(&mask, &weights, &[base], &dir.path("mask"), Existing::Replace, context)?)
+                Ok(mask::write(&mask, &weights, &[base], &dir.path("mask"), Existing::Replace, context)?)
             }),
         ),
     ];
