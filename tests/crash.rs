@@ -1,7 +1,7 @@
 //! Faults at every place: each call that changes the disk fails once, and the process dies once in front of each, for every command that
 //! writes. Afterwards there is the old file or the new file, whole, or one command leads to either, and the message is true.
 //!
-//! The calls are counted by `LCEPATCH_FAULT`, which only debug builds know (`src/durable/fault.rs`).
+//! The calls are counted by `LCEPATCH_FAULT`, which only debug builds know (`crates/files/src/durable/fault.rs`).
 #![cfg(all(unix, debug_assertions))]
 
 use crate::support::*;

@@ -199,3 +199,33 @@ fn every_link_of_the_documentation_leads_somewhere() {
         }
     }
 }
+
+/// The paths of this repository that a text names: words that begin with one of its folders.
+fn paths(text: &str) -> Vec<&str> {
+    const FOLDERS: &[&str] = &["src/", "crates/", "tests/", "fixtures/", "spec/", "fuzz/", "benches/", "docs/"];
+    let is_of_path = |c: char| c.is_ascii_alphanumeric() || "/_.-".contains(c);
+    text.split(|c| !is_of_path(c))
+        .map(|word| word.trim_end_matches(['.', '/', '-']))
+        .filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)))
+        .collect()
+}
+
+#[test]
+fn every_path_in_the_documentation_exists() {
+    let mut documents = documents();
+    for name in
+        ["fixtures/README.md", "tests/README.md", "benches/README.md", "spec/rationale.md", "spec/guarantees.md"]
+    {
+        documents.push(root().join(name));
+    }
+    let mut checked = 0;
+    for document in documents {
+        for path in paths(&std::fs::read_to_string(&document).unwrap()) {
+            // Ignored files are made by whoever needs them.
+            let exists = root().join(path).exists() || path.starts_with("fuzz/corpus");
+            assert!(exists, "{}: {path}", document.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "{checked}");
+}
