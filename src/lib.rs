@@ -75,6 +75,7 @@
 //! The modules below are in reading order, and each uses only those above it (`tests/layers.rs` checks it).
 //! `docs/ARCHITECTURE.md` follows one tensor through them.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 // Some of what is not public serves the command alone.
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 

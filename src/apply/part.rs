@@ -57,7 +57,7 @@ pub(super) fn rewrite_part(
             undo.add(range.start, bytes, edits);
         }
         if let Output::Journal { file, segments } = &mut output {
-            segments.add(*file, place, width.bytes(), bytes, edits);
+            segments.add(*file, place, width, bytes, edits);
         }
         width.store_at(bytes, edits);
         of_result.update(bytes);

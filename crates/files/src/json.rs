@@ -1,5 +1,8 @@
 //! Reads untrusted JSON files with bounds on memory.
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use crate::input::{self, Meant};
 use lcepatch_format::json::Structure;
 use std::fs::File;

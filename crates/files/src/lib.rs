@@ -2,6 +2,7 @@
 //! with a journal; and the check of [`input`] files that recognizes common mistakes.
 //!
 //! This crate knows the layout of tensors in files, and nothing about patches.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod context;
 pub mod input;

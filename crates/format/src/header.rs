@@ -1,5 +1,8 @@
 //! The preamble and the sections at the front of a file (spec §5).
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use super::invalid::{Invalid, SectionFault};
 use super::limits::*;
 use crate::codec::reader::Reader;
@@ -93,7 +96,7 @@ impl Preamble {
 /// The digest that the preamble must contain, which is the patch id (spec §12.1).
 pub fn header_digest(preamble: &[u8], sections: &[u8]) -> Digest {
     let mut hasher = Hasher::sha256();
-    hasher.update(&preamble[..PREAMBLE_DIGESTED_BYTES]);
+    hasher.update(preamble.get(..PREAMBLE_DIGESTED_BYTES).unwrap_or(preamble));
     hasher.update(sections);
     hasher.finish()
 }
@@ -107,7 +110,7 @@ fn check_magic(front: &[u8]) -> Result<(), Invalid> {
     if damaged.iter().any(|d| front.starts_with(d)) {
         return Err(Invalid::TextMode);
     }
-    Err(Invalid::NotAPatch { found: front[..front.len().min(MAGIC.len())].to_vec() })
+    Err(Invalid::NotAPatch { found: front.iter().take(MAGIC.len()).copied().collect() })
 }
 
 /// Appends a section. With [`Packing::Zstd`] it is compressed, unless that makes it larger or exceeds the ratio that readers accept
@@ -196,7 +199,8 @@ pub fn read_sections(bytes: &[u8]) -> Result<Vec<Section<'_>>, Invalid> {
             // Unpacking unknown content would let a small file use memory for nothing.
             false => Cow::Borrowed(&[][..]),
         };
-        sections.push(Section { kind, stored: &whole[..SECTION_HEAD_BYTES as usize + stored.len()], content });
+        let stored = whole.get(..SECTION_HEAD_BYTES as usize + stored.len()).unwrap_or(whole);
+        sections.push(Section { kind, stored, content });
     }
     Ok(sections)
 }

@@ -1,5 +1,8 @@
 //! The reasons for which a reader must reject a patch; each variant belongs to a numbered rule (spec §14).
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use crate::codec::Corrupt;
 use crate::digest::Digest;
 

@@ -7,6 +7,7 @@
 //! [`block`] (§8), [`codec`] (§9), [`dtype`] (§10), [`edit`] (§11), [`digest`] (§12), [`invalid`] (§14, the reasons for which a reader
 //! rejects a patch) and [`limits`] (§15, what a reader may allocate).
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod digest;
 pub mod dtype;

@@ -3,6 +3,9 @@
 //! Stored as canonical JSON: keys are sorted, without white space. Readers ignore unknown keys. Metadata never decides how a block is
 //! decoded.
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use super::invalid::Invalid;
 use super::limits::{METADATA_BYTES_MAX, METADATA_DEPTH_MAX, METADATA_MARKS_MAX};
 use crate::json::Structure;

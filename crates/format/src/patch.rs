@@ -1,5 +1,8 @@
 //! Opens a patch (spec §4): the header is read and verified at once; blocks are read one by one, each verified by its digest.
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use super::header::{KNOWN, Packing, Preamble, Section, header_digest, read_sections, section, write_section};
 use super::invalid::{Invalid, SectionFault};
 use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES, SELECTED_FREE, SELECTED_RATIO_MAX};

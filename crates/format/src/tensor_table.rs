@@ -1,5 +1,8 @@
 //! The tensor table and the sections that belong to it: digests, statistics and counterparts (spec §7, §12).
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use super::header::section;
 use super::invalid::Invalid;
 use super::limits::*;
@@ -221,9 +224,8 @@ impl TensorTable {
 
         if let Some(statistics) = statistics {
             expect_length(section::STATISTICS, statistics, 4 * count)?;
-            for (tensor, values) in tensors.iter_mut().zip(statistics.chunks_exact(4)) {
-                let value = |byte: usize| half::bf16::from_le_bytes([values[byte], values[byte + 1]]).to_f32();
-                let (mean, max) = (value(0), value(2));
+            for (tensor, [a, b, c, d]) in tensors.iter_mut().zip(statistics.as_chunks().0) {
+                let [mean, max] = [[*a, *b], [*c, *d]].map(|bytes| half::bf16::from_le_bytes(bytes).to_f32());
                 tensor.statistics = (mean >= 0.0 && max >= 0.0).then_some(Statistics { mean, max });
             }
         }
@@ -253,20 +255,29 @@ fn read_counterparts(content: &[u8], tensors: &mut [TensorEntry]) -> Result<(), 
         expect_length(section::COUNTERPARTS, content, 3 * list_bytes as u64)?;
     }
     let lists: Vec<Vec<Digest>> = content.chunks(list_bytes.max(1)).map(|list| each_digest(list).collect()).collect();
-    for (index, tensor) in tensors.iter_mut().enumerate() {
-        tensor.counterparts = match &lists[..] {
-            [reference] => Some(Counterparts {
-                reference: reference[index],
-                result: reference[index],
+    let counterparts: Vec<Counterparts> = match &lists[..] {
+        [references] => {
+            let both = references.iter().zip(&*tensors);
+            both.map(|(reference, tensor)| Counterparts {
+                reference: *reference,
+                result: *reference,
                 inverse_result: tensor.base_digest,
-            }),
-            [reference, result, inverse] => Some(Counterparts {
-                reference: reference[index],
-                result: result[index],
-                inverse_result: inverse[index],
-            }),
-            _ => None,
-        };
+            })
+            .collect()
+        }
+        [references, results, inverse_results] => {
+            let all = references.iter().zip(results).zip(inverse_results);
+            all.map(|((reference, result), inverse_result)| Counterparts {
+                reference: *reference,
+                result: *result,
+                inverse_result: *inverse_result,
+            })
+            .collect()
+        }
+        _ => Vec::new(),
+    };
+    for (tensor, counterparts) in tensors.iter_mut().zip(counterparts) {
+        tensor.counterparts = Some(counterparts);
     }
     Ok(())
 }

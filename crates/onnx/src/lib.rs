@@ -3,6 +3,7 @@
 //! An export holds the tensors of a checkpoint under other names, some of them transposed. [`OnnxFile`] lists its initializers.
 //! [`bind()`] finds by content which tensor each of them holds, so that an edit of the checkpoint can be made in the export as well;
 //! [`find()`] does the same for tensors of which only digests are known.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod malformed;
 pub mod message;

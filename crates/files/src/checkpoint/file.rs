@@ -1,5 +1,8 @@
 //! One `.safetensors` file: its header, parsed once from a copy in memory, and its mapped tensors.
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use super::malformed::{Malformed, OpenError};
 use super::map::FileBytes;
 use crate::durable::{Access, Failed, is_same};

@@ -1,5 +1,8 @@
 //! Finds the weight files of a model directory or an index of shards.
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use super::malformed::{Malformed, OpenError};
 use super::names::is_tied_head;
 use super::{INDEX_SUFFIX, Layout};

@@ -1,6 +1,9 @@
 //! Opens input files. Only regular files are accepted, so that nothing waits for a pipe or reads a device. Files of another kind than was
 //! meant are recognized ([`Found`]), and changes of open files are detected ([`Identity`]).
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod folder;
 mod found;
 

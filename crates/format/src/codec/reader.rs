@@ -1,5 +1,8 @@
 //! The bounds-checked cursor through which all untrusted bytes are read.
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use super::Corrupt;
 
 /// Reads fields off the front of a slice, never past its end.

@@ -1,5 +1,8 @@
 //! Variable-length integers: little-endian base 128, shortest form only (spec §2).
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use super::{Corrupt, reader::Reader};
 
 /// Appends `value` to `out`.

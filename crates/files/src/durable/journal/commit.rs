@@ -4,6 +4,9 @@
 //! is created when all new files are on the disk. That is the point of no return: after a crash, [`UnfinishedCommit::finish`] does what
 //! is left.
 
+// Reads untrusted bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use super::super::disk::{self, inode, is_at, sync_folder};
 use super::super::lock::{Access, lock};
 use super::super::replace::new_file;

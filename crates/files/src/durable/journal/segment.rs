@@ -15,6 +15,7 @@
 
 use super::super::{Failed, disk};
 use super::damaged;
+use lcepatch_format::dtype::Width;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
@@ -38,18 +39,17 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Adds changes of units of `width` bytes in file `file`. `before` is the content of the file at `offset`. Each of `changes` is the
+    /// Adds changes of units of this `width` in file `file`. `before` is the content of the file at `offset`. Each of `changes` is the
     /// index of a unit in `before`, ascending, and its new bits. Units whose bits do not change are left out.
     ///
     /// # Panics
-    /// If `width` is not 1, 2, 4 or 8, or a unit is outside of `before`.
-    pub fn add(&mut self, file: u32, offset: u64, width: usize, before: &[u8], changes: &[(u32, u64)]) {
+    /// If a unit is outside of `before`.
+    pub fn add(&mut self, file: u32, offset: u64, width: Width, before: &[u8], changes: &[(u32, u64)]) {
         match width {
-            1 => self.add_units::<1>(file, offset, before, changes),
-            2 => self.add_units::<2>(file, offset, before, changes),
-            4 => self.add_units::<4>(file, offset, before, changes),
-            8 => self.add_units::<8>(file, offset, before, changes),
-            _ => panic!("units of {width} bytes"),
+            Width::W1 => self.add_units::<1>(file, offset, before, changes),
+            Width::W2 => self.add_units::<2>(file, offset, before, changes),
+            Width::W4 => self.add_units::<4>(file, offset, before, changes),
+            Width::W8 => self.add_units::<8>(file, offset, before, changes),
         }
     }
 

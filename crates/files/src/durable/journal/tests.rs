@@ -2,6 +2,7 @@ use super::super::Existing;
 use super::*;
 use crate::context::{Cancelled, Context};
 use lcepatch_format::digest::ContentHash;
+use lcepatch_format::dtype::Width;
 use std::sync::atomic::AtomicBool;
 
 #[derive(Debug)]
@@ -75,12 +76,12 @@ impl Files {
         // One of them changes nothing.
         let changes = [0, 1, 7, 8, 64, 65_535, 65_536, 131_071, 150_000].map(|at| (at as u32, bytes(at)));
         let mut segments = Segments::default();
-        segments.add(0, 0, 1, &self.before[0], &changes);
+        segments.add(0, 0, Width::W1, &self.before[0], &changes);
         journal.append(&segments).unwrap();
         let words = self.after[1][16..].as_chunks().0;
         let changes = [0, 508, 509].map(|at| (at as u32, u64::from_le_bytes(words[at])));
         let mut segments = Segments::default();
-        segments.add(1, 16, 8, &self.before[1][16..], &changes);
+        segments.add(1, 16, Width::W8, &self.before[1][16..], &changes);
         journal.append(&segments).unwrap();
         journal
     }
@@ -123,10 +124,10 @@ fn segments_that_do_not_ascend_are_refused() {
     let files = Files::new();
     let mut journal = files.begin();
     let mut segments = Segments::default();
-    segments.add(1, 4000, 1, &[0; 8], &[(0, 1)]);
+    segments.add(1, 4000, Width::W1, &[0; 8], &[(0, 1)]);
     assert!(matches!(journal.append(&segments), Err(Failed::Damaged { .. })));
     let mut segments = Segments::default();
-    segments.add(0, 150_000, 1, &[0; 8], &[(0, 1)]);
+    segments.add(0, 150_000, Width::W1, &[0; 8], &[(0, 1)]);
     assert!(matches!(journal.append(&segments), Err(Failed::Damaged { .. })));
 }
 
