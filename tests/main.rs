@@ -24,6 +24,7 @@ mod properties; // diff then apply, apply then undo, on random pairs
 mod races; // edits in place on many threads, of several processes
 mod sessions; // help texts and whole sessions, line by line
 mod stories; // what a person does, on real files
+mod surface; // the names that the library shows
 mod vectors; // fixtures/vectors, by discovery
 
 fn main() -> std::process::ExitCode {
