@@ -156,10 +156,23 @@ mod tests {
 
     #[test]
     fn each_set_has_its_tensors_of_the_allowed_dtypes() {
-        assert_eq!(candidates(&CandidateOptions::default(), Kinds::Floats), Ok(vec![3]));
         assert_eq!(candidates(&params(Params::Matrices), Kinds::Floats), Ok(vec![1, 3]));
         assert_eq!(candidates(&params(Params::All), Kinds::Floats), Ok(vec![1, 2, 3]));
         assert_eq!(candidates(&params(Params::All), Kinds::Every), Ok(vec![0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn the_dense_layers_are_the_candidates_if_a_transformer_is_recognized() {
+        let dense = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"];
+        let names = dense.iter().chain(&["intermediate.dense", "output.dense"]);
+        let matrix = |name: String| (name, Dtype::F32, vec![2, 2], vec![0; 4]);
+        let mut tensors: Vec<_> = names.map(|name| matrix(format!("bert.encoder.layer.0.{name}.weight"))).collect();
+        tensors.push(matrix("bert.embeddings.word_embeddings.weight".to_owned()));
+        let file = checkpoint(&tensors);
+        let tensors: Vec<_> = file.tensors().collect();
+        let candidates = Candidates::new(&tensors, &CandidateOptions::default(), Kinds::Floats).unwrap();
+        assert_eq!((candidates.tensors, candidates.unrecognized), ((1..7).collect(), false));
+        assert_eq!(candidates.description.elements, 24);
     }
 
     #[test]
