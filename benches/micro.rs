@@ -4,6 +4,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use lcepatch::error::Impossible;
 use lcepatch::mask::ranking::{self, Keys, Zeros};
+use lcepatch_format::block::BlockId;
 use lcepatch_format::codec::gaps::{self, GroupedGaps, GroupedPositions};
 use lcepatch_format::codec::groups::{self, Partition, Sequences};
 use lcepatch_format::codec::{Effort, Number, pco, rice};
@@ -170,11 +171,11 @@ struct Held(Vec<u64>);
 impl Keys for Held {
     type Error = Impossible;
 
-    fn units(&self) -> &[(usize, u64)] {
-        &[(0, 0)]
+    fn blocks(&self) -> &[BlockId] {
+        &[BlockId { tensor: 0, index: 0 }]
     }
 
-    fn walk(&self, _: (usize, u64), _: Zeros, mut each: impl FnMut(u32, u64)) -> Result<u64, Impossible> {
+    fn walk(&self, _: BlockId, _: Zeros, mut each: impl FnMut(u32, u64)) -> Result<u64, Impossible> {
         (0..).zip(&self.0).for_each(|(position, key)| each(position, *key));
         Ok(0)
     }

@@ -1,5 +1,5 @@
-//! What was applied to a model directory: a small file beside the weights, never inside them, so that their digests stay
-//! those that a hub lists.
+//! The log of a model directory: which patches were applied to it. It is a small file beside the weights, never inside them, so that
+//! their digests stay those that a hub lists.
 
 use crate::checkpoint::{Checkpoint, Layout, WeightFile};
 use crate::context::{Cancelled, Context};
@@ -19,24 +19,24 @@ pub const FILE_NAME: &str = "lcepatch-log.json";
 /// The log of a model directory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
-    /// What was done, first to last.
+    /// The steps, first to last.
     pub steps: Vec<Step>,
 }
 
-/// One apply.
+/// One run of `apply`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// When, as RFC 3339 in UTC.
+    /// When it ended, as RFC 3339 in UTC.
     pub time: String,
-    /// What did it.
+    /// The name and version of the program.
     pub tool: String,
-    /// The patches, in their order.
+    /// The patches, in the order in which they were given.
     pub patches: Vec<AppliedPatch>,
     /// The weight files before.
     pub before: Digests,
     /// The weight files after.
     pub after: Digests,
-    /// The patch that takes it back, if one was written.
+    /// The undo patch, if one was written.
     pub undo: Option<Undo>,
 }
 
@@ -53,7 +53,7 @@ pub struct AppliedPatch {
     pub alpha: Option<f64>,
 }
 
-/// The patch that takes a step back.
+/// The undo patch of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undo {
     /// Its id.
@@ -65,20 +65,20 @@ pub struct Undo {
 /// SHA-256 of each weight file, in hexadecimal, by name.
 pub type Digests = BTreeMap<String, String>;
 
-/// What a model directory is, by its log.
+/// The state of a model directory, according to its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// There is no log, or no step in it.
     NoSteps,
-    /// After that many steps of the log, all of them if nothing has happened since; 0 is the base.
+    /// The weight files are those after this number of steps; 0 is the base.
     After(usize),
-    /// None of the states that the log knows.
+    /// The weight files are none that the log knows.
     Changed,
 }
 
 impl History {
-    /// The log of the model directory that `checkpoint` is; empty if there is none. None for a checkpoint that is no
+    /// Reads the log of the model directory `checkpoint`; it is empty if there is no file. `None` if the checkpoint is not a
     /// directory.
     ///
     /// # Errors
@@ -95,22 +95,22 @@ impl History {
         Ok(Some(history))
     }
 
-    /// The log as it is written, for the file named [`FILE_NAME`].
+    /// The content of the file [`FILE_NAME`].
     ///
     /// # Errors
-    /// [`Reason::Log`] for what JSON cannot hold.
+    /// [`Reason::Log`], for a value that JSON cannot hold.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let text = serde_json::to_string_pretty(self);
         let text = text.map_err(|e| Reason::Log { path: FILE_NAME.into(), reason: e.to_string() })?;
         Ok((text + "\n").into_bytes())
     }
 
-    /// What files with these digests are.
+    /// The state of weight files with these digests.
     pub fn state(&self, files: &Digests) -> State {
         if self.steps.is_empty() {
             return State::NoSteps;
         }
-        // The latest first: steps may have led back to where they came from.
+        // The last match, because steps may lead back to an earlier state.
         match self.steps.iter().rposition(|step| step.after == *files) {
             Some(at) => State::After(at + 1),
             None => self.steps.iter().position(|step| step.before == *files).map_or(State::Changed, State::After),
@@ -119,7 +119,7 @@ impl History {
 }
 
 impl Step {
-    /// What `patches` do, now.
+    /// A step that applied `patches` and ended now.
     pub fn new(patches: Vec<AppliedPatch>, before: Digests, after: Digests, undo: Option<Undo>) -> Self {
         Self {
             time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
@@ -133,7 +133,7 @@ impl Step {
 }
 
 impl AppliedPatch {
-    /// The patch with this id, from `path`, of which `kind` was done.
+    /// The patch with this id, from the file at `path`, applied as `kind`.
     pub fn new(id: Digest, path: &Path, kind: EditKind) -> Self {
         let alpha = kind.alpha().map(|alpha| alpha.value());
         Self { id: id.to_string(), file: file_name(path), edit: kind.label().to_owned(), alpha }
@@ -141,13 +141,14 @@ impl AppliedPatch {
 }
 
 impl Undo {
-    /// The undo patch with this id, at `path`. Only its name is kept: where it lies is nobody else's business.
+    /// The undo patch with this id, at `path`. Only the file name is recorded, so that a published log shows no private paths.
     pub fn new(id: Digest, path: &Path) -> Self {
         Self { id: id.to_string(), file: file_name(path) }
     }
 }
 
-/// SHA-256 of the weight files of a checkpoint, by their names in `named`, which is the same or lies elsewhere.
+/// SHA-256 of the weight files of `checkpoint`, by the names that these files have in `named`. The two differ if the files were written
+/// elsewhere.
 ///
 /// # Errors
 /// [`Cancelled`].
@@ -174,7 +175,7 @@ fn path(checkpoint: &Checkpoint) -> Option<PathBuf> {
     folder(checkpoint).map(|folder| folder.join(FILE_NAME))
 }
 
-/// Whether a name in a log is that of a file and leads to no other folder: others may have written it.
+/// Whether `name` is the name of a file in the same folder. A log may come from someone else, and must not lead to other folders.
 pub(crate) fn is_plain(name: &str) -> bool {
     let path = Path::new(name);
     path.components().eq(path.file_name().map(std::path::Component::Normal))
@@ -201,5 +202,30 @@ mod tests {
         assert_eq!(History::default().state(&files("a")), State::NoSteps);
         let there_and_back = History { steps: vec![step("a", "b"), step("b", "a")] };
         assert_eq!(there_and_back.state(&files("a")), State::After(2));
+    }
+
+    #[test]
+    fn names_in_a_log_lead_to_no_other_folder() {
+        assert!(["undo.lcepatch", ".hidden", "a..b"].into_iter().all(is_plain));
+        assert!(![".", "..", "../up", "folder/undo", "/root"].into_iter().any(is_plain));
+    }
+
+    #[test]
+    fn a_written_log_is_read_back_and_a_missing_one_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        // The header of a file without tensors.
+        std::fs::write(folder.path().join("model.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        assert_eq!(History::of(&checkpoint).unwrap(), Some(History::default()));
+        let undo = Undo::new(Digest([7; 32]), Path::new("folder/undo.lcepatch"));
+        let history = History { steps: vec![Step::new(Vec::new(), files("a"), files("b"), Some(undo))] };
+        std::fs::write(folder.path().join(FILE_NAME), history.to_bytes().unwrap()).unwrap();
+        assert_eq!(History::of(&checkpoint).unwrap(), Some(history.clone()));
+        assert_eq!(history.steps[0].undo.as_ref().unwrap().file, "undo.lcepatch");
+    }
+
+    #[test]
+    fn a_checkpoint_of_one_file_has_no_log() {
+        assert_eq!(History::of(&crate::testing::floats(&[("w", &[1.0])])).unwrap(), None);
     }
 }

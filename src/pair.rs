@@ -1,18 +1,21 @@
-//! Two checkpoints, tensor by tensor.
+//! Target and reference, paired tensor by tensor.
 
-use crate::checkpoint::{Checkpoint, Tensor, names};
+mod matching;
+mod suggestion;
+
+pub use suggestion::Suggestion;
+
+use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
 use crate::dtype::{Dtype, Rounded};
-use crate::format::metadata::{Pairing, Rows};
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use crate::format::metadata::Pairing;
 use std::ops::Range;
 use std::path::PathBuf;
 
 /// What to do with tensors that have no counterpart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unpaired {
-    /// Refuse, naming them.
+    /// Refuse to pair the checkpoints, and name the tensors.
     #[default]
     Refuse,
     /// Leave them out and record them in the patch.
@@ -22,36 +25,37 @@ pub enum Unpaired {
 /// What to do with a reference of another float dtype.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OtherDtype {
-    /// Refuse, naming the tensors.
+    /// Refuse to pair the checkpoints, and name the tensors.
     #[default]
     Refuse,
     /// Round the reference to the target's dtype, and record the tensors in the patch.
     Cast,
 }
 
-/// A prefix of one side's names and what stands for it in the other's; either may be empty.
+/// A prefix of one side's names, and the prefix of the other side's names that replaces it. Either may be empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
-    /// What the names to map begin with.
+    /// The prefix to replace.
     pub from: String,
-    /// What they begin with instead.
+    /// Its replacement.
     pub to: String,
 }
 
-/// Prefixes to exchange in names: of the reference's for the target's, or of a patch's for the base's.
+/// Prefixes to replace in names: in those of the reference to get those of the target, or in those of a patch to get those of the
+/// base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrefixMap(Vec<Prefix>);
 
 impl PrefixMap {
-    /// A map of these; none if there are none.
+    /// A map of these prefixes, or `None` if there are no prefixes.
     pub fn new(prefixes: Vec<Prefix>) -> Option<Self> {
         (!prefixes.is_empty()).then_some(Self(prefixes))
     }
 
-    /// `name` with its prefix exchanged, the longest one where several fit; unchanged when none does.
+    /// `name` with its prefix replaced: the longest one if several match, and none if none does.
     pub fn apply(&self, name: &str) -> String {
-        let fits = self.0.iter().filter_map(|prefix| Some((prefix, name.strip_prefix(&prefix.from)?)));
-        let longest = fits.min_by_key(|(_, rest)| rest.len());
+        let matches = self.0.iter().filter_map(|prefix| Some((prefix, name.strip_prefix(&prefix.from)?)));
+        let longest = matches.min_by_key(|(_, rest)| rest.len());
         longest.map_or_else(|| name.to_owned(), |(prefix, rest)| format!("{}{rest}", prefix.to))
     }
 
@@ -61,31 +65,31 @@ impl PrefixMap {
     }
 }
 
-/// What weights `X_orig` with a mask `X_mask` beside them are.
+/// How to treat weights `X_orig` beside a mask `X_mask`, which `torch.nn.utils.prune` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PruningPairs {
-    /// Two tensors like any other.
+    /// As two ordinary tensors.
     #[default]
     Tensors,
-    /// The weights `X`; the masks are not paired.
+    /// As the weights `X`. The masks are not paired.
     Weights,
 }
 
 /// How to pair tensors.
 #[derive(Debug, Clone, Default)]
 pub struct PairOptions {
-    /// Missing, extra and reshaped tensors, and tensors whose kinds of dtype differ.
+    /// Tensors that one side lacks or that differ in shape, or in dtype unless both dtypes are floats.
     pub unpaired: Unpaired,
     /// Float tensors of different float dtypes.
     pub other_dtype: OtherDtype,
-    /// Prefixes that differ.
+    /// Prefixes of the reference's names to replace.
     pub prefix: Option<PrefixMap>,
-    /// What pruned weights beside their masks are.
+    /// Weights beside pruning masks.
     pub pruning_pairs: PruningPairs,
 }
 
 impl PairOptions {
-    /// What pairs with a tensor of this name; nothing does with a mask.
+    /// The name by which the tensor `name` of `checkpoint` is paired, or `None` for a pruning mask, which is not paired.
     fn key(&self, checkpoint: &Checkpoint, name: &str) -> Option<String> {
         match self.pruning_pairs {
             PruningPairs::Weights if checkpoint.is_companion_mask(name) => None,
@@ -97,9 +101,10 @@ impl PairOptions {
     }
 }
 
-/// Two tensors of the same name and shape. The reference has the target's dtype, or is cast to it. Of the embeddings of two
-/// vocabularies one side may have more rows: where the target has more, the reference is taken to have the same ones after its own,
-/// and where the reference has more, they are not looked at.
+/// Two tensors of the same name and shape. The reference has the target's dtype, or is cast to it.
+///
+/// Embeddings of two vocabularies may differ in their number of rows. Rows that only the target has count as equal on both sides, and
+/// rows that only the reference has are ignored.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorPair<'a> {
     /// The tensor that will be edited.
@@ -124,17 +129,17 @@ impl TensorPair<'_> {
         self.target.info.dtype != self.reference.info.dtype
     }
 
-    /// Whether one side has more rows.
+    /// Whether one side has more rows than the other.
     pub fn has_other_rows(&self) -> bool {
         self.target.info.shape != self.reference.info.shape
     }
 
-    /// How many elements are compared: all of the target's, or those of the rows that both have. They are the first ones.
+    /// The number of elements that are compared, which are the first ones: those of the rows that both sides have.
     pub fn compared(&self) -> u64 {
         self.common(0..self.target.info.elements()).end
     }
 
-    /// Those of `elements` that the reference has too.
+    /// The part of `elements` that the reference has too.
     fn common(&self, elements: Range<u64>) -> Range<u64> {
         let end = self.reference.info.elements();
         elements.start.min(end)..elements.end.min(end)
@@ -142,11 +147,11 @@ impl TensorPair<'_> {
 }
 
 impl<'a> TensorPair<'a> {
-    /// Calls `each` with the first element, the target's bytes and the reference's bytes (rounded to the target's
-    /// dtype where they differ) of consecutive parts of `elements`; stops early when `each` says so.
+    /// Calls `each` with consecutive parts of `elements`: the flat index of the part's first element, the target's bytes, and the
+    /// reference's bytes in the target's dtype. Stops at the first error of `each`.
     ///
     /// # Errors
-    /// [`Cancelled`], or what `each` returns.
+    /// [`Cancelled`], or the error of `each`.
     pub(crate) fn windows<E: From<Cancelled>>(
         &self,
         elements: Range<u64>,
@@ -164,23 +169,24 @@ impl<'a> TensorPair<'a> {
         Ok(())
     }
 
-    /// The reference's `elements` in the target's dtype; they are in `made` where they are not so in the file.
-    pub(crate) fn reference_elements<'b>(&self, elements: Range<u64>, made: &'b mut Vec<u8>) -> &'b [u8]
+    /// The reference's `elements` in the target's dtype. They are computed into `buffer` unless the reference's file has them in this
+    /// form.
+    pub(crate) fn reference_elements<'b>(&self, elements: Range<u64>, buffer: &'b mut Vec<u8>) -> &'b [u8]
     where
         'a: 'b,
     {
         let common = self.common(elements.clone());
-        let own = self.reference.elements(common.clone());
+        let in_file = self.reference.elements(common.clone());
         if !self.is_cast() && common == elements {
-            return own;
+            return in_file;
         }
-        made.clear();
+        buffer.clear();
         match self.is_cast() {
-            true => self.cast(own, made),
-            false => made.extend_from_slice(own),
+            true => self.cast(in_file, buffer),
+            false => buffer.extend_from_slice(in_file),
         }
-        made.extend_from_slice(self.target.elements(common.end.max(elements.start)..elements.end));
-        made
+        buffer.extend_from_slice(self.target.elements(common.end.max(elements.start)..elements.end));
+        buffer
     }
 
     /// Tells the system that `elements` of both sides are not needed again soon.
@@ -189,7 +195,7 @@ impl<'a> TensorPair<'a> {
         self.target.release(elements);
     }
 
-    /// The first finite element of the reference that rounds to none of the target's dtype: its index and value.
+    /// Finds the first finite element of the reference that the target's dtype cannot hold; returns its flat index and value.
     ///
     /// # Errors
     /// [`Cancelled`].
@@ -235,28 +241,28 @@ pub struct Pair<'a> {
     pub reference: &'a Checkpoint,
     /// Paired tensors, ascending by the bytes of their names.
     pub tensors: Vec<TensorPair<'a>>,
-    /// What was not paired simply by name.
+    /// How tensors were paired, for the patch's metadata; `None` if all of them were paired by equal names.
     pub pairing: Option<Pairing>,
 }
 
-/// Tensors that do not pair.
+/// Why two checkpoints do not pair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mismatch {
     /// Names that only the target has.
     pub only_in_target: Vec<String>,
     /// Names that only the reference has.
     pub only_in_reference: Vec<String>,
-    /// What differs, tensor by tensor, in words.
+    /// Tensors whose shapes or kinds of dtype differ: the name, and the difference in words.
     pub differing: Vec<(String, String)>,
-    /// Tensors whose float dtypes differ, in words.
+    /// Tensors whose float dtypes differ: the name, and the difference in words.
     pub other_dtype: Vec<(String, String)>,
-    /// Names that prefixes make of several of the reference's, in words.
+    /// Names that several tensors of the reference get when prefixes are replaced: the name, and the tensors in words.
     pub collisions: Vec<(String, String)>,
-    /// How many tensors pair.
+    /// The number of tensors that pair.
     pub paired: usize,
-    /// Prefixes that pair more.
+    /// Prefixes with which more tensors pair.
     pub suggestion: Option<Suggestion>,
-    /// The one of them that holds an adapter, if the other one does not.
+    /// The path of the checkpoint that is an adapter, if exactly one of them is.
     pub adapter: Option<PathBuf>,
 }
 
@@ -265,125 +271,17 @@ impl Mismatch {
         let Self { only_in_target, only_in_reference, differing, other_dtype, collisions, .. } = self;
         [only_in_target.len(), only_in_reference.len(), differing.len(), other_dtype.len(), collisions.len()] == [0; 5]
     }
-}
 
-impl<'a> Pair<'a> {
-    /// Pairs by name, after exchanging prefixes; a weight that both sides know by different names ([`names::alias`]) pairs too.
-    ///
-    /// # Errors
-    /// [`Mismatch`] with everything that does not pair and may not be left out or cast.
-    pub fn new(
-        target: &'a Checkpoint,
-        reference: &'a Checkpoint,
-        options: &PairOptions,
-    ) -> Result<Self, Box<Mismatch>> {
-        let renamed = |name: &str| options.prefix.as_ref().map_or_else(|| name.to_owned(), |p| p.apply(name));
-        let mut mismatch = Mismatch::default();
-        let mut left: BTreeMap<String, Tensor<'a>> = BTreeMap::new();
-        for tensor in reference.tensors() {
-            let name = &tensor.info.name;
-            let Some(key) = options.key(reference, name).map(|key| renamed(&key)) else { continue };
-            match left.entry(key) {
-                Entry::Vacant(entry) => drop(entry.insert(tensor)),
-                Entry::Occupied(entry) => {
-                    let why = format!("{} and {name} of the reference both get this name", entry.get().info.name);
-                    mismatch.collisions.push((entry.key().clone(), why));
-                }
-            }
-        }
-        let mut tensors = Vec::new();
-        let mut renamed = Vec::new();
-        let mut other_rows = Vec::new();
-        for tensor in target.tensors() {
-            let name = &tensor.info.name;
-            let Some(key) = options.key(target, name) else { continue };
-            // Of two names for the same weight neither side has both.
-            let other_name = |left: &mut BTreeMap<String, Tensor<'a>>| {
-                let alias = names::alias(&key).filter(|alias| target.tensor(alias).is_none())?;
-                left.remove(&alias)
-            };
-            match left.remove(&key).or_else(|| {
-                let reference = other_name(&mut left)?;
-                renamed.push((reference.info.name.clone(), name.clone()));
-                Some(reference)
-            }) {
-                None => mismatch.only_in_target.push(name.clone()),
-                Some(reference) => match compare(tensor, reference) {
-                    Compared::Different(why) => mismatch.differing.push((name.clone(), why)),
-                    Compared::OtherRows(dtypes) => {
-                        other_rows.push((TensorPair { target: tensor, reference }, dtypes));
-                    }
-                    Compared::SameShape(dtypes) => {
-                        tensors.push(TensorPair { target: tensor, reference });
-                        mismatch.other_dtype.extend(dtypes.map(|why| (name.clone(), why)));
-                    }
-                },
-            }
-        }
-        // What has one number for each row, such as a bias, goes the way of a matrix of these rows.
-        let rows = |pair: &TensorPair<'_>| (pair.target.info.shape[0], pair.reference.info.shape[0]);
-        let matrices: HashSet<(u64, u64)> = other_rows
-            .iter()
-            .filter(|(pair, _)| pair.target.info.shape.len() == 2)
-            .map(|(pair, _)| rows(pair))
-            .collect();
-        let mut in_common = Vec::new();
-        for (pair, dtypes) in other_rows {
-            let name = pair.name().to_owned();
-            if options.unpaired == Unpaired::LeaveOut && matrices.contains(&rows(&pair)) {
-                let (base, reference) = rows(&pair);
-                in_common.push(Rows { name: name.clone(), base, reference });
-                mismatch.other_dtype.extend(dtypes.map(|why| (name, why)));
-                tensors.push(pair);
-            } else {
-                mismatch.differing.push((name, other_shape(pair.target, pair.reference)));
-            }
-        }
-        tensors.sort_by(|a, b| a.name().cmp(b.name()));
-        mismatch.only_in_reference = left.into_keys().collect();
-        mismatch.paired = tensors.len();
-        let prefixes = options.prefix.as_ref().map_or(&[][..], PrefixMap::prefixes);
-        let pairing = Pairing {
-            only_in_base: mismatch.only_in_target.clone(),
-            only_in_reference: mismatch.only_in_reference.clone(),
-            mismatched: mismatch.differing.iter().map(|(name, _)| name.clone()).collect(),
-            cast: mismatch.other_dtype.iter().map(|(name, _)| name.clone()).collect(),
-            prefix: match prefixes {
-                [only] => Some((only.from.clone(), only.to.clone())),
-                _ => None,
-            },
-            prefixes: match prefixes {
-                [_] => Vec::new(),
-                several => several.iter().map(|prefix| (prefix.from.clone(), prefix.to.clone())).collect(),
-            },
-            renamed,
-            rows: in_common,
-        };
-        let by_name = pairing.renamed.is_empty() && pairing.rows.is_empty();
-        let ordinary = mismatch.is_empty() && options.prefix.is_none() && by_name;
-        let adapters = [target, reference].map(|checkpoint| checkpoint.is_adapter().then_some(&checkpoint.path));
-        let adapter = match adapters {
-            [Some(_), Some(_)] => None,
-            [one, other] => one.or(other).cloned(),
-        };
-        if tensors.is_empty() || !mismatch.collisions.is_empty() {
-            // Leaving out is no way to go on; what does not pair says why.
-            mismatch.suggestion = suggest(target, reference, options);
-            mismatch.adapter = adapter;
-            return Err(mismatch.into());
-        }
+    /// Forgets the differences that `options` allow.
+    fn allow(&mut self, options: &PairOptions) {
         if options.other_dtype == OtherDtype::Cast {
-            mismatch.other_dtype.clear();
+            self.other_dtype.clear();
         }
         if options.unpaired == Unpaired::LeaveOut {
-            mismatch = Mismatch { other_dtype: mismatch.other_dtype, paired: mismatch.paired, ..Mismatch::default() };
+            self.only_in_target.clear();
+            self.only_in_reference.clear();
+            self.differing.clear();
         }
-        if !mismatch.is_empty() {
-            mismatch.suggestion = suggest(target, reference, options);
-            mismatch.adapter = adapter;
-            return Err(mismatch.into());
-        }
-        Ok(Self { target, reference, tensors, pairing: (!ordinary).then_some(pairing) })
     }
 }
 
@@ -394,103 +292,43 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// Prefixes that pair more of the reference's tensors, and how many: this was tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Suggestion {
-    /// The prefixes.
-    pub prefixes: Vec<Prefix>,
-    /// Names of the reference that are names of the target then.
-    pub paired: usize,
-    /// Names of the reference.
-    pub of: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{checkpoint, floats, vector};
 
-/// The most prefixes to suggest: models have few parts of their own.
-const SUGGESTED_MAX: usize = 8;
-
-/// Prefixes that pair tensors which do not pair as they are: those that are left of two names when what they end with in common is
-/// taken away. Each is tried, in the order of how many names lead to it, and stays if more tensors pair with it. None if prefixes that
-/// were given pair as many. Takes time in proportion to the names.
-fn suggest(target: &Checkpoint, reference: &Checkpoint, options: &PairOptions) -> Option<Suggestion> {
-    let keys: Vec<String> = reference.tensors().filter_map(|t| options.key(reference, &t.info.name)).collect();
-    let wanted: HashSet<String> = target.tensors().filter_map(|t| options.key(target, &t.info.name)).collect();
-    let there: HashSet<&String> = keys.iter().collect();
-    let ends = |name: &'_ str| {
-        let dots = name.match_indices('.').map(|(at, _)| at + 1);
-        std::iter::once(0).chain(dots).collect::<Vec<usize>>()
-    };
-    // What several of the target's names end with says nothing.
-    let mut by_end: HashMap<&str, Option<&str>> = HashMap::new();
-    for name in wanted.iter().filter(|name| !there.contains(name)) {
-        for at in ends(name) {
-            by_end.entry(&name[at..]).and_modify(|only| *only = None).or_insert(Some(name));
-        }
+    fn prefix(from: &str, to: &str) -> Prefix {
+        Prefix { from: from.to_owned(), to: to.to_owned() }
     }
-    let mut votes: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for name in keys.iter().filter(|name| !wanted.contains(*name)) {
-        let found = ends(name).into_iter().find_map(|at| Some((at, (*by_end.get(&name[at..])?)?)));
-        if let Some((at, target)) = found {
-            *votes.entry((&name[..at], &target[..target.len() - (name.len() - at)])).or_default() += 1;
-        }
+
+    #[test]
+    fn the_longest_prefix_that_matches_is_replaced() {
+        let map = PrefixMap::new(vec![prefix("a.", "x."), prefix("a.b.", ""), prefix("", "m.")]).unwrap();
+        assert_eq!(["a.c", "a.b.c", "c"].map(|name| map.apply(name)), ["x.c", "c", "m.c"]);
+        assert_eq!(PrefixMap::new(vec![prefix("a.", "")]).unwrap().apply("b.c"), "b.c");
+        assert_eq!(PrefixMap::new(Vec::new()), None);
     }
-    let mut votes: Vec<_> = votes.into_iter().collect();
-    votes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
 
-    let pairs = |prefixes: &[Prefix]| {
-        let map = PrefixMap(prefixes.to_vec());
-        let found: HashSet<String> = keys.iter().map(|key| map.apply(key)).filter(|key| wanted.contains(key)).collect();
-        found.len()
-    };
-    let mut best = (Vec::new(), pairs(&[]));
-    for ((from, to), _) in votes.into_iter().take(2 * SUGGESTED_MAX) {
-        let mut prefixes: Vec<Prefix> = best.0.clone();
-        if prefixes.len() == SUGGESTED_MAX || prefixes.iter().any(|prefix| prefix.from == from) {
-            continue;
-        }
-        prefixes.push(Prefix { from: from.to_owned(), to: to.to_owned() });
-        let paired = pairs(&prefixes);
-        if paired > best.1 {
-            best = (prefixes, paired);
-        }
+    #[test]
+    fn rows_that_only_the_target_has_count_as_equal() {
+        let (target, reference) = (floats(&[("w", &[1.0, 2.0, 3.0])]), floats(&[("w", &[4.0])]));
+        let [target, reference] = [&target, &reference].map(|checkpoint| checkpoint.tensor("w").unwrap());
+        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let pair = TensorPair { target, reference };
+        assert_eq!(pair.reference_elements(0..3, &mut Vec::new()), bytes(&[4.0, 2.0, 3.0]));
+        assert_eq!(pair.reference_elements(1..2, &mut Vec::new()), bytes(&[2.0]));
+        assert_eq!((pair.compared(), TensorPair { target: reference, reference: target }.compared()), (1, 1));
     }
-    let (prefixes, paired) = best;
-    let given = pairs(options.prefix.as_ref().map_or(&[][..], PrefixMap::prefixes));
-    (!prefixes.is_empty() && paired > given).then_some(Suggestion { prefixes, paired, of: keys.len() })
-}
 
-enum Compared {
-    /// The same shape, and why the dtypes differ where they are both of floats.
-    SameShape(Option<String>),
-    /// As many columns, or none, and other rows: of embeddings and of heads over a vocabulary.
-    OtherRows(Option<String>),
-    /// Why they cannot be paired.
-    Different(String),
-}
-
-fn compare(target: Tensor<'_>, reference: Tensor<'_>) -> Compared {
-    let (t, r) = (target.info, reference.info);
-    let dtypes = match t.dtype == r.dtype {
-        true => None,
-        false => Some(format!("{} in the target, {} in the reference", t.dtype, r.dtype)),
-    };
-    let both_floats = t.dtype.float().is_some() && r.dtype.float().is_some();
-    if t.shape == r.shape {
-        return match dtypes {
-            Some(why) if !both_floats => Compared::Different(why),
-            dtypes => Compared::SameShape(dtypes),
+    #[test]
+    fn a_cast_overflows_at_the_first_finite_value_that_rounds_to_infinity() {
+        let target = checkpoint(&[vector("w", Dtype::F16, &[0; 4])]);
+        let overflow = |values: [f32; 4]| {
+            let reference = floats(&[("w", &values)]);
+            let reference = reference.tensor("w").unwrap();
+            TensorPair { target: target.tensor("w").unwrap(), reference }.cast_overflow(&Context::silent())
         };
+        assert_eq!(overflow([1.0, f32::INFINITY, 7e4, 8e4]), Ok(Some((2, f64::from(7e4f32)))));
+        assert_eq!(overflow([1.0, f32::INFINITY, f32::NAN, 65504.0]), Ok(None));
     }
-    let same_columns = match (&t.shape[..], &r.shape[..]) {
-        ([_], [_]) => true,
-        ([_, t], [_, r]) => t == r,
-        _ => false,
-    };
-    match same_columns && (dtypes.is_none() || both_floats) && names::is_of_vocabulary(&t.name) {
-        true => Compared::OtherRows(dtypes),
-        false => Compared::Different(other_shape(target, reference)),
-    }
-}
-
-fn other_shape(target: Tensor<'_>, reference: Tensor<'_>) -> String {
-    format!("shape {:?} in the target, {:?} in the reference", target.info.shape, reference.info.shape)
 }

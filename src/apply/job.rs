@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::durable::{Existing, Failed, is_undo_patch, real_path, undo_name, write_file};
 use crate::error::{Error, NoRevert, Refusal};
 use crate::history::{self, AppliedPatch, History, State, Step, Undo, digests};
-use crate::localize::survey::of_files;
+use crate::localize::scan::of_files;
 use crate::mask::{self, PruningMask};
 use crate::patch::Patch;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Values of flags, parsed once.
+//! Parsers for the values of flags.
 
 use super::exit::Failure;
 use crate::diff::{Shard, Size};
@@ -67,7 +67,7 @@ pub enum EditName {
 }
 
 impl EditName {
-    /// That of an edit with this alpha.
+    /// The name of an edit with this alpha.
     pub fn at(alpha: Alpha) -> Self {
         if alpha.interpolates() { Self::Ip } else { Self::Ep }
     }
@@ -97,7 +97,7 @@ impl From<EditWithoutAlpha> for EditKind {
     }
 }
 
-/// Refuses an output that would take the place of a file which the command reads, also where existing outputs are replaced.
+/// Refuses an output that would replace an input of the command, even if existing outputs may be replaced.
 pub fn refuse_inputs<'o, 'i>(
     outputs: impl IntoIterator<Item = &'o Path>,
     inputs: impl IntoIterator<Item = &'i Path>,
@@ -194,7 +194,7 @@ pub fn alpha(text: &str) -> Result<Alpha, String> {
     Alpha::new(value).ok_or_else(|| "not a finite number".to_owned())
 }
 
-/// Refuses a figure that is not to be SVG.
+/// Refuses the path of a figure unless it ends in `.svg`.
 pub fn is_svg(path: &Path) -> Result<(), Failure> {
     match path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg")) {
         true => Ok(()),

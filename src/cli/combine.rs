@@ -87,7 +87,7 @@ fn join_parts(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let parts: Vec<PathBuf> = arguments.patches.iter().map(PathBuf::from).collect();
     let diffed = shard::join(&parts, &terminal.context())?;
     terminal.done();
-    pair::tell(&diffed, terminal);
+    pair::print_notes(&diffed, terminal);
     arguments.output.save(&diffed.patch)?;
     Ok(Answer::Yes)
 }

@@ -164,7 +164,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     }
     let diffed = diff(&opened.target, &opened.reference, &options, &terminal.context())?;
     terminal.done();
-    pair::tell(&diffed, terminal);
+    pair::print_notes(&diffed, terminal);
     let patch = diffed.patch;
     let (stat, mut kind) = (Stat::new(&patch), Kind::of(&patch));
     let mut directions = None;

@@ -17,15 +17,15 @@ pub const USAGE: u8 = 2;
 /// Why a command ended without an answer.
 #[derive(Debug)]
 pub enum Failure {
-    /// The library refused.
+    /// An error of the library.
     Library(Error),
-    /// Arguments that do not go together.
+    /// Arguments that cannot be combined.
     Usage { message: String, help: Option<String> },
-    /// The reader of our output went away, which is no failure.
+    /// The reader of standard output closed it, which is not a failure.
     ClosedPipe,
     /// Output could not be written.
     Output(std::io::Error),
-    /// Nor could it be by a command that had changed something by then.
+    /// Output could not be written after the command had made its changes.
     OutputAfter(std::io::Error),
 }
 
@@ -35,7 +35,7 @@ impl Failure {
     }
 }
 
-/// The same outcome of what was only to be said of something that is done.
+/// The outcome of printing after the command has made its changes.
 pub fn after(outcome: Result<(), Failure>) -> Result<(), Failure> {
     outcome.map_err(|failure| match failure {
         Failure::Output(error) => Failure::OutputAfter(error),
@@ -49,8 +49,8 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-/// Writes a line to standard output, or to standard error where an output named `-` has that. Whatever it holds of files and arguments
-/// cannot act on the terminal: what styles a line is not in its text.
+/// Writes a line to standard output, or to standard error if an output named `-` uses standard output. Control characters are escaped,
+/// so that names of files and arguments cannot control the terminal.
 pub fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
     write(format_args!("{}", printable(&line.to_string())))
 }
@@ -60,7 +60,7 @@ pub fn print_styled(style: Style, line: &str) -> Result<(), Failure> {
     write(format_args!("{style}{}{style:#}", printable(line)))
 }
 
-/// A path as JSON has it: text. What is no UTF-8 in it is replaced.
+/// A path as text for JSON. Bytes that are not UTF-8 are replaced.
 pub fn json_path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -82,13 +82,13 @@ fn write(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     })
 }
 
-/// Says what is wrong with the arguments, or answers `--help` and `--version`.
+/// Reports an error in the arguments, or answers `--help` and `--version`.
 pub fn usage(mut error: clap::Error) -> ExitCode {
     if !error.use_stderr() {
         let _ = error.print();
         return ExitCode::from(DONE);
     }
-    // The message repeats arguments, which may be names of files: escaped one by one, since the message has several lines.
+    // The message repeats arguments. They are escaped one by one, because the message itself has several lines.
     let shown: Vec<_> = error.context().map(|(kind, value)| (kind, printable_value(value))).collect();
     for (kind, value) in shown {
         error.insert(kind, value);
@@ -118,8 +118,8 @@ fn printable_value(value: &ContextValue) -> ContextValue {
     }
 }
 
-/// The exit code of an outcome, after its failure has been reported. `usage` is that of the command, for arguments that have changed
-/// their places.
+/// Reports a failure and returns the exit code of the outcome. `usage` gives the usage line of the command, for arguments in the wrong
+/// order.
 pub fn from(outcome: Result<Answer, Failure>, usage: impl FnOnce() -> Option<String>) -> ExitCode {
     let code = match outcome {
         Ok(Answer::Yes) | Err(Failure::ClosedPipe) => DONE,
@@ -146,7 +146,7 @@ pub fn from(outcome: Result<Answer, Failure>, usage: impl FnOnce() -> Option<Str
     ExitCode::from(code)
 }
 
-/// An error and its sources, none of which repeats another.
+/// The messages of an error and its sources, without repetitions.
 fn message(error: &Error) -> String {
     let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     chain.map(|error| error.to_string()).collect::<Vec<_>>().join(": ")

@@ -1,4 +1,4 @@
-//! What the commands that make a patch of patches have in common.
+//! Arguments and output that the commands which make a patch from patches share.
 
 use super::exit::{Failure, print, print_json};
 use super::{arguments, patch_argument, show};
@@ -42,7 +42,7 @@ impl Base {
 }
 
 impl Output {
-    /// Refuses an output that exists, or is one of the `inputs`, before the work.
+    /// Refuses an output that exists or is one of the `inputs`. Called before the work begins.
     pub fn check<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
         arguments::refuse_inputs([self.output.as_path()], inputs)?;
         Ok(check_output(&self.output, self.existing())?)
@@ -52,7 +52,7 @@ impl Output {
         if self.force { Existing::Replace } else { Existing::Keep }
     }
 
-    /// Writes the patch and says so.
+    /// Writes the patch and prints where it is.
     pub fn save(&self, patch: &Patch) -> Result<(), Failure> {
         patch.save(&self.output, self.existing())?;
         let stat = Stat::new(patch);
@@ -63,7 +63,7 @@ impl Output {
     }
 }
 
-/// A patch, to be taken at alpha 1.
+/// Opens a patch, to be used at alpha 1.
 pub fn input(path: &Path) -> Result<Edit, Failure> {
     let kind = EditKind::Interpolate(Alpha::ONE);
     Ok(Edit { patch: patch_argument::open(path)?, kind })

@@ -1,4 +1,4 @@
-//! What `diff` and `sweep` have in common: the two checkpoints, their pruning masks, and where weights are looked for.
+//! Arguments that `diff` and `sweep` share: the two checkpoints, their pruning masks, and the candidates.
 
 use super::exit::Failure;
 use super::terminal::Terminal;
@@ -85,7 +85,7 @@ enum MaskFrom {
 }
 
 impl PairArguments {
-    /// Opens everything that the arguments name.
+    /// Opens the checkpoints and mask files.
     pub fn open(&self, terminal: &Terminal) -> Result<Opened, Failure> {
         let open = |path: &Option<PathBuf>| path.as_deref().map(Checkpoint::open).transpose();
         let (target, reference) = (Checkpoint::open(&self.target)?, Checkpoint::open(&self.reference)?);
@@ -103,7 +103,7 @@ impl PairArguments {
         self.scope.into()
     }
 
-    /// An exact patch that needs its base, with `masks` as [`Opened::masks`] finds them.
+    /// Options for an exact patch that needs its base; `masks` come from [`Opened::masks`].
     pub fn options<'a>(
         &self,
         opened: &'a Opened,
@@ -137,7 +137,7 @@ impl PairArguments {
     }
 }
 
-/// Checkpoints and mask files, open while they are needed.
+/// The open checkpoints and mask files.
 pub struct Opened {
     pub target: Checkpoint,
     pub reference: Checkpoint,
@@ -147,7 +147,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Where each side's mask is; none if neither has one.
+    /// The source of each side's pruning mask, or `None` if neither side is pruned.
     pub fn masks(&self, arguments: &PairArguments) -> Result<Option<[MaskSource<'_>; 2]>, Failure> {
         let source = |file: &'_ Option<Checkpoint>, checkpoint: &Checkpoint| match (file, arguments.mask_from) {
             (Some(_), _) => None,
@@ -175,8 +175,8 @@ impl Opened {
     }
 }
 
-/// Says what was noticed while a patch was made.
-pub fn tell(diffed: &Diffed, terminal: &Terminal) {
+/// Prints notes about the patch that was made.
+pub fn print_notes(diffed: &Diffed, terminal: &Terminal) {
     if let Some(pairing) = &diffed.patch.metadata.pairing {
         let left_out = [
             (&pairing.only_in_base, "only in the target"),

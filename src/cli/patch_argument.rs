@@ -1,4 +1,4 @@
-//! Opening what the arguments name.
+//! Opens the patches and checkpoints that arguments name.
 
 use super::arguments;
 use super::exit::Failure;
@@ -10,12 +10,12 @@ use crate::edit::Alpha;
 use crate::patch::Patch;
 use std::path::{Path, PathBuf};
 
-/// Opens a patch, its path in the error.
+/// Opens a patch. Errors name its path.
 pub fn open(path: &Path) -> Result<Patch, Failure> {
     Ok(Patch::open(path)?)
 }
 
-/// Says which tensors the index of a checkpoint lists where they are not.
+/// Prints a note if the index of a checkpoint lists tensors in files that do not have them.
 pub fn note_stale(checkpoint: &Checkpoint, terminal: &Terminal) {
     if let Some(first) = checkpoint.stale.first() {
         let more = match checkpoint.stale.len() - 1 {
@@ -47,7 +47,7 @@ pub fn is_onnx(checkpoint: &Path) -> bool {
     checkpoint.extension().is_some_and(|extension| extension == "onnx") && !checkpoint.is_dir()
 }
 
-/// `PATCH` or `PATCH:NUMBER`. What follows the last colon is a part of the name if a file is called so, and if it is no number,
+/// Parses `PATCH` or `PATCH:NUMBER`. The text after the last colon is part of the name if a file has this name, or if it is not a number,
 /// as in `C:\\models\\p.lcepatch` or `https://host:8080/p.lcepatch`.
 pub fn with_number(text: &str) -> Result<(PathBuf, Option<Alpha>), Failure> {
     let Some((path, number)) = text.rsplit_once(':').filter(|(path, _)| !path.is_empty() && !Path::new(text).exists())

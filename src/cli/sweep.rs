@@ -130,7 +130,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let reference = (opened.reference.path.as_path(), &reference_weights);
     let head = SweepHead::new(&baseline, reference, &setup, seed, arguments.label.as_deref());
     file.begin(&head, &baseline.unedited)?;
-    terminal.tell(&brief(&baseline.unedited));
+    terminal.progress(&brief(&baseline.unedited));
     let mut told = Told { file, terminal, measured: 0, there: 0, total };
     let swept = sweep(&grid, &opened.target, &opened.reference, &options, &baseline, &mut told, &context);
     swept.map_err(|error| match error.kind() {
@@ -139,7 +139,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     })?;
     terminal.done();
     let Told { measured, there, .. } = told;
-    terminal.tell(&format!("{}: {measured} rows measured, {there} were there", arguments.output.display()));
+    terminal.progress(&format!("{}: {measured} rows measured, {there} were there", arguments.output.display()));
     Ok(Answer::Yes)
 }
 
@@ -210,7 +210,7 @@ impl Recorder for Told<'_> {
         let left = self.file.patch(localization, diffed, edits)?;
         // What was said of the first patch is true of the others.
         if self.measured + self.there == 0 {
-            pair::tell(diffed, self.terminal);
+            pair::print_notes(diffed, self.terminal);
         }
         self.there += asked - left.len();
         Ok(left)
@@ -220,7 +220,7 @@ impl Recorder for Told<'_> {
         self.file.row(localization, patch, row)?;
         self.measured += 1;
         let (done, total) = (self.measured + self.there, self.total);
-        self.terminal.tell(&format!("[{done}/{total}] {localization}: {}", brief(row)));
+        self.terminal.progress(&format!("[{done}/{total}] {localization}: {}", brief(row)));
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Standard error: a progress bar where someone can see it, and notes.
+/// Standard error: notes, and a progress bar if it is a terminal.
 pub struct Terminal {
     bar: ProgressBar,
     #[cfg_attr(not(feature = "verify"), allow(dead_code))]
@@ -21,7 +21,7 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn new(quiet: bool, threads: Option<usize>) -> Self {
-        // The first interruption asks the work to stop, so that it leaves nothing behind; the second one insists.
+        // The first interruption cancels the work, which then removes its temporary files; the second one ends the process.
         let _ = ctrlc::set_handler(|| {
             if INTERRUPTED.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
@@ -31,7 +31,7 @@ impl Terminal {
         Self { bar: if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() }, quiet, threads }
     }
 
-    /// How many threads to use, where that was said.
+    /// The number of threads, if it was given.
     #[cfg(feature = "verify")]
     pub fn threads(&self) -> Option<usize> {
         self.threads
@@ -41,7 +41,7 @@ impl Terminal {
         Context::new(self, &INTERRUPTED)
     }
 
-    /// Something that the user should know, though all went well.
+    /// Prints something that the user should know although the command succeeds.
     pub fn note(&self, text: &str) {
         let text = printable(text);
         self.bar.suspend(|| {
@@ -49,9 +49,9 @@ impl Terminal {
         });
     }
 
-    /// How far a long run is, unless no one wants to know.
+    /// Prints the progress of a long run, unless it is quiet.
     #[cfg(feature = "verify")]
-    pub fn tell(&self, text: &str) {
+    pub fn progress(&self, text: &str) {
         if !self.quiet {
             let text = printable(text);
             self.bar.suspend(|| {
@@ -60,7 +60,7 @@ impl Terminal {
         }
     }
 
-    /// What text figures are drawn with: Unicode where the user's locale says that it is understood.
+    /// The characters of text figures: Unicode if the user's locale is UTF-8.
     #[cfg(feature = "verify")]
     pub fn characters(&self) -> Characters {
         let mut locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());

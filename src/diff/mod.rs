@@ -1,4 +1,4 @@
-//! Two checkpoints to a patch: pair, localize, gather, write.
+//! Two checkpoints to a patch: pair, localize, encode, write.
 
 mod masks;
 mod outline;
@@ -20,14 +20,15 @@ use crate::context::{Cancelled, Context};
 use crate::digest::ContentHash;
 use crate::edit::Alpha;
 use crate::error::Error;
+use crate::format::block::BlockId;
 use crate::format::block::encode::Encoding;
 use crate::localize::candidates::{Candidates, Kinds};
-use crate::localize::survey::{BlockDigests, survey, units};
+use crate::localize::scan::{BlockDigests, blocks_of, scan};
 use crate::localize::{Impossible, random, value};
 use crate::mask::{Scope, Selection};
 use crate::pair::{Pair, PairOptions};
 use crate::patch::Patch;
-use crate::patch::gather::Coding;
+use crate::patch::encode::EncodeOptions;
 use masks::Masks;
 use outline::Outline;
 use write::{Found, Rounded, write};
@@ -161,7 +162,7 @@ pub struct Diffed {
 /// for each selected element, whatever the size of the checkpoints.
 ///
 /// # Errors
-/// By stage: pairing, masks, localization, gathering, cancellation.
+/// By stage: pairing, masks, localization, encoding, cancellation.
 pub fn diff(
     target: &Checkpoint,
     reference: &Checkpoint,
@@ -185,16 +186,16 @@ fn diff_of_mapped(
     let masks = Masks::find(&pair, &candidates, options, context)?;
     let keeps_masks = matches!(options.localize, Localize::Mask | Localize::Random { .. });
     let masks_kept = masks.as_ref().filter(|_| keeps_masks).map(|masks| &masks.pair);
-    let coding = Coding { encoding: options.encoding(), masks: masks_kept, unpruned: options.unpruned };
-    let units = units(&pair, 0..pair.tensors.len());
+    let encode_options = EncodeOptions { encoding: options.encoding(), masks: masks_kept, unpruned: options.unpruned };
+    let blocks = blocks_of(&pair, 0..pair.tensors.len());
     let found = match options.localize {
-        Localize::Full => Found::full(&pair, &units, &candidates.tensors, coding, context)?,
+        Localize::Full => Found::full(&pair, &blocks, &candidates.tensors, encode_options, context)?,
         how => {
-            let (selection, digests) = select(&pair, &units, &candidates.tensors, how, masks.as_ref(), context)?;
+            let (selection, digests) = select(&pair, &blocks, &candidates.tensors, how, masks.as_ref(), context)?;
             if selection.is_empty() && how == Localize::Mask {
                 return Err(Impossible::SameMasks.into());
             }
-            Found::gathered(&pair, &selection, digests, coding, context)?
+            Found::encoded(&pair, &selection, digests, encode_options, context)?
         }
     };
     let mut outline = Outline::new(&pair, candidates, options);
@@ -212,10 +213,10 @@ fn diff_of_mapped(
     Ok(Diffed { masked_elsewhere: masks.map_or(Vec::new(), |masks| masks.elsewhere), ..diffed })
 }
 
-/// The elements that `how` selects, and the digests of all blocks, `units`.
+/// The elements that `how` selects, and the digests of all `blocks`.
 fn select(
     pair: &Pair<'_>,
-    units: &[(usize, u64)],
+    blocks: &[BlockId],
     candidates: &[usize],
     how: Localize,
     masks: Option<&Masks<'_>>,
@@ -231,7 +232,7 @@ fn select(
                 Size::FromMask => Amount::Count(from_mask()?),
             };
             let groups = value::groups(pair, candidates, amount, scope)?;
-            return value::select(pair, units, &groups, pair_masks, context);
+            return value::select(pair, blocks, &groups, pair_masks, context);
         }
         Localize::Random { amount, seed, among } => {
             let k = match amount {
@@ -242,7 +243,7 @@ fn select(
         }
         Localize::Mask | Localize::Full => masks.map(|masks| masks.differing.clone()).ok_or(Impossible::NoMasks)?,
     };
-    let (_, digests) = survey(pair, units, |block| Ok::<_, Cancelled>(((), block.skim(context)?)))?;
+    let (_, digests) = scan(pair, blocks, |block| Ok::<_, Cancelled>(((), block.hash(context)?)))?;
     Ok((selection, digests))
 }
 

@@ -11,7 +11,7 @@ use crate::format::block::encode::Portability;
 use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
 use crate::format::tensor_table::elements;
 use crate::localize::candidates::Candidates;
-use crate::localize::survey::PairDigests;
+use crate::localize::scan::PairDigests;
 use crate::localize::value::Amount;
 use crate::pair::{Pair, TensorPair};
 use rayon::prelude::*;

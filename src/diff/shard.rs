@@ -14,10 +14,10 @@ use crate::error::{Error, PartContent, PartFault, Undivided};
 use crate::format::block::encode::Precision;
 use crate::format::block::{BlockId, block_range, blocks};
 use crate::localize::candidates::{Candidates, Kinds};
-use crate::localize::survey::units;
-use crate::localize::value::{self, Group, Wanted};
+use crate::localize::scan::blocks_of;
+use crate::localize::value::{self, Cutoff, RankingGroup};
 use crate::pair::{OtherDtype, Pair};
-use crate::patch::gather::Coding;
+use crate::patch::encode::EncodeOptions;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -50,22 +50,22 @@ impl Shard {
     }
 
     /// Its blocks of `pair`: those that begin in its share of all bytes.
-    fn units(self, pair: &Pair<'_>) -> Vec<(usize, u64)> {
-        let units = units(pair, 0..pair.tensors.len());
-        let bytes = |(tensor, index): &(usize, u64)| {
-            let pair = &pair.tensors[*tensor];
-            let range = block_range(*index, pair.target.info.elements());
+    fn blocks(self, pair: &Pair<'_>) -> Vec<BlockId> {
+        let blocks = blocks_of(pair, 0..pair.tensors.len());
+        let bytes = |block: &BlockId| {
+            let pair = &pair.tensors[block.tensor];
+            let range = block_range(block.index, pair.target.info.elements());
             let width = |info: &crate::checkpoint::TensorInfo| info.dtype.width().bytes() as u64;
             (range.end - range.start) * (width(pair.target.info) + width(pair.reference.info))
         };
-        let total: u64 = units.iter().map(bytes).sum();
+        let total: u64 = blocks.iter().map(bytes).sum();
         let mut start = 0;
-        let mut share = |unit: &(usize, u64)| {
+        let mut share = |block: &BlockId| {
             let share = u128::from(start) * u128::from(self.of) / u128::from(total);
-            start += bytes(unit);
+            start += bytes(block);
             share as u32 + 1
         };
-        units.into_iter().filter(|unit| share(unit) == self.number).collect()
+        blocks.into_iter().filter(|block| share(block) == self.number).collect()
     }
 }
 
@@ -81,10 +81,10 @@ struct Job<'a> {
     outline: Outline,
     run: Digest,
     shard: Shard,
-    units: Vec<(usize, u64)>,
+    blocks: Vec<BlockId>,
     candidates: Vec<usize>,
     /// What is ranked together; nothing where all that differs is selected.
-    groups: Vec<Group>,
+    groups: Vec<RankingGroup>,
 }
 
 impl<'a> Job<'a> {
@@ -104,12 +104,12 @@ impl<'a> Job<'a> {
             _ => Vec::new(),
         };
         let outline = Outline::new(&pair, candidates, options);
-        let wanted: Vec<u64> = groups.iter().map(|group| group.wanted.k()).collect();
+        let wanted: Vec<u64> = groups.iter().map(|group| group.cutoff.k()).collect();
         let decides = (&outline, options.effort, wanted, shard.of);
         let decides = postcard::to_allocvec(&decides)
             .map_err(|e| PartFault::Malformed { path: "the new part".into(), reason: e.to_string() })?;
-        let units = shard.units(&pair);
-        Ok(Self { run: Digest::sha256(&decides), pair, outline, shard, units, candidates: tensors, groups })
+        let blocks = shard.blocks(&pair);
+        Ok(Self { run: Digest::sha256(&decides), pair, outline, shard, blocks, candidates: tensors, groups })
     }
 
     fn bytes(&self) -> u64 {
@@ -148,7 +148,7 @@ pub fn rank(
 ) -> Result<Part, Error> {
     let job = Job::new(target, reference, options, shard)?;
     context.begin("ranking", job.bytes());
-    let keys = value::largest(&job.pair, &job.units, &job.groups, context);
+    let keys = value::largest(&job.pair, &job.blocks, &job.groups, context);
     let keys = target.settled(reference.settled(keys.map_err(Error::from)))?;
     Ok(Part { run: job.run, shard, content: Content::Ranks(keys.into_iter().map(Ranks::new).collect()) })
 }
@@ -180,21 +180,21 @@ fn find_in_mapped(
     context: &Context<'_>,
 ) -> Result<Part, Error> {
     let job = Job::new(target, reference, options, shard)?;
-    let coding = Coding { encoding: options.encoding(), masks: None, unpruned: None };
+    let encode_options = EncodeOptions { encoding: options.encoding(), masks: None, unpruned: None };
     let found = match options.localize {
         Localize::Full => {
             context.begin("localizing", job.bytes());
-            Found::full(&job.pair, &job.units, &job.candidates, coding, context)?
+            Found::full(&job.pair, &job.blocks, &job.candidates, encode_options, context)?
         }
         _ => {
             let groups = selected_here(&job, ranks)?;
             context.begin("localizing", job.bytes());
-            let (selection, digests) = value::select(&job.pair, &job.units, &groups, None, context)?;
-            let (expected, found) = (groups.iter().map(|group| group.wanted.k()).sum(), selection.len());
+            let (selection, digests) = value::select(&job.pair, &job.blocks, &groups, None, context)?;
+            let (expected, found) = (groups.iter().map(|group| group.cutoff.k()).sum(), selection.len());
             if found != expected {
                 return Err(PartFault::Changed { shard: shard.number, of: shard.of, expected, found }.into());
             }
-            Found::gathered(&job.pair, &selection, digests, coding, context)?
+            Found::encoded(&job.pair, &selection, digests, encode_options, context)?
         }
     };
     let Job { run, outline, pair, .. } = job;
@@ -224,7 +224,7 @@ impl Rank {
 }
 
 /// The job's groups, with what the ranks of all shards say is selected in its shard.
-fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<Group>, Error> {
+fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<RankingGroup>, Error> {
     let mut ranks: Vec<Vec<Rank>> = job.groups.iter().map(|_| Vec::new()).collect();
     each_part(paths, Some((job.run, job.shard.of)), |path, part| {
         let Content::Ranks(of_groups) = part.content else {
@@ -241,23 +241,23 @@ fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<Group>, Error> 
         let side = part.shard.number.cmp(&job.shard.number);
         for ((ranks, group), of_group) in ranks.iter_mut().zip(&job.groups).zip(of_groups) {
             let own = of_group.keys().map(|(key, count)| Rank::new(key, count, side));
-            *ranks = merge(std::mem::take(ranks), own, group.wanted.k());
+            *ranks = merge(std::mem::take(ranks), own, group.cutoff.k());
         }
         Ok(())
     })?;
-    let select = |(group, ranks): (&Group, Vec<Rank>)| {
-        let wanted = wanted(group.wanted.k(), &ranks);
-        let wanted = wanted.map_err(|found| {
+    let select = |(group, ranks): (&RankingGroup, Vec<Rank>)| {
+        let cutoff = cutoff(group.cutoff.k(), &ranks);
+        let cutoff = cutoff.map_err(|found| {
             let Shard { number, of } = job.shard;
-            PartFault::Changed { shard: number, of, expected: group.wanted.k(), found }
+            PartFault::Changed { shard: number, of, expected: group.cutoff.k(), found }
         })?;
-        Ok(Group { wanted, ..group.clone() })
+        Ok(RankingGroup { cutoff, ..group.clone() })
     };
-    Ok(job.groups.iter().zip(ranks).map(select).collect::<Result<Vec<Group>, PartFault>>()?)
+    Ok(job.groups.iter().zip(ranks).map(select).collect::<Result<Vec<RankingGroup>, PartFault>>()?)
 }
 
 /// What is selected here of the `k` elements with the largest keys; if there are fewer, how many.
-fn wanted(k: u64, ranks: &[Rank]) -> Result<Wanted, u64> {
+fn cutoff(k: u64, ranks: &[Rank]) -> Result<Cutoff, u64> {
     let (mut left, mut here, mut key, mut ties) = (k, 0, u64::MAX, 0);
     for rank in ranks {
         // All of them, but for the last key: of those, the first ones.
@@ -266,7 +266,7 @@ fn wanted(k: u64, ranks: &[Rank]) -> Result<Wanted, u64> {
         here += ties;
         left = left.saturating_sub(rank.all());
     }
-    if left > 0 { Err(k - left) } else { Ok(Wanted::Above { key, ties, k: here }) }
+    if left > 0 { Err(k - left) } else { Ok(Cutoff::Above { key, ties, k: here }) }
 }
 
 /// Both, descending by key, until `k` elements are in it.
@@ -408,7 +408,7 @@ mod tests {
                     let own = own.keys().map(|(key, count)| Rank::new(key, count, number.cmp(&this)));
                     ranks = merge(ranks, own, k as u64);
                 }
-                let Ok(Wanted::Above { key: cut, ties, k: here }) = wanted(k as u64, &ranks) else { panic!() };
+                let Ok(Cutoff::Above { key: cut, ties, k: here }) = cutoff(k as u64, &ranks) else { panic!() };
                 let mut left = ties;
                 let mut selected = Vec::new();
                 for (at, key) in shards[this].iter().enumerate() {

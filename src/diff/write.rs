@@ -14,42 +14,42 @@ use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{self, Metadata, Reduced};
 use crate::format::tensor_table::Counterparts;
 use crate::localize::full::differing;
-use crate::localize::survey::{BlockDigests, PairDigests, TensorDigests, survey};
+use crate::localize::scan::{BlockDigests, PairDigests, TensorDigests, scan};
 use crate::mask::Selection;
 use crate::pair::Pair;
 use crate::patch::Patch;
-use crate::patch::gather::{Coding, GatherError, Sides, encode_block, gather};
+use crate::patch::encode::{EncodeError, EncodeOptions, PatchedDigests, encode_block, encode_selection};
 use serde::{Deserialize, Serialize};
 
 /// What was found in blocks of a pair of checkpoints.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Found {
     /// Selected elements, coded, in order; those of blocks that have any.
-    pub coded: Vec<(BlockEncodings, Option<Sides>)>,
+    pub coded: Vec<(BlockEncodings, Option<PatchedDigests>)>,
     /// The digests of all blocks that were looked at, in order.
     pub digests: Vec<BlockDigests>,
 }
 
 impl Found {
-    /// All that differs in the tensors `candidates` within the blocks `units`, coded as it is found.
+    /// All that differs in the tensors `candidates` within the `blocks`, coded as it is found.
     ///
     /// # Errors
-    /// [`GatherError`].
+    /// [`EncodeError`].
     pub fn full(
         pair: &Pair<'_>,
-        units: &[(usize, u64)],
+        blocks: &[BlockId],
         candidates: &[usize],
-        coding: Coding<'_>,
+        options: EncodeOptions<'_>,
         context: &Context<'_>,
-    ) -> Result<Self, GatherError> {
-        let (found, digests) = survey(pair, units, |block| {
-            if candidates.binary_search(&block.tensor).is_err() {
-                return Ok((None, block.skim(context)?));
+    ) -> Result<Self, EncodeError> {
+        let (found, digests) = scan(pair, blocks, |block| {
+            if candidates.binary_search(&block.id.tensor).is_err() {
+                return Ok((None, block.hash(context)?));
             }
-            let (tensor, id) = (block.pair, BlockId { tensor: block.tensor, index: block.index });
+            let (tensor, id) = (block.pair, block.id);
             let (elements, digests) = differing(block, context)?;
-            let selected = (!elements.positions.is_empty()).then(|| encode_block(tensor, id, &elements, coding));
-            Ok::<_, GatherError>((selected.transpose()?, digests))
+            let selected = (!elements.positions.is_empty()).then(|| encode_block(tensor, id, &elements, options));
+            Ok::<_, EncodeError>((selected.transpose()?, digests))
         })?;
         Ok(Self { coded: found.into_iter().flatten().map(|variants| (variants, None)).collect(), digests })
     }
@@ -57,16 +57,17 @@ impl Found {
     /// A selection, in blocks of these `digests`.
     ///
     /// # Errors
-    /// [`GatherError`].
-    pub fn gathered(
+    /// [`EncodeError`].
+    pub fn encoded(
         pair: &Pair<'_>,
         selection: &Selection,
         digests: Vec<BlockDigests>,
-        coding: Coding<'_>,
+        options: EncodeOptions<'_>,
         context: &Context<'_>,
-    ) -> Result<Self, GatherError> {
+    ) -> Result<Self, EncodeError> {
         context.begin("coding", 0);
-        let coded = gather(pair, selection, coding, coding.encoding.precision == Precision::Exact, context)?;
+        let coded =
+            encode_selection(pair, selection, options, options.encoding.precision == Precision::Exact, context)?;
         Ok(Self { coded, digests })
     }
 }
@@ -91,7 +92,7 @@ pub(super) fn write(
     let digests = PairDigests::join(blocks_of, &found.digests);
     let [base_contents, reference_contents] = outline.contents(&digests, unpaired);
     let Outline { mut metadata, tensors: described, portability, is_whole, unrecognized, .. } = outline;
-    let (variants, sides): (Vec<BlockEncodings>, Vec<Option<Sides>>) = found.coded.into_iter().unzip();
+    let (variants, sides): (Vec<BlockEncodings>, Vec<Option<PatchedDigests>>) = found.coded.into_iter().unzip();
     let ids: Vec<BlockId> = variants.iter().map(BlockEncodings::id).collect();
     let hash = ContentHash::default();
     let mut builder = PatchBuilder::new(portability, hash, BLOCK_LOG2);
@@ -125,7 +126,7 @@ pub(super) fn write(
     let references: Vec<Digest> = of_pair.iter().map(|(_, digests)| digests.reference).collect();
     let reference = hash.root(&references);
     // The digest of a tensor of which some blocks become something else.
-    let with = |own: fn(&TensorDigests) -> &Vec<PartDigest>, side: fn(&Sides) -> PartDigest| {
+    let with = |own: fn(&TensorDigests) -> &Vec<PartDigest>, side: fn(&PatchedDigests) -> PartDigest| {
         // Both are in the order of the pairs, so that each tensor's blocks are the next ones.
         let mut blocks = ids.iter().zip(&sides).peekable();
         let of_tensor = |(place, digests): &(usize, &TensorDigests)| {

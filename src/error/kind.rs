@@ -11,7 +11,7 @@ use crate::measure::BadData;
 #[cfg(feature = "verify")]
 use crate::model::{ModelFault, runtime::RuntimeFault};
 use crate::patch::Unreadable;
-use crate::patch::gather::GatherError;
+use crate::patch::encode::EncodeError;
 use crate::signature::{KeyFault, SignatureFault};
 
 /// Defines [`ErrorKind`] from one table, so that no kind is without a code, nor left out of [`ErrorKind::ALL`].
@@ -236,9 +236,9 @@ impl Reason {
             Reason::Onnx { .. } => ErrorKind::OnnxMalformed,
             Reason::Pair(_) => ErrorKind::CheckpointUnpaired,
             Reason::Localize(impossible) => of_localize(impossible),
-            Reason::Gather(GatherError::NotFinite { .. }) => ErrorKind::NotFinite,
-            Reason::Gather(GatherError::Mask(fault)) | Reason::Mask(fault) => of_mask(fault),
-            Reason::Gather(GatherError::Cancelled(_)) | Reason::Cancelled => ErrorKind::Interrupted,
+            Reason::Encode(EncodeError::NotFinite { .. }) => ErrorKind::NotFinite,
+            Reason::Encode(EncodeError::Mask(fault)) | Reason::Mask(fault) => of_mask(fault),
+            Reason::Encode(EncodeError::Cancelled(_)) | Reason::Cancelled => ErrorKind::Interrupted,
             Reason::Refused(refusal) => of_refusal(refusal),
             Reason::Algebra(obstacle) => of_obstacle(obstacle),
             Reason::Part(fault) => of_part(fault),

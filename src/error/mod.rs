@@ -10,7 +10,7 @@ mod part;
 mod refusal;
 
 pub use crate::localize::Impossible;
-pub use crate::patch::gather::GatherError;
+pub use crate::patch::encode::EncodeError;
 pub use kind::ErrorKind;
 pub use obstacle::Obstacle;
 pub use part::{PartContent, PartFault, Undivided};
@@ -102,7 +102,7 @@ pub enum Reason {
     Localize(Impossible),
     /// A selection cannot be coded as asked.
     #[error(transparent)]
-    Gather(GatherError),
+    Encode(EncodeError),
     /// There is no pruning mask, or not as asked.
     #[error(transparent)]
     Mask(MaskFault),
@@ -321,12 +321,12 @@ impl From<WriteError> for Error {
     }
 }
 
-impl From<GatherError> for Error {
-    fn from(reason: GatherError) -> Self {
+impl From<EncodeError> for Error {
+    fn from(reason: EncodeError) -> Self {
         match reason {
-            GatherError::Mask(fault) => fault.into(),
-            GatherError::Cancelled(cancelled) => cancelled.into(),
-            reason => Reason::Gather(reason).into(),
+            EncodeError::Mask(fault) => fault.into(),
+            EncodeError::Cancelled(cancelled) => cancelled.into(),
+            reason => Reason::Encode(reason).into(),
         }
     }
 }
@@ -531,8 +531,8 @@ mod tests {
             OpenError::Malformed { path: path(), reason: Malformed::Header { reason: "cut".to_owned() } }.into(),
             Reason::Localize(Impossible::Mask(mask())).into(),
             Reason::Localize(Impossible::Cancelled(Cancelled)).into(),
-            Reason::Gather(GatherError::Mask(mask())).into(),
-            Reason::Gather(GatherError::Cancelled(Cancelled)).into(),
+            Reason::Encode(EncodeError::Mask(mask())).into(),
+            Reason::Encode(EncodeError::Cancelled(Cancelled)).into(),
             WriteError::Mask(mask()).into(),
             Reason::Signature(SignatureFault::Cancelled(Cancelled)).into(),
             Reason::Signature(SignatureFault::Patch(unreadable(ReadError::Invalid(invalid())))).into(),
@@ -571,7 +571,7 @@ mod tests {
         for error in [
             Cancelled.into(),
             Impossible::Cancelled(Cancelled).into(),
-            GatherError::Cancelled(Cancelled).into(),
+            EncodeError::Cancelled(Cancelled).into(),
             MaskFault::Cancelled(Cancelled).into(),
             Error::from(SignatureFault::Cancelled(Cancelled)),
         ] {

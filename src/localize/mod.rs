@@ -1,14 +1,14 @@
-//! A pair of checkpoints to a selection: which weights make the difference.
+//! Localization: which weights of a pair of checkpoints a patch changes.
 //!
-//! [`candidates`] says where to look; [`mask`] takes what exactly one pruning mask keeps (paper eq 1), [`value`] the
-//! largest differences (eq 2), [`random`] draws a baseline, and [`full`] takes every element that differs. [`survey`] reads both
-//! checkpoints once, for whoever wants to look and for their digests.
+//! [`candidates`] chooses the tensors to search. [`mask`] selects the weights that exactly one pruning mask keeps (paper eq 1), [`value`]
+//! the weights that differ most (paper eq 2), [`random`] draws weights as a baseline, and [`full`] selects every weight that differs.
+//! [`scan`] reads both checkpoints once, for the search and for their digests.
 
 pub mod candidates;
 pub mod full;
 pub mod mask;
 pub mod random;
-pub mod survey;
+pub mod scan;
 pub mod value;
 
 use crate::context::Cancelled;
@@ -21,7 +21,7 @@ use candidates::Params;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Impossible {
-    /// A candidate is NaN or infinite, so it has no rank.
+    /// A candidate is NaN or infinite, and cannot be ranked.
     #[error("element {index} of {tensor:?} is {value} in the {side}; only finite weights can be ranked")]
     NotFinite {
         /// The tensor.
@@ -33,7 +33,7 @@ pub enum Impossible {
         /// The value.
         value: f64,
     },
-    /// A reference that is cast leaves the range of the target's dtype.
+    /// A value of the reference is outside the range of the target's dtype, to which it is cast.
     #[error("element {index} of {tensor:?} is {value} in the reference, which {dtype} cannot hold")]
     Cast {
         /// The tensor.
@@ -45,7 +45,7 @@ pub enum Impossible {
         /// The target's dtype.
         dtype: Dtype,
     },
-    /// More weights are asked for than there are.
+    /// More weights are asked for than there are candidates.
     #[error("{k} weights are asked for, there are {candidates} candidates")]
     TooMany {
         /// The number asked for.
@@ -53,19 +53,19 @@ pub enum Impossible {
         /// Candidates.
         candidates: u64,
     },
-    /// The masks are the same.
+    /// The masks are the same, so that no weight is kept by exactly one.
     #[error("nothing is selected: both masks keep the same weights")]
     SameMasks,
-    /// A mask has no value.
+    /// A pruning mask cannot be read.
     #[error(transparent)]
     Mask(MaskFault),
-    /// What should be the target from before it was pruned has other tensors.
+    /// The checkpoint that should be the target before it was pruned has other tensors.
     #[error("{tensor:?} is not in the unpruned checkpoint with the target's dtype and shape")]
     Unpruned {
         /// The tensor.
         tensor: String,
     },
-    /// Something was asked for that takes masks, and there are none.
+    /// The selection needs pruning masks, and there are none.
     #[error("there are no pruning masks")]
     NoMasks,
     /// No tensor is a candidate.
@@ -79,7 +79,7 @@ pub enum Impossible {
     Glob {
         /// The glob.
         pattern: String,
-        /// What is wrong.
+        /// Why it does not parse.
         reason: String,
     },
     /// Asked to stop.

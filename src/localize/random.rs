@@ -1,20 +1,21 @@
-//! The uninformed baseline: weights drawn at random, to compare an informed selection of the same size with (spec §20).
+//! Random localization: an uninformed baseline, to which a selection of the same size is compared (spec §20).
 
 use super::Impossible;
-use super::survey::units;
+use super::scan::blocks_of;
 use crate::context::Context;
-use crate::format::block::block_range;
+use crate::format::block::{BlockId, block_range};
+use crate::mask::pruning::{Bits, MaskFault};
 use crate::mask::ranking::{self, Keys, Zeros};
 use crate::mask::{PairMasks, Selection};
 use crate::pair::Pair;
 use crate::random;
 
-/// What may be drawn, where there are masks.
+/// Which weights may be drawn if there are pruning masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Among {
-    /// What either keeps: the baseline for interpolation and extrapolation.
+    /// Those that the target's mask or the reference's mask keeps: the baseline for interpolation and extrapolation.
     Either,
-    /// What the target keeps: the baseline for pruning.
+    /// Those that the target's mask keeps: the baseline for pruning.
     Target,
 }
 
@@ -28,11 +29,11 @@ impl Among {
     }
 }
 
-/// Draws `k` of the elements of `candidates`. Walks the masks three to five times, in parallel by block; the checkpoints
-/// are not read.
+/// Draws `k` elements of the tensors `candidates` without replacement. Reads the masks three to five times, in parallel by block, and
+/// reads no weights.
 ///
 /// # Errors
-/// [`Impossible`]: more asked for than may be drawn, masks, cancellation.
+/// [`Impossible`]: more elements are asked for than may be drawn, a mask that cannot be read, or cancellation.
 pub fn select(
     pair: &Pair<'_>,
     candidates: &[usize],
@@ -41,51 +42,110 @@ pub fn select(
     masks: Option<(&PairMasks<'_>, Among)>,
     context: &Context<'_>,
 ) -> Result<Selection, Impossible> {
-    // The number of each tensor's first element.
+    // Candidates are numbered from 0 on, across tensors. For each tensor, the number of its first element.
     let mut starts = vec![0; pair.tensors.len()];
     let mut start = 0;
     for tensor in candidates {
         starts[*tensor] = start;
         start += pair.tensors[*tensor].compared();
     }
-    ranking::select(k, &Numbers { pair, units: units(pair, candidates.iter().copied()), starts, seed, masks, context })
+    ranking::select(
+        k,
+        &Numbers { pair, blocks: blocks_of(pair, candidates.iter().copied()), starts, seed, masks, context },
+    )
 }
 
-/// Every element's key is the random number of its place.
+/// Keys of elements: the random number at the element's number among the candidates.
 struct Numbers<'a> {
     pair: &'a Pair<'a>,
-    units: Vec<(usize, u64)>,
+    blocks: Vec<BlockId>,
     starts: Vec<u64>,
     seed: u64,
     masks: Option<(&'a PairMasks<'a>, Among)>,
     context: &'a Context<'a>,
 }
 
+impl Numbers<'_> {
+    /// The elements of a block that may be drawn, or `None` if all may.
+    fn drawable(&self, block: BlockId) -> Result<Option<Bits>, MaskFault> {
+        let pair = &self.pair.tensors[block.tensor];
+        match self.masks {
+            None => Ok(None),
+            Some((masks, Among::Target)) => masks.target.block(pair.target, block.index, self.context).map(Some),
+            Some((masks, Among::Either)) => {
+                let (target, reference) = masks.block(pair, block.index, self.context)?;
+                Ok(Some(target | reference))
+            }
+        }
+    }
+}
+
 impl Keys for Numbers<'_> {
     type Error = Impossible;
 
-    fn units(&self) -> &[(usize, u64)] {
-        &self.units
+    fn blocks(&self) -> &[BlockId] {
+        &self.blocks
     }
 
-    fn walk(&self, (tensor, index): (usize, u64), _: Zeros, mut each: impl FnMut(u32, u64)) -> Result<u64, Impossible> {
-        let pair = &self.pair.tensors[tensor];
-        let may = match self.masks {
-            None => None,
-            Some((masks, Among::Target)) => Some(masks.target.block(pair.target, index, self.context)?),
-            Some((masks, Among::Either)) => {
-                let (target, reference) = masks.block(pair, index, self.context)?;
-                Some(target | reference)
-            }
-        };
-        let range = block_range(index, pair.target.info.elements());
-        let first = self.starts[tensor] + range.start;
+    fn walk(&self, block: BlockId, _: Zeros, mut each: impl FnMut(u32, u64)) -> Result<u64, Impossible> {
+        let pair = &self.pair.tensors[block.tensor];
+        let drawable = self.drawable(block)?;
+        let range = block_range(block.index, pair.target.info.elements());
+        let first = self.starts[block.tensor] + range.start;
         for position in 0..range.end.min(pair.compared()).saturating_sub(range.start) as u32 {
-            if may.as_ref().is_none_or(|may| may[position as usize]) {
+            if drawable.as_ref().is_none_or(|drawable| drawable[position as usize]) {
                 each(position, random::number(self.seed, first + u64::from(position)));
             }
         }
         self.context.advance(range.end - range.start)?;
         Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mask::PruningMask;
+    use crate::pair::PairOptions;
+    use crate::testing::floats;
+
+    /// The tensor and position of each drawn element of `a`, of four elements, and `b`, of two.
+    fn draw(k: u64, seed: u64, among: Option<Among>) -> Result<Vec<(usize, u32)>, Impossible> {
+        let target = floats(&[("a", &[1.0, 1.0, 0.0, 0.0]), ("b", &[0.0, 0.0])]);
+        let reference = floats(&[("a", &[1.0, 0.0, 1.0, 0.0]), ("b", &[0.0, 1.0])]);
+        let pair = Pair::new(&target, &reference, &PairOptions::default()).unwrap();
+        let [of_target, of_reference] =
+            [&target, &reference].map(|checkpoint| PruningMask::zeros(checkpoint.tensors()));
+        let masks = PairMasks { target: of_target, reference: of_reference };
+        let selection = select(&pair, &[0, 1], k, seed, among.map(|among| (&masks, among)), &Context::silent())?;
+        let elements = selection.blocks.iter().flat_map(|block| block.positions.iter().map(|at| (block.tensor, *at)));
+        Ok(elements.collect())
+    }
+
+    #[test]
+    fn draws_the_elements_with_the_largest_random_numbers_across_tensors() {
+        for seed in 0..20 {
+            let mut numbers: Vec<u64> = (0..6).collect();
+            numbers.sort_by_key(|number| std::cmp::Reverse(random::number(seed, *number)));
+            let mut expected: Vec<u64> = numbers[..3].to_vec();
+            expected.sort_unstable();
+            let drawn = draw(3, seed, None).unwrap();
+            assert_eq!(
+                drawn.iter().map(|(tensor, at)| 4 * *tensor as u64 + u64::from(*at)).collect::<Vec<_>>(),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn draws_only_what_the_masks_leave() {
+        assert_eq!(draw(2, 7, Some(Among::Target)), Ok(vec![(0, 0), (0, 1)]));
+        assert_eq!(draw(4, 7, Some(Among::Either)), Ok(vec![(0, 0), (0, 1), (0, 2), (1, 1)]));
+    }
+
+    #[test]
+    fn more_than_may_be_drawn_is_an_error() {
+        assert_eq!(draw(3, 7, Some(Among::Target)), Err(Impossible::TooMany { k: 3, candidates: 2 }));
+        assert_eq!(draw(7, 7, None), Err(Impossible::TooMany { k: 7, candidates: 6 }));
     }
 }

@@ -9,28 +9,29 @@ use serde_json::{Map, Value, json};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// Why a mask file was not written.
+/// Why a mask file could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The mask has no value somewhere.
+    /// The mask cannot be read or computed.
     #[error(transparent)]
     Mask(#[from] MaskFault),
-    /// A checkpoint changed while the mask was made of it.
+    /// A checkpoint changed while the mask was read from it.
     #[error(transparent)]
     Checkpoint(#[from] OpenError),
-    /// The file cannot be put in its place.
+    /// The file could not be written.
     #[error(transparent)]
     Output(#[from] Failed),
 }
 
-/// Writes the mask of `weights`, which is made of the checkpoints `of`, to a new file at `path`. Memory: the mask of one block.
+/// Writes the mask of `weights` to a new file at `path`. `sources` are the checkpoints from which the mask is read; nothing is written if
+/// one of them changes meanwhile. Memory: the mask of one block.
 ///
 /// # Errors
 /// [`WriteError`].
 pub fn write(
     mask: &PruningMask<'_>,
     weights: &[Tensor<'_>],
-    of: &[&Checkpoint],
+    sources: &[&Checkpoint],
     path: &Path,
     existing: Existing,
     context: &Context<'_>,
@@ -48,11 +49,11 @@ pub fn write(
     }
     out.flush().map_err(failed)?;
     drop(out);
-    of.iter().try_for_each(|checkpoint| checkpoint.unchanged())?;
+    sources.iter().try_for_each(|checkpoint| checkpoint.unchanged())?;
     Ok(new.commit()?)
 }
 
-/// The front of the file. Written here, since the safetensors library wants all data at once, or a place of its own.
+/// The safetensors header, with its length. The safetensors library would need the data of all tensors at once.
 fn header(weights: &[Tensor<'_>]) -> Vec<u8> {
     let mut entries = Map::new();
     entries.insert("__metadata__".to_owned(), json!({ "format": "lcepatch-mask" }));
@@ -66,4 +67,41 @@ fn header(weights: &[Tensor<'_>]) -> Vec<u8> {
     let mut text = Value::Object(entries).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(8), b' ');
     [&(text.len() as u64).to_le_bytes(), &text[..]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::testing::{checkpoint, floats, vector};
+
+    fn write_and_open(mask: &PruningMask<'_>, weights: &Checkpoint) -> Checkpoint {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mask.safetensors");
+        let tensors: Vec<Tensor<'_>> = weights.tensors().collect();
+        write(mask, &tensors, &[weights], &path, Existing::Keep, &Context::silent()).unwrap();
+        Checkpoint::from_bytes(&path, std::fs::read(&path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_mask_is_packed_with_the_first_weight_in_the_lowest_bit() {
+        let weights = floats(&[("a", &[1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0]), ("b", &[0.0])]);
+        let file = write_and_open(&PruningMask::zeros(weights.tensors()), &weights);
+        let bytes = |name: &str| file.tensor(name).map(|tensor| tensor.elements(0..tensor.info.elements()).to_vec());
+        assert_eq!((bytes("a"), bytes("b")), (Some(vec![0b1101, 0b10]), Some(vec![0])));
+    }
+
+    #[test]
+    fn a_mask_that_was_written_keeps_the_same_weights() {
+        let weights = floats(&[("a", &[1.0; 9]), ("b", &[0.0, 3.0, 0.0])]);
+        let given =
+            checkpoint(&[vector("a", Dtype::U8, &[1, 0, 0, 1, 1, 0, 1, 1, 0]), vector("b", Dtype::U8, &[0, 1, 1])]);
+        let given = PruningMask::stored(&given, &weights).unwrap();
+        let file = write_and_open(&given, &weights);
+        let written = PruningMask::stored(&file, &weights).unwrap();
+        for tensor in weights.tensors() {
+            let block = |mask: &PruningMask<'_>| mask.block(tensor, 0, &Context::silent()).unwrap();
+            assert_eq!(block(&written), block(&given));
+        }
+    }
 }

@@ -1,17 +1,18 @@
 //! Pruning masks: which weights of a checkpoint are kept; the others count as 0.
 //!
-//! A mask is worked out block by block from wherever it is written down (a mask file, `X_mask` beside `X_orig`, the
-//! zeros of a pruned checkpoint) or from the magnitudes themselves, so that no more than a block of it is in memory.
+//! A mask is read or computed one block at a time, so that no more than a block of it is in memory. It comes from a mask file, from
+//! tensors `X_mask` beside `X_orig`, from the zeros of a pruned checkpoint, or from the magnitudes of the weights.
 
 use super::ranking::{Cut, Keys, Zeros};
 use super::top_k::TooFew;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
 use crate::dtype::Dtype;
-use crate::format::block::{block_range, blocks};
+use crate::format::block::{BlockId, block_range, blocks};
 use bitvec::order::Lsb0;
 use bitvec::vec::BitVec;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One bit for each element, 1 = kept; packed as a mask file packs them.
@@ -22,7 +23,7 @@ pub type Bits = BitVec<u8, Lsb0>;
 pub struct Sparsity(f64);
 
 impl Sparsity {
-    /// None unless `0 <= share < 1`.
+    /// `None` unless `0 <= share < 1`.
     pub fn new(share: f64) -> Option<Self> {
         (0.0..1.0).contains(&share).then_some(Self(share))
     }
@@ -136,20 +137,20 @@ impl From<TooFew> for MaskFault {
 /// Which weights of a checkpoint are kept. Tensors that it does not cover are kept whole.
 #[derive(Debug, Clone, Default)]
 pub struct PruningMask<'a> {
-    tensors: BTreeMap<String, Source<'a>>,
+    tensors: BTreeMap<String, TensorMask<'a>>,
 }
 
 #[derive(Debug, Clone)]
-enum Source<'a> {
+enum TensorMask<'a> {
     /// One element for each weight.
     Whole(Tensor<'a>),
     /// One bit for each weight.
     Packed(Tensor<'a>),
-    /// The weights themselves, of which the zeros are pruned.
+    /// The weights themselves: zeros are pruned.
     Zeros(Tensor<'a>),
-    /// Worked out, block by block.
+    /// The mask itself, block by block.
     Held(Arc<Vec<Bits>>),
-    /// Those below a cut through the magnitudes, of which this tensor's blocks begin at a unit.
+    /// The weights of smallest magnitude are pruned; the number is the index of this tensor's first block in [`Smallest::blocks`].
     Smallest(Arc<Smallest<'a>>, usize),
 }
 
@@ -158,7 +159,7 @@ impl<'a> PruningMask<'a> {
     /// shape with elements 0 and 1 of any dtype, or packed (`spec/mask-files.md`).
     ///
     /// # Errors
-    /// [`MaskFault::Unmatched`], [`MaskFault::Shape`]; values are looked at when they are needed.
+    /// [`MaskFault::Unmatched`], [`MaskFault::Shape`]. Values are checked by [`PruningMask::block`].
     pub fn stored(file: &'a Checkpoint, checkpoint: &Checkpoint) -> Result<Self, MaskFault> {
         let mut left: BTreeSet<&str> = file.tensors().map(|tensor| tensor.info.name.as_str()).collect();
         let mut tensors = BTreeMap::new();
@@ -196,12 +197,12 @@ impl<'a> PruningMask<'a> {
 
     /// The zeros among `weights`.
     pub fn zeros(weights: impl IntoIterator<Item = Tensor<'a>>) -> Self {
-        let source = |weights: Tensor<'a>| (weights.info.name.clone(), Source::Zeros(weights));
+        let source = |weights: Tensor<'a>| (weights.info.name.clone(), TensorMask::Zeros(weights));
         Self { tensors: weights.into_iter().map(source).collect() }
     }
 
-    /// Prunes the weights of smallest magnitude: exactly `sparsity` of all `weights` (of each tensor, in
-    /// [`Scope::Tensor`]), those pruned by `before` first; of equal ones the first by tensor name and flat index.
+    /// Prunes the weights of smallest magnitude: exactly `sparsity` of all `weights` (of each tensor, in [`Scope::Tensor`]). Weights
+    /// that `before` prunes come first; equal magnitudes are pruned in the order of tensor names and flat indices.
     ///
     /// # Errors
     /// [`MaskFault`]: weights that are not finite, an earlier mask that prunes more already, cancellation.
@@ -219,18 +220,18 @@ impl<'a> PruningMask<'a> {
         let mut tensors = BTreeMap::new();
         for weights in together {
             let smallest = Arc::new(Smallest::new(weights, sparsity, before, context)?);
-            let mut unit = 0;
+            let mut first_block = 0;
             for tensor in weights {
-                tensors.insert(tensor.info.name.clone(), Source::Smallest(smallest.clone(), unit));
-                unit += blocks(tensor.info.elements()).count();
+                tensors.insert(tensor.info.name.clone(), TensorMask::Smallest(smallest.clone(), first_block));
+                first_block += blocks(tensor.info.elements()).count();
             }
         }
         Ok(Self { tensors })
     }
 
-    /// Puts the blocks of one tensor's mask in the place of what was there.
+    /// Replaces the mask of one tensor by these blocks.
     pub fn replace(&mut self, tensor: &str, blocks: Vec<Bits>) {
-        self.tensors.insert(tensor.to_owned(), Source::Held(Arc::new(blocks)));
+        self.tensors.insert(tensor.to_owned(), TensorMask::Held(Arc::new(blocks)));
     }
 
     /// Names of the tensors that it covers.
@@ -243,66 +244,75 @@ impl<'a> PruningMask<'a> {
         self.tensors.contains_key(tensor)
     }
 
-    /// The mask of one block of a tensor, one bit an element.
+    /// The mask of one block of a tensor: one bit for each element, 1 = kept.
     ///
     /// # Errors
     /// [`MaskFault::Value`], [`MaskFault::Padding`], cancellation.
     pub fn block(&self, weights: Tensor<'_>, index: u64, context: &Context<'_>) -> Result<Bits, MaskFault> {
-        let elements = weights.info.elements();
-        let range = block_range(index, elements);
+        let range = block_range(index, weights.info.elements());
         let n = (range.end - range.start) as usize;
         let name = &weights.info.name;
-        let mut bytes = Vec::with_capacity(n.div_ceil(8));
-        match self.tensors.get(name) {
+        let packed = match self.tensors.get(name) {
             None => return Ok(Bits::repeat(true, n)),
-            Some(Source::Held(blocks)) => return Ok(blocks[index as usize].clone()),
-            Some(Source::Packed(mask)) => {
-                bytes.extend_from_slice(mask.elements(range.start / 8..range.end.div_ceil(8)));
-                let padding = bytes.len() * 8 - n;
-                if bytes.last().is_some_and(|last| last.leading_zeros() < padding as u32) {
-                    return Err(MaskFault::Padding { tensor: name.clone() });
-                }
-            }
-            Some(Source::Whole(mask)) => {
-                let mut values = Vec::new();
-                for part in mask.element_windows(range) {
-                    mask.info.dtype.values_of(mask.elements(part.clone()), &mut values);
-                    if let Some(at) = values.iter().position(|value| *value != 0.0 && *value != 1.0) {
-                        let (tensor, index, value) = (name.clone(), part.start + at as u64, values[at]);
-                        return Err(MaskFault::Value { tensor, index, value });
-                    }
-                    pack(&values, |value| value != 0.0, &mut bytes);
-                    mask.release(part);
-                }
-            }
-            Some(Source::Zeros(weights)) => {
-                let mut values = Vec::new();
-                for part in weights.element_windows(range) {
-                    weights.info.dtype.values_of(weights.elements(part.clone()), &mut values);
-                    // A NaN is no zero.
-                    pack(&values, |value| value != 0.0, &mut bytes);
-                    weights.release(part);
-                }
-            }
-            Some(Source::Smallest(smallest, first)) => {
+            Some(TensorMask::Held(blocks)) => return Ok(blocks[index as usize].clone()),
+            Some(TensorMask::Smallest(smallest, first)) => {
                 let mut kept = Bits::repeat(true, n);
                 smallest.walk(first + index as usize, context, |position| kept.set(position as usize, false))?;
                 return Ok(kept);
             }
-        }
+            Some(TensorMask::Packed(mask)) => packed_bits(name, *mask, range)?,
+            Some(TensorMask::Whole(mask)) => whole_bits(name, *mask, range)?,
+            Some(TensorMask::Zeros(weights)) => nonzero_bits(*weights, range),
+        };
         context.advance(n as u64)?;
-        let mut kept = Bits::from_vec(bytes);
+        let mut kept = Bits::from_vec(packed);
         kept.truncate(n);
         Ok(kept)
     }
 }
 
-fn stored<'a>(mask: Tensor<'a>, weights: Tensor<'_>) -> Result<Source<'a>, MaskFault> {
+/// The elements `range` of a mask that is packed as in a mask file.
+fn packed_bits(name: &str, mask: Tensor<'_>, range: Range<u64>) -> Result<Vec<u8>, MaskFault> {
+    let bytes = mask.elements(range.start / 8..range.end.div_ceil(8)).to_vec();
+    let padding = bytes.len() as u64 * 8 - (range.end - range.start);
+    if bytes.last().is_some_and(|last| u64::from(last.leading_zeros()) < padding) {
+        return Err(MaskFault::Padding { tensor: name.to_owned() });
+    }
+    Ok(bytes)
+}
+
+/// Packs the elements `range` of a mask of zeros and ones.
+fn whole_bits(name: &str, mask: Tensor<'_>, range: Range<u64>) -> Result<Vec<u8>, MaskFault> {
+    let (mut values, mut packed) = (Vec::new(), Vec::new());
+    for part in mask.element_windows(range) {
+        mask.info.dtype.values_of(mask.elements(part.clone()), &mut values);
+        if let Some(at) = values.iter().position(|value| *value != 0.0 && *value != 1.0) {
+            let (tensor, index, value) = (name.to_owned(), part.start + at as u64, values[at]);
+            return Err(MaskFault::Value { tensor, index, value });
+        }
+        pack_nonzero(&values, &mut packed);
+        mask.release(part);
+    }
+    Ok(packed)
+}
+
+/// A bit for each of the elements `range` of `weights`: 0 for a zero. NaN compares unequal to zero, so it is kept.
+fn nonzero_bits(weights: Tensor<'_>, range: Range<u64>) -> Vec<u8> {
+    let (mut values, mut packed) = (Vec::new(), Vec::new());
+    for part in weights.element_windows(range) {
+        weights.info.dtype.values_of(weights.elements(part.clone()), &mut values);
+        pack_nonzero(&values, &mut packed);
+        weights.release(part);
+    }
+    packed
+}
+
+fn stored<'a>(mask: Tensor<'a>, weights: Tensor<'_>) -> Result<TensorMask<'a>, MaskFault> {
     let packed = [weights.info.elements().div_ceil(8)];
     if mask.info.shape == weights.info.shape {
-        Ok(Source::Whole(mask))
+        Ok(TensorMask::Whole(mask))
     } else if mask.info.dtype == Dtype::U8 && mask.info.shape == packed {
-        Ok(Source::Packed(mask))
+        Ok(TensorMask::Packed(mask))
     } else {
         let (tensor, dtype) = (weights.info.name.clone(), mask.info.dtype);
         let (found, expected) = (mask.info.shape.clone(), weights.info.shape.clone());
@@ -310,18 +320,18 @@ fn stored<'a>(mask: Tensor<'a>, weights: Tensor<'_>) -> Result<Source<'a>, MaskF
     }
 }
 
-/// Appends one bit for each value.
-fn pack(values: &[f64], bit: impl Fn(f64) -> bool, out: &mut Vec<u8>) {
-    out.extend(
-        values.chunks(8).map(|eight| eight.iter().rev().fold(0, |byte, value| byte << 1 | u8::from(bit(*value)))),
-    );
+/// Appends one bit for each value, the first in the lowest bit of a byte: 1 unless the value is zero.
+fn pack_nonzero(values: &[f64], packed: &mut Vec<u8>) {
+    let pack = |eight: &[f64]| eight.iter().rev().fold(0, |byte, value| byte << 1 | u8::from(*value != 0.0));
+    packed.extend(values.chunks(8).map(pack));
 }
 
 /// The weights of smallest magnitude among several tensors.
 #[derive(Debug, Clone)]
 struct Smallest<'a> {
     tensors: Vec<Tensor<'a>>,
-    units: Vec<(usize, u64)>,
+    /// The blocks of all tensors, in order.
+    blocks: Vec<BlockId>,
     before: Option<PruningMask<'a>>,
     cut: Cut,
 }
@@ -333,33 +343,35 @@ impl<'a> Smallest<'a> {
         before: Option<&PruningMask<'a>>,
         context: &Context<'_>,
     ) -> Result<Self, MaskFault> {
-        let all_units =
-            |(at, tensor): (usize, &Tensor<'_>)| blocks(tensor.info.elements()).map(move |index| (at, index));
-        let units: Vec<(usize, u64)> = weights.iter().enumerate().flat_map(all_units).collect();
+        let blocks_of = |(at, tensor): (usize, &Tensor<'_>)| {
+            blocks(tensor.info.elements()).map(move |index| BlockId { tensor: at, index })
+        };
+        let blocks: Vec<BlockId> = weights.iter().enumerate().flat_map(blocks_of).collect();
         let wanted = sparsity.of(weights.iter().map(|tensor| tensor.info.elements()).sum());
         if let Some(mask) = before {
-            let pruned = |unit: &(usize, u64)| Ok(mask.block(weights[unit.0], unit.1, context)?.count_zeros() as u64);
-            let before = units.iter().map(pruned).sum::<Result<u64, MaskFault>>()?;
+            let pruned = |id: &BlockId| Ok(mask.block(weights[id.tensor], id.index, context)?.count_zeros() as u64);
+            let before = blocks.iter().map(pruned).sum::<Result<u64, MaskFault>>()?;
             if before > wanted {
                 return Err(MaskFault::Before { before, wanted });
             }
         }
-        let keys = Magnitudes { tensors: weights, units: &units, before, context };
+        let keys = Magnitudes { tensors: weights, blocks: &blocks, before, context };
         let cut = Cut::after(wanted, &keys)?;
-        Ok(Self { tensors: weights.to_vec(), units, before: before.cloned(), cut })
+        Ok(Self { tensors: weights.to_vec(), blocks, before: before.cloned(), cut })
     }
 
-    fn walk(&self, unit: usize, context: &Context<'_>, each: impl FnMut(u32)) -> Result<(), MaskFault> {
-        let (tensors, units) = (&self.tensors[..], &self.units[..]);
-        let keys = Magnitudes { tensors, units, before: self.before.as_ref(), context };
-        self.cut.walk(&keys, unit, each)
+    /// Calls `each` with the positions that are pruned in the block with index `at` in `blocks`.
+    fn walk(&self, at: usize, context: &Context<'_>, each: impl FnMut(u32)) -> Result<(), MaskFault> {
+        let (tensors, blocks) = (&self.tensors[..], &self.blocks[..]);
+        let keys = Magnitudes { tensors, blocks, before: self.before.as_ref(), context };
+        self.cut.walk(&keys, at, each)
     }
 }
 
-/// The smaller the magnitude, the larger the key; those pruned before come first.
+/// Keys of weights: the smaller the magnitude, the larger the key. Weights that are pruned already have the largest key.
 struct Magnitudes<'k, 'a> {
     tensors: &'k [Tensor<'a>],
-    units: &'k [(usize, u64)],
+    blocks: &'k [BlockId],
     before: Option<&'k PruningMask<'a>>,
     context: &'k Context<'k>,
 }
@@ -367,12 +379,17 @@ struct Magnitudes<'k, 'a> {
 impl Keys for Magnitudes<'_, '_> {
     type Error = MaskFault;
 
-    fn units(&self) -> &[(usize, u64)] {
-        self.units
+    fn blocks(&self) -> &[BlockId] {
+        self.blocks
     }
 
-    fn walk(&self, (at, index): (usize, u64), _: Zeros, mut each: impl FnMut(u32, u64)) -> Result<u64, MaskFault> {
-        let tensor = self.tensors[at];
+    fn walk(
+        &self,
+        BlockId { tensor, index }: BlockId,
+        _: Zeros,
+        mut each: impl FnMut(u32, u64),
+    ) -> Result<u64, MaskFault> {
+        let tensor = self.tensors[tensor];
         let before = self.before.map(|mask| mask.block(tensor, index, self.context)).transpose()?;
         let range = block_range(index, tensor.info.elements());
         let mut values = Vec::new();

@@ -1,13 +1,14 @@
-//! The elements with the k largest keys, exactly and in bounded memory. What a key is, is up to the caller: a
-//! difference, a magnitude, a random number. Equal keys rank by tensor name, then flat index.
+//! The elements with the k largest keys, exactly and in bounded memory. The caller defines the key: a difference, a magnitude, a
+//! random number. Equal keys rank by tensor name, then flat index.
 
 use super::selection::{SelectedBlock, Selection};
 use super::top_k::{self, Threshold, TooFew, Walk};
 use crate::context::Cancelled;
+use crate::format::block::BlockId;
 use rayon::prelude::*;
 
-/// What to do with elements of key 0. They are most elements of most pairs of checkpoints, and adding them up one by
-/// one would take most of the time.
+/// Whether elements of key 0 must be visited. In most pairs of checkpoints they are the majority, and visiting them one by one would
+/// take most of the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zeros {
     /// They may be counted instead of visited.
@@ -18,18 +19,18 @@ pub enum Zeros {
 
 /// Elements with keys, block by block.
 pub trait Keys: Sync {
-    /// What a walk may meet.
+    /// Why a walk may fail.
     type Error: From<Cancelled> + From<TooFew> + Send;
 
-    /// The blocks to rank, in order: a tensor's place and the block's index.
-    fn units(&self) -> &[(usize, u64)];
+    /// The blocks to rank, in order.
+    fn blocks(&self) -> &[BlockId];
 
-    /// Calls `each` with position and key of the elements of a block, ascending by position; returns how many of key 0
-    /// were only counted. Must yield the same each time.
+    /// Calls `each` with the position and key of each element of a block, ascending by position; returns the number of elements of
+    /// key 0 that were counted instead. Must yield the same elements each time.
     ///
     /// # Errors
-    /// Whatever keeps an element from having a key.
-    fn walk(&self, unit: (usize, u64), zeros: Zeros, each: impl FnMut(u32, u64)) -> Result<u64, Self::Error>;
+    /// An element has no key, for example because it is not finite, or cancellation.
+    fn walk(&self, block: BlockId, zeros: Zeros, each: impl FnMut(u32, u64)) -> Result<u64, Self::Error>;
 }
 
 /// Which elements have the k largest keys.
@@ -45,14 +46,14 @@ impl Cut {
     /// 8 MiB and 8 bytes for each of `k`.
     ///
     /// # Errors
-    /// [`TooFew`]; what a walk meets.
+    /// [`TooFew`], and the errors of [`Keys::walk`].
     pub fn after<K: Keys>(k: u64, keys: &K) -> Result<Self, K::Error> {
         if k == 0 {
-            return Ok(Self { key: u64::MAX, quotas: vec![0; keys.units().len()] });
+            return Ok(Self { key: u64::MAX, quotas: vec![0; keys.blocks().len()] });
         }
         let Threshold { key, ties, equal } = top_k::threshold(k, &Walks(keys))?;
         if ties == equal {
-            return Ok(Self { key, quotas: vec![u64::MAX; keys.units().len()] });
+            return Ok(Self { key, quotas: vec![u64::MAX; keys.blocks().len()] });
         }
         Self::at(key, ties, keys)
     }
@@ -60,14 +61,14 @@ impl Cut {
     /// The cut below all keys above `key` and the first `ties` of those equal to it. Walks all blocks once, in parallel.
     ///
     /// # Errors
-    /// What a walk meets.
+    /// The errors of [`Keys::walk`].
     pub fn at<K: Keys>(key: u64, ties: u64, keys: &K) -> Result<Self, K::Error> {
         let counts = keys
-            .units()
+            .blocks()
             .par_iter()
-            .map(|unit| {
+            .map(|block| {
                 let mut count = 0;
-                let zeros = keys.walk(*unit, Zeros::Count, |_, other| count += u64::from(other == key))?;
+                let zeros = keys.walk(*block, Zeros::Count, |_, other| count += u64::from(other == key))?;
                 Ok(count + if key == 0 { zeros } else { 0 })
             })
             .collect::<Result<Vec<u64>, K::Error>>()?;
@@ -80,14 +81,14 @@ impl Cut {
         Ok(Self { key, quotas: quotas.collect() })
     }
 
-    /// Calls `each` with the positions of the elements of one block that are above the cut, ascending.
+    /// Calls `each` with the positions, ascending, of the elements above the cut in the block with index `at` in [`Keys::blocks`].
     ///
     /// # Errors
-    /// What a walk meets.
-    pub fn walk<K: Keys>(&self, keys: &K, unit: usize, mut each: impl FnMut(u32)) -> Result<(), K::Error> {
-        let mut ties = self.quotas[unit];
+    /// The errors of [`Keys::walk`].
+    pub fn walk<K: Keys>(&self, keys: &K, at: usize, mut each: impl FnMut(u32)) -> Result<(), K::Error> {
+        let mut ties = self.quotas[at];
         let zeros = if self.key == 0 { Zeros::Visit } else { Zeros::Count };
-        keys.walk(keys.units()[unit], zeros, |position, key| {
+        keys.walk(keys.blocks()[at], zeros, |position, key| {
             let tied = key == self.key && ties > 0;
             if tied || key > self.key {
                 ties -= u64::from(tied);
@@ -100,16 +101,16 @@ impl Cut {
     /// Selects the elements above the cut. Takes 4 bytes for each.
     ///
     /// # Errors
-    /// What a walk meets.
+    /// The errors of [`Keys::walk`].
     pub fn select<K: Keys>(&self, keys: &K) -> Result<Selection, K::Error> {
         let blocks = keys
-            .units()
+            .blocks()
             .par_iter()
             .enumerate()
-            .map(|(unit, (tensor, index))| {
+            .map(|(at, block)| {
                 let mut positions = Vec::new();
-                self.walk(keys, unit, |position| positions.push(position))?;
-                Ok(SelectedBlock { tensor: *tensor, index: *index, positions, bits: None })
+                self.walk(keys, at, |position| positions.push(position))?;
+                Ok(SelectedBlock { tensor: block.tensor, index: block.index, positions, bits: None })
             })
             .collect::<Result<Vec<_>, K::Error>>()?;
         Ok(Selection { blocks: blocks.into_iter().filter(|block| !block.positions.is_empty()).collect() })
@@ -135,11 +136,11 @@ pub fn largest<K: Keys>(k: u64, keys: &K) -> Result<Vec<(u64, u64)>, K::Error> {
     }
     let Threshold { key, ties, .. } = top_k::threshold(k, &Walks(keys))?;
     let above = keys
-        .units()
+        .blocks()
         .par_iter()
-        .map(|unit| {
+        .map(|block| {
             let mut above = Vec::new();
-            keys.walk(*unit, Zeros::Count, |_, other| above.extend((other > key).then_some(other)))?;
+            keys.walk(*block, Zeros::Count, |_, other| above.extend((other > key).then_some(other)))?;
             Ok(above)
         })
         .collect::<Result<Vec<Vec<u64>>, K::Error>>()?;
@@ -154,18 +155,18 @@ struct Walks<'a, K>(&'a K);
 impl<K: Keys> Walk<K::Error> for Walks<'_, K> {
     fn histogram(&self, prefix: u64, shift: u32) -> Result<Vec<u64>, K::Error> {
         // Ranges of blocks, not blocks, so that there are few histograms.
-        let units = self.0.units();
-        let parts = units.len().div_ceil(4 * rayon::current_num_threads()).max(1);
+        let blocks = self.0.blocks();
+        let parts = blocks.len().div_ceil(4 * rayon::current_num_threads()).max(1);
         let add = |mut a: Vec<u64>, b: Vec<u64>| {
             a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
             a
         };
-        units
+        blocks
             .par_chunks(parts)
-            .map(|units| {
+            .map(|blocks| {
                 let mut bins = vec![0u64; 1 << 16];
-                for unit in units {
-                    let zeros = self.0.walk(*unit, Zeros::Count, |_, key| {
+                for block in blocks {
+                    let zeros = self.0.walk(*block, Zeros::Count, |_, key| {
                         let leading = key >> shift;
                         if shift == 48 || leading >> 16 == prefix {
                             bins[leading as usize & 0xffff] += 1;
@@ -181,11 +182,11 @@ impl<K: Keys> Walk<K::Error> for Walks<'_, K> {
     fn collect(&self, prefix: u64, shift: u32) -> Result<Vec<u64>, K::Error> {
         let parts = self
             .0
-            .units()
+            .blocks()
             .par_iter()
-            .map(|unit| {
+            .map(|block| {
                 let mut keys = Vec::new();
-                let zeros = self.0.walk(*unit, Zeros::Count, |_, key| {
+                let zeros = self.0.walk(*block, Zeros::Count, |_, key| {
                     if key >> shift == prefix {
                         keys.push(key);
                     }

@@ -1,24 +1,33 @@
-//! The localization mask b as ascending positions, block by block.
+//! The localization mask b (paper eq 1 and 2) as ascending positions, block by block.
 
-/// The selected elements of one block. Takes 4 bytes for each, and twice its width where it holds its bits.
+use crate::format::block::BlockId;
+
+/// The selected elements of one block. Takes 4 bytes for each element, and twice its width if its bits are held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectedBlock {
-    /// The tensor's place in its pair.
+    /// The tensor's index in its pair.
     pub tensor: usize,
     /// The block's index in the tensor.
     pub index: u64,
     /// Positions in the block, ascending, at least one.
     pub positions: Vec<u32>,
-    /// What is at these positions, if whoever selected them kept it.
+    /// The bits of both checkpoints at these positions, if the selection was made with them at hand.
     pub bits: Option<PairBits>,
+}
+
+impl SelectedBlock {
+    /// Which block it is.
+    pub fn id(&self) -> BlockId {
+        BlockId { tensor: self.tensor, index: self.index }
+    }
 }
 
 /// Elements of target and reference, little-endian, in the target's dtype.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PairBits {
-    /// Of the target.
+    /// The target's elements.
     pub target: Vec<u8>,
-    /// Of the reference.
+    /// The reference's elements, cast to the target's dtype.
     pub reference: Vec<u8>,
 }
 
@@ -30,7 +39,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Selected elements.
+    /// The number of selected elements.
     pub fn len(&self) -> u64 {
         self.blocks.iter().map(|block| block.positions.len() as u64).sum()
     }

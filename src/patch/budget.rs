@@ -1,8 +1,8 @@
-//! The memory of decoded blocks: what a small file takes does not grow with the number of threads.
+//! Limits the memory of decoded blocks, so that a small file cannot take memory in proportion to the number of threads.
 //!
-//! A block of constant runs takes a hundred bytes in a file and a hundred million in memory, as each thread would that decodes one.
-//! So memory that a block's own bytes do not justify is shared: a thread waits until there is enough of it. Blocks of real deltas
-//! take a bit or more for each element, and wait for nothing.
+//! A block of constant runs takes a hundred bytes in a file and a hundred megabytes decoded, on each thread that decodes one. Memory
+//! beyond a multiple of a block's bytes in the file therefore comes from a budget that all threads share, and a thread waits until
+//! enough of it is free. Blocks of real deltas take a bit or more for each element in the file, and never wait.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -11,11 +11,12 @@ use std::sync::mpsc::{SendError, Sender, channel};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
-/// Bytes of memory that a block of any size may take.
+/// Bytes of memory that any block may take outside the shared budget.
 const FREE_BYTES: u64 = 1 << 20;
-/// Bytes of memory that each byte of a block justifies: nine of ten deltas that are 1 or -1 take as much.
-const BYTES_A_BYTE: u64 = 64;
-/// Bytes of memory that are shared by all blocks which take more than that. One that takes even more is decoded alone.
+/// Bytes of memory that a block may take outside the shared budget for each of its bytes in the file. Blocks in which nine of ten
+/// deltas are 1 or -1 take about as much.
+const FREE_BYTES_PER_BYTE: u64 = 64;
+/// The shared budget, in bytes. A block that takes more than all of it waits until no other block takes any.
 const SHARED_BYTES: u64 = 64 << 20;
 
 static SHARED: Shared = Shared { taken: Mutex::new(0), given_back: Condvar::new() };
@@ -26,25 +27,25 @@ struct Shared {
 }
 
 thread_local! {
-    /// Reservations of shared memory that this thread holds.
+    /// The number of reservations of shared memory that this thread holds.
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Memory for a decoded block, until it is dropped.
+/// Memory that is reserved for a decoded block, until this is dropped.
 ///
-/// A thread that holds shared memory never waits for more, since others may be waiting for what it holds. For the same reason it
-/// must not wait for other threads' decoding meanwhile: no parallel iterator runs while a block is held.
+/// A thread that holds shared memory never waits for more, because other threads may wait for the memory that it holds. For the same
+/// reason it must not wait for other threads to decode: no parallel iterator runs while a block is held.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     shared: u64,
-    /// It belongs to its thread.
+    /// Makes the type `!Send`: a reservation counts for the thread that made it.
     thread: PhantomData<*const ()>,
 }
 
 impl Reservation {
-    /// For a block of `coded` bytes that takes `memory` bytes decoded. Waits until there is enough.
-    pub fn of(coded: u64, memory: u64) -> Self {
-        let shared = memory.saturating_sub(FREE_BYTES + BYTES_A_BYTE.saturating_mul(coded));
+    /// Reserves memory for a block of `encoded` bytes that takes `memory` bytes decoded. Waits until enough is free.
+    pub fn new(encoded: u64, memory: u64) -> Self {
+        let shared = memory.saturating_sub(FREE_BYTES + FREE_BYTES_PER_BYTE.saturating_mul(encoded));
         if shared > 0 {
             let mut taken = SHARED.lock();
             while *taken > 0 && *taken + shared > SHARED_BYTES && HELD.get() == 0 {
@@ -56,31 +57,31 @@ impl Reservation {
         Self { shared, thread: PhantomData }
     }
 
-    /// Whether it is of the memory that all share.
+    /// Whether some of it comes from the shared budget.
     pub fn is_shared(&self) -> bool {
         self.shared > 0
     }
 
-    /// Does `work`, which takes the memory, if that is shared, on the one thread that does so for all others: allocators keep for each
-    /// thread what it has given back, and so would hold the memory of a block for every thread that has ever decoded one.
-    pub fn take<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    /// Runs `work`, which allocates the reserved memory, on one thread that does this for all others. Allocators keep freed memory for
+    /// the thread that freed it, and would otherwise keep the memory of a block for each thread that ever decoded one.
+    pub fn allocate<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (send, receive) = channel();
         let work: Work = Box::new(move || _ = send.send(catch_unwind(AssertUnwindSafe(work))));
         match WORKER.as_ref() {
-            // It lives as long as the process.
+            // The receiver lives as long as the process.
             Some(worker) => worker.send(work).unwrap_or_else(|SendError(work)| work()),
             None => work(),
         }
         match receive.recv() {
             Ok(result) => result.unwrap_or_else(|panic| resume_unwind(panic)),
-            Err(gone) => unreachable!("a result is sent, whatever becomes of the work: {gone}"),
+            Err(disconnected) => unreachable!("the work always sends its result, even if it panics: {disconnected}"),
         }
     }
 }
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// The thread that takes shared memory; none if there is none to be had.
+/// The thread that allocates shared memory, or `None` if the system has no thread left.
 static WORKER: LazyLock<Option<Sender<Work>>> = LazyLock::new(|| {
     let (send, receive) = channel::<Work>();
     let spawned = Builder::new().name("decoding".to_owned()).spawn(move || receive.iter().for_each(|work| work()));
@@ -99,7 +100,7 @@ impl Drop for Reservation {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, u64> {
-        // A number is never half written.
+        // The number is valid even if a thread panicked while it held the lock.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,10 +112,10 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn threads_share_what_bytes_do_not_justify_and_go_on_with_what_they_hold() {
+    fn threads_share_a_budget_and_never_wait_while_they_hold_some_of_it() {
         let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
         let hold = |memory: u64| {
-            let held = Reservation::of(0, FREE_BYTES + memory);
+            let held = Reservation::new(0, FREE_BYTES + memory);
             most.fetch_max(now.fetch_add(memory, Ordering::SeqCst) + memory, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(2));
             now.fetch_sub(memory, Ordering::SeqCst);
@@ -127,14 +128,14 @@ mod tests {
             }
         });
         assert_eq!(most.load(Ordering::SeqCst), 2 * SHARED_BYTES);
-        let first = Reservation::of(0, 2 * SHARED_BYTES);
-        let second = Reservation::of(0, 2 * SHARED_BYTES);
-        assert_eq!(Reservation::of(1000, FREE_BYTES + 64_000).shared, 0);
-        let elsewhere = first.take(|| std::thread::current().id());
-        let again = second.take(|| std::thread::current().id());
+        let first = Reservation::new(0, 2 * SHARED_BYTES);
+        let second = Reservation::new(0, 2 * SHARED_BYTES);
+        assert_eq!(Reservation::new(1000, FREE_BYTES + 64_000).shared, 0);
+        let elsewhere = first.allocate(|| std::thread::current().id());
+        let again = second.allocate(|| std::thread::current().id());
         assert!(elsewhere == again && again != std::thread::current().id());
-        assert_eq!(catch_unwind(|| second.take(|| panic!("here"))).unwrap_err().downcast_ref(), Some(&"here"));
-        assert_eq!(second.take(|| 7), 7);
+        assert_eq!(catch_unwind(|| second.allocate(|| panic!("here"))).unwrap_err().downcast_ref(), Some(&"here"));
+        assert_eq!(second.allocate(|| 7), 7);
         drop((first, second));
     }
 }

@@ -1,4 +1,4 @@
-//! Decoding the blocks of a patch, each within the memory that it may take.
+//! Decodes the blocks of a patch, within the budget for their memory.
 
 use super::{Patch, Reservation, Unreadable};
 use crate::format::Invalid;
@@ -34,7 +34,8 @@ impl Deref for Decoded {
 }
 
 impl Patch {
-    /// Reads, verifies and decodes one block. `base` is the base's elements, which some blocks need.
+    /// Reads one block, compares it with its digest, and decodes it. `base` has the base's elements in the block, which some blocks
+    /// need.
     ///
     /// # Errors
     /// I/O, R18 to R20.
@@ -48,7 +49,7 @@ impl Patch {
         self.decode_bytes(entry, block, &bytes, base)
     }
 
-    /// As [`Patch::decode`], with the base that the patch is for: what the block carries of it must be what it holds (spec §9.8).
+    /// As [`Patch::decode`], with the base that the patch is for: the base's values that the block carries must equal it (spec §9.8).
     ///
     /// # Errors
     /// I/O, R18 to R21.
@@ -82,11 +83,11 @@ impl Patch {
         let range = self.table.elements_of(entry, block);
         let (elements, selected, dtype) = ((range.end - range.start) as u32, block.selected, entry.dtype);
         let decoded = streams(bytes, dtype).map_err(BlockError::from).and_then(|streams| {
-            // Before anything is allocated.
-            let memory = Reservation::of(bytes.len() as u64, memory(&streams, dtype, selected));
+            // Reserved before anything is allocated.
+            let memory = Reservation::new(bytes.len() as u64, memory(&streams, dtype, selected));
             let block = if base.is_none() && memory.is_shared() {
                 let bytes = bytes.to_vec();
-                memory.take(move || decode(&bytes, dtype, elements, selected, None))?
+                memory.allocate(move || decode(&bytes, dtype, elements, selected, None))?
             } else {
                 decode(bytes, dtype, elements, selected, base)?
             };

@@ -12,7 +12,7 @@ use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-/// A patch whose header is verified, and the name that messages call it by. Its blocks stay in the file until they are asked for.
+/// A patch whose header is verified, and its name in messages. Its blocks stay in the file until they are read.
 #[derive(Debug, Clone)]
 pub struct Patch {
     name: PathBuf,
@@ -23,9 +23,9 @@ pub struct Patch {
 #[derive(Debug, thiserror::Error)]
 #[error("{}", patch.display())]
 pub struct Unreadable {
-    /// What it is called.
+    /// The patch's name.
     pub patch: Box<Path>,
-    /// Why.
+    /// Why it could not be read.
     #[source]
     pub reason: ReadError,
 }
@@ -41,7 +41,7 @@ impl Patch {
         Self::from_file(path, file)
     }
 
-    /// As [`Patch::open`], of a file that is open already.
+    /// As [`Patch::open`], for a file that is already open.
     ///
     /// # Errors
     /// I/O, R1 to R17, and R22.
@@ -50,7 +50,7 @@ impl Patch {
         Self::read(path, PatchFile { file, bytes })
     }
 
-    /// Reads a patch that is in memory; `name` is what messages call it.
+    /// Reads a patch that is in memory; `name` is its name in messages.
     ///
     /// # Errors
     /// R1 to R17, R22.
@@ -63,7 +63,7 @@ impl Patch {
         Ok(Self { name: name.to_owned(), content })
     }
 
-    /// The patch that `new` becomes with these metadata and digests, which [`NewPatch::write`] explains. It has no file yet.
+    /// Writes `new` in memory, with these metadata and digests (see [`NewPatch::write`]), and reads it as a patch. It has no file yet.
     ///
     /// # Errors
     /// R10, when free metadata cannot be written as JSON.
@@ -72,7 +72,7 @@ impl Patch {
         Self::from_bytes(name, new.write(metadata, reference, result).map_err(unreadable(name))?)
     }
 
-    /// The path of its file, or whatever else it is called.
+    /// The path of its file, or the name that it was given.
     pub fn name(&self) -> &Path {
         &self.name
     }
@@ -91,7 +91,7 @@ impl Patch {
         Ok(Self { name: self.name.clone(), content })
     }
 
-    /// The bytes of one block, once they match its digest.
+    /// Reads the bytes of one block and compares them with its digest.
     ///
     /// # Errors
     /// I/O, and R18.
@@ -107,7 +107,7 @@ impl Patch {
         self.content.to_bytes().map_err(unreadable(&self.name))
     }
 
-    /// Writes the patch to a new file at `path`, all of it or nothing.
+    /// Writes the patch to a new file at `path`, which appears complete or not at all.
     ///
     /// # Errors
     /// [`durable::Failed`].
@@ -118,7 +118,7 @@ impl Patch {
     }
 }
 
-/// Adds the name of the patch to what is wrong with it.
+/// Adds the name of the patch to an error.
 fn unreadable<E: Into<ReadError>>(patch: &Path) -> impl FnOnce(E) -> Unreadable {
     |reason| Unreadable { patch: patch.into(), reason: reason.into() }
 }
@@ -131,7 +131,7 @@ impl Deref for Patch {
     }
 }
 
-/// The bytes of a patch in an open file, of the size that it had then.
+/// An open patch file. Its size is that at the time of opening.
 #[derive(Debug)]
 struct PatchFile {
     file: File,

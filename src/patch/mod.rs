@@ -1,10 +1,10 @@
-//! Patches as files ([`Patch`]), and their blocks beside checkpoints: [`gather`] encodes what a selection of a pair holds,
-//! [`TensorBlock`] is what a base gives to a decoder.
+//! Patches in files ([`Patch`]), and the blocks of a patch together with checkpoints: [`encode`] makes blocks of the selected elements of a
+//! pair, and [`TensorBlock`] gives a decoder the elements of a base.
 
 mod budget;
 mod decode;
+pub(crate) mod encode;
 mod file;
-pub(crate) mod gather;
 mod patched;
 mod tensor_block;
 

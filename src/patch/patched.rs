@@ -1,14 +1,14 @@
-//! What a block becomes when its selected elements are exchanged, by digest.
+//! Hashes a block as it will be once its selected elements are replaced.
 
 use crate::checkpoint::Tensor;
 use crate::context::{Cancelled, Context};
 use crate::digest::{PartDigest, PartHasher};
 use crate::format::block::{BLOCK_ELEMENTS, Elements, block_range};
 
-/// Bytes that are copied, changed and hashed before the next ones, while they are in a core's cache.
+/// Bytes that are copied, changed and hashed at a time: few enough to stay in a core's cache.
 const STRIDE_BYTES: u64 = 64 << 10;
 
-/// The digest of block `index` of `tensor` with `bits` at the positions of `elements`, by BLAKE3.
+/// The BLAKE3 digest of block `index` of `tensor` with `bits` at the positions of `elements`.
 ///
 /// # Errors
 /// [`Cancelled`].

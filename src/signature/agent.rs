@@ -1,4 +1,4 @@
-//! Two requests to ssh-agent: which keys it has, and a signature (draft-ietf-sshm-ssh-agent, sections 4.5 and 4.6).
+//! Two requests to ssh-agent: list the keys, and sign (draft-ietf-sshm-ssh-agent, sections 4.5 and 4.6).
 
 use super::KeyFault;
 use ssh_key::encoding::{Decode, Encode, Reader};
@@ -13,12 +13,12 @@ const REQUEST_IDENTITIES: u8 = 11;
 const IDENTITIES_ANSWER: u8 = 12;
 const SIGN_REQUEST: u8 = 13;
 const SIGN_RESPONSE: u8 = 14;
-/// Asks for SHA-512 in the signature of an RSA key. Without it the answer is by SHA-1.
+/// The flag that asks for an RSA signature with SHA-512. Without it the agent uses SHA-1.
 const RSA_SHA2_512: u32 = 4;
-/// Bytes of a message, as in OpenSSH.
+/// The largest message in bytes, as in OpenSSH.
 const MESSAGE_BYTES_MAX: u32 = 256 << 10;
 
-/// An agent that is connected.
+/// A connection to an agent.
 pub(super) struct Agent<S> {
     stream: S,
 }
@@ -31,14 +31,14 @@ impl Agent<UnixStream> {
 }
 
 impl<S: Read + Write> Agent<S> {
-    /// Whether it has the private half of `key`.
+    /// Whether the agent has the private half of `key`.
     pub(super) fn has(&mut self, key: &KeyData) -> Result<bool, KeyFault> {
-        let answer = self.ask(REQUEST_IDENTITIES, &[])?;
+        let answer = self.request(REQUEST_IDENTITIES, &[])?;
         let Some((&IDENTITIES_ANSWER, mut rest)) = answer.split_first() else { return Err(KeyFault::Protocol) };
-        let wanted = key.encode_vec()?;
+        let encoded_key = key.encode_vec()?;
         for _ in 0..u32::decode(&mut rest)? {
             let (blob, _comment) = (Vec::<u8>::decode(&mut rest)?, Vec::<u8>::decode(&mut rest)?);
-            if blob == wanted {
+            if blob == encoded_key {
                 return Ok(true);
             }
         }
@@ -52,7 +52,7 @@ impl<S: Read + Write> Agent<S> {
         data.encode(&mut request)?;
         let flags = if key.is_rsa() { RSA_SHA2_512 } else { 0 };
         flags.encode(&mut request)?;
-        let answer = self.ask(SIGN_REQUEST, &request)?;
+        let answer = self.request(SIGN_REQUEST, &request)?;
         match answer.split_first() {
             Some((&SIGN_RESPONSE, mut rest)) => {
                 let signature = rest.read_prefixed(Signature::decode).map_err(|_| KeyFault::Protocol)?;
@@ -66,8 +66,8 @@ impl<S: Read + Write> Agent<S> {
         }
     }
 
-    /// Sends a request of type `kind` and returns the answer, of at least one byte.
-    fn ask(&mut self, kind: u8, content: &[u8]) -> Result<Vec<u8>, KeyFault> {
+    /// Sends a request of type `kind`; returns the response, which has at least one byte.
+    fn request(&mut self, kind: u8, content: &[u8]) -> Result<Vec<u8>, KeyFault> {
         let mut exchange = || {
             let length = u32::try_from(content.len() + 1).map_err(|_| Error::from(ErrorKind::InvalidInput))?;
             self.stream.write_all(&[&length.to_be_bytes()[..], &[kind], content].concat())?;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_none_of_the_protocol() {
+    fn a_refusal_differs_from_a_malformed_response() {
         assert!(matches!(agent(&[FAILURE]).sign(&key(), b"x"), Err(KeyFault::AgentRefused)));
         assert!(matches!(agent(&[99]).sign(&key(), b"x"), Err(KeyFault::Protocol)));
         assert!(matches!(agent(&[]).sign(&key(), b"x"), Err(KeyFault::Protocol)));

@@ -1,4 +1,4 @@
-//! Who may sign: a list of keys with their principals and options, as in `ssh-keygen(1)`, ALLOWED SIGNERS.
+//! Allowed signers: a list of keys with their principals and options, as in `ssh-keygen(1)`, ALLOWED SIGNERS.
 
 use super::{NAMESPACE, Requirement, Signature, SignatureFault, fingerprint, read_small};
 use crate::input::Meant;
@@ -10,7 +10,7 @@ use ssh_key::public::KeyData;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Bytes of a list that are read: some thousands of keys.
+/// The largest list that is read, in bytes: some thousands of keys.
 const LIST_BYTES_MAX: u64 = 1 << 20;
 
 /// A list of signers.
@@ -25,7 +25,7 @@ pub struct AllowedSigners {
 struct Entry {
     /// From 1 on.
     line: usize,
-    /// Patterns of who has the key.
+    /// Patterns of the principals who own the key.
     principals: String,
     key: KeyData,
     options: Options,
@@ -34,18 +34,18 @@ struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Options {
     authority: bool,
-    /// Patterns of what the key may sign.
+    /// Patterns of the namespaces in which the key may sign.
     namespaces: Option<String>,
     valid_after: Option<SystemTime>,
     valid_before: Option<SystemTime>,
 }
 
-/// A line that says nothing that is understood.
+/// A line that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLine {
     /// From 1 on.
     pub line: usize,
-    /// What is wrong with it.
+    /// Why it cannot be parsed.
     pub reason: String,
 }
 
@@ -53,16 +53,16 @@ impl AllowedSigners {
     /// Reads the list at `path`.
     ///
     /// # Errors
-    /// [`SignatureFault`]: a line that is not understood is an error, since what it says may be a limit.
+    /// [`SignatureFault`]. A line that cannot be parsed is an error, since it may restrict who may sign.
     pub fn read(path: &Path) -> Result<Self, SignatureFault> {
         let text = read_small(path, LIST_BYTES_MAX, Meant::Signers)?;
         Self::parse(&text, path).map_err(|bad| SignatureFault::List { signers: path.to_owned(), bad })
     }
 
-    /// Parses a list, which is at `path`.
+    /// Parses the list in the file at `path`.
     ///
     /// # Errors
-    /// The first line that is not understood.
+    /// The first line that cannot be parsed.
     pub fn parse(text: &[u8], path: &Path) -> Result<Self, BadLine> {
         let mut entries = Vec::new();
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
@@ -75,11 +75,11 @@ impl AllowedSigners {
         Ok(Self { path: path.to_owned(), entries })
     }
 
-    /// Who made `parsed`, the signature at `signature`, if `required` lets them sign. That it is a signature of a file is not
-    /// verified here.
+    /// The principal who made `parsed`, the signature in the file `signature`, if `required` allows them to sign. Does not verify the
+    /// signature itself.
     ///
     /// # Errors
-    /// [`SignatureFault`]: of several lines with the key, what the first one lacks.
+    /// [`SignatureFault`]. If several lines have the key, the error is that of the first one.
     pub(super) fn accept(
         &self,
         parsed: &Signature,
@@ -137,7 +137,7 @@ impl Entry {
             Ok(key) => (Options::default(), key),
             Err(why) => {
                 let (options, rest) = split_options(rest)?;
-                // A kind of key where options may be: the key is what is wrong.
+                // The text is a kind of key and no option, so the error is that of the key.
                 if ["ssh-", "ecdsa-", "sk-"].iter().any(|kind| options.starts_with(kind)) {
                     return Err(why);
                 }
@@ -152,7 +152,7 @@ fn is_blank(c: char) -> bool {
     c == ' ' || c == '\t'
 }
 
-/// The key at the front of `text`; a comment may follow.
+/// Parses the key at the start of `text`. A comment may follow it.
 fn read_key(text: &str) -> Result<KeyData, String> {
     let mut words = text.split(is_blank).filter(|word| !word.is_empty());
     let (Some(kind), Some(base64)) = (words.next(), words.next()) else { return Err("there is no key".to_owned()) };
@@ -160,7 +160,7 @@ fn read_key(text: &str) -> Result<KeyData, String> {
     key.map(|key| key.key_data().clone()).map_err(|error| format!("the key cannot be read: {error}"))
 }
 
-/// The options at the front of `text`, and what follows them. Blanks within quotes belong to them.
+/// Splits `text` into the options at its start and the rest. Blanks within quotes belong to the options.
 fn split_options(text: &str) -> Result<(&str, &str), String> {
     let (mut quoted, mut escaped) = (false, false);
     for (at, c) in text.char_indices() {
@@ -212,7 +212,7 @@ impl Options {
     }
 }
 
-/// The quoted value at the front of `text`, in which `\"` stands for a quote, and what follows it.
+/// The quoted value at the start of `text`, in which `\"` stands for a quote, and the rest of the text.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let text = text.strip_prefix('"')?;
     let mut value = String::new();
@@ -247,7 +247,7 @@ fn time(text: &str) -> Result<SystemTime, String> {
     let read = || -> Option<SystemTime> {
         let (year, [month, day, hour, minute, second]) = (number(0, 4).ok()?, [4, 6, 8, 10, 12].map(part));
         let civil = DateTime::new(year, month.ok()?, day.ok()?, hour.ok()?, minute.ok()?, second.ok()?, 0).ok()?;
-        // Dates end with the year 9999, which lists write for ever; in UTC it ends a little later than the last timestamp.
+        // Lists write the end of the year 9999 for "no limit". West of UTC it is later than the last timestamp there is.
         let for_ever = || (civil.year() == 9999).then_some(Timestamp::MAX);
         let seconds = zone.to_timestamp(civil).ok().or_else(for_ever)?.as_second();
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.try_into().ok()?))
@@ -255,7 +255,7 @@ fn time(text: &str) -> Result<SystemTime, String> {
     read().ok_or_else(bad)
 }
 
-/// Whether a list of patterns matches `text`: one of them does, and none that begins with `!` (PATTERNS in `ssh_config(5)`).
+/// Whether a list of patterns matches `text`: one pattern matches, and no pattern after `!` does (PATTERNS in `ssh_config(5)`).
 fn matches_list(text: &str, patterns: &str) -> bool {
     let mut matched = false;
     for pattern in patterns.split(',') {
@@ -271,7 +271,7 @@ fn matches_list(text: &str, patterns: &str) -> bool {
 /// Whether `pattern` matches all of `text`: `*` stands for any bytes, `?` for one.
 fn matches(text: &[u8], pattern: &[u8]) -> bool {
     let (mut t, mut p) = (0, 0);
-    // After the last star, and where in the text it ends so far.
+    // The pattern after the last star, and the position in the text up to which that star matches so far.
     let mut star = None;
     while t < text.len() {
         match pattern.get(p) {
@@ -396,11 +396,11 @@ mod tests {
         for (text, patterns, expected) in cases {
             assert_eq!(matches_list(text, patterns), expected, "{text} {patterns}");
         }
-        // Not a star to the power of another.
+        // The time must not grow exponentially with the number of stars.
         assert!(!matches(&[b'a'; 10_000], &[&b"*a".repeat(500)[..], b"b"].concat()));
     }
 
-    /// As it is defined.
+    /// Matches by the definition, recursively.
     fn plainly(text: &[u8], pattern: &[u8]) -> bool {
         match (text, pattern) {
             (_, [b'*', rest @ ..]) => (0..=text.len()).any(|skipped| plainly(&text[skipped..], rest)),

@@ -1,4 +1,4 @@
-//! Why a patch is not accepted by its signature, or not signed.
+//! Why a signature is not accepted, and why a patch cannot be signed.
 
 use super::BadLine;
 use crate::context::Cancelled;
@@ -10,23 +10,23 @@ use std::time::SystemTime;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureFault {
-    /// The operating system refused.
+    /// An operation of the operating system failed.
     #[error("{operation} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation, as a verb.
         operation: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// What was signed is not a patch.
+    /// The signed file is not a valid patch.
     #[error(transparent)]
     Patch(Unreadable),
     /// Asked to stop.
     #[error(transparent)]
     Cancelled(Cancelled),
-    /// The patch was written to between being verified and being read.
+    /// The patch changed after its signature was verified and before it was read.
     #[error("{} changed while it was read", patch.display())]
     Changed {
         /// The patch.
@@ -37,18 +37,18 @@ pub enum SignatureFault {
     Missing {
         /// The patch.
         patch: PathBuf,
-        /// Where its signature would be.
+        /// The path where its signature was looked for.
         signature: PathBuf,
     },
-    /// The signature file holds none.
+    /// The signature file cannot be parsed.
     #[error("{} is not an SSH signature: {reason}", signature.display())]
     Malformed {
         /// The signature file.
         signature: PathBuf,
-        /// What is wrong.
+        /// Why it cannot be parsed.
         reason: String,
     },
-    /// The signature is for something else.
+    /// The signature is for another purpose.
     #[error("{} was made for {found:?}, not for \"lcepatch\"", signature.display())]
     Namespace {
         /// The signature file.
@@ -70,7 +70,7 @@ pub enum SignatureFault {
         /// The kind.
         algorithm: String,
     },
-    /// The signature is not one of this patch.
+    /// The signature is not valid for this patch.
     #[error("{} is not a signature of {} by the key in it, {key}", signature.display(), patch.display())]
     Wrong {
         /// The patch.
@@ -90,26 +90,26 @@ pub enum SignatureFault {
         /// Fingerprint of the key.
         key: String,
     },
-    /// The key is in the list, but someone else's.
+    /// The key is in the list, but belongs to another principal.
     #[error("{}, line {line}: key {key} is that of {listed}, not of {principal}", signers.display())]
     OtherSigner {
         /// The list.
         signers: PathBuf,
-        /// From 1 on.
+        /// The line of the list, from 1 on.
         line: usize,
         /// Fingerprint of the key.
         key: String,
-        /// Who must have signed.
+        /// The required principal.
         principal: String,
-        /// Whose key it is.
+        /// The principals whose key it is.
         listed: String,
     },
-    /// The key is in the list as that of an authority only.
+    /// The list has the key only as that of a certificate authority.
     #[error("{}, line {line}: key {key} may only certify other keys (cert-authority)", signers.display())]
     Authority {
         /// The list.
         signers: PathBuf,
-        /// From 1 on.
+        /// The line of the list, from 1 on.
         line: usize,
         /// Fingerprint of the key.
         key: String,
@@ -119,11 +119,11 @@ pub enum SignatureFault {
     NotForPatches {
         /// The list.
         signers: PathBuf,
-        /// From 1 on.
+        /// The line of the list, from 1 on.
         line: usize,
         /// Fingerprint of the key.
         key: String,
-        /// What it may sign.
+        /// The namespaces that it may sign.
         namespaces: String,
     },
     /// The key may not sign yet.
@@ -131,7 +131,7 @@ pub enum SignatureFault {
     NotYet {
         /// The list.
         signers: PathBuf,
-        /// From 1 on.
+        /// The line of the list, from 1 on.
         line: usize,
         /// Fingerprint of the key.
         key: String,
@@ -143,19 +143,19 @@ pub enum SignatureFault {
     Expired {
         /// The list.
         signers: PathBuf,
-        /// From 1 on.
+        /// The line of the list, from 1 on.
         line: usize,
         /// Fingerprint of the key.
         key: String,
         /// Its last second.
         before: SystemTime,
     },
-    /// The list is none.
+    /// The list cannot be parsed.
     #[error("{}, line {}: not an entry of a list of signers: {}", signers.display(), bad.line, bad.reason)]
     List {
         /// The list.
         signers: PathBuf,
-        /// The first line that is not understood.
+        /// The first line that cannot be parsed.
         bad: BadLine,
     },
 }
@@ -166,19 +166,19 @@ impl SignatureFault {
     }
 }
 
-/// Why nothing was signed.
+/// Why a patch cannot be signed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyFault {
-    /// A file that cannot be read, or is no patch.
+    /// A file cannot be read, or is not a valid patch.
     #[error(transparent)]
     File(#[from] SignatureFault),
-    /// The file holds no key.
+    /// The key file cannot be parsed.
     #[error("{} is not an SSH key: {reason}", key.display())]
     Malformed {
         /// The key file.
         key: PathBuf,
-        /// What is wrong.
+        /// Why it cannot be parsed.
         reason: String,
     },
     /// The file holds a key in another format.
@@ -195,7 +195,7 @@ pub enum KeyFault {
         /// The kind.
         algorithm: String,
     },
-    /// The key is under a passphrase, and no agent has it.
+    /// The key is encrypted with a passphrase, and no agent holds it.
     #[error("{} is under a passphrase, and ssh-agent does not have it", key.display())]
     Encrypted {
         /// The key file.
@@ -218,16 +218,16 @@ pub enum KeyFault {
     Unreachable {
         /// `SSH_AUTH_SOCK`.
         socket: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The agent went away.
+    /// The connection to the agent failed.
     #[error("talk to ssh-agent")]
     Agent(#[source] std::io::Error),
-    /// The agent's answer is not one.
+    /// The agent's response violates the protocol.
     #[error("ssh-agent's answer is not understood")]
     Protocol,
-    /// The agent does not sign.
+    /// The agent refused to sign.
     #[error("ssh-agent refused to sign")]
     AgentRefused,
     /// The agent signs with SHA-1.

@@ -1,4 +1,4 @@
-//! The key that signs: from its file, or by ssh-agent.
+//! Signing keys, in a file or held by ssh-agent.
 
 use super::{KeyFault, NAMESPACE, SMALL_FILE_BYTES_MAX, read_small, unsupported};
 use crate::input::Meant;
@@ -13,11 +13,11 @@ pub struct SigningKey {
     half: Half,
 }
 
-/// Which half of the key there is.
+/// The half of the key that is in memory.
 #[derive(Debug)]
 enum Half {
     Private(Box<PrivateKey>),
-    /// The private half is with the agent at the socket, if there is one. In the file it may be under a passphrase.
+    /// The agent at this socket, if there is one, has the private half. The key file may also contain it, encrypted with a passphrase.
     Public {
         key: KeyData,
         agent: Option<PathBuf>,
@@ -26,8 +26,8 @@ enum Half {
 }
 
 impl SigningKey {
-    /// Reads the key file at `path`, as `ssh-keygen` writes it: a private key, or a public key whose private half is with the
-    /// `agent` at that socket (`SSH_AUTH_SOCK`). The agent also signs for a private key under a passphrase.
+    /// Reads the key file at `path`, as `ssh-keygen` writes it: a private key, or a public key whose private half is held by the agent
+    /// at the socket `agent` (`SSH_AUTH_SOCK`). The agent also signs for a private key that is encrypted with a passphrase.
     ///
     /// # Errors
     /// [`KeyFault`].
@@ -41,7 +41,7 @@ impl SigningKey {
             let key = PrivateKey::from_openssh(text).map_err(|error| malformed(error.to_string()))?;
             let public = key.public_key().key_data().clone();
             let encrypted = key.is_encrypted();
-            // What is in the file of a key on a security key is of use to its driver only.
+            // The file of a key on a hardware security key holds only a handle for its driver.
             match encrypted || public.is_sk_ed25519() || public.is_sk_ecdsa_p256() {
                 true => Half::Public { key: public, agent, encrypted },
                 false => Half::Private(Box::new(key)),
@@ -61,7 +61,7 @@ impl SigningKey {
         }
     }
 
-    /// Where the key is.
+    /// The path of the key file.
     pub fn path(&self) -> &Path {
         &self.path
     }

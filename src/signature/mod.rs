@@ -1,7 +1,7 @@
-//! Who made a patch: SSH signatures of its bytes, as `ssh-keygen -Y` makes and verifies them, in a file beside it.
+//! SSH signatures of patches, as `ssh-keygen -Y` makes and verifies them, in a file beside the patch.
 //!
-//! What is signed is the whole file, under the namespace [`NAMESPACE`], so that a signature for another purpose is none for a
-//! patch. The format is OpenSSH's `PROTOCOL.sshsig`; who may sign is said by a list as in `ssh-keygen(1)`, ALLOWED SIGNERS.
+//! A signature covers the whole patch file, in the namespace [`NAMESPACE`], so that a signature for another purpose is not valid for a
+//! patch. The format is OpenSSH's `PROTOCOL.sshsig`. A list of allowed signers says who may sign (`ssh-keygen(1)`, ALLOWED SIGNERS).
 
 #[cfg(unix)]
 mod agent;
@@ -26,30 +26,30 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// What signatures of patches are for, in the words of `ssh-keygen -Y sign -n`.
+/// The namespace of signatures of patches, as in `ssh-keygen -Y sign -n`.
 pub const NAMESPACE: &str = "lcepatch";
-/// Bytes of a signature file or a key file that are read: several times what the largest supported key takes.
+/// The largest signature file or key file that is read, in bytes: several times the size of the largest supported key.
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
-/// What the `rsa` crate computes with.
+/// Sizes of RSA keys that the `rsa` crate supports, in bits.
 const RSA_BITS: RangeInclusive<u32> = 1024..=8192;
 /// Bytes that are hashed at a time.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// What a signature of a patch must be to be accepted.
+/// Which signatures of a patch are accepted.
 #[derive(Debug)]
 pub struct Requirement {
     /// Who may sign.
     pub signers: AllowedSigners,
-    /// Who of them must have signed, if not any.
+    /// The principal who must have signed; `None` accepts every allowed signer.
     pub principal: Option<String>,
-    /// When a key must be valid.
+    /// The time at which the key must be valid.
     pub at: SystemTime,
 }
 
 /// Who signed a patch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signer {
-    /// The principal that was asked for, or else the principals that the list gives for the key; none where no list was asked.
+    /// The required principal, or else the principals that the list gives for the key; `None` if there was no list.
     pub principal: Option<String>,
     /// The key's kind, as in `ssh-ed25519`.
     pub algorithm: String,
@@ -59,15 +59,15 @@ pub struct Signer {
     pub signature: PathBuf,
 }
 
-/// Where the signature of the patch at `patch` lies if nobody says otherwise: `.sig` is appended.
+/// The default path of the signature of the patch at `patch`: `.sig` is appended.
 pub fn beside(patch: &Path) -> PathBuf {
     let mut path = patch.as_os_str().to_owned();
     path.push(".sig");
     path.into()
 }
 
-/// Opens the patch at `path`, once its signature is what `required` asks for. Nothing in the file is interpreted before that, and the
-/// patch that is returned has the header that was verified; it holds the digest of every block.
+/// Opens the patch at `path` if its signature meets `required`. Nothing in the file is interpreted before the signature is verified. The
+/// returned patch has the header that was verified, and this header holds the digest of every block.
 ///
 /// # Errors
 /// [`SignatureFault`].
@@ -79,7 +79,7 @@ pub fn open_required(
 ) -> Result<(Patch, Signer), SignatureFault> {
     let parsed = Signature::read(signature).map_err(|fault| match fault {
         SignatureFault::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            // What is not there is not unsigned.
+            // A patch that does not exist is reported as such, not as unsigned.
             std::fs::metadata(path).map_or_else(
                 |source| SignatureFault::io("open", path, source),
                 |_| SignatureFault::Missing { patch: path.to_owned(), signature: signature.to_owned() },
@@ -87,13 +87,13 @@ pub fn open_required(
         }
         fault => fault,
     })?;
-    // A key that is not in the list is not computed with.
+    // The list is consulted first, so that nothing is computed with a key that is not in it.
     let principal = required.signers.accept(&parsed, signature, required)?;
     let patch = open_verified(path, signature, &parsed, context)?;
     Ok((patch, parsed.signer(Some(principal), signature)))
 }
 
-/// Opens the patch at `path`, once `signature` is one of its bytes, whoever made it.
+/// Opens the patch at `path` if `signature` is a valid signature of it, by any key.
 ///
 /// # Errors
 /// [`SignatureFault`].
@@ -110,7 +110,7 @@ pub fn open_signed(path: &Path, signature: &Path, context: &Context<'_>) -> Resu
 pub fn sign(path: &Path, key: &SigningKey, context: &Context<'_>) -> Result<(Patch, Signature), KeyFault> {
     let hashed = HashedFile::open(path, HashAlg::Sha512, context)?;
     let signature = Signature(key.sign(&hashed.digest)?);
-    // A fault of the machine or of the agent would otherwise be found by the readers.
+    // Verified at once, so that an error of the machine or of the agent is not left to readers to find.
     if !signature.is_of(&hashed.digest) {
         return Err(KeyFault::Broken { key: key.path().to_owned() });
     }
@@ -140,9 +140,9 @@ impl Signature {
     /// Parses the text of a signature file.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the text is not a signature.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
-        // As OpenSSH, which takes nothing before it.
+        // OpenSSH too accepts no text before this line.
         if !text.starts_with(b"-----BEGIN SSH SIGNATURE-----") {
             return Err("it does not begin with -----BEGIN SSH SIGNATURE-----".to_owned());
         }
@@ -166,7 +166,7 @@ impl Signature {
         self.0.to_pem(LineEnding::LF).map_err(KeyFault::Computation)
     }
 
-    /// Who signed.
+    /// Describes the key that signed.
     pub fn signer(&self, principal: Option<String>, signature: &Path) -> Signer {
         let key = self.key();
         let (algorithm, fingerprint) = (key.algorithm().as_str().to_owned(), fingerprint(key));
@@ -177,7 +177,7 @@ impl Signature {
         self.0.public_key()
     }
 
-    /// Whether it is a signature for a patch, by a kind of key that can be verified here.
+    /// Checks that this is a signature for a patch, by a kind of key that can be verified here.
     fn check_kind(&self, signature: &Path) -> Result<(), SignatureFault> {
         let signature = signature.to_owned();
         if self.0.namespace() != NAMESPACE {
@@ -193,13 +193,13 @@ impl Signature {
         }
     }
 
-    /// Whether the key in it made it, of bytes with this digest.
+    /// Whether this is a valid signature, by the key that it contains, of a file with this digest.
     fn is_of(&self, digest: &[u8]) -> bool {
         PublicKey::from(self.key().clone()).verify_prehash(NAMESPACE, digest, &self.0).is_ok()
     }
 }
 
-/// What a kind of key is called that is not computed with here.
+/// The name of the key's kind if this kind of key is not supported, or else `None`.
 fn unsupported(key: &KeyData) -> Option<String> {
     let kind = key.algorithm().as_str().to_owned();
     match key {
@@ -213,11 +213,11 @@ fn fingerprint(key: &KeyData) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
-/// A patch file that is open and hashed, before anything in it is interpreted.
+/// An open patch file that was hashed, and of which nothing was interpreted yet.
 struct HashedFile {
     file: File,
     digest: Vec<u8>,
-    /// What stands where a patch has its id.
+    /// The bytes at the offset of a patch's id.
     id: Option<Digest>,
 }
 
@@ -231,8 +231,8 @@ impl HashedFile {
         Ok(Self { file, digest, id })
     }
 
-    /// The patch in the file. That its header has the id that was hashed makes it the header that was hashed, whatever happened to
-    /// the file since; and blocks are compared with the digests in the header whenever they are read.
+    /// Reads the patch in the file. Its header is the one that was hashed even if the file changed since, because it has the id that was
+    /// hashed; and blocks are compared with the digests in the header whenever they are read.
     fn patch(self, path: &Path) -> Result<Patch, SignatureFault> {
         let patch = Patch::from_file(path, self.file).map_err(SignatureFault::Patch)?;
         match self.id {
@@ -242,7 +242,7 @@ impl HashedFile {
     }
 }
 
-/// The digest of all bytes of the patch at `path`, and what stands where its id is.
+/// The digest of all bytes of the patch at `path`, and the bytes at the offset of its id.
 fn hash<D: sha2::Digest>(
     file: &File,
     path: &Path,
@@ -261,7 +261,7 @@ fn hash<D: sha2::Digest>(
     Ok((hasher.finalize().to_vec(), id))
 }
 
-/// The bytes of a small file.
+/// Reads a file of at most `bytes_max` bytes.
 fn read_small(path: &Path, bytes_max: u64, meant: Meant) -> Result<Vec<u8>, SignatureFault> {
     let mut bytes = Vec::new();
     let file = input::open(path, meant).map_err(|e| SignatureFault::io("open", path, e))?;

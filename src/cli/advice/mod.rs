@@ -13,7 +13,7 @@ pub use models::runtime;
 use crate::error::{Error, ErrorKind, Reason};
 #[cfg(feature = "verify")]
 use crate::input::Meant;
-use crate::patch::gather::GatherError;
+use crate::patch::encode::EncodeError;
 
 /// The exit code of a kind of failure, by the table in `docs/exit-codes.md`.
 pub fn exit_code(kind: ErrorKind) -> u8 {
@@ -130,9 +130,9 @@ pub fn help(error: &Error) -> Option<String> {
             Some("remove it, or apply with --no-log: it only says what was done, the weights do not need it".to_owned())
         }
         Reason::Pair(mismatch) => Some(patches::mismatch(mismatch)),
-        Reason::Gather(GatherError::Mask(fault)) | Reason::Mask(fault) => patches::mask(fault).map(str::to_owned),
+        Reason::Encode(EncodeError::Mask(fault)) | Reason::Mask(fault) => patches::mask(fault).map(str::to_owned),
         Reason::Localize(impossible) => patches::localize(impossible).map(str::to_owned),
-        Reason::Gather(GatherError::NotFinite { .. }) => {
+        Reason::Encode(EncodeError::NotFinite { .. }) => {
             Some("keep exact deltas by leaving out --delta-dtype".to_owned())
         }
         Reason::Refused(refusal) => Some(patches::refusal(refusal)),
@@ -154,7 +154,7 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::OtherSweep { .. } => {
             Some("choose another file, or run the command that it was made with to go on".to_owned())
         }
-        Reason::Io { .. } | Reason::Gather(GatherError::Cancelled(_)) | Reason::Cancelled => None,
+        Reason::Io { .. } | Reason::Encode(EncodeError::Cancelled(_)) | Reason::Cancelled => None,
     }
 }
 
