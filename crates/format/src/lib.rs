@@ -26,8 +26,9 @@ pub mod metadata;
 
 pub mod tensor_table;
 
-pub mod builder;
 pub mod patch;
+
+pub mod builder;
 
 pub use builder::PatchBuilder;
 pub use invalid::Invalid;
