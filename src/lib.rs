@@ -93,6 +93,10 @@ pub(crate) use lcepatch_files::{durable, input, json};
 pub(crate) use lcepatch_format::{codec, digest, dtype, random};
 pub(crate) use lcepatch_onnx as onnx;
 
+// Checkpoints and patches for unit tests, made by the verbs below
+#[cfg(test)]
+mod testing;
+
 // Nouns: pairs of checkpoints, sets of positions, patches, signatures
 pub mod pair;
 
