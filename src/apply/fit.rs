@@ -110,12 +110,15 @@ fn compare(
     }
 }
 
+/// An entry of a patch, and the base's tensor that it changes.
+type EntryTensor<'p, 'a> = (&'p TensorEntry, Tensor<'a>);
+
 /// The tensors of the base that the patch changes, each with its entry; or those that are missing or have another dtype or shape.
 fn match_tensors<'a, 'p>(
     base: &'a Checkpoint,
     patch: &'p Patch,
     prefix: Option<&PrefixMap>,
-) -> Result<Vec<(&'p TensorEntry, Tensor<'a>)>, Vec<(String, Difference)>> {
+) -> Result<Vec<EntryTensor<'p, 'a>>, Vec<(String, Difference)>> {
     let (mut tensors, mut differences) = (Vec::new(), Vec::new());
     for entry in &patch.table.tensors {
         let difference = match base_tensor(base, entry, prefix) {
