@@ -99,8 +99,8 @@ fn blocks(patch: &Patch) -> Vec<(&TensorEntry, &BlockEntry)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diff::Portability;
     use crate::error::ErrorKind;
+    use crate::testing::Portability;
     use crate::testing::{floats, patch};
 
     fn pair() -> (Checkpoint, Checkpoint) {

@@ -3,12 +3,15 @@
 use crate::apply::{Edit, Plan, PlanOptions};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
-use crate::diff::{CandidateOptions, DiffOptions, Params, Portability, diff};
+use crate::diff::{CandidateOptions, Params};
 use crate::dtype::Dtype;
 use crate::edit::Alpha;
 use crate::error::Error;
 use crate::patch::Patch;
 use std::collections::BTreeMap;
+
+// Modules above `diff` name these from here in their tests.
+pub use crate::diff::{Amount, DiffOptions, Localize, Portability, diff};
 
 /// A tensor: its name, dtype and shape, and the bits of its elements.
 pub type TensorBits = (String, Dtype, Vec<u64>, Vec<u64>);

@@ -262,7 +262,7 @@ mod tests {
     fn base_and_patch() -> (Checkpoint, Patch) {
         let base = floats(&[("a", &[1.0, 2.0]), ("b", &[3.0, 4.0])]);
         let reference = floats(&[("a", &[1.0, 2.5]), ("b", &[3.5, 4.0])]);
-        let patch = patch(&base, &reference, crate::diff::Portability::Portable);
+        let patch = patch(&base, &reference, crate::testing::Portability::Portable);
         (base, patch)
     }
 
@@ -286,9 +286,9 @@ mod tests {
     fn a_reference_that_the_patch_does_not_reach_is_recognized() {
         let base = floats(&[("a", &[1.0, 2.0])]);
         let reference = floats(&[("a", &[1.5, 4.0])]);
-        let localize = crate::diff::Localize::largest(crate::diff::Amount::Count(1));
-        let options = crate::diff::DiffOptions { localize, ..crate::testing::all_tensors() };
-        let patch = crate::diff::diff(&base, &reference, &options, &Context::silent()).unwrap().patch;
+        let localize = crate::testing::Localize::largest(crate::testing::Amount::Count(1));
+        let options = crate::testing::DiffOptions { localize, ..crate::testing::all_tensors() };
+        let patch = crate::testing::diff(&base, &reference, &options, &Context::silent()).unwrap().patch;
         assert_eq!(check(&reference, &patch, Check::Full).state, BaseState::Reference);
         assert_eq!(check(&floats(&[("a", &[1.0, 4.0])]), &patch, Check::Full).state, BaseState::Result);
     }
