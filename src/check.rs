@@ -1,4 +1,4 @@
-//! Whether a patch is intact, and whether it says what is so of a base.
+//! Whether a patch is intact, and whether what it declares about its base and its result is true.
 
 use crate::apply::{
     Carried, Check, base_block, carried_digest, carried_root_fits, counterparts_fit, results, root_fits,
@@ -15,19 +15,19 @@ use crate::pair::PrefixMap;
 use crate::patch::Patch;
 use rayon::prelude::*;
 
-/// What was verified.
+/// What the check of a patch found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intact {
-    /// Blocks whose digest is right.
+    /// The number of blocks. The digest of each is right.
     pub blocks: usize,
-    /// How many of them were also decoded; the others need the base.
+    /// How many of the blocks were also decoded. The others need the base.
     pub decoded: usize,
     /// What the blocks carry.
     pub carried: Carried,
 }
 
-/// Verifies the digest of every block of `patch`, and decodes those that need no base; also what the patch says
-/// of itself twice: the base's values if all blocks carry them, and the digests of reference and result.
+/// Verifies the digest of every block of `patch`, and decodes the blocks that need no base. Also verifies what the patch declares twice:
+/// the digest of its base values, if all blocks carry them, and the digests of reference and result.
 ///
 /// # Errors
 /// I/O, R18 to R21, cancellation.
@@ -57,8 +57,8 @@ pub fn intact(patch: &Patch, context: &Context<'_>) -> Result<Intact, Error> {
     })
 }
 
-/// Decodes every block with a `base` that fits; `prefix` is what stands for the patch's prefix in its names. What the patch says of
-/// the base's values at the selected positions and, in a full check, of its result at alpha 1 must be so.
+/// Decodes every block with a `base` that fits, and compares the base's values at the selected positions and, in a full check, the result
+/// at alpha 1 with the digests that the patch declares. `prefix` maps the patch's names to the base's.
 ///
 /// Reads the base's tensors that change, and decodes the patch twice. Memory: as an apply.
 ///
@@ -91,6 +91,54 @@ pub fn true_of(
     root_fits(patch, "the result's tensors", &results, roots.result)
 }
 
+/// All blocks of a patch, each with its tensor.
 fn blocks(patch: &Patch) -> Vec<(&TensorEntry, &BlockEntry)> {
     patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::testing::Portability;
+    use crate::testing::{floats, patch};
+
+    fn pair() -> (Checkpoint, Checkpoint) {
+        (floats(&[("a", &[1.0, 2.0]), ("b", &[3.0])]), floats(&[("a", &[1.0, 2.5]), ("b", &[3.5])]))
+    }
+
+    #[test]
+    fn every_block_of_a_portable_patch_is_decoded_without_its_base() {
+        let (base, reference) = pair();
+        let portable = patch(&base, &reference, Portability::Portable);
+        let Intact { blocks, decoded, carried } = intact(&portable, &Context::silent()).unwrap();
+        assert_eq!((blocks, decoded, carried.portable), (2, 2, 2));
+    }
+
+    #[test]
+    fn a_flipped_bit_in_any_block_is_found() {
+        let (base, reference) = pair();
+        let portable = patch(&base, &reference, Portability::Portable);
+        let blocks: Vec<&BlockEntry> = portable.table.tensors.iter().flat_map(|entry| &entry.blocks).collect();
+        // Blocks are the end of the file.
+        let payload_start = portable.file_bytes - blocks.iter().map(|block| block.bytes).sum::<u64>();
+        for block in blocks {
+            let mut bytes = portable.to_bytes().unwrap();
+            bytes[(payload_start + block.offset) as usize] ^= 1;
+            let damaged = Patch::from_bytes("damaged", bytes).unwrap();
+            let found = intact(&damaged, &Context::silent()).map_err(|error| error.kind());
+            assert_eq!(found.err(), Some(ErrorKind::PatchInvalid));
+        }
+    }
+
+    #[test]
+    fn a_patch_is_true_of_its_base_and_of_no_other() {
+        let (base, reference) = pair();
+        let patch = patch(&base, &reference, Portability::NeedsBase);
+        let check = |base, check| true_of(&patch, (base, None), check, &Context::silent());
+        check(&base, Check::Full).unwrap();
+        check(&base, Check::Quick).unwrap();
+        let other = floats(&[("a", &[1.0, 9.0]), ("b", &[3.0])]);
+        assert!(check(&other, Check::Quick).is_err());
+    }
 }

@@ -1,4 +1,4 @@
-//! Several patches of one base as one that acts as their weighted sum.
+//! The weighted sum of several patches of one base, as one patch.
 
 use super::content::{Content, Element, Exact, Masks, Move};
 use super::draft::Draft;
@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 /// What to do where patches disagree about the direction of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signs {
-    /// Add them up all the same.
+    /// Add all terms up, whatever their signs.
     Sum,
     /// Elect the sign of the weighted sum, and leave out the terms of the other sign (TIES, Yadav et al. 2023). The rest is
     /// added up, not averaged: weights are strengths.
@@ -38,23 +38,23 @@ impl Signs {
     }
 }
 
-/// A combined patch, and what was met on the way.
+/// A combined patch, and how far the patches overlap.
 #[derive(Debug)]
 pub struct Combined {
     /// The patch.
     pub patch: Patch,
-    /// Elements that any patch selects.
+    /// The number of elements that any patch selects.
     pub selected: u64,
-    /// Elements that several select.
+    /// The number of elements that several patches select.
     pub overlapping: u64,
-    /// Elements that are moved in both directions.
+    /// The number of elements that patches move in both directions.
     pub conflicting: u64,
 }
 
 /// The patch whose result at alpha 1 is base + the sum of every patch's alpha times its delta, in the order given, rounded
 /// once (spec §11.3).
 ///
-/// Portable patches need nothing else; others need their base. Memory: the contents of one tensor, and what is coded.
+/// Portable patches need no checkpoint; others need their base. Memory: the contents of one tensor, and the encoded blocks.
 ///
 /// # Errors
 /// [`Obstacle::Bases`], [`Obstacle::NeedsBase`], [`Obstacle::Integer`], [`Obstacle::NotFinite`], [`Obstacle::Unpruned`];
@@ -78,7 +78,7 @@ pub fn combine(
     }
     let portability = if base.is_some() { Portability::NeedsBase } else { Portability::Portable };
     let mut draft = Draft::new(portability, hash, BLOCK_LOG2);
-    let mut met = Met::default();
+    let mut overlaps = Overlaps::default();
     for entries in by_name.into_values() {
         let Some((first, entry)) = entries.first().copied() else { continue };
         let same = |other: &TensorEntry| {
@@ -95,7 +95,7 @@ pub fn combine(
             let alpha = edit.kind.alpha().unwrap_or(Alpha::ONE);
             terms.push(Term { alpha, moves: content.moves(edit, "combine", &entry.name)? });
         }
-        let sum = sum(&terms, float, signs, &mut met).map_err(|failed| match failed {
+        let sum = sum(&terms, float, signs, &mut overlaps).map_err(|failed| match failed {
             Failed::NotFinite(index) => Obstacle::NotFinite { tensor: entry.name.clone(), index },
             Failed::Bases(terms) => {
                 let path = |at: usize| entries.get(at).map_or(first, |(edit, _)| edit).patch.name().to_owned();
@@ -115,18 +115,18 @@ pub fn combine(
     };
     let unknown = (Digest::UNKNOWN, Digest::UNKNOWN);
     let patch = draft.finish(metadata, |_| unknown, base, context)?;
-    let Met { selected, overlapping, conflicting } = met;
+    let Overlaps { selected, overlapping, conflicting } = overlaps;
     Ok(Combined { patch, selected, overlapping, conflicting })
 }
 
 #[derive(Default)]
-struct Met {
+struct Overlaps {
     selected: u64,
     overlapping: u64,
     conflicting: u64,
 }
 
-/// A patch's part in the sum.
+/// One patch's term of the sum.
 #[derive(Debug, Clone, PartialEq)]
 struct Term {
     alpha: Alpha,
@@ -139,12 +139,12 @@ struct Term {
 enum Failed {
     /// The element with this flat index is not finite.
     NotFinite(u64),
-    /// Of these two terms, by number, one has another value of the base than the other.
+    /// These two terms, by number, carry different values of the base.
     Bases([usize; 2]),
 }
 
-/// The elements that the sum changes.
-fn sum(terms: &[Term], float: FloatFormat, signs: Signs, met: &mut Met) -> Result<Exact, Failed> {
+/// Adds the terms up, element by element. Returns the elements that the sum changes.
+fn sum(terms: &[Term], float: FloatFormat, signs: Signs, overlaps: &mut Overlaps) -> Result<Exact, Failed> {
     let mut rest: Vec<_> = terms.iter().map(|term| term.moves.iter().peekable()).collect();
     let mut elements = Vec::new();
     while let Some(index) = rest.iter_mut().filter_map(|moves| moves.peek().map(|next| next.index)).min() {
@@ -156,7 +156,7 @@ fn sum(terms: &[Term], float: FloatFormat, signs: Signs, met: &mut Met) -> Resul
                 Some((other, base)) if base != moved.base => return Err(Failed::Bases([other, number])),
                 _ => found = Some((number, moved.base)),
             }
-            // As an apply, which leaves out patches at alpha 0: adding their zeros would make -0 of a base +0.
+            // An apply leaves out patches at alpha 0, and so does the sum: adding +0 would turn a base of -0 into +0.
             if term.alpha.value() != 0.0 {
                 in_base &= moved.in_base;
                 here.push((term.alpha, moved.delta));
@@ -167,13 +167,13 @@ fn sum(terms: &[Term], float: FloatFormat, signs: Signs, met: &mut Met) -> Resul
             continue;
         }
         let base = found.map_or(0, |(_, base)| base);
-        met.selected += 1;
-        met.overlapping += u64::from(here.len() > 1);
-        // As an apply, which gives the reference's bits where one patch alone selects a weight, at alpha 1.
+        overlaps.selected += 1;
+        overlaps.overlapping += u64::from(here.len() > 1);
+        // Where one patch alone selects a weight, at alpha 1, an apply gives the reference's bits, and so does the sum.
         let exact = last.filter(|_| here.len() == 1);
         let moved = |(alpha, delta): &(Alpha, f64)| alpha.value() * delta;
         if here.iter().any(|term| moved(term) > 0.0) && here.iter().any(|term| moved(term) < 0.0) {
-            met.conflicting += 1;
+            overlaps.conflicting += 1;
             if signs == Signs::Elect {
                 let elected = here.iter().map(moved).sum::<f64>();
                 here.retain(|term| moved(term) * elected > 0.0);
@@ -214,21 +214,21 @@ mod tests {
             term(-1.0, &[(3, 1.0, 0.25), (9, 2.0, 0.0)]),
         ];
         let float = Dtype::F32.float().unwrap();
-        let mut met = Met::default();
+        let mut overlaps = Overlaps::default();
         let values =
             |content: &Exact| content.elements.iter().map(|it| float.value(it.reference)).collect::<Vec<f64>>();
-        let summed = sum(&terms, float, Signs::Sum, &mut met).unwrap();
+        let summed = sum(&terms, float, Signs::Sum, &mut overlaps).unwrap();
         assert_eq!(summed.elements.iter().map(|it| it.index).collect::<Vec<u64>>(), [3, 5]);
         assert_eq!(values(&summed), [-0.75, 2.0]);
-        assert_eq!((met.selected, met.overlapping, met.conflicting), (3, 1, 1));
-        let elected = sum(&terms, float, Signs::Elect, &mut met).unwrap();
+        assert_eq!((overlaps.selected, overlaps.overlapping, overlaps.conflicting), (3, 1, 1));
+        let elected = sum(&terms, float, Signs::Elect, &mut overlaps).unwrap();
         assert_eq!(values(&elected), [-1.25, 2.0], "0.5 is against the sum of -1.75");
     }
 
     #[test]
     fn terms_that_know_other_values_of_the_base_have_no_sum() {
         let terms = [term(1.0, &[(2, 1.0, 0.5)]), term(1.0, &[(3, 1.0, 0.5)]), term(1.0, &[(3, 2.0, 0.5)])];
-        let failed = sum(&terms, Dtype::F32.float().unwrap(), Signs::Sum, &mut Met::default());
+        let failed = sum(&terms, Dtype::F32.float().unwrap(), Signs::Sum, &mut Overlaps::default());
         assert_eq!(failed, Err(Failed::Bases([1, 2])));
     }
 
@@ -239,7 +239,7 @@ mod tests {
             |reference| vec![Move { index: 7, base: 1f64.to_bits(), in_base: true, delta: tiny - 1.0, reference }];
         let term = |alpha, reference| Term { alpha: Alpha::new(alpha).unwrap(), moves: moves(reference) };
         let result = |terms: &[Term]| {
-            let summed = sum(terms, Dtype::F64.float().unwrap(), Signs::Sum, &mut Met::default()).unwrap();
+            let summed = sum(terms, Dtype::F64.float().unwrap(), Signs::Sum, &mut Overlaps::default()).unwrap();
             summed.elements.first().map(|element| f64::from_bits(element.reference))
         };
         let known = Some(tiny.to_bits());
@@ -254,7 +254,7 @@ mod tests {
     fn what_is_pruned_in_the_base_counts_as_zero() {
         let mut pruned = term(1.0, &[(3, 1.0, 0.5)]);
         pruned.moves.iter_mut().for_each(|moved| moved.in_base = false);
-        let summed = sum(&[pruned], Dtype::F32.float().unwrap(), Signs::Sum, &mut Met::default()).unwrap();
+        let summed = sum(&[pruned], Dtype::F32.float().unwrap(), Signs::Sum, &mut Overlaps::default()).unwrap();
         assert_eq!(summed.elements.first().map(|it| it.reference), Some(0.5f32.to_bits().into()));
     }
 }

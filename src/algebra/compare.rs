@@ -1,4 +1,4 @@
-//! What two patches have in common.
+//! How alike two patches are.
 
 use super::content::Content;
 use super::{Side, by_name, check_base, must_be_justified};
@@ -12,30 +12,31 @@ use std::collections::BTreeMap;
 /// How alike two patches are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Likeness {
-    /// Elements that the first selects.
+    /// The number of elements that the first patch selects.
     pub first: u64,
-    /// Elements that the second selects.
+    /// The number of elements that the second patch selects.
     pub second: u64,
-    /// Elements that both select.
+    /// The number of elements that both select.
     pub both: u64,
-    /// Both over either; 1 if neither selects anything.
+    /// `both` divided by the number of elements that either selects; 1 if neither selects anything.
     pub jaccard: f64,
-    /// Cosine of the angle between the two, as vectors of deltas in value, 0 where a patch does not select; none if a
-    /// delta is not known, or all are 0.
+    /// The cosine of the angle between the two as vectors of deltas in value, 0 where a patch does not select. `None` if a delta is not
+    /// known, or all deltas of a patch are 0.
     pub cosine: Option<f64>,
-    /// Of the elements that both select, how many they move in the same direction; none if a delta is not known.
+    /// The number of elements that both move in the same direction. `None` if a delta is not known.
     pub same_direction: Option<u64>,
 }
 
-/// How alike two patches are, in all and by component.
+/// How alike two patches are, over all tensors and by component.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// In all.
+    /// Over all tensors.
     pub all: Likeness,
     /// By component's label.
     pub components: BTreeMap<String, Likeness>,
 }
 
+/// Counts and sums from which a [`Likeness`] is computed.
 #[derive(Default, Clone, Copy)]
 struct Sums {
     first: u64,
@@ -44,6 +45,7 @@ struct Sums {
     same_direction: u64,
     product: f64,
     squares: [f64; 2],
+    /// Whether a delta is not known.
     unknown: bool,
 }
 
@@ -63,8 +65,8 @@ impl Sums {
     }
 }
 
-/// Compares two patches. Those that are not portable need the base that both are for, unless all that is wanted is what they
-/// select, and their positions are base-free.
+/// Compares two patches. Patches that are not portable need the base that both are for. Without it their deltas are not known, and their
+/// positions must be base-free.
 ///
 /// # Errors
 /// [`crate::error::Obstacle::NeedsBase`]; a base that does not fit.
@@ -106,6 +108,7 @@ pub fn compare(
     Ok(Comparison { all: all.likeness(), components })
 }
 
+/// Adds one tensor as both patches change it.
 fn add(sums: &mut Sums, one: &Content, two: &Content) {
     sums.first += one.indices.len() as u64;
     sums.second += two.indices.len() as u64;
@@ -123,5 +126,33 @@ fn add(sums: &mut Sums, one: &Content, two: &Content) {
             sums.product += a * b;
             sums.same_direction += u64::from(a * b > 0.0 || (a == 0.0 && b == 0.0));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{floats, portable};
+
+    fn compared(one: &[f32; 4], two: &[f32; 4]) -> Likeness {
+        let base = floats(&[("w", &[0.0; 4])]);
+        let [one, two] = [one, two].map(|values| portable(&base, &floats(&[("w", values)]), 1.0));
+        compare(&one, &two, None, &Context::silent()).unwrap().all
+    }
+
+    #[test]
+    fn likeness_is_that_of_two_vectors_and_two_sets() {
+        let likeness = compared(&[3.0, 4.0, 0.0, 0.0], &[0.0, 4.0, -3.0, 0.0]);
+        assert_eq!((likeness.first, likeness.second, likeness.both), (2, 2, 1));
+        assert_eq!((likeness.jaccard, likeness.cosine), (1.0 / 3.0, Some(16.0 / 25.0)));
+        assert_eq!(likeness.same_direction, Some(1));
+    }
+
+    #[test]
+    fn a_patch_is_like_itself_and_opposite_to_its_negative() {
+        let one = [1.0, -2.0, 0.0, 0.5];
+        assert_eq!((compared(&one, &one).jaccard, compared(&one, &one).cosine), (1.0, Some(1.0)));
+        let opposite = compared(&one, &one.map(|value| 0.0 - value));
+        assert_eq!((opposite.jaccard, opposite.cosine, opposite.same_direction), (1.0, Some(-1.0), Some(0)));
     }
 }

@@ -1,4 +1,4 @@
-//! One tensor of a patch, decoded.
+//! The decoded selection of one tensor of a patch.
 
 use crate::apply::Edit;
 use crate::checkpoint::Checkpoint;
@@ -8,25 +8,25 @@ use crate::format::block::{BLOCK_ELEMENTS, BaseElements, DecodedBlock, Kept, Mas
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::patch::{TensorBlock, Undecoded};
 
-/// The selected elements of one tensor. All lists have one entry for each.
+/// The selected elements of one tensor. Every list has one entry for each element.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Content {
     /// Flat indices, ascending.
     pub indices: Vec<u64>,
-    /// The base's bits, if they are known of all.
+    /// The base's bits; `None` unless they are known of all elements.
     pub base: Option<Vec<u64>>,
-    /// Reference minus base in value, if it is known of all, and they are floats.
+    /// Reference minus base in value; `None` unless it is known of all elements, and they are floats.
     pub deltas: Option<Vec<f64>>,
-    /// The reference's bits, where they are known.
+    /// The reference's bits, of the elements of which they are known.
     reference: Vec<Option<u64>>,
-    /// What is kept, in blocks with masks.
+    /// Which sides keep the element; both in blocks without masks.
     kept: Vec<Kept>,
     /// The bits from before pruning, 0 where they are not known.
     before: Vec<u64>,
     masks: Masks,
 }
 
-/// What a tensor's blocks say about pruning.
+/// What the blocks of a tensor say about pruning.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Masks {
     /// Whether any block has masks.
@@ -37,7 +37,7 @@ pub(super) struct Masks {
     pub base_is_unpruned: bool,
 }
 
-/// The selected elements of one tensor, of which the bits on both sides are known.
+/// The selected elements of one tensor, with known bits on both sides.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Exact {
     /// Ascending.
@@ -54,7 +54,7 @@ pub(super) struct Element {
     pub base: u64,
     /// The reference's bits.
     pub reference: u64,
-    /// What is kept.
+    /// Which sides keep the element.
     pub kept: Kept,
     /// The bits from before pruning, 0 where they are not known.
     pub before: u64,
@@ -67,16 +67,16 @@ pub(super) struct Move {
     pub index: u64,
     /// The base's bits.
     pub base: u64,
-    /// Whether the element counts in the base.
+    /// Whether the base keeps the element. If not, its value in the base counts as 0.
     pub in_base: bool,
     /// Reference minus base.
     pub delta: f64,
-    /// The reference's bits, if they are known: rounding may hide them from a sum with the delta.
+    /// The reference's bits, if they are known. Base plus delta need not give them, because the delta is rounded to double precision.
     pub reference: Option<u64>,
 }
 
 impl Default for Content {
-    /// Of no elements.
+    /// No elements.
     fn default() -> Self {
         let (indices, reference, kept, before) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (base, deltas) = (Some(Vec::new()), Some(Vec::new()));
@@ -84,12 +84,12 @@ impl Default for Content {
     }
 }
 
-/// A block whose elements could not be read.
+/// A block could not be decoded.
 #[derive(Debug)]
 pub(super) struct Unread {
-    /// Why, if the base is the right one.
+    /// The error, if the base is the right one.
     pub error: Error,
-    /// Whether a wrong base could be the reason.
+    /// Whether a wrong base could be the reason instead.
     pub of_base: bool,
 }
 
@@ -100,7 +100,7 @@ impl From<Undecoded> for Unread {
 }
 
 impl Content {
-    /// Decodes the tensor `entry` of a patch; `base` is the patch's base, if it is at hand.
+    /// Decodes the tensor `entry` of a patch. `base` is the patch's base; `verb` names the operation in errors.
     pub fn read(
         input: &Edit,
         entry: &TensorEntry,
@@ -128,13 +128,13 @@ impl Content {
         base: Option<&dyn BaseElements>,
     ) -> Result<(), Unread> {
         let Edit { patch, .. } = input;
-        let sure = |error| Unread { error, of_base: false };
+        let failed = |error| Unread { error, of_base: false };
         let decoded = match base {
             Some(base) => patch.decode_on_base(entry, block, base)?,
             None => {
-                let bytes = patch.block(entry, block).map_err(|e| sure(e.into()))?;
+                let bytes = patch.block(entry, block).map_err(|e| failed(e.into()))?;
                 if Streams::read(&bytes).is_ok_and(|streams| streams.needs_base()) {
-                    return Err(sure(Obstacle::NeedsBase { patch: patch.name().to_owned(), verb }.into()));
+                    return Err(failed(Obstacle::NeedsBase { patch: patch.name().to_owned(), verb }.into()));
                 }
                 patch.decode(entry, block, None)?
             }
@@ -145,6 +145,7 @@ impl Content {
         Ok(())
     }
 
+    /// Adds the elements of a decoded block whose first element has the flat index `start`.
     fn add(&mut self, dtype: Dtype, start: u64, decoded: &DecodedBlock, base_bits: Option<Vec<u64>>) {
         let n = decoded.positions.len();
         self.indices.extend(decoded.positions.iter().map(|position| start + u64::from(*position)));
@@ -170,7 +171,7 @@ impl Content {
         extend(&mut self.base, base_bits);
     }
 
-    /// The elements by their bits on both sides.
+    /// The elements with their bits on both sides.
     ///
     /// # Errors
     /// [`Obstacle::NeedsBase`], [`Obstacle::Reduced`].
@@ -206,12 +207,13 @@ impl Content {
         Ok(moves.collect())
     }
 
+    /// The base's bits of all elements.
     fn base(&self, edit: &Edit, verb: &'static str) -> Result<&Vec<u64>, Obstacle> {
         self.base.as_ref().ok_or_else(|| Obstacle::NeedsBase { patch: edit.patch.name().to_owned(), verb })
     }
 }
 
-/// Adds what a block tells; what one block does not tell is not known of all.
+/// Appends what is known of a block. What is not known of one block is not known of all.
 fn extend<T>(all: &mut Option<Vec<T>>, of_block: Option<Vec<T>>) {
     match (all.as_mut(), of_block) {
         (Some(all), Some(of_block)) => all.extend(of_block),
@@ -228,7 +230,7 @@ impl Exact {
         Self { elements, ..*self }
     }
 
-    /// Those of the elements that stay.
+    /// Keeps the elements for which `stays` is true.
     pub fn retain(mut self, stays: impl FnMut(&Element) -> bool) -> Self {
         self.elements.retain(stays);
         self

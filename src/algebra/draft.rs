@@ -1,4 +1,4 @@
-//! A new patch in the making: tensors, encoded one by one, or copied as they are.
+//! A patch under construction: its tensors are encoded one by one, or copied as they are.
 
 use super::content::{Content, Exact};
 use crate::apply::{Edit, results};
@@ -16,7 +16,7 @@ use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::patch::{Patch, TensorBlock};
 use rayon::prelude::*;
 
-/// The tensors so far, ascending by name.
+/// Collects the tensors of a new patch, ascending by name.
 pub(super) struct Draft {
     encoding: Encoding,
     block_log2: u32,
@@ -24,23 +24,22 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// A patch in blocks of `2^block_log2` elements; copied blocks must have this size. Its digests are made with `hash`, as those of
-    /// the patches that it is made of are.
+    /// A patch in blocks of `2^block_log2` elements, the size that copied blocks must have too. Its digests are made with `hash`, which
+    /// must be the hash function of the patches that it is made from.
     pub fn new(portability: Portability, hash: ContentHash, block_log2: u32) -> Self {
         let (precision, effort) = (Precision::Exact, Effort::Default);
         let encoding = Encoding { precision, portability, effort, hash };
         Self { encoding, block_log2, builder: PatchBuilder::new(portability, hash, block_log2) }
     }
 
-    /// Adds a tensor with elements whose bits on both sides are known; none if there are none. `base` is the new patch's
-    /// base.
+    /// Encodes and adds a tensor. A tensor without elements is left out. `base` is the tensor in the new patch's base.
     pub fn add(&mut self, parts: TensorParts, content: &Exact, base: Option<Tensor<'_>>) {
         let (n, block_log2) = (parts.shape.iter().product(), self.block_log2);
         let base = |index| base.map(|base| TensorBlock::new(base, block_elements(block_log2, index, n)));
         self.add_blocks(parts, content, base);
     }
 
-    /// As [`Draft::add`], with the base block by block.
+    /// As [`Draft::add`]; `base` returns the base's elements of a block, by its index.
     pub fn add_blocks<B: BaseElements>(
         &mut self,
         parts: TensorParts,
@@ -55,7 +54,7 @@ impl Draft {
         let blocks = elements(content, dtype, self.block_log2);
         let coded = blocks.par_iter().filter_map(|(index, elements)| {
             let base = base(*index);
-            // Only reduced precision can fail.
+            // Encoding fails only in reduced precision.
             let base = base.as_ref().map(|base| base as &dyn BaseElements);
             encode(BlockId { tensor: place, index: *index }, elements, base, self.encoding).ok()
         });
@@ -63,30 +62,32 @@ impl Draft {
         self.builder.encoded(coded);
     }
 
-    /// Adds a tensor whose place [`Draft::add_block`] takes.
+    /// Adds a tensor without blocks, and returns its place for [`Draft::add_block`].
     pub fn begin(&mut self, parts: TensorParts) -> usize {
         self.builder.tensor(parts)
     }
 
-    /// Completes what is said of the tensor at `place`.
+    /// Sets the base digest of the tensor at `place`, which need not be known when the tensor is added.
     pub fn set_base_digest(&mut self, place: usize, base_digest: Digest) {
         self.builder.tensor_mut(place).into_iter().for_each(|parts| parts.base_digest = base_digest);
     }
 
-    /// Adds elements of one block of the tensor at `place`.
+    /// Encodes and adds one block of the tensor at `place`.
     pub fn add_block(&mut self, place: usize, content: &Exact, base: &dyn BaseElements) {
         for (index, elements) in elements(content, base.dtype(), self.block_log2) {
             self.builder.encoded(encode(BlockId { tensor: place, index }, &elements, Some(base), self.encoding).ok());
         }
     }
 
-    /// Adds a tensor with its blocks as they are. `content` tells the base's selected values, if it can.
+    /// Copies a tensor with its blocks as they are. The base's selected values are taken from `content`, if it has them.
     pub fn copy(&mut self, edit: &Edit, entry: &TensorEntry, content: Option<&Content>) -> Result<(), Error> {
         let mut values = content.and_then(|content| content.base.as_deref());
         let copy = |block: &BlockEntry| {
             let bytes = edit.patch.block(entry, block)?;
-            let own = values.as_mut().and_then(|values| values.split_off(..block.selected as usize));
-            let base_values = own.map_or(Digest::UNKNOWN, |own| values_digest(self.encoding.hash, entry.dtype, own));
+            // The values of all blocks stand in one list.
+            let values = values.as_mut().and_then(|values| values.split_off(..block.selected as usize));
+            let digest = |values| values_digest(self.encoding.hash, entry.dtype, values);
+            let base_values = values.map_or(Digest::UNKNOWN, digest);
             Ok(NewBlock { index: block.index, selected: block.selected, bytes, base_values })
         };
         let blocks = entry.blocks.iter().map(copy).collect::<Result<Vec<_>, Error>>()?;
@@ -95,8 +96,8 @@ impl Draft {
         Ok(())
     }
 
-    /// The patch. With its `base`, its result is found by applying it; otherwise `roots` says what is known: the digests over the
-    /// tensors of its reference and of its result.
+    /// Writes the patch. `roots` returns the digests over the tensors of its reference and of its result, as far as they are known. An
+    /// unknown result is computed by applying the patch to its `base`, if it is given.
     pub fn finish(
         self,
         metadata: Metadata,
@@ -122,7 +123,7 @@ impl Draft {
     }
 }
 
-/// The elements of each block of `2^block_log2`, with its index.
+/// Divides the elements into blocks of `2^block_log2`. Returns each block that has any, with its index.
 fn elements(content: &Exact, dtype: Dtype, block_log2: u32) -> Vec<(u64, Elements)> {
     let of_block = content.elements.chunk_by(|a, b| a.index >> block_log2 == b.index >> block_log2);
     let blocks = of_block.filter_map(|of_block| {
@@ -138,4 +139,40 @@ fn elements(content: &Exact, dtype: Dtype, block_log2: u32) -> Vec<(u64, Element
         Some((index, Elements { dtype, positions, base, reference, kept, before, holds_zeros: true }))
     });
     blocks.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::content::{Element, Masks};
+    use super::*;
+    use crate::format::block::Kept;
+
+    fn element(index: u64, kept: Kept, before: u64) -> Element {
+        Element { index, base: index, reference: index + 1, kept, before }
+    }
+
+    #[test]
+    fn elements_are_divided_into_blocks() {
+        let content = Exact {
+            elements: [0, 255, 256, 1023].map(|index| element(index, Kept::BOTH, 0)).to_vec(),
+            masks: Masks::default(),
+        };
+        let blocks = elements(&content, Dtype::F32, 8);
+        let positions: Vec<_> = blocks.iter().map(|(index, elements)| (*index, elements.positions.clone())).collect();
+        assert_eq!(positions, [(0, vec![0, 255]), (1, vec![0]), (3, vec![255])]);
+        assert_eq!(blocks[2].1.base, [1023]);
+        assert!(blocks.iter().all(|(_, elements)| elements.kept.is_none() && elements.before.is_none()));
+    }
+
+    #[test]
+    fn values_from_before_pruning_are_those_of_what_the_base_prunes() {
+        let pruned = Kept::new(Dtype::F32, false, true, 2);
+        let content = Exact {
+            elements: vec![element(1, pruned, 7), element(2, Kept::BOTH, 0)],
+            masks: Masks { any: true, before: true, base_is_unpruned: false },
+        };
+        let blocks = elements(&content, Dtype::F32, 8);
+        assert_eq!(blocks[0].1.kept, Some(vec![pruned, Kept::BOTH]));
+        assert_eq!(blocks[0].1.before, Some(vec![7]));
+    }
 }

@@ -1,4 +1,4 @@
-//! The patch from the other side: its base is the reference, its reference the base.
+//! The inverse of a patch: its base is the patch's reference, and its reference the patch's base.
 
 use super::content::{Content, Element, Exact};
 use super::draft::Draft;
@@ -18,8 +18,8 @@ use crate::patch::Patch;
 
 /// The inverse of a patch, losslessly: the inverse of the inverse is the patch.
 ///
-/// A portable patch needs nothing else. Any other one needs its base, and must lead to its reference at alpha 1, as a full
-/// delta does: then the reference is made of the base, block by block.
+/// A portable patch needs no checkpoint. Any other patch needs its base, and must give its reference at alpha 1, as a patch of every
+/// difference does: then the reference is computed from the base, block by block.
 ///
 /// # Errors
 /// [`Obstacle::Reduced`], [`Obstacle::NeedsBase`], [`Obstacle::NoInverse`]; a base that does not fit.
@@ -40,14 +40,15 @@ pub fn invert(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> 
     from_base(edit, base, context)
 }
 
+/// The metadata of the inverse of the patch with these `metadata`.
 fn metadata(metadata: &Metadata) -> Metadata {
-    // Where the reference has other names, dtypes or tensors, the inverse is for the result, of which no file is known.
+    // Where the reference has other names, dtypes or tensors, the base of the inverse is the patch's result, whose files are not known.
     let base = if metadata.pairing.is_none() { metadata.reference.clone() } else { Source::default() };
     let reference = metadata.base.clone();
     Metadata { base, reference, pairing: None, recommended_alpha: None, ..metadata.clone() }
 }
 
-/// Base and reference exchanged.
+/// The content with base and reference exchanged.
 fn exchanged(entry: &TensorEntry, content: Exact) -> Exact {
     let exchanged = content.elements.into_iter().map(|element| {
         let Element { base, reference, kept, .. } = element;
@@ -57,30 +58,31 @@ fn exchanged(entry: &TensorEntry, content: Exact) -> Exact {
     Exact { elements: exchanged.collect(), ..content }
 }
 
+/// The inverse of a portable patch, from the patch alone.
 fn from_patch(edit: &Edit, context: &Context<'_>) -> Result<Patch, Error> {
     let mut draft = Draft::new(Portability::Portable, edit.patch.table.roots.hash, BLOCK_LOG2);
     for entry in &edit.patch.table.tensors {
         let content = Content::read(edit, entry, "invert", None)?.exact(edit, "invert")?;
-        let Some(there) = entry.counterparts else { continue };
+        let Some(Counterparts { reference, result, inverse_result }) = entry.counterparts else { continue };
         let counterparts =
-            Counterparts { reference: entry.base_digest, result: there.inverse_result, inverse_result: there.result };
-        let parts =
-            TensorParts { base_digest: there.reference, counterparts: Some(counterparts), ..TensorParts::of(entry) };
+            Counterparts { reference: entry.base_digest, result: inverse_result, inverse_result: result };
+        let parts = TensorParts { base_digest: reference, counterparts: Some(counterparts), ..TensorParts::of(entry) };
         draft.add(parts, &exchanged(entry, content), None);
     }
     draft.finish(metadata(&edit.patch.metadata), known_roots, None, context)
 }
 
-/// The roots of the reference and the result, from what is known of each tensor.
+/// The digests over the tensors of the reference and of the result. Each is unknown unless all tensors have counterparts.
 pub(super) fn known_roots(new: &NewPatch) -> (Digest, Digest) {
     let root = |of: fn(&Counterparts) -> Digest| {
         let digests: Option<Vec<_>> =
             new.tensors.iter().map(|tensor| tensor.parts.counterparts.as_ref().map(of)).collect();
         digests.map_or(Digest::UNKNOWN, |digests| new.hash.root(&digests))
     };
-    (root(|there| there.reference), root(|there| there.result))
+    (root(|tensor| tensor.reference), root(|tensor| tensor.result))
 }
 
+/// The inverse of a patch that gives its reference at alpha 1, with the reference computed from the `base`.
 fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Patch, Error> {
     let hash = edit.patch.table.roots.hash;
     let mut draft = Draft::new(Portability::NeedsBase, hash, BLOCK_LOG2);
@@ -91,8 +93,7 @@ fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Pa
         let mut hasher = hash.hasher();
         super::squash::result_blocks(edit, base, entry, context, |index, bytes| {
             hasher.update(bytes);
-            let own = content.block(index);
-            draft.add_block(place, &own, &InMemory { dtype: entry.dtype, bytes });
+            draft.add_block(place, &content.block(index), &InMemory { dtype: entry.dtype, bytes });
             Ok(())
         })?;
         draft.set_base_digest(place, hasher.finish());
@@ -100,4 +101,33 @@ fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Pa
     let bases: Vec<Digest> = edit.patch.table.tensors.iter().map(|entry| entry.base_digest).collect();
     let root = hash.root(&bases);
     base.settled(draft.finish(metadata(&edit.patch.metadata), |_| (root, root), None, context))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diff::Portability;
+    use crate::testing::{applied, contents, floats, patch, portable};
+
+    fn pair() -> (Checkpoint, Checkpoint) {
+        (floats(&[("a", &[1.0, -0.0, 3.0]), ("b", &[4.0])]), floats(&[("a", &[1.0, 0.0, f32::NAN]), ("b", &[4.5])]))
+    }
+
+    #[test]
+    fn the_inverse_leads_back_and_its_inverse_is_the_patch() {
+        let (base, reference) = pair();
+        let edit = portable(&base, &reference, 1.0);
+        let inverse = Edit::to_reference(invert(&edit, None, &Context::silent()).unwrap());
+        assert_eq!(applied(&reference, std::slice::from_ref(&inverse)), contents(&base));
+        let again = invert(&inverse, None, &Context::silent()).unwrap();
+        assert_eq!(again.to_bytes().unwrap(), edit.patch.to_bytes().unwrap());
+    }
+
+    #[test]
+    fn a_patch_that_is_not_portable_is_inverted_on_its_base() {
+        let (base, reference) = pair();
+        let edit = Edit::to_reference(patch(&base, &reference, Portability::NeedsBase));
+        let inverse = invert(&edit, Some(&base), &Context::silent()).unwrap();
+        assert_eq!(applied(&reference, &[Edit::to_reference(inverse)]), contents(&base));
+    }
 }

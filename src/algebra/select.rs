@@ -1,4 +1,4 @@
-//! A part of a patch: by tensor, by magnitude, or by what another patch selects.
+//! A part of a patch: chosen by tensor, by magnitude, or by what another patch selects.
 
 use super::check_base;
 use super::content::Content;
@@ -16,25 +16,25 @@ use crate::localize::candidates::globs;
 use crate::localize::value::Amount;
 use crate::patch::Patch;
 
-/// How many of the selected elements stay, by |reference - base|.
+/// How many of the selected elements stay: those with the largest |reference - base|.
 pub type Top = Amount;
 
 /// Which tensors stay.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Globs, one of which a name must match.
+    /// Globs. A tensor's name must match one of them, if there are any.
     pub include: Vec<String>,
-    /// Globs, none of which a name may match.
+    /// Globs. A tensor's name must match none of them.
     pub exclude: Vec<String>,
-    /// Components, such as `attention.output`, one of which a tensor must belong to.
+    /// Components, such as `attention.output`. A tensor must belong to one of them, if there are any.
     pub components: Vec<String>,
 }
 
-/// The part of a patch in the tensors that `filter` lets through, and of these the `top` elements, equal ones by tensor
-/// name and flat index.
+/// The part of a patch in the tensors that pass `filter`, and of this part the `top` elements. Of elements with equal magnitude, those
+/// that are first by tensor name and flat index stay.
 ///
-/// Whole tensors are copied as they are, from any patch. To take the top, a patch must be portable, or its base given.
-/// Nothing left out gives the same patch.
+/// Tensors that stay whole are copied as they are, from any patch. For the top elements, the patch must be portable, or its base given. If
+/// nothing is left out, the result is the same patch.
 ///
 /// # Errors
 /// [`Obstacle::Empty`], [`Obstacle::NeedsBase`], [`Obstacle::Reduced`], [`Obstacle::Integer`]; globs; a base that does not
@@ -103,7 +103,7 @@ pub fn restrict(edit: &Edit, other: &Edit, base: Option<&Checkpoint>, context: &
     }
 }
 
-/// |reference - base| of the last element that stays, and how many of those that equal it do.
+/// The least |reference - base| that stays, and how many of the elements with this magnitude do.
 fn threshold(
     edit: &Edit,
     entries: &[&TensorEntry],
@@ -123,14 +123,15 @@ fn threshold(
             deltas.push(moved.delta.abs());
         }
     }
-    // Finite and not negative, so that their bits are in their order.
+    // Sorting by bits is fast, and right for numbers that are finite and not negative.
     deltas.sort_unstable_by_key(|delta| std::cmp::Reverse(delta.to_bits()));
     let least = k.checked_sub(1).and_then(|last| deltas.get(last as usize)).copied().unwrap_or(f64::INFINITY);
     let above = deltas.partition_point(|delta| *delta > least) as u64;
     Ok((least, k.saturating_sub(above)))
 }
 
-/// The new patch: of each tensor the elements of which `keep` says that they stay, or all of it.
+/// Makes the new patch. `keep` returns for each element of a tensor whether it stays, or `None` to keep the whole tensor. `decodes` is
+/// whether `keep` needs the decoded elements.
 fn part(
     edit: &Edit,
     entries: &[&TensorEntry],
@@ -142,7 +143,7 @@ fn part(
 ) -> Result<Patch, Error> {
     let Edit { patch, .. } = edit;
     let portable = Carried::read(patch, context)?.is_portable();
-    // What a portable patch and a base tell is the base's selected values, and so their digest.
+    // With decoded elements the base's selected values are known, and the new patch can declare their digest.
     let decodes = decodes || portable || base.is_some();
     if decodes {
         check_base(edit, verb, base, context)?;
@@ -179,6 +180,57 @@ fn part(
         results: serde_json::Map::new(),
         ..patch.metadata.clone()
     };
-    // Left-out elements change what their tensor leads to; `add` forgets its counterparts then.
+    // A tensor that lost elements has no counterparts, so that the roots are known only if all tensors stayed whole.
     draft.finish(metadata, known_roots, base, context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::testing::{applied, contents, floats, portable};
+
+    fn base() -> Checkpoint {
+        floats(&[("a", &[0.0; 4]), ("b", &[0.0; 4])])
+    }
+
+    /// A patch of `base`, whose largest moves are equal.
+    fn edit() -> Edit {
+        portable(&base(), &floats(&[("a", &[1.0, -4.0, 0.0, 2.0]), ("b", &[4.0, 0.5, 4.0, 0.0])]), 1.0)
+    }
+
+    fn selected(filter: &Filter, top: Option<Top>) -> Result<Patch, ErrorKind> {
+        select(&edit(), filter, top, None, &Context::silent()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_top_are_the_largest_and_of_equal_ones_the_first() {
+        let patch = selected(&Filter::default(), Some(Top::Count(2))).unwrap();
+        let expected = floats(&[("a", &[0.0, -4.0, 0.0, 0.0]), ("b", &[4.0, 0.0, 0.0, 0.0])]);
+        assert_eq!(applied(&base(), &[Edit::to_reference(patch)]), contents(&expected));
+    }
+
+    #[test]
+    fn a_filter_keeps_whole_tensors() {
+        let only_b = Filter { include: vec!["b*".to_owned()], ..Filter::default() };
+        let patch = selected(&only_b, None).unwrap();
+        let expected = floats(&[("a", &[0.0; 4]), ("b", &[4.0, 0.5, 4.0, 0.0])]);
+        assert_eq!(applied(&base(), &[Edit::to_reference(patch)]), contents(&expected));
+        let none = Filter { exclude: vec!["*".to_owned()], ..Filter::default() };
+        assert_eq!(selected(&none, None).err(), Some(ErrorKind::SelectionImpossible));
+    }
+
+    #[test]
+    fn a_selection_of_everything_is_the_same_patch() {
+        let same = selected(&Filter::default(), Some(Top::Count(6))).unwrap();
+        assert_eq!(same.to_bytes().unwrap(), edit().patch.to_bytes().unwrap());
+    }
+
+    #[test]
+    fn a_restricted_patch_selects_what_both_do() {
+        let other = portable(&base(), &floats(&[("a", &[9.0, 0.0, 9.0, 9.0]), ("b", &[0.0; 4])]), 1.0);
+        let patch = restrict(&edit(), &other, None, &Context::silent()).unwrap();
+        let expected = floats(&[("a", &[1.0, 0.0, 0.0, 2.0]), ("b", &[0.0; 4])]);
+        assert_eq!(applied(&base(), &[Edit::to_reference(patch)]), contents(&expected));
+    }
 }

@@ -1,4 +1,4 @@
-//! How a patch's changes lie in its matrices: along a few directions, as those of a merged adapter, or along all of them.
+//! The stable rank of a patch's changes: whether a matrix changes along a few directions, as by a merged adapter, or along all of them.
 
 use super::check_base;
 use super::content::{Content, Move};
@@ -12,11 +12,11 @@ use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// What needs the base, in errors.
+/// The name of the operation in errors.
 const VERB: &str = "measuring ranks";
-/// Steps of the iteration, at most: twice as many passes over the matrix.
+/// The largest number of iterations. Each makes two passes over the matrix.
 const STEPS: usize = 64;
-/// By this share of the largest it counts as 0 what no step can reach: the matrix has no other directions.
+/// A residual norm that is at most this share of the largest diagonal element counts as 0: then the matrix has no directions left.
 const NOTHING_LEFT: f64 = 1e-13;
 
 /// The change of one matrix.
@@ -33,8 +33,8 @@ pub struct Spectrum {
     pub stable_rank: f64,
 }
 
-/// The stable ranks of the changed matrices, in the order of their names. Other tensors, integers, and matrices in which no number
-/// changes or one by more than is finite, are left out.
+/// The stable ranks of the changed matrices, in the order of their names. Leaves out tensors that are no matrices or no floats, and
+/// matrices with a change that is not finite or with no change in value.
 ///
 /// A patch that is not portable needs its base. Memory: 56 bytes for each selected weight of the tensors in work. Time: up to
 /// 2 × 64 multiplications for each.
@@ -46,7 +46,7 @@ pub fn spectrum(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -
     let is_matrix = |entry: &&TensorEntry| entry.shape.len() == 2 && entry.dtype.float().is_some();
     let matrices: Vec<&TensorEntry> = edit.patch.table.tensors.iter().filter(is_matrix).collect();
     context.count("measuring ranks", matrices.len() as u64);
-    let of = |entry: &&TensorEntry| {
+    let measure = |entry: &&TensorEntry| {
         let content = Content::read(edit, entry, VERB, base)?;
         let moves = content.moves(edit, VERB, &entry.name)?;
         let (rows, columns) = (entry.shape[0], entry.shape[1]);
@@ -55,13 +55,13 @@ pub fn spectrum(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -
         context.advance(1)?;
         Ok(stable_rank.map(|stable_rank| Spectrum { tensor: entry.name.clone(), rows, columns, stable_rank }))
     };
-    let found = matrices.par_iter().map(of).collect::<Result<Vec<_>, Error>>();
+    let found = matrices.par_iter().map(measure).collect::<Result<Vec<_>, Error>>();
     let found = base.map_or(Ok(()), Checkpoint::unchanged).map_err(Error::from).and(found)?;
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The rows or the columns of a matrix: all, or those that have elements where most have none. These change no singular value, and what
-/// is computed has a number for each.
+/// The rows or the columns of a matrix: all of them, or only those with elements if most have none. Leaving out empty ones changes no
+/// singular value, and keeps vectors short.
 enum Lines {
     All(u64),
     Used(Vec<u64>),
@@ -85,7 +85,7 @@ impl Lines {
         }
     }
 
-    /// The place of a line that has elements.
+    /// The index that a line with elements has in the smaller matrix.
     fn place(&self, line: u64) -> usize {
         match self {
             Self::All(_) => line as usize,
@@ -94,11 +94,11 @@ impl Lines {
     }
 }
 
-/// A matrix of which most elements are 0.
+/// A sparse matrix.
 struct Sparse {
     rows: usize,
     columns: usize,
-    /// Row, column and value of the others.
+    /// Row, column and value of the elements that are not 0.
     elements: Vec<(u32, u32, f64)>,
 }
 
@@ -116,13 +116,13 @@ impl Sparse {
         Self { rows: rows.count(), columns: columns.count(), elements }
     }
 
-    /// None of a matrix of zeros.
+    /// The squared Frobenius norm divided by the squared spectral norm; `None` for a matrix of zeros.
     fn stable_rank(&self) -> Option<f64> {
         if self.elements.is_empty() {
             return None;
         }
         let squares: f64 = self.elements.iter().map(|(_, _, value)| value * value).sum();
-        // Rounding may leave a little less.
+        // Rounding can give a little less than 1.
         Some((squares / self.spectral_norm().powi(2)).max(1.0))
     }
 

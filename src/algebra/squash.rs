@@ -1,4 +1,4 @@
-//! A chain of two patches as one.
+//! A chain of two patches, as one patch.
 
 use super::content::{Content, Element, Exact, Masks, Unread};
 use super::draft::Draft;
@@ -18,11 +18,10 @@ use crate::format::metadata::{Derived, Localization, Metadata};
 use crate::format::tensor_table::{Counterparts, TensorEntry};
 use crate::patch::Patch;
 
-/// The patch from the base of `first` to the result of `second`, which is for the result of `first`; both at alpha 1,
-/// exactly.
+/// The exact patch from the base of `first` to the result of `second`, whose base is the result of `first`; both at alpha 1.
 ///
-/// Two portable patches need nothing else; any other ones need the base of `first`. Memory: the content of one tensor,
-/// a block of it, and what is coded.
+/// Two portable patches need no checkpoint; any others need the base of `first`. Memory: the content of one tensor, one of its blocks,
+/// and the encoded blocks.
 ///
 /// # Errors
 /// [`Obstacle::Chain`], [`Obstacle::Reduced`], [`Obstacle::NeedsBase`]; a base that does not fit.
@@ -50,7 +49,7 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
     for side in by_name(&first.patch.table.tensors, &second.patch.table.tensors) {
         let (entry, content, result) = match side {
             Side::One(entry) => {
-                let result = entry.counterparts.map(|there| there.result);
+                let result = entry.counterparts.map(|tensor| tensor.result);
                 (entry, read(first, entry, base)?, result)
             }
             Side::Other(entry) => {
@@ -60,7 +59,7 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
                         return Err(broken(entry));
                     }
                 }
-                let result = entry.counterparts.map(|there| there.result);
+                let result = entry.counterparts.map(|tensor| tensor.result);
                 (entry, read(second, entry, base)?, result)
             }
             Side::Both(one, other) => {
@@ -79,7 +78,7 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
                 let Some(content) = content.filter(|_| between == Some(other.base_digest)) else {
                     return Err(broken(one));
                 };
-                (one, content, other.counterparts.map(|there| there.result))
+                (one, content, other.counterparts.map(|tensor| tensor.result))
             }
         };
         // All that differs is selected, so that the result is the reference.
@@ -102,16 +101,17 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
     draft.finish(metadata, known_roots, base, context)
 }
 
+/// Decodes the tensor `entry` of a patch.
 fn read(edit: &Edit, entry: &TensorEntry, base: Option<&Checkpoint>) -> Result<Exact, Error> {
     Ok(Content::read(edit, entry, "squash", base)?.exact(edit, "squash")?)
 }
 
-/// Elements whose bits differ: a second patch may have taken back what the first did.
+/// The elements whose bits differ: the second patch may undo what the first does.
 fn differing(content: Exact) -> Exact {
     Exact { masks: Masks::default(), ..content.retain(|element| element.base != element.reference) }
 }
 
-/// The content of `one`, then `two`; none if `two` is not for what `one` gives.
+/// The content of the chain of `one` and `two`; `None` if the base of `two` is not what `one` gives.
 fn joined(one: Exact, two: Exact) -> Option<Exact> {
     let (mut ones, mut twos) = (one.elements.into_iter().peekable(), two.elements.into_iter().peekable());
     let mut elements = Vec::new();
@@ -129,7 +129,8 @@ fn joined(one: Exact, two: Exact) -> Option<Exact> {
     Some(Exact { elements, masks: Masks::default() })
 }
 
-/// The joined content of a tensor that both change, and the digest of it between the two.
+/// The content of the chain of a tensor that both patches change, and the tensor's digest between the two. The content is `None` if
+/// `second` makes no sense there.
 fn chained(
     first: &Edit,
     one: &TensorEntry,
@@ -139,22 +140,22 @@ fn chained(
     context: &Context<'_>,
 ) -> Result<(Option<Exact>, Option<Digest>), Error> {
     let mut two = Content::default();
-    // If the second patch is not for what is between, it need not make sense there.
-    let mut senseless = None;
+    // A second patch for another base need not be decodable on what is between. The digest will tell if that is the reason.
+    let mut undecodable = None;
     let mut hasher = first.patch.table.roots.hash.hasher();
     let width = one.dtype.width().bytes() as u64;
     result_blocks(first, base, one, context, |index, bytes| {
         hasher.update(bytes);
         let span = index * BLOCK_ELEMENTS..index * BLOCK_ELEMENTS + bytes.len() as u64 / width;
-        // The second patch's blocks may be smaller; the size of ours is a multiple of theirs.
+        // The second patch's blocks may be smaller, but this block is a whole number of them.
         for block in &other.blocks {
-            let own = second.patch.table.elements_of(other, block);
-            let [start, end] = [own.start, own.end].map(|at| at.saturating_sub(span.start) * width);
-            let between = bytes.get(start as usize..end as usize).filter(|_| span.contains(&own.start));
-            if let (Some(between), None) = (between, &senseless) {
+            let elements = second.patch.table.elements_of(other, block);
+            let [start, end] = [elements.start, elements.end].map(|at| at.saturating_sub(span.start) * width);
+            let between = bytes.get(start as usize..end as usize).filter(|_| span.contains(&elements.start));
+            if let (Some(between), None) = (between, &undecodable) {
                 match two.extend(second, other, block, "squash", Some(&InMemory { dtype: one.dtype, bytes: between })) {
                     Err(Unread { of_base: false, error }) => return Err(error),
-                    Err(Unread { error, .. }) => senseless = Some(error),
+                    Err(Unread { error, .. }) => undecodable = Some(error),
                     Ok(()) => {}
                 }
             }
@@ -162,7 +163,7 @@ fn chained(
         Ok(())
     })?;
     let between = hasher.finish();
-    match senseless {
+    match undecodable {
         Some(error) if between == other.base_digest => return Err(error),
         Some(_) => return Ok((None, Some(between))),
         None => {}
@@ -170,7 +171,8 @@ fn chained(
     Ok((joined(read(first, one, Some(base))?, two.exact(second, "squash")?), Some(between)))
 }
 
-/// Calls `each` with the blocks of [`BLOCK_ELEMENTS`] of a tensor as the patch of `edit` makes it at alpha 1, whatever the edit.
+/// Calls `each` with the index and the bytes of each block of [`BLOCK_ELEMENTS`] of a tensor, as the patch gives it at alpha 1, whatever
+/// the alpha of `edit`.
 pub(super) fn result_blocks(
     edit: &Edit,
     base: &Checkpoint,
@@ -192,7 +194,7 @@ pub(super) fn result_blocks(
     let mut buffer = Vec::new();
     let mut index = 0;
     let mut sink = |_: u64, bytes: &[u8]| {
-        // Windows do not straddle blocks.
+        // The parts that arrive do not straddle blocks.
         buffer.extend_from_slice(bytes);
         if buffer.len() == block_bytes {
             each(index, &buffer)?;
@@ -203,4 +205,42 @@ pub(super) fn result_blocks(
     };
     plan.edit_tensor(tensor, &mut sink, context)?;
     if buffer.is_empty() { Ok(()) } else { each(index, &buffer) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::testing::{applied, contents, floats, portable};
+
+    /// Three checkpoints. From the first to the third, one weight goes its way in two steps, and one goes there and back.
+    fn three() -> [Checkpoint; 3] {
+        [
+            floats(&[("a", &[1.0, 2.0, 3.0]), ("b", &[4.0]), ("c", &[5.0])]),
+            floats(&[("a", &[1.0, 2.5, 3.5]), ("b", &[4.5]), ("c", &[5.0])]),
+            floats(&[("a", &[1.5, 2.0, 3.75]), ("b", &[4.5]), ("c", &[6.0])]),
+        ]
+    }
+
+    #[test]
+    fn a_squashed_chain_does_what_its_patches_do_one_after_the_other() {
+        let [a, b, c] = three();
+        let (first, second) = (portable(&a, &b, 1.0), portable(&b, &c, 1.0));
+        for base in [None, Some(&a)] {
+            let squashed = squash(&first, &second, base, &Context::silent()).unwrap();
+            let selected: Vec<_> =
+                squashed.table.tensors.iter().map(|entry| (entry.name.as_str(), entry.selected)).collect();
+            assert_eq!(selected, [("a", 2), ("b", 1), ("c", 1)], "what was taken back is not in it");
+            assert_eq!(applied(&a, &[Edit::to_reference(squashed)]), contents(&c));
+        }
+    }
+
+    #[test]
+    fn patches_that_are_no_chain_are_refused() {
+        let [a, b, c] = three();
+        for base in [None, Some(&a)] {
+            let refused = squash(&portable(&a, &b, 1.0), &portable(&a, &c, 1.0), base, &Context::silent());
+            assert_eq!(refused.map_err(|error| error.kind()).err(), Some(ErrorKind::AlgebraChain));
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What the blocks of a patch carry, told by their streams: its metadata only claims it, and decides nothing.
+//! What the blocks of a patch carry, as their streams show. The metadata only claim it, and decide nothing.
 
 use crate::context::Context;
 use crate::error::Error;
@@ -10,28 +10,27 @@ use crate::patch::Patch;
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// How many of a patch's blocks carry what.
+/// How many blocks of a patch carry base values, reduced deltas, or masks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Carried {
-    /// Blocks.
+    /// All blocks.
     pub blocks: u64,
-    /// Those with base-free positions and the base's values at them (spec §13).
+    /// Blocks with base-free positions and the base's values at them (spec §13).
     pub portable: u64,
-    /// Those with deltas rounded to bfloat16.
+    /// Blocks whose deltas are rounded to bfloat16.
     pub bf16: u64,
-    /// Those with deltas of eight bits.
+    /// Blocks whose deltas are rounded to eight bits.
     pub int8: u64,
-    /// Those with masks.
+    /// Blocks with pruning masks.
     pub masks: u64,
-    /// Those with masks that say what the base held before it was pruned: in values of their own, or by saying that the base
-    /// still holds it.
+    /// Blocks with masks that say what the base held before it was pruned: as values of their own, or because the base still holds it.
     pub before_pruning: u64,
 }
 
 impl Carried {
-    /// Looks into every block of `patch`, which is at `path`, once its digest is right. Nothing is decoded.
+    /// Verifies the digest of every block of `patch` and reads its streams' headers. Decodes nothing.
     ///
-    /// Reads the whole patch, in parallel. Memory: the blocks in work.
+    /// Reads the whole patch, in parallel. Memory: one block for each thread.
     ///
     /// # Errors
     /// I/O, R18, R19, cancellation.
@@ -48,6 +47,7 @@ impl Carried {
         carried.try_reduce(Self::default, |one, other| Ok(one.and(other)))
     }
 
+    /// The counts of one block.
     pub(crate) fn by_block(streams: &Streams<&[u8]>) -> Self {
         let is = |fact: bool| u64::from(fact);
         let unpruned = matches!(streams.masks, Some((MaskCodec::UnprunedBase, _)));
@@ -61,6 +61,7 @@ impl Carried {
         }
     }
 
+    /// The sum of both.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             blocks: self.blocks + other.blocks,
@@ -72,7 +73,7 @@ impl Carried {
         }
     }
 
-    /// Whether the patch can be used without its base, as all its blocks say (spec §13).
+    /// Whether the patch can be used without its base: every block is portable (spec §13).
     pub fn is_portable(&self) -> bool {
         self.portable == self.blocks
     }
@@ -82,7 +83,7 @@ impl Carried {
         self.bf16 + self.int8 == 0
     }
 
-    /// What `metadata` claims that the blocks deny, in words.
+    /// The claims of `metadata` that the blocks contradict, one sentence for each.
     pub fn denied(&self, metadata: &Metadata) -> Vec<String> {
         let mut denied = Vec::new();
         if metadata.portable && !self.is_portable() {

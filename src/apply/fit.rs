@@ -13,12 +13,13 @@ use crate::pair::PrefixMap;
 use crate::patch::{Patch, TensorBlock, Undecoded};
 use rayon::prelude::*;
 
-/// How a base is checked, besides names, dtypes and shapes.
+/// How a base is checked, besides its tensors' names, dtypes and shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Check {
-    /// The base's values at the selected positions. Decodes the patch; reads only what it must.
+    /// Compares the base's values at the selected positions. Decodes the patch, and reads only these values where positions are
+    /// base-free.
     Quick,
-    /// The digest of every tensor that the patch changes.
+    /// Compares the digest of every tensor that the patch changes.
     #[default]
     Full,
 }
@@ -26,13 +27,13 @@ pub enum Check {
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fit {
-    /// Tensors that are not the base's, by name.
+    /// Tensors that differ from the base's, by their names in the patch.
     pub differences: Vec<(String, Difference)>,
-    /// What the checkpoint is.
+    /// Which state of the model the checkpoint holds.
     pub state: BaseState,
 }
 
-/// The base's tensor that a patch's entry is about.
+/// The base's tensor that an entry of a patch changes.
 pub(super) fn base_tensor<'a>(
     base: &'a Checkpoint,
     entry: &TensorEntry,
@@ -44,7 +45,7 @@ pub(super) fn base_tensor<'a>(
     }
 }
 
-/// The base's elements that a block is about.
+/// The base's elements that a block of a patch changes.
 pub(crate) fn base_block<'a>(
     base: &'a Checkpoint,
     patch: &Patch,
@@ -63,7 +64,7 @@ pub(crate) fn base_block<'a>(
 /// also walks the base's elements once.
 ///
 /// # Errors
-/// I/O on the patch, R18 to R20, cancellation. That the base differs is not an error but an answer.
+/// I/O on the patch, R18 to R20, cancellation. A base that differs is no error: it is in the [`Fit`].
 pub fn fit(
     base: &Checkpoint,
     patch: &Patch,
@@ -71,20 +72,54 @@ pub fn fit(
     prefix: Option<&PrefixMap>,
     context: &Context<'_>,
 ) -> Result<Fit, Error> {
-    let fit = fit_of_mapped(base, patch, check, prefix, context);
+    let fit = compare(base, patch, check, prefix, context);
+    // A map of a file that changed meanwhile can hold anything: then this is the answer, whatever was compared.
     base.unchanged()?;
     fit
 }
 
-fn fit_of_mapped(
+fn compare(
     base: &Checkpoint,
     patch: &Patch,
     check: Check,
     prefix: Option<&PrefixMap>,
     context: &Context<'_>,
 ) -> Result<Fit, Error> {
-    let mut differences = Vec::new();
-    let mut tensors = Vec::new();
+    let tensors = match match_tensors(base, patch, prefix) {
+        Ok(tensors) => tensors,
+        Err(differences) => return Ok(Fit { differences, state: state_of_other_model(base, patch) }),
+    };
+    context.begin("checking the base", tensors.iter().map(|(_, tensor)| tensor.info.bytes()).sum());
+    let expected = patch.table.roots.selected;
+    let selected = match check {
+        Check::Quick if expected.is_known() => selected_root(patch, &tensors, context)?,
+        // A patch that does not know its base's selected values can only be checked in full.
+        Check::Quick | Check::Full => None,
+    };
+    if selected == Some(expected) {
+        return Ok(Fit { differences: Vec::new(), state: BaseState::Base });
+    }
+    // After a quick check that failed, only a full one can say what the checkpoint is instead.
+    let fit = compare_digests(patch, &tensors, context)?;
+    match selected {
+        // The tensors are right and yet their values were not: the patch's own digest of the values is wrong.
+        Some(found) if fit.differences.is_empty() => {
+            Err(root_differs(patch, "the base's selected values", found, expected))
+        }
+        _ => Ok(fit),
+    }
+}
+
+/// An entry of a patch, and the base's tensor that it changes.
+type EntryTensor<'p, 'a> = (&'p TensorEntry, Tensor<'a>);
+
+/// The tensors of the base that the patch changes, each with its entry; or those that are missing or have another dtype or shape.
+fn match_tensors<'a, 'p>(
+    base: &'a Checkpoint,
+    patch: &'p Patch,
+    prefix: Option<&PrefixMap>,
+) -> Result<Vec<EntryTensor<'p, 'a>>, Vec<(String, Difference)>> {
+    let (mut tensors, mut differences) = (Vec::new(), Vec::new());
     for entry in &patch.table.tensors {
         let difference = match base_tensor(base, entry, prefix) {
             None => Difference::Missing,
@@ -101,44 +136,39 @@ fn fit_of_mapped(
         };
         differences.push((entry.name.clone(), difference));
     }
-    if !differences.is_empty() {
-        let for_adapter = patch.table.tensors.iter().any(|entry| is_of_adapter(&entry.name));
-        let state = if base.is_adapter() && !for_adapter { BaseState::Adapter } else { BaseState::Unknown };
-        return Ok(Fit { differences, state });
-    }
-    context.begin("checking the base", tensors.iter().map(|(_, tensor)| tensor.info.bytes()).sum());
-    let hash = patch.table.roots.hash;
-    // A patch that does not know its base's selected values can only be checked in full.
-    let check = if patch.table.roots.selected.is_known() { check } else { Check::Full };
-    let selected = match check {
-        Check::Quick => selected_root(patch, &tensors, context)?,
-        Check::Full => None,
-    };
-    if selected == Some(patch.table.roots.selected) {
-        return Ok(Fit { differences, state: BaseState::Base });
-    }
-    // A quick check that fails is worth a full one: only that can say what the checkpoint is instead.
+    if differences.is_empty() { Ok(tensors) } else { Err(differences) }
+}
+
+/// The state of a checkpoint that lacks the patch's tensors: an adapter's weights are a frequent mix-up.
+fn state_of_other_model(base: &Checkpoint, patch: &Patch) -> BaseState {
+    let patch_is_for_adapter = patch.table.tensors.iter().any(|entry| is_of_adapter(&entry.name));
+    if base.is_adapter() && !patch_is_for_adapter { BaseState::Adapter } else { BaseState::Unknown }
+}
+
+/// Compares the digest of each tensor with the patch's, and the digest over all of them with those of the patch's result and reference.
+fn compare_digests(
+    patch: &Patch,
+    tensors: &[(&TensorEntry, Tensor<'_>)],
+    context: &Context<'_>,
+) -> Result<Fit, Cancelled> {
+    let roots = &patch.table.roots;
     let digests = tensors
         .par_iter()
-        .map(|(_, tensor)| tensor.digest(hash, context))
+        .map(|(_, tensor)| tensor.digest(roots.hash, context))
         .collect::<Result<Vec<Digest>, Cancelled>>()?;
+    let mut differences = Vec::new();
     for ((entry, _), found) in tensors.iter().zip(&digests) {
-        let expected = entry.base_digest;
-        if *found != expected {
-            differences.push((entry.name.clone(), Difference::Digest { found: *found, expected }));
+        let (found, expected) = (*found, entry.base_digest);
+        if found != expected {
+            differences.push((entry.name.clone(), Difference::Digest { found, expected }));
         }
     }
-    let root = hash.root(&digests);
-    let state = match root {
+    let state = match roots.hash.root(&digests) {
         _ if differences.is_empty() => BaseState::Base,
-        root if root == patch.table.roots.result => BaseState::Result,
-        root if root == patch.table.roots.reference => BaseState::Reference,
+        root if root == roots.result => BaseState::Result,
+        root if root == roots.reference => BaseState::Reference,
         _ => BaseState::Unknown,
     };
-    if let (Some(found), true) = (selected, differences.is_empty()) {
-        // The tensors are right and yet their values were not: the patch's own digest of them is wrong.
-        return Err(root_differs(patch, "the base's selected values", found, patch.table.roots.selected));
-    }
     Ok(Fit { differences, state })
 }
 
@@ -146,16 +176,18 @@ fn root_differs(patch: &Patch, what: &'static str, found: Digest, expected: Dige
     patch.invalid(Invalid::Root { what, found, expected }).into()
 }
 
-/// The digest over the values at the selected positions; none if positions make no sense in this base.
+/// The digest over the values at the selected positions; `None` if the positions make no sense in this base.
 fn selected_root(
     patch: &Patch,
     tensors: &[(&TensorEntry, Tensor<'_>)],
     context: &Context<'_>,
 ) -> Result<Option<Digest>, Error> {
-    let units: Vec<_> =
-        tensors.iter().flat_map(|(entry, tensor)| entry.blocks.iter().map(move |b| (*entry, *tensor, b))).collect();
+    let blocks: Vec<_> = tensors
+        .iter()
+        .flat_map(|(entry, tensor)| entry.blocks.iter().map(move |block| (*entry, *tensor, block)))
+        .collect();
     let hash = patch.table.roots.hash;
-    let digests = units
+    let digests = blocks
         .par_iter()
         .map(|(entry, tensor, block)| {
             let range = patch.table.elements_of(entry, block);
@@ -163,7 +195,7 @@ fn selected_root(
             context.advance((range.end - range.start) * entry.dtype.width().bytes() as u64)?;
             match patch.decode(entry, block, Some(&base)) {
                 Ok(decoded) => Ok(Some(values_digest(hash, entry.dtype, &base.bits_at(&decoded.positions)))),
-                // Positions relative to another base need not make sense; that answers the question.
+                // Positions that are relative to another base need not make sense in this one, which answers the question.
                 Err(Undecoded { of_base: true, .. }) => Ok(None),
                 Err(Undecoded { error, .. }) => Err(error.into()),
             }
@@ -172,9 +204,9 @@ fn selected_root(
     Ok(digests.into_iter().collect::<Option<Vec<Digest>>>().map(|digests| hash.root(&digests)))
 }
 
-/// Checks that the portable `patch` carries the values of which it has the digest: those of its base (spec §9.8).
+/// Checks the base values that the portable `patch` carries against the digest that it declares of them (spec §9.8).
 ///
-/// Decodes the patch, in parallel. Without a digest there is nothing to check.
+/// Decodes the patch, in parallel. Passes a patch that declares no digest.
 ///
 /// # Errors
 /// I/O, R18 to R21, cancellation.
@@ -189,35 +221,108 @@ pub(crate) fn carried_values_fit(patch: &Patch, context: &Context<'_>) -> Result
     carried_root_fits(patch, &digests.collect::<Result<Vec<_>, Error>>()?)
 }
 
-/// The digest of the base's values that a block carries.
+/// The digest of the base values that a block carries; `None` if it carries none.
 pub(crate) fn carried_digest(patch: &Patch, entry: &TensorEntry, decoded: &DecodedBlock) -> Option<Digest> {
     decoded.carried_base().map(|bits| values_digest(patch.table.roots.hash, entry.dtype, bits))
 }
 
-/// Compares the digests of what every block carries of its base with the digest over all of them, if every block carries it.
+/// Compares the digests of the base values that blocks carry with the digest over all of them. Passes a patch of which any block carries
+/// none.
 pub(crate) fn carried_root_fits(patch: &Patch, digests: &[Option<Digest>]) -> Result<(), Error> {
     let Some(digests) = digests.iter().copied().collect::<Option<Vec<Digest>>>() else { return Ok(()) };
     root_fits(patch, "the base values that blocks carry", &digests, patch.table.roots.selected)
 }
 
-/// Compares the digest over `digests` with a root, if that is known.
+/// Compares the digest over `digests` with the `expected` root. Passes an unknown root.
 pub(crate) fn root_fits(patch: &Patch, what: &'static str, digests: &[Digest], expected: Digest) -> Result<(), Error> {
     let found = patch.table.roots.hash.root(digests);
     if found == expected || !expected.is_known() { Ok(()) } else { Err(root_differs(patch, what, found, expected)) }
 }
 
-/// Checks that what `patch` says of its reference and of its result tensor by tensor (spec §12.5) is what it
-/// says of them in all.
+/// Checks that the digests of the reference's and the result's tensors (spec §12.5) are those of which the patch declares the roots.
 ///
 /// # Errors
 /// R21.
 pub(crate) fn counterparts_fit(patch: &Patch) -> Result<(), Error> {
     let counterparts: Option<Vec<_>> = patch.table.tensors.iter().map(|entry| entry.counterparts).collect();
     let Some(counterparts) = counterparts else { return Ok(()) };
-    let [references, results]: [Vec<Digest>; 2] = [
-        counterparts.iter().map(|there| there.reference).collect(),
-        counterparts.iter().map(|there| there.result).collect(),
-    ];
+    let references: Vec<Digest> = counterparts.iter().map(|tensor| tensor.reference).collect();
+    let results: Vec<Digest> = counterparts.iter().map(|tensor| tensor.result).collect();
     root_fits(patch, "the reference's tensors", &references, patch.table.roots.reference)?;
     root_fits(patch, "the result's tensors", &results, patch.table.roots.result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::testing::{checkpoint, floats, patch, vector};
+
+    /// A patch of two tensors, and its base.
+    fn base_and_patch() -> (Checkpoint, Patch) {
+        let base = floats(&[("a", &[1.0, 2.0]), ("b", &[3.0, 4.0])]);
+        let reference = floats(&[("a", &[1.0, 2.5]), ("b", &[3.5, 4.0])]);
+        let patch = patch(&base, &reference, crate::testing::Portability::Portable);
+        (base, patch)
+    }
+
+    fn check(found: &Checkpoint, patch: &Patch, check: Check) -> Fit {
+        fit(found, patch, check, None, &Context::silent()).unwrap()
+    }
+
+    #[test]
+    fn the_base_its_result_and_others_are_told_apart() {
+        let (base, patch) = base_and_patch();
+        let result = floats(&[("a", &[1.0, 2.5]), ("b", &[3.5, 4.0])]);
+        let other = floats(&[("a", &[1.0, 2.0]), ("b", &[3.0, 5.0])]);
+        assert_eq!(check(&base, &patch, Check::Full), Fit { differences: Vec::new(), state: BaseState::Base });
+        assert_eq!(check(&result, &patch, Check::Full).state, BaseState::Result);
+        let Fit { differences, state } = check(&other, &patch, Check::Full);
+        assert_eq!(state, BaseState::Unknown);
+        assert!(matches!(&differences[..], [(name, Difference::Digest { .. })] if name == "b"), "{differences:?}");
+    }
+
+    #[test]
+    fn a_reference_that_the_patch_does_not_reach_is_recognized() {
+        let base = floats(&[("a", &[1.0, 2.0])]);
+        let reference = floats(&[("a", &[1.5, 4.0])]);
+        let localize = crate::testing::Localize::largest(crate::testing::Amount::Count(1));
+        let options = crate::testing::DiffOptions { localize, ..crate::testing::all_tensors() };
+        let patch = crate::testing::diff(&base, &reference, &options, &Context::silent()).unwrap().patch;
+        assert_eq!(check(&reference, &patch, Check::Full).state, BaseState::Reference);
+        assert_eq!(check(&floats(&[("a", &[1.0, 4.0])]), &patch, Check::Full).state, BaseState::Result);
+    }
+
+    #[test]
+    fn tensors_that_are_missing_or_of_another_kind_are_named() {
+        let (_, patch) = base_and_patch();
+        let halves = vector("b", Dtype::F16, &[0, 0]);
+        let square = ("a".to_owned(), Dtype::F32, vec![2, 1], vec![0, 0]);
+        let found = check(&checkpoint(&[square, halves]), &patch, Check::Full).differences;
+        let (found_shape, expected_shape) = (vec![2, 1], vec![2]);
+        let expected = [
+            ("a".to_owned(), Difference::Shape { found: found_shape, expected: expected_shape }),
+            ("b".to_owned(), Difference::Dtype { found: Dtype::F16, expected: Dtype::F32 }),
+        ];
+        assert_eq!(found, expected);
+        let missing = check(&floats(&[("a", &[1.0, 2.0])]), &patch, Check::Full).differences;
+        assert_eq!(missing, [("b".to_owned(), Difference::Missing)]);
+    }
+
+    #[test]
+    fn an_adapter_is_recognized_where_the_patch_is_for_its_model() {
+        let (_, patch) = base_and_patch();
+        let adapter = floats(&[("a.lora_A.weight", &[1.0])]);
+        assert_eq!(check(&adapter, &patch, Check::Full).state, BaseState::Adapter);
+    }
+
+    #[test]
+    fn a_quick_check_sees_selected_values_only() {
+        let (_, patch) = base_and_patch();
+        let elsewhere = floats(&[("a", &[9.0, 2.0]), ("b", &[3.0, 4.0])]);
+        let selected = floats(&[("a", &[1.0, 9.0]), ("b", &[3.0, 4.0])]);
+        assert_eq!(check(&elsewhere, &patch, Check::Quick).state, BaseState::Base);
+        assert_eq!(check(&elsewhere, &patch, Check::Full).differences.len(), 1);
+        assert_eq!(check(&selected, &patch, Check::Quick).differences.len(), 1);
+    }
 }

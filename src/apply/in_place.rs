@@ -1,4 +1,4 @@
-//! Results in the place of their base: its files edited, with a journal of what they held, or replaced by new ones.
+//! Results in the place of their base: its files are edited, with a journal of the bytes they held, or replaced by new ones.
 //!
 //! One order, in every mode: lock, check, journal, change, read back, commit. The files were locked before they were read
 //! ([`Access::Edit`]); nothing changes before all results are known and the journal, or all new files, are on the disk; what was
@@ -7,7 +7,7 @@
 use super::part::{Output, Part, Rewritten, rewrite_part};
 use super::plan::Plan;
 use super::rewrite::Rewrite;
-use super::run::{Applied, Beside, Finished, write_weights};
+use super::run::{Applied, Finished, SideFiles, write_weights};
 use super::tensor::SPAN;
 use crate::checkpoint::scan::windows;
 use crate::checkpoint::{Access, Checkpoint, Layout, Tensor, WeightFile};
@@ -23,24 +23,24 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Puts the result in the place of the base, which was opened for that ([`Access::Edit`]). `finish` gets the finished result, read back
-/// from its files, can still refuse it, and says what else changes in a model directory. With `with_undo` it also gets the patch
-/// that leads back.
+/// Puts the result in the place of the base, which must be open for that ([`Access::Edit`]). `finish` receives the complete result, read
+/// back from its files, can still refuse it, and returns the other files that change in a model directory. `with_undo` gives it the undo
+/// patch too.
 ///
-/// The files are edited where they are, which takes the time and the disk space of what changes. The bytes that they held are on the
-/// disk before the first one changes; an error, also one of `finish`, puts them back, and after a crash [`recover`] does. The base as
-/// it is open here then shows the result.
+/// Files are edited where they are, which takes time and disk space for the changes only. The bytes that they held are on the disk before
+/// the first one changes. An error, also one of `finish`, puts them back, and after a crash [`recover`] does. The open base then shows
+/// the result.
 ///
-/// New files take the place of the old ones, each of which is whole until then, where most of the files changes, and for files that
-/// are links, have other names or cannot be written to. After a crash [`recover`] finishes what was begun.
+/// Where most of the bytes change, and for files that are links, have other names or cannot be written to, new files replace the old ones,
+/// each of which stays whole until then. After a crash [`recover`] finishes the replacement.
 ///
 /// # Errors
-/// [`Failed`] for outputs; [`Refusal`](crate::error::Refusal) for numbers and digests; what decoding returns. The base is what it was then,
-/// unless the error is [`Failed::Interrupted`] or [is in place](Failed::is_in_place).
+/// [`Failed`] for outputs; [`Refusal`](crate::error::Refusal) for numbers and digests; what decoding returns. After an error the base is
+/// unchanged, unless the error is [`Failed::Interrupted`] or [is in place](Failed::is_in_place).
 pub fn in_place(
     plan: &Plan<'_>,
     with_undo: bool,
-    finish: impl FnOnce(Finished<'_>) -> Result<Beside, Error>,
+    finish: impl FnOnce(Finished<'_>) -> Result<SideFiles, Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = plan.base();
@@ -57,52 +57,51 @@ pub fn in_place(
     }
 }
 
-/// The files of a base to edit where they are; none if they should be replaced.
+/// Opens the changed files to edit them where they are; `None` if they should be replaced.
 fn editable(plan: &Plan<'_>, changed: &[usize]) -> Option<Vec<Editable>> {
     if changed.is_empty() {
         return None;
     }
     let files = || changed.iter().map(|index| &plan.base().files[*index]);
-    // For each change a journal holds where it is, the old and the new bytes.
-    let noted = |entry: &TensorEntry| {
+    // For each change the journal holds about two bytes of position, the old bytes and the new ones.
+    let journal_bytes = |entry: &TensorEntry| {
         let selected: u64 = entry.blocks.iter().map(|block| u64::from(block.selected)).sum();
         selected.saturating_mul(2 + 2 * entry.dtype.width().bytes() as u64)
     };
-    let journal = plan.by_tensor.values().flatten().map(|(_, entry)| noted(entry)).fold(0, u64::saturating_add);
+    let entries = plan.by_tensor.values().flatten().map(|(_, entry)| entry);
+    let journal = entries.map(|entry| journal_bytes(entry)).fold(0, u64::saturating_add);
     if journal > files().map(WeightFile::bytes).sum::<u64>() / 2 {
         return None;
     }
-    // What is locked is edited, even if its path leads to another file meanwhile.
+    // The file that was locked is the one to edit: meanwhile its path may lead to another one.
     let is_locked =
         |file: &WeightFile, target: &Editable| file.file().is_some_and(|open| target.is(open, file.bytes()));
     files().map(|file| Editable::open(&file.path).filter(|target| is_locked(file, target))).collect()
 }
 
-/// Edits files of the base, by index, where they are.
+/// Edits the `changed` files of the base where they are; `targets` are these files, open for writing.
 fn edit(
     plan: &Plan<'_>,
     changed: &[usize],
     targets: Vec<Editable>,
     with_undo: bool,
-    finish: impl FnOnce(Finished<'_>) -> Result<Beside, Error>,
+    finish: impl FnOnce(Finished<'_>) -> Result<SideFiles, Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = plan.base();
     let mut journal = NewEditJournal::create(targets)?;
-    let noted = note(plan, changed, &mut journal, with_undo, context);
-    // What failed on a file that changed failed because it did.
+    let rewritten = write_journal(plan, changed, &mut journal, with_undo, context);
+    // If the base changed meanwhile, then this is the error to report, whatever failed because of it.
     base.unchanged()?;
-    let mut rewritten = noted?;
-    let undo = match with_undo {
-        true => Some(plan.undo(std::mem::take(&mut rewritten.undo), &rewritten.digests)?),
-        false => None,
-    };
+    let mut rewritten = rewritten?;
+    let undo_blocks = std::mem::take(&mut rewritten.undo);
+    let undo = if with_undo { Some(plan.undo(undo_blocks, &rewritten.digests)?) } else { None };
     if let Some(hash) = plan.declared() {
         plan.compare_declared(&declared_digests(plan, hash, &rewritten, context)?)?;
     }
     base.unchanged()?;
     base.still_at_their_paths()?;
-    // What was refused was refused by now. From here on nothing reads the base as it is mapped.
+    // The results are known. From here on nothing reads the base through its map, since its bytes change.
     let journal = journal.commit()?;
     let change = || -> Result<(Applied, Commit), Error> {
         journal.edit::<Error>(context)?;
@@ -112,44 +111,44 @@ fn edit(
             rewritten.read_back(&base.files[*index], &result.files[*index], context)?;
         }
         let applied = Applied { verified: plan.declared().is_some(), ..rewritten.applied() };
-        let beside = finish(Finished { result: &result, applied: &applied, undo })?;
+        let side_files = finish(Finished { result: &result, applied: &applied, undo })?;
         base.still_at_their_paths()?;
-        Ok((applied, commit(base, Vec::new(), beside)?))
+        Ok((applied, commit(base, Vec::new(), side_files)?))
     };
     let error = match change() {
         Ok((applied, commit)) => match commit.run(Some(&journal)) {
             Ok(()) => return Ok(applied),
-            // Past the point of no return.
+            // The result is in place, and cannot be put back.
             Err(failed) if failed.is_in_place() => return Err(failed.into()),
             Err(failed) => failed.into(),
         },
         Err(error) => error,
     };
-    // Also when it is the user who interrupts.
-    let back: Result<u64, Error> = journal.put_back(&Context::silent());
-    back.map_err(|_| Failed::Interrupted { path: base.path.clone() })?;
+    // With a context of its own, since a cancelled edit has to be put back too.
+    let put_back: Result<u64, Error> = journal.put_back(&Context::silent());
+    put_back.map_err(|_| Failed::Interrupted { path: base.path.clone() })?;
     Err(error)
 }
 
-/// The base as its files now are.
+/// Opens the base's files again, to read what they now hold.
 fn reopened(base: &Checkpoint) -> Result<Checkpoint, Error> {
     let files: Vec<PathBuf> = base.files.iter().map(|file| file.path.clone()).collect();
     Ok(Checkpoint::open_files(&base.path, base.layout.clone(), &files)?)
 }
 
-/// New weights and what goes beside them in a model directory, ready to take their places.
-fn commit(base: &Checkpoint, weights: Vec<NewFile>, beside: Beside) -> Result<Commit, Failed> {
+/// Prepares the replacement of weight files and of the other files in a model directory.
+fn commit(base: &Checkpoint, weights: Vec<NewFile>, side_files: SideFiles) -> Result<Commit, Failed> {
     let mut commit = Commit::new(&folder(base));
-    // First, since others may own them: as long as no file has moved, all can be taken back.
+    // Weights come first, because renaming them can fail where others own them, and until the first rename all can be undone.
     weights.into_iter().for_each(|file| commit.add(file));
-    for (name, bytes) in beside.write {
+    for (name, bytes) in side_files.write {
         commit.write(&name, &bytes)?;
     }
-    beside.remove.into_iter().for_each(|name| commit.remove(name));
+    side_files.remove.into_iter().for_each(|name| commit.remove(name));
     Ok(commit)
 }
 
-/// The folder that all files of a checkpoint are in.
+/// The folder of a checkpoint's files.
 fn folder(base: &Checkpoint) -> PathBuf {
     match &base.layout {
         Layout::Directory { .. } => base.path.clone(),
@@ -158,7 +157,7 @@ fn folder(base: &Checkpoint) -> PathBuf {
     }
 }
 
-/// The digests that a result will have, made with `hash`.
+/// The digests by `hash` of the tensors that were rewritten to the journal: known by BLAKE3, computed again for any other hash.
 fn declared_digests(
     plan: &Plan<'_>,
     hash: ContentHash,
@@ -173,8 +172,8 @@ fn declared_digests(
     tensors.par_iter().map(digest).collect()
 }
 
-/// Notes in a journal what will change in files of the base, by index. Parts are rewritten in parallel, and noted in their order.
-fn note(
+/// Writes every change of the `changed` files to the journal. Parts are rewritten in parallel, and their changes are written in order.
+fn write_journal(
     plan: &Plan<'_>,
     changed: &[usize],
     journal: &mut NewEditJournal,
@@ -191,12 +190,12 @@ fn note(
     }
     let mut done: Vec<Part> = Vec::new();
     for batch in batches(&parts) {
-        let note = |(file, tensor, part): &(u32, Tensor<'_>, Range<u64>)| {
+        let rewrite = |(file, tensor, part): &(u32, Tensor<'_>, Range<u64>)| {
             let mut segments = Segments::default();
             let output = Output::Journal { file: *file, segments: &mut segments };
             Ok((rewrite_part(plan, *tensor, part.clone(), output, with_undo, context)?, segments))
         };
-        for (part, segments) in batch.par_iter().map(note).collect::<Result<Vec<_>, Error>>()?.into_iter() {
+        for (part, segments) in batch.par_iter().map(rewrite).collect::<Result<Vec<_>, Error>>()? {
             journal.append(&segments)?;
             done.push(part);
         }
@@ -206,8 +205,8 @@ fn note(
     Ok(rewritten)
 }
 
-/// Parts that are worked on together: enough for all threads, and not more elements than some parts of full size have, since what changes
-/// in them is held in memory.
+/// Divides parts into batches, whose changes are held in memory at once: enough parts for all threads, and at most two full spans of
+/// elements for each thread.
 fn batches<'p, 't>(
     parts: &'p [(u32, Tensor<'t>, Range<u64>)],
 ) -> impl Iterator<Item = &'p [(u32, Tensor<'t>, Range<u64>)]> {
@@ -225,12 +224,12 @@ fn batches<'p, 't>(
     })
 }
 
-/// Puts new files in the place of those of the base, by index.
+/// Replaces the `changed` files of the base by new ones.
 fn replace(
     plan: &Plan<'_>,
     changed: &[usize],
     with_undo: bool,
-    finish: impl FnOnce(Finished<'_>) -> Result<Beside, Error>,
+    finish: impl FnOnce(Finished<'_>) -> Result<SideFiles, Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = plan.base();
@@ -246,33 +245,33 @@ fn replace(
     };
     let paths: Vec<PathBuf> = (0..base.files.len()).map(path).collect();
     let result = Checkpoint::open_files(&base.path, base.layout.clone(), &paths)?;
-    let beside = finish(Finished { result: &result, applied: &applied, undo })?;
+    let side_files = finish(Finished { result: &result, applied: &applied, undo })?;
     base.unchanged()?;
     base.still_at_their_paths()?;
-    commit(base, files.into_iter().map(|(_, new)| new).collect(), beside)?.run(None)?;
+    commit(base, files.into_iter().map(|(_, new)| new).collect(), side_files)?.run(None)?;
     Ok(applied)
 }
 
 /// What [`recover`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovered {
-    /// The edit was taken back: the files are what they were before it.
+    /// The edit was undone: the files are what they were before it.
     TakenBack {
         /// Their names.
         files: Vec<String>,
         /// Weights that the edit changed in them.
         weights: u64,
     },
-    /// What was begun was finished: these files are the new ones.
+    /// The replacement was finished: these files are the new ones.
     Finished {
         /// Their names.
         files: Vec<String>,
     },
 }
 
-/// Ends a change that was interrupted in the folder of `model`, a model directory or a file in one: takes it back, or finishes it where the
-/// result was complete. None if there is nothing to end. It can be interrupted itself, and repeated. A journal that was copied
-/// with its files is believed only with `copied`.
+/// Ends an interrupted change in the folder of `model`, a model directory or a file in one: undoes an edit in place, or finishes a
+/// replacement whose new files were complete. Returns `None` if no change was interrupted. Recovery can itself be interrupted and repeated.
+/// A journal that was copied together with its files is used only with `copied`.
 ///
 /// # Errors
 /// [`Failed`]; cancellation. Files that were replaced or changed since are not touched ([`Failed::OtherFile`]).
@@ -298,8 +297,30 @@ pub fn recover(model: &Path, copied: bool, context: &Context<'_>) -> Result<Opti
     Ok(None)
 }
 
+/// Puts back what an interrupted edit changed.
 fn take_back(journal: EditJournal, context: &Context<'_>) -> Result<Recovered, Error> {
     let files = journal.names().map(str::to_owned).collect();
     journal.check::<Error>(context)?;
     Ok(Recovered::TakenBack { files, weights: journal.put_back::<Error>(context)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::floats;
+
+    #[test]
+    fn batches_are_all_parts_in_order_and_none_is_too_large() {
+        let base = floats(&[("w", &[1.0])]);
+        let tensor = base.tensor("w").unwrap();
+        let parts: Vec<_> = (0..100).map(|file| (file, tensor, 0..SPAN / (1 + u64::from(file % 3)))).collect();
+        let batches: Vec<_> = batches(&parts).collect();
+        let files: Vec<u32> = batches.iter().flat_map(|batch| batch.iter().map(|(file, ..)| *file)).collect();
+        assert_eq!(files, (0..100).collect::<Vec<u32>>());
+        let elements_max = SPAN * 2 * rayon::current_num_threads() as u64;
+        for batch in batches {
+            let elements: u64 = batch.iter().map(|(_, _, part)| part.end - part.start).sum();
+            assert!((1..=elements_max).contains(&elements), "{elements}");
+        }
+    }
 }

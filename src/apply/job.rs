@@ -1,14 +1,14 @@
-//! Whole jobs on a checkpoint: apply patches to it, and take the last apply back. What the commands do, without their words.
+//! Whole jobs on a checkpoint: apply patches to it, with undo patch, log and mask, and revert the last apply.
 
 use super::in_place::in_place;
 use super::plan::{Edit, Plan, PlanOptions};
-use super::run::{Applied, Beside, Finished, to_path};
+use super::run::{Applied, Finished, SideFiles, to_path};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
 use crate::durable::{Existing, Failed, is_undo_patch, real_path, undo_name, write_file};
 use crate::error::{Error, NoRevert, Refusal};
-use crate::history::{self, AppliedPatch, History, State, Step, Undo, digests};
+use crate::history::{self, AppliedPatch, Digests, History, State, Step, Undo, digests};
 use crate::localize::scan::of_files;
 use crate::mask::{self, PruningMask};
 use crate::patch::Patch;
@@ -86,7 +86,8 @@ pub struct Done {
 }
 
 impl<'a> Apply<'a> {
-    /// `edits` together, to `base`: checked in full, with an undo patch beside a model directory's log, and nothing replaced.
+    /// Applies all `edits` at once. By default the base is checked in full, the undo patch goes beside a model directory's log, and no
+    /// existing file is replaced.
     pub fn new(base: &'a Checkpoint, edits: &'a [Edit]) -> Self {
         let (options, undo, existing) = (PlanOptions::default(), UndoTo::Log, Existing::Keep);
         Self { base, edits, options, undo, log: true, mask: None, existing }
@@ -102,12 +103,12 @@ impl<'a> Apply<'a> {
         Self { undo, ..self }
     }
 
-    /// Whether a model directory's log tells of it.
+    /// Whether this apply is recorded in a model directory's log.
     pub fn log(self, log: bool) -> Self {
         Self { log, ..self }
     }
 
-    /// Where the result's pruning mask goes, if it is wanted.
+    /// Where the result's pruning mask goes; `None` to write no mask.
     pub fn keep_mask(self, mask: Option<KeepMask<'a>>) -> Self {
         Self { mask, ..self }
     }
@@ -132,47 +133,29 @@ impl<'a> Apply<'a> {
     pub fn run(&self, destination: Destination<'_>, context: &Context<'_>) -> Result<Done, Error> {
         self.refuse_outputs(destination)?;
         let plan = Plan::check(self.base, self.edits, &self.options, context)?;
-        if let Some(KeepMask { of_base, path }) = self.mask {
-            let mask = plan.result_mask(of_base, context)?;
-            let covered: Vec<Tensor<'_>> = mask.names().filter_map(|name| self.base.tensor(name)).collect();
-            mask::write(&mask, &covered, &[self.base], path, self.existing, context)?;
-        }
-        let history = if self.log { History::of(self.base)? } else { None };
-        // Ahead of the edit: in place, there is no base after it.
-        let before = history.is_some().then(|| digests(self.base, self.base, context)).transpose()?;
+        self.write_mask(&plan, context)?;
+        // The base is hashed before the edit, since in place there is no base afterwards.
+        let log = if self.log { OpenLog::of(self.base, context)? } else { None };
         let with_undo = match self.undo {
-            UndoTo::Log => history.is_some(),
+            UndoTo::Log => log.is_some(),
             UndoTo::Path(_) => true,
             UndoTo::Nowhere => false,
         };
+
         let (mut is_reference, mut undo_path) = (false, None);
-        let finish = |Finished { result, applied, undo }: Finished<'_>| -> Result<Beside, Error> {
+        let finish = |Finished { result, applied, undo }: Finished<'_>| -> Result<SideFiles, Error> {
             is_reference = is_reference_of(&plan, result, applied, context)?;
-            let mut beside = Beside::default();
-            let undo = match (undo, self.undo) {
-                (Some(patch), UndoTo::Path(path)) => {
-                    // The way back must be on the disk before the weights change.
-                    let written = write_file(path, &patch.to_bytes()?, self.existing);
-                    written.map_err(Failed::not_in_place)?;
-                    undo_path = Some(path.to_owned());
-                    Some(Undo::new(patch.id, path))
-                }
-                (Some(patch), _) => {
-                    let name = undo_name(&patch.id.short());
-                    beside.write.push((name.clone(), patch.to_bytes()?));
-                    undo_path = folder_of(destination, self.base).map(|folder| folder.join(&name));
-                    Some(Undo::new(patch.id, Path::new(&name)))
-                }
-                (None, _) => None,
-            };
-            if let (Some(mut history), Some(before)) = (history, before) {
-                let after = digests(result, self.base, context)?;
-                let patch = |edit: &Edit| AppliedPatch::new(edit.patch.id, edit.patch.name(), edit.kind);
-                let patches = self.edits.iter().map(patch).collect();
-                history.steps.push(Step::new(patches, before, after, undo));
-                beside.write.push((history::FILE_NAME.to_owned(), history.to_bytes()?));
+            let mut side_files = SideFiles::default();
+            let mut logged_undo = None;
+            if let Some(patch) = undo {
+                let (undo, path) = self.put_undo(&patch, destination, &mut side_files)?;
+                (logged_undo, undo_path) = (Some(undo), path);
             }
-            Ok(beside)
+            if let Some(log) = log {
+                let bytes = log.with_step(self.edits, logged_undo, (result, self.base), context)?;
+                side_files.write.push((history::FILE_NAME.to_owned(), bytes));
+            }
+            Ok(side_files)
         };
         let applied = match destination {
             Destination::Path(path) => {
@@ -181,6 +164,35 @@ impl<'a> Apply<'a> {
             Destination::InPlace => in_place(&plan, with_undo, finish, context)?,
         };
         Ok(Done { applied, is_reference, added: plan.is_added(), undo: undo_path })
+    }
+
+    /// Writes the pruning mask of the result, if there is a place for it.
+    fn write_mask(&self, plan: &Plan<'_>, context: &Context<'_>) -> Result<(), Error> {
+        let Some(KeepMask { of_base, path }) = self.mask else { return Ok(()) };
+        let mask = plan.result_mask(of_base, context)?;
+        let covered: Vec<Tensor<'_>> = mask.names().filter_map(|name| self.base.tensor(name)).collect();
+        Ok(mask::write(&mask, &covered, &[self.base], path, self.existing, context)?)
+    }
+
+    /// Writes the undo patch to the path that was asked for, or adds it to the files that appear together with the weights. Returns its
+    /// entry for the log, and the path where it will be.
+    fn put_undo(
+        &self,
+        patch: &Patch,
+        destination: Destination<'_>,
+        side_files: &mut SideFiles,
+    ) -> Result<(Undo, Option<PathBuf>), Error> {
+        let bytes = patch.to_bytes()?;
+        if let UndoTo::Path(path) = self.undo {
+            // The undo patch must be on the disk before the weights change.
+            write_file(path, &bytes, self.existing).map_err(Failed::not_in_place)?;
+            return Ok((Undo::new(patch.id, path), Some(path.to_owned())));
+        }
+        let name = undo_name(&patch.id.short());
+        let path = folder_of(destination, self.base).map(|folder| folder.join(&name));
+        let undo = Undo::new(patch.id, Path::new(&name));
+        side_files.write.push((name, bytes));
+        Ok((undo, path))
     }
 
     /// Refuses outputs beside the result that would take the place of the base's own files, of the result, or of each other.
@@ -213,6 +225,36 @@ impl<'a> Apply<'a> {
     }
 }
 
+/// The log of a model directory before an apply.
+struct OpenLog {
+    history: History,
+    /// The digests of the model's files.
+    before: Digests,
+}
+
+impl OpenLog {
+    /// Reads the log of `base` and hashes its files; `None` for a single file, which has no log.
+    fn of(base: &Checkpoint, context: &Context<'_>) -> Result<Option<Self>, Error> {
+        let Some(history) = History::of(base)? else { return Ok(None) };
+        let before = digests(base, base, context)?;
+        Ok(Some(Self { history, before }))
+    }
+
+    /// The bytes of the log with one more step: `edits` made `result`, whose files have the names that they have in `base`.
+    fn with_step(
+        mut self,
+        edits: &[Edit],
+        undo: Option<Undo>,
+        (result, base): (&Checkpoint, &Checkpoint),
+        context: &Context<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        let after = digests(result, base, context)?;
+        let patches = edits.iter().map(|edit| AppliedPatch::new(edit.patch.id, edit.patch.name(), edit.kind)).collect();
+        self.history.steps.push(Step::new(patches, self.before, after, undo));
+        self.history.to_bytes()
+    }
+}
+
 /// The folder of a result, where its log is.
 fn folder_of(destination: Destination<'_>, base: &Checkpoint) -> Option<PathBuf> {
     let of_base = history::folder(base)?;
@@ -222,7 +264,7 @@ fn folder_of(destination: Destination<'_>, base: &Checkpoint) -> Option<PathBuf>
     }
 }
 
-/// Whether the files of `result` are those of the patch's reference, every byte, as far as that is known.
+/// Whether every file of `result` has the digest of the reference's file. False if the patch does not know these digests.
 fn is_reference_of(
     plan: &Plan<'_>,
     result: &Checkpoint,
@@ -238,60 +280,77 @@ fn is_reference_of(
         let contents = of_files(result, &applied.digests, context)?;
         return Ok(contents.iter().map(Digest::to_string).eq(files.iter().flat_map(|file| file.content.clone())));
     }
-    // As in patches of format 1.0 and 1.1.
+    // Patches of format 1.0 and 1.1 know files by SHA-256 only.
     let sha256 = result.files.iter().map(|file| file.sha256(context)).collect::<Result<Vec<Digest>, Cancelled>>()?;
     Ok(sha256.iter().map(|digest| Some(digest.to_string())).eq(files.iter().map(|file| file.sha256.clone())))
 }
 
-/// The last apply to a model directory, taken back in place.
+/// Reverts the last apply to a model directory, in place.
 #[derive(Debug)]
 pub struct Revert<'a> {
     /// The model directory, opened with [`Checkpoint::open_for_edit`].
     pub model: &'a Checkpoint,
-    /// Where the undo patch is; by default where the log leads.
+    /// Where the undo patch is; `None` to look where the log says.
     pub undo: Option<&'a Path>,
 }
 
 impl Revert<'_> {
-    /// Does it; returns the step that was taken back.
+    /// Edits the model in place, and returns the step that was reverted.
     ///
     /// # Errors
     /// [`Refusal::NoRevert`]; what [`Plan::check`] and [`in_place`] return.
     pub fn run(&self, context: &Context<'_>) -> Result<Step, Error> {
         let model = self.model;
-        let refuse = |reason: NoRevert| -> Error { Refusal::NoRevert { path: model.path.clone(), reason }.into() };
-        let Some(mut history) = History::of(model)? else { return Err(refuse(NoRevert::File)) };
-        let files = digests(model, model, context)?;
-        let state = history.state(&files);
-        let Some(step) = history.steps.pop() else { return Err(refuse(NoRevert::NoStep)) };
-        if state != State::After(history.steps.len() + 1) {
-            return Err(refuse(NoRevert::Changed));
-        }
-        let Some(undo) = &step.undo else { return Err(refuse(NoRevert::NoUndo)) };
-        let Some(path) = self.undo.map(Path::to_owned).or_else(|| find(undo, model)) else {
-            return Err(refuse(NoRevert::UndoGone { file: undo.file.clone() }));
-        };
-        let patch = Patch::open(&path)?;
-        if patch.id.to_string() != undo.id {
-            return Err(refuse(NoRevert::OtherUndo { path, found: patch.id, expected: undo.id.clone() }));
-        }
-        let edits = [Edit::to_reference(patch)];
+        let (history, step) = self.last_step(context)?;
+        let undo = step.undo.as_ref().ok_or_else(|| self.refusal(NoRevert::NoUndo))?;
+        let edits = [Edit::to_reference(self.open_undo(undo)?)];
         let plan = Plan::check(model, &edits, &PlanOptions::default(), context)?;
-        let finish = |Finished { result, .. }: Finished<'_>| -> Result<Beside, Error> {
+        let finish = |Finished { result, .. }: Finished<'_>| -> Result<SideFiles, Error> {
             if digests(result, model, context)? != step.before {
-                return Err(refuse(NoRevert::OtherResult));
+                return Err(self.refusal(NoRevert::OtherResult));
             }
-            // One that was written beside the log by default has done its work, unless an earlier step was the same.
-            let is_needed = history.steps.iter().flat_map(|step| &step.undo).any(|earlier| earlier.file == undo.file);
-            let remove = Some(undo.file.clone()).filter(|name| is_undo_patch(name) && !is_needed).into_iter().collect();
-            Ok(Beside { write: vec![(history::FILE_NAME.to_owned(), history.to_bytes()?)], remove })
+            let write = vec![(history::FILE_NAME.to_owned(), history.to_bytes()?)];
+            let remove = if is_obsolete(undo, &history) { vec![undo.file.clone()] } else { Vec::new() };
+            Ok(SideFiles { write, remove })
         };
         in_place(&plan, false, finish, context)?;
         Ok(step)
     }
+
+    /// The last step of the log, which must have made the files what they are, and the log without it.
+    fn last_step(&self, context: &Context<'_>) -> Result<(History, Step), Error> {
+        let mut history = History::of(self.model)?.ok_or_else(|| self.refusal(NoRevert::File))?;
+        let state = history.state(&digests(self.model, self.model, context)?);
+        let step = history.steps.pop().ok_or_else(|| self.refusal(NoRevert::NoStep))?;
+        if state != State::After(history.steps.len() + 1) {
+            return Err(self.refusal(NoRevert::Changed));
+        }
+        Ok((history, step))
+    }
+
+    /// The patch that the log calls `undo`.
+    fn open_undo(&self, undo: &Undo) -> Result<Patch, Error> {
+        let path = self.undo.map(Path::to_owned).or_else(|| find(undo, self.model));
+        let path = path.ok_or_else(|| self.refusal(NoRevert::UndoGone { file: undo.file.clone() }))?;
+        let patch = Patch::open(&path)?;
+        if patch.id.to_string() != undo.id {
+            return Err(self.refusal(NoRevert::OtherUndo { path, found: patch.id, expected: undo.id.clone() }));
+        }
+        Ok(patch)
+    }
+
+    fn refusal(&self, reason: NoRevert) -> Error {
+        Refusal::NoRevert { path: self.model.path.clone(), reason }.into()
+    }
 }
 
-/// Where the undo patch may be.
+/// Whether a used undo patch can go: an apply wrote it beside the log, and no earlier step of the log needs it.
+fn is_obsolete(undo: &Undo, earlier: &History) -> bool {
+    let is_needed = earlier.steps.iter().flat_map(|step| &step.undo).any(|earlier| earlier.file == undo.file);
+    is_undo_patch(&undo.file) && !is_needed
+}
+
+/// Looks for the undo patch in the places where an apply may have put it.
 fn find(undo: &Undo, model: &Checkpoint) -> Option<PathBuf> {
     // Only a plain name: a log that someone else made must not lead anywhere.
     if !history::is_plain(&undo.file) || model.layout == Layout::File {

@@ -1,8 +1,8 @@
-//! A base and patches to a result.
+//! From a base and patches to a result.
 //!
-//! [`mod@fit`] says whether a base is a patch's own; [`plan::Plan`] exists only for bases that fit (or may differ), and is
-//! the only way to an edited result; `tensor` edits one tensor as a stream of bytes; [`run`] puts results on disk, [`mod@in_place`]
-//! in the place of their base, and [`OnnxBase`] those of ONNX files.
+//! [`mod@fit`] says whether a base is a patch's own. [`plan::Plan`] exists only for bases that fit (or may differ), and every result is
+//! made by one. `tensor` edits one tensor as a stream of bytes. [`run`] writes results to new files, [`mod@in_place`] in the place of
+//! their base, and [`OnnxBase`] to ONNX files. [`job`] does all that an apply or a revert includes.
 
 mod carried;
 mod carry;
@@ -29,4 +29,4 @@ pub use run::Applied;
 pub(crate) use fit::{base_block, carried_digest, carried_root_fits, carried_values_fit, counterparts_fit, root_fits};
 pub(crate) use plan::results;
 pub(crate) use rewrite::Pruning;
-pub(crate) use run::{Beside, to_path};
+pub(crate) use run::{SideFiles, to_path};

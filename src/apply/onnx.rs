@@ -1,5 +1,5 @@
-//! ONNX files as bases: the tensors that patches change are found in them by their digests, edited by the very code that edits
-//! checkpoints, and put back.
+//! ONNX files as bases: finds the tensors that patches change by their digests, edits them with the code that edits checkpoints, and writes
+//! them back.
 
 use super::plan::{Edit, Plan, PlanOptions};
 use super::rewrite::{EachPart, Rewrite};
@@ -16,26 +16,26 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// An ONNX file in which the tensors that patches change have been looked for.
+/// An ONNX file, and which of its initializers are the tensors that patches change.
 #[derive(Debug)]
 pub struct OnnxBase {
-    /// The tensors that were found, as the patches have them: by their names there, transposed back.
+    /// The tensors that were found, with the names, shapes and orientation that the patches give them.
     pub tensors: Checkpoint,
-    /// The tensors that were not found, or not surely.
+    /// The tensors that were not found, or that several initializers may be.
     pub missing: Vec<(String, Difference)>,
     /// The file and those that its weights are in. Their tensors are the initializers that were found.
     places: Checkpoint,
-    /// What each of those is.
+    /// Which tensor each of these initializers is, by the initializer's name.
     bindings: BTreeMap<String, Binding>,
 }
 
 impl OnnxBase {
-    /// Opens the ONNX file at `path`, and looks for what `patches` change.
+    /// Opens the ONNX file at `path`, and finds the tensors that `patches` change.
     ///
     /// Memory: a copy of each matrix that the file holds transposed.
     ///
     /// # Errors
-    /// I/O; [`Malformed`]; cancellation. That something is missing is for [`OnnxBase::plan`] to refuse.
+    /// I/O; [`Malformed`]; cancellation. Missing tensors are no error here: [`OnnxBase::plan`] refuses them.
     pub fn open<'p>(
         path: &Path,
         patches: impl IntoIterator<Item = &'p Patch>,
@@ -45,7 +45,7 @@ impl OnnxBase {
         let mut wanted: BTreeMap<&str, TensorQuery> = BTreeMap::new();
         for patch in patches {
             for entry in &patch.table.tensors {
-                // A second patch with another base is not this one's; the plan will say so.
+                // If two patches expect different bases, the plan refuses one of them.
                 wanted.entry(&entry.name).or_insert_with(|| TensorQuery {
                     name: entry.name.clone(),
                     dtype: entry.dtype,
@@ -145,8 +145,8 @@ impl OnnxBase {
     }
 }
 
-/// The files of `file`, whose tensors are the initializers of `bindings`, in the order of their bytes. Of several at one place
-/// the first stands for all.
+/// The ONNX file and its external data as a checkpoint, whose tensors are the initializers of `bindings` in the order of their bytes. Of
+/// several initializers that share their bytes, the first stands for all.
 fn places(file: &OnnxFile, bindings: &mut BTreeMap<String, Binding>) -> Result<Checkpoint, Error> {
     let mut files = Vec::new();
     for place in file.files() {
@@ -176,7 +176,7 @@ fn places(file: &OnnxFile, bindings: &mut BTreeMap<String, Binding>) -> Result<C
     Ok(Checkpoint::of_files(&file.path, Layout::File, files)?)
 }
 
-/// The tensors of `bindings` as the patches have them: views of the files, or copies of what is transposed.
+/// The bound tensors in the orientation of the patches: views of the files, or copies of those that are stored transposed.
 fn tensors(
     places: &Checkpoint,
     bindings: &BTreeMap<String, Binding>,
@@ -206,16 +206,16 @@ fn tensors(
     Ok(Checkpoint::of_files(&places.path, Layout::File, files)?)
 }
 
-/// A plan for tensors, as one for the initializers that hold them.
+/// Carries a plan for tensors out on the initializers that hold them.
 struct Export<'a> {
     base: &'a OnnxBase,
     plan: &'a Plan<'a>,
-    /// Of the result's tensors, as the patches have them.
+    /// The digests of the result's tensors in the orientation of the patches, by name.
     digests: Mutex<BTreeMap<String, Digest>>,
 }
 
 impl Export<'_> {
-    /// Gives the result's bytes of the tensor that an initializer is to `each`, and notes its digest.
+    /// Calls `each` with the result's bytes of the tensor of an initializer, and stores their digest.
     fn edit(&self, source: &BoundTensor, each: &mut EachPart<'_>, context: &Context<'_>) -> Result<u64, Error> {
         let Some(tensor) = self.plan.base().tensor(&source.tensor) else { return Ok(0) };
         let width = tensor.info.dtype.width();
@@ -231,7 +231,7 @@ impl Export<'_> {
         Ok(edited)
     }
 
-    /// The result's bytes of the tensor that an initializer is, as the initializer holds them.
+    /// The result's bytes of the tensor of an initializer, in the initializer's orientation, and the number of edited weights.
     fn oriented(
         &self,
         source: &BoundTensor,
@@ -295,7 +295,7 @@ impl Rewrite for Export<'_> {
     }
 
     fn compare_declared(&self, _: &BTreeMap<String, Digest>) -> Result<(), Error> {
-        // Initializers were read back; those of the tensors that they are were made on the way.
+        // The initializers were read back. A transposed one has another digest than its tensor, whose digest was made while it was edited.
         self.plan.compare_declared(&self.digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }

@@ -1,4 +1,4 @@
-//! One part of a tensor through its rewrite: to a new file or to the journal of an edit in place, hashed on the way.
+//! Rewrites one part of a tensor, to a new file or to the journal of an edit in place, and hashes the result.
 
 use super::rewrite::Rewrite;
 use super::run::Applied;
@@ -15,23 +15,23 @@ use std::ops::Range;
 
 /// Where a rewritten part goes.
 pub(super) enum Output<'o> {
-    /// Into a new file, at the place where the base has it.
+    /// Into a new file, at the part's offset in the base's file.
     File(&'o NewFile),
-    /// To the journal of an edit in place, of which the file is number `file`.
+    /// To the journal of an edit in place. `file` is the number of the edited file in the journal.
     Journal { file: u32, segments: &'o mut Segments },
 }
 
-/// What is known of a part that was rewritten.
+/// What rewriting a part yields.
 pub(super) struct Part {
-    /// Weights that were edited.
+    /// The number of edited weights.
     pub edited: u64,
-    /// The digest of the result's bytes, by BLAKE3.
+    /// The BLAKE3 digest of the result's bytes.
     pub result: PartDigest,
-    /// What leads back to the base, if that was asked for.
+    /// The blocks of the undo patch, if it was asked for.
     pub undo: Option<UndoBlocks>,
 }
 
-/// Rewrites a part of a tensor; `with_undo` also keeps what leads back.
+/// Rewrites a part of a tensor. `with_undo` also collects the blocks of the undo patch.
 ///
 /// # Errors
 /// What [`Rewrite::rewrite`] returns; [`Failed::Io`].
@@ -49,7 +49,7 @@ pub(super) fn rewrite_part(
         true => PartHasher::Whole(ContentHash::Blake3.hasher()),
         false => PartHasher::new(bytes_of(part.start), info.bytes(), bytes_of(SPAN)),
     };
-    let mut of_result = hasher();
+    let mut result_hasher = hasher();
     let mut undo = with_undo.then(|| UndoBlocks::new(info.dtype, hasher()));
     let mut each = |range: Range<u64>, bytes: &mut [u8], edits: &[(u32, u64)]| {
         let place = info.range.start + bytes_of(range.start);
@@ -60,7 +60,7 @@ pub(super) fn rewrite_part(
             segments.add(*file, place, width, bytes, edits);
         }
         width.store_at(bytes, edits);
-        of_result.update(bytes);
+        result_hasher.update(bytes);
         match output {
             Output::File(new) => {
                 Ok(write_at(new.file(), bytes, place).map_err(|e| Failed::io("write", new.path(), e))?)
@@ -69,22 +69,22 @@ pub(super) fn rewrite_part(
         }
     };
     let edited = rewrite.rewrite(tensor, part.clone(), &mut each, context)?;
-    Ok(Part { edited, result: of_result.finish(), undo })
+    Ok(Part { edited, result: result_hasher.finish(), undo })
 }
 
-/// What is known of the tensors that were rewritten.
+/// What rewriting tensors yields.
 #[derive(Default)]
 pub(super) struct Rewritten {
-    /// Weights that were edited.
+    /// The number of edited weights.
     pub edited: u64,
-    /// The digests of the result's bytes, by BLAKE3 and by name.
+    /// The BLAKE3 digests of the result's tensors, by name.
     pub digests: BTreeMap<String, Digest>,
-    /// What leads back to the base, by name.
+    /// The parts of the undo patch, by the tensor's name.
     pub undo: BTreeMap<String, Vec<UndoBlocks>>,
 }
 
 impl Rewritten {
-    /// Takes in all parts of some tensors, in order.
+    /// Adds tensors, each with its name and with all of its parts in order.
     pub fn add<'t>(&mut self, parts: impl IntoIterator<Item = (&'t str, Part)>) {
         let mut results: BTreeMap<&str, Vec<PartDigest>> = BTreeMap::new();
         for (name, part) in parts {
@@ -97,21 +97,21 @@ impl Rewritten {
         self.digests.extend(results.into_iter().map(|(name, parts)| (name.to_owned(), join(&parts))));
     }
 
-    /// What was written, once it has been read back.
+    /// The summary for the caller. It holds only once [`Rewritten::read_back`] has passed.
     pub fn applied(&self) -> Applied {
         let (edited, digests) = (self.edited, self.digests.clone());
         Applied { edited, tensors: digests.len(), digests, ..Applied::default() }
     }
 
-    /// Reads the rewritten tensors of `result` again, which is the file at `path` as it now is, with the layout of `base`.
+    /// Reads the rewritten tensors again from `result`, the file as it now is on the disk, with the layout of `base`.
     ///
     /// # Errors
-    /// [`Failed::ReadBack`] for one that is not what was written; I/O; cancellation.
+    /// [`Failed::ReadBack`] for a tensor that is not what was written; I/O; cancellation.
     pub fn read_back(&self, base: &WeightFile, result: &WeightFile, context: &Context<'_>) -> Result<(), Error> {
-        let here = base.tensors.iter().filter_map(|info| Some((info, self.digests.get(&info.name)?)));
-        let here: Vec<_> = here.collect();
-        context.begin("reading back", here.iter().map(|(info, _)| info.bytes()).sum());
-        here.par_iter().try_for_each(|(info, expected)| {
+        let rewritten = base.tensors.iter().filter_map(|info| Some((info, self.digests.get(&info.name)?)));
+        let rewritten: Vec<_> = rewritten.collect();
+        context.begin("reading back", rewritten.iter().map(|(info, _)| info.bytes()).sum());
+        rewritten.par_iter().try_for_each(|(info, expected)| {
             let tensor = Tensor { file: result, file_index: 0, info };
             if tensor.digest(ContentHash::Blake3, context)? != **expected {
                 return Err(Failed::ReadBack { path: result.path.clone(), tensor: info.name.clone() }.into());
@@ -121,7 +121,8 @@ impl Rewritten {
     }
 }
 
-/// The digests of some tensors of a checkpoint, made with `hash`: those that are known by BLAKE3, or computed from their bytes.
+/// The digests by `hash` of the tensors whose BLAKE3 digests are `known`: the same ones for BLAKE3, else computed from the bytes of
+/// `result`.
 ///
 /// # Errors
 /// Cancellation.
@@ -136,4 +137,37 @@ pub(super) fn digests_by(
     }
     let tensors = known.keys().filter_map(|name| result.tensor(name));
     tensors.map(|tensor| Ok((tensor.info.name.clone(), tensor.digest(hash, context)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::{Plan, PlanOptions};
+    use crate::testing::{floats, portable};
+
+    #[test]
+    fn a_rewritten_part_has_the_digest_of_the_results_bytes() {
+        let (base, reference) = (floats(&[("w", &[1.0, 2.0])]), floats(&[("w", &[1.0, 3.0])]));
+        let (context, edits) = (Context::silent(), [portable(&base, &reference, 1.0)]);
+        let plan = Plan::check(&base, &edits, &PlanOptions::default(), &context).unwrap();
+        let mut segments = Segments::default();
+        let output = Output::Journal { file: 0, segments: &mut segments };
+        let part = rewrite_part(&plan, base.tensor("w").unwrap(), 0..2, output, false, &context).unwrap();
+        assert!(part.undo.is_none());
+        let mut rewritten = Rewritten::default();
+        rewritten.add([("w", part)]);
+        let result = reference.tensor("w").unwrap().digest(ContentHash::Blake3, &context).unwrap();
+        assert_eq!(rewritten.digests, BTreeMap::from([("w".to_owned(), result)]));
+        assert_eq!((rewritten.applied().edited, rewritten.applied().tensors), (1, 1));
+    }
+
+    #[test]
+    fn digests_by_another_hash_are_computed_from_the_result() {
+        let (result, context) = (floats(&[("w", &[1.0, 2.0])]), Context::silent());
+        let digest = |hash| result.tensor("w").unwrap().digest(hash, &context).unwrap();
+        let by = |hash: ContentHash| BTreeMap::from([("w".to_owned(), digest(hash))]);
+        for hash in [ContentHash::Blake3, ContentHash::Sha256] {
+            assert_eq!(digests_by(hash, &by(ContentHash::Blake3), &result, &context).unwrap(), by(hash));
+        }
+    }
 }

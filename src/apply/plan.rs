@@ -1,4 +1,4 @@
-//! What will be done to a base, once it is checked. There is no other way to a result.
+//! Which edits go to which tensors of a checked base. Every result is made by a plan, so that no base goes unchecked.
 
 use super::carried::Carried;
 use super::fit::{Check, Fit, base_tensor, carried_values_fit, fit};
@@ -35,13 +35,13 @@ impl Edit {
         Self { patch, kind: EditKind::Interpolate(alpha) }
     }
 
-    /// What leads all the way to the reference of `patch`.
+    /// A patch at alpha 1, which gives its reference.
     pub fn to_reference(patch: Patch) -> Self {
         Self::at(patch, Alpha::ONE)
     }
 }
 
-/// What to do when the base is another than the patch's.
+/// What to do when the base is not the patch's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DifferentBase {
     /// Refuse.
@@ -51,7 +51,7 @@ pub enum DifferentBase {
     Add,
 }
 
-/// What to do when an edited number is infinite or NaN.
+/// What to do when a result is infinite or NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NotFinite {
     /// Refuse.
@@ -68,13 +68,13 @@ pub struct PlanOptions {
     pub check: Check,
     /// What to do when it differs.
     pub different_base: DifferentBase,
-    /// What to do when a number leaves the finite ones.
+    /// What to do when a result is not finite.
     pub not_finite: NotFinite,
-    /// A prefix of the patches' names, and what stands for it in the base's.
+    /// Replaces a prefix of the patches' tensor names by the base's.
     pub prefix: Option<PrefixMap>,
 }
 
-/// Edits whose base is checked.
+/// Edits of a checked base.
 #[derive(Debug)]
 pub struct Plan<'a> {
     base: &'a Checkpoint,
@@ -82,12 +82,12 @@ pub struct Plan<'a> {
     pub(super) not_finite: NotFinite,
     /// For each edit, whether its deltas are added to a base that is not its own.
     pub(super) added: Vec<bool>,
-    /// For each base tensor that changes, the edits and their entries.
+    /// By the name of a tensor that changes: the index of each edit that changes it, and the edit's entry, in the order of the edits.
     pub(super) by_tensor: BTreeMap<String, Vec<(usize, &'a TensorEntry)>>,
-    /// Masks that lie beside weights that change, and those weights (spec §11.6).
+    /// By the name of a pruning mask in the base: the weights it belongs to, if they change (spec §11.6).
     pub(super) companions: BTreeMap<String, Tensor<'a>>,
     check: Check,
-    /// A prefix of the patches' names, and what stands for it in the base's.
+    /// Replaces a prefix of the patches' tensor names by the base's.
     pub(super) prefix: Option<PrefixMap>,
 }
 
@@ -103,10 +103,11 @@ impl<'a> Plan<'a> {
         context: &Context<'_>,
     ) -> Result<Self, Error> {
         if let [first, .., last] = edits {
-            // Moves add up, and so do prunings; nothing says what a mixture, or two mask switches, should give.
-            let moves = |edit: &Edit| edit.kind.alpha().is_some();
-            let alike = edits.iter().all(moves) || edits.iter().all(|edit| edit.kind == EditKind::Prune);
-            if !alike {
+            // Interpolations add up, and prunings do not contradict each other. No equation says what a mixture, or two mask switches,
+            // should give.
+            let interpolates = |edit: &Edit| edit.kind.alpha().is_some();
+            let prunes = |edit: &Edit| edit.kind == EditKind::Prune;
+            if !edits.iter().all(interpolates) && !edits.iter().all(prunes) {
                 return Err(Refusal::Together { first: first.kind, last: last.kind }.into());
             }
         }
@@ -116,9 +117,9 @@ impl<'a> Plan<'a> {
             let prefix = options.prefix.as_ref();
             let Fit { differences, state } = fit(base, &edit.patch, options.check, prefix, context)?;
             if !differences.is_empty() {
-                // Whether it could be added is a question only if nothing but values differs.
-                let of_values = differences.iter().all(|(_, d)| matches!(d, Difference::Digest { .. }));
-                let portable = of_values && Carried::read(&edit.patch, context)?.is_portable();
+                // Deltas can be added only to tensors of the same shape and dtype.
+                let only_values_differ = differences.iter().all(|(_, d)| matches!(d, Difference::Digest { .. }));
+                let portable = only_values_differ && Carried::read(&edit.patch, context)?.is_portable();
                 if !portable || options.different_base == DifferentBase::Refuse {
                     let (patch, tensors) = (edit.patch.name().to_owned(), edit.patch.table.tensors.len());
                     return Err(Refusal::Base { patch, differences, tensors, state, portable }.into());
@@ -140,14 +141,14 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// Leaves out the edits that change nothing, once the masks beside their weights are known to be theirs (spec §11.6).
+    /// Leaves out the edits that change nothing, once the base's masks of their weights are checked (spec §11.6).
     fn leave_out_alpha_zero(&mut self, context: &Context<'_>) -> Result<(), Error> {
         let is_zero = |index: usize| self.edits[index].kind.alpha().is_some_and(|alpha| alpha.value() == 0.0);
         for (mask, weights) in &self.companions {
             let edits = self.by_tensor.get(&weights.info.name).into_iter().flatten();
             for (index, entry) in edits.filter(|(index, _)| is_zero(*index)) {
                 if let Some(mask) = self.base.tensor(mask) {
-                    self.mask_is_theirs(*index, entry, *weights, mask, context)?;
+                    self.check_companion_mask(*index, entry, *weights, mask, context)?;
                 }
             }
         }
@@ -161,7 +162,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// A plan for patches that are known to be for `base`, at their own alphas.
+    /// A plan for patches that are known to be for `base`, which is not checked again.
     pub(crate) fn of_own_base(base: &'a Checkpoint, edits: &'a [Edit], prefix: Option<&PrefixMap>) -> Self {
         let mut by_tensor: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for (index, edit) in edits.iter().enumerate() {
@@ -191,14 +192,14 @@ impl<'a> Plan<'a> {
         self.added.contains(&true)
     }
 
-    /// What the only patch says of itself, if it carries every difference between its base and its reference, and is applied
-    /// at alpha 1.
+    /// The metadata of the only patch, if it carries every difference between its base and its reference and is applied at alpha 1: then
+    /// the result is the reference.
     pub fn whole_difference(&self) -> Option<&'a Metadata> {
         let metadata = &self.declaring()?.patch.metadata;
         (metadata.localization.method == "full" && metadata.pairing.is_none()).then_some(metadata)
     }
 
-    /// The only edit, if the digest of its result is known beforehand: one patch at alpha 1 on its own base.
+    /// The only edit, if its patch declares the digest of the result: one patch at alpha 1 on its own base, fully checked.
     pub(super) fn declaring(&self) -> Option<&'a Edit> {
         match self.edits {
             [edit] => {
@@ -211,7 +212,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The masks beside the weights that change, but for those that patches name themselves.
+/// The pruning masks that lie beside weights that change, except masks that a patch edits itself.
 fn companions<'a>(
     base: &'a Checkpoint,
     by_tensor: &BTreeMap<String, Vec<(usize, &TensorEntry)>>,
@@ -227,8 +228,8 @@ fn companions<'a>(
     companions
 }
 
-/// The digest of each tensor of the table of `patch` in its result at alpha 1 on its own `base`. `prefix` maps
-/// the patch's names to the base's.
+/// The digests that the tensors in the table of `patch` have in its result at alpha 1 on its own `base`, in the order of the table.
+/// `prefix` maps the patch's names to the base's.
 ///
 /// # Errors
 /// R18 to R20; cancellation.
@@ -244,4 +245,95 @@ pub fn results(
     let tensors: Vec<Tensor<'_>> =
         edits[0].patch.table.tensors.iter().filter_map(|entry| base_tensor(base, entry, prefix)).collect();
     tensors.par_iter().map(|tensor| plan.result_digest(*tensor, hash, context)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::testing::{apply, checkpoint, contents, floats, portable, vector};
+
+    fn plan<'a>(base: &'a Checkpoint, edits: &'a [Edit], options: &PlanOptions) -> Result<Plan<'a>, ErrorKind> {
+        Plan::check(base, edits, options, &Context::silent()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn an_edit_at_alpha_0_is_checked_and_then_left_out() {
+        let (base, reference) = (floats(&[("w", &[1.0, 2.0])]), floats(&[("w", &[1.0, 3.0])]));
+        let edits = [portable(&base, &reference, 0.0)];
+        assert_eq!(plan(&base, &edits, &PlanOptions::default()).unwrap().changed().count(), 0);
+        let other = floats(&[("w", &[1.0, 2.5])]);
+        assert_eq!(plan(&other, &edits, &PlanOptions::default()).err(), Some(ErrorKind::BaseDiffers));
+        let edits = [portable(&base, &reference, 0.5)];
+        assert_eq!(plan(&base, &edits, &PlanOptions::default()).unwrap().changed().collect::<Vec<_>>(), ["w"]);
+    }
+
+    #[test]
+    fn only_interpolations_or_only_prunings_go_together() {
+        let (base, reference) = (floats(&[("w", &[1.0, 2.0])]), floats(&[("w", &[1.0, 3.0])]));
+        let edit = |kind| Edit { kind, ..portable(&base, &reference, 1.0) };
+        let (half, prune, switch) =
+            (EditKind::Interpolate(Alpha::new(0.5).unwrap()), EditKind::Prune, EditKind::Switch);
+        for (kinds, go_together) in [
+            ([half, half], true),
+            ([prune, prune], true),
+            ([half, prune], false),
+            ([prune, switch], false),
+            ([switch, switch], false),
+        ] {
+            let edits = kinds.map(edit);
+            let refused = plan(&base, &edits, &PlanOptions::default()).err();
+            assert_eq!(refused, (!go_together).then_some(ErrorKind::EditTogether), "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn a_result_that_is_not_finite_is_refused_or_written() {
+        let (base, reference) = (floats(&[("w", &[1.0, 2e38])]), floats(&[("w", &[1.0, 3e38])]));
+        let edits = [portable(&base, &reference, 2.0)];
+        let refused = apply(&base, &edits, &PlanOptions::default()).map_err(|error| error.kind());
+        assert_eq!(refused.err(), Some(ErrorKind::NotFinite));
+        let options = PlanOptions { not_finite: NotFinite::Write, ..PlanOptions::default() };
+        let written = apply(&base, &edits, &options).unwrap();
+        assert_eq!(contents(&written), contents(&floats(&[("w", &[1.0, f32::INFINITY])])));
+    }
+
+    #[test]
+    fn a_portable_patch_is_added_to_another_base_only_if_told_to() {
+        let (base, reference) = (floats(&[("w", &[1.0, 2.0])]), floats(&[("w", &[1.0, 3.0])]));
+        let edits = [portable(&base, &reference, 1.0)];
+        let other = floats(&[("w", &[7.0, 10.0])]);
+        assert_eq!(plan(&other, &edits, &PlanOptions::default()).err(), Some(ErrorKind::BaseDiffers));
+        let options = PlanOptions { different_base: DifferentBase::Add, ..PlanOptions::default() };
+        assert!(plan(&other, &edits, &options).unwrap().is_added());
+        assert!(!plan(&base, &edits, &options).unwrap().is_added());
+        let added = apply(&other, &edits, &options).unwrap();
+        assert_eq!(contents(&added), contents(&floats(&[("w", &[7.0, 11.0])])));
+    }
+
+    #[test]
+    fn only_one_fully_checked_patch_at_alpha_1_declares_the_result() {
+        let (base, reference) = (floats(&[("w", &[1.0, 2.0])]), floats(&[("w", &[1.0, 3.0])]));
+        let (one, half) = (|| portable(&base, &reference, 1.0), || portable(&base, &reference, 0.5));
+        let quick = PlanOptions { check: Check::Quick, ..PlanOptions::default() };
+        for (edits, options, declares) in [
+            (vec![one()], PlanOptions::default(), true),
+            (vec![half()], PlanOptions::default(), false),
+            (vec![one()], quick, false),
+            (vec![one(), half()], PlanOptions::default(), false),
+        ] {
+            assert_eq!(plan(&base, &edits, &options).unwrap().declaring().is_some(), declares, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn integers_are_exchanged_and_never_scaled() {
+        let dtype = crate::dtype::Dtype::I32;
+        let (base, reference) =
+            (checkpoint(&[vector("n", dtype, &[1, 2])]), checkpoint(&[vector("n", dtype, &[1, 9])]));
+        let exchanged = apply(&base, &[portable(&base, &reference, 1.0)], &PlanOptions::default()).unwrap();
+        assert_eq!(contents(&exchanged), contents(&reference));
+        let scaled = apply(&base, &[portable(&base, &reference, 0.5)], &PlanOptions::default());
+        assert_eq!(scaled.map_err(|error| error.kind()).err(), Some(ErrorKind::EditInteger));
+    }
 }

@@ -8,7 +8,7 @@ use crate::format::block::{block_range, blocks};
 use crate::mask::PruningMask;
 
 impl Plan<'_> {
-    /// The mask of the result, from that of the base. Memory: a bit for each weight of the tensors that change.
+    /// The pruning mask of the result, from the mask of the base. Memory: a bit for each weight of the tensors that change.
     ///
     /// # Errors
     /// [`Refusal::Mask`](crate::error::Refusal::Mask) where `base_mask` is not the mask that the patches were made with; what decoding and
@@ -24,7 +24,7 @@ impl Plan<'_> {
                 continue;
             }
             let elements = weights.info.elements();
-            let mut of_tensor = Vec::new();
+            let mut result_blocks = Vec::new();
             for index in blocks(elements) {
                 let range = block_range(index, elements);
                 let mut bits = base_mask.block(weights, index, context)?;
@@ -36,9 +36,9 @@ impl Plan<'_> {
                     bits.set(at, in_result);
                     Ok(())
                 })?;
-                of_tensor.push(bits);
+                result_blocks.push(bits);
             }
-            result.replace(&weights.info.name, of_tensor);
+            result.replace(&weights.info.name, result_blocks);
         }
         Ok(result)
     }

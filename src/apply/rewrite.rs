@@ -1,4 +1,4 @@
-//! What can be put on disk as a result: something that turns tensors of a base into others of the same dtype and shape.
+//! The trait of whatever rewrites a base's tensors to others of the same dtype and shape, so that `run` and `in_place` can write them.
 
 use super::fit::base_tensor;
 use super::plan::Plan;
@@ -13,31 +13,31 @@ use crate::mask::PruningMask;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Takes the result's bytes of a tensor, part by part: their offset in the tensor, and they.
+/// Receives the result's bytes of a tensor part by part, each with its byte offset in the tensor.
 pub type Sink<'s> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 's;
 
-/// Takes a part of a tensor's elements, a copy of their bytes, and what is edited in them: the place in the part, and the result's
-/// bits.
+/// Receives a part of a tensor: its range of elements, a copy of the base's bytes that it may change, and the edits. An edit is the
+/// element's place in the part and the result's bits.
 pub type EachPart<'e> = dyn FnMut(Range<u64>, &mut [u8], &[(u32, u64)]) -> Result<(), Error> + 'e;
 
-/// A base and what becomes of its tensors.
+/// A base, and edits that rewrite its tensors part by part.
 pub trait Rewrite: Sync {
     /// The base.
     fn base(&self) -> &Checkpoint;
 
-    /// Whether a tensor of the base changes; the others are copied.
+    /// Whether a tensor of the base changes. The other tensors are copied.
     fn changes(&self, tensor: &str) -> bool;
 
-    /// The parts of equal size into which a tensor that changes is divided, to be rewritten in parallel; the whole of it,
-    /// if it cannot be.
+    /// Divides a tensor that changes into parts of equal size, to be rewritten in parallel. A tensor that cannot be divided is one part.
     fn parts(&self, tensor: Tensor<'_>) -> Vec<Range<u64>> {
         windows(0..tensor.info.elements(), SPAN).collect()
     }
 
-    /// Gives one of the [`Rewrite::parts`] of a tensor to `each`, with what is edited in it; returns how many weights were edited.
+    /// Calls `each` with one of the [`Rewrite::parts`] of a tensor, in smaller parts, and the edits in it. Returns the number of edited
+    /// weights.
     ///
     /// # Errors
-    /// What keeps a weight from having a result; what `each` returns.
+    /// [`Refusal`] for a weight that has no result; what `each` returns.
     fn rewrite(
         &self,
         tensor: Tensor<'_>,
@@ -46,13 +46,13 @@ pub trait Rewrite: Sync {
         context: &Context<'_>,
     ) -> Result<u64, Error>;
 
-    /// What the changed tensors' digests are made with that are declared beforehand; none if they are not known.
+    /// The hash function of the result digests that the patch declares; `None` if it declares none.
     fn declared(&self) -> Option<ContentHash>;
 
-    /// Compares the digests of the changed tensors, by name, with those that were declared.
+    /// Compares the digests of the changed tensors, by name, with the digest that the patch declares.
     ///
     /// # Errors
-    /// [`Refusal::Promise`].
+    /// [`Refusal::DeclaredDigest`].
     fn compare_declared(&self, digests: &BTreeMap<String, Digest>) -> Result<(), Error>;
 }
 
@@ -86,18 +86,18 @@ impl Rewrite for Plan<'_> {
             base_tensor(self.base(), entry, self.prefix.as_ref()).and_then(|tensor| digests.get(&tensor.info.name))
         });
         if edit.patch.table.roots.hash.root(by_entry.flatten()) != edit.patch.table.roots.result {
-            return Err(Refusal::Promise { patch: edit.patch.name().to_owned() }.into());
+            return Err(Refusal::DeclaredDigest { patch: edit.patch.name().to_owned() }.into());
         }
         Ok(())
     }
 }
 
-/// A checkpoint pruned by a mask: the weights that it does not keep become 0.
+/// Prunes a checkpoint: the weights that the mask does not keep become 0.
 #[derive(Debug, Clone, Copy)]
 pub struct Pruning<'a> {
     /// The checkpoint.
     pub base: &'a Checkpoint,
-    /// What is kept.
+    /// The mask.
     pub mask: &'a PruningMask<'a>,
 }
 
@@ -161,5 +161,43 @@ impl Rewrite for Pruning<'_> {
 
     fn compare_declared(&self, _: &BTreeMap<String, Digest>) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::PlanOptions;
+    use crate::error::ErrorKind;
+    use crate::testing::{floats, portable};
+
+    #[test]
+    fn a_result_must_have_the_digest_that_its_patch_declares() {
+        let (base, reference) = (floats(&[("w", &[1.0, 2.0])]), floats(&[("w", &[1.0, 3.0])]));
+        let (context, edits) = (Context::silent(), [portable(&base, &reference, 1.0)]);
+        let plan = Plan::check(&base, &edits, &PlanOptions::default(), &context).unwrap();
+        let hash = plan.declared().unwrap();
+        let digests = |checkpoint: &Checkpoint| {
+            BTreeMap::from([("w".to_owned(), checkpoint.tensor("w").unwrap().digest(hash, &context).unwrap())])
+        };
+        plan.compare_declared(&digests(&reference)).unwrap();
+        let refused = plan.compare_declared(&digests(&base)).map_err(|error| error.kind());
+        assert_eq!(refused, Err(ErrorKind::ResultDiffers));
+    }
+
+    #[test]
+    fn pruning_by_a_mask_sets_to_0_what_it_does_not_keep() {
+        let base = floats(&[("w", &[1.0, 0.5, -3.0])]);
+        let pruned = floats(&[("w", &[1.0, 0.0, -3.0])]);
+        let mask = PruningMask::zeros(pruned.tensors());
+        let (pruning, mut edited) = (Pruning { base: &base, mask: &mask }, Vec::new());
+        let mut each = |_: Range<u64>, _: &mut [u8], edits: &[(u32, u64)]| {
+            edited.extend_from_slice(edits);
+            Ok(())
+        };
+        let tensor = base.tensor("w").unwrap();
+        let n = pruning.rewrite(tensor, 0..3, &mut each, &Context::silent()).unwrap();
+        assert_eq!((n, edited), (1, vec![(1, 0)]));
+        assert!(pruning.changes("w") && !pruning.changes("v") && pruning.declared().is_none());
     }
 }

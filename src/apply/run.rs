@@ -20,44 +20,44 @@ use std::path::Path;
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Elements that were edited.
+    /// The number of edited elements.
     pub edited: u64,
-    /// Tensors that they are in.
+    /// The number of tensors with an edited element.
     pub tensors: usize,
-    /// Whether the result's digest, of the bytes that were read back from its files, is the one that the patch declares (which one patch
-    /// at alpha 1 does, after a full check).
+    /// Whether the digest of the bytes that were read back from the result's files is the one that the patch declares. Only one patch at
+    /// alpha 1, after a full check, declares it; for anything else this is false.
     pub verified: bool,
-    /// The digests of the tensors that were edited, by name and by BLAKE3, of the bytes that were read back.
+    /// The BLAKE3 digests of the edited tensors, by name, of the bytes that were read back.
     pub digests: BTreeMap<String, Digest>,
-    /// What of the base's directory was left behind because it holds the base's weights, in another format or again: paths in it.
+    /// Paths in the base's directory that were not copied, because they hold the base's weights in another format or a second time.
     pub left_behind: Vec<String>,
-    /// What of the base's directory was left behind because it could not be read: paths in it.
+    /// Paths in the base's directory that were not copied, because they could not be read.
     pub unreadable: Vec<String>,
 }
 
-/// A result that is complete and was read back, but is not yet final.
+/// A result that is complete and was read back, but is not yet in its place.
 #[derive(Debug)]
 pub struct Finished<'a> {
     /// The result.
     pub result: &'a Checkpoint,
     /// What was written.
     pub applied: &'a Applied,
-    /// The patch that leads from it back to the base, if that was asked for.
+    /// The patch that leads from the result back to the base, if it was asked for.
     pub undo: Option<Patch>,
 }
 
-/// Files beside the weights that change together with them, by name.
+/// Files beside the weights, such as the log, that change together with the weights. By name.
 #[derive(Debug, Default)]
-pub struct Beside {
-    /// New files, which take the place of those of their names.
+pub struct SideFiles {
+    /// Files to create or replace, with their bytes.
     pub write: Vec<(String, Vec<u8>)>,
-    /// Files that go, if they are there.
+    /// Files to remove, if they exist.
     pub remove: Vec<String>,
 }
 
-/// Writes the result to `path`: a file for a base that is a file, a model directory otherwise. `finish` gets the finished result before
-/// it is put in its place, and says what goes beside it in a directory. With `undo_of`, which is what `rewrite` is, it also gets the patch
-/// that leads back.
+/// Writes the result to `path`: a file for a base that is a file, a model directory otherwise. `finish` receives the complete result
+/// before it is put in its place, can refuse it, and returns the files that go beside it in a directory. For an undo patch, `undo_of` is
+/// the plan that `rewrite` carries out.
 ///
 /// The base is not touched. After an error, `path` is what it was before, unless the error [is in place](Failed::is_in_place).
 ///
@@ -68,7 +68,7 @@ pub fn to_path(
     undo_of: Option<&Plan<'_>>,
     path: &Path,
     existing: Existing,
-    finish: impl FnOnce(Finished<'_>) -> Result<Beside, Error>,
+    finish: impl FnOnce(Finished<'_>) -> Result<SideFiles, Error>,
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = rewrite.base();
@@ -85,15 +85,15 @@ pub fn to_path(
         return Ok(applied);
     }
     let new = NewDirectory::create(path)?;
-    let weights = base.files.iter().map(|file| new.temporary_path().join(file.name()));
-    let files = weights.map(|path| NewFile::create(&path, Existing::Keep)).collect::<Result<Vec<_>, Failed>>()?;
+    let create = |file: &WeightFile| NewFile::create(&new.temporary_path().join(file.name()), Existing::Keep);
+    let files = base.files.iter().map(create).collect::<Result<Vec<_>, Failed>>()?;
     let outputs: Vec<(usize, &NewFile)> = files.iter().enumerate().collect();
     let (mut applied, undo) = write_weights(rewrite, undo_of, &outputs, context)?;
     files.into_iter().try_for_each(NewFile::commit).map_err(|failed| failed.inside(path))?;
     let not_carried = carry_along(base, new.temporary_path())?;
     (applied.left_behind, applied.unreadable) = (not_carried.weights, not_carried.unreadable);
     let result = Checkpoint::open(result_root(base, new.temporary_path()))?;
-    let Beside { write, .. } = finish(Finished { result: &result, applied: &applied, undo })?;
+    let SideFiles { write, .. } = finish(Finished { result: &result, applied: &applied, undo })?;
     for (name, bytes) in write {
         let written = write_file(&new.temporary_path().join(name), &bytes, Existing::Replace);
         written.map_err(|failed| failed.inside(path))?;
@@ -102,8 +102,8 @@ pub fn to_path(
     Ok(applied)
 }
 
-/// Writes weight files of the base, by index, with the edits; reads back what was edited, and compares it with what was written and with
-/// what was declared. With `undo_of` also returns the patch that leads back.
+/// Writes the edited weight files. `outputs` are the indices of the base's files, and where each goes. Reads back every edited tensor, and
+/// compares it with what was written and with what the patch declares. With `undo_of` it also returns the undo patch.
 pub(super) fn write_weights(
     rewrite: &impl Rewrite,
     undo_of: Option<&Plan<'_>>,
@@ -112,7 +112,7 @@ pub(super) fn write_weights(
 ) -> Result<(Applied, Option<Patch>), Error> {
     let base = rewrite.base();
     let written = write_and_read_back(rewrite, undo_of, outputs, context);
-    // What failed on a file that changed failed because it did.
+    // If the base changed meanwhile, then this is the error to report, whatever failed because of it.
     base.unchanged()?;
     written
 }
@@ -165,7 +165,7 @@ enum Work<'a> {
     Edit(Tensor<'a>, Range<u64>),
 }
 
-/// The parts of `file`, which is that `index` of the base, in order; together they are the whole file.
+/// Divides `file`, the base's file number `index`, into parts. In order, they cover every byte once.
 fn work<'a>(rewrite: &impl Rewrite, file: &'a WeightFile, index: usize) -> Vec<Work<'a>> {
     let mut work = Vec::new();
     let mut copied = 0;
@@ -182,11 +182,11 @@ fn work<'a>(rewrite: &impl Rewrite, file: &'a WeightFile, index: usize) -> Vec<W
     work
 }
 
-/// Copies bytes from file to file; the system may do it without passing them through this process.
+/// Copies a range of bytes from file to file. The system can do this without passing them through this process.
 fn copy(file: &WeightFile, range: &Range<u64>, new: &NewFile, context: &Context<'_>) -> Result<(), Error> {
     const PART_BYTES: u64 = 64 << 20;
     let failed = |e| Failed::io("write", new.path(), e);
-    // Handles of their own, since each has a place where it reads or writes.
+    // Each copy needs handles of its own, since a handle has one position for all threads.
     let mut from = file.reopen()?;
     let mut to = std::fs::OpenOptions::new().write(true).open(new.temporary_path()).map_err(failed)?;
     from.seek(SeekFrom::Start(range.start)).map_err(|e| Error::io("read", &file.path, e))?;
@@ -201,6 +201,7 @@ fn copy(file: &WeightFile, range: &Range<u64>, new: &NewFile, context: &Context<
     Ok(())
 }
 
+/// Whether two paths lead to the same file or directory, if both exist.
 pub(super) fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

@@ -16,23 +16,26 @@ use crate::mask::MaskFault;
 use crate::patch::{Decoded, TensorBlock};
 use std::ops::Range;
 
-/// The selected elements of one patch in a stretch of a tensor, from the first to the last.
+/// Walks over the selected elements of one patch in a range of a tensor.
 struct Cursor<'p> {
     edit: &'p Edit,
+    /// Whether deltas are added to a base that is not the patch's own.
     added: bool,
-    /// Decoded blocks and their first elements.
+    /// Each block's first element, and the decoded block.
     blocks: Vec<(u64, Decoded)>,
+    /// Index of the current block.
     block: usize,
+    /// Index of the current element among the selected ones of the block.
     entry: usize,
 }
 
-/// Elements decoded at a time: blocks of different patches may differ in size, and the largest size is a multiple of
-/// every other.
+/// Elements decoded at a time. Blocks of different patches may differ in size; the largest size is a multiple of every other, so that no
+/// block straddles two spans.
 pub(super) const SPAN: u64 = 1 << BLOCK_LOG2_MAX;
 
 impl Plan<'_> {
-    /// Gives the result's bytes of `elements` of a tensor of the base to `sink`, part by part; returns how many weights were
-    /// edited. `elements` begin and, but for the tensor's end, end at a multiple of [`SPAN`].
+    /// Calls `sink` with the result's bytes of `elements` of a tensor, part by part. Returns the number of edited weights. `elements` must
+    /// begin at a multiple of [`SPAN`], and end at one or at the tensor's end.
     ///
     /// Memory: a few windows, and at most 40 bytes for each selected element of the blocks in work.
     pub(crate) fn edit_elements(
@@ -50,7 +53,8 @@ impl Plan<'_> {
         self.edits(tensor, elements, &mut each, context)
     }
 
-    /// As [`Plan::edit_elements`], but calls `each` with what is edited.
+    /// Calls `each` with consecutive parts of `elements`: a copy of the base's bytes, and the edits in them. Otherwise as
+    /// [`Plan::edit_elements`].
     pub(super) fn edits(
         &self,
         tensor: Tensor<'_>,
@@ -58,44 +62,27 @@ impl Plan<'_> {
         each: &mut EachPart<'_>,
         context: &Context<'_>,
     ) -> Result<u64, Error> {
-        let (dtype, width) = (tensor.info.dtype, tensor.info.dtype.width());
-        let layout = dtype.bit_layout();
-        let companion = self.companions.get(&tensor.info.name);
-        let weights = companion.copied().unwrap_or(tensor);
+        // The weights beside which `tensor` is the pruning mask, if it is one.
+        let masked = self.companions.get(&tensor.info.name).copied();
         let mut edited = 0;
         let (mut bytes, mut edits, mut bases) = (Vec::new(), Vec::new(), Vec::new());
         for range in windows(elements, SPAN) {
-            let mut cursors = self.decode(weights, &range)?;
+            let mut cursors = self.decode(masked.unwrap_or(tensor), &range)?;
             for part in tensor.element_windows(range) {
-                // Edits skip about in the bytes, which is quick once copying has brought all of them close.
+                // Edits access the bytes at scattered places, which is fast once copying has brought all of them into the cache.
                 bytes.clear();
                 bytes.extend_from_slice(tensor.elements(part.clone()));
                 tensor.release(part.clone());
                 edits.clear();
-                if let ([cursor], None) = (&mut cursors[..], companion)
-                    && let Some(references) = cursor.references(part.clone())
-                {
-                    // The way of most applies, and the same as what follows.
-                    let places = references.clone().map(|(element, _)| (element - part.start) as usize);
-                    bases.clear();
-                    width.load_at(&bytes, places.clone(), &mut bases);
-                    let results = bases.iter().zip(references).map(|(base, (_, delta))| layout.add_ulp(*base, delta));
-                    edits.extend(places.map(|at| at as u32).zip(results));
-                    edited += edits.len() as u64;
-                }
-                while let Some(element) = next(&cursors, part.end) {
-                    let at = (element - part.start) as usize;
-                    let base = width.load(&bytes, at);
-                    let result = match companion {
-                        Some(weights) => mask_element(dtype, base, here(&cursors, element))
-                            .map_err(|found| found.error(*weights, element))?,
-                        None => {
-                            edited += 1;
-                            self.weight(tensor, element, base, here(&cursors, element))?
+                match masked {
+                    Some(weights) => edit_mask(tensor, weights, &part, &bytes, &mut cursors, &mut edits)?,
+                    None => {
+                        if let [cursor] = &mut cursors[..] {
+                            cursor.add_exact_edits(tensor.info.dtype, &part, &bytes, &mut bases, &mut edits);
                         }
-                    };
-                    edits.push((at as u32, result));
-                    advance(&mut cursors, element);
+                        self.edit_weights(tensor, &part, &bytes, &mut cursors, &mut edits)?;
+                        edited += edits.len() as u64;
+                    }
                 }
                 each(part, &mut bytes, &edits)?;
                 context.advance(bytes.len() as u64)?;
@@ -104,7 +91,26 @@ impl Plan<'_> {
         Ok(edited)
     }
 
-    /// As [`Plan::edit_elements`], of a whole tensor.
+    /// Adds the edits of `part` of a tensor of weights to `edits`: the place in the part, and the result's bits.
+    fn edit_weights(
+        &self,
+        tensor: Tensor<'_>,
+        part: &Range<u64>,
+        bytes: &[u8],
+        cursors: &mut [Cursor<'_>],
+        edits: &mut Vec<(u32, u64)>,
+    ) -> Result<(), Error> {
+        let width = tensor.info.dtype.width();
+        while let Some(element) = next_element(cursors, part.end) {
+            let at = (element - part.start) as usize;
+            let result = self.weight(tensor, element, width.load(bytes, at), selecting(cursors, element))?;
+            edits.push((at as u32, result));
+            advance(cursors, element);
+        }
+        Ok(())
+    }
+
+    /// As [`Plan::edit_elements`], for a whole tensor.
     pub(crate) fn edit_tensor(
         &self,
         tensor: Tensor<'_>,
@@ -128,8 +134,8 @@ impl Plan<'_> {
         Ok(hasher.finish())
     }
 
-    /// Calls `each` with the flat index of every selected element of `weights` in `range`, whether the patches have it
-    /// kept in the base, and whether it is kept in the result (spec §11.6).
+    /// Calls `each` for every selected element of `weights` in `range` with its flat index, whether the masks of the patches keep it in the
+    /// base, and whether the result keeps it (spec §11.6).
     pub(super) fn kept(
         &self,
         weights: Tensor<'_>,
@@ -137,23 +143,24 @@ impl Plan<'_> {
         mut each: impl FnMut(u64, bool, bool) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut cursors = self.decode(weights, &range)?;
-        while let Some(element) = next(&cursors, range.end) {
-            let kept_in_base = here(&cursors, element).all(|cursor| cursor.kept().in_base());
-            each(element, kept_in_base, kept_in_result(here(&cursors, element)))?;
+        while let Some(element) = next_element(&cursors, range.end) {
+            let kept_in_base = selecting(&cursors, element).all(|cursor| cursor.kept().in_base());
+            each(element, kept_in_base, kept_in_result(selecting(&cursors, element)))?;
             advance(&mut cursors, element);
         }
         Ok(())
     }
 
+    /// Decodes the blocks of all patches in `range` of a tensor. The cursors are in the order of the patches.
     fn decode(&self, tensor: Tensor<'_>, range: &Range<u64>) -> Result<Vec<Cursor<'_>>, Error> {
         let mut cursors = Vec::new();
         for (index, entry) in self.by_tensor.get(&tensor.info.name).into_iter().flatten() {
             let edit = &self.edits[*index];
             let mut blocks = Vec::new();
             for block in &entry.blocks {
-                let own = edit.patch.table.elements_of(entry, block);
-                if range.contains(&own.start) {
-                    blocks.push((own.start, self.decode_block(*index, entry, block, tensor)?));
+                let elements = edit.patch.table.elements_of(entry, block);
+                if range.contains(&elements.start) {
+                    blocks.push((elements.start, self.decode_block(*index, entry, block, tensor)?));
                 }
             }
             cursors.push(Cursor { edit, added: self.added[*index], blocks, block: 0, entry: 0 });
@@ -161,7 +168,7 @@ impl Plan<'_> {
         Ok(cursors)
     }
 
-    /// Decodes a block of the edit `index`, which is of `tensor`.
+    /// Decodes a block of edit number `index` with the base's `tensor`.
     fn decode_block(
         &self,
         index: usize,
@@ -178,8 +185,8 @@ impl Plan<'_> {
         decoded.map_err(|undecoded| undecoded.error.into())
     }
 
-    /// Checks that `mask`, which lies beside `weights`, is the one of the edit `index` at the elements that it selects.
-    pub(super) fn mask_is_theirs(
+    /// Checks that the base's `mask` of `weights` agrees with the mask of edit number `index` at the elements that the edit selects.
+    pub(super) fn check_companion_mask(
         &self,
         index: usize,
         entry: &TensorEntry,
@@ -188,35 +195,35 @@ impl Plan<'_> {
         context: &Context<'_>,
     ) -> Result<(), Error> {
         for block in &entry.blocks {
-            let own = self.edits[index].patch.table.elements_of(entry, block);
+            let elements = self.edits[index].patch.table.elements_of(entry, block);
             context.advance(0)?;
             let decoded = self.decode_block(index, entry, block, weights)?;
             if decoded.masks.is_none() {
                 continue;
             }
-            let found = TensorBlock::new(mask, own.clone()).bits_at(&decoded.positions);
+            let found = TensorBlock::new(mask, elements.clone()).bits_at(&decoded.positions);
             for (at, (position, bits)) in decoded.positions.iter().zip(found).enumerate() {
-                let theirs = MaskElement::new(mask.info.dtype, bits);
-                if theirs != MaskElement::of(decoded.kept(at).in_base()) {
-                    return Err(theirs.error(weights, own.start + u64::from(*position)));
+                let found = MaskElement::new(mask.info.dtype, bits);
+                if found != MaskElement::of(decoded.kept(at).in_base()) {
+                    return Err(found.error(weights, elements.start + u64::from(*position)));
                 }
             }
         }
         Ok(())
     }
 
-    /// The result's bits of an element of weights, which is `base` in the base and which `here` select.
+    /// The result's bits of a weight that is `base` in the base. `selecting` are the cursors that select it, at least one.
     fn weight<'c>(
         &self,
         tensor: Tensor<'_>,
         element: u64,
         base: u64,
-        here: impl Iterator<Item = &'c Cursor<'c>> + Clone,
+        selecting: impl Iterator<Item = &'c Cursor<'c>> + Clone,
     ) -> Result<u64, Error> {
         let (name, dtype) = (&tensor.info.name, tensor.info.dtype);
         let integer = |kind| Error::from(Refusal::Integer { tensor: name.clone(), kind });
-        let kind = here.clone().next().map(|cursor| cursor.edit.kind);
-        match (only(here.clone()), kind) {
+        let kind = selecting.clone().next().map(|cursor| cursor.edit.kind);
+        match (only(selecting.clone()), kind) {
             (Some(cursor), Some(EditKind::Interpolate(Alpha::ONE))) if !cursor.added => {
                 let (_, decoded) = &cursor.blocks[cursor.block];
                 if let Some(bits) = decoded.reference_bits(cursor.entry, dtype, base) {
@@ -232,9 +239,9 @@ impl Plan<'_> {
             let alpha = cursor.edit.kind.alpha()?;
             Some(cursor.delta(dtype, base).ok_or_else(|| integer(cursor.edit.kind)).map(|delta| (alpha, delta)))
         };
-        let terms = here.clone().filter_map(term).collect::<Result<Vec<_>, Error>>()?;
+        let terms = selecting.clone().filter_map(term).collect::<Result<Vec<_>, Error>>()?;
         let Some(float) = dtype.float() else { return Ok(base) };
-        let kept = here.clone().all(|cursor| cursor.kept().in_base());
+        let kept = selecting.clone().all(|cursor| cursor.kept().in_base());
         match interpolate(float, if kept { float.value(base) } else { 0.0 }, terms) {
             Rounded::NotFinite(_) if self.not_finite == NotFinite::Refuse => {
                 Err(Refusal::NotFinite { tensor: name.clone(), index: element, base: float.value(base) }.into())
@@ -244,46 +251,67 @@ impl Plan<'_> {
     }
 }
 
+/// Adds the edits of `part` of the pruning mask `mask` to `edits`: the place in the part, and the result's bits. `cursors` are those of the
+/// weights that it is the mask of.
+fn edit_mask(
+    mask: Tensor<'_>,
+    weights: Tensor<'_>,
+    part: &Range<u64>,
+    bytes: &[u8],
+    cursors: &mut [Cursor<'_>],
+    edits: &mut Vec<(u32, u64)>,
+) -> Result<(), Error> {
+    let dtype = mask.info.dtype;
+    while let Some(element) = next_element(cursors, part.end) {
+        let at = (element - part.start) as usize;
+        let base = dtype.width().load(bytes, at);
+        let result = mask_element(dtype, base, selecting(cursors, element));
+        edits.push((at as u32, result.map_err(|found| found.error(weights, element))?));
+        advance(cursors, element);
+    }
+    Ok(())
+}
+
 /// The next element before `end` that any cursor selects.
-fn next(cursors: &[Cursor<'_>], end: u64) -> Option<u64> {
-    cursors.iter().filter_map(Cursor::next).min().filter(|next| *next < end)
+fn next_element(cursors: &[Cursor<'_>], end: u64) -> Option<u64> {
+    cursors.iter().filter_map(Cursor::element).min().filter(|next| *next < end)
 }
 
 /// The cursors that select `element`, which is the next one, in the order of the patches.
-fn here<'c>(cursors: &'c [Cursor<'c>], element: u64) -> impl Iterator<Item = &'c Cursor<'c>> + Clone {
-    cursors.iter().filter(move |cursor| cursor.next() == Some(element))
+fn selecting<'c>(cursors: &'c [Cursor<'c>], element: u64) -> impl Iterator<Item = &'c Cursor<'c>> + Clone {
+    cursors.iter().filter(move |cursor| cursor.element() == Some(element))
 }
 
-/// The only item.
+/// The item of an iterator that has only one.
 fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
     items.next().filter(|_| items.next().is_none())
 }
 
 /// Moves the cursors that are at `element` to their next ones.
 fn advance(cursors: &mut [Cursor<'_>], element: u64) {
-    cursors.iter_mut().filter(|cursor| cursor.next() == Some(element)).for_each(Cursor::advance);
+    cursors.iter_mut().filter(|cursor| cursor.element() == Some(element)).for_each(Cursor::advance);
 }
 
-/// Whether an element that `here` select is kept in the result (spec §11.6).
-fn kept_in_result<'c>(here: impl Iterator<Item = &'c Cursor<'c>> + Clone) -> bool {
-    match only(here.clone()) {
+/// Whether the result keeps an element (spec §11.6). `selecting` are the cursors that select it.
+fn kept_in_result<'c>(selecting: impl Iterator<Item = &'c Cursor<'c>> + Clone) -> bool {
+    match only(selecting.clone()) {
         Some(cursor) => match cursor.edit.kind {
             EditKind::Interpolate(Alpha::ONE) | EditKind::Switch => cursor.kept().in_reference(),
             EditKind::Interpolate(_) => true,
             EditKind::Prune => false,
         },
-        None => here.into_iter().all(|cursor| cursor.edit.kind != EditKind::Prune),
+        None => selecting.into_iter().all(|cursor| cursor.edit.kind != EditKind::Prune),
     }
 }
 
-/// The result's bits of an element of a mask, `base` in the base; what the base's mask says, if that is not what the
-/// patches say.
+/// The result's bits of an element of a mask that is `base` in the base. Fails with the base's mask element if the masks of the patches say
+/// something else.
 fn mask_element<'c>(
     dtype: Dtype,
     base: u64,
-    here: impl Iterator<Item = &'c Cursor<'c>> + Clone,
+    selecting: impl Iterator<Item = &'c Cursor<'c>> + Clone,
 ) -> Result<u64, MaskElement> {
-    let mut with_masks = here.clone().filter(|cursor| cursor.has_masks()).peekable();
+    let mut with_masks = selecting.clone().filter(|cursor| cursor.has_masks()).peekable();
     if with_masks.peek().is_none() {
         return Ok(base);
     }
@@ -291,7 +319,7 @@ fn mask_element<'c>(
     if with_masks.any(|cursor| MaskElement::of(cursor.kept().in_base()) != found) {
         return Err(found);
     }
-    Ok(if kept_in_result(here) { one(dtype) } else { 0 })
+    Ok(if kept_in_result(selecting) { one(dtype) } else { 0 })
 }
 
 /// The bits of 1, which a mask holds for a weight that is kept.
@@ -301,14 +329,14 @@ pub(super) fn one(dtype: Dtype) -> u64 {
     })
 }
 
-/// What an element of a mask says.
+/// The meaning of an element of a mask.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum MaskElement {
     /// 1.
     Kept,
     /// 0.
     Pruned,
-    /// Nothing: it is neither.
+    /// Neither: the mask is malformed.
     Other(f64),
 }
 
@@ -325,7 +353,7 @@ impl MaskElement {
         if kept { Self::Kept } else { Self::Pruned }
     }
 
-    /// Why it is not that of a patch; it is that of element `index` of `weights`.
+    /// The error that a patch's mask says something else of element `index` of `weights`.
     fn error(self, weights: Tensor<'_>, index: u64) -> Error {
         match self {
             Self::Other(value) => MaskFault::Value { tensor: weights.info.name.clone(), index, value }.into(),
@@ -334,14 +362,14 @@ impl MaskElement {
     }
 }
 
-/// The base's mask says something else of an element than the patch.
+/// The error that the base's mask differs from the patch's. `kept` is what the base's mask says.
 pub(super) fn mask_differs(weights: Tensor<'_>, index: u64, kept: bool) -> Error {
     Refusal::Mask { tensor: weights.info.name.clone(), index, kept }.into()
 }
 
 impl Cursor<'_> {
-    /// The next element to edit.
-    fn next(&self) -> Option<u64> {
+    /// The next element to edit, by its flat index.
+    fn element(&self) -> Option<u64> {
         let (start, decoded) = self.blocks.get(self.block)?;
         Some(start + u64::from(decoded.positions[self.entry]))
     }
@@ -353,37 +381,50 @@ impl Cursor<'_> {
         }
     }
 
-    /// The selected elements of `part` that lie in one block, which is passed then, with what leads to the reference's bits; none if
-    /// the edit does not lead to these.
-    fn references(&mut self, part: Range<u64>) -> Option<impl Iterator<Item = (u64, u64)> + Clone> {
-        let (start, decoded) = self.blocks.get(self.block)?;
-        let at_one = self.edit.kind == EditKind::Interpolate(Alpha::ONE) && !self.added;
-        let (Deltas::Ulp(deltas), None, true) = (&decoded.deltas, &decoded.masks, at_one) else { return None };
+    /// Adds the edits of the elements of `part` that lie in one block, and passes these elements. Only where the reference's own bits are
+    /// the result, as in most applies: an exact patch without masks, alone on its own base, at alpha 1. Otherwise nothing is added, and
+    /// [`Plan::edit_weights`] finds the same results element by element. `bases` is scratch space.
+    fn add_exact_edits(
+        &mut self,
+        dtype: Dtype,
+        part: &Range<u64>,
+        bytes: &[u8],
+        bases: &mut Vec<u64>,
+        edits: &mut Vec<(u32, u64)>,
+    ) {
+        let Some((start, decoded)) = self.blocks.get(self.block) else { return };
+        let to_reference = self.edit.kind == EditKind::Interpolate(Alpha::ONE) && !self.added;
+        let (Deltas::Ulp(deltas), None, true) = (&decoded.deltas, &decoded.masks, to_reference) else { return };
         let positions = &decoded.positions[self.entry..];
         let n = positions.partition_point(|position| start + u64::from(*position) < part.end);
+        let places = positions[..n].iter().map(|position| (start + u64::from(*position) - part.start) as usize);
+        bases.clear();
+        dtype.width().load_at(bytes, places.clone(), bases);
+        let layout = dtype.bit_layout();
         let deltas = &deltas[self.entry..self.entry + n];
+        let results = bases.iter().zip(deltas).map(|(base, delta)| layout.add_ulp(*base, *delta));
+        edits.extend(places.map(|at| at as u32).zip(results));
         self.entry += n;
         if self.entry == decoded.positions.len() {
             (self.block, self.entry) = (self.block + 1, 0);
         }
-        let start = *start;
-        Some(positions[..n].iter().zip(deltas).map(move |(position, delta)| (start + u64::from(*position), *delta)))
     }
 
     fn has_masks(&self) -> bool {
         self.blocks[self.block].1.masks.is_some()
     }
 
-    /// What is kept of the next element.
+    /// Which sides keep the next element.
     fn kept(&self) -> Kept {
         self.blocks[self.block].1.kept(self.entry)
     }
 
-    /// Reference minus base at the next element, in value; none where elements are no floats.
+    /// Reference minus base at the next element, in value; `None` where elements are no floats.
     fn delta(&self, dtype: Dtype, base: u64) -> Option<f64> {
         let (_, decoded) = &self.blocks[self.block];
-        let own = decoded.carried_base().filter(|_| self.added).map_or(base, |own| own[self.entry]);
-        decoded.delta(self.entry, dtype, own)
+        // On another base, the delta is the one between the patch's own base and its reference.
+        let patch_base = decoded.carried_base().filter(|_| self.added).map_or(base, |carried| carried[self.entry]);
+        decoded.delta(self.entry, dtype, patch_base)
     }
 
     /// The bits of the next element after a mask switch (spec §11.5).
@@ -396,5 +437,98 @@ impl Cursor<'_> {
         }
         let before = masks.value_before(self.entry, base);
         Ok(before.ok_or_else(|| Refusal::NoValuesBefore { patch: patch() })?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{applied, contents, floats, portable};
+    use proptest::prelude::*;
+
+    /// The base's elements, and those of several references: the same ones, but for some.
+    fn base_and_references() -> impl Strategy<Value = (Vec<f32>, Vec<Vec<f32>>)> {
+        (1usize..200, 1usize..4).prop_flat_map(|(n, references)| {
+            let changed = prop::option::weighted(0.4, -4.0f32..4.0);
+            let changes = prop::collection::vec(prop::collection::vec(changed, n), references);
+            (prop::collection::vec(-4.0f32..4.0, n), changes).prop_map(|(base, changes)| {
+                let reference = |changes: Vec<Option<f32>>| {
+                    changes.into_iter().zip(&base).map(|(change, base)| change.unwrap_or(*base)).collect()
+                };
+                let references = changes.into_iter().map(reference).collect();
+                (base, references)
+            })
+        })
+    }
+
+    /// One element after the other, as spec §11.2 and §11.3 say: base + the sum of alpha * (reference - base) in double precision,
+    /// rounded once; the reference's own bits where one patch alone selects the element, at alpha 1.
+    fn expected(base: &[f32], references: &[Vec<f32>], alphas: &[f64]) -> Vec<f32> {
+        let element = |at: usize| {
+            let mut selecting: Vec<(f64, f32)> = Vec::new();
+            for (reference, alpha) in references.iter().zip(alphas) {
+                if reference[at].to_bits() != base[at].to_bits() && *alpha != 0.0 {
+                    selecting.push((*alpha, reference[at]));
+                }
+            }
+            if let [(1.0, reference)] = selecting[..] {
+                return reference;
+            }
+            let mut sum = f64::from(base[at]);
+            for (alpha, reference) in selecting {
+                sum += alpha * (f64::from(reference) - f64::from(base[at]));
+            }
+            sum as f32
+        };
+        (0..base.len()).map(element).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn edits_give_what_a_loop_over_the_elements_gives(
+            (base, references) in base_and_references(),
+            alphas in prop::collection::vec(prop_oneof![Just(0.0), Just(1.0), -3.0f64..3.0], 3),
+        ) {
+            let checkpoint = floats(&[("w", &base)]);
+            let edits: Vec<Edit> = references
+                .iter()
+                .zip(&alphas)
+                .map(|(reference, alpha)| portable(&checkpoint, &floats(&[("w", reference)]), *alpha))
+                .collect();
+            let expected = floats(&[("w", &expected(&base, &references, &alphas))]);
+            prop_assert_eq!(applied(&checkpoint, &edits), contents(&expected));
+        }
+    }
+
+    #[test]
+    fn alpha_1_gives_the_references_bits_and_alpha_0_the_bases() {
+        let signalling_nan = f32::from_bits(0x7fa0_0001);
+        let base = floats(&[("w", &[0.0, -0.0, 1.0, f32::NAN, f32::INFINITY, 5.0])]);
+        let reference = floats(&[("w", &[-0.0, 0.0, signalling_nan, 2.0, f32::MIN_POSITIVE / 2.0, 5.0])]);
+        assert_eq!(applied(&base, &[portable(&base, &reference, 1.0)]), contents(&reference));
+        assert_eq!(applied(&base, &[portable(&base, &reference, 0.0)]), contents(&base));
+    }
+
+    #[test]
+    fn a_weight_of_several_patches_is_their_sum_also_at_alpha_1() {
+        let base = floats(&[("w", &[1.0, 1.0])]);
+        let (first, second) = (floats(&[("w", &[3.0, 1.0])]), floats(&[("w", &[2.0, 5.0])]));
+        let edits = [portable(&base, &first, 1.0), portable(&base, &second, 1.0)];
+        assert_eq!(applied(&base, &edits), contents(&floats(&[("w", &[4.0, 5.0])])));
+    }
+
+    #[test]
+    fn pruning_sets_selected_weights_to_0() {
+        let (base, reference) = (floats(&[("w", &[1.0, -2.0, 3.0])]), floats(&[("w", &[1.0, -2.5, 4.0])]));
+        let edit = Edit { kind: EditKind::Prune, ..portable(&base, &reference, 1.0) };
+        assert_eq!(applied(&base, &[edit]), contents(&floats(&[("w", &[1.0, 0.0, 0.0])])));
+    }
+
+    #[test]
+    fn a_mask_holds_0_and_1_in_its_own_dtype() {
+        assert_eq!([Dtype::Bool, Dtype::U8, Dtype::F16, Dtype::F32].map(one), [1, 1, 0x3c00, 0x3f80_0000]);
+        let says = |value: f32| MaskElement::new(Dtype::F32, value.to_bits().into());
+        assert_eq!([says(1.0), says(0.0), says(-0.0)], [MaskElement::Kept, MaskElement::Pruned, MaskElement::Pruned]);
+        assert_eq!(says(0.5), MaskElement::Other(0.5));
     }
 }

@@ -1,6 +1,7 @@
-//! The patch that leads from a result back to its base, made while the result is.
+//! The undo patch, which leads from a result back to its base. It is made together with the result.
 
 use super::plan::Plan;
+use crate::checkpoint::{Checkpoint, WeightFile};
 use crate::codec::Effort;
 use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
 use crate::dtype::Dtype;
@@ -13,8 +14,8 @@ use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
 use crate::patch::Patch;
 use std::collections::BTreeMap;
 
-/// Deltas back to the base are exact. Its positions are coded without the result, which is not there yet; the patch is for one's own
-/// use, so that time counts more than size.
+/// How undo patches are encoded: exactly, and fast rather than small, because they stay on the machine that made them. Positions are
+/// encoded without the result, which is not complete yet.
 const ENCODING: Encoding = Encoding {
     precision: Precision::Exact,
     portability: Portability::NeedsBase,
@@ -22,23 +23,23 @@ const ENCODING: Encoding = Encoding {
     hash: ContentHash::Blake3,
 };
 
-/// What leads back from some consecutive elements of a result, which begin at a multiple of [`BLOCK_ELEMENTS`].
+/// The undo patch's blocks of one part of a tensor, which begins at a multiple of [`BLOCK_ELEMENTS`].
 pub(super) struct UndoBlocks {
     dtype: Dtype,
-    of_base: PartHasher,
-    /// By block index.
+    base_hasher: PartHasher,
+    /// The elements that changed, by block index.
     blocks: BTreeMap<u64, Elements>,
 }
 
 impl UndoBlocks {
-    /// Nothing yet; `of_base` is the hasher of this part of the base.
-    pub fn new(dtype: Dtype, of_base: PartHasher) -> Self {
-        Self { dtype, of_base, blocks: BTreeMap::new() }
+    /// No blocks yet. `base_hasher` is the hasher of this part of the base.
+    pub fn new(dtype: Dtype, base_hasher: PartHasher) -> Self {
+        Self { dtype, base_hasher, blocks: BTreeMap::new() }
     }
 
-    /// Adds elements from `start` on: their bytes in the base, and what is edited in them.
+    /// Adds consecutive elements from `start` on: their bytes in the base, and the edits in them.
     pub fn add(&mut self, start: u64, bytes: &[u8], edits: &[(u32, u64)]) {
-        self.of_base.update(bytes);
+        self.base_hasher.update(bytes);
         let width = self.dtype.width();
         for (at, result) in edits {
             let (element, base) = (start + u64::from(*at), width.load(bytes, *at as usize));
@@ -52,9 +53,9 @@ impl UndoBlocks {
         }
     }
 
-    /// Encodes the blocks, whose tensor has this place among all.
+    /// Encodes the blocks. `tensor` is the place of their tensor in the patch.
     fn encode(&self, tensor: usize) -> impl Iterator<Item = BlockEncodings> {
-        // Exact deltas always have a form.
+        // Encoding fails only for deltas that reduced precision cannot hold.
         self.blocks.iter().filter_map(move |(index, elements)| {
             encode(BlockId { tensor, index: *index }, elements, None, ENCODING).ok()
         })
@@ -62,11 +63,11 @@ impl UndoBlocks {
 }
 
 impl Plan<'_> {
-    /// The patch that leads back to the base: `blocks` are those of every tensor that was rewritten, and `results` the digests of the
-    /// result's bytes, by BLAKE3 and by name.
+    /// The undo patch. `blocks` are the parts of every tensor that was rewritten, and `results` the BLAKE3 digests of the result's
+    /// tensors, both by name.
     ///
     /// # Errors
-    /// R10, for what a patch cannot carry.
+    /// R10, for metadata that a patch cannot carry.
     pub(super) fn undo(
         &self,
         blocks: BTreeMap<String, Vec<UndoBlocks>>,
@@ -81,11 +82,7 @@ impl Plan<'_> {
             .enumerate()
             .map(|(at, parts)| parts.iter().flat_map(|part| part.encode(at)).collect())
             .collect();
-        let of_base = |parts: Vec<UndoBlocks>| {
-            let parts: Vec<PartDigest> = parts.into_iter().map(|part| part.of_base.finish()).collect();
-            join(&parts)
-        };
-        let base_digests: Vec<Digest> = parts.into_iter().map(of_base).collect();
+        let base_digests: Vec<Digest> = parts.into_iter().map(base_digest).collect();
         let mut builder = PatchBuilder::new(ENCODING.portability, hash, BLOCK_LOG2);
         for name in names {
             let (dtype, shape) = base
@@ -96,22 +93,87 @@ impl Plan<'_> {
         }
         builder.encoded(variants.into_iter().flatten());
         let new = builder.choose();
+        // The undo patch leads from the result to the base, and all the way.
         let reference = hash.root(new.tensors.iter().map(|tensor| &base_digests[tensor.place]));
-        let file = |file: &crate::checkpoint::WeightFile| SourceFile {
-            name: file.name(),
-            bytes: file.bytes(),
-            ..SourceFile::default()
-        };
-        let metadata = Metadata {
-            localization: Localization { method: "undo".to_owned(), ..Localization::default() },
-            base: Source { elements: base.elements(), ..Source::default() },
-            reference: Source {
-                elements: base.elements(),
-                files: base.files.iter().map(file).collect(),
-                ..Source::default()
-            },
-            ..Metadata::default()
-        };
-        Ok(Patch::written(&new, &metadata, reference, reference)?)
+        Ok(Patch::written(&new, &metadata(base), reference, reference)?)
+    }
+}
+
+/// The digest of a tensor of the base, from all of its parts.
+fn base_digest(parts: Vec<UndoBlocks>) -> Digest {
+    let parts: Vec<PartDigest> = parts.into_iter().map(|part| part.base_hasher.finish()).collect();
+    join(&parts)
+}
+
+/// The metadata of the undo patch of an edit of `base`, which is the undo patch's reference.
+fn metadata(base: &Checkpoint) -> Metadata {
+    let file = |file: &WeightFile| SourceFile { name: file.name(), bytes: file.bytes(), ..SourceFile::default() };
+    let files = base.files.iter().map(file).collect();
+    Metadata {
+        localization: Localization { method: "undo".to_owned(), ..Localization::default() },
+        base: Source { elements: base.elements(), ..Source::default() },
+        reference: Source { elements: base.elements(), files, ..Source::default() },
+        ..Metadata::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::part::{Output, Rewritten, rewrite_part};
+    use crate::apply::{Edit, Plan, PlanOptions};
+    use crate::checkpoint::Checkpoint;
+    use crate::context::Context;
+    use crate::dtype::Dtype;
+    use crate::durable::Segments;
+    use crate::patch::Patch;
+    use crate::testing::{applied, apply, checkpoint, contents, portable, vector};
+    use proptest::prelude::*;
+
+    /// The undo patch of edits, made as an edit in place makes it, but for the files.
+    fn undo(base: &Checkpoint, edits: &[Edit]) -> Patch {
+        let context = Context::silent();
+        let plan = Plan::check(base, edits, &PlanOptions::default(), &context).unwrap();
+        let mut rewritten = Rewritten::default();
+        for tensor in base.tensors().filter(|tensor| plan.changed().any(|name| name == tensor.info.name)) {
+            let mut segments = Segments::default();
+            let output = Output::Journal { file: 0, segments: &mut segments };
+            let part = rewrite_part(&plan, tensor, 0..tensor.info.elements(), output, true, &context).unwrap();
+            rewritten.add([(tensor.info.name.as_str(), part)]);
+        }
+        plan.undo(std::mem::take(&mut rewritten.undo), &rewritten.digests).unwrap()
+    }
+
+    /// Two tensors of finite 16-bit floats, and another two.
+    fn pairs() -> impl Strategy<Value = (Checkpoint, Checkpoint)> {
+        let finite = || prop::collection::vec(prop_oneof![0u64..0x3c00, 0x8000u64..0xbc00], 2 * 40);
+        (finite(), finite(), prop::collection::vec(any::<bool>(), 2 * 40)).prop_map(|(base, other, differs)| {
+            let mix = base.iter().zip(other).zip(differs);
+            let reference: Vec<u64> = mix.map(|((base, other), differs)| if differs { other } else { *base }).collect();
+            let two = |bits: &[u64]| {
+                checkpoint(&[vector("a", Dtype::F16, &bits[..40]), vector("b", Dtype::F16, &bits[40..])])
+            };
+            (two(&base), two(&reference))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_undo_patch_of_an_edit_leads_back((base, reference) in pairs(), alpha in prop_oneof![Just(1.0), -3.0..3.0]) {
+            let edits = [portable(&base, &reference, alpha)];
+            let result = apply(&base, &edits, &PlanOptions::default()).unwrap();
+            let undo = undo(&base, &edits);
+            prop_assert_eq!(applied(&result, &[Edit::to_reference(undo)]), contents(&base));
+        }
+    }
+
+    #[test]
+    fn what_an_edit_leaves_as_it_was_is_not_in_its_undo_patch() {
+        let base = checkpoint(&[vector("a", Dtype::F16, &[0x3c00, 0x3c00]), vector("b", Dtype::F16, &[0x3c00])]);
+        let reference = checkpoint(&[vector("a", Dtype::F16, &[0x3c00, 0x4000]), vector("b", Dtype::F16, &[0x3c01])]);
+        // A quarter of the smallest step of "b" is rounded away.
+        let undo = undo(&base, &[portable(&base, &reference, 0.25)]);
+        let tensors: Vec<_> = undo.table.tensors.iter().map(|entry| (entry.name.as_str(), entry.selected)).collect();
+        assert_eq!(tensors, [("a", 1)]);
+        assert_eq!(undo.metadata.localization.method, "undo");
     }
 }

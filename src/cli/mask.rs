@@ -3,7 +3,7 @@
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments};
-use crate::apply::{Beside, Pruning, to_path};
+use crate::apply::{Pruning, SideFiles, to_path};
 use crate::checkpoint::{Checkpoint, Tensor, names};
 use crate::context::Context;
 use crate::durable::{Existing, check_output, real_path};
@@ -107,7 +107,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     }
     if let Some(path) = &arguments.pruned {
         let pruning = Pruning { base: &checkpoint, mask: &mask };
-        to_path(&pruning, None, path, existing, |_| Ok(Beside::default()), &context)?;
+        to_path(&pruning, None, path, existing, |_| Ok(SideFiles::default()), &context)?;
     }
     terminal.done();
     if arguments.json {

@@ -1,4 +1,4 @@
-//! Two checkpoints to a patch: pair, localize, encode, write.
+//! From two checkpoints to a patch: pair, localize, encode, write.
 
 mod masks;
 mod outline;
@@ -31,12 +31,12 @@ use crate::patch::Patch;
 use crate::patch::encode::EncodeOptions;
 use masks::Masks;
 use outline::Outline;
-use write::{Found, Rounded, write};
+use write::{Found, ReducedPrecision, write};
 
 /// How many weights are selected.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Size {
-    /// As asked.
+    /// A number or a share.
     Amount(Amount),
     /// As many as exactly one pruning mask keeps.
     FromMask,
@@ -48,7 +48,7 @@ impl std::fmt::Display for Size {
             Size::FromMask => f.write_str("from-mask"),
             Size::Amount(Amount::Count(count)) => count.fmt(f),
             Size::Amount(Amount::Density(density)) => {
-                // Without the digits that binary fractions leave.
+                // Rounded, since a binary fraction such as 0.07 would show more digits than were given.
                 let percent = (density.share() * 1e8).round() / 1e6;
                 write!(f, "{percent}%")
             }
@@ -68,13 +68,13 @@ pub enum Localize {
         /// Ranked together or tensor by tensor.
         scope: Scope,
     },
-    /// Drawn, as a baseline.
+    /// Drawn at random, as a baseline.
     Random {
         /// How many.
         amount: Size,
-        /// What the numbers begin with.
+        /// The seed of the random numbers.
         seed: u64,
-        /// What may be drawn.
+        /// Which weights may be drawn.
         among: Among,
     },
     /// Every element that differs.
@@ -89,7 +89,7 @@ impl Localize {
     }
 }
 
-/// What a person or a tool wants to stand in the patch.
+/// Metadata that a person or a tool gives.
 #[derive(Debug, Clone, Default)]
 pub struct Labels {
     /// The base's name on a hub.
@@ -108,28 +108,28 @@ pub struct Labels {
     pub x: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Everything that decides the bytes of a patch, besides the checkpoints.
+/// Together with the checkpoints, these options decide every byte of a patch.
 #[derive(Debug, Clone, Default)]
 pub struct DiffOptions<'a> {
     /// How tensors are paired.
     pub pair: PairOptions,
-    /// Where weights are looked for.
+    /// Which tensors may be selected from.
     pub candidates: CandidateOptions,
-    /// How they are found.
+    /// How weights are selected.
     pub localize: Localize,
     /// Where the pruning masks of target and reference are, if they are pruned.
     pub masks: Option<[MaskSource<'a>; 2]>,
-    /// The target from before it was pruned, for what mask switch restores.
+    /// The target before it was pruned, whose values a mask switch restores.
     pub unpruned: Option<&'a Checkpoint>,
     /// How exactly deltas are kept.
     pub precision: Precision,
     /// Whether the patch must serve without its base.
     pub portability: Portability,
-    /// How much work goes into a small patch.
+    /// How much time encoding may take for a smaller patch.
     pub effort: Effort,
-    /// Whether whole files are also named by SHA-256, as hubs list it.
+    /// Whether the metadata also hold the SHA-256 of each file, as hubs list it.
     pub sha256: bool,
-    /// What people should read.
+    /// Metadata for people.
     pub labels: Labels,
 }
 
@@ -140,16 +140,16 @@ impl DiffOptions<'_> {
     }
 }
 
-/// A patch, and what was noticed on the way.
+/// A patch, and what its user may want to know about the pair.
 #[derive(Debug)]
 pub struct Diffed {
     /// The patch.
     pub patch: Patch,
-    /// Set when dense layers were looked for and the names are no known transformer's.
+    /// Whether dense layers were to be candidates by default, and the tensor names are those of no known transformer.
     pub unrecognized: bool,
-    /// Tensors without a float dtype that differ and were not considered.
+    /// Tensors without a float dtype that differ and were no candidates.
     pub other_differences: Vec<String>,
-    /// Selected elements whose bits are the same in target and reference: more were asked for than differ.
+    /// The number of selected elements whose bits are the same in target and reference. Above 0 if more were asked for than differ.
     pub unchanged: u64,
     /// Tensors that have a pruning mask and are no candidates.
     pub masked_elsewhere: Vec<String>,
@@ -162,17 +162,18 @@ pub struct Diffed {
 /// for each selected element, whatever the size of the checkpoints.
 ///
 /// # Errors
-/// By stage: pairing, masks, localization, encoding, cancellation.
+/// By stage: pairing, masks, localization, gathering, cancellation.
 pub fn diff(
     target: &Checkpoint,
     reference: &Checkpoint,
     options: &DiffOptions<'_>,
     context: &Context<'_>,
 ) -> Result<Diffed, Error> {
-    target.settled(reference.settled(diff_of_mapped(target, reference, options, context)))
+    target.settled(reference.settled(diff_mapped(target, reference, options, context)))
 }
 
-fn diff_of_mapped(
+/// [`diff`], before anyone has checked that the mapped files did not change meanwhile.
+fn diff_mapped(
     target: &Checkpoint,
     reference: &Checkpoint,
     options: &DiffOptions<'_>,
@@ -186,16 +187,16 @@ fn diff_of_mapped(
     let masks = Masks::find(&pair, &candidates, options, context)?;
     let keeps_masks = matches!(options.localize, Localize::Mask | Localize::Random { .. });
     let masks_kept = masks.as_ref().filter(|_| keeps_masks).map(|masks| &masks.pair);
-    let encode_options = EncodeOptions { encoding: options.encoding(), masks: masks_kept, unpruned: options.unpruned };
+    let coding = EncodeOptions { encoding: options.encoding(), masks: masks_kept, unpruned: options.unpruned };
     let blocks = blocks_of(&pair, 0..pair.tensors.len());
     let found = match options.localize {
-        Localize::Full => Found::full(&pair, &blocks, &candidates.tensors, encode_options, context)?,
+        Localize::Full => Found::full(&pair, &blocks, &candidates.tensors, coding, context)?,
         how => {
             let (selection, digests) = select(&pair, &blocks, &candidates.tensors, how, masks.as_ref(), context)?;
             if selection.is_empty() && how == Localize::Mask {
                 return Err(Impossible::SameMasks.into());
             }
-            Found::encoded(&pair, &selection, digests, encode_options, context)?
+            Found::selected(&pair, &selection, digests, coding, context)?
         }
     };
     let mut outline = Outline::new(&pair, candidates, options);
@@ -203,17 +204,17 @@ fn diff_of_mapped(
     if options.sha256 {
         outline.add_sha256(&pair, context)?;
     }
-    let rounded = match options.precision {
+    let reduced = match options.precision {
         Precision::Exact => None,
-        Precision::Bf16 => Some(Rounded { delta_dtype: "bf16", base: target }),
-        Precision::Int8 => Some(Rounded { delta_dtype: "int8", base: target }),
+        Precision::Bf16 => Some(ReducedPrecision { delta_dtype: "bf16", base: target }),
+        Precision::Int8 => Some(ReducedPrecision { delta_dtype: "int8", base: target }),
     };
     let unpaired = outline.hash_unpaired(&pair, context)?;
-    let diffed = write(outline, found, &unpaired, rounded, context)?;
+    let diffed = write(outline, found, &unpaired, reduced, context)?;
     Ok(Diffed { masked_elsewhere: masks.map_or(Vec::new(), |masks| masks.elsewhere), ..diffed })
 }
 
-/// The elements that `how` selects, and the digests of all `blocks`.
+/// The elements that `how` selects, and the digests of all blocks. `blocks` are those of all tensors.
 fn select(
     pair: &Pair<'_>,
     blocks: &[BlockId],

@@ -1,4 +1,4 @@
-//! What a patch says of two checkpoints before it is known what differs: names, shapes, options, labels.
+//! What a patch says of two checkpoints before anyone knows what differs: names, shapes, options, labels.
 
 use super::{DiffOptions, Localize, Size};
 use crate::checkpoint::scan::content_digest;
@@ -7,6 +7,7 @@ use crate::context::{Cancelled, Context};
 use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
 use crate::edit::Alpha;
+use crate::format::block::blocks;
 use crate::format::block::encode::Portability;
 use crate::format::metadata::{Localization, Metadata, Source, SourceFile};
 use crate::format::tensor_table::elements;
@@ -18,15 +19,15 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-/// Everything that a patch needs of a pair of checkpoints besides the digests of what is in them and the selected elements.
+/// Everything in a patch that follows from the headers of two checkpoints and from the options.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Outline {
-    /// But for the selected elements, the digests of files and what coding tells.
+    /// Complete but for the number of selected elements, the digests of files, and the figures that encoding yields.
     #[serde(with = "json")]
     pub metadata: Metadata,
     /// The pairs of tensors.
     pub tensors: Vec<Described>,
-    /// What the digests of the files of target and reference are made of.
+    /// The files of target and reference: what their content digests are made of.
     files: [Vec<FileContent>; 2],
     pub portability: Portability,
     /// Whether all that differs in the candidates is selected, so that the result is the reference.
@@ -35,7 +36,7 @@ pub(super) struct Outline {
     pub unrecognized: bool,
 }
 
-/// A pair of tensors, by what it is in the target.
+/// A pair of tensors, by its name, dtype and shape in the target.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Described {
     pub name: String,
@@ -44,7 +45,7 @@ pub(super) struct Described {
 }
 
 impl Described {
-    /// How many, where there may be so many.
+    /// Its number of elements; `None` if a tensor cannot have so many.
     pub fn elements(&self) -> Option<u64> {
         elements(self.dtype, &self.shape)
     }
@@ -52,14 +53,15 @@ impl Described {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct FileContent {
-    /// What comes before the first tensor.
+    /// The bytes before the first tensor.
     header: Vec<u8>,
-    /// Of each tensor its place among the pairs, if it is paired and the digest of the pair is its own.
+    /// The place of each tensor among the pairs. `None` if it is not paired, or if the pair has other rows, so that the pair's digest
+    /// is not this tensor's.
     tensors: Vec<Option<usize>>,
 }
 
 impl Outline {
-    /// Of the tensors `pair`, which are selected from as `options` say.
+    /// Describes `pair`, from whose `candidates` the `options` select.
     pub fn new(pair: &Pair<'_>, candidates: Candidates, options: &DiffOptions<'_>) -> Self {
         let labels = options.labels.clone();
         let metadata = Metadata {
@@ -79,7 +81,7 @@ impl Outline {
         Self { unrecognized: candidates.unrecognized, ..outline }
     }
 
-    /// Of the tensors `pair`, with these `metadata`.
+    /// Describes `pair`, and completes `metadata`.
     pub fn of_pair(pair: &Pair<'_>, metadata: Metadata, portability: Portability, is_whole: bool) -> Self {
         let describe = |tensor: &TensorPair<'_>| {
             let info = tensor.target.info;
@@ -96,7 +98,7 @@ impl Outline {
             tensors: pair.tensors.iter().map(describe).collect(),
             files: [
                 files(pair, pair.target, |pair| Some(pair.target)),
-                // Of a tensor with other rows more, or less, was read than is in the reference.
+                // With other rows, what is read and hashed is not exactly the reference's tensor.
                 files(pair, pair.reference, |pair| (!pair.has_other_rows()).then_some(pair.reference)),
             ],
             portability,
@@ -105,7 +107,7 @@ impl Outline {
         }
     }
 
-    /// How many digests [`Outline::contents`] needs of tensors that are not paired, or have other rows.
+    /// The number of digests that [`Outline::add_contents`] needs of tensors that are not paired, or have other rows.
     pub fn unpaired(&self) -> usize {
         let tensors = self.files.iter().flatten().flat_map(|file| &file.tensors);
         tensors.filter(|place| place.is_none()).count()
@@ -128,24 +130,21 @@ impl Outline {
         Ok(digests)
     }
 
-    /// The content digests of the files of target and reference (spec §6), from those of their tensors.
-    pub fn contents(&self, digests: &PairDigests, unpaired: &[Digest]) -> [Vec<Digest>; 2] {
-        let mut unpaired = unpaired.iter();
-        let mut of = |side: usize| {
-            let of_file = |file: &FileContent| {
-                let tensors = file.tensors.iter().map(|place| match (place, side) {
-                    (Some(place), 0) => digests.0[*place].target,
-                    (Some(place), _) => digests.0[*place].own_reference,
-                    (None, _) => unpaired.next().copied().unwrap_or(Digest::UNKNOWN),
-                });
-                content_digest(&file.header, tensors)
-            };
-            self.files[side].iter().map(of_file).collect()
-        };
-        [of(0), of(1)]
+    /// How many blocks each tensor has.
+    pub fn blocks_per_tensor(&self) -> Vec<u64> {
+        self.tensors.iter().map(|tensor| blocks(tensor.elements().unwrap_or(0)).end).collect()
     }
 
-    /// Names the whole files of `pair` by SHA-256 too, as hubs list it.
+    /// Adds the content digests (spec §6) of the files of target and reference, from the digests of their tensors.
+    pub fn add_contents(&mut self, digests: &PairDigests, unpaired: &[Digest]) {
+        // `unpaired` are in the order of the files, the target's first.
+        let mut unpaired = unpaired.iter();
+        let [targets, references] = &self.files;
+        add_contents(&mut self.metadata.base, targets, &mut unpaired, |place| digests.0[place].target);
+        add_contents(&mut self.metadata.reference, references, &mut unpaired, |place| digests.0[place].own_reference);
+    }
+
+    /// Adds the SHA-256 of each whole file, by which hubs list it.
     ///
     /// # Errors
     /// [`Cancelled`].
@@ -160,10 +159,27 @@ impl Outline {
         })
     }
 
-    /// Whether its parts fit each other, as those of an outline do that was not read.
+    /// Whether every place is that of a tensor. An outline that was read from a file may be damaged or forged.
     pub fn is_consistent(&self) -> bool {
         let mut places = self.files.iter().flatten().flat_map(|file| file.tensors.iter().flatten());
         places.all(|place| *place < self.tensors.len())
+    }
+}
+
+/// Adds the content digests of the `files` of one checkpoint. `paired` is the digest of a paired tensor by its place; the digests of
+/// all others are the next ones of `unpaired`.
+fn add_contents<'d>(
+    source: &mut Source,
+    files: &[FileContent],
+    unpaired: &mut impl Iterator<Item = &'d Digest>,
+    paired: impl Fn(usize) -> Digest,
+) {
+    for (described, file) in source.files.iter_mut().zip(files) {
+        let tensors = file.tensors.iter().map(|place| match place {
+            Some(place) => paired(*place),
+            None => unpaired.next().copied().unwrap_or(Digest::UNKNOWN),
+        });
+        described.content = Some(content_digest(&file.header, tensors).to_string());
     }
 }
 
@@ -187,7 +203,7 @@ fn files<'a>(
     checkpoint.files.iter().map(content).collect()
 }
 
-/// How weights are found; the number of selected ones is known later.
+/// How weights are found. The number of selected ones, `k`, becomes known later.
 fn describe(how: Localize) -> Localization {
     let density = |size: Size| match size {
         Size::Amount(Amount::Density(density)) => Some(density.share()),
@@ -215,7 +231,7 @@ fn describe(how: Localize) -> Localization {
     }
 }
 
-/// Metadata as they stand in a patch: free values have no other form.
+/// Metadata in postcard: as the JSON that stands in a patch, because free values have no other form.
 mod json {
     use crate::format::metadata::Metadata;
     use serde::de::Error as _;
@@ -228,5 +244,72 @@ mod json {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metadata, D::Error> {
         Metadata::read(&Vec::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::localize::candidates::{CandidateOptions, Kinds, Params};
+    use crate::mask::Scope;
+    use crate::testing::floats;
+
+    fn outline(target: &Checkpoint, reference: &Checkpoint, options: &DiffOptions<'_>) -> Outline {
+        let pair = Pair::new(target, reference, &options.pair).unwrap();
+        let all = CandidateOptions { params: Some(Params::All), ..CandidateOptions::default() };
+        let candidates = Candidates::new(&pair.targets(), &all, Kinds::Every).unwrap();
+        Outline::new(&pair, candidates, options)
+    }
+
+    #[test]
+    fn the_outline_holds_what_options_and_headers_say() {
+        let (target, reference) =
+            (floats(&[("a", &[1.0, 2.0]), ("b", &[3.0])]), floats(&[("a", &[1.0; 2]), ("b", &[3.0])]));
+        let mut options = DiffOptions { portability: Portability::Portable, ..DiffOptions::default() };
+        options.labels.license = Some("MIT".to_owned());
+        let Outline { metadata, tensors, is_whole, .. } = outline(&target, &reference, &options);
+        assert_eq!((metadata.localization.method.as_str(), is_whole), ("full", true));
+        assert_eq!((metadata.portable, metadata.license.as_deref()), (true, Some("MIT")));
+        let [base] = &metadata.base.files[..] else { panic!("{:?}", metadata.base) };
+        assert_eq!((base.name.as_str(), base.bytes, &base.content), ("model.safetensors", target.bytes(), &None));
+        let shapes: Vec<_> = tensors.iter().map(|tensor| (tensor.name.as_str(), &tensor.shape[..])).collect();
+        assert_eq!(shapes, [("a", &[2][..]), ("b", &[1][..])]);
+    }
+
+    #[test]
+    fn metadata_say_how_weights_are_found() {
+        let density = Size::Amount(Amount::Density(crate::localize::value::Density::new(0.25).unwrap()));
+        let value = describe(Localize::Value { amount: density, scope: Scope::Tensor });
+        assert_eq!(
+            (value.method.as_str(), value.density, value.scope.as_deref()),
+            ("value", Some(0.25), Some("tensor"))
+        );
+        let among = crate::localize::random::Among::Either;
+        let random = describe(Localize::Random { amount: Size::FromMask, seed: 7, among });
+        assert_eq!((random.method.as_str(), random.density, random.seed), ("random", None, Some(7)));
+        assert_eq!((describe(Localize::Full).k, describe(Localize::Mask).k), (None, Some(0)));
+    }
+
+    #[test]
+    fn tensors_of_one_side_are_hashed_for_their_file_alone() {
+        let (target, reference) = (floats(&[("a", &[1.0])]), floats(&[("a", &[2.0]), ("z", &[5.0])]));
+        let options = DiffOptions {
+            pair: crate::pair::PairOptions { unpaired: crate::pair::Unpaired::LeaveOut, ..Default::default() },
+            ..DiffOptions::default()
+        };
+        let outline = outline(&target, &reference, &options);
+        assert_eq!(outline.unpaired(), 1);
+        let pair = Pair::new(&target, &reference, &options.pair).unwrap();
+        let z = reference.tensor("z").unwrap().digest(ContentHash::Blake3, &Context::silent()).unwrap();
+        assert_eq!(outline.hash_unpaired(&pair, &Context::silent()).unwrap(), [z]);
+    }
+
+    #[test]
+    fn an_outline_that_was_read_must_name_tensors_that_it_has() {
+        let checkpoint = floats(&[("a", &[1.0]), ("b", &[2.0])]);
+        let mut outline = outline(&checkpoint, &checkpoint, &DiffOptions::default());
+        assert!(outline.is_consistent());
+        outline.tensors.pop();
+        assert!(!outline.is_consistent());
     }
 }

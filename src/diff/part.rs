@@ -1,7 +1,7 @@
-//! The file that a shard of a diff leaves for the others: what it ranked, or what it found.
+//! The file that a shard of a diff writes for the other shards: what it ranked, or what it found.
 //!
-//! It goes from process to process and is no format to keep: only the version that wrote it reads it. A magic number, the
-//! SHA-256 of the rest, then the version, the run, the shard and the content in postcard's encoding.
+//! It passes data from process to process and is not meant to be kept: only the version that wrote it reads it. It holds a magic number,
+//! the SHA-256 of the rest, then the version, the run, the shard and the content in postcard's encoding.
 
 use super::outline::Outline;
 use super::shard::Shard;
@@ -20,7 +20,7 @@ const HEAD_BYTES: usize = MAGIC.len() + 32;
 /// What a shard ranked or found.
 #[derive(Debug)]
 pub struct Part {
-    /// Names what decides the bytes of the patch, besides what is in the tensors.
+    /// The digest of everything but the tensors' values that decides the bytes of the patch. Parts of one run have the same.
     pub(super) run: Digest,
     pub(super) shard: Shard,
     pub(super) content: Content,
@@ -28,8 +28,9 @@ pub struct Part {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Content {
-    /// Of each group of elements that are ranked together.
+    /// The largest keys of each group of elements that are ranked together.
     Ranks(Vec<Ranks>),
+    /// The encoded selection.
     Blocks(Blocks),
 }
 
@@ -42,8 +43,8 @@ impl Content {
     }
 }
 
-/// The largest keys in a shard, descending, with how many elements have them. Each key stands there by how much smaller it is than
-/// the one before it.
+/// The largest keys of a shard, descending, each with the number of elements that have it. A key is stored as its difference to the one
+/// before it, which takes fewer bytes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ranks(Vec<(u64, u64)>);
 
@@ -65,25 +66,25 @@ impl Ranks {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Blocks {
     pub found: Found,
-    /// Only from the first shard.
+    /// Only in the part of the first shard, since it is the same for all.
     pub pair: Option<Box<PairContent>>,
 }
 
-/// What the patch needs once, whatever the shards.
+/// What a patch needs once, however many shards there are.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct PairContent {
     pub outline: Outline,
-    /// Digests of tensors that are not paired.
+    /// The digests that [`Outline::hash_unpaired`] returns.
     pub unpaired: Vec<Digest>,
 }
 
 impl Part {
-    /// The shard that it is of.
+    /// The shard that made the part.
     pub fn shard(&self) -> Shard {
         self.shard
     }
 
-    /// What it holds.
+    /// Whether it holds ranks or blocks.
     pub fn content(&self) -> PartContent {
         self.content.kind()
     }
@@ -128,10 +129,10 @@ impl Part {
         Ok(Self { run, shard, content })
     }
 
-    /// Its bytes.
+    /// The bytes of its file.
     ///
     /// # Errors
-    /// None for a part whose free metadata JSON can hold; others are [`PartFault::Malformed`].
+    /// [`PartFault::Malformed`] for free metadata that JSON cannot hold.
     pub fn to_bytes(&self) -> Result<Vec<u8>, PartFault> {
         let body = (TOOL, &self.run, &self.shard, &self.content);
         let mut out = [&MAGIC[..], &[0; 32]].concat();

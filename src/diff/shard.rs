@@ -1,7 +1,7 @@
 //! A diff in several processes, or on several machines, joined to the bytes that one process would write.
 //!
-//! A shard is a run of blocks of the pair. [`find`] codes what is selected in it, and [`join`] makes the patch of what all shards
-//! found. Where weights are ranked, a shard has to know how many of the largest are in the others: [`rank`] tells them first.
+//! A shard is a run of consecutive blocks of the pair. [`find`] encodes what is selected in it, and [`join`] makes the patch of what all
+//! shards found. Where weights are ranked, a shard must know how many of the largest are in the other shards: first [`rank`] finds out.
 
 use super::outline::Outline;
 use super::part::{Blocks, Content, PairContent, Part, Ranks};
@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, PartContent, PartFault, Undivided};
 use crate::format::block::encode::Precision;
-use crate::format::block::{BlockId, block_range, blocks};
+use crate::format::block::{BlockId, block_range};
 use crate::localize::candidates::{Candidates, Kinds};
 use crate::localize::scan::blocks_of;
 use crate::localize::value::{self, Cutoff, RankingGroup};
@@ -23,7 +23,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// One of several equal shares of the work.
+/// One of several shards of about equal size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
     number: u32,
@@ -31,7 +31,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Shard `number`, from 1 on, of `of`; none if there is no such shard, or more than [`Shard::MAX`].
+    /// Shard `number`, counted from 1, of `of`. `None` unless `1 <= number <= of <=` [`Shard::MAX`].
     pub fn new(number: u32, of: u32) -> Option<Self> {
         (1..=of).contains(&number).then_some(Self { number, of }).filter(|_| of <= Self::MAX)
     }
@@ -39,22 +39,22 @@ impl Shard {
     /// The most shards there may be.
     pub const MAX: u32 = 1 << 16;
 
-    /// From 1 on.
+    /// Its number, counted from 1.
     pub fn number(self) -> u32 {
         self.number
     }
 
-    /// How many there are.
+    /// The number of shards.
     pub fn of(self) -> u32 {
         self.of
     }
 
-    /// Its blocks of `pair`: those that begin in its share of all bytes.
+    /// The shard's blocks of `pair`: those that begin in its share of all bytes.
     fn blocks(self, pair: &Pair<'_>) -> Vec<BlockId> {
         let blocks = blocks_of(pair, 0..pair.tensors.len());
-        let bytes = |block: &BlockId| {
-            let pair = &pair.tensors[block.tensor];
-            let range = block_range(block.index, pair.target.info.elements());
+        let bytes = |BlockId { tensor, index }: &BlockId| {
+            let pair = &pair.tensors[*tensor];
+            let range = block_range(*index, pair.target.info.elements());
             let width = |info: &crate::checkpoint::TensorInfo| info.dtype.width().bytes() as u64;
             (range.end - range.start) * (width(pair.target.info) + width(pair.reference.info))
         };
@@ -75,7 +75,7 @@ impl std::fmt::Display for Shard {
     }
 }
 
-/// What all shards of a run have in common, and the work of one.
+/// What all shards of a run have in common, and the blocks of one shard.
 struct Job<'a> {
     pair: Pair<'a>,
     outline: Outline,
@@ -83,7 +83,7 @@ struct Job<'a> {
     shard: Shard,
     blocks: Vec<BlockId>,
     candidates: Vec<usize>,
-    /// What is ranked together; nothing where all that differs is selected.
+    /// The groups of tensors that are ranked together; empty where all that differs is selected.
     groups: Vec<RankingGroup>,
 }
 
@@ -112,12 +112,13 @@ impl<'a> Job<'a> {
         Ok(Self { run: Digest::sha256(&decides), pair, outline, shard, blocks, candidates: tensors, groups })
     }
 
+    /// About the number of bytes to read.
     fn bytes(&self) -> u64 {
         (self.pair.target.bytes() + self.pair.reference.bytes()) / u64::from(self.shard.of)
     }
 }
 
-/// Refuses what cannot be divided, or is not worth it.
+/// Refuses options with which a diff cannot be divided into shards.
 fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
     let masks = options.masks.is_some() || options.unpruned.is_some();
     let what = match options.localize {
@@ -132,9 +133,9 @@ fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
     Err(PartFault::Unsupported { what })
 }
 
-/// Which differences of a shard may be among the largest: the ranks that [`find`] takes. Needed where weights are ranked.
+/// Ranks the differences of a shard that may be among the largest of all, for [`find`]. Needed where weights are ranked.
 ///
-/// Reads the shard's blocks as [`super::diff`] does, but codes nothing. Memory: 40 bytes for each weight that the whole patch selects,
+/// Reads the shard's blocks as [`super::diff`] does, but encodes nothing. Memory: 40 bytes for each weight that the whole patch selects,
 /// at most.
 ///
 /// # Errors
@@ -153,8 +154,8 @@ pub fn rank(
     Ok(Part { run: job.run, shard, content: Content::Ranks(keys.into_iter().map(Ranks::new).collect()) })
 }
 
-/// What is selected in a shard, coded: one of the parts that [`join`] takes. `ranks` are the files with the ranks of all shards, where
-/// weights are ranked.
+/// Encodes what is selected in a shard: one of the parts for [`join`]. `ranks` are the files with the ranks of all shards, where weights
+/// are ranked.
 ///
 /// Cost and memory as of [`super::diff`], for the shard's share of the blocks; and 64 bytes for each different key of the ranks.
 ///
@@ -180,11 +181,11 @@ fn find_in_mapped(
     context: &Context<'_>,
 ) -> Result<Part, Error> {
     let job = Job::new(target, reference, options, shard)?;
-    let encode_options = EncodeOptions { encoding: options.encoding(), masks: None, unpruned: None };
+    let coding = EncodeOptions { encoding: options.encoding(), masks: None, unpruned: None };
     let found = match options.localize {
         Localize::Full => {
             context.begin("localizing", job.bytes());
-            Found::full(&job.pair, &job.blocks, &job.candidates, encode_options, context)?
+            Found::full(&job.pair, &job.blocks, &job.candidates, coding, context)?
         }
         _ => {
             let groups = selected_here(&job, ranks)?;
@@ -194,7 +195,7 @@ fn find_in_mapped(
             if found != expected {
                 return Err(PartFault::Changed { shard: shard.number, of: shard.of, expected, found }.into());
             }
-            Found::encoded(&job.pair, &selection, digests, encode_options, context)?
+            Found::selected(&job.pair, &selection, digests, coding, context)?
         }
     };
     let Job { run, outline, pair, .. } = job;
@@ -203,7 +204,7 @@ fn find_in_mapped(
     Ok(Part { run, shard, content: Content::Blocks(Blocks { found, pair }) })
 }
 
-/// A key, and how many elements of earlier shards, this one and later ones have it.
+/// A key, and how many elements have it in earlier shards, in this one and in later ones.
 struct Rank {
     key: u64,
     earlier: u64,
@@ -212,18 +213,24 @@ struct Rank {
 }
 
 impl Rank {
-    /// Of `count` elements of a shard that is on this `side` of the own one.
-    fn new(key: u64, count: u64, side: Ordering) -> Self {
-        let counts = |there: Ordering| if side == there { count } else { 0 };
-        Self { key, earlier: counts(Ordering::Less), here: counts(Ordering::Equal), later: counts(Ordering::Greater) }
+    /// The key of `count` elements of one shard, which is earlier than this one, this one, or later.
+    fn new(key: u64, count: u64, shard: Ordering) -> Self {
+        let (mut earlier, mut here, mut later) = (0, 0, 0);
+        match shard {
+            Ordering::Less => earlier = count,
+            Ordering::Equal => here = count,
+            Ordering::Greater => later = count,
+        }
+        Self { key, earlier, here, later }
     }
 
+    /// The number of elements with this key in all shards.
     fn all(&self) -> u64 {
         self.earlier.saturating_add(self.here).saturating_add(self.later)
     }
 }
 
-/// The job's groups, with what the ranks of all shards say is selected in its shard.
+/// The job's groups, with the selection in the job's own shard that follows from the ranks of all shards.
 fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<RankingGroup>, Error> {
     let mut ranks: Vec<Vec<Rank>> = job.groups.iter().map(|_| Vec::new()).collect();
     each_part(paths, Some((job.run, job.shard.of)), |path, part| {
@@ -256,11 +263,11 @@ fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<RankingGroup>, 
     Ok(job.groups.iter().zip(ranks).map(select).collect::<Result<Vec<RankingGroup>, PartFault>>()?)
 }
 
-/// What is selected here of the `k` elements with the largest keys; if there are fewer, how many.
+/// Which of the `k` elements with the largest keys are in this shard. Fails with the number of elements if there are fewer than `k`.
 fn cutoff(k: u64, ranks: &[Rank]) -> Result<Cutoff, u64> {
     let (mut left, mut here, mut key, mut ties) = (k, 0, u64::MAX, 0);
     for rank in ranks {
-        // All of them, but for the last key: of those, the first ones.
+        // All elements with this key are selected, unless it is the last one: then the first ones are.
         ties = left.saturating_sub(rank.earlier).min(rank.here);
         key = rank.key;
         here += ties;
@@ -269,7 +276,7 @@ fn cutoff(k: u64, ranks: &[Rank]) -> Result<Cutoff, u64> {
     if left > 0 { Err(k - left) } else { Ok(Cutoff::Above { key, ties, k: here }) }
 }
 
-/// Both, descending by key, until `k` elements are in it.
+/// Merges ranks that are descending by key, up to the key with which there are at least `k` elements.
 fn merge(a: Vec<Rank>, b: impl Iterator<Item = Rank>, k: u64) -> Vec<Rank> {
     let (mut a, mut b) = (a.into_iter().peekable(), b.peekable());
     let mut merged: Vec<Rank> = Vec::new();
@@ -297,7 +304,8 @@ fn merge(a: Vec<Rank>, b: impl Iterator<Item = Rank>, k: u64) -> Vec<Rank> {
     merged
 }
 
-/// Reads parts one by one; they must be those of all shards of one run, of `expected` if that is known.
+/// Calls `each` with every part, read one by one. They must be the parts of all shards of one run; `expected` is the run and its number of
+/// shards, if they are known.
 fn each_part(
     paths: &[PathBuf],
     mut expected: Option<(Digest, u32)>,
@@ -306,8 +314,8 @@ fn each_part(
     let mut seen: BTreeMap<u32, &Path> = BTreeMap::new();
     for path in paths {
         let part = Part::open(path)?;
-        let own = (part.run, part.shard.of);
-        if *expected.get_or_insert(own) != own {
+        let run = (part.run, part.shard.of);
+        if *expected.get_or_insert(run) != run {
             return Err(PartFault::OtherRun { path: path.clone() }.into());
         }
         let shard = part.shard.number;
@@ -328,15 +336,15 @@ fn each_part(
     Ok(())
 }
 
-/// The patch of what all shards found: the bytes that [`super::diff`] gives. `parts` are the files, in any order.
+/// Makes the patch of what all shards found, byte for byte the one of [`super::diff`]. `parts` are the files of the shards, in any order.
 ///
-/// Memory: the coded blocks, and one part.
+/// Memory: the encoded blocks, and one part.
 ///
 /// # Errors
 /// [`PartFault`]: parts that are damaged, missing, or not of one run.
 pub fn join(parts: &[PathBuf], context: &Context<'_>) -> Result<Diffed, Error> {
     context.begin("joining", 0);
-    let mut of_shards = BTreeMap::new();
+    let mut by_shard = BTreeMap::new();
     each_part(parts, None, |path, part| {
         let Content::Blocks(blocks) = part.content else {
             return Err(PartFault::Content {
@@ -345,32 +353,40 @@ pub fn join(parts: &[PathBuf], context: &Context<'_>) -> Result<Diffed, Error> {
                 expected: PartContent::Blocks,
             });
         };
-        of_shards.insert(part.shard.number, (path.to_owned(), blocks));
+        by_shard.insert(part.shard.number, (path.to_owned(), blocks));
         Ok(())
     })?;
     let mut pair = None;
     let mut all = Found::default();
     let mut last = PathBuf::new();
-    for (path, Blocks { found, pair: of_pair }) in of_shards.into_values() {
-        pair = pair.or(of_pair);
-        all.coded.extend(found.coded);
+    for (path, Blocks { found, pair: described }) in by_shard.into_values() {
+        pair = pair.or(described);
+        all.encoded.extend(found.encoded);
         all.digests.extend(found.digests);
         last = path;
     }
     let malformed = |reason: &str| PartFault::Malformed { path: last.clone(), reason: reason.to_owned() };
-    let PairContent { outline, unpaired } = *pair.ok_or_else(|| malformed("no part describes the checkpoints"))?;
-    let blocks_of: Vec<u64> = outline.tensors.iter().map(|tensor| blocks(tensor.elements().unwrap_or(0)).end).collect();
-    let n_blocks = blocks_of.iter().fold(0u64, |sum, blocks| sum.saturating_add(*blocks));
+    let pair = *pair.ok_or_else(|| malformed("no part describes the checkpoints"))?;
+    check_joined(&pair, &all).map_err(malformed)?;
+    write(pair.outline, all, &pair.unpaired, None, context)
+}
+
+/// Checks that the blocks and digests of all parts are those of the described tensors. Parts are files, which may be damaged or forged.
+fn check_joined(pair: &PairContent, all: &Found) -> Result<(), &'static str> {
+    let PairContent { outline, unpaired } = pair;
+    let blocks_per_tensor = outline.blocks_per_tensor();
+    let n_blocks = blocks_per_tensor.iter().fold(0u64, |sum, blocks| sum.saturating_add(*blocks));
     if !outline.is_consistent() || outline.unpaired() != unpaired.len() || n_blocks != all.digests.len() as u64 {
-        return Err(malformed("the digests are not those of its tensors").into());
+        return Err("the digests are not those of its tensors");
     }
-    let exists = |id: BlockId| blocks_of.get(id.tensor).is_some_and(|blocks| id.index < *blocks);
-    let ids = || all.coded.iter().map(|(encodings, _)| encodings.id());
-    let in_order = ids().zip(ids().skip(1)).all(|(a, b)| a < b);
-    if !in_order || !ids().all(exists) || !all.coded.iter().all(|(encodings, _)| encodings.is_plausible()) {
-        return Err(malformed("the blocks are not those of its tensors").into());
+    let ids: Vec<BlockId> = all.encoded.iter().map(|(encodings, _)| encodings.id()).collect();
+    let in_order = ids.windows(2).all(|pair| pair[0] < pair[1]);
+    let exists = |id: &BlockId| blocks_per_tensor.get(id.tensor).is_some_and(|blocks| id.index < *blocks);
+    let plausible = all.encoded.iter().all(|(encodings, _)| encodings.is_plausible());
+    if !in_order || !ids.iter().all(exists) || !plausible {
+        return Err("the blocks are not those of its tensors");
     }
-    write(outline, all, &unpaired, None, context)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What was found, coded, to the bytes of a patch.
+//! From encoded blocks and an outline to the bytes of a patch.
 
 use super::Diffed;
 use super::outline::Outline;
@@ -7,31 +7,32 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest, PartDigest, join};
 use crate::error::Error;
+use crate::format::block::BlockId;
 use crate::format::block::encode::{BlockEncodings, Portability, Precision};
-use crate::format::block::{BlockId, blocks};
-use crate::format::builder::{PatchBuilder, TensorParts};
+use crate::format::builder::{NewPatch, PatchBuilder, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
-use crate::format::metadata::{self, Metadata, Reduced};
+use crate::format::metadata::{Metadata, Reduced};
 use crate::format::tensor_table::Counterparts;
 use crate::localize::full::differing;
 use crate::localize::scan::{BlockDigests, PairDigests, TensorDigests, scan};
 use crate::mask::Selection;
 use crate::pair::Pair;
 use crate::patch::Patch;
-use crate::patch::encode::{EncodeError, EncodeOptions, PatchedDigests, encode_block, encode_selection};
+use crate::patch::encode::{EncodeOptions, EncodeError, PatchedDigests, encode_block, encode_selection};
 use serde::{Deserialize, Serialize};
 
-/// What was found in blocks of a pair of checkpoints.
+/// The encoded selection of a pair of checkpoints, or of a shard's part of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Found {
-    /// Selected elements, coded, in order; those of blocks that have any.
-    pub coded: Vec<(BlockEncodings, Option<PatchedDigests>)>,
-    /// The digests of all blocks that were looked at, in order.
+    /// The blocks with selected elements, encoded, ascending by tensor and index. Where not all that differs is selected, also the
+    /// digests of what each block becomes.
+    pub encoded: Vec<(BlockEncodings, Option<PatchedDigests>)>,
+    /// The digests of all blocks that were read, ascending by tensor and index.
     pub digests: Vec<BlockDigests>,
 }
 
 impl Found {
-    /// All that differs in the tensors `candidates` within the `blocks`, coded as it is found.
+    /// Encodes every difference in the tensors `candidates` within `blocks`, in one pass over the pair.
     ///
     /// # Errors
     /// [`EncodeError`].
@@ -39,131 +40,244 @@ impl Found {
         pair: &Pair<'_>,
         blocks: &[BlockId],
         candidates: &[usize],
-        options: EncodeOptions<'_>,
+        coding: EncodeOptions<'_>,
         context: &Context<'_>,
     ) -> Result<Self, EncodeError> {
-        let (found, digests) = scan(pair, blocks, |block| {
+        let (encoded, digests) = scan(pair, blocks, |block| {
             if candidates.binary_search(&block.id.tensor).is_err() {
                 return Ok((None, block.hash(context)?));
             }
             let (tensor, id) = (block.pair, block.id);
             let (elements, digests) = differing(block, context)?;
-            let selected = (!elements.positions.is_empty()).then(|| encode_block(tensor, id, &elements, options));
+            let selected = (!elements.positions.is_empty()).then(|| encode_block(tensor, id, &elements, coding));
             Ok::<_, EncodeError>((selected.transpose()?, digests))
         })?;
-        Ok(Self { coded: found.into_iter().flatten().map(|variants| (variants, None)).collect(), digests })
+        Ok(Self { encoded: encoded.into_iter().flatten().map(|encodings| (encodings, None)).collect(), digests })
     }
 
-    /// A selection, in blocks of these `digests`.
+    /// Encodes a selection. `digests` are those of the blocks that were read to find it.
     ///
     /// # Errors
     /// [`EncodeError`].
-    pub fn encoded(
+    pub fn selected(
         pair: &Pair<'_>,
         selection: &Selection,
         digests: Vec<BlockDigests>,
-        options: EncodeOptions<'_>,
+        coding: EncodeOptions<'_>,
         context: &Context<'_>,
     ) -> Result<Self, EncodeError> {
         context.begin("coding", 0);
-        let coded =
-            encode_selection(pair, selection, options, options.encoding.precision == Precision::Exact, context)?;
-        Ok(Self { coded, digests })
+        let encoded = encode_selection(pair, selection, coding, coding.encoding.precision == Precision::Exact, context)?;
+        Ok(Self { encoded, digests })
     }
 }
 
-/// How deltas are stored with less than full precision.
-pub(super) struct Rounded<'a> {
+/// A patch whose deltas have less than full precision.
+pub(super) struct ReducedPrecision<'a> {
+    /// The name of the dtype that deltas are rounded to.
     pub delta_dtype: &'static str,
-    /// What the patch makes of it is found by applying it.
+    /// The base. The patch is applied to it to learn the digests of its result, which no pass over the pair can tell.
     pub base: &'a Checkpoint,
 }
 
-/// The patch of what was found in all blocks of the pair that `outline` is of. `unpaired` are the digests of the tensors that are
-/// in no pair.
+/// A block, and the digests of what it becomes.
+type EditedBlock = (BlockId, PatchedDigests);
+
+/// Writes the patch of what was found in all blocks of the pair that `outline` describes. `unpaired` are the digests that
+/// [`Outline::hash_unpaired`] returns.
 pub(super) fn write(
-    outline: Outline,
+    mut outline: Outline,
     found: Found,
     unpaired: &[Digest],
-    rounded: Option<Rounded<'_>>,
+    reduced: Option<ReducedPrecision<'_>>,
     context: &Context<'_>,
 ) -> Result<Diffed, Error> {
-    let blocks_of = outline.tensors.iter().map(|tensor| blocks(tensor.elements().unwrap_or(0)).end);
-    let digests = PairDigests::join(blocks_of, &found.digests);
-    let [base_contents, reference_contents] = outline.contents(&digests, unpaired);
-    let Outline { mut metadata, tensors: described, portability, is_whole, unrecognized, .. } = outline;
-    let (variants, sides): (Vec<BlockEncodings>, Vec<Option<PatchedDigests>>) = found.coded.into_iter().unzip();
-    let ids: Vec<BlockId> = variants.iter().map(BlockEncodings::id).collect();
-    let hash = ContentHash::default();
-    let mut builder = PatchBuilder::new(portability, hash, BLOCK_LOG2);
-    for (tensor, digests) in described.iter().zip(&digests.0) {
+    let digests = PairDigests::join(outline.blocks_per_tensor(), &found.digests);
+    outline.add_contents(&digests, unpaired);
+    let edited: Vec<EditedBlock> =
+        found.encoded.iter().filter_map(|(encodings, sides)| Some((encodings.id(), (*sides)?))).collect();
+    let encodings = found.encoded.into_iter().map(|(encodings, _)| encodings);
+    let mut new = choose_encodings(&outline, &digests, encodings);
+    complete_metadata(&mut outline.metadata, &new, reduced.as_ref());
+
+    let tensors: Vec<(usize, &TensorDigests)> =
+        new.tensors.iter().map(|tensor| (tensor.place, &digests.0[tensor.place])).collect();
+    let references: Vec<Digest> = tensors.iter().map(|(_, digests)| digests.reference).collect();
+    let reference = new.hash.root(&references);
+    let leads_to_reference = outline.is_whole && reduced.is_none();
+    let results = match reduced {
+        None if outline.is_whole => references.clone(),
+        None => edited_digests(&tensors, |tensor| &tensor.target_blocks, &edited, |sides| sides.result),
+        Some(ReducedPrecision { base, .. }) => {
+            let unfinished = Patch::written(&new, &outline.metadata, reference, Digest::UNKNOWN)?;
+            results(base, &unfinished, None, context)?
+        }
+    };
+    let result = new.hash.root(&results);
+    if is_invertible(&outline, &new) {
+        let inverse_results = match leads_to_reference {
+            true => tensors.iter().map(|(_, digests)| digests.target).collect(),
+            false => edited_digests(&tensors, |tensor| &tensor.reference_blocks, &edited, |sides| sides.inverse_result),
+        };
+        set_counterparts(&mut new, references, results, inverse_results);
+    }
+    let patch = Patch::written(&new, &outline.metadata, reference, result)?;
+    Ok(Diffed {
+        patch,
+        unrecognized: outline.unrecognized,
+        other_differences: other_differences(&outline, &digests),
+        unchanged: new.total.unchanged,
+        masked_elsewhere: Vec::new(),
+    })
+}
+
+/// Gives all tensors and blocks to the builder, which makes one choice of encodings for the whole patch.
+fn choose_encodings(
+    outline: &Outline,
+    digests: &PairDigests,
+    encodings: impl Iterator<Item = BlockEncodings>,
+) -> NewPatch {
+    let mut builder = PatchBuilder::new(outline.portability, ContentHash::default(), BLOCK_LOG2);
+    for (tensor, digests) in outline.tensors.iter().zip(&digests.0) {
         let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, tensor.shape.clone());
         builder.tensor(TensorParts { name, dtype, shape, base_digest: digests.target, counterparts: None });
     }
-    builder.encoded(variants);
-    let mut new = builder.choose();
-    let total = new.total;
-    metadata.localization.k.iter_mut().for_each(|k| *k = new.selected());
-    let contents = [(&mut metadata.base, base_contents), (&mut metadata.reference, reference_contents)];
-    for (source, contents) in contents {
-        let files = source.files.iter_mut().zip(contents);
-        files.for_each(|(file, content)| file.content = Some(content.to_string()));
+    builder.encoded(encodings);
+    builder.choose()
+}
+
+/// Adds what is known only once all blocks are encoded.
+fn complete_metadata(metadata: &mut Metadata, new: &NewPatch, reduced: Option<&ReducedPrecision<'_>>) {
+    metadata.portability_bytes = new.portability_bytes;
+    if let Some(k) = &mut metadata.localization.k {
+        *k = new.selected();
     }
-    let masks = metadata.masks.map(|masks| metadata::Masks { before_pruning: new.restores, ..masks });
-    let metadata = Metadata {
-        masks,
-        reduced: rounded.as_ref().map(|rounded| Reduced {
-            delta_dtype: rounded.delta_dtype.to_owned(),
-            max_error: total.error_max,
-            relative_error: if total.squares > 0.0 { (total.error_squares / total.squares).sqrt() } else { 0.0 },
-        }),
-        portability_bytes: new.portability_bytes,
-        ..metadata
-    };
-    let invertible = new.invertible && portability == Portability::Portable && metadata.pairing.is_none();
-    let of_pair: Vec<(usize, &TensorDigests)> =
-        new.tensors.iter().map(|tensor| (tensor.place, &digests.0[tensor.place])).collect();
-    let references: Vec<Digest> = of_pair.iter().map(|(_, digests)| digests.reference).collect();
-    let reference = hash.root(&references);
-    // The digest of a tensor of which some blocks become something else.
-    let with = |own: fn(&TensorDigests) -> &Vec<PartDigest>, side: fn(&PatchedDigests) -> PartDigest| {
-        // Both are in the order of the pairs, so that each tensor's blocks are the next ones.
-        let mut blocks = ids.iter().zip(&sides).peekable();
-        let of_tensor = |(place, digests): &(usize, &TensorDigests)| {
-            let mut parts = own(digests).clone();
-            while let Some((id, sides)) = blocks.next_if(|(id, _)| id.tensor == *place) {
-                if let Some(sides) = sides {
-                    parts[id.index as usize] = side(sides);
-                }
-            }
-            join(&parts)
-        };
-        of_pair.iter().map(of_tensor).collect::<Vec<Digest>>()
-    };
-    let exact_and_whole = is_whole && rounded.is_none();
-    let results = match rounded {
-        None if is_whole => references.clone(),
-        None => with(|digests| &digests.target_blocks, |sides| sides.result),
-        Some(rounded) => {
-            results(rounded.base, &Patch::written(&new, &metadata, reference, Digest::UNKNOWN)?, None, context)?
+    if let Some(masks) = &mut metadata.masks {
+        masks.before_pruning = new.restores;
+    }
+    let total = &new.total;
+    metadata.reduced = reduced.map(|reduced| Reduced {
+        delta_dtype: reduced.delta_dtype.to_owned(),
+        max_error: total.error_max,
+        relative_error: if total.squares > 0.0 { (total.error_squares / total.squares).sqrt() } else { 0.0 },
+    });
+}
+
+/// The digest of each of the `tensors` once its edited blocks are replaced. A tensor is its place and its digests; `blocks_of` picks the
+/// digests of its blocks, and `edit_of` what an edited block becomes. Both lists are ascending by place.
+fn edited_digests(
+    tensors: &[(usize, &TensorDigests)],
+    blocks_of: fn(&TensorDigests) -> &Vec<PartDigest>,
+    edited: &[EditedBlock],
+    edit_of: fn(&PatchedDigests) -> PartDigest,
+) -> Vec<Digest> {
+    let mut edited = edited.iter().peekable();
+    let mut digests = Vec::new();
+    for (place, tensor) in tensors {
+        let mut blocks = blocks_of(tensor).clone();
+        while let Some((id, sides)) = edited.next_if(|(id, _)| id.tensor == *place) {
+            blocks[id.index as usize] = edit_of(sides);
         }
-    };
-    let result = hash.root(&results);
-    if invertible {
-        let inverse_results = match exact_and_whole {
-            true => of_pair.iter().map(|(_, digests)| digests.target).collect(),
-            false => with(|digests| &digests.reference_blocks, |sides| sides.inverse_result),
-        };
-        let counterparts = references.into_iter().zip(results).zip(inverse_results);
-        for (tensor, ((reference, result), inverse_result)) in new.tensors.iter_mut().zip(counterparts) {
-            tensor.parts.counterparts = Some(Counterparts { reference, result, inverse_result });
+        digests.push(join(&blocks));
+    }
+    digests
+}
+
+/// Whether the patch can be inverted without its checkpoints, so that it has to know the digests on the other side (spec §12.5).
+fn is_invertible(outline: &Outline, new: &NewPatch) -> bool {
+    new.invertible && outline.portability == Portability::Portable && outline.metadata.pairing.is_none()
+}
+
+/// Adds each tensor's digests in the reference, in the result, and in the result of the inverse.
+fn set_counterparts(new: &mut NewPatch, references: Vec<Digest>, results: Vec<Digest>, inverse_results: Vec<Digest>) {
+    let counterparts = references.into_iter().zip(results).zip(inverse_results);
+    for (tensor, ((reference, result), inverse_result)) in new.tensors.iter_mut().zip(counterparts) {
+        tensor.parts.counterparts = Some(Counterparts { reference, result, inverse_result });
+    }
+}
+
+/// The names of tensors without a float dtype that differ and were no candidates.
+fn other_differences(outline: &Outline, digests: &PairDigests) -> Vec<String> {
+    if outline.is_whole {
+        return Vec::new();
+    }
+    let tensors = outline.tensors.iter().zip(&digests.0);
+    let differ =
+        tensors.filter(|(tensor, digests)| tensor.dtype.float().is_none() && digests.target != digests.reference);
+    differ.map(|(tensor, _)| tensor.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::Edit;
+    use crate::diff::{Amount, DiffOptions, Localize, diff};
+    use crate::testing::{all_tensors, apply, floats, patch};
+
+    fn pair() -> (Checkpoint, Checkpoint) {
+        let target = floats(&[("a", &[1.0, 2.0]), ("b", &[3.0, 4.0]), ("same", &[5.0])]);
+        let reference = floats(&[("a", &[1.5, 2.0]), ("b", &[3.0, 8.0]), ("same", &[5.0])]);
+        (target, reference)
+    }
+
+    /// The digest over the tensors of `checkpoint` that `patch` changes.
+    fn root(patch: &Patch, checkpoint: &Checkpoint) -> Digest {
+        let digest =
+            |name: &str| checkpoint.tensor(name).unwrap().digest(ContentHash::default(), &Context::silent()).unwrap();
+        let digests: Vec<Digest> = patch.table.tensors.iter().map(|entry| digest(&entry.name)).collect();
+        ContentHash::default().root(&digests)
+    }
+
+    #[test]
+    fn a_whole_patch_declares_its_reference_as_its_result() {
+        let (target, reference) = pair();
+        let patch = patch(&target, &reference, Portability::Portable);
+        let names: Vec<&str> = patch.table.tensors.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        let roots = patch.table.roots;
+        assert_eq!((roots.reference, roots.result), (root(&patch, &reference), root(&patch, &reference)));
+        let inverse_results: Vec<_> =
+            patch.table.tensors.iter().map(|entry| entry.counterparts.unwrap().inverse_result).collect();
+        let bases: Vec<_> = patch.table.tensors.iter().map(|entry| entry.base_digest).collect();
+        assert_eq!(inverse_results, bases, "the inverse of a whole patch leads to its base");
+    }
+
+    #[test]
+    fn a_patch_of_a_part_declares_what_applying_it_gives() {
+        let (target, reference) = pair();
+        for portability in [Portability::Portable, Portability::NeedsBase] {
+            let localize = Localize::largest(Amount::Count(1));
+            let options = DiffOptions { localize, portability, ..all_tensors() };
+            let patch = diff(&target, &reference, &options, &Context::silent()).unwrap().patch;
+            assert_eq!(patch.metadata.localization.k, Some(1));
+            let edits = [Edit::to_reference(patch)];
+            let result = apply(&target, &edits, &Default::default()).unwrap();
+            let Edit { patch, .. } = &edits[0];
+            assert_eq!(patch.table.roots.result, root(patch, &result));
+            assert_eq!(patch.table.roots.reference, root(patch, &reference));
         }
     }
-    let patch = Patch::written(&new, &metadata, reference, result)?;
-    let others = described
-        .iter()
-        .zip(&digests.0)
-        .filter(|(tensor, digests)| !is_whole && tensor.dtype.float().is_none() && digests.target != digests.reference);
-    let other_differences = others.map(|(tensor, _)| tensor.name.clone()).collect();
-    Ok(Diffed { patch, unrecognized, other_differences, unchanged: total.unchanged, masked_elsewhere: Vec::new() })
+
+    #[test]
+    fn a_rounded_patch_tells_its_error_and_declares_its_result() {
+        let (target, reference) = (floats(&[("w", &[0.0, 0.0])]), floats(&[("w", &[1.0, 1.0 + 1.0 / 1024.0])]));
+        let options = DiffOptions { precision: Precision::Bf16, ..all_tensors() };
+        let patch = diff(&target, &reference, &options, &Context::silent()).unwrap().patch;
+        let reduced = patch.metadata.reduced.as_ref().unwrap();
+        assert_eq!((reduced.delta_dtype.as_str(), reduced.max_error), ("bf16", 1.0 / 1024.0));
+        let result = apply(&target, &[Edit::to_reference(patch.clone())], &Default::default()).unwrap();
+        assert_eq!(patch.table.roots.result, root(&patch, &result));
+        assert_ne!(patch.table.roots.result, patch.table.roots.reference);
+    }
+
+    #[test]
+    fn files_are_named_by_the_digests_of_their_contents() {
+        let (target, reference) = pair();
+        let metadata = &patch(&target, &reference, Portability::NeedsBase).metadata;
+        for (source, checkpoint) in [(&metadata.base, &target), (&metadata.reference, &reference)] {
+            let digest = |name: &str| checkpoint.tensor(name).unwrap().digest(ContentHash::Blake3, &Context::silent());
+            let content = checkpoint.files[0].content_digest(|tensor| digest(&tensor.name)).unwrap();
+            assert_eq!(source.files[0].content, Some(content.to_string()));
+        }
+    }
 }

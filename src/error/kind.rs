@@ -317,7 +317,7 @@ fn of_refusal(refusal: &Refusal) -> ErrorKind {
         Refusal::NoValuesBefore { .. } => ErrorKind::EditNoValuesBefore,
         Refusal::Mask { .. } => ErrorKind::BaseMaskDiffers,
         Refusal::NotFinite { .. } => ErrorKind::NotFinite,
-        Refusal::Promise { .. } => ErrorKind::ResultDiffers,
+        Refusal::DeclaredDigest { .. } => ErrorKind::ResultDiffers,
         Refusal::NoRevert { .. } => ErrorKind::RevertImpossible,
         Refusal::SameFile { .. } | Refusal::BesideBase { .. } | Refusal::OfBase { .. } => ErrorKind::OutputIsBase,
         Refusal::SamePlace { .. } => ErrorKind::OutputSame,

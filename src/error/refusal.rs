@@ -65,7 +65,7 @@ pub enum Refusal {
         base: f64,
     },
     /// The result's digest is not the one that the patch declares.
-    Promise {
+    DeclaredDigest {
         /// The patch.
         patch: PathBuf,
     },
@@ -138,7 +138,7 @@ impl std::fmt::Display for Refusal {
                     shortest(*base)
                 )
             }
-            Refusal::Promise { patch } => {
+            Refusal::DeclaredDigest { patch } => {
                 write!(f, "{}: the result's digest is not the one that the patch declares", patch.display())
             }
             Refusal::NoRevert { path, reason } => {

@@ -100,7 +100,7 @@ pub fn refusal(refusal: &Refusal) -> String {
         }
         Refusal::Mask { .. } => "give the base's own mask with --mask, the one that the patch was made with",
         Refusal::NotFinite { .. } => "use an alpha nearer to 0, or write infinities and NaN with --allow-non-finite",
-        Refusal::Promise { .. } => "check the disk and memory of this machine, then try again",
+        Refusal::DeclaredDigest { .. } => "check the disk and memory of this machine, then try again",
         Refusal::NoRevert { reason, .. } => no_revert(reason),
         Refusal::BesideBase { .. } => {
             "give the result another name, and another directory where weights are in files beside the ONNX file"
