@@ -18,7 +18,7 @@ use crate::localize::scan::{BlockDigests, PairDigests, TensorDigests, scan};
 use crate::mask::Selection;
 use crate::pair::Pair;
 use crate::patch::Patch;
-use crate::patch::encode::{EncodeOptions, EncodeError, PatchedDigests, encode_block, encode_selection};
+use crate::patch::encode::{EncodeError, EncodeOptions, PatchedDigests, encode_block, encode_selection};
 use serde::{Deserialize, Serialize};
 
 /// The encoded selection of a pair of checkpoints, or of a shard's part of it.
@@ -67,7 +67,8 @@ impl Found {
         context: &Context<'_>,
     ) -> Result<Self, EncodeError> {
         context.begin("coding", 0);
-        let encoded = encode_selection(pair, selection, coding, coding.encoding.precision == Precision::Exact, context)?;
+        let encoded =
+            encode_selection(pair, selection, coding, coding.encoding.precision == Precision::Exact, context)?;
         Ok(Self { encoded, digests })
     }
 }
