@@ -106,7 +106,7 @@ impl PairOptions {
 /// Embeddings of two vocabularies may differ in their number of rows. Rows that only the target has count as equal on both sides, and
 /// rows that only the reference has are ignored.
 #[derive(Debug, Clone, Copy)]
-pub struct TensorPair<'a> {
+pub(crate) struct TensorPair<'a> {
     /// The tensor that will be edited.
     pub target: Tensor<'a>,
     /// Its counterpart.
@@ -234,7 +234,7 @@ impl<'a> TensorPair<'a> {
 
 /// Target and reference, paired.
 #[derive(Debug)]
-pub struct Pair<'a> {
+pub(crate) struct Pair<'a> {
     /// The checkpoint that will be edited.
     pub target: &'a Checkpoint,
     /// The checkpoint that behaves differently.

@@ -129,7 +129,7 @@ impl<'a> Apply<'a> {
     /// Writes the result. Nothing is written before the base is checked and every result is known.
     ///
     /// # Errors
-    /// [`Refusal::OfBase`], [`Refusal::SamePlace`]; what [`Plan::check`], [`in_place`] and [`to_path`] return; the log's.
+    /// [`Refusal::OfBase`], [`Refusal::SamePlace`]; what [`Plan::check`], `in_place` and `to_path` return; the log's.
     pub fn run(&self, destination: Destination<'_>, context: &Context<'_>) -> Result<Done, Error> {
         self.refuse_outputs(destination)?;
         let plan = Plan::check(self.base, self.edits, &self.options, context)?;
@@ -298,7 +298,7 @@ impl Revert<'_> {
     /// Edits the model in place, and returns the step that was reverted.
     ///
     /// # Errors
-    /// [`Refusal::NoRevert`]; what [`Plan::check`] and [`in_place`] return.
+    /// [`Refusal::NoRevert`]; what [`Plan::check`] and `in_place` return.
     pub fn run(&self, context: &Context<'_>) -> Result<Step, Error> {
         let model = self.model;
         let (history, step) = self.last_step(context)?;

@@ -1,8 +1,8 @@
 //! From a base and patches to a result.
 //!
-//! [`mod@fit`] says whether a base is a patch's own. [`plan::Plan`] exists only for bases that fit (or may differ), and every result is
-//! made by one. `tensor` edits one tensor as a stream of bytes. [`run`] writes results to new files, [`mod@in_place`] in the place of
-//! their base, and [`OnnxBase`] to ONNX files. [`job`] does all that an apply or a revert includes.
+//! `fit` says whether a base is a patch's own. [`plan::Plan`] exists only for bases that fit (or may differ), and every result is
+//! made by one. `tensor` edits one tensor as a stream of bytes. `run` writes results to new files, `in_place` in the place of
+//! their base, and [`OnnxBase`] to ONNX files. `job` does all that an apply or a revert includes.
 
 mod carried;
 mod carry;

@@ -102,7 +102,7 @@ impl OnnxBase {
     /// changed or not. The base is not touched.
     ///
     /// # Errors
-    /// [`Refusal::BesideBase`]; [`Refusal::Shared`]; what [`to_path`](super::to_path) returns. Files are put in their places
+    /// [`Refusal::BesideBase`]; [`Refusal::Shared`]; what `to_path` returns. Files are put in their places
     /// once all are complete, the ONNX file last.
     pub fn write(
         &self,

@@ -1,5 +1,8 @@
 //! The command line, one file a command. It knows flags and terminals, and does no arithmetic of its own.
 
+// Comments of arguments are help texts, in which [MASK] is no link.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 mod advice;
 mod apply;
 mod arguments;

@@ -4,7 +4,7 @@
 //! A message and its [source](std::error::Error::source) never say the same: a printer joins the chain with `: `.
 
 mod kind;
-pub mod list;
+pub(crate) mod list;
 mod obstacle;
 mod part;
 mod refusal;

@@ -1,5 +1,5 @@
-//! Patches in files ([`Patch`]), and the blocks of a patch together with checkpoints: [`encode`] makes blocks of the selected elements of a
-//! pair, and [`TensorBlock`] gives a decoder the elements of a base.
+//! Patches in files ([`Patch`]), and the blocks of a patch together with checkpoints: `encode` makes blocks of the selected elements of a
+//! pair, and `TensorBlock` gives a decoder the elements of a base.
 
 mod budget;
 mod decode;

@@ -27,11 +27,11 @@ const NAMED: usize = 2;
 pub enum Extent {
     /// None.
     Nothing,
-    /// Less than [`SPARSE_BELOW`].
+    /// Less than `SPARSE_BELOW`.
     Sparse,
     /// Between the two.
     Partial,
-    /// [`DENSE_FROM`] or more.
+    /// `DENSE_FROM` or more.
     Dense,
 }
 
@@ -84,7 +84,7 @@ pub struct Ranks {
     pub median: f64,
     /// The median of the stable rank divided by the smaller dimension.
     pub share: f64,
-    /// Whether that share is at most [`LOW_RANK_TO`].
+    /// Whether that share is at most `LOW_RANK_TO`.
     pub low: bool,
 }
 

@@ -19,7 +19,7 @@ use std::time::SystemTime;
 /// also accepts bytes in memory and makes the same check itself.
 ///
 /// # Errors
-/// I/O; inside of the [`std::io::Error`]: [`Unexpected`] for a file of another kind, [`NotAFile`] for pipes, sockets and devices, without
+/// I/O; inside of the [`std::io::Error`]: [`Unexpected`] for a file of another kind, `NotAFile` for pipes, sockets and devices, without
 /// waiting for them.
 pub fn open(path: &Path, meant: Meant) -> std::io::Result<File> {
     let file = open_any(path).map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
@@ -36,7 +36,7 @@ pub fn open(path: &Path, meant: Meant) -> std::io::Result<File> {
 /// Opens the file at `path` for reading, whatever its content.
 ///
 /// # Errors
-/// I/O; inside of the [`std::io::Error`]: [`NotAFile`] for everything but regular files.
+/// I/O; inside of the [`std::io::Error`]: `NotAFile` for everything but regular files.
 pub fn open_any(path: &Path) -> std::io::Result<File> {
     open_with(path, File::options().read(true))
 }

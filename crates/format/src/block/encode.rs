@@ -1,4 +1,4 @@
-//! Encodes the selected elements of a block (spec §8, §9); the inverse is [`super::decode`].
+//! Encodes the selected elements of a block (spec §8, §9); the inverse is [`super::decode()`].
 //!
 //! Positions and deltas can be encoded with or without the base ("base-conditioned" and "base-free"). The choice is made once for the
 //! whole patch, because a base-conditioned patch cannot be read without its base. [`encode`] therefore keeps both encodings of a block

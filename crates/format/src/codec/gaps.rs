@@ -205,7 +205,7 @@ const POSITIONS_CHUNK: usize = 4;
 
 /// Recovers positions from gaps while walking the elements of a block.
 ///
-/// For each group it counts the members in each of the next [`STRIDES`] strides, and then steps from one selected member to the next.
+/// For each group it counts the members in each of the next `STRIDES` strides, and then steps from one selected member to the next.
 /// The stride of a selected member follows from its rank and these counts.
 #[derive(Debug)]
 pub struct GroupedPositions {
