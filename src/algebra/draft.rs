@@ -34,7 +34,7 @@ impl Draft {
 
     /// Encodes and adds a tensor. A tensor without elements is left out. `base` is the tensor in the new patch's base.
     pub fn add(&mut self, parts: TensorParts, content: &Exact, base: Option<Tensor<'_>>) {
-        let (n, block_log2) = (parts.shape.iter().product(), self.block_log2);
+        let (n, block_log2) = (parts.elements(), self.block_log2);
         let base = |index| base.map(|base| TensorBlock::new(base, block_elements(block_log2, index, n)));
         self.add_blocks(parts, content, base);
     }

@@ -210,8 +210,9 @@ pub(super) fn result_blocks(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dtype::Dtype;
     use crate::error::ErrorKind;
-    use crate::testing::{applied, contents, floats, portable};
+    use crate::testing::{applied, checkpoint, contents, floats, portable};
 
     /// Three checkpoints. From the first to the third, one weight goes its way in two steps, and one goes there and back.
     fn three() -> [Checkpoint; 3] {
@@ -231,6 +232,25 @@ mod tests {
             let selected: Vec<_> =
                 squashed.table.tensors.iter().map(|entry| (entry.name.as_str(), entry.selected)).collect();
             assert_eq!(selected, [("a", 2), ("b", 1), ("c", 1)], "what was taken back is not in it");
+            assert_eq!(applied(&a, &[Edit::to_reference(squashed)]), contents(&c));
+        }
+    }
+
+    /// A checkpoint with dtypes whose entries are not what is edited: half a byte, and eight bytes.
+    fn packed(byte: u64) -> Checkpoint {
+        let bytes = |n: u64| (0..n).map(|at| (at * byte) & 0xff).collect::<Vec<u64>>();
+        checkpoint(&[
+            ("c".to_owned(), Dtype::C64, vec![10], bytes(80)),
+            ("f".to_owned(), Dtype::F4, vec![16], bytes(8)),
+        ])
+    }
+
+    #[test]
+    fn packed_and_complex_numbers_are_squashed_byte_by_byte() {
+        let [a, b, c] = [3, 5, 7].map(packed);
+        let (first, second) = (portable(&a, &b, 1.0), portable(&b, &c, 1.0));
+        for base in [None, Some(&a)] {
+            let squashed = squash(&first, &second, base, &Context::silent()).unwrap();
             assert_eq!(applied(&a, &[Edit::to_reference(squashed)]), contents(&c));
         }
     }

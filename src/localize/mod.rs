@@ -69,7 +69,7 @@ pub enum Impossible {
     #[error("there are no pruning masks")]
     NoMasks,
     /// No tensor is a candidate.
-    #[error("no tensor is left to select from: none is in the set {:?} and matches the given globs", params.label())]
+    #[error("no tensor is left to select from: none of the set {:?} matches", params.label())]
     NoCandidates {
         /// The set.
         params: Params,

@@ -7,7 +7,9 @@ use crate::dtype::Dtype;
 use crate::header::{Packing, Preamble, section, write_section};
 use crate::invalid::Invalid;
 use crate::metadata::Metadata;
-use crate::tensor_table::{BlockEntry, Counterparts, Roots, Statistics, TensorEntry, TensorTable, digests_section};
+use crate::tensor_table::{
+    BlockEntry, Counterparts, Roots, Statistics, TensorEntry, TensorTable, digests_section, elements,
+};
 use std::collections::BTreeMap;
 
 /// A tensor's entry in the tensor table, without its blocks.
@@ -26,6 +28,11 @@ pub struct TensorParts {
 }
 
 impl TensorParts {
+    /// Number of elements, as [`Dtype::width`] counts them.
+    pub fn elements(&self) -> u64 {
+        elements(self.dtype, &self.shape).unwrap_or(0)
+    }
+
     /// The same data from another patch's tensor table.
     pub fn of(entry: &TensorEntry) -> Self {
         let TensorEntry { name, dtype, shape, base_digest, counterparts, .. } = entry.clone();

@@ -152,7 +152,7 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::Results { .. } => Some(files::give(Meant::Results).to_owned()),
         #[cfg(feature = "verify")]
         Reason::OtherSweep { .. } => {
-            Some("choose another file, or run the command that it was made with to go on".to_owned())
+            Some("give another file; or, to go on with this one, the same command that it was made with".to_owned())
         }
         Reason::Io { .. } | Reason::Encode(EncodeError::Cancelled(_)) | Reason::Cancelled => None,
     }
