@@ -10,7 +10,6 @@ use crate::format::Invalid;
 use crate::format::block::BaseElements;
 use crate::format::block::decode::streams;
 use crate::format::block::encode::values_digest;
-use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::pair::PrefixMap;
 use crate::patch::Patch;
 use rayon::prelude::*;
@@ -34,7 +33,7 @@ pub struct Intact {
 pub fn intact(patch: &Patch, context: &Context<'_>) -> Result<Intact, Error> {
     context.begin("checking the patch", patch.file_bytes);
     counterparts_fit(patch)?;
-    let blocks = blocks(patch);
+    let blocks: Vec<_> = patch.table.blocks().collect();
     let each = blocks.par_iter().map(|(entry, block)| {
         context.advance(block.bytes)?;
         let bytes = patch.block(entry, block)?;
@@ -75,7 +74,7 @@ pub fn true_of(
 ) -> Result<(), Error> {
     context.begin("checking the patch", patch.file_bytes);
     let roots = patch.table.roots;
-    let digests = blocks(patch).into_par_iter().map(|(entry, block)| {
+    let digests = patch.table.blocks().collect::<Vec<_>>().into_par_iter().map(|(entry, block)| {
         context.advance(block.bytes)?;
         let Some(base) = base_block(base, patch, entry, block, prefix) else { return Ok(None) };
         let decoded = patch.decode_on_base(entry, block, &base).map_err(|e| e.error)?;
@@ -91,15 +90,11 @@ pub fn true_of(
     root_fits(patch, "the result's tensors", &results, roots.result)
 }
 
-/// All blocks of a patch, each with its tensor.
-fn blocks(patch: &Patch) -> Vec<(&TensorEntry, &BlockEntry)> {
-    patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+    use crate::format::tensor_table::BlockEntry;
     use crate::testing::Portability;
     use crate::testing::{floats, patch};
 

@@ -211,8 +211,7 @@ fn selected_root(
 /// # Errors
 /// I/O, R18 to R21, cancellation.
 pub(crate) fn carried_values_fit(patch: &Patch, context: &Context<'_>) -> Result<(), Error> {
-    let blocks: Vec<_> =
-        patch.table.tensors.iter().flat_map(|entry| entry.blocks.iter().map(move |block| (entry, block))).collect();
+    let blocks: Vec<_> = patch.table.blocks().collect();
     let digests = blocks.par_iter().map(|(entry, block)| {
         context.advance(0)?;
         let decoded = patch.decode(entry, block, None).map_err(|e| e.error)?;

@@ -123,6 +123,11 @@ pub struct TensorTable {
 }
 
 impl TensorTable {
+    /// All blocks, each with its tensor, in the order of the payload.
+    pub fn blocks(&self) -> impl Iterator<Item = (&TensorEntry, &BlockEntry)> {
+        self.tensors.iter().flat_map(|tensor| tensor.blocks.iter().map(move |block| (tensor, block)))
+    }
+
     /// The range of elements of a block in its tensor.
     pub fn elements_of(&self, tensor: &TensorEntry, block: &BlockEntry) -> Range<u64> {
         block_elements(self.block_log2, block.index, tensor.elements())
