@@ -98,6 +98,16 @@ impl OnnxBase {
         })
     }
 
+    /// The files that [`OnnxBase::write`] writes: `output`, then those of its external weights, at the same places beside it.
+    pub fn outputs(&self, output: &Path) -> Vec<PathBuf> {
+        let (from, to) = (folder(&self.places.path), folder(output));
+        let weights = self.places.files.iter().skip(1).map(|file| match file.path.strip_prefix(&from) {
+            Ok(inner) => to.join(inner),
+            Err(_) => output.to_owned(),
+        });
+        std::iter::once(output.to_owned()).chain(weights).collect()
+    }
+
     /// Writes the result to `output`, and the files that its weights are in beside it, under the names that it has for them,
     /// changed or not. The base is not touched.
     ///
@@ -112,14 +122,10 @@ impl OnnxBase {
         context: &Context<'_>,
     ) -> Result<Applied, Error> {
         context.begin("applying", self.places.bytes());
-        let folder = |path: &Path| path.parent().unwrap_or(Path::new("")).to_owned();
-        let (from, to) = (folder(&self.places.path), folder(output));
+        // What lies beside a new ONNX file may be another model's weights: only the files of an earlier result are replaced.
+        let existing_weights = if output.exists() { existing } else { Existing::Keep };
         let mut files = Vec::new();
-        for (index, file) in self.places.files.iter().enumerate() {
-            let path = match file.path.strip_prefix(&from) {
-                Ok(inner) if index > 0 => to.join(inner),
-                _ => output.to_owned(),
-            };
+        for (index, (file, path)) in self.places.files.iter().zip(self.outputs(output)).enumerate() {
             if same_file(&path, &file.path) {
                 return Err(Refusal::BesideBase { path }.into());
             }
@@ -127,7 +133,7 @@ impl OnnxBase {
                 let folder = folder(&path);
                 std::fs::create_dir_all(&folder).map_err(|e| Failed::io("create", &folder, e))?;
             }
-            files.push(NewFile::create(&path, existing)?);
+            files.push(NewFile::create(&path, if index == 0 { existing } else { existing_weights })?);
         }
         let export = Export { base: self, plan, digests: Mutex::default() };
         let outputs: Vec<(usize, &NewFile)> = files.iter().enumerate().collect();
@@ -139,7 +145,7 @@ impl OnnxBase {
             let folder = folder(file.path());
             commits.entry(folder.clone()).or_insert_with(|| Commit::new(&folder)).add(file);
         }
-        let last = commits.remove(&to);
+        let last = commits.remove(&folder(output));
         commits.into_values().chain(last).try_for_each(|commit| commit.run(None))?;
         Ok(applied)
     }
@@ -298,4 +304,9 @@ impl Rewrite for Export<'_> {
         // The initializers were read back. A transposed one has another digest than its tensor, whose digest was made while it was edited.
         self.plan.compare_declared(&self.digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
+}
+
+/// The folder that a file is in.
+fn folder(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).to_owned()
 }

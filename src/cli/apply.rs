@@ -56,7 +56,7 @@ pub struct Arguments {
     #[arg(required = true, value_name = "PATCH[:ALPHA]")]
     patches: Vec<String>,
     /// How strongly to apply the patches [default: what each recommends, or else 1]
-    #[arg(long, short, value_parser = arguments::alpha, allow_negative_numbers = true)]
+    #[arg(long, short, value_parser = arguments::alpha, allow_hyphen_values = true)]
     alpha: Option<Alpha>,
     /// What to do with the selected weights [default: ip or ep, by alpha]
     #[arg(

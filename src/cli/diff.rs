@@ -85,7 +85,7 @@ pub struct Arguments {
         help_heading = "Several processes")]
     ranks: Vec<PathBuf>,
     /// Alpha that the patch is meant for: `apply` uses it unless another is given
-    #[arg(long, value_parser = arguments::alpha, allow_negative_numbers = true, value_name = "ALPHA")]
+    #[arg(long, value_parser = arguments::alpha, allow_hyphen_values = true, value_name = "ALPHA")]
     recommended_alpha: Option<Alpha>,
     /// What the patch is for
     #[arg(long, value_name = "TEXT")]

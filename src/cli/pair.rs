@@ -217,7 +217,10 @@ pub fn print_notes(diffed: &Diffed, terminal: &Terminal) {
     }
     if diffed.unchanged > 0 {
         let unchanged = diffed.unchanged;
-        terminal
-            .note(&format!("more weights were asked for than differ: {unchanged} selected ones are the same in both"));
+        let why = match diffed.patch.metadata.localization.method.as_str() {
+            "random" => "weights were drawn whether they differ or not",
+            _ => "more weights were asked for than differ",
+        };
+        terminal.note(&format!("{why}: {unchanged} selected ones are the same in both"));
     }
 }

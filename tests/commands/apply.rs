@@ -385,3 +385,12 @@ fn a_patch_and_a_directory_in_each_others_place_are_recognized() {
     write_model(&dir, "model", &target);
     dir.run("apply p model -o r").fails(5).says(&["this is a patch, not a checkpoint", "the order is `lcepatch apply"]);
 }
+
+#[test]
+fn a_negative_alpha_may_be_written_in_any_way() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors -o p --recommended-alpha -1e-1 --all").ok();
+    dir.run("apply target.safetensors p --alpha -1e-3 -o a").ok();
+    dir.run("apply target.safetensors p --alpha -.001 -o b").ok();
+    assert_eq!(dir.read("a"), dir.read("b"));
+}

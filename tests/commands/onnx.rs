@@ -175,11 +175,12 @@ fn an_export_is_edited_as_its_checkpoint_is() {
         }
     }
     assert_eq!(names(&dir.path("out")), ["e.onnx", "more", "weights.bin"]);
-    dir.run("apply external/model.onnx p --alpha 0 -o out/same.onnx --force").ok();
+    dir.run("apply external/model.onnx p --alpha 0 -o out/same.onnx --force").fails(2).says(&["weights.bin"]);
+    dir.run("apply external/model.onnx p --alpha 0 -o same/same.onnx").ok();
     for (result, base) in
         [("same.onnx", "model.onnx"), ("weights.bin", "weights.bin"), ("more/weights.bin", "more/weights.bin")]
     {
-        assert_eq!(dir.read(&format!("out/{result}")), dir.read(&format!("external/{base}")));
+        assert_eq!(dir.read(&format!("same/{result}")), dir.read(&format!("external/{base}")));
     }
     dir.run("check p external/model.onnx").ok().prints(&["fits"]);
 }
@@ -241,4 +242,21 @@ fn an_export_by_pytorch_measures_as_the_model_itself() {
     };
     refused("--weat 8", &["no output last_hidden_state", "last layer"]);
     refused("--perplexity text --patch bias", &["changes them differently", "query.bias"]);
+}
+
+#[test]
+#[cfg(feature = "verify")]
+fn weights_beside_a_new_onnx_file_are_never_replaced() {
+    let dir = Dir::new();
+    let [target, reference] =
+        ["target", "reference"].map(|side| fixture(&format!("imp/{side}/pruned")).to_str().unwrap().to_owned());
+    dir.run(&format!("diff {target} {reference} -o p --density 10% --mask-from none")).ok();
+    dir.run(&format!("export {target} -o export")).ok();
+    dir.write("other/model.safetensors", b"another model's");
+    dir.run("apply export/model.onnx p -o other/x.onnx --force").fails(2).says(&["other/model.safetensors"]);
+    assert_eq!(dir.read("other/model.safetensors"), b"another model's");
+    let run = dir.run("apply export/model.onnx p -o new/x.onnx").ok();
+    assert!(run.out.contains("wrote new/model.safetensors: its weights"), "{run:?}");
+    // An earlier result is replaced, with its weights.
+    dir.run("apply export/model.onnx p -o new/x.onnx --force").ok();
 }

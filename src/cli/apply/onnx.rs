@@ -1,6 +1,6 @@
 //! `lcepatch apply` to an ONNX file.
 
-use super::super::exit::Failure;
+use super::super::exit::{Failure, print};
 use super::super::terminal::Terminal;
 use super::{Answer, Arguments, Outcome, edits, plan_options, report};
 use crate::apply::{Done, OnnxBase};
@@ -32,5 +32,9 @@ pub fn run(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Ou
     terminal.done();
     let done = Done { applied, is_reference: false, added: plan.is_added(), undo: None };
     report(arguments, output, &edits, &done, &signers, terminal)?;
+    if !arguments.json {
+        let weights = base.outputs(output).into_iter().skip(1);
+        weights.map(|path| format!("wrote {}: its weights", path.display())).try_for_each(print)?;
+    }
     Ok(Answer::Yes)
 }
