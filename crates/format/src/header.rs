@@ -7,6 +7,7 @@ use super::invalid::{Invalid, SectionFault};
 use super::limits::*;
 use crate::codec::reader::Reader;
 use crate::digest::{Digest, Hasher};
+use crate::zstd_frame::{self, FrameFault};
 use std::borrow::Cow;
 
 /// Section types (spec §5.2).
@@ -225,27 +226,12 @@ fn unpack(kind: u16, encoding: u8, stored: &[u8], raw_bytes: u64) -> Result<Cow<
     if encoding == RAW {
         return Ok(Cow::Borrowed(stored));
     }
-    check_frame(stored)?;
-    let content = zstd::bulk::decompress(stored, raw_bytes as usize).map_err(|_| SectionFault::Unpack)?;
-    if content.len() as u64 == raw_bytes { Ok(Cow::Owned(content)) } else { Err(SectionFault::Unpack) }
-}
-
-/// Checks that `stored` is exactly one zstd frame (RFC 8878, section 3.1.1) with a window of at most [`WINDOW_BYTES_MAX`] bytes.
-/// Decoders differ in what else they accept (several frames, skippable frames, empty input), but must agree on what a patch contains.
-fn check_frame(stored: &[u8]) -> Result<(), SectionFault> {
-    let [0x28, 0xb5, 0x2f, 0xfd, descriptor, window, ..] = *stored else { return Err(SectionFault::Frame) };
-    if zstd::zstd_safe::find_frame_compressed_size(stored) != Ok(stored.len()) {
-        return Err(SectionFault::Frame);
-    }
-    // Bit 5 is the single-segment flag: such a frame has no window descriptor, its window is its content.
-    if descriptor & 1 << 5 == 0 {
-        let base = 1u64 << (10 + (window >> 3));
-        let window = base + base / 8 * u64::from(window & 7);
-        if window > WINDOW_BYTES_MAX {
-            return Err(SectionFault::Window(window));
-        }
-    }
-    Ok(())
+    let content = zstd_frame::unpack(stored, raw_bytes as usize).map_err(|fault| match fault {
+        FrameFault::NotOne => SectionFault::Frame,
+        FrameFault::Window(bytes) => SectionFault::Window(bytes),
+        FrameFault::Content => SectionFault::Unpack,
+    })?;
+    Ok(Cow::Owned(content))
 }
 
 /// The most bytes that a section of `stored_bytes` bytes may unpack to (spec §15).

@@ -14,6 +14,7 @@ pub mod dtype;
 pub mod json;
 pub mod limits;
 pub mod random;
+mod zstd_frame;
 
 pub mod codec;
 pub mod edit;

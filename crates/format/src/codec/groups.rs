@@ -44,14 +44,19 @@ impl Partition {
 
     /// Groups with enough selected elements each, from the number of selected elements in each class.
     pub fn of_counts(selected_per_class: &[u64]) -> Self {
-        let mut left: u64 = selected_per_class.iter().sum();
+        Self::with_at_least(GROUP_ELEMENTS_MIN, selected_per_class)
+    }
+
+    /// Groups with at least `min` elements each, from the number of elements in each class. A single group can have fewer.
+    pub fn with_at_least(min: u64, count_per_class: &[u64]) -> Self {
+        let mut left: u64 = count_per_class.iter().sum();
         let (mut group, mut in_group) = (0u16, 0u64);
-        let mut group_of_class = Vec::with_capacity(selected_per_class.len());
-        for count in selected_per_class {
+        let mut group_of_class = Vec::with_capacity(count_per_class.len());
+        for count in count_per_class {
             group_of_class.push(group);
             in_group += count;
             left -= count;
-            if in_group >= GROUP_ELEMENTS_MIN && left >= GROUP_ELEMENTS_MIN {
+            if in_group >= min && left >= min {
                 group += 1;
                 in_group = 0;
             }
@@ -83,7 +88,7 @@ impl Partition {
     }
 
     /// Number of classes in `group`.
-    fn span(&self, group: usize) -> u64 {
+    pub fn span(&self, group: usize) -> u64 {
         self.group_of_class.iter().filter(|g| usize::from(**g) == group).count() as u64
     }
 }
@@ -99,6 +104,11 @@ pub struct Sequences<N> {
 }
 
 impl<N: Number> Sequences<N> {
+    /// The `numbers` of all groups, whose sequences end at `ends`.
+    pub(super) fn new(group_of_class: Vec<u16>, numbers: Vec<N>, ends: Vec<usize>) -> Self {
+        Self { partition: Partition { group_of_class, groups: ends.len() }, numbers, ends }
+    }
+
     /// Sequences of zeros; the length of a group's sequence is the sum of the counts of its classes.
     pub fn zeros(partition: Partition, count_per_class: &[u64]) -> Self {
         let mut counts = vec![0; partition.groups()];
@@ -108,13 +118,9 @@ impl<N: Number> Sequences<N> {
         Self::of_counts(partition, counts)
     }
 
-    fn of_counts(partition: Partition, mut counts: Vec<usize>) -> Self {
-        let mut end = 0;
-        for count in &mut counts {
-            end += *count;
-            *count = end;
-        }
-        Self { partition, numbers: vec![N::default(); end], ends: counts }
+    fn of_counts(partition: Partition, counts: Vec<usize>) -> Self {
+        let ends = ends(counts.into_iter());
+        Self { partition, numbers: vec![N::default(); ends.last().copied().unwrap_or_default()], ends }
     }
 
     /// The partition into groups.
@@ -145,6 +151,11 @@ impl<N: Number> Sequences<N> {
     /// All numbers, group by group, for writing.
     pub fn numbers_mut(&mut self) -> &mut [N] {
         &mut self.numbers
+    }
+
+    /// The sequence of each group.
+    pub fn iter(&self) -> impl Iterator<Item = &[N]> {
+        self.starts().into_iter().zip(&self.ends).map(|(start, end)| &self.numbers[start..*end])
     }
 
     /// About how many bytes [`Sequences::encode`] gives.
@@ -248,12 +259,7 @@ pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<S
     let mut table = Vec::with_capacity(groups);
     let mut left = total;
     for group in 0..groups {
-        if group + 1 < groups {
-            // Leave at least one class for each later group.
-            let most = classes - group_of_class.len() - (groups - group);
-            let span = reader.varint("span - 1", 0, most as u64)? as usize + 1;
-            group_of_class.resize(group_of_class.len() + span, group as u16);
-        }
+        read_span(&mut reader, group, groups, classes, &mut group_of_class)?;
         let count = reader.varint("numbers in a group", 0, left as u64)? as usize;
         left -= count;
         let method = reader.u8("method")?;
@@ -263,14 +269,7 @@ pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<S
         }
         table.push((count, method));
     }
-    group_of_class.resize(classes, groups as u16 - 1);
-    if left != 0 {
-        return Err(Corrupt::Count {
-            field: "numbers in all groups",
-            found: (total - left) as u64,
-            expected: total as u64,
-        });
-    }
+    check_total(total - left, total)?;
 
     let mut rice_numbers = Vec::new();
     let mut rice_reader = rice::Reader::new(reader.rest());
@@ -285,12 +284,7 @@ pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<S
         Vec::new()
     };
 
-    let mut ends = Vec::with_capacity(groups);
-    let mut end = 0;
-    for (count, _) in &table {
-        end += count;
-        ends.push(end);
-    }
+    let ends = ends(table.iter().map(|(count, _)| *count));
     let numbers = if pco_numbers.is_empty() {
         rice_numbers
     } else if rice_numbers.is_empty() {
@@ -307,6 +301,43 @@ pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<S
         numbers
     };
     Ok(Sequences { partition: Partition { group_of_class, groups }, numbers, ends })
+}
+
+/// Reads which classes are in `group`, the next one of `groups` groups: the last one has all classes that are left.
+pub(super) fn read_span(
+    reader: &mut Reader<'_>,
+    group: usize,
+    groups: usize,
+    classes: usize,
+    group_of_class: &mut Vec<u16>,
+) -> Result<(), Corrupt> {
+    let later = groups - group - 1;
+    let end = if later == 0 {
+        classes
+    } else {
+        // Leave at least one class for each later group.
+        let most = classes - group_of_class.len() - later - 1;
+        group_of_class.len() + 1 + reader.varint("span - 1", 0, most as u64)? as usize
+    };
+    group_of_class.resize(end, group as u16);
+    Ok(())
+}
+
+/// Checks that the groups have as many numbers as they must have in all.
+pub(super) fn check_total(found: usize, expected: usize) -> Result<(), Corrupt> {
+    let (found, expected) = (found as u64, expected as u64);
+    let differs = Corrupt::Count { field: "numbers in all groups", found, expected };
+    if found == expected { Ok(()) } else { Err(differs) }
+}
+
+/// Where the sequences of groups with these numbers of numbers end, one behind the other.
+pub(super) fn ends(counts: impl Iterator<Item = usize>) -> Vec<usize> {
+    counts
+        .scan(0, |end, count| {
+            *end += count;
+            Some(*end)
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! cheaper of two methods ([`rice`] is usually cheaper for short ones, [`pco`] for long ones). [`gaps`] turns positions into such
 //! sequences, one for each group of classes. All input is read through the bounded [`reader::Reader`].
 
+pub mod dense;
 pub mod gaps;
 pub mod groups;
 pub mod number;
@@ -82,6 +83,14 @@ pub enum Corrupt {
     Padding {
         /// What ends with padding.
         field: &'static str,
+    },
+    /// A zstd frame is damaged, is not the only one, needs a large window, or has content of another length.
+    #[error("{field} are not one zstd frame of {bytes} bytes")]
+    Frame {
+        /// What is packed.
+        field: &'static str,
+        /// Bytes that it must have unpacked.
+        bytes: u64,
     },
     /// The pco decoder rejects its input.
     #[error("a pco stream is not valid")]

@@ -50,7 +50,7 @@ impl Writer {
 
     /// Appends the `count` bits of `value`, at most 64.
     #[inline]
-    fn push_bits(&mut self, value: u64, count: u32) {
+    pub fn push_bits(&mut self, value: u64, count: u32) {
         self.pending |= value << self.pending_bits;
         let bits = self.pending_bits + count;
         if bits < 64 {

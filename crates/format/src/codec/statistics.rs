@@ -78,6 +78,42 @@ fn rice_bits<N: Number>(used: &[(usize, u64)], parameter: u32) -> u128 {
     used.iter().map(bits).sum()
 }
 
+/// How often each byte occurs.
+pub struct Histogram([u32; 256]);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self([0; 256])
+    }
+}
+
+impl Histogram {
+    /// Counts `byte`.
+    pub fn add(&mut self, byte: u8) {
+        self.0[usize::from(byte)] += 1;
+    }
+
+    /// About how many bits Huffman codes of the bytes take, without their table, in units of `2^-LOG2_FRACTION`.
+    pub fn huffman_bits(&self) -> u64 {
+        let n: u64 = self.0.iter().map(|count| u64::from(*count)).sum();
+        let (most_at, most) =
+            (0..256).map(|at| (at, u64::from(self.0[at]))).max_by_key(|(_, count)| *count).unwrap_or_default();
+        let entropy = |total: u64, without: Option<usize>| -> u64 {
+            let counts =
+                (0..256).filter(|at| Some(*at) != without).map(|at| u64::from(self.0[at])).filter(|count| *count > 0);
+            counts.map(|count| count * (log2(total) - log2(count))).sum()
+        };
+        if 2 * most <= n {
+            // Huffman codes are a few hundredths of a bit longer than the entropy.
+            entropy(n.max(1), None) + (n << LOG2_FRACTION >> 5)
+        } else {
+            // The commonest byte takes a whole bit, if there are others, and every other byte a bit more than its code among themselves.
+            let others = n - most;
+            if others == 0 { 0 } else { (n << LOG2_FRACTION) + entropy(others, Some(most_at)) }
+        }
+    }
+}
+
 /// About log2 of n over k: the fewest bits that identify a choice of `k` of `n` things if all choices are equally likely.
 pub fn choice_bits(n: u64, k: u64) -> u64 {
     let weighted = |x: u64| if x == 0 { 0 } else { u128::from(x) * u128::from(log2(x)) };
