@@ -2,7 +2,7 @@
 //! them back.
 
 use super::plan::{Edit, Plan, PlanOptions};
-use super::rewrite::{EachPart, Rewrite};
+use super::rewrite::{EachPart, Edits, Rewrite};
 use super::run::{Applied, same_file, write_weights};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, TensorInfo, WeightFile};
 use crate::context::Context;
@@ -226,10 +226,10 @@ impl Export<'_> {
         let Some(tensor) = self.plan.base().tensor(&source.tensor) else { return Ok(0) };
         let width = tensor.info.dtype.width();
         let mut hasher = self.declared().unwrap_or_default().hasher();
-        let mut hashing = |part: Range<u64>, bytes: &mut [u8], edits: &[(u32, u64)]| {
-            width.store_at(bytes, edits);
+        let mut hashing = |part: Range<u64>, bytes: &mut [u8], edits: Edits<'_>| {
+            edits.make(width, bytes);
             hasher.update(bytes);
-            each(part, bytes, &[])
+            each(part, bytes, Edits::Listed(&[]))
         };
         let edited = self.plan.edits(tensor, 0..tensor.info.elements(), &mut hashing, context)?;
         let mut digests = self.digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -245,7 +245,7 @@ impl Export<'_> {
         context: &Context<'_>,
     ) -> Result<(Vec<u8>, u64), Error> {
         let mut bytes = Vec::with_capacity(place.info.bytes() as usize);
-        let mut each = |_: Range<u64>, part: &mut [u8], _: &[(u32, u64)]| {
+        let mut each = |_: Range<u64>, part: &mut [u8], _: Edits<'_>| {
             bytes.extend_from_slice(part);
             Ok(())
         };
@@ -292,7 +292,7 @@ impl Rewrite for Export<'_> {
                 return Err(Refusal::Shared { initializer: binding.initializer.clone(), tensors }.into());
             }
         }
-        each(0..place.info.elements(), &mut bytes, &[])?;
+        each(0..place.info.elements(), &mut bytes, Edits::Listed(&[]))?;
         Ok(edited)
     }
 

@@ -1,6 +1,6 @@
 //! Rewrites one part of a tensor, to a new file or to the journal of an edit in place, and hashes the result.
 
-use super::rewrite::Rewrite;
+use super::rewrite::{Edits, Rewrite};
 use super::run::Applied;
 use super::tensor::SPAN;
 use super::undo::UndoBlocks;
@@ -51,15 +51,15 @@ pub(super) fn rewrite_part(
     };
     let mut result_hasher = hasher();
     let mut undo = with_undo.then(|| UndoBlocks::new(info.dtype, hasher()));
-    let mut each = |range: Range<u64>, bytes: &mut [u8], edits: &[(u32, u64)]| {
+    let mut each = |range: Range<u64>, bytes: &mut [u8], edits: Edits<'_>| {
         let place = info.range.start + bytes_of(range.start);
         if let Some(undo) = &mut undo {
-            undo.add(range.start, bytes, edits);
+            edits.with_list(width, bytes, |base, edits| undo.add(range.start, base, edits));
         }
         if let Output::Journal { file, segments } = &mut output {
-            segments.add(*file, place, width, bytes, edits);
+            edits.with_list(width, bytes, |base, edits| segments.add(*file, place, width, base, edits));
         }
-        width.store_at(bytes, edits);
+        edits.make(width, bytes);
         result_hasher.update(bytes);
         match output {
             Output::File(new) => {

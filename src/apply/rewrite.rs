@@ -7,6 +7,7 @@ use crate::checkpoint::scan::windows;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest};
+use crate::dtype::Width;
 use crate::error::{Error, Refusal};
 use crate::format::block::{BLOCK_ELEMENTS, block_range};
 use crate::mask::PruningMask;
@@ -16,9 +17,43 @@ use std::ops::Range;
 /// Receives the result's bytes of a tensor part by part, each with its byte offset in the tensor.
 pub type Sink<'s> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 's;
 
-/// Receives a part of a tensor: its range of elements, a copy of the base's bytes that it may change, and the edits. An edit is the
-/// element's place in the part and the result's bits.
-pub type EachPart<'e> = dyn FnMut(Range<u64>, &mut [u8], &[(u32, u64)]) -> Result<(), Error> + 'e;
+/// Receives a part of a tensor: its range of elements, bytes that it may change, and the edits that turn them into the result's.
+pub type EachPart<'e> = dyn FnMut(Range<u64>, &mut [u8], Edits<'_>) -> Result<(), Error> + 'e;
+
+/// The edits of a part of a tensor.
+#[derive(Debug, Clone, Copy)]
+pub enum Edits<'e> {
+    /// The part's bytes are the base's. An edit is the element's place in the part, and the result's bits.
+    Listed(&'e [(u32, u64)]),
+    /// The part's bytes are the result's already. Many of them differ from these ones, which are the base's.
+    Made {
+        /// The base's bytes of the part.
+        base: &'e [u8],
+    },
+}
+
+impl Edits<'_> {
+    /// Makes the edits in the `bytes` of a part with elements of this `width`.
+    pub fn make(self, width: Width, bytes: &mut [u8]) {
+        if let Self::Listed(edits) = self {
+            width.store_at(bytes, edits);
+        }
+    }
+
+    /// Calls `each` with the base's bytes, and with a list of the edits. Call it before [`Edits::make`].
+    pub fn with_list(self, width: Width, bytes: &[u8], each: impl FnOnce(&[u8], &[(u32, u64)])) {
+        match self {
+            Self::Listed(edits) => each(bytes, edits),
+            Self::Made { base } => {
+                let bits = |at: u32| (width.load(base, at as usize), width.load(bytes, at as usize));
+                let elements = 0..(base.len() / width.bytes()) as u32;
+                let differing = elements.map(|at| (at, bits(at))).filter(|(_, (base, result))| base != result);
+                let edits: Vec<(u32, u64)> = differing.map(|(at, (_, result))| (at, result)).collect();
+                each(base, &edits);
+            }
+        }
+    }
+}
 
 /// A base, and edits that rewrite its tensors part by part.
 pub trait Rewrite: Sync {
@@ -148,7 +183,7 @@ impl Rewrite for Pruning<'_> {
                         (true, None) => {}
                     }
                 }
-                each(part, &mut bytes, &edits)?;
+                each(part, &mut bytes, Edits::Listed(&edits))?;
                 context.advance(bytes.len() as u64)?;
             }
         }
@@ -191,8 +226,8 @@ mod tests {
         let pruned = floats(&[("w", &[1.0, 0.0, -3.0])]);
         let mask = PruningMask::zeros(pruned.tensors());
         let (pruning, mut edited) = (Pruning { base: &base, mask: &mask }, Vec::new());
-        let mut each = |_: Range<u64>, _: &mut [u8], edits: &[(u32, u64)]| {
-            edited.extend_from_slice(edits);
+        let mut each = |_: Range<u64>, bytes: &mut [u8], edits: Edits<'_>| {
+            edits.with_list(Width::W4, bytes, |_, edits| edited.extend_from_slice(edits));
             Ok(())
         };
         let tensor = base.tensor("w").unwrap();

@@ -1,7 +1,7 @@
 //! One tensor through its edits, as a stream of bytes (spec §11).
 
 use super::plan::{Edit, NotFinite, Plan};
-use super::rewrite::{EachPart, Sink};
+use super::rewrite::{EachPart, Edits, Sink};
 use crate::checkpoint::Tensor;
 use crate::checkpoint::scan::windows;
 use crate::context::Context;
@@ -13,7 +13,7 @@ use crate::format::block::{BaseElements, Deltas, Kept};
 use crate::format::limits::BLOCK_LOG2_MAX;
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::mask::MaskFault;
-use crate::patch::{Decoded, TensorBlock};
+use crate::patch::{Decoded, DenseBlock, TensorBlock};
 use std::ops::Range;
 
 /// Walks over the selected elements of one patch in a range of a tensor.
@@ -46,8 +46,8 @@ impl Plan<'_> {
         context: &Context<'_>,
     ) -> Result<u64, Error> {
         let width = tensor.info.dtype.width();
-        let mut each = |part: Range<u64>, bytes: &mut [u8], edits: &[(u32, u64)]| {
-            width.store_at(bytes, edits);
+        let mut each = |part: Range<u64>, bytes: &mut [u8], edits: Edits<'_>| {
+            edits.make(width, bytes);
             sink(part.start * width.bytes() as u64, bytes)
         };
         self.edits(tensor, elements, &mut each, context)
@@ -67,6 +67,20 @@ impl Plan<'_> {
         let mut edited = 0;
         let (mut bytes, mut edits, mut bases) = (Vec::new(), Vec::new(), Vec::new());
         for range in windows(elements, SPAN) {
+            if let Some(mut block) = self.dense_block(tensor, &range)? {
+                for part in tensor.element_windows(range.clone()) {
+                    let base = tensor.elements(part.clone());
+                    bytes.clear();
+                    bytes.extend_from_slice(base);
+                    block.add((part.start - range.start) as u32, &mut bytes);
+                    each(part.clone(), &mut bytes, Edits::Made { base })?;
+                    tensor.release(part);
+                    context.advance(bytes.len() as u64)?;
+                }
+                block.finish()?;
+                edited += block.selected();
+                continue;
+            }
             let mut cursors = self.decode(masked.unwrap_or(tensor), &range)?;
             for part in tensor.element_windows(range) {
                 // Edits access the bytes at scattered places, which is fast once copying has brought all of them into the cache.
@@ -84,7 +98,7 @@ impl Plan<'_> {
                         edited += edits.len() as u64;
                     }
                 }
-                each(part, &mut bytes, &edits)?;
+                each(part, &mut bytes, Edits::Listed(&edits))?;
                 context.advance(bytes.len() as u64)?;
             }
         }
@@ -149,6 +163,22 @@ impl Plan<'_> {
             advance(&mut cursors, element);
         }
         Ok(())
+    }
+
+    /// The block of `range` of a tensor, if its deltas are dense and give the result by themselves: the patch is alone, on its own base, at
+    /// alpha 1.
+    fn dense_block(&self, tensor: Tensor<'_>, range: &Range<u64>) -> Result<Option<DenseBlock<'_>>, Error> {
+        let Some([(index, entry)]) = self.by_tensor.get(&tensor.info.name).map(|entries| &entries[..]) else {
+            return Ok(None);
+        };
+        let Edit { patch, kind } = &self.edits[*index];
+        let block = entry.blocks.iter().find(|block| patch.table.elements_of(entry, block) == *range);
+        match block {
+            Some(block) if *kind == EditKind::Interpolate(Alpha::ONE) && !self.added[*index] => {
+                Ok(patch.dense_block(entry, block)?)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Decodes the blocks of all patches in `range` of a tensor. The cursors are in the order of the patches.

@@ -13,12 +13,14 @@ use crate::format::builder::{NewPatch, PatchBuilder, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Metadata, Reduced};
 use crate::format::tensor_table::Counterparts;
-use crate::localize::full::differing;
+use crate::localize::full::{Differing, differing};
 use crate::localize::scan::{BlockDigests, PairDigests, TensorDigests, scan};
 use crate::mask::Selection;
 use crate::pair::Pair;
 use crate::patch::Patch;
-use crate::patch::encode::{EncodeError, EncodeOptions, PatchedDigests, encode_block, encode_selection};
+use crate::patch::encode::{
+    EncodeError, EncodeOptions, PatchedDigests, encode_block, encode_dense_block, encode_selection,
+};
 use serde::{Deserialize, Serialize};
 
 /// The encoded selection of a pair of checkpoints, or of a shard's part of it.
@@ -48,9 +50,13 @@ impl Found {
                 return Ok((None, block.hash(context)?));
             }
             let (tensor, id) = (block.pair, block.id);
-            let (elements, digests) = differing(block, context)?;
-            let selected = (!elements.positions.is_empty()).then(|| encode_block(tensor, id, &elements, coding));
-            Ok::<_, EncodeError>((selected.transpose()?, digests))
+            let (differing, digests) = differing(block, coding.encoding.dense_with(), context)?;
+            let encoded = match differing {
+                Differing::Listed(elements) if elements.positions.is_empty() => None,
+                Differing::Listed(elements) => Some(encode_block(tensor, id, &elements, coding)?),
+                Differing::Dense(elements) => Some(encode_dense_block(tensor, id, *elements, coding)),
+            };
+            Ok::<_, EncodeError>((encoded, digests))
         })?;
         Ok(Self { encoded: encoded.into_iter().flatten().map(|encodings| (encodings, None)).collect(), digests })
     }

@@ -2,27 +2,53 @@
 
 use super::scan::{Block, BlockDigests};
 use crate::context::{Cancelled, Context};
+use crate::digest::ContentHash;
 use crate::dtype::Width;
-use crate::format::block::Elements;
+use crate::format::block::dense::{DenseElements, is_dense};
+use crate::format::block::{Elements, block_range};
 
-/// Finds the elements of a block whose bits differ. Memory: 20 bytes for each.
+/// The elements of a block that differ.
+#[derive(Debug)]
+pub(crate) enum Differing {
+    /// A list of them.
+    Listed(Elements),
+    /// So many that a difference is stored for each element of the block.
+    Dense(Box<DenseElements>),
+}
+
+/// Finds the elements of a block whose bits differ. They are listed unless the block [is dense](is_dense) and `dense_with` has the hash
+/// function of the patch's content digests. Memory: 20 bytes for each, or 2 to 8 bytes for each element of a dense block.
 ///
 /// # Errors
 /// [`Cancelled`].
-pub(crate) fn differing(block: Block<'_>, context: &Context<'_>) -> Result<(Elements, BlockDigests), Cancelled> {
+pub(crate) fn differing(
+    block: Block<'_>,
+    dense_with: Option<ContentHash>,
+    context: &Context<'_>,
+) -> Result<(Differing, BlockDigests), Cancelled> {
     let dtype = block.pair.dtype();
-    let mut elements = Elements::new(dtype);
+    let range = block_range(block.id.index, block.pair.target.info.elements());
+    let n = (range.end - range.start) as u32;
+    let mut differing = Differing::Listed(Elements::new(dtype));
     let mut indices = Vec::new();
     let digests = block.read(context, |first, target, reference| {
-        match dtype.width() {
-            Width::W1 => compare::<1>(first, target, reference, &mut indices, &mut elements),
-            Width::W2 => compare::<2>(first, target, reference, &mut indices, &mut elements),
-            Width::W4 => compare::<4>(first, target, reference, &mut indices, &mut elements),
-            Width::W8 => compare::<8>(first, target, reference, &mut indices, &mut elements),
+        match &mut differing {
+            Differing::Dense(dense) => dense.extend(first, target, reference),
+            Differing::Listed(elements) => {
+                match dtype.width() {
+                    Width::W1 => compare::<1>(first, target, reference, &mut indices, elements),
+                    Width::W2 => compare::<2>(first, target, reference, &mut indices, elements),
+                    Width::W4 => compare::<4>(first, target, reference, &mut indices, elements),
+                    Width::W8 => compare::<8>(first, target, reference, &mut indices, elements),
+                }
+                if let Some(hash) = dense_with.filter(|_| is_dense(elements.positions.len() as u64, n)) {
+                    differing = Differing::Dense(Box::new(DenseElements::new(elements, n, hash)));
+                }
+            }
         }
         Ok::<(), Cancelled>(())
     })?;
-    Ok((elements, digests))
+    Ok((differing, digests))
 }
 
 /// Elements that are compared together: one for each bit of a `u64`.

@@ -2,8 +2,9 @@
 
 use super::{Patch, Reservation, Unreadable};
 use crate::format::Invalid;
-use crate::format::block::decode::{BlockError, decode, memory, streams};
-use crate::format::block::{BaseElements, DecodedBlock, Streams};
+use crate::format::block::decode::{BlockError, decode, dense_deltas, dense_memory, memory, streams};
+use crate::format::block::dense::AddDeltas;
+use crate::format::block::{BaseElements, DecodedBlock, DeltaCodec, Streams};
 use crate::format::invalid::StreamFault;
 use crate::format::patch::ReadError;
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
@@ -30,6 +31,36 @@ impl Deref for Decoded {
 
     fn deref(&self) -> &DecodedBlock {
         &self.block
+    }
+}
+
+/// The deltas of a dense block, and the memory that is reserved for them.
+pub(crate) struct DenseBlock<'p> {
+    deltas: Box<dyn AddDeltas>,
+    of: (&'p Patch, &'p TensorEntry, &'p BlockEntry),
+    _memory: Reservation,
+}
+
+impl DenseBlock<'_> {
+    /// Number of elements that change.
+    pub fn selected(&self) -> u64 {
+        self.of.2.selected.into()
+    }
+
+    /// Adds the deltas to the next elements of the block, as [`AddDeltas::add`].
+    pub fn add(&mut self, start: u32, bytes: &mut [u8]) {
+        self.deltas.add(start, bytes);
+    }
+
+    /// Checks, after all elements were walked, that the base was the right one.
+    ///
+    /// # Errors
+    /// R20.
+    pub fn finish(&self) -> Result<(), Unreadable> {
+        let (patch, entry, block) = self.of;
+        self.deltas.finish().map_err(|reason| {
+            patch.invalid(Invalid::Content { tensor: entry.name.clone(), block: block.index, reason })
+        })
     }
 }
 
@@ -84,7 +115,7 @@ impl Patch {
         let (elements, selected, dtype) = ((range.end - range.start) as u32, block.selected, entry.dtype);
         let decoded = streams(bytes, dtype).map_err(BlockError::from).and_then(|streams| {
             // Reserved before anything is allocated.
-            let memory = Reservation::new(bytes.len() as u64, memory(&streams, dtype, selected));
+            let memory = Reservation::new(bytes.len() as u64, memory(&streams, dtype, elements, selected));
             let block = if base.is_none() && memory.is_shared() {
                 let bytes = bytes.to_vec();
                 memory.allocate(move || decode(&bytes, dtype, elements, selected, None))?
@@ -93,18 +124,43 @@ impl Patch {
             };
             Ok(Decoded { block, _memory: memory })
         });
-        decoded.map_err(|reason| {
-            let (tensor, block) = (entry.name.clone(), block.index);
-            let invalid = match reason {
-                BlockError::Streams(reason) => Invalid::Streams { tensor, block, reason },
-                BlockError::Content(reason) => Invalid::Content { tensor, block, reason },
-                // Callers without a base ask `Streams::needs_base` first.
-                BlockError::NeedsBase => Invalid::Streams { tensor, block, reason: StreamFault::Missing(3) },
-            };
-            let uses_base = Streams::read(bytes).is_ok_and(|streams| streams.needs_base());
-            let of_base = matches!(invalid, Invalid::Content { .. }) && uses_base;
-            Undecoded { error: self.invalid(invalid), of_base }
-        })
+        decoded.map_err(|reason| self.undecoded(entry, block, bytes, reason))
+    }
+
+    /// Reads one block, compares it with its digest, and decodes its deltas if it is dense. `None` for other blocks.
+    ///
+    /// # Errors
+    /// I/O, R18 to R20.
+    pub(crate) fn dense_block<'p>(
+        &'p self,
+        entry: &'p TensorEntry,
+        block: &'p BlockEntry,
+    ) -> Result<Option<DenseBlock<'p>>, Unreadable> {
+        let bytes = self.block(entry, block)?;
+        let range = self.table.elements_of(entry, block);
+        let (elements, selected, dtype) = ((range.end - range.start) as u32, block.selected, entry.dtype);
+        let is_dense = streams(&bytes, dtype).is_ok_and(|streams| streams.deltas.0 == DeltaCodec::Dense);
+        if !is_dense {
+            return Ok(None);
+        }
+        // Reserved before anything is allocated.
+        let memory = Reservation::new(bytes.len() as u64, dense_memory(dtype, elements, selected));
+        let deltas = dense_deltas(&bytes, dtype, elements, selected);
+        let deltas = deltas.map_err(|reason| self.undecoded(entry, block, &bytes, reason).error)?;
+        Ok(deltas.map(|deltas| DenseBlock { deltas, of: (self, entry, block), _memory: memory }))
+    }
+
+    fn undecoded(&self, entry: &TensorEntry, block: &BlockEntry, bytes: &[u8], reason: BlockError) -> Undecoded {
+        let (tensor, block) = (entry.name.clone(), block.index);
+        let invalid = match reason {
+            BlockError::Streams(reason) => Invalid::Streams { tensor, block, reason },
+            BlockError::Content(reason) => Invalid::Content { tensor, block, reason },
+            // Callers without a base ask `Streams::needs_base` first.
+            BlockError::NeedsBase => Invalid::Streams { tensor, block, reason: StreamFault::Missing(3) },
+        };
+        let uses_base = Streams::read(bytes).is_ok_and(|streams| streams.needs_base());
+        let of_base = matches!(invalid, Invalid::Content { .. }) && uses_base;
+        Undecoded { error: self.invalid(invalid), of_base }
     }
 
     /// The error that this patch breaks a rule of the format.

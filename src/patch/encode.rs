@@ -4,6 +4,7 @@ use super::{TensorBlock, patched};
 use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};
 use crate::digest::{Digest, PartDigest};
+use crate::format::block::dense::DenseElements;
 use crate::format::block::encode::{self, BlockEncodings, Encoding, Portability};
 use crate::format::block::{BLOCK_ELEMENTS, BaseElements, BlockId, Elements, Kept, block_range};
 use crate::mask::{MaskFault, PairBits, PairMasks, SelectedBlock, Selection};
@@ -104,6 +105,17 @@ pub(crate) fn encode_block(
         let index = id.index * BLOCK_ELEMENTS + u64::from(elements.positions[failed]);
         EncodeError::NotFinite { tensor: tensor.name().to_owned(), index }
     })
+}
+
+/// Encodes the block `id` of `tensor`, of which a large share of the `elements` changes.
+pub(crate) fn encode_dense_block(
+    tensor: &TensorPair<'_>,
+    id: BlockId,
+    elements: DenseElements,
+    options: EncodeOptions<'_>,
+) -> BlockEncodings {
+    let base = TensorBlock::new(tensor.target, block_range(id.index, tensor.target.info.elements()));
+    elements.encode(id, &base, options.encoding)
 }
 
 /// Hashes block `index` of `tensor` as the patch and its inverse leave it.

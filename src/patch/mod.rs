@@ -9,6 +9,6 @@ mod patched;
 mod tensor_block;
 
 pub(crate) use budget::Reservation;
-pub(crate) use decode::{Decoded, Undecoded};
+pub(crate) use decode::{Decoded, DenseBlock, Undecoded};
 pub use file::{Patch, Unreadable};
 pub(crate) use tensor_block::TensorBlock;

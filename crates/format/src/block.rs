@@ -23,6 +23,7 @@ macro_rules! with_number {
 
 pub mod base;
 pub mod decode;
+pub mod dense;
 pub mod elements;
 pub mod encode;
 pub mod masks;
@@ -75,6 +76,8 @@ pub enum PositionCodec {
     Gaps = 1,
     /// Gaps within groups of exponents of the base's elements; base-conditioned (spec §9.4).
     ClassGaps = 2,
+    /// The chunks in which anything changes; with [`DeltaCodec::Dense`] only (spec §9.11).
+    Chunks = 3,
 }
 
 /// Codec of deltas (stream kind 2, spec §9).
@@ -89,6 +92,8 @@ pub enum DeltaCodec {
     Bf16 = 3,
     /// Deltas as integer multiples of a scale, -127 to 127 (spec §9.7).
     Int8 = 4,
+    /// ULP deltas of all elements of the chunks in which anything changes; base-conditioned (spec §9.11).
+    Dense = 5,
 }
 
 /// Codec of the base's values at the selected positions (stream kind 3, spec §9.8).
@@ -133,7 +138,7 @@ pub struct Streams<B> {
 impl<B: AsRef<[u8]>> Streams<B> {
     /// Whether the block cannot be decoded without its base.
     pub fn needs_base(&self) -> bool {
-        self.positions.0 == PositionCodec::ClassGaps
+        matches!(self.positions.0, PositionCodec::ClassGaps | PositionCodec::Chunks)
             || (self.deltas.0 == DeltaCodec::ClassUlp && self.base_values.is_none())
     }
 
@@ -184,10 +189,12 @@ impl<'a> Streams<&'a [u8]> {
             match (kind, codec) {
                 (POSITIONS, 1) => positions = Some((PositionCodec::Gaps, bytes)),
                 (POSITIONS, 2) => positions = Some((PositionCodec::ClassGaps, bytes)),
+                (POSITIONS, 3) => positions = Some((PositionCodec::Chunks, bytes)),
                 (DELTAS, 1) => deltas = Some((DeltaCodec::Ulp, bytes)),
                 (DELTAS, 2) => deltas = Some((DeltaCodec::ClassUlp, bytes)),
                 (DELTAS, 3) => deltas = Some((DeltaCodec::Bf16, bytes)),
                 (DELTAS, 4) => deltas = Some((DeltaCodec::Int8, bytes)),
+                (DELTAS, 5) => deltas = Some((DeltaCodec::Dense, bytes)),
                 (BASE_VALUES, 1) => base_values = Some((BaseCodec::Bits, bytes)),
                 (MASKS, 1) => masks = Some((MaskCodec::PrunedBase, bytes)),
                 (MASKS, 2) => masks = Some((MaskCodec::UnprunedBase, bytes)),
@@ -202,6 +209,10 @@ impl<'a> Streams<&'a [u8]> {
         let deltas = deltas.ok_or(StreamFault::Missing(DELTAS))?;
         if values_before.is_some() && masks.is_none() {
             return Err(StreamFault::Missing(MASKS));
+        }
+        let (chunks, dense) = (positions.0 == PositionCodec::Chunks, deltas.0 == DeltaCodec::Dense);
+        if chunks != dense || (dense && (base_values.is_some() || masks.is_some())) {
+            return Err(StreamFault::Dense);
         }
         Ok(Self { positions, deltas, base_values, masks, values_before })
     }

@@ -102,7 +102,7 @@ impl ContentHash {
 }
 
 /// An incremental hasher.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub enum Hasher {
     /// SHA-256.
     Sha256(sha2::Sha256),

@@ -331,6 +331,10 @@ impl Dtype {
         let width = self.width();
         match (self, self.float()) {
             (Dtype::F32, _) => out.extend(bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b)))),
+            (Dtype::Bf16, _) => {
+                let value = |b: &[u8; 2]| f64::from(f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16));
+                out.extend(bytes.as_chunks().0.iter().map(value));
+            }
             (Dtype::F64, _) => out.extend(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b))),
             (_, Some(float)) => {
                 out.extend((0..bytes.len() / width.bytes()).map(|index| float.value(width.load(bytes, index))))

@@ -253,6 +253,9 @@ pub enum StreamFault {
     /// A required stream is missing.
     #[error("stream kind {0} is missing")]
     Missing(u8),
+    /// Dense deltas have other positions than changed chunks, or the other way round, or another stream beside them.
+    #[error("dense deltas and changed chunks go together, without base values and masks")]
+    Dense,
     /// A codec does not support the tensor's dtype.
     #[error("masks and reduced deltas serve only floats, which the tensor does not hold")]
     Dtype,

@@ -45,3 +45,5 @@ pub const BLOCK_LOG2_MAX: u64 = 22;
 /// log2 of the number of elements in a block that this crate writes. 4 Mi elements take less than 0.5 % more bytes than 16 Mi, and limit
 /// the memory for decoding a block.
 pub const BLOCK_LOG2: u32 = 22;
+/// The chunks of a dense block in which anything changes may have at most this many elements for each one that changes.
+pub const DENSE_LIVE_RATIO_MAX: u64 = 32;

@@ -3,6 +3,9 @@
 use crate::limits::WINDOW_BYTES_MAX;
 use zstd::zstd_safe::{CParameter, ParamSwitch, min_c_level};
 
+/// Compression level of [`pack`].
+const LEVEL: i32 = 9;
+
 /// Why bytes are not a frame of the format (spec §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameFault {
@@ -40,6 +43,11 @@ fn check(stored: &[u8]) -> Result<(), FrameFault> {
         }
     }
     Ok(())
+}
+
+/// Packs `content`. `None` if zstd has no memory left.
+pub fn pack(content: &[u8]) -> Option<Vec<u8>> {
+    zstd::bulk::compress(content, LEVEL).ok()
 }
 
 /// Packs `content` by Huffman codes alone, many times faster than with matches. `None` if zstd has no memory left.

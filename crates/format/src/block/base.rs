@@ -4,7 +4,7 @@ use crate::dtype::{Classes, Dtype};
 use std::ops::Range;
 
 /// Classes are computed for this many bytes of elements at a time, so that both fit the level-1 cache.
-const CLASS_BYTES: usize = 1 << 15;
+pub(super) const CLASS_BYTES: usize = 1 << 15;
 
 /// At most this many runs of elements are sampled: few, because each run reads pages of the file that nothing else needs.
 const SAMPLED_RUNS: u32 = 32;
@@ -45,19 +45,25 @@ pub trait BaseElements {
         });
     }
 
-    /// Estimates the number of elements of each class from a sample, scaled to all elements.
-    fn class_counts(&self) -> Vec<u64> {
-        let (dtype, n) = (self.dtype(), self.elements());
-        let mut counts = vec![0; dtype.classes()];
+    /// Calls `each` with the first position and the bytes of short runs of elements, which are spread evenly over the block.
+    fn sample(&self, each: &mut dyn FnMut(u32, &[u8])) {
+        let n = self.elements();
         let step = n.div_ceil(SAMPLED_RUNS).max(SAMPLED_RUN);
         for start in (0..n).step_by(step as usize) {
-            let run = start..(start + SAMPLED_RUN).min(n);
-            let bytes = self.part(run.clone());
-            for index in 0..run.len() {
-                counts[usize::from(dtype.class(dtype.width().load(bytes, index)))] += 1;
-            }
+            each(start, self.part(start..(start + SAMPLED_RUN).min(n)));
         }
         self.release();
+    }
+
+    /// Estimates the number of elements of each class from a sample, scaled to all elements.
+    fn class_counts(&self) -> Vec<u64> {
+        let (dtype, width) = (self.dtype(), self.dtype().width());
+        let mut counts = vec![0; dtype.classes()];
+        self.sample(&mut |_, bytes| {
+            for index in 0..bytes.len() / width.bytes() {
+                counts[usize::from(dtype.class(width.load(bytes, index)))] += 1;
+            }
+        });
         let sampled = counts.iter().sum::<u64>().max(1);
         counts.iter_mut().for_each(|count| *count = *count * u64::from(self.elements()) / sampled);
         counts

@@ -1,6 +1,7 @@
 //! Decodes a block into positions and deltas (spec §8, §9).
 
 use super::base::BaseElements;
+use super::dense::{AddDeltas, DeltaNumber, DenseDeltas};
 use super::masks::{Kept, Masks, count, spread};
 use super::{DeltaCodec, PositionCodec, Streams};
 use crate::codec::gaps::{self, GroupedPositions};
@@ -8,6 +9,7 @@ use crate::codec::reader::Reader;
 use crate::codec::{Corrupt, Number, groups};
 use crate::dtype::{Dtype, FloatFormat};
 use crate::invalid::StreamFault;
+use crate::limits::DENSE_LIVE_RATIO_MAX;
 
 /// A decoded block. Each vector has one entry per selected element.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,12 +87,21 @@ pub enum BlockError {
 }
 
 /// About how many bytes of memory [`decode`] takes. The decoded block keeps most of them.
-pub fn memory(streams: &Streams<&[u8]>, dtype: Dtype, selected: u32) -> u64 {
+pub fn memory(streams: &Streams<&[u8]>, dtype: Dtype, elements: u32, selected: u32) -> u64 {
     let encoded = with_number!(dtype, N => size_of::<N>() as u64);
     let (position, delta, bits) = (4, 8, 8);
-    let base = if streams.base_values.is_some() || streams.deltas.0 == DeltaCodec::ClassUlp { bits } else { 0 };
+    let reads_base = matches!(streams.deltas.0, DeltaCodec::ClassUlp | DeltaCodec::Dense);
+    let base = if streams.base_values.is_some() || reads_base { bits } else { 0 };
     let before = if streams.values_before.is_some() { bits } else { 0 };
-    u64::from(selected) * (position + delta + base + before + encoded + u64::from(streams.masks.is_some()))
+    let of_selected =
+        u64::from(selected) * (position + delta + base + before + encoded + u64::from(streams.masks.is_some()));
+    of_selected + if streams.deltas.0 == DeltaCodec::Dense { dense_memory(dtype, elements, selected) } else { 0 }
+}
+
+/// About how many bytes the deltas of all elements of a dense block take, and their symbols.
+pub fn dense_memory(dtype: Dtype, elements: u32, selected: u32) -> u64 {
+    let encoded = with_number!(dtype, N => size_of::<N>() as u64);
+    (u64::from(selected) * DENSE_LIVE_RATIO_MAX).min(elements.into()) * (encoded + 1)
 }
 
 /// Decodes a block in which `selected` of `elements` elements are selected. `base` gives all elements of the block in the base;
@@ -108,9 +119,15 @@ pub fn decode(
     base: Option<&dyn BaseElements>,
 ) -> Result<DecodedBlock, BlockError> {
     let streams = streams(bytes, dtype)?;
+    if streams.deltas.0 == DeltaCodec::Dense {
+        let base = base.ok_or(BlockError::NeedsBase)?;
+        return with_number!(dtype, N => decode_dense::<N>(&streams, elements, selected, base));
+    }
     let mut base_bits = None;
     let positions = match streams.positions {
         (PositionCodec::Gaps, bytes) => gaps::decode(bytes, selected as usize, elements)?,
+        // Never without dense deltas.
+        (PositionCodec::Chunks, _) => return Err(StreamFault::Dense.into()),
         (PositionCodec::ClassGaps, bytes) => {
             let base = base.ok_or(BlockError::NeedsBase)?;
             let deltas_need_base = streams.deltas.0 == DeltaCodec::ClassUlp && streams.base_values.is_none();
@@ -146,9 +163,56 @@ pub fn decode(
         }
         (DeltaCodec::Bf16, bytes) => Deltas::Value(aligned(bf16_deltas(bytes, n_deltas)?, kept)),
         (DeltaCodec::Int8, bytes) => Deltas::Value(aligned(int8_deltas(bytes, n_deltas)?, kept)),
+        (DeltaCodec::Dense, _) => return Err(StreamFault::Dense.into()),
     };
     let carries_base = streams.base_values.is_some();
     Ok(DecodedBlock { positions, deltas, base_bits, carries_base, masks })
+}
+
+/// The deltas of a dense block, to be added to its base; `None` for other blocks. Arguments and errors are those of [`decode`].
+///
+/// # Errors
+/// [`BlockError`].
+pub fn dense_deltas(
+    bytes: &[u8],
+    dtype: Dtype,
+    elements: u32,
+    selected: u32,
+) -> Result<Option<Box<dyn AddDeltas>>, BlockError> {
+    let streams = streams(bytes, dtype)?;
+    if streams.deltas.0 != DeltaCodec::Dense {
+        return Ok(None);
+    }
+    let (chunks, deltas) = (streams.positions.1, streams.deltas.1);
+    Ok(Some(with_number!(dtype, N => Box::new(DenseDeltas::<N>::decode(chunks, deltas, dtype, elements, selected)?))))
+}
+
+/// Decodes a dense block into its positions and deltas.
+fn decode_dense<N: DeltaNumber>(
+    streams: &Streams<&[u8]>,
+    elements: u32,
+    selected: u32,
+    base: &dyn BaseElements,
+) -> Result<DecodedBlock, BlockError> {
+    let dtype = base.dtype();
+    let mut dense = DenseDeltas::<N>::decode(streams.positions.1, streams.deltas.1, dtype, elements, selected)?;
+    let (mut positions, mut deltas, mut bits) = (Vec::new(), Vec::new(), Vec::new());
+    positions.reserve_exact(selected as usize);
+    deltas.reserve_exact(selected as usize);
+    bits.reserve_exact(selected as usize);
+    let (width, mask) = (dtype.width(), dtype.width().mask());
+    base.walk_with_classes(&mut |start, bytes, classes| {
+        for (at, delta) in dense.next(start, classes).iter().enumerate() {
+            let delta: u64 = (*delta).into() & mask;
+            if delta != 0 {
+                positions.push(start + at as u32);
+                deltas.push(delta);
+                bits.push(width.load(bytes, at));
+            }
+        }
+    });
+    dense.finish()?;
+    Ok(DecodedBlock { positions, deltas: Deltas::Ulp(deltas), base_bits: Some(bits), carries_base: false, masks: None })
 }
 
 /// Parses a block into its streams, and checks that they suit elements of `dtype`.

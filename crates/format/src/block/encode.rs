@@ -6,6 +6,7 @@
 
 use super::base::BaseElements;
 use super::decode::{unsigned_image, wrap_ulp};
+use super::dense;
 use super::elements::{Elements, Magnitude};
 use super::masks::Kept;
 use super::{BLOCK_ELEMENTS, BaseCodec, BlockId, DeltaCodec, MaskCodec, PositionCodec, Streams};
@@ -13,7 +14,7 @@ use crate::codec::gaps::{self, GroupedGaps};
 use crate::codec::groups::{self, Partition, Sequences};
 use crate::codec::statistics::choice_bits;
 use crate::codec::{Effort, Number};
-use crate::digest::{ContentHash, Digest};
+use crate::digest::{ContentHash, Digest, Hasher};
 use crate::dtype::{Dtype, FloatFormat, Rounded};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,16 @@ pub struct Encoding {
     pub effort: Effort,
     /// The hash function of content digests.
     pub hash: ContentHash,
+}
+
+impl Encoding {
+    /// The hash function of content digests if blocks of which a large share changes are encoded densely; `None` if a block's list of
+    /// elements is needed for anything else.
+    pub fn dense_with(self) -> Option<ContentHash> {
+        let is_plain = self.precision == Precision::Exact && self.portability == Portability::NeedsBase;
+        // The best encoding is the smaller one of both.
+        (is_plain && self.effort != Effort::Best).then_some(self.hash)
+    }
 }
 
 /// An encoded block.
@@ -116,6 +127,24 @@ impl BlockEncodings {
     /// Number of selected elements.
     pub fn selected(&self) -> u64 {
         self.block.selected.into()
+    }
+
+    /// Whether the block has no other encoding than a dense one.
+    fn is_dense(&self) -> bool {
+        self.deltas.base_conditioned.0 == DeltaCodec::Dense
+    }
+
+    /// Bytes of the smaller encodings of positions and deltas.
+    fn needs_base_bytes(&self) -> u64 {
+        let smaller = |free: &EncodedStream, conditioned: &EncodedStream| free.bytes().min(conditioned.bytes());
+        let (positions, deltas) = (&self.positions, &self.deltas);
+        match self.is_dense() {
+            true => positions.base_conditioned.1.bytes() + deltas.base_conditioned.1.bytes(),
+            false => {
+                smaller(&positions.base_free.1, &positions.base_conditioned.1)
+                    + smaller(&deltas.base_free.1, &deltas.base_conditioned.1)
+            }
+        }
     }
 
     /// Which block this is.
@@ -191,14 +220,20 @@ impl EncodedStream {
 
 /// Chooses one encoding for all blocks of a patch.
 pub fn choose(encodings: Vec<BlockEncodings>, portability: Portability) -> ChosenBlocks {
-    let (mut free, mut positions_save, mut deltas_save, mut base_values) = (0, 0, 0, 0);
-    for block in &encodings {
+    let (mut free, mut positions_save, mut deltas_save) = (0, 0, 0);
+    for block in encodings.iter().filter(|block| !block.is_dense()) {
         free += block.positions.base_free.1.bytes() + block.deltas.base_free.1.bytes();
         positions_save += block.positions.saved();
         deltas_save += block.deltas.saved();
-        base_values += block.base_values.bytes();
     }
-    let conditioned_pays = saves_share(positions_save + deltas_save, free, CONDITIONED_SAVES_MIN);
+    let (mut dense, mut dense_free) = (0, 0);
+    for block in encodings.iter().filter(|block| block.is_dense()) {
+        dense += block.needs_base_bytes();
+        dense_free += block.positions.base_free.1.bytes() + block.deltas.base_free.1.bytes();
+    }
+    let base_values = encodings.iter().map(|block| block.base_values.bytes()).sum::<u64>();
+    // A dense block cannot be read without its base, and then no other block need be.
+    let conditioned_pays = dense > 0 || saves_share(positions_save + deltas_save, free, CONDITIONED_SAVES_MIN);
     let positions_pay = conditioned_pays && saves_share(positions_save, free, STREAM_SAVES_MIN);
     let deltas_pay = conditioned_pays && saves_share(deltas_save, free, STREAM_SAVES_MIN);
     let portable = portability == Portability::Portable;
@@ -208,8 +243,8 @@ pub fn choose(encodings: Vec<BlockEncodings>, portability: Portability) -> Chose
 
     let positions_saved = if positions_pay { positions_save } else { 0 };
     let deltas_saved = if deltas_pay { deltas_save } else { 0 };
-    let needs_base_bytes = free - positions_saved - deltas_saved;
-    let portable_bytes = free - deltas_save + base_values;
+    let needs_base_bytes = free - positions_saved - deltas_saved + dense;
+    let portable_bytes = free - deltas_save + dense_free + base_values;
     let base_is_unpruned = encodings.iter().any(|block| block.base_is_unpruned);
     let invertible = encodings.iter().all(|block| block.invertible);
     let has_masks = encodings.iter().any(|block| block.block.streams.masks.is_some());
@@ -271,6 +306,22 @@ fn encode_as<N: Number>(
         _ => None,
     };
 
+    let dense = base.filter(|base| {
+        let is_plain =
+            precision == Precision::Exact && !portable && elements.kept.is_none() && magnitude.unchanged == 0;
+        is_plain && dense::is_dense(positions.len() as u64, base.elements())
+    });
+    let dense = dense.map(|base| {
+        let deltas = dense::deltas_of::<N>(elements, base.elements());
+        let base_digest = values_digest(hash, dtype, &elements.base);
+        encode_dense(id, positions.len() as u32, &deltas, magnitude, base_digest, base, encoding)
+    });
+    if effort != Effort::Best
+        && let Some(dense) = dense
+    {
+        return Ok(dense);
+    }
+
     let gaps = gaps::gaps(positions);
     let selected_per_class = class_counts(dtype, elements.base.iter().copied());
     // Portable positions are base-free even if conditioning would pay: inverting the patch without the base must give the same bytes.
@@ -329,7 +380,7 @@ fn encode_as<N: Number>(
     });
     let values_before =
         elements.before.as_ref().map(|before| (BaseCodec::Bits, encode_values::<N>(dtype, before, effort)));
-    Ok(BlockEncodings {
+    let sparse = BlockEncodings {
         base_is_unpruned: elements.base_is_unpruned(),
         invertible: precision == Precision::Exact && elements.holds_zeros && elements.before.is_none(),
         unknown: if values_before.is_some() { 0 } else { elements.pruned_in_base() },
@@ -353,7 +404,56 @@ fn encode_as<N: Number>(
         },
         positions: positions_encodings,
         deltas: deltas_encodings,
+    };
+    Ok(match dense {
+        Some(dense) if dense.needs_base_bytes() < sparse.needs_base_bytes() => dense,
+        _ => sparse,
     })
+}
+
+/// Encodes a block of which a large share changes. `deltas` has an entry for each element; see [`dense`].
+pub(super) fn encode_dense<N: Number>(
+    id: BlockId,
+    selected: u32,
+    deltas: &[N],
+    magnitude: Magnitude,
+    base_digest: Digest,
+    base: &dyn BaseElements,
+    encoding: Encoding,
+) -> BlockEncodings {
+    let (codes, bits) = dense::sample(base, deltas);
+    let of_all = |sample_bytes: u64| sample_bytes * u64::from(selected) / codes.len().max(1) as u64;
+    let free_positions = choice_bits(base.elements().into(), selected.into()) / 8;
+    let free_deltas = of_all(groups::estimated_bytes(&codes));
+    let (chunks, dense) = dense::encode(base, deltas, encoding.effort);
+    BlockEncodings {
+        base_is_unpruned: false,
+        invertible: true,
+        unknown: 0,
+        base_values: EncodedStream::Estimate(of_all(estimated_values_bytes::<N>(base.dtype(), &bits))),
+        block: EncodedBlock {
+            tensor: id.tensor,
+            index: id.index,
+            selected,
+            streams: Streams {
+                positions: (PositionCodec::Gaps, Vec::new()),
+                deltas: (DeltaCodec::Ulp, Vec::new()),
+                base_values: None,
+                masks: None,
+                values_before: None,
+            },
+            base_digest,
+            magnitude,
+        },
+        positions: StreamEncodings {
+            base_free: (PositionCodec::Gaps, EncodedStream::Estimate(free_positions)),
+            base_conditioned: (PositionCodec::Chunks, EncodedStream::Bytes(chunks)),
+        },
+        deltas: StreamEncodings {
+            base_free: (DeltaCodec::Ulp, EncodedStream::Estimate(free_deltas)),
+            base_conditioned: (DeltaCodec::Dense, EncodedStream::Bytes(dense)),
+        },
+    }
 }
 
 /// The indices of the elements that have a delta: those that are kept in the reference.
@@ -496,14 +596,18 @@ fn class_gaps(base: &dyn BaseElements, positions: &[u32], selected_per_class: &[
 
 /// The digest of bit patterns, such as the base's values at the selected positions of a block (spec §12.2).
 pub fn values_digest(hash: ContentHash, dtype: Dtype, bits: &[u64]) -> Digest {
-    let width = dtype.width();
     let mut hasher = hash.hasher();
+    update_values(&mut hasher, dtype, bits);
+    hasher.finish()
+}
+
+/// Adds bit patterns to a hash, as [`values_digest`] hashes them.
+pub(super) fn update_values(hasher: &mut Hasher, dtype: Dtype, bits: &[u64]) {
     let mut bytes = Vec::new();
     for part in bits.chunks(DIGEST_ELEMENTS) {
-        width.store_all(part, &mut bytes);
+        dtype.width().store_all(part, &mut bytes);
         hasher.update(&bytes);
     }
-    hasher.finish()
 }
 
 /// Deltas of reduced precision.

@@ -242,7 +242,7 @@ fn decode_group<N: Number>(
     let (zero, escape) = (N::default(), N::low(parameters.escape().into()));
     let mut next_escaped = || {
         let code = escaped.next().ok_or(Corrupt::Truncated { field: "escapes", needed: 1, found: 0 })?;
-        Ok(plus_one(code).unzigzag())
+        Ok(code.plus(N::low(1)).unzigzag())
     };
     if parameters.low == 0 {
         // The code of a direct number is its symbol - 1, so that its zigzag is the symbol.
@@ -267,7 +267,7 @@ fn decode_group<N: Number>(
         } else if *symbol != zero {
             let high: u64 = (*symbol).into() - 1;
             let code = N::low(high << low | bits_at(low_bits, at, low));
-            *symbol = N::low(plus_one(code).unzigzag().into() << parameters.zeros);
+            *symbol = N::low(code.plus(N::low(1)).unzigzag().into() << parameters.zeros);
             at += u64::from(low);
         }
     }
@@ -276,10 +276,6 @@ fn decode_group<N: Number>(
         return Err(Corrupt::Padding { field: "low bits" });
     }
     Ok(())
-}
-
-fn plus_one<N: Number>(number: N) -> N {
-    N::low(number.into().wrapping_add(1))
 }
 
 /// Appends the symbols in `packed`, `PER_BYTE` in a byte, the first ones in the lowest bits.

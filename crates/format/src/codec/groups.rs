@@ -69,6 +69,11 @@ impl Partition {
         self.groups
     }
 
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        self.group_of_class.len()
+    }
+
     /// The group of `class`.
     ///
     /// # Panics

@@ -4,6 +4,7 @@
 //! cheaper of two methods ([`rice`] is usually cheaper for short ones, [`pco`] for long ones). [`gaps`] turns positions into such
 //! sequences, one for each group of classes. All input is read through the bounded [`reader::Reader`].
 
+pub mod chunks;
 pub mod dense;
 pub mod gaps;
 pub mod groups;

@@ -15,6 +15,16 @@ pub trait Number: ::pco::data_types::Number + Default + Eq + Ord + Into<u64> {
     /// Inverts [`Number::zigzag`].
     fn unzigzag(self) -> Self;
 
+    /// The number with the bits `magnitude` inverted if its highest bit is set: the ordered image of a float of this width, if
+    /// `magnitude` are all bits but the sign (spec §10.1).
+    fn image(self, magnitude: Self) -> Self;
+
+    /// The sum modulo `2^`[`Number::BITS`].
+    fn plus(self, other: Self) -> Self;
+
+    /// The difference modulo `2^`[`Number::BITS`].
+    fn minus(self, other: Self) -> Self;
+
     /// The number, read as a two's complement integer, shifted right by `bits`, which is below [`Number::BITS`].
     fn shift_right(self, bits: u32) -> Self;
 }
@@ -37,6 +47,21 @@ macro_rules! number {
             #[inline(always)]
             fn unzigzag(self) -> Self {
                 (self >> 1) ^ (self & 1).wrapping_neg()
+            }
+
+            #[inline(always)]
+            fn image(self, magnitude: Self) -> Self {
+                self ^ (((self as $signed) >> (<$kind>::BITS - 1)) as $kind & magnitude)
+            }
+
+            #[inline(always)]
+            fn plus(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+
+            #[inline(always)]
+            fn minus(self, other: Self) -> Self {
+                self.wrapping_sub(other)
             }
 
             #[inline(always)]

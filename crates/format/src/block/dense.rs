@@ -1,0 +1,500 @@
+//! Blocks of which a large share of the elements changes: a delta for each element instead of positions (spec §9.11).
+
+use super::BlockId;
+use super::base::{BaseElements, CLASS_BYTES};
+use super::elements::{Elements, Magnitude};
+use super::encode::{BlockEncodings, Encoding, encode_dense, update_values};
+use crate::codec::chunks::{CHUNK, Chunks};
+use crate::codec::groups::{Partition, Sequences};
+use crate::codec::{Corrupt, Effort, Number, dense};
+use crate::digest::{ContentHash, Hasher};
+use crate::dtype::{Classes, Dtype, Width};
+use crate::limits::DENSE_LIVE_RATIO_MAX;
+use multiversion::multiversion;
+
+/// A block is encoded densely if at least one of this many elements is selected. Both ways take about as long at one in twelve, and as
+/// many bytes at one in five hundred.
+const DENSE_SHARE: u64 = 12;
+
+/// The tables of a dense block are too large for fewer selected elements.
+const SELECTED_MIN: u64 = 4096;
+
+/// The ULP deltas of all elements of a block, 0 for those that are not selected, as two's complement integers of the width of `N`.
+pub fn deltas_of<N: Number>(elements: &Elements, n: u32) -> Vec<N> {
+    let (layout, unused) = (elements.dtype.bit_layout(), N::BITS - elements.dtype.width().bits());
+    let mut deltas = vec![N::default(); n as usize];
+    for ((position, base), reference) in elements.positions.iter().zip(&elements.base).zip(&elements.reference) {
+        let delta = layout.ulp_delta(*base, *reference);
+        deltas[*position as usize] = N::low(delta << unused).shift_right(unused);
+    }
+    deltas
+}
+
+/// Encodes the `deltas` of all elements of a block as streams of positions and of deltas.
+pub fn encode<N: Number>(base: &dyn BaseElements, deltas: &[N], effort: Effort) -> (Vec<u8>, Vec<u8>) {
+    let chunks = Chunks::of(deltas);
+    let mut counts = vec![0; base.dtype().classes()];
+    base.walk_classes(&mut |start, classes| count_classes(&chunks, start, classes, &mut counts));
+    let partition = Partition::with_at_least(dense::GROUP_NUMBERS_MIN, &counts);
+    let mut sequences = Sequences::zeros(partition, &counts);
+    let mut pointers = Pointers::new(&sequences);
+    base.walk_classes(&mut |start, classes| {
+        let deltas = &deltas[start as usize..start as usize + classes.len()];
+        pointers.scatter(&chunks, start, classes, deltas, sequences.numbers_mut());
+    });
+    (chunks.encode(), dense::encode(&sequences, effort))
+}
+
+/// Whether a block of `n` elements, `selected` of which change, is encoded densely.
+pub fn is_dense(selected: u64, n: u32) -> bool {
+    selected >= SELECTED_MIN && selected * DENSE_SHARE >= u64::from(n)
+}
+
+/// The codes of the deltas that are not 0 (spec §9.5), and the base's bits there, in a sample of a block's elements.
+pub fn sample<N: Number>(base: &dyn BaseElements, deltas: &[N]) -> (Vec<N>, Vec<u64>) {
+    let (mut codes, mut bits) = (Vec::new(), Vec::new());
+    let width = base.dtype().width();
+    base.sample(&mut |start, bytes| {
+        let deltas = deltas[start as usize..].iter().take(bytes.len() / width.bytes()).enumerate();
+        for (at, delta) in deltas.filter(|(_, delta)| **delta != N::default()) {
+            codes.push(delta.zigzag().minus(N::low(1)));
+            bits.push(width.load(bytes, at));
+        }
+    });
+    (codes, bits)
+}
+
+/// Counts the classes of the elements of a part of a block that are in one of `chunks`. The part begins at position `start`.
+fn count_classes(chunks: &Chunks, start: u32, classes: &Classes, counts: &mut [u64]) {
+    // Four counters for each class: incrementing one for each of a run of equal classes would wait for the previous store.
+    let mut four = vec![[0u32; 4]; counts.len()];
+    match classes {
+        Classes::Narrow(classes) => each_chunk(chunks, start, classes, |classes| {
+            classes.iter().enumerate().for_each(|(at, class)| four[usize::from(*class)][at % 4] += 1);
+        }),
+        Classes::Wide(classes) => each_chunk(chunks, start, classes, |classes| {
+            classes.iter().enumerate().for_each(|(at, class)| four[usize::from(*class)][at % 4] += 1);
+        }),
+    }
+    for (count, four) in counts.iter_mut().zip(four) {
+        *count += four.iter().map(|count| u64::from(*count)).sum::<u64>();
+    }
+}
+
+/// Calls `each` with the elements of every chunk in `chunks` of a part that begins at position `start`, a multiple of [`CHUNK`].
+fn each_chunk<T>(chunks: &Chunks, start: u32, elements: &[T], each: impl FnMut(&[T])) {
+    let first = start as usize / CHUNK;
+    let live = (first..).zip(elements.chunks(CHUNK)).filter(|(chunk, _)| chunks.contains(*chunk));
+    live.map(|(_, elements)| elements).for_each(each);
+}
+
+/// Room for the classes of all dtypes with narrow classes, or of all dtypes. Indices below need no check against these bounds.
+const NARROW: usize = 1 << 8;
+const WIDE: usize = 1 << 11;
+
+/// Where in the sequences of a block the walk over its elements is.
+#[derive(Debug, Clone)]
+struct Pointers {
+    /// The group of each class; zeros behind the last class.
+    groups: Vec<u16>,
+    /// The next number of each group, as an index into all numbers; zeros behind the last group.
+    next: Vec<usize>,
+}
+
+impl Pointers {
+    fn new<N: Number>(sequences: &Sequences<N>) -> Self {
+        let classes = sequences.partition().classes();
+        let room = if classes <= NARROW { NARROW } else { WIDE };
+        let mut groups: Vec<u16> = (0..classes as u16).map(|class| sequences.partition().group(class) as u16).collect();
+        groups.resize(room, 0);
+        let mut next = sequences.starts();
+        next.resize(room, 0);
+        Self { groups, next }
+    }
+
+    /// Calls `each` for every element of a part, with its index in the part and the index of its number, if it is in one of `chunks`.
+    #[inline(always)]
+    fn walk(&mut self, chunks: &Chunks, start: u32, classes: &Classes, mut each: impl FnMut(usize, usize)) {
+        let (groups, next) = (&self.groups[..], &mut self.next[..]);
+        match classes {
+            Classes::Narrow(classes) => {
+                if let (Some(groups), Some(next)) = (groups.first_chunk::<NARROW>(), next.first_chunk_mut::<NARROW>()) {
+                    walk_lanes(chunks, start, classes, groups, next, &mut each);
+                }
+            }
+            Classes::Wide(classes) => {
+                if let (Some(groups), Some(next)) = (groups.first_chunk::<WIDE>(), next.first_chunk_mut::<WIDE>()) {
+                    walk_lanes(chunks, start, classes, groups, next, &mut each);
+                }
+            }
+        }
+    }
+
+    /// Puts the numbers of a part where they belong in the `sequences`.
+    fn scatter<N: Number>(
+        &mut self,
+        chunks: &Chunks,
+        start: u32,
+        classes: &Classes,
+        numbers: &[N],
+        sequences: &mut [N],
+    ) {
+        self.walk(chunks, start, classes, |at, index| sequences[index] = numbers[at]);
+    }
+
+    /// Fills `numbers` with those of a part; with zeros where a chunk has none, or where the `sequences` are at their end.
+    fn gather<N: Number>(
+        &mut self,
+        chunks: &Chunks,
+        start: u32,
+        classes: &Classes,
+        sequences: &[N],
+        numbers: &mut Vec<N>,
+    ) {
+        numbers.clear();
+        numbers.resize(classes.len(), N::default());
+        let numbers = &mut numbers[..];
+        self.walk(chunks, start, classes, |at, index| {
+            numbers[at] = sequences.get(index).copied().unwrap_or_default();
+        });
+    }
+}
+
+#[inline(always)]
+fn walk_lanes<L: Copy + Into<u16>, const ROOM: usize>(
+    chunks: &Chunks,
+    start: u32,
+    classes: &[L],
+    groups: &[u16; ROOM],
+    next: &mut [usize; ROOM],
+    each: &mut impl FnMut(usize, usize),
+) {
+    let first = start as usize / CHUNK;
+    for (chunk, classes) in classes.chunks(CHUNK).enumerate().filter(|(chunk, _)| chunks.contains(first + chunk)) {
+        for (at, class) in classes.iter().enumerate() {
+            let class: u16 = (*class).into();
+            let next = &mut next[usize::from(groups[usize::from(class) % ROOM]) % ROOM];
+            each(chunk * CHUNK + at, *next);
+            *next += 1;
+        }
+    }
+}
+
+/// The deltas of all elements of a dense block, by class. They are put in order while the base's elements are walked.
+#[derive(Debug)]
+pub struct DenseDeltas<N> {
+    dtype: Dtype,
+    elements: u32,
+    chunks: Chunks,
+    deltas: Sequences<N>,
+    pointers: Pointers,
+    /// The deltas of a part.
+    part: Vec<N>,
+}
+
+impl<N: DeltaNumber> DenseDeltas<N> {
+    /// Decodes the streams of a block in which `selected` of `elements` elements change.
+    ///
+    /// # Errors
+    /// Every [`Corrupt`].
+    pub fn decode(
+        positions: &[u8],
+        deltas: &[u8],
+        dtype: Dtype,
+        elements: u32,
+        selected: u32,
+    ) -> Result<Self, Corrupt> {
+        let chunks = Chunks::decode(positions, elements as usize)?;
+        let live = chunks.live_elements();
+        let most = u64::from(selected) * DENSE_LIVE_RATIO_MAX;
+        if live as u64 > most {
+            return Err(Corrupt::Range { field: "elements in changed chunks", found: live as u64, least: 0, most });
+        }
+        let deltas = dense::decode::<N>(deltas, dtype.classes(), live)?;
+        let mask = dtype.width().mask();
+        let changed = deltas.numbers().iter().filter(|delta| (**delta).into() & mask != 0).count();
+        if changed as u64 != u64::from(selected) {
+            let (found, expected) = (changed as u64, selected.into());
+            return Err(Corrupt::Count { field: "elements that change", found, expected });
+        }
+        let pointers = Pointers::new(&deltas);
+        Ok(Self { dtype, elements, chunks, deltas, pointers, part: Vec::new() })
+    }
+
+    /// The deltas of the next elements of the block, which begin at position `start` and have these `classes`.
+    pub fn next(&mut self, start: u32, classes: &Classes) -> &[N] {
+        self.pointers.gather(&self.chunks, start, classes, self.deltas.numbers(), &mut self.part);
+        &self.part
+    }
+}
+
+/// The deltas of a dense block, which turn the base's elements into the reference's without a list of positions.
+pub trait AddDeltas {
+    /// Adds the deltas to the next elements of the block, which begin at position `start`, a multiple of [`CHUNK`]. `bytes` are those of
+    /// the base and become those of the reference.
+    fn add(&mut self, start: u32, bytes: &mut [u8]);
+
+    /// Checks, after all elements were walked, that each class of the base has as many elements as it has deltas.
+    ///
+    /// # Errors
+    /// [`Corrupt::PastEnd`] if not: the deltas are not those of this base.
+    fn finish(&self) -> Result<(), Corrupt>;
+}
+
+impl<N: DeltaNumber> AddDeltas for DenseDeltas<N> {
+    fn add(&mut self, start: u32, bytes: &mut [u8]) {
+        let width = self.dtype.width().bytes();
+        let mut classes = Classes::Narrow(Vec::new());
+        for (start, bytes) in (start..).step_by(CLASS_BYTES / width).zip(bytes.chunks_mut(CLASS_BYTES)) {
+            classes = self.dtype.classes_of(bytes, classes);
+            self.next(start, &classes);
+            N::add(self.dtype, bytes, &self.part);
+        }
+    }
+
+    fn finish(&self) -> Result<(), Corrupt> {
+        let ends = self.deltas.ends().iter();
+        let all_used = ends.zip(&self.pointers.next).all(|(end, next)| end == next);
+        if all_used { Ok(()) } else { Err(Corrupt::PastEnd { elements: self.elements.into() }) }
+    }
+}
+
+/// The elements of a block, of which a large share changes.
+#[derive(Debug)]
+pub struct DenseElements {
+    dtype: Dtype,
+    deltas: AllDeltas,
+    selected: u32,
+    magnitude: Magnitude,
+    lanes: Lanes,
+    base_values: Hasher,
+    /// Buffers of [`DenseElements::extend`].
+    buffers: Buffers,
+}
+
+#[derive(Debug, Default)]
+struct Buffers {
+    base: Vec<f64>,
+    reference: Vec<f64>,
+    selected: Vec<u8>,
+}
+
+/// A delta for each element of a block.
+#[derive(Debug)]
+enum AllDeltas {
+    W16(Vec<u16>),
+    W32(Vec<u32>),
+    W64(Vec<u64>),
+}
+
+/// Sums are kept for this many elements at a time, so that compilers vectorize them.
+const LANES: usize = 8;
+
+/// The sums of [`Magnitude`], for the elements of a part with the same index modulo [`LANES`].
+#[derive(Debug, Default, Clone, Copy)]
+struct Lanes {
+    sum: [f64; LANES],
+    squares: [f64; LANES],
+    max: [f64; LANES],
+}
+
+impl DenseElements {
+    /// The elements of a block of `n` elements, of which those in `sparse` are known to change, and later ones can follow.
+    pub fn new(sparse: &Elements, n: u32, hash: ContentHash) -> Self {
+        let deltas = match sparse.dtype.width() {
+            Width::W1 | Width::W2 => AllDeltas::W16(deltas_of(sparse, n)),
+            Width::W4 => AllDeltas::W32(deltas_of(sparse, n)),
+            Width::W8 => AllDeltas::W64(deltas_of(sparse, n)),
+        };
+        let mut base_values = hash.hasher();
+        update_values(&mut base_values, sparse.dtype, &sparse.base);
+        let (magnitude, selected) = (sparse.magnitude(), sparse.positions.len() as u32);
+        let (lanes, buffers) = (Lanes::default(), Buffers::default());
+        Self { dtype: sparse.dtype, deltas, selected, magnitude, lanes, base_values, buffers }
+    }
+
+    /// Adds a part of the block, which begins at position `first` and was not added before.
+    pub fn extend(&mut self, first: u32, base: &[u8], reference: &[u8]) {
+        let Self { dtype, deltas, buffers, .. } = self;
+        let at = first as usize;
+        match deltas {
+            AllDeltas::W16(deltas) => u16::subtract(*dtype, base, reference, &mut deltas[at..], &mut buffers.selected),
+            AllDeltas::W32(deltas) => u32::subtract(*dtype, base, reference, &mut deltas[at..], &mut buffers.selected),
+            AllDeltas::W64(deltas) => u64::subtract(*dtype, base, reference, &mut deltas[at..], &mut buffers.selected),
+        }
+        self.selected += (buffers.selected.len() / dtype.width().bytes()) as u32;
+        self.base_values.update(&buffers.selected);
+        if dtype.float().is_some() {
+            dtype.values_of(base, &mut buffers.base);
+            dtype.values_of(reference, &mut buffers.reference);
+            add_magnitude(&mut self.lanes, &buffers.base, &buffers.reference);
+        }
+    }
+}
+
+impl DenseElements {
+    /// Encodes the block, whose elements in the base are `base`.
+    pub fn encode(self, id: BlockId, base: &dyn BaseElements, encoding: Encoding) -> BlockEncodings {
+        let Self { deltas, selected, magnitude, lanes, base_values, .. } = self;
+        let magnitude = lanes.total().and(magnitude);
+        let base_digest = base_values.finish();
+        match deltas {
+            AllDeltas::W16(deltas) => encode_dense(id, selected, &deltas, magnitude, base_digest, base, encoding),
+            AllDeltas::W32(deltas) => encode_dense(id, selected, &deltas, magnitude, base_digest, base, encoding),
+            AllDeltas::W64(deltas) => encode_dense(id, selected, &deltas, magnitude, base_digest, base, encoding),
+        }
+    }
+}
+
+impl Lanes {
+    fn total(self) -> Magnitude {
+        let max = self.max.into_iter().fold(0.0, f64::max);
+        Magnitude { sum: self.sum.iter().sum(), squares: self.squares.iter().sum(), max, ..Magnitude::default() }
+    }
+}
+
+/// Writes the ULP deltas of all elements of a part, and replaces the content of `selected` by the base's bytes of those that differ.
+#[inline(always)]
+fn subtract<const WIDTH: usize, N: Number>(
+    dtype: Dtype,
+    base: &[u8],
+    reference: &[u8],
+    deltas: &mut [N],
+    selected: &mut Vec<u8>,
+) {
+    let (magnitude, unused) = (magnitude_bits::<WIDTH, N>(dtype), N::BITS - 8 * WIDTH as u32);
+    let image = |bytes: &[u8; WIDTH]| number::<WIDTH, N>(bytes).image(magnitude);
+    let (base, reference) = (base.as_chunks::<WIDTH>().0, reference.as_chunks::<WIDTH>().0);
+    for ((delta, base), reference) in deltas.iter_mut().zip(base).zip(reference) {
+        *delta = image(reference).minus(image(base)).shift_right(unused);
+    }
+    // Every element is written; one that does not differ is overwritten by the next one.
+    selected.resize((base.len() + 1) * WIDTH, 0);
+    let mut n = 0;
+    let room = selected.as_chunks_mut::<WIDTH>().0;
+    for (base, delta) in base.iter().zip(deltas) {
+        room[n] = *base;
+        n += usize::from(*delta != N::default());
+    }
+    selected.truncate(n * WIDTH);
+}
+
+/// Adds deltas to all elements of a part.
+#[inline(always)]
+fn add<const WIDTH: usize, N: Number>(dtype: Dtype, elements: &mut [u8], deltas: &[N]) {
+    let (magnitude, unused) = (magnitude_bits::<WIDTH, N>(dtype), N::BITS - 8 * WIDTH as u32);
+    for (element, delta) in elements.as_chunks_mut::<WIDTH>().0.iter_mut().zip(deltas) {
+        let delta = N::low((*delta).into() << unused);
+        let sum = number::<WIDTH, N>(element).image(magnitude).plus(delta).image(magnitude);
+        element.copy_from_slice(&sum.into().to_le_bytes()[unused as usize / 8..][..WIDTH]);
+    }
+}
+
+/// An element as a number. One that is narrower than the number has the highest bits, so that sums and signs are those of its width.
+#[inline(always)]
+fn number<const WIDTH: usize, N: Number>(element: &[u8; WIDTH]) -> N {
+    let mut bytes = [0; 8];
+    bytes[..WIDTH].copy_from_slice(element);
+    N::low(u64::from_le_bytes(bytes) << (N::BITS - 8 * WIDTH as u32))
+}
+
+/// The bits that the image of a negative float inverts: all of the element's but the sign. None for other dtypes.
+#[inline(always)]
+fn magnitude_bits<const WIDTH: usize, N: Number>(dtype: Dtype) -> N {
+    let unused = N::BITS - 8 * WIDTH as u32;
+    if dtype.float().is_some() { N::low(dtype.width().mask() >> 1 << unused) } else { N::default() }
+}
+
+/// Makes the functions above for one width, each compiled for several generations of processors.
+macro_rules! for_width {
+    ($subtract:ident, $add:ident, $width:literal, $number:ty) => {
+        #[multiversion(targets(
+            "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
+            "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
+        ))]
+        fn $subtract(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut [$number], selected: &mut Vec<u8>) {
+            subtract::<$width, $number>(dtype, base, reference, deltas, selected);
+        }
+
+        #[multiversion(targets(
+            "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
+            "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
+        ))]
+        fn $add(dtype: Dtype, elements: &mut [u8], deltas: &[$number]) {
+            add::<$width, $number>(dtype, elements, deltas);
+        }
+    };
+}
+
+for_width!(subtract_8, add_8, 1, u16);
+for_width!(subtract_16, add_16, 2, u16);
+for_width!(subtract_32, add_32, 4, u32);
+for_width!(subtract_64, add_64, 8, u64);
+
+/// A number that holds ULP deltas.
+pub trait DeltaNumber: Number {
+    /// Writes the ULP deltas of all elements of a part, and replaces the content of `selected` by the base's bytes of those that differ.
+    fn subtract(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut [Self], selected: &mut Vec<u8>);
+
+    /// Adds deltas to all elements of a part.
+    fn add(dtype: Dtype, elements: &mut [u8], deltas: &[Self]);
+}
+
+impl DeltaNumber for u16 {
+    fn subtract(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut [Self], selected: &mut Vec<u8>) {
+        match dtype.width() {
+            Width::W1 => subtract_8(dtype, base, reference, deltas, selected),
+            _ => subtract_16(dtype, base, reference, deltas, selected),
+        }
+    }
+
+    fn add(dtype: Dtype, elements: &mut [u8], deltas: &[Self]) {
+        match dtype.width() {
+            Width::W1 => add_8(dtype, elements, deltas),
+            _ => add_16(dtype, elements, deltas),
+        }
+    }
+}
+
+impl DeltaNumber for u32 {
+    fn subtract(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut [Self], selected: &mut Vec<u8>) {
+        subtract_32(dtype, base, reference, deltas, selected);
+    }
+
+    fn add(dtype: Dtype, elements: &mut [u8], deltas: &[Self]) {
+        add_32(dtype, elements, deltas);
+    }
+}
+
+impl DeltaNumber for u64 {
+    fn subtract(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut [Self], selected: &mut Vec<u8>) {
+        subtract_64(dtype, base, reference, deltas, selected);
+    }
+
+    fn add(dtype: Dtype, elements: &mut [u8], deltas: &[Self]) {
+        add_64(dtype, elements, deltas);
+    }
+}
+
+/// Adds the differences of values, element by element, to the sums of their lanes.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
+))]
+fn add_magnitude(sums: &mut Lanes, base: &[f64], reference: &[f64]) {
+    let mut lanes = *sums;
+    let mut add = |base: &[f64], reference: &[f64]| {
+        for (lane, (base, reference)) in base.iter().zip(reference).enumerate() {
+            let delta = (reference - base).abs();
+            let finite = if delta.is_finite() { delta } else { 0.0 };
+            lanes.sum[lane] += finite;
+            lanes.squares[lane] += finite * finite;
+            lanes.max[lane] = if finite > lanes.max[lane] { finite } else { lanes.max[lane] };
+        }
+    };
+    let (bases, base_rest) = base.as_chunks::<LANES>();
+    let (references, reference_rest) = reference.as_chunks::<LANES>();
+    bases.iter().zip(references).for_each(|(base, reference)| add(base, reference));
+    add(base_rest, reference_rest);
+    *sums = lanes;
+}
