@@ -498,3 +498,120 @@ fn add_magnitude(sums: &mut Lanes, base: &[f64], reference: &[f64]) {
     add(base_rest, reference_rest);
     *sums = lanes;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::base::InMemory;
+    use crate::block::decode::{decode, dense_deltas};
+    use crate::block::encode::{Portability, Precision, choose, encode as encode_elements};
+    use crate::block::{Deltas, PositionCodec};
+    use crate::random::Numbers;
+
+    const ENCODING: Encoding = Encoding {
+        precision: Precision::Exact,
+        portability: Portability::NeedsBase,
+        effort: Effort::Default,
+        hash: ContentHash::Blake3,
+    };
+    const ID: BlockId = BlockId { tensor: 0, index: 0 };
+
+    /// The bytes of `n` elements of `dtype`, and of a reference in which a share of `density` differs, most of them by little. Nothing
+    /// differs in the third quarter.
+    fn pair(dtype: Dtype, n: usize, density: f64, random: &mut Numbers) -> (Vec<u8>, Vec<u8>) {
+        let (width, mask) = (dtype.width(), dtype.width().mask());
+        let base: Vec<u64> = (0..n).map(|_| random.below(u64::MAX) & mask).collect();
+        let change = |random: &mut Numbers, at: usize| {
+            let bits = if random.below(50) == 0 { 63 } else { 4 };
+            let delta = 1 + random.below(1 << bits);
+            let differs = random.unit() < density && !(n / 2..n / 4 * 3).contains(&at);
+            if differs { if random.below(2) == 0 { delta } else { delta.wrapping_neg() } } else { 0 }
+        };
+        let reference: Vec<u64> =
+            base.iter().enumerate().map(|(at, bits)| dtype.add_ulp(*bits, change(random, at) & mask)).collect();
+        let [mut base_bytes, mut reference_bytes] = [Vec::new(), Vec::new()];
+        width.store_all(&base, &mut base_bytes);
+        width.store_all(&reference, &mut reference_bytes);
+        (base_bytes, reference_bytes)
+    }
+
+    fn listed(dtype: Dtype, base: &[u8], reference: &[u8]) -> Elements {
+        let (base, reference) = (dtype.width().load_all(base), dtype.width().load_all(reference));
+        let mut elements = Elements::new(dtype);
+        for (position, (base, reference)) in (0..).zip(base.into_iter().zip(reference)).filter(|(_, (b, r))| b != r) {
+            elements.positions.push(position);
+            elements.base.push(base);
+            elements.reference.push(reference);
+        }
+        elements
+    }
+
+    #[test]
+    fn dense_blocks_of_all_dtypes_come_back_and_turn_the_base_into_the_reference() {
+        let random = &mut Numbers::new(3);
+        for code in 0..=u8::MAX {
+            let Some(dtype) = Dtype::from_code(code) else { continue };
+            for (n, density) in [(30_000, 0.4), (9_001, 1.0)] {
+                let (base, reference) = pair(dtype, n, density, random);
+                let elements = listed(dtype, &base, &reference);
+                let (block, selected) = (InMemory { dtype, bytes: &base }, elements.positions.len() as u32);
+                let encodings = encode_elements(ID, &elements, Some(&block), ENCODING).unwrap();
+                let encoded = choose(vec![encodings], Portability::NeedsBase).blocks.remove(0);
+                assert_eq!(encoded.streams.positions.0, PositionCodec::Chunks, "{dtype}");
+
+                // As they are found in a pair of checkpoints: first listed, then, part by part, all of them.
+                let width = dtype.width().bytes();
+                let (first, rest) = (4096 * width, (4096.., base[4096 * width..].chunks(1024 * width)));
+                let known = listed(dtype, &base[..first], &reference[..first]);
+                let mut dense = DenseElements::new(&known, n as u32, ContentHash::Blake3);
+                for (at, part) in rest.0.step_by(1024).zip(rest.1) {
+                    dense.extend(at, part, &reference[at as usize * width..][..part.len()]);
+                }
+                let found = choose(vec![dense.encode(ID, &block, ENCODING)], Portability::NeedsBase).blocks.remove(0);
+                assert_eq!(found.streams, encoded.streams, "{dtype}");
+                assert_eq!((found.selected, found.base_digest), (selected, encoded.base_digest), "{dtype}");
+                let (one, other) = (found.magnitude, encoded.magnitude);
+                assert_eq!((one.max, one.unchanged), (other.max, 0), "{dtype}");
+                assert!((one.sum - other.sum).abs() <= 1e-9 * other.sum, "{dtype}: {} {}", one.sum, other.sum);
+
+                let bytes = encoded.streams.write();
+                let decoded = decode(&bytes, dtype, n as u32, selected, Some(&block)).unwrap();
+                assert_eq!(decoded.positions, elements.positions, "{dtype}");
+                let deltas = elements.base.iter().zip(&elements.reference).map(|(b, r)| dtype.ulp_delta(*b, *r));
+                assert_eq!(decoded.deltas, Deltas::Ulp(deltas.collect()), "{dtype}");
+                assert_eq!(decoded.base_bits, Some(elements.base), "{dtype}");
+
+                let mut deltas = dense_deltas(&bytes, dtype, n as u32, selected).unwrap().unwrap();
+                let mut result = base.clone();
+                for (at, part) in (0..).step_by(2048).zip(result.chunks_mut(2048 * width)) {
+                    deltas.add(at, part);
+                }
+                assert!(result == reference, "{dtype}");
+                deltas.finish().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn another_base_or_count_is_refused() {
+        let random = &mut Numbers::new(4);
+        let (base, reference) = pair(Dtype::Bf16, 50_000, 0.5, random);
+        let (elements, block) = (listed(Dtype::Bf16, &base, &reference), InMemory { dtype: Dtype::Bf16, bytes: &base });
+        let encodings = encode_elements(ID, &elements, Some(&block), ENCODING).unwrap();
+        let bytes = choose(vec![encodings], Portability::NeedsBase).blocks[0].streams.write();
+        let selected = elements.positions.len() as u32;
+        let decode = |selected, bytes: &[u8], base: &[u8]| {
+            decode(bytes, Dtype::Bf16, 50_000, selected, Some(&InMemory { dtype: Dtype::Bf16, bytes: base }))
+                .map(|_| ())
+        };
+        assert_eq!(decode(selected, &bytes, &base), Ok(()));
+        assert!(decode(selected, &bytes, &vec![0; base.len()]).is_err());
+        assert!(decode(selected - 1, &bytes, &base).is_err());
+        assert!(decode(1000, &bytes, &base).is_err(), "more elements than so few changes justify");
+    }
+
+    #[test]
+    fn few_changes_are_listed() {
+        assert!(is_dense(4096, 4096 * 12) && !is_dense(4096, 4096 * 12 + 1) && !is_dense(4095, 4095));
+    }
+}
