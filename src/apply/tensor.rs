@@ -172,9 +172,9 @@ impl Plan<'_> {
             return Ok(None);
         };
         let Edit { patch, kind } = &self.edits[*index];
-        let block = entry.blocks.iter().find(|block| patch.table.elements_of(entry, block) == *range);
-        match block {
-            Some(block) if *kind == EditKind::Interpolate(Alpha::ONE) && !self.added[*index] => {
+        let to_reference = *kind == EditKind::Interpolate(Alpha::ONE) && !self.added[*index];
+        match patch.table.blocks_in(entry, range) {
+            [block] if to_reference && patch.table.elements_of(entry, block) == *range => {
                 Ok(patch.dense_block(entry, block)?)
             }
             _ => Ok(None),
@@ -187,11 +187,9 @@ impl Plan<'_> {
         for (index, entry) in self.by_tensor.get(&tensor.info.name).into_iter().flatten() {
             let edit = &self.edits[*index];
             let mut blocks = Vec::new();
-            for block in &entry.blocks {
+            for block in edit.patch.table.blocks_in(entry, range) {
                 let elements = edit.patch.table.elements_of(entry, block);
-                if range.contains(&elements.start) {
-                    blocks.push((elements.start, self.decode_block(*index, entry, block, tensor)?));
-                }
+                blocks.push((elements.start, self.decode_block(*index, entry, block, tensor)?));
             }
             cursors.push(Cursor { edit, added: self.added[*index], blocks, block: 0, entry: 0 });
         }

@@ -128,6 +128,12 @@ impl TensorTable {
         self.tensors.iter().flat_map(|tensor| tensor.blocks.iter().map(move |block| (tensor, block)))
     }
 
+    /// The blocks of `entry` that begin within these `elements` of the tensor, ascending.
+    pub fn blocks_in<'t>(&self, entry: &'t TensorEntry, elements: &Range<u64>) -> &'t [BlockEntry] {
+        let at = |element: u64| entry.blocks.partition_point(|block| block.index << self.block_log2 < element);
+        entry.blocks.get(at(elements.start)..at(elements.end)).unwrap_or_default()
+    }
+
     /// The range of elements of a block in its tensor.
     pub fn elements_of(&self, tensor: &TensorEntry, block: &BlockEntry) -> Range<u64> {
         block_elements(self.block_log2, block.index, tensor.elements())

@@ -95,22 +95,56 @@ struct EncodedGroup {
 }
 
 fn encode_group<N: Number>(sequence: &[N], parameters: Parameters, escaped: &mut Vec<N>) -> EncodedGroup {
-    let mut packed = vec![0u8; parameters.bytes(sequence.len())];
     let mut low_bits = Writer::default();
-    let (per_byte, bits) = (1 << parameters.packing, parameters.symbol_bits());
-    for (byte, numbers) in packed.iter_mut().zip(sequence.chunks(per_byte)) {
+    let packed = if parameters.low == 0 && parameters.zeros == 0 {
+        escaped.extend(escapes_of_small(sequence, parameters));
+        match parameters.packing {
+            0 => pack_small::<1, N>(sequence, parameters),
+            1 => pack_small::<2, N>(sequence, parameters),
+            2 => pack_small::<4, N>(sequence, parameters),
+            _ => pack_small::<8, N>(sequence, parameters),
+        }
+    } else {
+        pack(sequence, parameters, &mut low_bits, escaped)
+    };
+    let frame = zstd_frame::huffman(&packed).filter(|_| !packed.is_empty()).unwrap_or_default();
+    EncodedGroup { frame, low_bits: low_bits.finish() }
+}
+
+/// Packs the symbols of a group to bytes, appends its low bits to `low_bits` and its escaped numbers to `escaped`.
+fn pack<N: Number>(sequence: &[N], parameters: Parameters, low_bits: &mut Writer, escaped: &mut Vec<N>) -> Vec<u8> {
+    let mut packed = vec![0; parameters.bytes(sequence.len())];
+    for (byte, numbers) in packed.iter_mut().zip(sequence.chunks(1 << parameters.packing)) {
         for (at, number) in (0u32..).zip(numbers) {
             let (symbol, low) = parameters.symbol(*number);
-            *byte |= symbol << (at * bits);
+            *byte |= symbol << (at * parameters.symbol_bits());
             if symbol == parameters.escape() {
-                escaped.push(N::low(number.zigzag().into().wrapping_sub(1)));
+                escaped.push(number.zigzag().minus(N::low(1)));
             } else if symbol != 0 && parameters.low != 0 {
                 low_bits.push_bits(low, parameters.low.into());
             }
         }
     }
-    let frame = zstd_frame::huffman(&packed).filter(|_| !packed.is_empty()).unwrap_or_default();
-    EncodedGroup { frame, low_bits: low_bits.finish() }
+    packed
+}
+
+/// As [`pack`], for numbers without low bits and zero bits, whose symbol is their zigzag unless they are escaped: a loop without
+/// branches.
+fn pack_small<const PER_BYTE: usize, N: Number>(sequence: &[N], parameters: Parameters) -> Vec<u8> {
+    let (escape, bits) = (N::low(parameters.escape().into()), 8 / PER_BYTE);
+    let symbol = |number: N| number.zigzag().min(escape).into() as u8;
+    let pack =
+        |numbers: &[N]| numbers.iter().enumerate().fold(0, |byte, (at, number)| byte | symbol(*number) << (at * bits));
+    let (whole, rest) = sequence.as_chunks::<PER_BYTE>();
+    let rest = (!rest.is_empty()).then(|| pack(rest));
+    whole.iter().map(|numbers| pack(numbers)).chain(rest).collect()
+}
+
+/// The escaped numbers of a group without low bits and zero bits.
+fn escapes_of_small<N: Number>(sequence: &[N], parameters: Parameters) -> impl Iterator<Item = N> {
+    let escape = N::low(parameters.escape().into());
+    let zigzags = sequence.iter().map(|number| number.zigzag());
+    zigzags.filter(move |zigzag| *zigzag >= escape).map(|zigzag| zigzag.minus(N::low(1)))
 }
 
 /// The parameters for which a sample of the numbers takes the fewest bits.
