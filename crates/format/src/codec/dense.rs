@@ -164,9 +164,9 @@ fn choose<N: Number>(sequence: &[N]) -> Parameters {
     let zeros = *trailing.select_nth_unstable(n / 64).1 as u8;
     let code = |number: &N| number.shift_right(zeros.into()).zigzag().into().wrapping_sub(1);
     let mut lengths: Vec<u32> = changes().map(|number| 64 - code(number).leading_zeros()).collect();
-    let longest = *lengths.select_nth_unstable(n - 1 - n / 256).1;
-    let low_least = longest.saturating_sub(8);
-    let low_bits = low_least..=(low_least + 3).min(longest.saturating_sub(5)).max(low_least);
+    lengths.sort_unstable();
+    let low_bits = [lengths[n / 2], lengths[n - 1 - n / 256]].map(|length| length.saturating_sub(8));
+    let low_bits = low_bits[0]..=low_bits[1];
     // A number with low bits of its own has no small symbol to pack.
     let packings = |low| if low == 0 { 0..=PACKING_MAX } else { 0..=0 };
     let candidates = low_bits.flat_map(|low| packings(low).map(move |packing| (packing, low)));
@@ -176,7 +176,7 @@ fn choose<N: Number>(sequence: &[N]) -> Parameters {
         .unwrap_or_default()
 }
 
-/// About how many bits the `runs` of numbers take, in units of 2^-16.
+/// About how many bits the `runs` of numbers take.
 fn sampled_bits<N: Number>(runs: &[&[N]], parameters: Parameters) -> u64 {
     let (mut packed, mut stored_bits) = (Histogram::default(), 0);
     for numbers in runs.iter().flat_map(|run| run.chunks(1 << parameters.packing)) {
@@ -193,7 +193,7 @@ fn sampled_bits<N: Number>(runs: &[&[N]], parameters: Parameters) -> u64 {
         }
         packed.add(byte);
     }
-    packed.huffman_bits() + (stored_bits << 16)
+    packed.huffman_bits() + stored_bits
 }
 
 /// Decodes `total` numbers over `classes` classes.

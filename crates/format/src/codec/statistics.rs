@@ -3,6 +3,7 @@
 //! All arithmetic is in integers, so that every machine makes the same choice.
 
 use super::{Number, rice};
+use std::collections::VecDeque;
 
 /// Longer sequences are sampled: about this many numbers, evenly spread.
 const SAMPLE: usize = 1 << 15;
@@ -93,24 +94,24 @@ impl Histogram {
         self.0[usize::from(byte)] += 1;
     }
 
-    /// About how many bits Huffman codes of the bytes take, without their table, in units of `2^-LOG2_FRACTION`.
+    /// Number of bits that Huffman codes of the bytes take, without their table.
     pub fn huffman_bits(&self) -> u64 {
-        let n: u64 = self.0.iter().map(|count| u64::from(*count)).sum();
-        let (most_at, most) =
-            (0..256).map(|at| (at, u64::from(self.0[at]))).max_by_key(|(_, count)| *count).unwrap_or_default();
-        let entropy = |total: u64, without: Option<usize>| -> u64 {
-            let counts =
-                (0..256).filter(|at| Some(*at) != without).map(|at| u64::from(self.0[at])).filter(|count| *count > 0);
-            counts.map(|count| count * (log2(total) - log2(count))).sum()
+        let mut leaves: Vec<u64> = self.0.iter().filter(|count| **count > 0).map(|count| u64::from(*count)).collect();
+        leaves.sort_unstable();
+        // Joins the two rarest nodes until one is left. Joined nodes arise in ascending order, so the rarest of them is the first one.
+        let (mut leaves, mut joined) = (leaves.into_iter().peekable(), VecDeque::new());
+        let mut rarest = |joined: &mut VecDeque<u64>| match (leaves.peek(), joined.front()) {
+            (Some(leaf), Some(node)) if node < leaf => joined.pop_front(),
+            (None, _) => joined.pop_front(),
+            _ => leaves.next(),
         };
-        if 2 * most <= n {
-            // Huffman codes are a few hundredths of a bit longer than the entropy.
-            entropy(n.max(1), None) + (n << LOG2_FRACTION >> 5)
-        } else {
-            // The commonest byte takes a whole bit, if there are others, and every other byte a bit more than its code among themselves.
-            let others = n - most;
-            if others == 0 { 0 } else { (n << LOG2_FRACTION) + entropy(others, Some(most_at)) }
+        let mut bits = 0;
+        while let (Some(one), Some(other)) = (rarest(&mut joined), rarest(&mut joined)) {
+            // Every byte below the new node gets one bit more.
+            bits += one + other;
+            joined.push_back(one + other);
         }
+        bits
     }
 }
 
@@ -163,6 +164,17 @@ mod tests {
     use super::*;
     use crate::codec::{Effort, pco};
     use proptest::prelude::*;
+
+    #[test]
+    fn huffman_bits_are_those_of_a_textbook_tree() {
+        let of = |counts: &[u32]| {
+            let mut histogram = Histogram::default();
+            histogram.0[..counts.len()].copy_from_slice(counts);
+            histogram.huffman_bits()
+        };
+        assert_eq!(of(&[45, 13, 12, 16, 9, 5]), 224, "Cormen, Leiserson, Rivest: codes of 1, 3, 3, 3, 4 and 4 bits");
+        assert_eq!((of(&[7]), of(&[]), of(&[3, 0, 4]), of(&[1; 256])), (0, 0, 7, 256 * 8));
+    }
 
     #[test]
     fn each_bucket_contains_its_middle() {
