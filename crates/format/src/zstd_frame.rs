@@ -45,16 +45,37 @@ fn check(stored: &[u8]) -> Result<(), FrameFault> {
     Ok(())
 }
 
-/// Packs `content`. `None` if zstd has no memory left.
-pub fn pack(content: &[u8]) -> Option<Vec<u8>> {
-    zstd::bulk::compress(content, LEVEL).ok()
+/// Packs `content`.
+pub fn pack(content: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(content, LEVEL).unwrap_or_else(|_| stored(content))
 }
 
-/// Packs `content` by Huffman codes alone, many times faster than with matches. `None` if zstd has no memory left.
-pub fn huffman(content: &[u8]) -> Option<Vec<u8>> {
-    let mut compressor = zstd::bulk::Compressor::new(min_c_level()).ok()?;
-    compressor.set_parameter(CParameter::LiteralCompressionMode(ParamSwitch::Enable)).ok()?;
-    compressor.compress(content).ok()
+/// Packs `content` by Huffman codes alone, many times faster than with matches.
+pub fn huffman(content: &[u8]) -> Vec<u8> {
+    let compress = || {
+        let mut compressor = zstd::bulk::Compressor::new(min_c_level())?;
+        compressor.set_parameter(CParameter::LiteralCompressionMode(ParamSwitch::Enable))?;
+        compressor.compress(content)
+    };
+    compress().unwrap_or_else(|_: std::io::Error| stored(content))
+}
+
+/// A frame that holds `content` as it is. For the case that zstd has no memory for anything better.
+fn stored(content: &[u8]) -> Vec<u8> {
+    /// Most bytes of a block (section 3.1.1.2.4).
+    const BLOCK_BYTES: usize = 1 << 17;
+    // A single segment, with its length in eight bytes.
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0b1110_0000];
+    frame.extend((content.len() as u64).to_le_bytes());
+    let blocks = content.len().div_ceil(BLOCK_BYTES).max(1);
+    for block in 0..blocks {
+        let bytes = &content[block * BLOCK_BYTES..content.len().min((block + 1) * BLOCK_BYTES)];
+        // Lowest bit: the last block; the next two: raw; then the length.
+        let head = (bytes.len() as u32) << 3 | u32::from(block + 1 == blocks);
+        frame.extend_from_slice(&head.to_le_bytes()[..3]);
+        frame.extend_from_slice(bytes);
+    }
+    frame
 }
 
 #[cfg(test)]
@@ -62,11 +83,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn stored_content_comes_back() {
+        for bytes in [0, 1, 1 << 17, (1 << 17) + 1, 300_000] {
+            let content: Vec<u8> = (0..bytes).map(|n| n as u8).collect();
+            assert_eq!(unpack(&stored(&content), bytes), Ok(content));
+        }
+    }
+
+    #[test]
     fn huffman_codes_come_back_and_take_about_the_entropy() {
         // Geometric: symbol s has probability 2^-(s + 1), and takes two bits on average.
         let content: Vec<u8> =
             (1u64..200_000).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20).trailing_zeros() as u8).collect();
-        let packed = huffman(&content).unwrap();
+        let packed = huffman(&content);
         assert!((content.len() / 4..content.len() * 26 / 100).contains(&packed.len()), "{}", packed.len());
         assert_eq!(unpack(&packed, content.len()), Ok(content.clone()));
         assert_eq!(unpack(&packed, content.len() - 1), Err(FrameFault::Content));

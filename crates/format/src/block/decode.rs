@@ -204,7 +204,8 @@ fn decode_dense<N: DeltaNumber>(
     base.walk_with_classes(&mut |start, bytes, classes| {
         for (at, delta) in dense.next(start, classes).iter().enumerate() {
             let delta: u64 = (*delta).into() & mask;
-            if delta != 0 {
+            // With another base there can be more of them, before the last check below finds it out.
+            if delta != 0 && positions.len() < selected as usize {
                 positions.push(start + at as u32);
                 deltas.push(delta);
                 bits.push(width.load(bytes, at));

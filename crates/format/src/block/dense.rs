@@ -184,7 +184,6 @@ fn walk_lanes<L: Copy + Into<u16>, const ROOM: usize>(
 #[derive(Debug)]
 pub struct DenseDeltas<N> {
     dtype: Dtype,
-    elements: u32,
     chunks: Chunks,
     deltas: Sequences<N>,
     pointers: Pointers,
@@ -218,7 +217,7 @@ impl<N: DeltaNumber> DenseDeltas<N> {
             return Err(Corrupt::Count { field: "elements that change", found, expected });
         }
         let pointers = Pointers::new(&deltas);
-        Ok(Self { dtype, elements, chunks, deltas, pointers, part: Vec::new() })
+        Ok(Self { dtype, chunks, deltas, pointers, part: Vec::new() })
     }
 
     /// The deltas of the next elements of the block, which begin at position `start` and have these `classes`.
@@ -237,7 +236,7 @@ pub trait AddDeltas {
     /// Checks, after all elements were walked, that each class of the base has as many elements as it has deltas.
     ///
     /// # Errors
-    /// [`Corrupt::PastEnd`] if not: the deltas are not those of this base.
+    /// [`Corrupt::Count`] if not: the deltas are not those of this base.
     fn finish(&self) -> Result<(), Corrupt>;
 }
 
@@ -253,9 +252,15 @@ impl<N: DeltaNumber> AddDeltas for DenseDeltas<N> {
     }
 
     fn finish(&self) -> Result<(), Corrupt> {
-        let ends = self.deltas.ends().iter();
-        let all_used = ends.zip(&self.pointers.next).all(|(end, next)| end == next);
-        if all_used { Ok(()) } else { Err(Corrupt::PastEnd { elements: self.elements.into() }) }
+        let starts = self.deltas.starts();
+        let mut groups = starts.iter().zip(self.deltas.ends()).zip(&self.pointers.next);
+        match groups.find(|((_, end), next)| end != next) {
+            None => Ok(()),
+            Some(((start, end), next)) => {
+                let (found, expected) = ((next - start) as u64, (end - start) as u64);
+                Err(Corrupt::Count { field: "elements of the base's classes", found, expected })
+            }
+        }
     }
 }
 

@@ -53,7 +53,7 @@ impl Chunks {
 
     /// Encodes the set: as nothing if it has all chunks, else as a zstd frame.
     pub fn encode(&self) -> Vec<u8> {
-        if *self == Self::all(self.elements) { Vec::new() } else { zstd_frame::pack(&self.live).unwrap_or_default() }
+        if *self == Self::all(self.elements) { Vec::new() } else { zstd_frame::pack(&self.live) }
     }
 
     /// Decodes a set of chunks of a block of `elements` elements.

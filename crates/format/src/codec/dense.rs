@@ -5,7 +5,7 @@
 //! are; the last one stands for a delta that is encoded elsewhere, as a grouped integer. Symbols of groups in which few elements change
 //! are packed to bytes, and the bytes are Huffman-coded: as a zstd frame without matches, which every zstd decoder reads.
 
-use super::groups::{self, Sequences};
+use super::groups::{self, Partition, Sequences};
 use super::reader::Reader;
 use super::rice::Writer;
 use super::statistics::Histogram;
@@ -67,11 +67,15 @@ impl Parameters {
 
 /// Encodes the numbers of each group, which are read as two's complement integers.
 pub fn encode<N: Number>(numbers: &Sequences<N>, effort: Effort) -> Vec<u8> {
-    let (mut table, mut data, mut escaped) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut table, mut data) = (Vec::new(), Vec::new());
+    // The escaped numbers of all groups, and how many each group has.
+    let (mut escaped, mut escapes) = (Vec::new(), Vec::new());
     varint::write(&mut table, numbers.partition().groups() as u64 - 1);
     for (group, sequence) in numbers.iter().enumerate() {
         let parameters = choose(sequence);
+        let before = escaped.len();
         let encoded = encode_group(sequence, parameters, &mut escaped);
+        escapes.push((escaped.len() - before) as u64);
         if group + 1 < numbers.partition().groups() {
             varint::write(&mut table, numbers.partition().span(group) - 1);
         }
@@ -81,7 +85,9 @@ pub fn encode<N: Number>(numbers: &Sequences<N>, effort: Effort) -> Vec<u8> {
         data.extend(encoded.frame);
         data.extend(encoded.low_bits);
     }
-    let escapes = groups::encode_whole(&escaped, effort);
+    let mut by_group = Sequences::zeros(Partition::of_counts(&escapes), &escapes);
+    by_group.numbers_mut().copy_from_slice(&escaped);
+    let escapes = by_group.encode(effort);
     varint::write(&mut table, escaped.len() as u64);
     varint::write(&mut table, escapes.len() as u64);
     table.extend(escapes);
@@ -107,7 +113,7 @@ fn encode_group<N: Number>(sequence: &[N], parameters: Parameters, escaped: &mut
     } else {
         pack(sequence, parameters, &mut low_bits, escaped)
     };
-    let frame = zstd_frame::huffman(&packed).filter(|_| !packed.is_empty()).unwrap_or_default();
+    let frame = if packed.is_empty() { Vec::new() } else { zstd_frame::huffman(&packed) };
     EncodedGroup { frame, low_bits: low_bits.finish() }
 }
 
@@ -167,9 +173,9 @@ fn choose<N: Number>(sequence: &[N]) -> Parameters {
     lengths.sort_unstable();
     let low_bits = [lengths[n / 2], lengths[n - 1 - n / 256]].map(|length| length.saturating_sub(8));
     let low_bits = low_bits[0]..=low_bits[1];
-    // A number with low bits of its own has no small symbol to pack.
-    let packings = |low| if low == 0 { 0..=PACKING_MAX } else { 0..=0 };
-    let candidates = low_bits.flat_map(|low| packings(low).map(move |packing| (packing, low)));
+    // A number with low bits of its own has no small symbol to pack. Where few numbers change, by much, one bit says which.
+    let packed = (0..=PACKING_MAX).filter(|packing| *packing == PACKING_MAX || *low_bits.start() == 0);
+    let candidates = packed.map(|packing| (packing, 0)).chain(low_bits.clone().map(|low| (0, low)));
     candidates
         .map(|(packing, low)| Parameters { packing, low: low as u8, zeros })
         .min_by_key(|parameters| (sampled_bits(&runs, *parameters), parameters.packing, parameters.low))
@@ -178,22 +184,27 @@ fn choose<N: Number>(sequence: &[N]) -> Parameters {
 
 /// About how many bits the `runs` of numbers take.
 fn sampled_bits<N: Number>(runs: &[&[N]], parameters: Parameters) -> u64 {
-    let (mut packed, mut stored_bits) = (Histogram::default(), 0);
+    let (mut packed, mut lengths) = (Histogram::default(), Histogram::default());
+    let (mut low_bits, mut escape_bits) = (0, 0);
     for numbers in runs.iter().flat_map(|run| run.chunks(1 << parameters.packing)) {
         let mut byte = 0;
         for (at, number) in (0u32..).zip(numbers) {
             let (symbol, _) = parameters.symbol(*number);
             byte |= symbol << (at * parameters.symbol_bits());
             if symbol == parameters.escape() {
-                // About what pco and Rice codes take.
-                stored_bits += 2 + 2 * u64::from(number.zigzag().into().ilog2());
+                // Integer codecs spend bits on the length of a number, and then on all but its highest bit.
+                let length = 64 - number.zigzag().into().leading_zeros();
+                lengths.add(length as u8);
+                escape_bits += u64::from(length) - 1;
             } else if symbol != 0 {
-                stored_bits += u64::from(parameters.low);
+                low_bits += u64::from(parameters.low);
             }
         }
         packed.add(byte);
     }
-    packed.huffman_bits() + stored_bits
+    escape_bits += lengths.huffman_bits();
+    // Escapes take many times longer to encode and to decode, so they must save something.
+    packed.huffman_bits() + low_bits + escape_bits + escape_bits / 16
 }
 
 /// Decodes `total` numbers over `classes` classes.
@@ -229,10 +240,11 @@ pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<S
     groups::check_total(total - left, total)?;
     let escapes = reader.varint("escapes", 0, total as u64)? as usize;
     let escape_bytes = reader.varint("bytes of escapes", 0, u64::MAX)?;
-    let escaped = groups::decode::<N>(reader.take(escape_bytes, "escapes")?, 1, escapes)?.into_numbers();
+    let escaped = groups::decode::<N>(reader.take(escape_bytes, "escapes")?, groups, escapes)?.into_numbers();
     let mut escaped = escaped.into_iter();
 
-    let mut numbers = Vec::with_capacity(total);
+    // Room for the symbols of padding in the last byte of the last group.
+    let mut numbers = Vec::with_capacity(total + 8);
     for (count, parameters, frame_bytes) in &table {
         let frame = reader.take(*frame_bytes, "a frame")?;
         decode_group(*count, *parameters, frame, &mut reader, &mut escaped, &mut numbers)?;
@@ -258,8 +270,9 @@ fn decode_group<N: Number>(
     let start = numbers.len();
     let bytes = parameters.bytes(count);
     let corrupt = Corrupt::Frame { field: "symbols", bytes: bytes as u64 };
-    let packed = match (frame, bytes) {
+    let packed = match (frame, count) {
         ([], 0) => Vec::new(),
+        (_, 0) => return Err(Corrupt::Trailing { field: "a group without numbers", found: frame.len() as u64 }),
         _ => zstd_frame::unpack(frame, bytes).map_err(|_| corrupt)?,
     };
     match parameters.packing {
@@ -345,7 +358,6 @@ fn bits_at(bytes: &[u8], at: u64, count: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::groups::Partition;
     use crate::random::Numbers;
     use proptest::prelude::*;
 
@@ -423,9 +435,10 @@ mod tests {
     #[test]
     fn parameters_follow_the_numbers() {
         let random = &mut Numbers::new(2);
-        let mut chosen = |density, bits, zeros| choose::<u32>(&numbers(50_000, density, bits, zeros, random));
-        let Parameters { packing, low, zeros } = chosen(1.0, 20, 0);
+        let uniform: Vec<u32> = (0..50_000).map(|_| random.below(1 << 20) as u32).collect();
+        let Parameters { packing, low, zeros } = choose(&uniform);
         assert!(packing == 0 && (10..16).contains(&low) && zeros == 0, "wide numbers keep low bits");
+        let mut chosen = |density, bits, zeros| choose::<u32>(&numbers(50_000, density, bits, zeros, random));
         assert_eq!(chosen(1.0, 1, 16).zeros, 16, "as weights that are upcast from bfloat16");
         assert_eq!(chosen(0.01, 1, 0).packing, PACKING_MAX, "few changes share a byte");
         assert_eq!(chosen(0.0, 1, 0), Parameters { packing: PACKING_MAX, low: 0, zeros: 0 });
