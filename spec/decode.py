@@ -531,8 +531,8 @@ def dense_deltas(data, N, dtype, classes):
     if left:
         raise Reject(20, "counts do not add up to the elements in changed chunks")
     escapes = reader.varint("escapes", 0, N)
-    _, [escaped] = grouped_integers(reader.take(reader.varint("escape bytes"), "escape integers"), 1, escapes, b)
-    escaped, used = signed(escaped, b), 0
+    _, escaped = grouped_integers(reader.take(reader.varint("escape bytes"), "escape integers"), G, escapes, b)
+    escaped, used = signed(np.concatenate(escaped).astype(np.uint64), b), 0
     decoded = []
     for count, packing, r, y, size in groups:
         frame, s = reader.take(size, "symbols"), 8 >> packing

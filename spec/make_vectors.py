@@ -1384,6 +1384,19 @@ def accept_dense_escapes_by_pco():
     return Case({"w": drift("F16")}, encode=encode).at(0.5)
 
 
+def escaped_by_group(spans, by, comment):
+    """Four groups, of which all changes are escaped, or most; the escape integers are in groups that are `by(escaped)`."""
+    def vector():
+        def encode(*arguments):
+            made = Dense(*arguments, parameters=((3, 0, 0), (3, 0, 0), (2, 0, 0), (3, 0, 0)), spans=[125, 1, 2])
+            groups = by(made.escaped)
+            made.escape_integers = grouped(groups, 32, [4, 64, 2, 3][: len(groups)], spans)
+            return made.block()
+        return Case({"w": drift("F32", 255, most=90)}, encode=encode).at(0.5)
+    vector.__doc__ = comment
+    return vector
+
+
 def accept_dense_all_escaped():
     """Each element is selected and escaped."""
     return Case({"w": drift("F32", every=1, most=1000)}, encode=dense(parameters=((3, 0, 0),))).at(0.5)
@@ -2161,6 +2174,9 @@ VECTORS |= {
     "reject_r20_base_value_too_wide": with_block(lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d), (3, 1, grouped([[256]], 16))), "A base value of nine bits for U8.", {"w": ("U8", [2], [1, 2], [2, 2])}),
     "reject_r20_bf16_delta_infinite": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 3, grouped([[fold(0x7F80, 16), 0]], 16, [14]))), "A BF16 delta of infinity."),
     "reject_r20_int8_scale_nan": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 4, struct.pack("<I", 0x7FC00000) + grouped([[0, 1]], 16))), "A scale of NaN."),
+    "accept_dense_escapes_by_group": escaped_by_group([1, 1, 1], list, "The escape integers of each group of the block in a group of their own, one of them by pco."),
+    "accept_dense_escapes_in_two_groups": escaped_by_group([2], lambda e: [e[0] + e[1], e[2] + e[3]], "Escape integers of four groups of the block in two groups, the second one by pco."),
+    "accept_dense_escapes_in_other_groups": escaped_by_group([1, 2], lambda e: [e[0][:3], [], e[0][3:] + e[1] + e[2] + e[3]], "Escape integers one after the other in groups that are not those of their elements."),
     **{f"accept_dense_packing_{packing}": dense_packing(packing) for packing in range(4)},
     **{f"accept_dense_dtype_{dtype.lower()}": dense_of_dtype(dtype) for dtype in ("F8_E4M3", "F8_E5M2", "F16", "F32", "F64", "U8", "I8", "U16", "I32")},
     "accept_dense_dtype_f64_low_bits": dense_of_dtype("F64", ((0, 40, 0),), most=2**45),
@@ -2209,7 +2225,7 @@ VECTORS |= {
     "reject_r20_dense_escapes_of_another_count": spoiled(assign(escapes=lambda n: n - 1), "The escape integers are one more than the escapes."),
     "reject_r20_dense_escapes_of_no_stream": spoiled(assign(escapes=0, escape_integers=b""), "No escapes, and no grouped integers either.", parameters=((0, 0, 0),)),
     "reject_r20_dense_escape_integers_left_over": spoiled(assign(escape_integers=lambda stream: stream + b"\0"), "A byte after the escape integers, counted as one of theirs."),
-    "reject_r20_dense_escape_integers_of_two_groups": spoiled(lambda made: vars(made).update(escape_integers=grouped([made.escaped[0], made.escaped[1]], 16, [1, 1], [1])), "Two groups of escape integers, which have one class."),
+    "reject_r20_dense_escape_integers_of_more_groups": spoiled(lambda made: vars(made).update(escape_integers=grouped([*made.escaped, []], 16, [1, 1, 1], [1, 1])), "Three groups of escape integers in a block of two groups."),
     "reject_r20_dense_escape_bytes_of_more_than_follow": spoiled(lambda made: block((1, 3, b""), (2, 5, made.table()[:-1])), "The stream ends before the last byte of the escape integers."),
     "reject_r20_dense_escape_integers_cut_short": spoiled(assign(escape_integers=lambda stream: stream[:-1]), "Escape integers without their last byte, counted so."),
     "reject_r20_dense_low_bits_cut_short": spoiled(assign(low_bits_1=lambda bits: bits[:-1]), "Low bits without their last byte."),
