@@ -10,11 +10,13 @@ import os
 import struct
 import sys
 
+import numpy as np
 import zstandard
 
 root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path.insert(0, os.path.join(root, "spec"))
 import decode  # noqa: E402
+import make_vectors  # noqa: E402
 
 DTYPES = ["F32", "BF16", "F16", "F64", "F8_E4M3", "F8_E5M2", "I32", "U8"]
 
@@ -23,6 +25,30 @@ def write(corpus, target, name, data):
     os.makedirs(os.path.join(corpus, target), exist_ok=True)
     with open(os.path.join(corpus, target, name), "wb") as file:
         file.write(data)
+
+
+def dense_blocks(dtype, base):
+    """Legal dense blocks of a base with these bits: each packing, low bits and zero bits, a group for all classes and several, changed
+    chunks and all. Yields how many elements are selected, and the block."""
+    b, classes = max(16, make_vectors.width(dtype)), 2 ** make_vectors.FLOATS[dtype][0] if dtype in make_vectors.FLOATS else 1
+    for parameters in ((0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (0, b - 8, 0), (0, 0, b - 3), (1, b // 2, 3)):
+        for last, groups in ((len(base), 1), (len(base), 3), (128, 1)):
+            if groups > classes:
+                continue
+            drifted = make_vectors.drifted(base[:last], dtype, 1, 3, 2)
+            where = [at for at, (bits, moved) in enumerate(zip(base, drifted)) if bits != moved]
+            spans = [classes // groups] * (groups - 1)
+            made = make_vectors.Dense(where, [base[at] for at in where], [drifted[at] for at in where], dtype, base, [parameters] * groups, spans)
+            yield len(where), made.block()
+
+
+def without_last_byte(content, dtype):
+    """A block for a target that adds a byte of 0: a last stream, which readers ignore, gets it."""
+    try:
+        streams = decode.streams_of(content, dtype)
+    except decode.Reject:
+        return content
+    return make_vectors.block(*((kind, codec, data) for kind, (codec, data) in streams.items() if kind != 0xF0), (0xF0, 0, b"\0"))[:-1]
 
 
 def main(corpus):
@@ -55,9 +81,21 @@ def main(corpus):
                         write(corpus, "block", f"{seed}.{with_base}", front + content)
                 if tensor.dtype.name in ("F32", "BF16") and block.k <= 64:
                     front = struct.pack("<BBdB", tensor.dtype.name == "BF16", block.k - 1, 0.5, 1)
-                    write(corpus, "read_and_apply", seed, front + content)
+                    write(corpus, "read_and_apply", seed, front + without_last_byte(content, tensor.dtype))
                 for width in range(3):
                     write(corpus, "grouped_integers", f"{seed}.{width}", struct.pack("<BHH", width, 255, block.k) + content[7:])
+    # Vectors of dense blocks are for their own bases. These are for the bases that the targets make.
+    for number, dtype in enumerate(DTYPES):
+        bits = np.frombuffer(bytes((at * 7 & 255) ^ (at >> 3) & 255 for at in range(300 * make_vectors.width(dtype) // 8)), f"<u{make_vectors.width(dtype) // 8}")
+        for index, (selected, block) in enumerate(dense_blocks(dtype, bits.tolist())):
+            write(corpus, "block", f"dense.{dtype}.{index}", struct.pack("<BBHB", number, 7, selected - 1, 1) + block)
+    for dtype, size in (("F32", 4), ("BF16", 2)):
+        bits = np.frombuffer(bytes((at * 37 >> 2) & 255 for at in range(64 * size)), f"<u{size}")
+        for index, (selected, block) in enumerate(dense_blocks(dtype, bits.tolist())):
+            for alpha in (1.0, 0.5):
+                front = struct.pack("<BBdB", dtype == "BF16", selected - 1, alpha, 0)
+                content = without_last_byte(block, decode.DTYPES[make_vectors.CODES[dtype]])
+                write(corpus, "read_and_apply", f"dense.{dtype}.{index}.{alpha}", front + content)
     for path in sorted(glob.glob(os.path.join(root, "fixtures", "models", "*", "config.json"))):
         with open(path, "rb") as file:
             write(corpus, "model_config", os.path.basename(os.path.dirname(path)), file.read())

@@ -140,14 +140,14 @@ def unpack_sections(data):
     return sections
 
 
-def unpack(content, raw):
+def unpack(content, raw, rule=7):
     """Exactly one zstd frame of `raw` bytes. It is fed in small pieces, so that it never unpacks to much more."""
     out, unpacker = bytearray(), zstandard.ZstdDecompressor(max_window_size=2**24).decompressobj()
     if content[:4] != bytes.fromhex("28B52FFD"):
-        raise Reject(7, "not a zstd frame")
+        raise Reject(rule, "not a zstd frame")
     try:
         if zstandard.get_frame_parameters(content).window_size > 2**24:
-            raise Reject(7, "a zstd frame with a window of more than 2^24 bytes")
+            raise Reject(rule, "a zstd frame with a window of more than 2^24 bytes")
         for at in range(0, len(content), 64):
             if unpacker.eof or len(out) > raw:
                 break
@@ -155,9 +155,9 @@ def unpack(content, raw):
         else:
             at = len(content)
     except zstandard.ZstdError as error:
-        raise Reject(7, f"zstd: {error}") from None
+        raise Reject(rule, f"zstd: {error}") from None
     if at != len(content) or not unpacker.eof or unpacker.unused_data or len(out) != raw:
-        raise Reject(7, "section does not unpack to its length")
+        raise Reject(rule, "a zstd frame does not unpack to its length")
     return bytes(out)
 
 
@@ -475,13 +475,17 @@ class WrongBase(Reject):
     """R20, if the base is the right one."""
 
 
+def signed(c, b):
+    """From coded integers of `b` bits to deltas (§9.5, §9.11), as uint64 of which only the low `b` bits count."""
+    z = (c + np.uint64(1)) & np.uint64(2**b - 1)
+    return (z >> np.uint64(1)) ^ (np.uint64(0) - (z & np.uint64(1)))
+
+
 def unfold(c, w):
     """§9.5: from coded integers to deltas modulo 2^w, as uint64."""
     if len(c) and w < 64 and int(c.max()) >> w:
         raise Reject(20, "an integer is not below 2^w")
-    mask = np.uint64(2**w - 1)
-    z = (c + np.uint64(1)) & mask
-    return ((z >> np.uint64(1)) ^ (np.uint64(0) - (z & np.uint64(1)))) & mask
+    return signed(c, w) & np.uint64(2**w - 1)
 
 
 def ulp_deltas(data, k, dtype, classes):
@@ -497,6 +501,80 @@ def ulp_deltas(data, k, dtype, classes):
             raise WrongBase(20, "deltas do not fit the classes of the base")
         out[members] = numbers
     return unfold(out, dtype.w)
+
+
+def changed_chunks(data, n):
+    """§9.11: which of the block's elements are in changed chunks."""
+    chunks = -(-n // 128)
+    if not data:
+        return np.ones(n, bool)
+    bits = np.unpackbits(np.frombuffer(unpack(data, -(-chunks // 8), 20), np.uint8), bitorder="little").astype(bool)
+    if bits[chunks:].any():
+        raise Reject(20, "bits after the last chunk are not 0")
+    return np.repeat(bits[:chunks], 128)[:n]
+
+
+def dense_deltas(data, N, dtype, classes):
+    """§9.11: the deltas modulo 2^w of the elements in changed chunks, of which there are `N`, with these `classes`."""
+    reader, b = Reader(data, 20), dtype.W
+    G = reader.varint("groups - 1", 0, dtype.C - 1) + 1
+    ends, groups, covered, left = [], [], 0, N
+    for g in range(G):
+        covered = covered + reader.varint("span - 1", 0, dtype.C - covered - (G - g)) + 1 if g + 1 < G else dtype.C
+        ends.append(covered)
+        count = reader.varint("count", 0, left)
+        packing, r, y = (reader.uint(1, what) for what in ("packing", "low bits", "zero bits"))
+        if packing > 3 or r >= b or y >= b:
+            raise Reject(20, f"packing {packing}, {r} low bits or {y} zero bits")
+        groups.append((count, packing, r, y, reader.varint("frame bytes")))
+        left -= count
+    if left:
+        raise Reject(20, "counts do not add up to the elements in changed chunks")
+    escapes = reader.varint("escapes", 0, N)
+    _, escaped = grouped_integers(reader.take(reader.varint("escape bytes"), "escape integers"), G, escapes, b)
+    escaped, used = signed(np.concatenate(escaped).astype(np.uint64), b), 0
+    decoded = []
+    for count, packing, r, y, size in groups:
+        frame, s = reader.take(size, "symbols"), 8 >> packing
+        symbols = packed_symbols(frame, count, packing) if count or frame else np.empty(0, np.uint64)
+        deltas = np.zeros(count, np.uint64)
+        escape = np.flatnonzero(symbols == 2**s - 1)
+        if used + len(escape) > escapes:
+            raise Reject(20, "more symbols of escapes than escape integers")
+        deltas[escape] = escaped[used : used + len(escape)]
+        used += len(escape)
+        direct = np.flatnonzero((symbols != 0) & (symbols != 2**s - 1))
+        bits = reader.take((len(direct) * r + 7) // 8, "low bits")
+        bits = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+        if bits[len(direct) * r :].any():
+            raise Reject(20, "padding of low bits is not 0")
+        c = (symbols[direct] - np.uint64(1)) << np.uint64(r)
+        for bit in range(r):
+            c |= bits[bit : len(direct) * r : r].astype(np.uint64) << np.uint64(bit)
+        deltas[direct] = signed(c & np.uint64(2**b - 1), b) << np.uint64(y)
+        decoded.append(deltas & np.uint64(2**dtype.w - 1))
+    reader.finish("the last group")
+    if used != escapes:
+        raise Reject(20, "escape integers are left over")
+    group, out = np.searchsorted(ends, classes, side="right"), np.empty(N, np.uint64)
+    for g, deltas in enumerate(decoded):
+        members = group == g
+        if np.count_nonzero(members) != len(deltas):
+            raise WrongBase(20, "deltas do not fit the classes of the base")
+        out[members] = deltas
+    return out
+
+
+def packed_symbols(frame, count, packing):
+    """§9.11: the symbols of a group, lowest bits of each byte first."""
+    if not count:
+        raise Reject(20, "a frame of no symbols")
+    s, size = 8 >> packing, -(-count // 2**packing)
+    content = np.frombuffer(unpack(frame, size, 20), np.uint8)
+    symbols = (content[:, None] >> np.arange(0, 8, s, dtype=np.uint8) & np.uint8(2**s - 1)).reshape(-1)
+    if symbols[count:].any():
+        raise Reject(20, "symbols after the last one are not 0")
+    return symbols[:count].astype(np.uint64)
 
 
 def bf16_deltas(data, k):
@@ -563,7 +641,7 @@ def streams_of(data, dtype):
     streams = {kind: (codec, reader.take(size, "a stream")) for kind, codec, size in entries}
     reader.finish("the streams")
     for kind, (codec, _) in streams.items():
-        known = {1: (1, 2), 2: (1, 2, 3, 4), 3: (1,), 4: (1, 2), 5: (1,)}.get(kind)
+        known = {1: (1, 2, 3), 2: (1, 2, 3, 4, 5), 3: (1,), 4: (1, 2), 5: (1,)}.get(kind)
         if known is None and kind < 128:
             raise Reject(19, f"unknown stream kind {kind}")
         if known is not None and codec not in known:
@@ -572,7 +650,10 @@ def streams_of(data, dtype):
         raise Reject(19, "positions or deltas are missing")
     if 5 in streams and 4 not in streams:
         raise Reject(19, "values before pruning without masks")
-    if (streams[2][0] >= 3 or 4 in streams) and not dtype.is_float:
+    chunks, dense = streams[1][0] == 3, streams[2][0] == 5
+    if chunks != dense or dense and (3 in streams or 4 in streams):
+        raise Reject(19, "changed chunks and dense deltas go together, without other streams")
+    if (streams[2][0] in (3, 4) or 4 in streams) and not dtype.is_float:
         raise Reject(19, "reduced deltas or masks of a dtype that is no float")
     return streams
 
@@ -586,8 +667,17 @@ def decode_block(data, block, dtype, base, own_base=False):
     out.in_base, out.in_reference, out.negative = (sums & bit != 0 for bit in (KEPT_IN_BASE, KEPT_IN_REFERENCE, NEGATIVE))
     out.before = base_values(streams[5][1], np.count_nonzero(~out.in_base), dtype) if 5 in streams else None
     codec, content = streams[1]
-    if codec == 2 and base is None:
+    if codec in (2, 3) and base is None:
         raise NeedsBase
+    if codec == 3:
+        changed = np.flatnonzero(changed_chunks(content, block.n))
+        if len(changed) > 32 * k:
+            raise Reject(20, "more than 32 times as many elements in changed chunks as selected")
+        deltas = dense_deltas(streams[2][1], len(changed), dtype, dtype.classes(base[changed]))
+        if np.count_nonzero(deltas) != k:
+            raise Reject(20, "another number of elements is selected")
+        out.positions, out.deltas = changed[deltas != 0], deltas[deltas != 0]
+        return out
     out.positions = gaps(content, k, block.n) if codec == 1 else class_gaps(content, k, dtype, base)
     k, (codec, content) = np.count_nonzero(out.in_reference), streams[2]
     if codec == 1:

@@ -385,6 +385,82 @@ def by_class(positions, base, reference, dtype, part, spans=None, methods=None, 
     return block((1, 2, grouped(gap_groups, 32, methods, spans)), second)
 
 
+def zstd_of(content):
+    return zstandard.ZstdCompressor(level=9).compress(content)
+
+
+def zstd_stored(content):
+    """A zstd frame of less than 256 bytes that are stored as they are, by hand (RFC 8878, 3.1.1)."""
+    return bytes.fromhex("28B52FFD20") + bytes([len(content)]) + (len(content) << 3 | 1).to_bytes(3, "little") + content
+
+
+class Dense:
+    """§9.11: a dense block. `parameters` are packing, low bits and zero bits of each group, `spans` the classes of all groups but the
+    last. `chunks` are the changed ones, by default those that must be. Vectors change one part, and then ask for the `block`."""
+
+    def __init__(self, positions, base, reference, dtype, part, parameters=((0, 0, 0),), spans=(), chunks=None, pack=zstd_of):
+        self.dtype, self.spans, self.b, w = dtype, spans, max(16, width(dtype)), width(dtype)
+        deltas = {p: (image(r, dtype) - image(u, dtype) + 2 ** (w - 1)) % 2**w - 2 ** (w - 1) for p, u, r in zip(positions, base, reference)}
+        n_chunks = -(-len(part) // 128)
+        chunks = sorted({p // 128 for p in positions}) if chunks is None else chunks
+        self.map = b"" if chunks == list(range(n_chunks)) else zstd_of(pack_bits([int(j in chunks) for j in range(n_chunks)]))
+        ends = [sum(spans[: i + 1]) for i in range(len(spans))]
+        sequences = [[] for _ in parameters]
+        for i, u in enumerate(part):
+            if i // 128 in chunks:
+                sequences[sum(end <= (exponent(u, dtype) if dtype in FLOATS else 0) for end in ends)].append(deltas.get(i, 0))
+        self.parameters, self.tail, self.pack = list(parameters), b"", pack
+        self.symbols, self.escaped, self.bits = map(list, zip(*(self.symbols_of(*g, sequence) for g, sequence in zip(parameters, sequences))))
+        self.finish()
+
+    def symbols_of(self, packing, low, zeros, deltas):
+        """The symbols of a group, its escape integers, and its low bits."""
+        symbols, escaped, bits, escape = [], [], [], 2 ** (8 >> packing) - 1
+        for delta in deltas:
+            c = fold((delta >> zeros) % 2**self.b, self.b)
+            if delta == 0:
+                symbols.append(0)
+            elif delta % 2**zeros or c >> low >= escape - 1:
+                symbols.append(escape)
+                escaped.append(fold(delta % 2**self.b, self.b))
+            else:
+                symbols.append((c >> low) + 1)
+                bits += [c >> i & 1 for i in range(low)]
+        return symbols, escaped, bits
+
+    def packed(self, group):
+        """The bytes of the symbols of a group."""
+        return pack_bits([symbol >> i & 1 for symbol in self.symbols[group] for i in range(8 >> self.parameters[group][0])])
+
+    def finish(self):
+        """From symbols, escape integers and low bits to what is stored."""
+        self.counts = [len(symbols) for symbols in self.symbols]
+        self.frames = [self.pack(self.packed(group)) if count else b"" for group, count in enumerate(self.counts)]
+        self.low_bits = [pack_bits(bits) for bits in self.bits]
+        self.escape([c for escaped in self.escaped for c in escaped])
+
+    def escape(self, integers, methods=[1]):
+        self.escapes, self.escape_integers = len(integers), grouped([integers], self.b, methods)
+
+    def table(self):
+        out = varint(len(self.parameters) - 1)
+        for g, (count, parameters, frame) in enumerate(zip(self.counts, self.parameters, self.frames)):
+            out += varint(self.spans[g] - 1) if g + 1 < len(self.parameters) else b""
+            out += varint(count) + bytes(parameters) + varint(len(frame))
+        return out + varint(self.escapes) + varint(len(self.escape_integers)) + self.escape_integers
+
+    def stream(self):
+        return self.table() + b"".join(frame + low for frame, low in zip(self.frames, self.low_bits)) + self.tail
+
+    def block(self, *others, positions=3, deltas=5):
+        return block((1, positions, self.map), (2, deltas, self.stream()), *others)
+
+
+def dense(**options):
+    """An encoder of dense blocks for Case."""
+    return lambda *arguments: Dense(*arguments, **options).block()
+
+
 # §10, §11 with exact rationals
 
 
@@ -1100,6 +1176,372 @@ def accept_content_of_files():
     return case, case.file(sections=case.sections(metadata=json.dumps({"base": {"files": [file]}}).encode()))
 
 
+def moved(u, dtype, ulps):
+    """The bits that are `ulps` from `u` (§10.2)."""
+    w, sign = width(dtype), 2 ** (width(dtype) - 1)
+    to = (image(u, dtype) + ulps) % 2**w
+    return to if dtype not in FLOATS or to < sign else sign | (-1 - to) % 2**w
+
+
+def drifted(bits, dtype, seed, every=1, most=3, step=1, far=40):
+    """`bits`, of which about one in `every` is moved by up to `most` steps of `step` ULPs, and one in 29 of these `far` times as far."""
+    out, state = [], seed
+    for u in bits:
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        steps = (1 + (state >> 13) % most) * (far if (state >> 24) % 29 == 0 else 1) * (-1 if state >> 63 else 1)
+        out.append(moved(u, dtype, steps * step) if (state >> 33) % every == 0 else u)
+    return out
+
+
+def drift(dtype, n=250, seed=120, every=2, base=None, **options):
+    """A tensor of which a large share changes."""
+    base = base or (moderate(seed, n, dtype) if dtype in FLOATS else numbers(seed, n, dtype))
+    return dtype, [len(base)], base, drifted(base, dtype, seed, every, **options)
+
+
+DENSE_EXAMPLE = """
+    01 7e 04 02 00 00 0a 04 00 01 01 0d 02 04 00 02 01 11 28 b5 2f fd 20 01 09 00 00 e4 28 b5 2f fd 20 04 21 00 00 02 00 01 ff 01"""
+
+
+def accept_dense_worked_example():
+    """The example of §9.11: two groups, both with an escape, one with low bits and zero bits."""
+    def encode(*arguments):
+        made = Dense(*arguments, parameters=((2, 0, 0), (0, 1, 1)), spans=[127], pack=zstd_stored)
+        assert made.stream() == bytes.fromhex(DENSE_EXAMPLE) and not made.map
+        return made.block()
+    reference = [0x3F84, 0xBF80, 0x3F00, 0x3FFE, 0x3E98, 0x0002, 0x8002, 0x7F01]
+    return Case({"w": ("BF16", [8], BF16_BASE, reference)}, encode=encode).at(0.5)
+
+
+def accept_dense_one_group():
+    """A dense block of BF16, with all classes in one group."""
+    return Case({"w": drift("BF16")}, encode=dense()).at(0.5).at(-2.0)
+
+
+def accept_dense_several_groups():
+    """Four groups, each with a packing of its own."""
+    groups = dict(parameters=((3, 0, 0), (0, 0, 0), (2, 0, 0), (1, 0, 0)), spans=[125, 1, 2])
+    return Case({"w": drift("BF16", 255)}, encode=dense(**groups), H=tree_hash).at(0.5)
+
+
+def accept_dense_group_of_no_deltas():
+    """The first, a middle and the last group have no element and no frame, whatever their other fields."""
+    groups = dict(parameters=((3, 9, 15), (0, 0, 0), (1, 3, 2), (0, 1, 0), (2, 0, 0)), spans=[30, 95, 1, 129])
+    base = [u & 0x807F | 0x3E00 + (i % 2 << 8) for i, u in enumerate(numbers(121, 200))]
+    assert {exponent(u, "BF16") for u in base} == {124, 126}
+    return Case({"w": drift("BF16", base=base)}, encode=dense(**groups)).at(0.5)
+
+
+def accept_dense_group_for_each_class():
+    """2048 groups of F64, nearly all of no delta."""
+    return Case({"w": drift("F64")}, encode=dense(parameters=((1, 0, 0),) * 2048, spans=[1] * 2047)).at(0.5)
+
+
+def accept_dense_low_bits():
+    """F32 whose deltas have 9 low bits, in two groups."""
+    groups = dict(parameters=((0, 9, 0), (1, 12, 0)), spans=[126])
+    return Case({"w": drift("F32", 256, every=1, most=50_000)}, encode=dense(**groups)).at(0.5)
+
+
+def accept_dense_zero_bits():
+    """F32 that was BF16: all deltas but escaped ones are multiples of 2^16."""
+    dtype, shape, base, reference = drift("F32", 256, most=6, step=2**16, base=[u & 0xFFFF0000 for u in moderate(122, 256, "F32")])
+    reference[7] = base[7] + 0x8001
+    return Case({"w": (dtype, shape, base, reference)}, encode=dense(parameters=((0, 0, 16),))).at(0.5)
+
+
+def accept_dense_low_and_zero_bits():
+    """I64: 20 low bits above 30 zero bits. An integer has one class."""
+    return Case({"w": drift("I64", most=2**26, step=2**30)}, encode=dense(parameters=((1, 20, 30),)))
+
+
+def accept_dense_most_low_bits():
+    """b - 1 low bits of F64: all that changes has symbol 1 or 2."""
+    return Case({"w": drift("F64", most=2**40)}, encode=dense(parameters=((0, 63, 0),)))
+
+
+def accept_dense_most_zero_bits():
+    """b - 1 zero bits of U16: the only delta that is not escaped is 2^15."""
+    base = numbers(123, 40, "U16")
+    return Case({"w": ("U16", [40], base, [u ^ (2**15, 2**15, 1, 0)[i % 4] for i, u in enumerate(base)])}, encode=dense(parameters=((2, 0, 15),)))
+
+
+def accept_dense_sums_modulo_2_b():
+    """Symbols and low bits that stand for the same codes modulo 2^b as smaller symbols."""
+    def encode(*arguments):
+        made = Dense(*arguments, parameters=((0, 13, 0),))
+        made.symbols[0] = [symbol + 8 * (i % 20) if symbol not in (0, 255) else symbol for i, symbol in enumerate(made.symbols[0])]
+        made.finish()
+        return made.block()
+    return Case({"w": drift("BF16", most=60)}, encode=encode).at(0.5)
+
+
+def accept_dense_zeros_with_other_symbols():
+    """An escaped delta of 0, and a symbol whose delta is -2^16, which is 0: two elements that are not selected."""
+    def encode(*arguments):
+        made = Dense(*arguments, parameters=((1, 0, 15),))
+        assert made.symbols == [[1, 15, 0, 0, 15, 1, 15, 0, 15]]
+        made.symbols[0][2:4] = 15, 3
+        made.escaped[0].insert(1, 2**16 - 1)
+        made.finish()
+        return made.block()
+    base = numbers(124, 9, "U16")
+    reference = [u ^ (2**15 if i in (0, 5) else 0 if i in (2, 3, 7) else 3) for i, u in enumerate(base)]
+    return Case({"w": ("U16", [9], base, reference)}, encode=encode)
+
+
+def accept_dense_multiples_of_2_w():
+    """U8, b = 16: a delta counts modulo 2^8. Those of 256 and -512 are no change, one of 257 is a step of 1."""
+    def encode(*arguments):
+        made = Dense(*arguments)
+        made.symbols[0] = [255, 255, 255, 0, 1]
+        made.escaped = [[fold(u % 2**16, 16) for u in (256, 257, -512)]]
+        made.finish()
+        return made.block()
+    return Case({"w": ("U8", [5], [7, 255, 9, 0, 0], [7, 0, 9, 0, 255])}, encode=encode)
+
+
+def dense_packing(packing):
+    def vector():
+        for_each = {0: 60, 1: 5, 2: 2, 3: 1}[packing]
+        return Case({"w": drift("BF16", 251, every=packing + 1, most=for_each)}, encode=dense(parameters=((packing, 0, 0),))).at(0.5)
+    vector.__doc__ = f"{2**packing} symbols a byte; the last byte has fewer. Some deltas are escaped" + (", as all are of symbols of one bit." if packing == 3 else ".")
+    return vector
+
+
+def dense_of_dtype(dtype, parameters=((0, 0, 0),), **options):
+    options = options or {"far": 4 if width(dtype) == 8 else 40}
+
+    def vector():
+        case = Case({"w": drift(dtype, **options)}, encode=dense(parameters=parameters))
+        return case.at(0.5) if dtype in FLOATS else case
+    vector.__doc__ = f"A dense block of dtype {dtype}."
+    return vector
+
+
+def chunky(n, chunks, seed=125, every=3, dtype="BF16"):
+    """A tensor that changes in these chunks only."""
+    kind, shape, base, reference = drift(dtype, n, seed, every)
+    return kind, shape, base, [r if i // 128 in chunks else u for i, (u, r) in enumerate(zip(base, reference))]
+
+
+def accept_dense_changed_chunks():
+    """Eleven chunks, the last one of 20 elements: five are changed, the last one is."""
+    return Case({"w": chunky(1300, (0, 3, 7, 8, 10))}, log2=11, encode=dense(parameters=((2, 0, 0), (1, 0, 0)), spans=[127])).at(0.5)
+
+
+def accept_dense_last_chunk_not_changed():
+    """The last chunk, of one element, is not changed."""
+    return Case({"w": chunky(1025, range(8))}, log2=11, encode=dense())
+
+
+def accept_dense_only_last_chunk_changed():
+    """Only the last chunk, of 6 elements, is changed."""
+    return Case({"w": chunky(262, (2,), every=1)}, log2=9, encode=dense(parameters=((1, 0, 0),)))
+
+
+def accept_dense_changed_chunks_of_no_change():
+    """A chunk in which no element is selected may be a changed one."""
+    return Case({"w": chunky(1300, (1, 9))}, log2=11, encode=dense(chunks=[1, 2, 9, 10])).at(0.5)
+
+
+def accept_dense_all_chunks_in_a_frame():
+    """All chunks are changed, and a frame says so. A writer may, though no bytes say it too."""
+    def encode(*arguments):
+        made = Dense(*arguments)
+        made.map = zstd_stored(b"\xff\x07")
+        return made.block()
+    return Case({"w": chunky(1300, range(11))}, log2=11, encode=encode)
+
+
+def accept_dense_32_elements_for_each_selected():
+    """Changed chunks have 256 elements and 8 are selected: 32 times as many, the most that is legal."""
+    base = moderate(126, 400, "BF16")
+    return Case({"w": ("BF16", [400], base, [u ^ (i % 32 == 0 and i < 256) for i, u in enumerate(base)])}, log2=9, encode=dense(parameters=((3, 0, 0),)))
+
+
+def accept_dense_frames_of_other_forms():
+    """Frames with a checksum, without a content size, with a window of 2^24 bytes, and of one byte that repeats."""
+    def encode(*arguments):
+        made = Dense(*arguments, parameters=((3, 0, 0), (0, 0, 0), (2, 0, 0), (0, 0, 0)), spans=[125, 1, 2])
+        first, second, third, fourth = map(made.packed, range(4))
+        assert fourth == fourth[:1] * len(fourth)
+        options = [dict(write_checksum=True), dict(write_content_size=False)]
+        made.frames[:2] = [zstandard.ZstdCompressor(**o).compress(content) for o, content in zip(options, (first, second))]
+        made.frames[2] = bytes.fromhex("28B52FFD0070") + (len(third) << 3 | 1).to_bytes(3, "little") + third
+        made.frames[3] = bytes.fromhex("28B52FFD20") + bytes([len(fourth)]) + (len(fourth) << 3 | 3).to_bytes(3, "little") + fourth[:1]
+        return made.block()
+    dtype, shape, base, reference = drift("BF16")
+    return Case({"w": (dtype, shape, base, [moved(u, dtype, 1) if exponent(u, dtype) > 127 else r for u, r in zip(base, reference)])}, encode=encode)
+
+
+def accept_dense_escapes_by_pco():
+    """Escape integers by pco: every change is escaped."""
+    def encode(*arguments):
+        made = Dense(*arguments, parameters=((3, 0, 0),))
+        made.escape(made.escaped[0], [64])
+        return made.block()
+    return Case({"w": drift("F16")}, encode=encode).at(0.5)
+
+
+def escaped_by_group(spans, by, comment):
+    """Four groups, of which all changes are escaped, or most; the escape integers are in groups that are `by(escaped)`."""
+    def vector():
+        def encode(*arguments):
+            made = Dense(*arguments, parameters=((3, 0, 0), (3, 0, 0), (2, 0, 0), (3, 0, 0)), spans=[125, 1, 2])
+            groups = by(made.escaped)
+            made.escape_integers = grouped(groups, 32, [4, 64, 2, 3][: len(groups)], spans)
+            return made.block()
+        return Case({"w": drift("F32", 255, most=90)}, encode=encode).at(0.5)
+    vector.__doc__ = comment
+    return vector
+
+
+def accept_dense_all_escaped():
+    """Each element is selected and escaped."""
+    return Case({"w": drift("F32", every=1, most=1000)}, encode=dense(parameters=((3, 0, 0),))).at(0.5)
+
+
+def accept_dense_special_values():
+    """NaNs with payloads, infinities, both zeros and subnormals, to and from each other: deltas are modulo 2^32."""
+    specials = [0x7FC00001, 0xFF812345, 0x7F800000, 0xFF800000, 0x00000000, 0x80000000, 0x00000001, 0x807FFFFF]
+    return Case({"w": ("F32", [8], specials, specials[1:] + specials[:1])}, encode=dense(parameters=((0, 24, 0),)))
+
+
+def accept_dense_unknown_optional_stream():
+    """Kind 0xF0 is for private use and optional, beside dense deltas too."""
+    return Case({"w": drift("BF16", 40)}, encode=lambda *a: Dense(*a).block((0xF0, 7, b"private")))
+
+
+def accept_dense_beside_sparse_blocks():
+    """A tensor of three blocks, the second one dense, and a dense tensor before it."""
+    dtype, shape, base, reference = drift("BF16", 700)
+    few = [r if i % 50 == 0 or 256 <= i < 512 else u for i, (u, r) in enumerate(zip(base, reference))]
+    encode = lambda *a: Dense(*a).block() if len(a[0]) > 20 else plain(*a)
+    return Case({"b": (dtype, shape, base, few), "a": drift("F32", 200, 127)}, encode=encode).at(0.5)
+
+
+def accept_dense_beside_class_gaps():
+    """Two blocks of a tensor, one dense, the other with class gaps."""
+    dtype, shape, base, reference = drift("BF16", 512)
+    few = [r if i % 20 == 0 or i < 256 else u for i, (u, r) in enumerate(zip(base, reference))]
+    return Case({"w": (dtype, shape, base, few)}, encode=lambda *a: Dense(*a).block() if len(a[0]) > 20 else by_class(*a)).at(0.5)
+
+
+def accept_dense_with_another_patch():
+    """Applied together with accept_several_patches."""
+    case = Case({"w": ("BF16", [5], SEVERAL_BASE, [0x3F82, 0x4000, 0xBF08, 0x3E80, 0x3F01])}, encode=dense(parameters=((1, 0, 0),))).at(0.5)
+    return case.with_another("accept_several_patches", accept_several_patches(), [1.0, 1.0])
+
+
+def accept_dense_is_not_portable():
+    """A dense block needs its base: elsewhere it is refused."""
+    case = Case({"w": drift("BF16")}, encode=dense()).on({"w": moderate(128, 250, "BF16")}, 1.0, refused=True)
+    return case, case.file(sections=case.sections(metadata=b'{"portable": true}'))
+
+
+def spoiled(change, comment, dtype="BF16", n=250, **options):
+    """A dense block with one part changed, by default of two groups with low bits and escapes; all digests are right."""
+    options = options or dict(parameters=((1, 0, 0), (0, 2, 0)), spans=[127])
+
+    def encode(*arguments):
+        made = Dense(*arguments, **options)
+        changed = change(made)
+        return changed if isinstance(changed, bytes) else made.block()
+
+    def vector():
+        return Case({"w": drift(dtype, n, most=9)}, log2=11 if n > 256 else 8, encode=encode)
+    vector.__doc__ = comment
+    return vector
+
+
+def assign(**parts):
+    """A change for `spoiled`: new values of parts, or of one item of a list, `name_index`."""
+    def change(made):
+        for key, new in parts.items():
+            name, _, index = key.rpartition("_")
+            owner, key = (getattr(made, name), int(index)) if index.isdigit() else (vars(made), key)
+            owner[key] = new(owner[key]) if callable(new) else new
+    return change
+
+
+def reject_r20_dense_too_few_selected():
+    """Changed chunks have 256 elements and 7 are selected."""
+    base = moderate(126, 400, "BF16")
+    reference = [u ^ (i % 32 == 0 and 0 < i < 256) for i, u in enumerate(base)]
+    return Case({"w": ("BF16", [400], base, reference)}, log2=9, encode=dense(parameters=((3, 0, 0),)))
+
+
+def reject_r20_dense_selected_element_of_no_delta():
+    """One element more is selected by the table than has a delta that is not 0."""
+    dtype, shape, base, reference = drift("BF16")
+    where = [i for i, (u, r) in enumerate(zip(base, reference)) if u != r]
+    same = next(i for i, (u, r) in enumerate(zip(base, reference)) if u == r)
+    return Case({"w": (dtype, shape, base, reference)}, selected={"w": sorted([*where, same])}, encode=dense())
+
+
+def reject_r20_dense_delta_of_an_element_that_is_not_selected():
+    """One element fewer is selected by the table than has a delta that is not 0."""
+    def encode(positions, base, reference, dtype, part):
+        return Dense([*positions, 249], [*base, part[249]], [*reference, part[249] ^ 1], dtype, part).block()
+    dtype, shape, base, reference = drift("BF16")
+    return Case({"w": (dtype, shape, base, [*reference[:249], base[249]])}, encode=encode)
+
+
+def reject_r20_dense_delta_of_2_w():
+    """U8: a delta of 256 is none, so that an element too few is selected."""
+    def encode(*arguments):
+        made = Dense(*arguments)
+        made.symbols[0][2], made.escaped = 255, [[fold(256, 16)]]
+        made.finish()
+        return made.block()
+    return Case({"w": ("U8", [4], [1, 2, 3, 4], [2, 3, 4, 5])}, encode=encode)
+
+
+def reject_r20_dense_of_other_classes():
+    """The counts add up, but the groups are of other classes than the base's elements."""
+    def encode(positions, base, reference, dtype, part):
+        other = [u ^ 0x4000 if i == 5 else u for i, u in enumerate(part)]
+        return Dense(positions, base, reference, dtype, other, ((1, 0, 0), (1, 0, 0)), [127]).block()
+    return Case({"w": drift("BF16", every=1)}, encode=encode)
+
+
+def reject_r20_dense_two_groups_of_one_class():
+    """Two groups of I32, where there is one class."""
+    def encode(*arguments):
+        made = Dense(*arguments)
+        made.parameters, made.spans, made.symbols, made.escaped, made.bits = made.parameters * 2, [1], [*made.symbols, []], [*made.escaped, []], [[], []]
+        made.finish()
+        return made.block()
+    return Case({"w": drift("I32", 40)}, encode=encode)
+
+
+def frame_of(make, comment, **options):
+    """A dense block with another frame of its first group, which is made of its symbols."""
+    def change(made):
+        made.frames[0] = make(made.packed(0))
+    return spoiled(change, comment, **options)
+
+
+def dense_symbols(change, comment, **options):
+    """A dense block with other symbols of its first group."""
+    def changed(made):
+        change(made.symbols[0])
+        made.finish()
+    return spoiled(changed, comment, **options)
+
+
+def dense_padding(made):
+    """Sets the last bit after the low bits of the second group."""
+    assert len(made.bits[1]) % 8
+    made.low_bits[1] = made.low_bits[1][:-1] + bytes([made.low_bits[1][-1] | 0x80])
+
+
+def escapes_of(change, comment, **options):
+    """A dense block with other escape integers."""
+    return spoiled(lambda made: made.escape(change([c for escaped in made.escaped for c in escaped])), comment, **options)
+
+
 # Rejects
 
 
@@ -1732,6 +2174,65 @@ VECTORS |= {
     "reject_r20_base_value_too_wide": with_block(lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d), (3, 1, grouped([[256]], 16))), "A base value of nine bits for U8.", {"w": ("U8", [2], [1, 2], [2, 2])}),
     "reject_r20_bf16_delta_infinite": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 3, grouped([[fold(0x7F80, 16), 0]], 16, [14]))), "A BF16 delta of infinity."),
     "reject_r20_int8_scale_nan": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 4, struct.pack("<I", 0x7FC00000) + grouped([[0, 1]], 16))), "A scale of NaN."),
+    "accept_dense_escapes_by_group": escaped_by_group([1, 1, 1], list, "The escape integers of each group of the block in a group of their own, one of them by pco."),
+    "accept_dense_escapes_in_two_groups": escaped_by_group([2], lambda e: [e[0] + e[1], e[2] + e[3]], "Escape integers of four groups of the block in two groups, the second one by pco."),
+    "accept_dense_escapes_in_other_groups": escaped_by_group([1, 2], lambda e: [e[0][:3], [], e[0][3:] + e[1] + e[2] + e[3]], "Escape integers one after the other in groups that are not those of their elements."),
+    **{f"accept_dense_packing_{packing}": dense_packing(packing) for packing in range(4)},
+    **{f"accept_dense_dtype_{dtype.lower()}": dense_of_dtype(dtype) for dtype in ("F8_E4M3", "F8_E5M2", "F16", "F32", "F64", "U8", "I8", "U16", "I32")},
+    "accept_dense_dtype_f64_low_bits": dense_of_dtype("F64", ((0, 40, 0),), most=2**45),
+    "reject_r19_unknown_codec_of_positions": with_block(lambda p, b, r, d, part: block((1, 4, b""), good_deltas(b, r, d)), "Codec 4 of positions."),
+    "reject_r19_unknown_codec_of_deltas": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 6, b"")), "Codec 6 of deltas."),
+    "reject_r19_unknown_codec_of_both": spoiled(lambda made: made.block(positions=4, deltas=6), "Codecs 4 and 6."),
+    "reject_r19_dense_class_gaps": spoiled(lambda made: made.block(positions=2), "Dense deltas with class gaps."),
+    "reject_r19_dense_gaps": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 5, Dense(p, b, r, d, part).stream())), "Dense deltas with gaps."),
+    "reject_r19_dense_chunks_and_class_ulps": with_block(lambda p, b, r, d, part: block((1, 3, b""), (2, 2, grouped([[], ulps(b, r, d)], 16, spans=[127]))), "Changed chunks with class ULP deltas."),
+    "reject_r19_dense_chunks_and_bf16_deltas": with_block(lambda p, b, r, d, part: block((1, 3, b""), (2, 3, grouped([[0] * len(p)], 16))), "Changed chunks with BF16 deltas."),
+    "reject_r19_dense_and_base_values": with_block(lambda p, b, r, d, part: Dense(p, b, r, d, part).block((3, 1, bits_of(b, d))), "A dense block with base values."),
+    "reject_r19_dense_and_masks": with_block(lambda p, b, r, d, part: Dense(p, b, r, d, part).block((4, 1, grouped([[3] * len(p)], 16))), "A dense block with masks."),
+    "reject_r19_dense_and_values_before_pruning": with_block(lambda p, b, r, d, part: Dense(p, b, r, d, part).block((4, 1, grouped([[3] * len(p)], 16)), (5, 1, grouped([[]], 16))), "A dense block with masks and values before pruning."),
+    "reject_r20_dense_chunks_not_zstd": spoiled(assign(map=b"\xff\x07"), "Changed chunks that are no zstd frame.", n=1300),
+    "reject_r20_dense_chunks_of_fewer_bytes": spoiled(assign(map=zstd_of(b"\xff")), "A byte for 11 chunks.", n=1300),
+    "reject_r20_dense_chunks_of_more_bytes": spoiled(assign(map=zstd_of(b"\xff\x07\0")), "Three bytes for 11 chunks.", n=1300),
+    "reject_r20_dense_chunks_of_two_frames": spoiled(assign(map=zstd_of(b"\xff") + zstd_of(b"\x07")), "Two frames for 11 chunks.", n=1300),
+    "reject_r20_dense_chunks_left_over": spoiled(assign(map=zstd_of(b"\xff\x07") + b"\0"), "A byte after the frame of changed chunks.", n=1300),
+    "reject_r20_dense_chunks_of_a_large_window": spoiled(assign(map=bytes.fromhex("28B52FFD0078110000FF07")), "Changed chunks in a frame that asks for a window of 2^25 bytes.", n=1300),
+    "reject_r20_dense_chunk_after_the_last": spoiled(assign(map=zstd_of(b"\xff\x0f")), "Chunk 11 of 11.", n=1300),
+    "reject_r20_dense_no_chunk": spoiled(lambda made: block((1, 3, zstd_of(b"\0")), (2, 5, bytes.fromhex("0000000000000003000000"))), "No chunk is changed."),
+    "reject_r20_dense_other_chunks": spoiled(assign(map=zstd_of(b"\xff\x03")), "The last chunk is none of the changed ones, but has deltas.", n=1300),
+    "reject_r20_dense_more_groups_than_classes": spoiled(lambda made: block((1, 3, b""), (2, 5, varint(256) + made.stream()[1:])), "257 groups of BF16, which has 256 classes."),
+    "reject_r20_dense_span_leaves_no_class": spoiled(assign(spans=[256]), "A group of all classes, and another."),
+    "reject_r20_dense_count_too_small": dense_symbols(lambda symbols: symbols.remove(0), "The counts add up to one delta fewer than changed chunks have elements."),
+    "reject_r20_dense_count_too_large": dense_symbols(lambda symbols: symbols.append(0), "The counts add up to one delta more than changed chunks have elements."),
+    "reject_r20_dense_packing_4": spoiled(assign(parameters_0=(4, 0, 0)), "Packing 4."),
+    **{f"reject_r20_dense_low_bits_{b}_of_{dtype.lower()}": spoiled(assign(parameters_0=(0, b, 0)), f"{b} low bits of {b}.", dtype, parameters=((0, 1, 0),)) for dtype, b in (("U8", 16), ("BF16", 16), ("F32", 32), ("F64", 64))},
+    **{f"reject_r20_dense_zero_bits_{b}_of_{dtype.lower()}": spoiled(assign(parameters_0=(0, 1, b)), f"{b} zero bits of {b}.", dtype, parameters=((0, 1, 0),)) for dtype, b in (("U8", 16), ("BF16", 16), ("F32", 32), ("F64", 64))},
+    "reject_r20_dense_frame_of_fewer_bytes": frame_of(lambda content: zstd_of(content[:-1]), "A frame lacks a byte."),
+    "reject_r20_dense_frame_of_more_bytes": frame_of(lambda content: zstd_of(content + b"\0"), "A frame has a byte more, of symbols 0."),
+    "reject_r20_dense_frame_of_much_more": frame_of(lambda content: zstd_of(content + bytes(2**22)), "A frame of a few bytes unpacks to more than 4 MiB."),
+    "reject_r20_dense_frame_not_zstd": frame_of(lambda content: content, "Symbols that are no zstd frame."),
+    "reject_r20_dense_two_frames": frame_of(lambda content: zstd_of(content[:9]) + zstd_of(content[9:]), "Symbols in two frames."),
+    "reject_r20_dense_skippable_frame": frame_of(lambda content: SKIPPABLE + zstd_of(content), "A frame to be skipped before that of the symbols."),
+    "reject_r20_dense_frame_left_over": frame_of(lambda content: zstd_of(content) + b"\0", "A byte after a frame, counted as one of its bytes."),
+    "reject_r20_dense_frame_cut_short": frame_of(lambda content: zstd_of(content)[:-1], "A frame without its last byte."),
+    "reject_r20_dense_frame_of_a_large_window": frame_of(lambda content: bytes.fromhex("28B52FFD0078") + (len(content) << 3 | 1).to_bytes(3, "little") + content, "A frame that asks for a window of 2^25 bytes."),
+    "reject_r20_dense_no_frame": spoiled(assign(frames_0=b""), "No frame for a group that has deltas."),
+    "reject_r20_dense_frame_of_no_deltas": spoiled(assign(frames_0=zstd_of(b"")), "A frame of no bytes for a group that has no deltas.", parameters=((0, 0, 0), (1, 0, 0)), spans=[1]),
+    "reject_r20_dense_frame_bytes_of_more_than_follow": spoiled(lambda made: block((1, 3, b""), (2, 5, made.stream()[:-1])), "A frame whose last byte is missing at the end of the stream.", parameters=((0, 0, 0),)),
+    "reject_r20_dense_padding_of_symbols": frame_of(lambda content: zstd_of(content[:-1] + bytes([content[-1] | 0x80])), "A symbol after the last one that is not 0.", n=251, parameters=((3, 0, 0),)),
+    "reject_r20_dense_escapes_too_few": escapes_of(lambda integers: integers[:-1], "An escape integer fewer than symbols of escapes."),
+    "reject_r20_dense_escapes_left_over": escapes_of(lambda integers: [*integers, 0], "An escape integer more than symbols of escapes."),
+    "reject_r20_dense_escapes_of_more_than_elements": escapes_of(lambda integers: [*integers, *[0] * 250], "More escapes than elements."),
+    "reject_r20_dense_escapes_of_another_count": spoiled(assign(escapes=lambda n: n - 1), "The escape integers are one more than the escapes."),
+    "reject_r20_dense_escapes_of_no_stream": spoiled(assign(escapes=0, escape_integers=b""), "No escapes, and no grouped integers either.", parameters=((0, 0, 0),)),
+    "reject_r20_dense_escape_integers_left_over": spoiled(assign(escape_integers=lambda stream: stream + b"\0"), "A byte after the escape integers, counted as one of theirs."),
+    "reject_r20_dense_escape_integers_of_more_groups": spoiled(lambda made: vars(made).update(escape_integers=grouped([*made.escaped, []], 16, [1, 1, 1], [1, 1])), "Three groups of escape integers in a block of two groups."),
+    "reject_r20_dense_escape_bytes_of_more_than_follow": spoiled(lambda made: block((1, 3, b""), (2, 5, made.table()[:-1])), "The stream ends before the last byte of the escape integers."),
+    "reject_r20_dense_escape_integers_cut_short": spoiled(assign(escape_integers=lambda stream: stream[:-1]), "Escape integers without their last byte, counted so."),
+    "reject_r20_dense_low_bits_cut_short": spoiled(assign(low_bits_1=lambda bits: bits[:-1]), "Low bits without their last byte."),
+    "reject_r20_dense_padding_of_low_bits": spoiled(dense_padding, "A bit that is 1 after the low bits."),
+    "reject_r20_dense_bytes_left_over": spoiled(assign(tail=b"\0"), "A byte after the last group."),
+    "reject_r20_dense_table_cut_short": spoiled(lambda made: block((1, 3, b""), (2, 5, made.stream()[:5])), "The table of groups ends after a packing."),
+    "reject_r20_dense_long_varint": spoiled(lambda made: block((1, 3, b""), (2, 5, b"\x81\0" + made.stream()[1:])), "A varint that is not in shortest form."),
     "reject_r20_int8_no_scale": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 4, b"\0\0\0")), "Three bytes of scale."),
 }
 
