@@ -158,15 +158,15 @@ pub(crate) fn digests(
     context: &Context<'_>,
 ) -> Result<Digests, Cancelled> {
     context.begin("hashing the files", checkpoint.bytes());
-    let files = checkpoint.files.par_iter().zip(&named.files);
+    let files = checkpoint.files().par_iter().zip(named.files());
     files.map(|(file, named): (&WeightFile, _)| Ok((named.name(), file.sha256(context)?.to_string()))).collect()
 }
 
 /// The folder of a checkpoint that is a model directory, or an index of shards in one.
 pub(crate) fn folder(checkpoint: &Checkpoint) -> Option<PathBuf> {
-    match &checkpoint.layout {
+    match checkpoint.layout() {
         Layout::File => None,
-        Layout::Directory { .. } => Some(checkpoint.path.clone()),
+        Layout::Directory { .. } => Some(checkpoint.path().to_owned()),
         Layout::Index { index } => Some(index.parent().map(Path::to_owned).unwrap_or_default()),
     }
 }

@@ -87,7 +87,7 @@ pub struct PatchSummary {
 impl PatchSummary {
     /// Describes a patch.
     pub fn new(patch: &Patch) -> Self {
-        Self { path: patch.name().to_owned(), id: patch.id, recommended_alpha: patch.metadata.recommended_alpha }
+        Self { path: patch.name().to_owned(), id: patch.id(), recommended_alpha: patch.metadata().recommended_alpha }
     }
 }
 
@@ -230,8 +230,8 @@ impl<'a> Baseline<'a> {
         dtypes.sort();
         dtypes.dedup();
         ModelSummary {
-            path: self.evaluation.checkpoint.path.clone(),
-            onnx: self.evaluation.model.exported_graph().map(|graph| graph.file.path.clone()),
+            path: self.evaluation.checkpoint.path().to_owned(),
+            onnx: self.evaluation.model.exported_graph().map(|graph| graph.file.path().to_owned()),
             model_type: self.evaluation.model.config.model_type.clone(),
             dtypes,
             facts: *self.evaluation.model.facts(),

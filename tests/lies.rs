@@ -60,7 +60,7 @@ fn applied(
     let context = Context::silent();
     let options = PlanOptions { check, different_base, not_finite: NotFinite::Refuse, prefix: None };
     let plan = Plan::check(base, edits, &options, &context)?;
-    let hash = edits[0].patch.table.roots.hash;
+    let hash = edits[0].patch.table().roots.hash;
     base.tensors().map(|tensor| Ok(plan.result_digest(tensor, hash, &context)?.to_string())).collect()
 }
 
@@ -86,8 +86,8 @@ fn outcomes(patch: &Patch, bases: &[Checkpoint]) -> Vec<Outcome> {
     }
     let one = || edit(patch, alpha(1.0));
     for base in bases.iter().map(Some).chain([None]) {
-        let table = |made: Result<Patch, Error>| made.map(|made| made.table.clone());
-        let half = Some(Top::Count(patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
+        let table = |made: Result<Patch, Error>| made.map(|made| made.table().clone());
+        let half = Some(Top::Count(patch.table().tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
         let made: [(&'static str, Result<TensorTable, Error>); 7] = [
             ("invert", table(invert(&one(), base, &context))),
             // What is inverted or joined is the patch, whatever its alpha.
@@ -97,7 +97,7 @@ fn outcomes(patch: &Patch, bases: &[Checkpoint]) -> Vec<Outcome> {
             (
                 "combine",
                 combine(&[one(), edit(patch, alpha(2.0))], Signs::Sum, base, &context)
-                    .map(|made| made.patch.table.clone()),
+                    .map(|made| made.patch.table().clone()),
             ),
             ("select", table(select(&one(), &Filter::default(), half, base, &context))),
             ("intersect", table(restrict(&one(), &one(), base, &context))),
@@ -150,8 +150,8 @@ fn what_a_verb_makes_of_a_vector_is_intact_and_true_of_its_base() {
         let one = edit(&Patch::open(&path).unwrap(), EditKind::Interpolate(Alpha::ONE));
         for with_base in [None, Some(&base)] {
             let half =
-                Some(Top::Count(one.patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
-            let first = one.patch.table.tensors.iter().take(1).map(|entry| globset_escaped(&entry.name)).collect();
+                Some(Top::Count(one.patch.table().tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
+            let first = one.patch.table().tensors.iter().take(1).map(|entry| globset_escaped(&entry.name)).collect();
             let first = Filter { include: first, ..Filter::default() };
             for part in [
                 select(&one, &Filter::default(), half, with_base, &context),
@@ -177,7 +177,7 @@ fn show_and_check_say_what_the_blocks_deny() {
     let dir = bert_dir();
     dir.run("diff target.safetensors reference.safetensors -o p --density 5%").ok();
     let honest = Patch::open(dir.path("p")).unwrap();
-    let lying = honest.with_metadata(&Metadata { portable: true, ..honest.metadata.clone() }).unwrap();
+    let lying = honest.with_metadata(&Metadata { portable: true, ..honest.metadata().clone() }).unwrap();
     lying.save(dir.path("lying"), lcepatch_files::durable::Existing::Keep).unwrap();
     dir.run("show lying").ok().prints(&["it says that it is portable", "portable     no"]);
     dir.run("check lying").ok().prints(&["intact", "it says that it is portable"]);

@@ -72,7 +72,7 @@ pub fn combine(
     context.begin("combining", 0);
     let mut by_name: BTreeMap<&str, Vec<(&Edit, &TensorEntry)>> = BTreeMap::new();
     for edit in edits {
-        for entry in &edit.patch.table.tensors {
+        for entry in &edit.patch.table().tensors {
             by_name.entry(&entry.name).or_default().push((edit, entry));
         }
     }
@@ -106,11 +106,11 @@ pub fn combine(
         let parts = TensorParts { counterparts: None, ..TensorParts::of(entry) };
         draft.add(parts, &sum, base.and_then(|base| base.tensor(&entry.name)));
     }
-    let used = |edit: &Edit| format!("{}:{}", edit.patch.id, edit.kind.alpha().unwrap_or(Alpha::ONE));
+    let used = |edit: &Edit| format!("{}:{}", edit.patch.id(), edit.kind.alpha().unwrap_or(Alpha::ONE));
     let metadata = Metadata {
         localization: Localization { method: format!("combine, {}", signs.label()), ..Localization::default() },
         derived: Some(Derived { verb: "combine".to_owned(), patches: edits.iter().map(used).collect() }),
-        base: edits.first().map(|edit| edit.patch.metadata.base.clone()).unwrap_or_default(),
+        base: edits.first().map(|edit| edit.patch.metadata().base.clone()).unwrap_or_default(),
         ..Metadata::default()
     };
     let unknown = (Digest::UNKNOWN, Digest::UNKNOWN);

@@ -86,7 +86,7 @@ pub fn compare(
     context.begin("comparing", 0);
     let mut components: BTreeMap<String, Sums> = BTreeMap::new();
     let mut all = Sums::default();
-    for side in by_name(&first.patch.table.tensors, &second.patch.table.tensors) {
+    for side in by_name(&first.patch.table().tensors, &second.patch.table().tensors) {
         let (entry, contents) = match side {
             Side::One(entry) => (entry, [Some(Content::read(first, entry, "compare", base)?), None]),
             Side::Other(entry) => (entry, [None, Some(Content::read(second, entry, "compare", base)?)]),

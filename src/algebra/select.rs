@@ -53,7 +53,7 @@ pub fn select(
             && !exclude.is_match(&entry.name)
             && (filter.components.is_empty() || filter.components.iter().any(|wanted| wanted == component))
     };
-    let entries: Vec<&TensorEntry> = edit.patch.table.tensors.iter().filter(passes).collect();
+    let entries: Vec<&TensorEntry> = edit.patch.table().tensors.iter().filter(passes).collect();
     let all: u64 = entries.iter().map(|entry| entry.selected).sum();
     let k = top.map_or(Ok(all), |top| top.of(all))?;
     let threshold = if k < all { Some(threshold(edit, &entries, k, base, context)?) } else { None };
@@ -76,12 +76,12 @@ pub fn select(
 /// As [`select`].
 pub fn restrict(edit: &Edit, other: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
     check_base(other, "intersect", base, context)?;
-    let tensors = &other.patch.table.tensors;
+    let tensors = &other.patch.table().tensors;
     let theirs = |name: &str| {
         let at = tensors.binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
         tensors.get(at)
     };
-    let entries: Vec<&TensorEntry> = edit.patch.table.tensors.iter().filter(|e| theirs(&e.name).is_some()).collect();
+    let entries: Vec<&TensorEntry> = edit.patch.table().tensors.iter().filter(|e| theirs(&e.name).is_some()).collect();
     let mut failed = None;
     let keep = |entry: &TensorEntry, content: &Content| {
         let theirs = theirs(&entry.name).map(|theirs| Content::read(other, theirs, "intersect", base));
@@ -149,7 +149,7 @@ fn part(
         check_base(edit, verb, base, context)?;
     }
     let portability = if portable { Portability::Portable } else { Portability::NeedsBase };
-    let mut draft = Draft::new(portability, patch.table.roots.hash, patch.table.block_log2);
+    let mut draft = Draft::new(portability, patch.table().roots.hash, patch.table().block_log2);
     let mut kept = 0;
     for entry in entries {
         let content = decodes.then(|| Content::read(edit, entry, verb, base)).transpose()?;
@@ -168,7 +168,7 @@ fn part(
             }
         }
     }
-    if kept == patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>() {
+    if kept == patch.table().tensors.iter().map(|entry| entry.selected).sum::<u64>() {
         return Ok(patch.clone());
     }
     if kept == 0 {
@@ -176,9 +176,9 @@ fn part(
         return Err(Obstacle::Empty { reason }.into());
     }
     let metadata = Metadata {
-        derived: Some(Derived { verb: verb.to_owned(), patches: vec![patch.id.to_string()] }),
+        derived: Some(Derived { verb: verb.to_owned(), patches: vec![patch.id().to_string()] }),
         results: serde_json::Map::new(),
-        ..patch.metadata.clone()
+        ..patch.metadata().clone()
     };
     // A tensor that lost elements has no counterparts, so that the roots are known only if all tensors stayed whole.
     draft.finish(metadata, known_roots, base, context)

@@ -186,11 +186,11 @@ impl<'a> Apply<'a> {
         if let UndoTo::Path(path) = self.undo {
             // The undo patch must be on the disk before the weights change.
             write_file(path, &bytes, self.existing).map_err(Failed::not_in_place)?;
-            return Ok((Undo::new(patch.id, path), Some(path.to_owned())));
+            return Ok((Undo::new(patch.id(), path), Some(path.to_owned())));
         }
-        let name = undo_name(&patch.id.short());
+        let name = undo_name(&patch.id().short());
         let path = folder_of(destination, self.base).map(|folder| folder.join(&name));
-        let undo = Undo::new(patch.id, Path::new(&name));
+        let undo = Undo::new(patch.id(), Path::new(&name));
         side_files.write.push((name, bytes));
         Ok((undo, path))
     }
@@ -198,12 +198,12 @@ impl<'a> Apply<'a> {
     /// Refuses outputs beside the result that would take the place of the base's own files, of the result, or of each other.
     fn refuse_outputs(&self, destination: Destination<'_>) -> Result<(), Refusal> {
         let real = |path: &Path| real_path(path).unwrap_or_else(|| path.to_owned());
-        let index = match &self.base.layout {
+        let index = match self.base.layout() {
             Layout::Index { index } | Layout::Directory { index: Some(index) } => Some(index.clone()),
             _ => None,
         };
         let log = history::folder(self.base).map(|folder| folder.join(history::FILE_NAME));
-        let weights = self.base.files.iter().map(|file| file.path.clone());
+        let weights = self.base.files().iter().map(|file| file.path().to_owned());
         let own: Vec<PathBuf> = weights.chain(index).chain(log).map(|path| real(&path)).collect();
         let mut taken: Vec<PathBuf> = Vec::new();
         if let Destination::Path(path) = destination {
@@ -249,7 +249,8 @@ impl OpenLog {
         context: &Context<'_>,
     ) -> Result<Vec<u8>, Error> {
         let after = digests(result, base, context)?;
-        let patches = edits.iter().map(|edit| AppliedPatch::new(edit.patch.id, edit.patch.name(), edit.kind)).collect();
+        let patches =
+            edits.iter().map(|edit| AppliedPatch::new(edit.patch.id(), edit.patch.name(), edit.kind)).collect();
         self.history.steps.push(Step::new(patches, self.before, after, undo));
         self.history.to_bytes()
     }
@@ -273,7 +274,7 @@ fn is_reference_of(
 ) -> Result<bool, Cancelled> {
     let Some(metadata) = plan.whole_difference() else { return Ok(false) };
     let files = &metadata.reference.files;
-    if !files.iter().map(|file| file.bytes).eq(result.files.iter().map(WeightFile::bytes)) {
+    if !files.iter().map(|file| file.bytes).eq(result.files().iter().map(WeightFile::bytes)) {
         return Ok(false);
     }
     if files.iter().all(|file| file.content.is_some()) {
@@ -281,7 +282,7 @@ fn is_reference_of(
         return Ok(contents.iter().map(Digest::to_string).eq(files.iter().flat_map(|file| file.content.clone())));
     }
     // Patches of format 1.0 and 1.1 know files by SHA-256 only.
-    let sha256 = result.files.iter().map(|file| file.sha256(context)).collect::<Result<Vec<Digest>, Cancelled>>()?;
+    let sha256 = result.files().iter().map(|file| file.sha256(context)).collect::<Result<Vec<Digest>, Cancelled>>()?;
     Ok(sha256.iter().map(|digest| Some(digest.to_string())).eq(files.iter().map(|file| file.sha256.clone())))
 }
 
@@ -333,14 +334,14 @@ impl Revert<'_> {
         let path = self.undo.map(Path::to_owned).or_else(|| find(undo, self.model));
         let path = path.ok_or_else(|| self.refusal(NoRevert::UndoGone { file: undo.file.clone() }))?;
         let patch = Patch::open(&path)?;
-        if patch.id.to_string() != undo.id {
-            return Err(self.refusal(NoRevert::OtherUndo { path, found: patch.id, expected: undo.id.clone() }));
+        if patch.id().to_string() != undo.id {
+            return Err(self.refusal(NoRevert::OtherUndo { path, found: patch.id(), expected: undo.id.clone() }));
         }
         Ok(patch)
     }
 
     fn refusal(&self, reason: NoRevert) -> Error {
-        Refusal::NoRevert { path: self.model.path.clone(), reason }.into()
+        Refusal::NoRevert { path: self.model.path().to_owned(), reason }.into()
     }
 }
 
@@ -353,7 +354,7 @@ fn is_obsolete(undo: &Undo, earlier: &History) -> bool {
 /// Looks for the undo patch in the places where an apply may have put it.
 fn find(undo: &Undo, model: &Checkpoint) -> Option<PathBuf> {
     // Only a plain name: a log that someone else made must not lead anywhere.
-    if !history::is_plain(&undo.file) || model.layout == Layout::File {
+    if !history::is_plain(&undo.file) || model.layout() == &Layout::File {
         return None;
     }
     let folder = history::folder(model)?;

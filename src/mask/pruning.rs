@@ -190,7 +190,7 @@ impl<'a> PruningMask<'a> {
             }
         }
         if tensors.is_empty() {
-            return Err(MaskFault::None { place: format!("{}, as X_orig and X_mask", checkpoint.path.display()) });
+            return Err(MaskFault::None { place: format!("{}, as X_orig and X_mask", checkpoint.path().display()) });
         }
         Ok(Self { tensors })
     }

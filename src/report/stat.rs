@@ -114,10 +114,10 @@ impl Sum {
 impl Stat {
     /// Counts the selected weights of a patch.
     pub fn new(patch: &Patch) -> Self {
-        let metadata = &patch.metadata;
+        let metadata = patch.metadata();
         let (mut components, mut layers) = (BTreeMap::<_, Sum>::new(), BTreeMap::<_, Sum>::new());
         let mut cells = BTreeMap::<_, Sum>::new();
-        for tensor in &patch.table.tensors {
+        for tensor in &patch.table().tensors {
             let place = place(&tensor.name);
             components.entry(place.component).or_default().add(tensor);
             layers.entry(place.layer).or_default().add(tensor);
@@ -141,16 +141,16 @@ impl Stat {
             elements: sum.elements,
         });
         Self {
-            id: patch.id.to_string(),
-            file_bytes: patch.file_bytes,
-            header_bytes: patch.header_bytes,
+            id: patch.id().to_string(),
+            file_bytes: patch.file_bytes(),
+            header_bytes: patch.header_bytes(),
             base_elements: metadata.base.elements,
             base_bytes: metadata.base.files.iter().fold(0, |all, file| all.saturating_add(file.bytes)),
-            selected: patch.table.tensors.iter().map(|tensor| tensor.selected).sum(),
+            selected: patch.table().tensors.iter().map(|tensor| tensor.selected).sum(),
             components: components.collect(),
             layers: layers.collect(),
             cells: cells.collect(),
-            tensors: patch.table.tensors.iter().map(tensor_row).collect(),
+            tensors: patch.table().tensors.iter().map(tensor_row).collect(),
         }
     }
 }

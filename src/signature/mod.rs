@@ -236,7 +236,7 @@ impl HashedFile {
     fn patch(self, path: &Path) -> Result<Patch, SignatureFault> {
         let patch = Patch::from_file(path, self.file).map_err(SignatureFault::Patch)?;
         match self.id {
-            Some(id) if id == patch.id => Ok(patch),
+            Some(id) if id == patch.id() => Ok(patch),
             _ => Err(SignatureFault::Changed { patch: path.to_owned() }),
         }
     }

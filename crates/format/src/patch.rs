@@ -17,16 +17,11 @@ use std::sync::Arc;
 /// A patch whose header is verified. Blocks are read when they are needed.
 #[derive(Debug, Clone)]
 pub struct Patch {
-    /// SHA-256 of the header. As the header contains the digests of all blocks, the id identifies the whole content (spec §12.1).
-    pub id: Digest,
-    /// The descriptive metadata.
-    pub metadata: Metadata,
-    /// The tensors that the patch changes, and the offsets of their blocks.
-    pub table: TensorTable,
-    /// Size of everything before the payload, in bytes.
-    pub header_bytes: u64,
-    /// Size of the whole file in bytes.
-    pub file_bytes: u64,
+    id: Digest,
+    metadata: Metadata,
+    table: TensorTable,
+    header_bytes: u64,
+    file_bytes: u64,
     source: Arc<dyn ReadAt>,
 }
 
@@ -121,6 +116,31 @@ impl Patch {
         Ok(Self { id: preamble.digest, metadata, table, header_bytes, file_bytes, source })
     }
 
+    /// SHA-256 of the header. As the header contains the digests of all blocks, the id identifies the whole content (spec §12.1).
+    pub fn id(&self) -> Digest {
+        self.id
+    }
+
+    /// The descriptive metadata.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The tensors that the patch changes, and the offsets of their blocks.
+    pub fn table(&self) -> &TensorTable {
+        &self.table
+    }
+
+    /// Size of everything before the payload, in bytes.
+    pub fn header_bytes(&self) -> u64 {
+        self.header_bytes
+    }
+
+    /// Size of the whole file in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
     /// The alpha to apply the patch at if the user gives none: the one that the author recommends, otherwise 1.
     pub fn default_alpha(&self) -> (Alpha, AlphaSource) {
         match self.metadata.recommended_alpha.and_then(Alpha::new) {
@@ -161,7 +181,7 @@ impl Patch {
     /// # Errors
     /// I/O, and R18.
     pub fn block(&self, tensor: &TensorEntry, block: &BlockEntry) -> Result<Vec<u8>, ReadError> {
-        let bytes = self.source.read_at(self.header_bytes + block.offset, block.bytes)?;
+        let bytes = self.source.read_at(self.header_bytes.saturating_add(block.offset), block.bytes)?;
         let (found, expected) = (Digest::sha256(&bytes), block.digest);
         if found != expected {
             return Err(

@@ -172,7 +172,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let mut report = verify(evaluation, &patches, &cases, &context)?;
     let mut weights = BTreeMap::new();
     if arguments.record {
-        for file in &checkpoint.files {
+        for file in checkpoint.files() {
             weights.insert(file.name(), file.sha256(&context)?);
         }
         for file in model.exported_graph().iter().flat_map(|exported| exported.file.files()) {
@@ -238,11 +238,11 @@ pub fn cases(
 
 /// Puts the results into the patch's file, and returns its new id.
 fn record(patch: &Patch, report: &Report, setup: &Setup) -> Result<crate::digest::Digest, Failure> {
-    let mut metadata = patch.metadata.clone();
+    let mut metadata = patch.metadata().clone();
     metadata.results.extend(summary(report, setup));
     let recorded = patch.with_metadata(&metadata)?;
     recorded.save(patch.name(), Existing::Replace)?;
-    Ok(recorded.id)
+    Ok(recorded.id())
 }
 
 fn threshold(text: &str) -> Result<Threshold, String> {

@@ -93,7 +93,8 @@ impl ExportedGraph {
         self.check_bound(edited.keys().map(String::as_str))?;
         let mut builder = engine.builder()?;
         for binding in &self.bindings.bound {
-            let initializer = self.file.initializers.iter().find(|initializer| initializer.name == binding.initializer);
+            let initializer =
+                self.file.initializers().iter().find(|initializer| initializer.name == binding.initializer);
             if let (Some(initializer), Some(bytes)) = (initializer, replacement(binding, checkpoint, edited)?)
                 && let Some(dtype) = initializer.dtype
             {
@@ -101,7 +102,7 @@ impl ExportedGraph {
                 builder = builder.with_initializer(&initializer.name, value).map_err(builder_fault)?;
             }
         }
-        let inner = builder.commit_from_file(&self.file.path)?;
+        let inner = builder.commit_from_file(self.file.path())?;
         Ok(Session { inner, facts: self.facts, interface: self.signature.clone() })
     }
 }

@@ -58,19 +58,19 @@ impl Signature {
     /// # Errors
     /// [`ModelFault::Input`], [`ModelFault::Malformed`].
     pub fn read(file: &OnnxFile, config: &Config) -> Result<Self, ModelFault> {
-        let inputs = file.inputs.iter().map(graph_input).collect::<Result<Vec<_>, ModelFault>>()?;
+        let inputs = file.inputs().iter().map(graph_input).collect::<Result<Vec<_>, ModelFault>>()?;
         if !inputs.iter().any(|input| input.role == Role::Ids) {
             return Err(ModelFault::Input { input: "input_ids".to_owned(), reason: "is missing" });
         }
         let vocabulary = config.size(&["vocab_size"])?;
         let width = config.size_or(&["hidden_size", "n_embd", "d_model", "dim"], vocabulary)?;
-        let named = |names: &[&str]| file.outputs.iter().find(|output| names.contains(&output.name.as_str()));
+        let named = |names: &[&str]| file.outputs().iter().find(|output| names.contains(&output.name.as_str()));
         let hidden: Vec<String> = (0..)
             .map_while(|layer| named(&[&format!("hidden_states.{layer}"), &format!("hidden.{layer}")]))
             .map(|output| output.name.clone())
             .collect();
         let others: Vec<&ValueInfoProto> =
-            file.outputs.iter().filter(|output| !hidden.contains(&output.name)).collect();
+            file.outputs().iter().filter(|output| !hidden.contains(&output.name)).collect();
         Ok(Self {
             inputs,
             logits: output(&others, "logits", vocabulary),

@@ -222,7 +222,7 @@ impl<'a> Builder<'a> {
             data_location: DataLocation::External as i32,
             external_data: vec![
                 entry("location", location),
-                entry("offset", info.range.start.to_string()),
+                entry("offset", info.range().start.to_string()),
                 entry("length", info.bytes().to_string()),
             ],
             ..TensorProto::default()
