@@ -2,8 +2,8 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use lcepatch::error::Impossible;
-use lcepatch::mask::ranking::{self, Keys, Zeros};
+use lcepatch::internal::Impossible;
+use lcepatch::internal::ranking::{self, Keys, Zeros};
 use lcepatch_format::block::BlockId;
 use lcepatch_format::codec::gaps::{self, GroupedGaps, GroupedPositions};
 use lcepatch_format::codec::groups::{self, Partition, Sequences};

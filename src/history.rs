@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Name of the log in a model directory.
-pub const FILE_NAME: &str = "lcepatch-log.json";
+pub(crate) const FILE_NAME: &str = "lcepatch-log.json";
 
 /// The log of a model directory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -63,12 +63,12 @@ pub struct Undo {
 }
 
 /// SHA-256 of each weight file, in hexadecimal, by name.
-pub type Digests = BTreeMap<String, String>;
+pub(crate) type Digests = BTreeMap<String, String>;
 
 /// The state of a model directory, according to its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub(crate) enum State {
     /// There is no log, or no step in it.
     NoSteps,
     /// The weight files are those after this number of steps; 0 is the base.
@@ -99,14 +99,14 @@ impl History {
     ///
     /// # Errors
     /// [`Reason::Log`], for a value that JSON cannot hold.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let text = serde_json::to_string_pretty(self);
         let text = text.map_err(|e| Reason::Log { path: FILE_NAME.into(), reason: e.to_string() })?;
         Ok((text + "\n").into_bytes())
     }
 
     /// The state of weight files with these digests.
-    pub fn state(&self, files: &Digests) -> State {
+    pub(crate) fn state(&self, files: &Digests) -> State {
         if self.steps.is_empty() {
             return State::NoSteps;
         }
@@ -120,7 +120,7 @@ impl History {
 
 impl Step {
     /// A step that applied `patches` and ended now.
-    pub fn new(patches: Vec<AppliedPatch>, before: Digests, after: Digests, undo: Option<Undo>) -> Self {
+    pub(crate) fn new(patches: Vec<AppliedPatch>, before: Digests, after: Digests, undo: Option<Undo>) -> Self {
         Self {
             time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             tool: concat!("lcepatch ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -134,7 +134,7 @@ impl Step {
 
 impl AppliedPatch {
     /// The patch with this id, from the file at `path`, applied as `kind`.
-    pub fn new(id: Digest, path: &Path, kind: EditKind) -> Self {
+    pub(crate) fn new(id: Digest, path: &Path, kind: EditKind) -> Self {
         let alpha = kind.alpha().map(|alpha| alpha.value());
         Self { id: id.to_string(), file: file_name(path), edit: kind.label().to_owned(), alpha }
     }
@@ -142,7 +142,7 @@ impl AppliedPatch {
 
 impl Undo {
     /// The undo patch with this id, at `path`. Only the file name is recorded, so that a published log shows no private paths.
-    pub fn new(id: Digest, path: &Path) -> Self {
+    pub(crate) fn new(id: Digest, path: &Path) -> Self {
         Self { id: id.to_string(), file: file_name(path) }
     }
 }

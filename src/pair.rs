@@ -3,7 +3,7 @@
 mod matching;
 mod suggestion;
 
-pub use suggestion::Suggestion;
+pub(crate) use suggestion::Suggestion;
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
@@ -247,7 +247,7 @@ pub(crate) struct Pair<'a> {
 
 /// Why two checkpoints do not pair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mismatch {
+pub(crate) struct Mismatch {
     /// Names that only the target has.
     pub only_in_target: Vec<String>,
     /// Names that only the reference has.

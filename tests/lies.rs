@@ -2,13 +2,14 @@
 
 use crate::support::*;
 use crate::vectors;
-use lcepatch::algebra::{Filter, Signs, Top, combine, compare, invert, restrict, select, squash};
+use lcepatch::Error;
+use lcepatch::algebra::{Filter, Signs, combine, compare, invert, restrict, select, squash};
 use lcepatch::apply::{Carried, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
+use lcepatch::diff::Amount;
 use lcepatch::edit::{Alpha, EditKind};
-use lcepatch::error::Error;
 use lcepatch::format::metadata::{Localization, Masks, Metadata, Reduced};
 use lcepatch::format::tensor_table::TensorTable;
 use lcepatch::patch::Patch;
@@ -87,7 +88,8 @@ fn outcomes(patch: &Patch, bases: &[Checkpoint]) -> Vec<Outcome> {
     let one = || edit(patch, alpha(1.0));
     for base in bases.iter().map(Some).chain([None]) {
         let table = |made: Result<Patch, Error>| made.map(|made| made.table().clone());
-        let half = Some(Top::Count(patch.table().tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
+        let half =
+            Some(Amount::Count(patch.table().tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
         let made: [(&'static str, Result<TensorTable, Error>); 7] = [
             ("invert", table(invert(&one(), base, &context))),
             // What is inverted or joined is the patch, whatever its alpha.
@@ -149,8 +151,9 @@ fn what_a_verb_makes_of_a_vector_is_intact_and_true_of_its_base() {
         let Some(base) = base.map(|base| Checkpoint::open(&base).unwrap()) else { continue };
         let one = edit(&Patch::open(&path).unwrap(), EditKind::Interpolate(Alpha::ONE));
         for with_base in [None, Some(&base)] {
-            let half =
-                Some(Top::Count(one.patch.table().tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
+            let half = Some(Amount::Count(
+                one.patch.table().tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2),
+            ));
             let first = one.patch.table().tensors.iter().take(1).map(|entry| globset_escaped(&entry.name)).collect();
             let first = Filter { include: first, ..Filter::default() };
             for part in [

@@ -6,9 +6,8 @@ use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::edit::{Alpha, EditKind, interpolate};
-use lcepatch::error::{Error, Reason};
 use lcepatch::patch::Patch;
-use lcepatch_files::input::Meant;
+use lcepatch::Error;
 use lcepatch_format::dtype::{Dtype, Rounded};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -30,14 +29,6 @@ pub fn all() -> Vec<(String, PathBuf, Value)> {
         .collect();
     assert!(vectors.len() >= 60, "only {} vectors were found", vectors.len());
     vectors
-}
-
-fn rule(error: &Error) -> Option<u8> {
-    match error.reason() {
-        Reason::Patch { invalid, .. } => Some(invalid.rule()),
-        Reason::Unexpected { unexpected, .. } if unexpected.meant == Meant::Patch => Some(1),
-        _ => None,
-    }
 }
 
 fn open(path: &Path, kind: EditKind) -> Result<Edit, Error> {
@@ -102,7 +93,7 @@ fn every_vector_is_accepted_or_rejected_by_its_rule() {
             wanted => match outcome {
                 Ok(_) => panic!("{name} is accepted, it must break {wanted}"),
                 Err(error) => {
-                    assert_eq!(rule(&error).map(|r| format!("R{r}")).as_deref(), Some(wanted), "{name}: {error}")
+                    assert_eq!(error.rule().map(|r| format!("R{r}")).as_deref(), Some(wanted), "{name}: {error}")
                 }
             },
         }
@@ -119,7 +110,8 @@ fn check_outcome(name: &str, expected: &Value, outcome: Result<Vec<(String, Vec<
         Ok(result) => check_result(name, expected, &result),
         Err(error) => {
             assert!(expected.is_null(), "{name}: {error}");
-            assert!(matches!(error.reason(), Reason::Refused(_) | Reason::Mask(_)), "{name}: {error}");
+            let refused = ["base.", "edit.", "mask.", "numbers."].iter().any(|kind| error.code().starts_with(kind));
+            assert!(refused, "{name}: {error}");
         }
     }
 }

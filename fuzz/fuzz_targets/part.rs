@@ -3,9 +3,9 @@
 
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch::diff::shard::join;
-use lcepatch::diff::{CandidateOptions, DiffOptions, Labels, Localize, Params, Part, Shard, shard};
+use lcepatch::diff::{CandidateOptions, DiffOptions, Labels, Localize, Params};
 use lcepatch::format::block::encode::{Portability, Precision};
+use lcepatch::internal::{Part, Shard, find, join};
 use lcepatch::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
 use lcepatch_format::codec::Effort;
 use lcepatch_format::digest::Digest;
@@ -39,7 +39,7 @@ static PART: LazyLock<Vec<u8>> = LazyLock::new(|| {
         labels: Labels::default(),
     };
     let (a, b, only) = (checkpoint(1), checkpoint(2), Shard::new(1, 1).expect("a shard"));
-    let part = shard::find(&a, &b, &options, only, &[], &Context::silent()).expect("a part");
+    let part = find(&a, &b, &options, only, &[], &Context::silent()).expect("a part");
     part.to_bytes().expect("its bytes")
 });
 

@@ -4,11 +4,12 @@
 //! An input is the length of a patch, the patch, and a safetensors file.
 #![no_main]
 
-use lcepatch::algebra::{Filter, Signs, Top, combine, compare, invert, restrict, select, squash};
+use lcepatch::algebra::{Filter, Signs, combine, compare, invert, restrict, select, squash};
 use lcepatch::apply::{Carried, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, fit};
 use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
+use lcepatch::diff::Amount;
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::Metadata;
 use lcepatch::patch::Patch;
@@ -145,7 +146,7 @@ fuzz_target!(init: on_this_thread(), |data: (bool, bool, bool, f64, &[u8])| {
     let base = with_base.then_some(&checkpoint);
     // Of the verbs, the bytes that follow the header are compared: metadata may go along.
     let made = |patch: &Patch| {
-        let (one, half) = (at(patch), Some(Top::Count(2)));
+        let (one, half) = (at(patch), Some(Amount::Count(2)));
         let results = [
             invert(&one, base, &context),
             squash(&one, &at(patch), base, &context),

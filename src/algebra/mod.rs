@@ -15,8 +15,8 @@ mod squash;
 pub use combine::{Combined, Signs, combine};
 pub use compare::{Comparison, Likeness, compare};
 pub use invert::invert;
-pub use select::{Filter, Top, restrict, select};
-pub use spectrum::{Spectrum, spectrum};
+pub use select::{Filter, restrict, select};
+pub(crate) use spectrum::{Spectrum, spectrum};
 pub use squash::squash;
 
 use crate::apply::{Carried, Check, Edit, Fit, carried_values_fit, fit};

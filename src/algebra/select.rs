@@ -16,9 +16,6 @@ use crate::localize::candidates::globs;
 use crate::localize::value::Amount;
 use crate::patch::Patch;
 
-/// How many of the selected elements stay: those with the largest |reference - base|.
-pub type Top = Amount;
-
 /// Which tensors stay.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -30,7 +27,7 @@ pub struct Filter {
     pub components: Vec<String>,
 }
 
-/// The part of a patch in the tensors that pass `filter`, and of this part the `top` elements. Of elements with equal magnitude, those
+/// The part of a patch in the tensors that pass `filter`, and of this part the `top` elements with the largest |reference - base|. Of elements with equal magnitude, those
 /// that are first by tensor name and flat index stay.
 ///
 /// Tensors that stay whole are copied as they are, from any patch. For the top elements, the patch must be portable, or its base given. If
@@ -42,7 +39,7 @@ pub struct Filter {
 pub fn select(
     edit: &Edit,
     filter: &Filter,
-    top: Option<Top>,
+    top: Option<Amount>,
     base: Option<&Checkpoint>,
     context: &Context<'_>,
 ) -> Result<Patch, Error> {
@@ -199,13 +196,13 @@ mod tests {
         portable(&base(), &floats(&[("a", &[1.0, -4.0, 0.0, 2.0]), ("b", &[4.0, 0.5, 4.0, 0.0])]), 1.0)
     }
 
-    fn selected(filter: &Filter, top: Option<Top>) -> Result<Patch, ErrorKind> {
+    fn selected(filter: &Filter, top: Option<Amount>) -> Result<Patch, ErrorKind> {
         select(&edit(), filter, top, None, &Context::silent()).map_err(|error| error.kind())
     }
 
     #[test]
     fn the_top_are_the_largest_and_of_equal_ones_the_first() {
-        let patch = selected(&Filter::default(), Some(Top::Count(2))).unwrap();
+        let patch = selected(&Filter::default(), Some(Amount::Count(2))).unwrap();
         let expected = floats(&[("a", &[0.0, -4.0, 0.0, 0.0]), ("b", &[4.0, 0.0, 0.0, 0.0])]);
         assert_eq!(applied(&base(), &[Edit::to_reference(patch)]), contents(&expected));
     }
@@ -222,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_selection_of_everything_is_the_same_patch() {
-        let same = selected(&Filter::default(), Some(Top::Count(6))).unwrap();
+        let same = selected(&Filter::default(), Some(Amount::Count(6))).unwrap();
         assert_eq!(same.to_bytes().unwrap(), edit().patch.to_bytes().unwrap());
     }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 /// Where a result goes.
 #[derive(Debug, Clone, Copy)]
-pub enum Destination<'a> {
+pub(crate) enum Destination<'a> {
     /// Into the base itself, which was opened with [`Checkpoint::open_for_edit`].
     InPlace,
     /// To a new file or directory.
@@ -36,7 +36,7 @@ pub enum UndoTo<'a> {
 
 /// Where the pruning mask of the result goes.
 #[derive(Debug, Clone, Copy)]
-pub struct KeepMask<'a> {
+pub(crate) struct KeepMask<'a> {
     /// The mask of the base.
     pub of_base: &'a PruningMask<'a>,
     /// The mask file to write.
@@ -109,7 +109,7 @@ impl<'a> Apply<'a> {
     }
 
     /// Where the result's pruning mask goes; `None` to write no mask.
-    pub fn keep_mask(self, mask: Option<KeepMask<'a>>) -> Self {
+    pub(crate) fn keep_mask(self, mask: Option<KeepMask<'a>>) -> Self {
         Self { mask, ..self }
     }
 
@@ -118,19 +118,28 @@ impl<'a> Apply<'a> {
         Self { existing, ..self }
     }
 
-    /// Writes the result to a new file or directory at `path`.
+    /// Writes the result to a new file or directory at `path`. Nothing is written before the base is checked and every result is known.
     ///
     /// # Errors
-    /// As [`Apply::run`].
+    /// [`Refusal::OfBase`], [`Refusal::SamePlace`]; what [`Plan::check`], `in_place` and `to_path` return; the log's.
     pub fn to(&self, path: &Path, context: &Context<'_>) -> Result<Done, Error> {
         self.run(Destination::Path(path), context)
     }
 
-    /// Writes the result. Nothing is written before the base is checked and every result is known.
+    /// Edits the base itself, which was opened with [`Checkpoint::open_for_edit`]. An interrupted edit is put back by
+    /// [`recover`](super::recover).
     ///
     /// # Errors
-    /// [`Refusal::OfBase`], [`Refusal::SamePlace`]; what [`Plan::check`], `in_place` and `to_path` return; the log's.
-    pub fn run(&self, destination: Destination<'_>, context: &Context<'_>) -> Result<Done, Error> {
+    /// As [`Apply::to`].
+    pub fn in_place(&self, context: &Context<'_>) -> Result<Done, Error> {
+        self.run(Destination::InPlace, context)
+    }
+
+    /// Writes the result.
+    ///
+    /// # Errors
+    /// As [`Apply::to`].
+    pub(crate) fn run(&self, destination: Destination<'_>, context: &Context<'_>) -> Result<Done, Error> {
         self.refuse_outputs(destination)?;
         let plan = Plan::check(self.base, self.edits, &self.options, context)?;
         self.write_mask(&plan, context)?;

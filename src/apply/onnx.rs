@@ -86,7 +86,7 @@ impl OnnxBase {
     }
 
     /// Why `patch` does not fit, if tensors that it changes are missing.
-    pub fn refusal(&self, patch: &Patch) -> Option<Refusal> {
+    pub(crate) fn refusal(&self, patch: &Patch) -> Option<Refusal> {
         let names = |name: &String| patch.table().tensors.binary_search_by(|entry| entry.name.cmp(name)).is_ok();
         let differences: Vec<_> = self.missing.iter().filter(|(name, _)| names(name)).cloned().collect();
         (!differences.is_empty()).then(|| Refusal::Base {

@@ -2,8 +2,8 @@
 
 mod masks;
 mod outline;
-mod part;
-pub mod shard;
+pub(crate) mod part;
+pub(crate) mod shard;
 mod write;
 
 pub use crate::codec::Effort;
@@ -12,8 +12,7 @@ pub use crate::localize::candidates::{CandidateOptions, Params};
 pub use crate::localize::random::Among;
 pub use crate::localize::value::{Amount, Density};
 pub use masks::MaskSource;
-pub use part::Part;
-pub use shard::Shard;
+pub(crate) use shard::Shard;
 
 use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};

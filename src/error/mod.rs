@@ -10,11 +10,12 @@ mod part;
 mod refusal;
 
 pub use crate::localize::Impossible;
-pub use crate::patch::encode::EncodeError;
+pub(crate) use crate::patch::encode::EncodeError;
 pub use kind::ErrorKind;
-pub use obstacle::Obstacle;
+pub(crate) use obstacle::Obstacle;
 pub use part::{PartContent, PartFault, Undivided};
-pub use refusal::{BaseState, Difference, NoRevert, Refusal};
+pub use refusal::{BaseState, Difference};
+pub(crate) use refusal::{NoRevert, Refusal};
 
 use crate::checkpoint::{Malformed, OpenError};
 use crate::context::Cancelled;
@@ -41,7 +42,7 @@ pub struct Error {
 /// Why. The variants tell whose move it is.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Reason {
+pub(crate) enum Reason {
     /// The operating system refused.
     #[error("{operation} {}", path.display())]
     Io {
@@ -178,7 +179,7 @@ pub enum Reason {
 
 impl Error {
     /// The reason.
-    pub fn reason(&self) -> &Reason {
+    pub(crate) fn reason(&self) -> &Reason {
         &self.reason
     }
 
@@ -198,6 +199,15 @@ impl Error {
     /// A stable name for scripts: that of the kind.
     pub fn code(&self) -> &'static str {
         self.kind().code()
+    }
+
+    /// The rule of the format (spec §14) that a patch breaks, if that is the failure.
+    pub fn rule(&self) -> Option<u8> {
+        match &*self.reason {
+            Reason::Patch { invalid, .. } => Some(invalid.rule()),
+            Reason::Unexpected { unexpected, .. } if unexpected.meant == Meant::Patch => Some(1),
+            _ => None,
+        }
     }
 
     /// Found, expected and where: lines below the message.

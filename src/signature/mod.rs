@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// The namespace of signatures of patches, as in `ssh-keygen -Y sign -n`.
-pub const NAMESPACE: &str = "lcepatch";
+pub(crate) const NAMESPACE: &str = "lcepatch";
 /// The largest signature file or key file that is read, in bytes: several times the size of the largest supported key.
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Sizes of RSA keys that the `rsa` crate supports, in bits.
@@ -97,7 +97,11 @@ pub fn open_required(
 ///
 /// # Errors
 /// [`SignatureFault`].
-pub fn open_signed(path: &Path, signature: &Path, context: &Context<'_>) -> Result<(Patch, Signer), SignatureFault> {
+pub(crate) fn open_signed(
+    path: &Path,
+    signature: &Path,
+    context: &Context<'_>,
+) -> Result<(Patch, Signer), SignatureFault> {
     let parsed = Signature::read(signature)?;
     let patch = open_verified(path, signature, &parsed, context)?;
     Ok((patch, parsed.signer(None, signature)))
