@@ -82,7 +82,7 @@ impl History {
     /// directory.
     ///
     /// # Errors
-    /// [`Reason::Io`], [`Reason::Log`].
+    /// [Kinds](crate::ErrorKind) `Io`, `LogMalformed`.
     pub fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
         let Some(path) = path(checkpoint) else { return Ok(None) };
         let text = match json::read_file(&path, Meant::Log) {

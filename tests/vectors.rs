@@ -1,13 +1,13 @@
 //! Known answers: `fixtures/vectors`, by discovery.
 
 use crate::support::*;
+use lcepatch::Error;
 use lcepatch::apply::{Apply, Check, DifferentBase, Edit, PlanOptions};
 use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::edit::{Alpha, EditKind, interpolate};
 use lcepatch::patch::Patch;
-use lcepatch::Error;
 use lcepatch_format::dtype::{Dtype, Rounded};
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -57,7 +57,7 @@ pub struct Combined {
 /// Portable patches need no checkpoint; others need their base. Memory: the contents of one tensor, and the encoded blocks.
 ///
 /// # Errors
-/// [`Obstacle::Bases`], [`Obstacle::NeedsBase`], [`Obstacle::Integer`], [`Obstacle::NotFinite`], [`Obstacle::Unpruned`];
+/// [Kinds](crate::ErrorKind) `AlgebraBases`, `AlgebraNeedsBase`, `AlgebraInteger`, `NotFinite`, `AlgebraUnpruned`;
 /// a base that does not fit.
 pub fn combine(
     edits: &[Edit],

@@ -69,7 +69,7 @@ impl Sums {
 /// positions must be base-free.
 ///
 /// # Errors
-/// [`crate::error::Obstacle::NeedsBase`]; a base that does not fit.
+/// [Kind](crate::ErrorKind) `AlgebraNeedsBase`; a base that does not fit.
 pub fn compare(
     first: &Edit,
     second: &Edit,

@@ -22,7 +22,7 @@ use crate::patch::Patch;
 /// difference does: then the reference is computed from the base, block by block.
 ///
 /// # Errors
-/// [`Obstacle::Reduced`], [`Obstacle::NeedsBase`], [`Obstacle::NoInverse`]; a base that does not fit.
+/// [Kinds](crate::ErrorKind) `AlgebraReduced`, `AlgebraNeedsBase`, `AlgebraNoInverse`; a base that does not fit.
 pub fn invert(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
     let table = edit.patch.table();
     let carried = must_be_exact(edit, context)?;

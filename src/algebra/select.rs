@@ -27,14 +27,14 @@ pub struct Filter {
     pub components: Vec<String>,
 }
 
-/// The part of a patch in the tensors that pass `filter`, and of this part the `top` elements with the largest |reference - base|. Of elements with equal magnitude, those
-/// that are first by tensor name and flat index stay.
+/// The part of a patch in the tensors that pass `filter`, and of this part the `top` elements with the largest |reference - base|. Of
+/// elements with equal magnitude, those that are first by tensor name and flat index stay.
 ///
 /// Tensors that stay whole are copied as they are, from any patch. For the top elements, the patch must be portable, or its base given. If
 /// nothing is left out, the result is the same patch.
 ///
 /// # Errors
-/// [`Obstacle::Empty`], [`Obstacle::NeedsBase`], [`Obstacle::Reduced`], [`Obstacle::Integer`]; globs; a base that does not
+/// [Kinds](crate::ErrorKind) `SelectionImpossible`, `AlgebraNeedsBase`, `AlgebraReduced`, `AlgebraInteger`; globs; a base that does not
 /// fit.
 pub fn select(
     edit: &Edit,

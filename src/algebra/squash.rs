@@ -24,7 +24,7 @@ use crate::patch::Patch;
 /// and the encoded blocks.
 ///
 /// # Errors
-/// [`Obstacle::Chain`], [`Obstacle::Reduced`], [`Obstacle::NeedsBase`]; a base that does not fit.
+/// [Kinds](crate::ErrorKind) `AlgebraChain`, `AlgebraReduced`, `AlgebraNeedsBase`; a base that does not fit.
 pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
     must_be_exact(first, context)?;
     must_be_exact(second, context)?;

@@ -121,7 +121,7 @@ impl<'a> Apply<'a> {
     /// Writes the result to a new file or directory at `path`. Nothing is written before the base is checked and every result is known.
     ///
     /// # Errors
-    /// [`Refusal::OfBase`], [`Refusal::SamePlace`]; what [`Plan::check`], `in_place` and `to_path` return; the log's.
+    /// [Kinds](crate::ErrorKind) `OutputIsBase`, `OutputSame`; what [`Plan::check`] returns; those of numbers, of outputs and of the log.
     pub fn to(&self, path: &Path, context: &Context<'_>) -> Result<Done, Error> {
         self.run(Destination::Path(path), context)
     }
@@ -308,7 +308,7 @@ impl Revert<'_> {
     /// Edits the model in place, and returns the step that was reverted.
     ///
     /// # Errors
-    /// [`Refusal::NoRevert`]; what [`Plan::check`] and `in_place` return.
+    /// [Kind](crate::ErrorKind) `RevertImpossible`; what [`Plan::check`] returns; those of outputs.
     pub fn run(&self, context: &Context<'_>) -> Result<Step, Error> {
         let model = self.model;
         let (history, step) = self.last_step(context)?;

@@ -70,7 +70,7 @@ impl OnnxBase {
     /// Plans edits of the tensors that were found.
     ///
     /// # Errors
-    /// [`Refusal::Base`], if any is missing; what [`Plan::check`] returns.
+    /// [Kind](crate::ErrorKind) `BaseDiffers`, if any is missing; what [`Plan::check`] returns.
     pub fn plan<'a>(
         &'a self,
         edits: &'a [Edit],
@@ -112,7 +112,7 @@ impl OnnxBase {
     /// changed or not. The base is not touched.
     ///
     /// # Errors
-    /// [`Refusal::BesideBase`]; [`Refusal::Shared`]; what `to_path` returns. Files are put in their places
+    /// [Kinds](crate::ErrorKind) `OutputIsBase`, `BaseShared`; those of outputs. Files are put in their places
     /// once all are complete, the ONNX file last.
     pub fn write(
         &self,

@@ -95,7 +95,7 @@ impl<'a> Plan<'a> {
     /// Checks `base` against every patch, and plans the edits. Edits with alpha 0 are checked and then left out.
     ///
     /// # Errors
-    /// [`Refusal::Base`], [`Refusal::Together`]; what [`fit`] returns.
+    /// [Kinds](crate::ErrorKind) `BaseDiffers`, `EditTogether`; what [`fit`] returns.
     pub fn check(
         base: &'a Checkpoint,
         edits: &'a [Edit],

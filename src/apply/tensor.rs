@@ -137,7 +137,7 @@ impl Plan<'_> {
     /// The digest of the result's bytes of one tensor of the base.
     ///
     /// # Errors
-    /// [`Refusal`] for numbers; R18 to R20; cancellation.
+    /// [Kind](crate::ErrorKind) `NotFinite`, those of an edit; R18 to R20; cancellation.
     pub fn result_digest(&self, tensor: Tensor<'_>, hash: ContentHash, context: &Context<'_>) -> Result<Digest, Error> {
         let mut hasher = hash.hasher();
         let mut sink = |_, bytes: &[u8]| {

@@ -41,7 +41,7 @@ impl<'a> MaskSource<'a> {
     ///
     /// # Errors
     /// [`MaskFault`].
-    pub fn find(
+    pub(crate) fn find(
         self,
         checkpoint: &'a Checkpoint,
         candidates: &[Tensor<'a>],

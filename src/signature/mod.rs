@@ -1,6 +1,6 @@
 //! SSH signatures of patches, as `ssh-keygen -Y` makes and verifies them, in a file beside the patch.
 //!
-//! A signature covers the whole patch file, in the namespace [`NAMESPACE`], so that a signature for another purpose is not valid for a
+//! A signature covers the whole patch file, in the namespace `lcepatch`, so that a signature for another purpose is not valid for a
 //! patch. The format is OpenSSH's `PROTOCOL.sshsig`. A list of allowed signers says who may sign (`ssh-keygen(1)`, ALLOWED SIGNERS).
 
 #[cfg(unix)]
