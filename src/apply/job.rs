@@ -6,7 +6,7 @@ use super::run::{Applied, Finished, SideFiles, to_path};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
-use crate::durable::{Existing, Failed, is_undo_patch, real_path, undo_name, write_file};
+use crate::durable::{Existing, Failed, is_undo_patch, real_path, undo_name};
 use crate::error::{Error, NoRevert, Refusal};
 use crate::history::{self, AppliedPatch, Digests, History, State, Step, Undo, digests};
 use crate::localize::scan::of_files;
@@ -191,16 +191,15 @@ impl<'a> Apply<'a> {
         destination: Destination<'_>,
         side_files: &mut SideFiles,
     ) -> Result<(Undo, Option<PathBuf>), Error> {
-        let bytes = patch.to_bytes()?;
         if let UndoTo::Path(path) = self.undo {
             // The undo patch must be on the disk before the weights change.
-            write_file(path, &bytes, self.existing).map_err(Failed::not_in_place)?;
+            patch.save(path, self.existing).map_err(Failed::not_in_place)?;
             return Ok((Undo::new(patch.id(), path), Some(path.to_owned())));
         }
         let name = undo_name(&patch.id().short());
         let path = folder_of(destination, self.base).map(|folder| folder.join(&name));
         let undo = Undo::new(patch.id(), Path::new(&name));
-        side_files.write.push((name, bytes));
+        side_files.write.push((name, patch.to_bytes()?));
         Ok((undo, path))
     }
 

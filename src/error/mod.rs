@@ -269,27 +269,26 @@ impl From<Reason> for Error {
     }
 }
 
+/// The error of what could not be opened; `malformed` says what content that is something else is.
+fn unopened<M>(error: OpenError<M>, malformed: impl FnOnce(PathBuf, M) -> Reason) -> Error {
+    match error {
+        OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
+        OpenError::Malformed { path, reason } => malformed(path, reason),
+        OpenError::Changed { path, before, now } => Reason::Changed { path, before, now },
+        OpenError::Unfinished(failed) => Reason::Output(failed),
+    }
+    .into()
+}
+
 impl From<OpenError> for Error {
     fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
-            OpenError::Malformed { path, reason } => Reason::Checkpoint { path, reason },
-            OpenError::Changed { path, before, now } => Reason::Changed { path, before, now },
-            OpenError::Unfinished(failed) => Reason::Output(failed),
-        }
-        .into()
+        unopened(error, |path, reason| Reason::Checkpoint { path, reason })
     }
 }
 
 impl From<crate::onnx::OpenError> for Error {
     fn from(error: crate::onnx::OpenError) -> Self {
-        use crate::onnx::OpenError;
-        match error {
-            OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
-            OpenError::Malformed { path, reason } => Reason::Onnx { path, reason },
-            OpenError::Unfinished(failed) => Reason::Output(failed),
-        }
-        .into()
+        unopened(error, |path, reason| Reason::Onnx { path, reason })
     }
 }
 
@@ -484,7 +483,7 @@ mod tests {
             Error::io(operation, &path(), cause()),
             unreadable(ReadError::Io(cause())).into(),
             open().into(),
-            OpenError::Unfinished(output()).into(),
+            OpenError::<Malformed>::Unfinished(output()).into(),
             WriteError::Checkpoint(open()).into(),
             WriteError::Output(output()).into(),
             output().into(),

@@ -14,6 +14,9 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+/// Size of the pieces in which a patch is copied, in bytes.
+const PIECE_BYTES: u64 = 1 << 20;
+
 /// A patch whose header is verified. Blocks are read when they are needed.
 #[derive(Debug, Clone)]
 pub struct Patch {
@@ -155,6 +158,15 @@ impl Patch {
     /// I/O.
     pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
         self.source.read_at(0, self.file_bytes)
+    }
+
+    /// All bytes of the patch file, in pieces of at most 1 MiB.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn pieces(&self) -> impl Iterator<Item = io::Result<Vec<u8>>> {
+        let starts = (0..self.file_bytes).step_by(PIECE_BYTES as usize);
+        starts.map(|start| self.source.read_at(start, PIECE_BYTES.min(self.file_bytes - start)))
     }
 
     /// The same patch with other metadata. This changes its id.

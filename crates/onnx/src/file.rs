@@ -233,7 +233,7 @@ impl OnnxFile {
         }
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let path = folder.join(location);
-        let real = |path: &Path| path.canonicalize().map_err(OpenError::io("open", path));
+        let real = |path: &Path| path.canonicalize().map_err(|e| OpenError::io("open", path, e));
         Ok(real(&path)?.starts_with(real(folder)?).then_some(path))
     }
 }
@@ -250,10 +250,10 @@ fn count_uses<'n>(nodes: &'n [NodeProto], uses: &mut HashMap<&'n str, usize>) {
 /// Opens a file with `open`, and maps it.
 fn map(path: &Path, open: impl Fn(&Path) -> std::io::Result<File>) -> Result<FileBytes, OpenError> {
     // External weights may be the files of a checkpoint, which another process may edit in place.
-    let open = |path: &Path| open(path).map_err(OpenError::io("open", path));
+    let open = |path: &Path| open(path).map_err(|e| OpenError::io("open", path, e));
     let file = open_locked(path, Access::Read, open)?;
     refuse_unfinished(path)?;
-    FileBytes::map(file).map_err(OpenError::io("map", path))
+    FileBytes::map(file).map_err(|e| OpenError::io("map", path, e))
 }
 
 /// The file name and the byte offset in the external data of a tensor, whose length must be `expected` bytes.

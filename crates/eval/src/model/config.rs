@@ -65,7 +65,7 @@ impl Config {
     /// Reads `config.json` of a model directory.
     ///
     /// # Errors
-    /// [`ModelFault::Missing`], [`ModelFault::Malformed`].
+    /// [`ModelFault::NoConfig`], [`ModelFault::Malformed`].
     pub fn read(directory: &Path) -> Result<Self, ModelFault> {
         let path = directory.join("config.json");
         let text = match lcepatch_files::json::read_file(&path, Meant::Model) {
@@ -79,7 +79,7 @@ impl Config {
                         source: adapter.into(),
                     });
                 }
-                return Err(ModelFault::Missing { directory: directory.to_owned(), what: "config.json" });
+                return Err(ModelFault::NoConfig { directory: directory.to_owned() });
             }
             Err(source) => return Err(ModelFault::Io { operation: "read", path, source }),
         };

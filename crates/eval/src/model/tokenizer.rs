@@ -34,7 +34,7 @@ impl Tokenizer {
     /// Reads the tokenizer of a model directory.
     ///
     /// # Errors
-    /// [`ModelFault::Missing`], [`ModelFault::Malformed`].
+    /// [`ModelFault::NoTokenizer`], [`ModelFault::Malformed`].
     pub fn read(directory: &Path, config: &Config) -> Result<Self, ModelFault> {
         let settings = Settings::read(directory)?;
         let (json, vocabulary) = (directory.join("tokenizer.json"), directory.join("vocab.txt"));
@@ -50,8 +50,7 @@ impl Tokenizer {
             lcepatch_files::input::open(&vocabulary, Meant::Model).map_err(open)?;
             (wordpiece(directory, &vocabulary, &settings)?, vocabulary)
         } else {
-            let what = "tokenizer.json or vocab.txt";
-            return Err(ModelFault::Missing { directory: directory.to_owned(), what });
+            return Err(ModelFault::NoTokenizer { directory: directory.to_owned() });
         };
         // Files often have padding and truncation of a training run.
         inner.with_padding(None);
