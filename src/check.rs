@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 /// What the check of a patch found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Intact {
     /// The number of blocks. The digest of each is right.
     pub blocks: usize,

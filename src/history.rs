@@ -18,6 +18,7 @@ pub(crate) const FILE_NAME: &str = "lcepatch-log.json";
 
 /// The log of a model directory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct History {
     /// The steps, first to last.
     pub steps: Vec<Step>,
@@ -25,6 +26,7 @@ pub struct History {
 
 /// One run of `apply`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Step {
     /// When it ended, as RFC 3339 in UTC.
     pub time: String,
@@ -42,6 +44,7 @@ pub struct Step {
 
 /// A patch that was applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AppliedPatch {
     /// Its id.
     pub id: String,
@@ -55,6 +58,7 @@ pub struct AppliedPatch {
 
 /// The undo patch of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Undo {
     /// Its id.
     pub id: String,

@@ -44,7 +44,8 @@
 //! let target = Checkpoint::open("fixtures/demo/biased")?;
 //! let reference = Checkpoint::open("fixtures/demo/counterfactual")?;
 //! let half_a_percent = Amount::Density(Density::new(0.005).expect("between 0 and 1"));
-//! let options = DiffOptions { localize: Localize::largest(half_a_percent), ..DiffOptions::default() };
+//! let mut options = DiffOptions::default();
+//! options.localize = Localize::largest(half_a_percent);
 //! let diffed = diff(&target, &reference, &options, &Context::silent())?;
 //! diffed.patch.save(&debias, Existing::Keep)?;
 //! # Ok::<(), lcepatch::Error>(())

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 /// What to do with tensors that have no counterpart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Unpaired {
     /// Refuse to pair the checkpoints, and name the tensors.
     #[default]
@@ -24,6 +25,7 @@ pub enum Unpaired {
 
 /// What to do with a reference of another float dtype.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OtherDtype {
     /// Refuse to pair the checkpoints, and name the tensors.
     #[default]
@@ -67,6 +69,7 @@ impl PrefixMap {
 
 /// How to treat weights `X_orig` beside a mask `X_mask`, which `torch.nn.utils.prune` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum PruningPairs {
     /// As two ordinary tensors.
     #[default]
@@ -77,6 +80,7 @@ pub enum PruningPairs {
 
 /// How to pair tensors.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct PairOptions {
     /// Tensors that one side lacks or that differ in shape, or in dtype unless both dtypes are floats.
     pub unpaired: Unpaired,

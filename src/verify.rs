@@ -23,7 +23,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How patches are checked, and edited models are compared with the unedited one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// How thoroughly the base is checked. It is checked once.
     pub check: Check,
@@ -35,6 +36,7 @@ pub struct VerifyOptions {
 
 /// The measurements of a model and its edits.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Report {
     /// The model.
     pub model: ModelSummary,
@@ -48,6 +50,7 @@ pub struct Report {
 
 /// A model, as a report describes it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ModelSummary {
     /// Its directory.
     pub path: PathBuf,
@@ -64,6 +67,7 @@ pub struct ModelSummary {
 /// The size of a work list.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct WorkSummary {
     /// Distinct sequences.
     pub sequences: usize,
@@ -75,6 +79,7 @@ pub struct WorkSummary {
 
 /// A patch, as a report describes it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PatchSummary {
     /// Its file.
     pub path: PathBuf,
@@ -93,6 +98,7 @@ impl PatchSummary {
 
 /// What was measured of one model, edited or not.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Measurement {
     /// The edit. None for the unedited model.
     pub edit: Option<EditKind>,

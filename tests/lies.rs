@@ -4,7 +4,7 @@ use crate::support::*;
 use crate::vectors;
 use lcepatch::Error;
 use lcepatch::algebra::{Filter, Signs, combine, compare, invert, restrict, select, squash};
-use lcepatch::apply::{Carried, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions};
+use lcepatch::apply::{Carried, Check, DifferentBase, Edit, Plan, PlanOptions};
 use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
@@ -59,7 +59,8 @@ fn applied(
     different_base: DifferentBase,
 ) -> Result<Vec<String>, Error> {
     let context = Context::silent();
-    let options = PlanOptions { check, different_base, not_finite: NotFinite::Refuse, prefix: None };
+    let mut options = PlanOptions::default();
+    (options.check, options.different_base) = (check, different_base);
     let plan = Plan::check(base, edits, &options, &context)?;
     let hash = edits[0].patch.table().roots.hash;
     base.tensors().map(|tensor| Ok(plan.result_digest(tensor, hash, &context)?.to_string())).collect()
@@ -155,10 +156,11 @@ fn what_a_verb_makes_of_a_vector_is_intact_and_true_of_its_base() {
                 one.patch.table().tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2),
             ));
             let first = one.patch.table().tensors.iter().take(1).map(|entry| globset_escaped(&entry.name)).collect();
-            let first = Filter { include: first, ..Filter::default() };
+            let mut filter = Filter::default();
+            filter.include = first;
             for part in [
                 select(&one, &Filter::default(), half, with_base, &context),
-                select(&one, &first, None, with_base, &context),
+                select(&one, &filter, None, with_base, &context),
             ] {
                 let Ok(part) = part else { continue };
                 intact(&part, &context).unwrap_or_else(|error| panic!("{name}: {error}"));

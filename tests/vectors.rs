@@ -49,7 +49,8 @@ fn apply(patch: &Path, base: Option<&Path>, kind: EditKind) -> Result<Vec<(Strin
 /// Applies patches; the result's tensors.
 fn together(edits: &[Edit], base: &Path, different_base: DifferentBase) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let (context, base) = (Context::silent(), Checkpoint::open(base)?);
-    let options = PlanOptions { different_base, ..PlanOptions::default() };
+    let mut options = PlanOptions::default();
+    options.different_base = different_base;
     let dir = Dir::new();
     Apply::new(&base, edits).options(options).to(&dir.path("r"), &context)?;
     Ok(read_safetensors(&dir.read("r")))

@@ -71,7 +71,8 @@ fn applied(base: &Checkpoint, edits: &[Edit], different_base: DifferentBase) -> 
     let context = Context::silent();
     let mut found = None;
     for check in [Check::Quick, Check::Full] {
-        let options = PlanOptions { check, different_base, not_finite: NotFinite::Write, prefix: None };
+        let mut options = PlanOptions::default();
+        (options.check, options.different_base, options.not_finite) = (check, different_base, NotFinite::Write);
         if let Ok(plan) = Plan::check(base, edits, &options, &context) {
             let hash = edits[0].patch.table().roots.hash;
             let results = base.tensors().map(|tensor| plan.result_digest(tensor, hash, &context).ok());

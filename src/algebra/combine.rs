@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 
 /// What to do where patches disagree about the direction of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Signs {
     /// Add all terms up, whatever their signs.
     Sum,
@@ -40,6 +41,7 @@ impl Signs {
 
 /// A combined patch, and how far the patches overlap.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Combined {
     /// The patch.
     pub patch: Patch,

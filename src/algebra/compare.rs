@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 /// How alike two patches are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Likeness {
     /// The number of elements that the first patch selects.
     pub first: u64,
@@ -29,6 +30,7 @@ pub struct Likeness {
 
 /// How alike two patches are, over all tensors and by component.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Comparison {
     /// Over all tensors.
     pub all: Likeness,

@@ -18,6 +18,7 @@ use crate::patch::Patch;
 
 /// Which tensors stay.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Filter {
     /// Globs. A tensor's name must match one of them, if there are any.
     pub include: Vec<String>,

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 /// How many blocks of a patch carry base values, reduced deltas, or masks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Carried {
     /// All blocks.
     pub blocks: u64,

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 /// How a base is checked, besides its tensors' names, dtypes and shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Check {
     /// Compares the base's values at the selected positions. Decodes the patch, and reads only these values where positions are
     /// base-free.
@@ -26,6 +27,7 @@ pub enum Check {
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Fit {
     /// Tensors that differ from the base's, by their names in the patch.
     pub differences: Vec<(String, Difference)>,

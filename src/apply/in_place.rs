@@ -254,6 +254,7 @@ fn replace(
 
 /// What [`recover`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Recovered {
     /// The edit was undone: the files are what they were before it.
     TakenBack {

@@ -25,6 +25,7 @@ pub(crate) enum Destination<'a> {
 
 /// Where the patch goes that takes a result back to its base.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum UndoTo<'a> {
     /// Beside the log of a model directory, so that [`Revert`] finds it; nowhere for a single file.
     Log,
@@ -74,6 +75,7 @@ pub struct Apply<'a> {
 
 /// What an apply did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Done {
     /// What was written.
     pub applied: Applied,

@@ -43,6 +43,7 @@ impl Edit {
 
 /// What to do when the base is not the patch's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum DifferentBase {
     /// Refuse.
     #[default]
@@ -53,6 +54,7 @@ pub enum DifferentBase {
 
 /// What to do when a result is infinite or NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum NotFinite {
     /// Refuse.
     #[default]
@@ -63,6 +65,7 @@ pub enum NotFinite {
 
 /// How to check and edit.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct PlanOptions {
     /// How the base is checked.
     pub check: Check,

@@ -19,6 +19,7 @@ use std::path::Path;
 
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Applied {
     /// The number of edited elements.
     pub edited: u64,

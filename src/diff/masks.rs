@@ -12,6 +12,7 @@ use std::collections::HashSet;
 
 /// Where the pruning mask of a checkpoint is.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum MaskSource<'a> {
     /// In a mask file.
     File(&'a Checkpoint),

@@ -34,6 +34,7 @@ use write::{Found, ReducedPrecision, write};
 
 /// How many weights are selected.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Size {
     /// A number or a share.
     Amount(Amount),
@@ -57,6 +58,7 @@ impl std::fmt::Display for Size {
 
 /// How the weights are found.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub enum Localize {
     /// What exactly one pruning mask keeps (paper eq 1).
     Mask,
@@ -90,6 +92,7 @@ impl Localize {
 
 /// Metadata that a person or a tool gives.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Labels {
     /// The base's name on a hub.
     pub base_model: Option<String>,
@@ -109,6 +112,7 @@ pub struct Labels {
 
 /// Together with the checkpoints, these options decide every byte of a patch.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct DiffOptions<'a> {
     /// How tensors are paired.
     pub pair: PairOptions,
@@ -141,6 +145,7 @@ impl DiffOptions<'_> {
 
 /// A patch, and what its user may want to know about the pair.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Diffed {
     /// The patch.
     pub patch: Patch,

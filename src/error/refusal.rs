@@ -205,6 +205,7 @@ pub(crate) enum NoRevert {
 
 /// What a checkpoint is to a patch, as far as digests tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BaseState {
     /// Its base.
     Base,
@@ -220,6 +221,7 @@ pub enum BaseState {
 
 /// How a tensor differs from the patch's base.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Difference {
     /// It is not there.
     Missing,

@@ -36,6 +36,7 @@ impl Sparsity {
 
 /// What is ranked together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
     /// All candidates in one ranking, as in the paper.
     Global,

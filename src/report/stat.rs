@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 /// The counts of a patch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Stat {
     /// The patch id, in hexadecimal.
     pub id: String,
@@ -33,6 +34,7 @@ pub struct Stat {
 
 /// A component or a layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Row {
     /// Its name.
     pub label: String,
@@ -48,6 +50,7 @@ pub struct Row {
 
 /// One component in one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Cell {
     /// The layer's label.
     pub layer: String,
@@ -61,6 +64,7 @@ pub struct Cell {
 
 /// One tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TensorRow {
     /// Its name.
     pub name: String,

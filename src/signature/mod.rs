@@ -48,6 +48,7 @@ pub struct Requirement {
 
 /// Who signed a patch.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Signer {
     /// The required principal, or else the principals that the list gives for the key; `None` if there was no list.
     pub principal: Option<String>,

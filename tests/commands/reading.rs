@@ -7,15 +7,12 @@ use lcepatch::apply::{Check, Edit};
 use lcepatch::check::true_of;
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::{Context, Progress};
-use lcepatch::diff::{Amount, CandidateOptions, DiffOptions, Labels, Localize, Size, diff};
+use lcepatch::diff::{Amount, DiffOptions, Localize, Size, diff};
 use lcepatch::edit::{Alpha, EditKind};
-use lcepatch::format::block::encode::{Portability, Precision};
 use lcepatch::internal::{PruningMask, Shard, find, rank, write_mask};
 use lcepatch::mask::Scope;
-use lcepatch::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
 use lcepatch::patch::Patch;
 use lcepatch_files::durable::Existing;
-use lcepatch_format::codec::Effort;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -417,23 +414,9 @@ impl Progress for Writer {
 }
 
 fn options(localize: Localize) -> DiffOptions<'static> {
-    DiffOptions {
-        pair: PairOptions {
-            unpaired: Unpaired::Refuse,
-            other_dtype: OtherDtype::Refuse,
-            prefix: None,
-            pruning_pairs: PruningPairs::Tensors,
-        },
-        candidates: CandidateOptions { params: None, include: Vec::new(), exclude: Vec::new() },
-        localize,
-        masks: None,
-        unpruned: None,
-        precision: Precision::Exact,
-        portability: Portability::NeedsBase,
-        effort: Effort::Default,
-        sha256: false,
-        labels: Labels::default(),
-    }
+    let mut options = DiffOptions::default();
+    options.localize = localize;
+    options
 }
 
 #[test]
