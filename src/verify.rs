@@ -237,8 +237,8 @@ impl<'a> Baseline<'a> {
         dtypes.dedup();
         ModelSummary {
             path: self.evaluation.checkpoint.path().to_owned(),
-            onnx: self.evaluation.model.exported_graph().map(|graph| graph.file.path().to_owned()),
-            model_type: self.evaluation.model.config.model_type.clone(),
+            onnx: self.evaluation.model.exported_graph().map(|graph| graph.file().path().to_owned()),
+            model_type: self.evaluation.model.config().model_type().to_owned(),
             dtypes,
             facts: *self.evaluation.model.facts(),
         }

@@ -112,7 +112,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let options = arguments.pair.options(&opened, masks, Localize::Mask);
     let context = terminal.context();
     let model = Model::open(&arguments.pair.target, &opened.target)?;
-    let tokenizer = Tokenizer::read(&arguments.pair.target, &model.config)?;
+    let tokenizer = Tokenizer::read(&arguments.pair.target, model.config())?;
     let mut plan = MeasurePlan::default();
     arguments.measures.plan(&tokenizer, model.facts(), true, &mut plan)?;
     tokenizer.check(&plan.work)?;

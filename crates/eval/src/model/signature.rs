@@ -79,7 +79,7 @@ impl Signature {
                 .or_else(|| hidden.last().cloned()),
             hidden,
             vocabulary: vocabulary as usize,
-            first_position: match config.family {
+            first_position: match config.family() {
                 Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? as i64 + 1,
                 _ => 0,
             },
@@ -92,7 +92,7 @@ impl Signature {
         const CAUSAL: [&str; 2] = ["ForCausalLM", "LMHeadModel"];
         const MASKED: [&str; 1] = ["ForMaskedLM"];
         let predicts = self.logits.is_some() || config.is_saved_from(&CAUSAL) || config.is_saved_from(&MASKED);
-        match config.family.map(Family::is_causal) {
+        match config.family().map(Family::is_causal) {
             _ if !predicts => ModelKind::Encoder,
             Some(true) => ModelKind::Causal,
             Some(false) => ModelKind::Masked,

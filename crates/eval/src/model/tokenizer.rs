@@ -26,11 +26,15 @@ pub struct Tokenizer {
     rows: u64,
     /// Whether it failed to encode a text.
     failed: AtomicBool,
-    /// The files that were read.
-    pub files: Vec<PathBuf>,
+    files: Vec<PathBuf>,
 }
 
 impl Tokenizer {
+    /// The files that were read.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// Reads the tokenizer of a model directory.
     ///
     /// # Errors
