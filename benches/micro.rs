@@ -2,55 +2,45 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use lcepatch::error::Impossible;
-use lcepatch::mask::ranking::{self, Keys, Zeros};
+use lcepatch::internal::Impossible;
+use lcepatch::internal::ranking::{self, Keys, Zeros};
 use lcepatch_format::block::BlockId;
 use lcepatch_format::codec::gaps::{self, GroupedGaps, GroupedPositions};
 use lcepatch_format::codec::groups::{self, Partition, Sequences};
 use lcepatch_format::codec::{Effort, Number, pco, rice};
 use lcepatch_format::digest::Digest;
 use lcepatch_format::dtype::{Classes, Dtype};
+use lcepatch_format::random::Numbers;
 
 /// Elements of a block.
 const ELEMENTS: usize = 1 << 20;
 /// One element of so many is selected.
-const RARITY: u32 = 40;
+const RARITY: u64 = 40;
 const NUMBERS: usize = 1 << 16;
 
 fn main() {
     divan::main();
 }
 
-/// A generator with 64 bits of state, for the same numbers in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        (self.0 >> 32) as u32
-    }
-
-    /// Near a geometric distribution with this mean.
-    fn geometric(&mut self, mean: f64) -> u32 {
-        let below_one = (f64::from(self.next()) + 1.0) / 4_294_967_297.0;
-        (-mean * below_one.ln()) as u32
-    }
+/// Near a geometric distribution with this mean.
+fn geometric_number(numbers: &mut Numbers, mean: f64) -> u32 {
+    (-mean * (1.0 - numbers.unit()).ln()) as u32
 }
 
 /// The bytes of a block of bf16 weights with exponents as a trained matrix has them.
 fn weights() -> Vec<u8> {
-    let mut numbers = Numbers(1);
+    let mut numbers = Numbers::new(1);
     let weight = |_| {
-        let exponent = 122u16.saturating_sub(numbers.geometric(1.5) as u16);
-        ((numbers.next() as u16) & 0x807f | exponent << 7).to_le_bytes()
+        let exponent = 122u16.saturating_sub(geometric_number(&mut numbers, 1.5) as u16);
+        ((numbers.bits() as u16) & 0x807f | exponent << 7).to_le_bytes()
     };
     (0..ELEMENTS).flat_map(weight).collect()
 }
 
 /// Positions of selected elements, and how many there are of each class.
 fn selected(weights: &[u8]) -> (Vec<u32>, Vec<u64>) {
-    let mut numbers = Numbers(2);
-    let positions: Vec<u32> = (0..ELEMENTS as u32).filter(|_| numbers.next().is_multiple_of(RARITY)).collect();
+    let mut numbers = Numbers::new(2);
+    let positions: Vec<u32> = (0..ELEMENTS as u32).filter(|_| numbers.below(RARITY) == 0).collect();
     let mut counts = vec![0; Dtype::Bf16.classes()];
     let class = |at: &u32| Dtype::Bf16.class(Dtype::Bf16.width().load(weights, *at as usize));
     positions.iter().for_each(|at| counts[usize::from(class(at))] += 1);
@@ -68,8 +58,8 @@ fn walked(classes: &Classes, positions: &[u32], counts: &[u64]) -> GroupedGaps {
 }
 
 fn geometric<N: Number>(mean: f64) -> Vec<N> {
-    let mut numbers = Numbers(3);
-    (0..NUMBERS).map(|_| N::low(numbers.geometric(mean).into())).collect()
+    let mut numbers = Numbers::new(3);
+    (0..NUMBERS).map(|_| N::low(geometric_number(&mut numbers, mean).into())).collect()
 }
 
 #[divan::bench]
@@ -183,8 +173,8 @@ impl Keys for Held {
 
 #[divan::bench(args = [1, 50, 500])]
 fn top_k(bencher: Bencher<'_, '_>, per_mille: u64) {
-    let mut numbers = Numbers(4);
-    let keys = Held((0..ELEMENTS).map(|_| f64::from(numbers.geometric(1e6)).to_bits()).collect());
+    let mut numbers = Numbers::new(4);
+    let keys = Held((0..ELEMENTS).map(|_| f64::from(geometric_number(&mut numbers, 1e6)).to_bits()).collect());
     let k = ELEMENTS as u64 * per_mille / 1000;
     bencher.counter(ItemsCount::new(ELEMENTS)).bench(|| ranking::select(k, black_box(&keys)).unwrap());
 }

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 /// What the check of a patch found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Intact {
     /// The number of blocks. The digest of each is right.
     pub blocks: usize,
@@ -31,9 +32,9 @@ pub struct Intact {
 /// # Errors
 /// I/O, R18 to R21, cancellation.
 pub fn intact(patch: &Patch, context: &Context<'_>) -> Result<Intact, Error> {
-    context.begin("checking the patch", patch.file_bytes);
+    context.begin("checking the patch", patch.file_bytes());
     counterparts_fit(patch)?;
-    let blocks: Vec<_> = patch.table.blocks().collect();
+    let blocks: Vec<_> = patch.table().blocks().collect();
     let each = blocks.par_iter().map(|(entry, block)| {
         context.advance(block.bytes)?;
         let bytes = patch.block(entry, block)?;
@@ -72,9 +73,9 @@ pub fn true_of(
     check: Check,
     context: &Context<'_>,
 ) -> Result<(), Error> {
-    context.begin("checking the patch", patch.file_bytes);
-    let roots = patch.table.roots;
-    let digests = patch.table.blocks().collect::<Vec<_>>().into_par_iter().map(|(entry, block)| {
+    context.begin("checking the patch", patch.file_bytes());
+    let roots = patch.table().roots;
+    let digests = patch.table().blocks().collect::<Vec<_>>().into_par_iter().map(|(entry, block)| {
         context.advance(block.bytes)?;
         let Some(base) = base_block(base, patch, entry, block, prefix) else { return Ok(None) };
         let decoded = patch.decode_on_base(entry, block, &base).map_err(|e| e.error)?;
@@ -114,9 +115,9 @@ mod tests {
     fn a_flipped_bit_in_any_block_is_found() {
         let (base, reference) = pair();
         let portable = patch(&base, &reference, Portability::Portable);
-        let blocks: Vec<&BlockEntry> = portable.table.tensors.iter().flat_map(|entry| &entry.blocks).collect();
+        let blocks: Vec<&BlockEntry> = portable.table().tensors.iter().flat_map(|entry| &entry.blocks).collect();
         // Blocks are the end of the file.
-        let payload_start = portable.file_bytes - blocks.iter().map(|block| block.bytes).sum::<u64>();
+        let payload_start = portable.file_bytes() - blocks.iter().map(|block| block.bytes).sum::<u64>();
         for block in blocks {
             let mut bytes = portable.to_bytes().unwrap();
             bytes[(payload_start + block.offset) as usize] ^= 1;

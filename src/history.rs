@@ -14,10 +14,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Name of the log in a model directory.
-pub const FILE_NAME: &str = "lcepatch-log.json";
+pub(crate) const FILE_NAME: &str = "lcepatch-log.json";
 
 /// The log of a model directory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct History {
     /// The steps, first to last.
     pub steps: Vec<Step>,
@@ -25,6 +26,7 @@ pub struct History {
 
 /// One run of `apply`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Step {
     /// When it ended, as RFC 3339 in UTC.
     pub time: String,
@@ -42,6 +44,7 @@ pub struct Step {
 
 /// A patch that was applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AppliedPatch {
     /// Its id.
     pub id: String,
@@ -55,6 +58,7 @@ pub struct AppliedPatch {
 
 /// The undo patch of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Undo {
     /// Its id.
     pub id: String,
@@ -63,12 +67,12 @@ pub struct Undo {
 }
 
 /// SHA-256 of each weight file, in hexadecimal, by name.
-pub type Digests = BTreeMap<String, String>;
+pub(crate) type Digests = BTreeMap<String, String>;
 
 /// The state of a model directory, according to its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub(crate) enum State {
     /// There is no log, or no step in it.
     NoSteps,
     /// The weight files are those after this number of steps; 0 is the base.
@@ -82,7 +86,7 @@ impl History {
     /// directory.
     ///
     /// # Errors
-    /// [`Reason::Io`], [`Reason::Log`].
+    /// [Kinds](crate::ErrorKind) `Io`, `LogMalformed`.
     pub fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
         let Some(path) = path(checkpoint) else { return Ok(None) };
         let text = match json::read_file(&path, Meant::Log) {
@@ -99,14 +103,14 @@ impl History {
     ///
     /// # Errors
     /// [`Reason::Log`], for a value that JSON cannot hold.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let text = serde_json::to_string_pretty(self);
         let text = text.map_err(|e| Reason::Log { path: FILE_NAME.into(), reason: e.to_string() })?;
         Ok((text + "\n").into_bytes())
     }
 
     /// The state of weight files with these digests.
-    pub fn state(&self, files: &Digests) -> State {
+    pub(crate) fn state(&self, files: &Digests) -> State {
         if self.steps.is_empty() {
             return State::NoSteps;
         }
@@ -120,7 +124,7 @@ impl History {
 
 impl Step {
     /// A step that applied `patches` and ended now.
-    pub fn new(patches: Vec<AppliedPatch>, before: Digests, after: Digests, undo: Option<Undo>) -> Self {
+    pub(crate) fn new(patches: Vec<AppliedPatch>, before: Digests, after: Digests, undo: Option<Undo>) -> Self {
         Self {
             time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             tool: concat!("lcepatch ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -134,7 +138,7 @@ impl Step {
 
 impl AppliedPatch {
     /// The patch with this id, from the file at `path`, applied as `kind`.
-    pub fn new(id: Digest, path: &Path, kind: EditKind) -> Self {
+    pub(crate) fn new(id: Digest, path: &Path, kind: EditKind) -> Self {
         let alpha = kind.alpha().map(|alpha| alpha.value());
         Self { id: id.to_string(), file: file_name(path), edit: kind.label().to_owned(), alpha }
     }
@@ -142,7 +146,7 @@ impl AppliedPatch {
 
 impl Undo {
     /// The undo patch with this id, at `path`. Only the file name is recorded, so that a published log shows no private paths.
-    pub fn new(id: Digest, path: &Path) -> Self {
+    pub(crate) fn new(id: Digest, path: &Path) -> Self {
         Self { id: id.to_string(), file: file_name(path) }
     }
 }
@@ -158,15 +162,15 @@ pub(crate) fn digests(
     context: &Context<'_>,
 ) -> Result<Digests, Cancelled> {
     context.begin("hashing the files", checkpoint.bytes());
-    let files = checkpoint.files.par_iter().zip(&named.files);
+    let files = checkpoint.files().par_iter().zip(named.files());
     files.map(|(file, named): (&WeightFile, _)| Ok((named.name(), file.sha256(context)?.to_string()))).collect()
 }
 
 /// The folder of a checkpoint that is a model directory, or an index of shards in one.
 pub(crate) fn folder(checkpoint: &Checkpoint) -> Option<PathBuf> {
-    match &checkpoint.layout {
+    match checkpoint.layout() {
         Layout::File => None,
-        Layout::Directory { .. } => Some(checkpoint.path.clone()),
+        Layout::Directory { .. } => Some(checkpoint.path().to_owned()),
         Layout::Index { index } => Some(index.parent().map(Path::to_owned).unwrap_or_default()),
     }
 }

@@ -44,7 +44,8 @@
 //! let target = Checkpoint::open("fixtures/demo/biased")?;
 //! let reference = Checkpoint::open("fixtures/demo/counterfactual")?;
 //! let half_a_percent = Amount::Density(Density::new(0.005).expect("between 0 and 1"));
-//! let options = DiffOptions { localize: Localize::largest(half_a_percent), ..DiffOptions::default() };
+//! let mut options = DiffOptions::default();
+//! options.localize = Localize::largest(half_a_percent);
 //! let diffed = diff(&target, &reference, &options, &Context::silent())?;
 //! diffed.patch.save(&debias, Existing::Keep)?;
 //! # Ok::<(), lcepatch::Error>(())
@@ -76,13 +77,15 @@
 //! `docs/ARCHITECTURE.md` follows one tensor through them.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+// Whoever gets a value of a public type can say its name.
+#![warn(unnameable_types)]
 // Some of what is not public serves the command alone.
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
 // What it is built from, in packages of their own
 #[cfg(feature = "verify")]
 pub use lcepatch_eval as eval;
-pub use lcepatch_files::durable::Existing;
+pub use lcepatch_files::durable::{Existing, Failed};
 pub use lcepatch_files::{checkpoint, context};
 pub use lcepatch_format as format;
 pub use lcepatch_format::edit;
@@ -108,7 +111,7 @@ pub mod signature;
 mod localize;
 
 // Verbs
-pub mod error;
+mod error;
 
 pub mod history;
 
@@ -122,7 +125,7 @@ pub mod verify;
 
 // Verbs of verbs
 #[cfg(feature = "verify")]
-pub mod ask;
+pub(crate) mod ask;
 #[cfg(feature = "verify")]
 pub mod sweep;
 
@@ -132,6 +135,10 @@ pub mod report;
 // The command: what `src/main.rs` runs, and no part of the library's interface.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
+#[allow(unnameable_types)]
 pub mod cli;
 
-pub use error::Error;
+#[doc(hidden)]
+pub mod internal;
+
+pub use error::{Error, ErrorKind};

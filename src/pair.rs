@@ -3,7 +3,7 @@
 mod matching;
 mod suggestion;
 
-pub use suggestion::Suggestion;
+pub(crate) use suggestion::Suggestion;
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 /// What to do with tensors that have no counterpart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Unpaired {
     /// Refuse to pair the checkpoints, and name the tensors.
     #[default]
@@ -24,6 +25,7 @@ pub enum Unpaired {
 
 /// What to do with a reference of another float dtype.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OtherDtype {
     /// Refuse to pair the checkpoints, and name the tensors.
     #[default]
@@ -67,6 +69,7 @@ impl PrefixMap {
 
 /// How to treat weights `X_orig` beside a mask `X_mask`, which `torch.nn.utils.prune` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum PruningPairs {
     /// As two ordinary tensors.
     #[default]
@@ -77,6 +80,7 @@ pub enum PruningPairs {
 
 /// How to pair tensors.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct PairOptions {
     /// Tensors that one side lacks or that differ in shape, or in dtype unless both dtypes are floats.
     pub unpaired: Unpaired,
@@ -247,7 +251,7 @@ pub(crate) struct Pair<'a> {
 
 /// Why two checkpoints do not pair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mismatch {
+pub(crate) struct Mismatch {
     /// Names that only the target has.
     pub only_in_target: Vec<String>,
     /// Names that only the reference has.

@@ -18,6 +18,7 @@ use crate::verify::{Baseline, Measurement};
 
 /// How the weights of a patch are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Strategy {
     /// The largest differences (paper eq 2).
     Value,
@@ -40,6 +41,7 @@ impl Strategy {
 
 /// A choice of weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Localization {
     /// The strategy.
     pub strategy: Strategy,

@@ -23,7 +23,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How patches are checked, and edited models are compared with the unedited one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// How thoroughly the base is checked. It is checked once.
     pub check: Check,
@@ -35,6 +36,7 @@ pub struct VerifyOptions {
 
 /// The measurements of a model and its edits.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Report {
     /// The model.
     pub model: ModelSummary,
@@ -48,6 +50,7 @@ pub struct Report {
 
 /// A model, as a report describes it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ModelSummary {
     /// Its directory.
     pub path: PathBuf,
@@ -64,6 +67,7 @@ pub struct ModelSummary {
 /// The size of a work list.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct WorkSummary {
     /// Distinct sequences.
     pub sequences: usize,
@@ -75,6 +79,7 @@ pub struct WorkSummary {
 
 /// A patch, as a report describes it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PatchSummary {
     /// Its file.
     pub path: PathBuf,
@@ -87,12 +92,13 @@ pub struct PatchSummary {
 impl PatchSummary {
     /// Describes a patch.
     pub fn new(patch: &Patch) -> Self {
-        Self { path: patch.name().to_owned(), id: patch.id, recommended_alpha: patch.metadata.recommended_alpha }
+        Self { path: patch.name().to_owned(), id: patch.id(), recommended_alpha: patch.metadata().recommended_alpha }
     }
 }
 
 /// What was measured of one model, edited or not.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Measurement {
     /// The edit. None for the unedited model.
     pub edit: Option<EditKind>,
@@ -230,9 +236,9 @@ impl<'a> Baseline<'a> {
         dtypes.sort();
         dtypes.dedup();
         ModelSummary {
-            path: self.evaluation.checkpoint.path.clone(),
-            onnx: self.evaluation.model.exported_graph().map(|graph| graph.file.path.clone()),
-            model_type: self.evaluation.model.config.model_type.clone(),
+            path: self.evaluation.checkpoint.path().to_owned(),
+            onnx: self.evaluation.model.exported_graph().map(|graph| graph.file().path().to_owned()),
+            model_type: self.evaluation.model.config().model_type().to_owned(),
             dtypes,
             facts: *self.evaluation.model.facts(),
         }

@@ -2,13 +2,14 @@
 
 use crate::support::*;
 use crate::vectors;
-use lcepatch::algebra::{Filter, Signs, Top, combine, compare, invert, restrict, select, squash};
-use lcepatch::apply::{Carried, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions};
+use lcepatch::Error;
+use lcepatch::algebra::{Filter, Signs, combine, compare, invert, restrict, select, squash};
+use lcepatch::apply::{Carried, Check, DifferentBase, Edit, Plan, PlanOptions};
 use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
+use lcepatch::diff::Amount;
 use lcepatch::edit::{Alpha, EditKind};
-use lcepatch::error::Error;
 use lcepatch::format::metadata::{Localization, Masks, Metadata, Reduced};
 use lcepatch::format::tensor_table::TensorTable;
 use lcepatch::patch::Patch;
@@ -58,9 +59,10 @@ fn applied(
     different_base: DifferentBase,
 ) -> Result<Vec<String>, Error> {
     let context = Context::silent();
-    let options = PlanOptions { check, different_base, not_finite: NotFinite::Refuse, prefix: None };
+    let mut options = PlanOptions::default();
+    (options.check, options.different_base) = (check, different_base);
     let plan = Plan::check(base, edits, &options, &context)?;
-    let hash = edits[0].patch.table.roots.hash;
+    let hash = edits[0].patch.table().roots.hash;
     base.tensors().map(|tensor| Ok(plan.result_digest(tensor, hash, &context)?.to_string())).collect()
 }
 
@@ -86,8 +88,9 @@ fn outcomes(patch: &Patch, bases: &[Checkpoint]) -> Vec<Outcome> {
     }
     let one = || edit(patch, alpha(1.0));
     for base in bases.iter().map(Some).chain([None]) {
-        let table = |made: Result<Patch, Error>| made.map(|made| made.table.clone());
-        let half = Some(Top::Count(patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
+        let table = |made: Result<Patch, Error>| made.map(|made| made.table().clone());
+        let half =
+            Some(Amount::Count(patch.table().tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
         let made: [(&'static str, Result<TensorTable, Error>); 7] = [
             ("invert", table(invert(&one(), base, &context))),
             // What is inverted or joined is the patch, whatever its alpha.
@@ -97,7 +100,7 @@ fn outcomes(patch: &Patch, bases: &[Checkpoint]) -> Vec<Outcome> {
             (
                 "combine",
                 combine(&[one(), edit(patch, alpha(2.0))], Signs::Sum, base, &context)
-                    .map(|made| made.patch.table.clone()),
+                    .map(|made| made.patch.table().clone()),
             ),
             ("select", table(select(&one(), &Filter::default(), half, base, &context))),
             ("intersect", table(restrict(&one(), &one(), base, &context))),
@@ -149,13 +152,15 @@ fn what_a_verb_makes_of_a_vector_is_intact_and_true_of_its_base() {
         let Some(base) = base.map(|base| Checkpoint::open(&base).unwrap()) else { continue };
         let one = edit(&Patch::open(&path).unwrap(), EditKind::Interpolate(Alpha::ONE));
         for with_base in [None, Some(&base)] {
-            let half =
-                Some(Top::Count(one.patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2)));
-            let first = one.patch.table.tensors.iter().take(1).map(|entry| globset_escaped(&entry.name)).collect();
-            let first = Filter { include: first, ..Filter::default() };
+            let half = Some(Amount::Count(
+                one.patch.table().tensors.iter().map(|entry| entry.selected).sum::<u64>().div_ceil(2),
+            ));
+            let first = one.patch.table().tensors.iter().take(1).map(|entry| globset_escaped(&entry.name)).collect();
+            let mut filter = Filter::default();
+            filter.include = first;
             for part in [
                 select(&one, &Filter::default(), half, with_base, &context),
-                select(&one, &first, None, with_base, &context),
+                select(&one, &filter, None, with_base, &context),
             ] {
                 let Ok(part) = part else { continue };
                 intact(&part, &context).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -177,7 +182,7 @@ fn show_and_check_say_what_the_blocks_deny() {
     let dir = bert_dir();
     dir.run("diff target.safetensors reference.safetensors -o p --density 5%").ok();
     let honest = Patch::open(dir.path("p")).unwrap();
-    let lying = honest.with_metadata(&Metadata { portable: true, ..honest.metadata.clone() }).unwrap();
+    let lying = honest.with_metadata(&Metadata { portable: true, ..honest.metadata().clone() }).unwrap();
     lying.save(dir.path("lying"), lcepatch_files::durable::Existing::Keep).unwrap();
     dir.run("show lying").ok().prints(&["it says that it is portable", "portable     no"]);
     dir.run("check lying").ok().prints(&["intact", "it says that it is portable"]);

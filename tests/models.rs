@@ -141,8 +141,8 @@ fn tokenizers_agree_with_transformers() {
     let mut tried = 0;
     for directory in models().into_iter().filter(|directory| directory.join("tokens.json").exists()) {
         let checkpoint = Checkpoint::open(&directory).unwrap();
-        let config = Model::open(&directory, &checkpoint).unwrap().config;
-        let tokenizer = Tokenizer::read(&directory, &config).unwrap();
+        let model = Model::open(&directory, &checkpoint).unwrap();
+        let tokenizer = Tokenizer::read(&directory, model.config()).unwrap();
         let texts: serde_json::Value =
             serde_json::from_slice(&std::fs::read(directory.join("tokens.json")).unwrap()).unwrap();
         for (text, ids) in texts.as_object().unwrap() {

@@ -80,7 +80,7 @@ fn damage_behind_a_right_digest_never_panics_and_never_goes_unnoticed() {
 
 #[test]
 fn a_part_with_any_byte_changed_is_refused_or_joined() {
-    use lcepatch::diff::shard::join;
+    use lcepatch::internal::join;
     let dir = Dir::new();
     let tensors = |last| [Tensor::f32("a.weight", &[2, 2], &[1.0, 2.0, 3.0, last]), Tensor::i64("b", &[7])];
     dir.write("a", &safetensors(&tensors(4.0)));

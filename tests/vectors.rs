@@ -1,14 +1,13 @@
 //! Known answers: `fixtures/vectors`, by discovery.
 
 use crate::support::*;
+use lcepatch::Error;
 use lcepatch::apply::{Apply, Check, DifferentBase, Edit, PlanOptions};
 use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::edit::{Alpha, EditKind, interpolate};
-use lcepatch::error::{Error, Reason};
 use lcepatch::patch::Patch;
-use lcepatch_files::input::Meant;
 use lcepatch_format::dtype::{Dtype, Rounded};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -32,14 +31,6 @@ pub fn all() -> Vec<(String, PathBuf, Value)> {
     vectors
 }
 
-fn rule(error: &Error) -> Option<u8> {
-    match error.reason() {
-        Reason::Patch { invalid, .. } => Some(invalid.rule()),
-        Reason::Unexpected { unexpected, .. } if unexpected.meant == Meant::Patch => Some(1),
-        _ => None,
-    }
-}
-
 fn open(path: &Path, kind: EditKind) -> Result<Edit, Error> {
     let patch = Patch::open(path)?;
     Ok(Edit { patch, kind })
@@ -58,7 +49,8 @@ fn apply(patch: &Path, base: Option<&Path>, kind: EditKind) -> Result<Vec<(Strin
 /// Applies patches; the result's tensors.
 fn together(edits: &[Edit], base: &Path, different_base: DifferentBase) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let (context, base) = (Context::silent(), Checkpoint::open(base)?);
-    let options = PlanOptions { different_base, ..PlanOptions::default() };
+    let mut options = PlanOptions::default();
+    options.different_base = different_base;
     let dir = Dir::new();
     Apply::new(&base, edits).options(options).to(&dir.path("r"), &context)?;
     Ok(read_safetensors(&dir.read("r")))
@@ -102,7 +94,7 @@ fn every_vector_is_accepted_or_rejected_by_its_rule() {
             wanted => match outcome {
                 Ok(_) => panic!("{name} is accepted, it must break {wanted}"),
                 Err(error) => {
-                    assert_eq!(rule(&error).map(|r| format!("R{r}")).as_deref(), Some(wanted), "{name}: {error}")
+                    assert_eq!(error.rule().map(|r| format!("R{r}")).as_deref(), Some(wanted), "{name}: {error}")
                 }
             },
         }
@@ -119,7 +111,8 @@ fn check_outcome(name: &str, expected: &Value, outcome: Result<Vec<(String, Vec<
         Ok(result) => check_result(name, expected, &result),
         Err(error) => {
             assert!(expected.is_null(), "{name}: {error}");
-            assert!(matches!(error.reason(), Reason::Refused(_) | Reason::Mask(_)), "{name}: {error}");
+            let refused = ["base.", "edit.", "mask.", "numbers."].iter().any(|kind| error.code().starts_with(kind));
+            assert!(refused, "{name}: {error}");
         }
     }
 }

@@ -12,6 +12,6 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let Ok(opened) = OnnxFile::open(file.path()) else { return };
     for tensor in opened.tensors() {
-        assert!(tensor.info.range.end <= tensor.file.bytes());
+        assert!(tensor.info.range().end <= tensor.file.bytes());
     }
 });

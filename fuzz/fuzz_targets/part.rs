@@ -3,11 +3,8 @@
 
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
-use lcepatch::diff::shard::join;
-use lcepatch::diff::{CandidateOptions, DiffOptions, Labels, Localize, Params, Part, Shard, shard};
-use lcepatch::format::block::encode::{Portability, Precision};
-use lcepatch::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
-use lcepatch_format::codec::Effort;
+use lcepatch::diff::{DiffOptions, Effort, Params, Portability};
+use lcepatch::internal::{Part, Shard, find, join};
 use lcepatch_format::digest::Digest;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
@@ -21,25 +18,11 @@ static PART: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[last; 18]].concat();
         Checkpoint::from_bytes("fuzz".as_ref(), file).expect("a well-formed file")
     };
-    let options = DiffOptions {
-        pair: PairOptions {
-            unpaired: Unpaired::Refuse,
-            other_dtype: OtherDtype::Refuse,
-            prefix: None,
-            pruning_pairs: PruningPairs::Tensors,
-        },
-        candidates: CandidateOptions { params: Some(Params::All), ..CandidateOptions::default() },
-        localize: Localize::Full,
-        masks: None,
-        unpruned: None,
-        precision: Precision::Exact,
-        portability: Portability::Portable,
-        effort: Effort::Best,
-        sha256: false,
-        labels: Labels::default(),
-    };
+    let mut options = DiffOptions::default();
+    options.candidates.params = Some(Params::All);
+    (options.portability, options.effort) = (Portability::Portable, Effort::Best);
     let (a, b, only) = (checkpoint(1), checkpoint(2), Shard::new(1, 1).expect("a shard"));
-    let part = shard::find(&a, &b, &options, only, &[], &Context::silent()).expect("a part");
+    let part = find(&a, &b, &options, only, &[], &Context::silent()).expect("a part");
     part.to_bytes().expect("its bytes")
 });
 

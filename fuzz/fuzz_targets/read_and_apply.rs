@@ -49,8 +49,8 @@ fuzz_target!(|data: (bool, u8, f64, bool, &[u8])| {
     let edits = [Edit { patch, kind }];
     let context = Context::silent();
     for check in [Check::Quick, Check::Full] {
-        let options =
-            PlanOptions { check, different_base: DifferentBase::Add, not_finite: NotFinite::Write, prefix: None };
+        let mut options = PlanOptions::default();
+        (options.check, options.different_base, options.not_finite) = (check, DifferentBase::Add, NotFinite::Write);
         if let Ok(plan) = Plan::check(&base, &edits, &options, &context) {
             let _ = plan.result_digest(base.tensor("w").expect("it is there"), HASH, &context);
         }

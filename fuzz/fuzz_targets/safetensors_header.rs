@@ -8,7 +8,7 @@ fuzz_target!(|data: &[u8]| {
     let read = |bytes: Vec<u8>| {
         if let Ok(checkpoint) = Checkpoint::from_bytes("fuzz".as_ref(), bytes) {
             for tensor in checkpoint.tensors() {
-                assert!(tensor.info.range.end <= tensor.file.bytes());
+                assert!(tensor.info.range().end <= tensor.file.bytes());
                 let _ = (
                     names::place(&tensor.info.name),
                     names::is_encoder_dense(&tensor.info.name, tensor.info.shape.len()),

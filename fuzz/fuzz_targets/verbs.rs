@@ -4,11 +4,12 @@
 //! An input is the length of a patch, the patch, and a safetensors file.
 #![no_main]
 
-use lcepatch::algebra::{Filter, Signs, Top, combine, compare, invert, restrict, select, squash};
+use lcepatch::algebra::{Filter, Signs, combine, compare, invert, restrict, select, squash};
 use lcepatch::apply::{Carried, Check, DifferentBase, Edit, NotFinite, Plan, PlanOptions, fit};
 use lcepatch::check::{intact, true_of};
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
+use lcepatch::diff::Amount;
 use lcepatch::edit::{Alpha, EditKind};
 use lcepatch::format::Metadata;
 use lcepatch::patch::Patch;
@@ -34,17 +35,17 @@ fn with_digests(bytes: Vec<u8>, base: Option<&Checkpoint>, root: bool) -> Option
     let bytes = with_header_digest(bytes)?;
     let patch = Patch::from_bytes("fuzz", bytes.clone()).ok()?;
     let small = |entry: &lcepatch::format::tensor_table::TensorEntry| entry.elements() <= BASE_BYTES_MAX / 8;
-    if !patch.table.tensors.iter().all(small) {
+    if !patch.table().tensors.iter().all(small) {
         return None;
     }
-    let (context, hash) = (Context::silent(), patch.table.roots.hash);
+    let (context, hash) = (Context::silent(), patch.table().roots.hash);
     let mut digests = Vec::new();
-    for entry in &patch.table.tensors {
+    for entry in &patch.table().tensors {
         let there = base.and_then(|base| base.tensor(&entry.name)).map(|tensor| tensor.digest(hash, &context));
         digests.extend(there.and_then(Result::ok).unwrap_or(entry.base_digest).0);
     }
-    let payload = bytes.get(patch.header_bytes as usize..)?;
-    for block in patch.table.tensors.iter().flat_map(|entry| &entry.blocks) {
+    let payload = bytes.get(patch.header_bytes() as usize..)?;
+    for block in patch.table().tensors.iter().flat_map(|entry| &entry.blocks) {
         let own = payload.get(block.offset as usize..(block.offset + block.bytes) as usize)?;
         digests.extend(Digest::sha256(own).0);
     }
@@ -70,9 +71,10 @@ fn applied(base: &Checkpoint, edits: &[Edit], different_base: DifferentBase) -> 
     let context = Context::silent();
     let mut found = None;
     for check in [Check::Quick, Check::Full] {
-        let options = PlanOptions { check, different_base, not_finite: NotFinite::Write, prefix: None };
+        let mut options = PlanOptions::default();
+        (options.check, options.different_base, options.not_finite) = (check, different_base, NotFinite::Write);
         if let Ok(plan) = Plan::check(base, edits, &options, &context) {
-            let hash = edits[0].patch.table.roots.hash;
+            let hash = edits[0].patch.table().roots.hash;
             let results = base.tensors().map(|tensor| plan.result_digest(tensor, hash, &context).ok());
             found = results.collect();
         }
@@ -119,14 +121,14 @@ fuzz_target!(init: on_this_thread(), |data: (bool, bool, bool, f64, &[u8])| {
     }
     let context = Context::silent();
     let Ok(patch) = Patch::from_bytes("fuzz", bytes) else { return };
-    let Ok(lying) = patch.with_metadata(&claims(&patch.metadata)) else { return };
+    let Ok(lying) = patch.with_metadata(&claims(patch.metadata())) else { return };
     let alpha = Alpha::new(alpha).unwrap_or(Alpha::ONE);
     let edit = |patch: &Patch, kind| Edit { patch: patch.clone(), kind };
     let at = |patch: &Patch| edit(patch, EditKind::Interpolate(alpha));
 
     let _ = Stat::new(&patch);
     let carried = Carried::read(&patch, &context);
-    let _ = carried.map(|carried| carried.denied(&patch.metadata));
+    let _ = carried.map(|carried| carried.denied(patch.metadata()));
     let _ = intact(&patch, &context);
     let kinds = [EditKind::Interpolate(Alpha::ONE), EditKind::Interpolate(alpha), EditKind::Prune, EditKind::Switch];
     for different_base in [DifferentBase::Refuse, DifferentBase::Add] {
@@ -145,7 +147,7 @@ fuzz_target!(init: on_this_thread(), |data: (bool, bool, bool, f64, &[u8])| {
     let base = with_base.then_some(&checkpoint);
     // Of the verbs, the bytes that follow the header are compared: metadata may go along.
     let made = |patch: &Patch| {
-        let (one, half) = (at(patch), Some(Top::Count(2)));
+        let (one, half) = (at(patch), Some(Amount::Count(2)));
         let results = [
             invert(&one, base, &context),
             squash(&one, &at(patch), base, &context),
@@ -154,7 +156,7 @@ fuzz_target!(init: on_this_thread(), |data: (bool, bool, bool, f64, &[u8])| {
             restrict(&one, &at(patch), base, &context),
         ];
         let _ = compare(&one, &at(patch), base, &context);
-        results.map(|made| made.ok().map(|made| made.table.clone()))
+        results.map(|made| made.ok().map(|made| made.table().clone()))
     };
     assert_eq!(made(&patch), made(&lying), "metadata decided");
 });

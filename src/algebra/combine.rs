@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 
 /// What to do where patches disagree about the direction of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Signs {
     /// Add all terms up, whatever their signs.
     Sum,
@@ -40,6 +41,7 @@ impl Signs {
 
 /// A combined patch, and how far the patches overlap.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Combined {
     /// The patch.
     pub patch: Patch,
@@ -57,7 +59,7 @@ pub struct Combined {
 /// Portable patches need no checkpoint; others need their base. Memory: the contents of one tensor, and the encoded blocks.
 ///
 /// # Errors
-/// [`Obstacle::Bases`], [`Obstacle::NeedsBase`], [`Obstacle::Integer`], [`Obstacle::NotFinite`], [`Obstacle::Unpruned`];
+/// [Kinds](crate::ErrorKind) `AlgebraBases`, `AlgebraNeedsBase`, `AlgebraInteger`, `NotFinite`, `AlgebraUnpruned`;
 /// a base that does not fit.
 pub fn combine(
     edits: &[Edit],
@@ -72,7 +74,7 @@ pub fn combine(
     context.begin("combining", 0);
     let mut by_name: BTreeMap<&str, Vec<(&Edit, &TensorEntry)>> = BTreeMap::new();
     for edit in edits {
-        for entry in &edit.patch.table.tensors {
+        for entry in &edit.patch.table().tensors {
             by_name.entry(&entry.name).or_default().push((edit, entry));
         }
     }
@@ -106,11 +108,11 @@ pub fn combine(
         let parts = TensorParts { counterparts: None, ..TensorParts::of(entry) };
         draft.add(parts, &sum, base.and_then(|base| base.tensor(&entry.name)));
     }
-    let used = |edit: &Edit| format!("{}:{}", edit.patch.id, edit.kind.alpha().unwrap_or(Alpha::ONE));
+    let used = |edit: &Edit| format!("{}:{}", edit.patch.id(), edit.kind.alpha().unwrap_or(Alpha::ONE));
     let metadata = Metadata {
         localization: Localization { method: format!("combine, {}", signs.label()), ..Localization::default() },
         derived: Some(Derived { verb: "combine".to_owned(), patches: edits.iter().map(used).collect() }),
-        base: edits.first().map(|edit| edit.patch.metadata.base.clone()).unwrap_or_default(),
+        base: edits.first().map(|edit| edit.patch.metadata().base.clone()).unwrap_or_default(),
         ..Metadata::default()
     };
     let unknown = (Digest::UNKNOWN, Digest::UNKNOWN);

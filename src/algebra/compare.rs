@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 /// How alike two patches are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Likeness {
     /// The number of elements that the first patch selects.
     pub first: u64,
@@ -29,6 +30,7 @@ pub struct Likeness {
 
 /// How alike two patches are, over all tensors and by component.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Comparison {
     /// Over all tensors.
     pub all: Likeness,
@@ -69,7 +71,7 @@ impl Sums {
 /// positions must be base-free.
 ///
 /// # Errors
-/// [`crate::error::Obstacle::NeedsBase`]; a base that does not fit.
+/// [Kind](crate::ErrorKind) `AlgebraNeedsBase`; a base that does not fit.
 pub fn compare(
     first: &Edit,
     second: &Edit,
@@ -86,7 +88,7 @@ pub fn compare(
     context.begin("comparing", 0);
     let mut components: BTreeMap<String, Sums> = BTreeMap::new();
     let mut all = Sums::default();
-    for side in by_name(&first.patch.table.tensors, &second.patch.table.tensors) {
+    for side in by_name(&first.patch.table().tensors, &second.patch.table().tensors) {
         let (entry, contents) = match side {
             Side::One(entry) => (entry, [Some(Content::read(first, entry, "compare", base)?), None]),
             Side::Other(entry) => (entry, [None, Some(Content::read(second, entry, "compare", base)?)]),

@@ -110,7 +110,7 @@ impl Content {
         let mut content = Self::default();
         let tensor = base.and_then(|base| base.tensor(&entry.name));
         for block in &entry.blocks {
-            let range = input.patch.table.elements_of(entry, block);
+            let range = input.patch.table().elements_of(entry, block);
             let base = tensor.map(|tensor| TensorBlock::new(tensor, range.clone()));
             let base = base.as_ref().map(|base| base as &dyn BaseElements);
             content.extend(input, entry, block, verb, base).map_err(|e| e.error)?;
@@ -139,7 +139,7 @@ impl Content {
                 patch.decode(entry, block, None)?
             }
         };
-        let start = patch.table.elements_of(entry, block).start;
+        let start = patch.table().elements_of(entry, block).start;
         let base_bits = decoded.base_bits.clone().or_else(|| base.map(|base| base.bits_at(&decoded.positions)));
         self.add(entry.dtype, start, &decoded, base_bits);
         Ok(())

@@ -22,9 +22,9 @@ use crate::patch::Patch;
 /// difference does: then the reference is computed from the base, block by block.
 ///
 /// # Errors
-/// [`Obstacle::Reduced`], [`Obstacle::NeedsBase`], [`Obstacle::NoInverse`]; a base that does not fit.
+/// [Kinds](crate::ErrorKind) `AlgebraReduced`, `AlgebraNeedsBase`, `AlgebraNoInverse`; a base that does not fit.
 pub fn invert(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
-    let table = &edit.patch.table;
+    let table = edit.patch.table();
     let carried = must_be_exact(edit, context)?;
     let no_inverse = |reason| Error::from(Obstacle::NoInverse { patch: edit.patch.name().to_owned(), reason });
     let known = table.tensors.iter().all(|entry| entry.counterparts.is_some());
@@ -60,8 +60,8 @@ fn exchanged(entry: &TensorEntry, content: Exact) -> Exact {
 
 /// The inverse of a portable patch, from the patch alone.
 fn from_patch(edit: &Edit, context: &Context<'_>) -> Result<Patch, Error> {
-    let mut draft = Draft::new(Portability::Portable, edit.patch.table.roots.hash, BLOCK_LOG2);
-    for entry in &edit.patch.table.tensors {
+    let mut draft = Draft::new(Portability::Portable, edit.patch.table().roots.hash, BLOCK_LOG2);
+    for entry in &edit.patch.table().tensors {
         let content = Content::read(edit, entry, "invert", None)?.exact(edit, "invert")?;
         let Some(Counterparts { reference, result, inverse_result }) = entry.counterparts else { continue };
         let counterparts =
@@ -69,7 +69,7 @@ fn from_patch(edit: &Edit, context: &Context<'_>) -> Result<Patch, Error> {
         let parts = TensorParts { base_digest: reference, counterparts: Some(counterparts), ..TensorParts::of(entry) };
         draft.add(parts, &exchanged(entry, content), None);
     }
-    draft.finish(metadata(&edit.patch.metadata), known_roots, None, context)
+    draft.finish(metadata(edit.patch.metadata()), known_roots, None, context)
 }
 
 /// The digests over the tensors of the reference and of the result. Each is unknown unless all tensors have counterparts.
@@ -84,10 +84,10 @@ pub(super) fn known_roots(new: &NewPatch) -> (Digest, Digest) {
 
 /// The inverse of a patch that gives its reference at alpha 1, with the reference computed from the `base`.
 fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Patch, Error> {
-    let hash = edit.patch.table.roots.hash;
+    let hash = edit.patch.table().roots.hash;
     let mut draft = Draft::new(Portability::NeedsBase, hash, BLOCK_LOG2);
     context.begin("inverting", 0);
-    for entry in &edit.patch.table.tensors {
+    for entry in &edit.patch.table().tensors {
         let content = exchanged(entry, Content::read(edit, entry, "invert", Some(base))?.exact(edit, "invert")?);
         let place = draft.begin(TensorParts { counterparts: None, ..TensorParts::of(entry) });
         let mut hasher = hash.hasher();
@@ -98,9 +98,9 @@ fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Pa
         })?;
         draft.set_base_digest(place, hasher.finish());
     }
-    let bases: Vec<Digest> = edit.patch.table.tensors.iter().map(|entry| entry.base_digest).collect();
+    let bases: Vec<Digest> = edit.patch.table().tensors.iter().map(|entry| entry.base_digest).collect();
     let root = hash.root(&bases);
-    base.settled(draft.finish(metadata(&edit.patch.metadata), |_| (root, root), None, context))
+    base.settled(draft.finish(metadata(edit.patch.metadata()), |_| (root, root), None, context))
 }
 
 #[cfg(test)]

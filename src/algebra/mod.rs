@@ -15,8 +15,8 @@ mod squash;
 pub use combine::{Combined, Signs, combine};
 pub use compare::{Comparison, Likeness, compare};
 pub use invert::invert;
-pub use select::{Filter, Top, restrict, select};
-pub use spectrum::{Spectrum, spectrum};
+pub use select::{Filter, restrict, select};
+pub(crate) use spectrum::{Spectrum, spectrum};
 pub use squash::squash;
 
 use crate::apply::{Carried, Check, Edit, Fit, carried_values_fit, fit};
@@ -35,7 +35,7 @@ fn must_be_exact(edit: &Edit, context: &Context<'_>) -> Result<Carried, Error> {
 
 /// The hash function of the digests of all patches. Refuses patches with different ones, whose digests cannot be compared.
 fn common_hash(edits: &[&Edit]) -> Result<ContentHash, Obstacle> {
-    let hash = |edit: &Edit| edit.patch.table.roots.hash;
+    let hash = |edit: &Edit| edit.patch.table().roots.hash;
     let Some(first) = edits.first() else { return Ok(ContentHash::default()) };
     match edits.iter().find(|other| hash(other) != hash(first)) {
         Some(second) => {
@@ -54,12 +54,12 @@ const SELECTED_A_BYTE: u64 = 2;
 /// bytes each, and a malicious file can encode long runs of them in next to no bytes. Where a base is given, its size is the bound.
 fn must_be_justified(edit: &Edit, verb: &'static str) -> Result<(), Obstacle> {
     let Edit { patch, .. } = edit;
-    let selected = patch.table.tensors.iter().map(|entry| entry.selected).sum();
-    let most = SELECTED_FREE.saturating_add(SELECTED_A_BYTE.saturating_mul(patch.file_bytes));
+    let selected = patch.table().tensors.iter().map(|entry| entry.selected).sum();
+    let most = SELECTED_FREE.saturating_add(SELECTED_A_BYTE.saturating_mul(patch.file_bytes()));
     if selected <= most {
         return Ok(());
     }
-    Err(Obstacle::Selected { patch: patch.name().to_owned(), verb, selected, bytes: patch.file_bytes, most })
+    Err(Obstacle::Selected { patch: patch.name().to_owned(), verb, selected, bytes: patch.file_bytes(), most })
 }
 
 /// Refuses a base that is not the patch's own. Without a base, refuses a patch that needs one, and one whose base values do not have the
@@ -77,7 +77,7 @@ fn check_base(edit: &Edit, verb: &'static str, base: Option<&Checkpoint>, contex
     if differences.is_empty() {
         return Ok(());
     }
-    let (name, tensors) = (patch.name().to_owned(), patch.table.tensors.len());
+    let (name, tensors) = (patch.name().to_owned(), patch.table().tensors.len());
     Err(Refusal::Base { patch: name, differences, tensors, state, portable: false }.into())
 }
 
@@ -118,7 +118,7 @@ mod tests {
         let base = floats(&[("a", &[1.0]), ("b", &[1.0]), ("c", &[1.0])]);
         let first = portable(&base, &floats(&[("a", &[2.0]), ("b", &[2.0]), ("c", &[1.0])]), 1.0);
         let second = portable(&base, &floats(&[("a", &[1.0]), ("b", &[3.0]), ("c", &[2.0])]), 1.0);
-        let walked = by_name(&first.patch.table.tensors, &second.patch.table.tensors).map(|side| match side {
+        let walked = by_name(&first.patch.table().tensors, &second.patch.table().tensors).map(|side| match side {
             Side::One(entry) => format!("one {}", entry.name),
             Side::Other(entry) => format!("other {}", entry.name),
             Side::Both(entry, _) => format!("both {}", entry.name),

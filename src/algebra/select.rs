@@ -16,11 +16,9 @@ use crate::localize::candidates::globs;
 use crate::localize::value::Amount;
 use crate::patch::Patch;
 
-/// How many of the selected elements stay: those with the largest |reference - base|.
-pub type Top = Amount;
-
 /// Which tensors stay.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Filter {
     /// Globs. A tensor's name must match one of them, if there are any.
     pub include: Vec<String>,
@@ -30,19 +28,19 @@ pub struct Filter {
     pub components: Vec<String>,
 }
 
-/// The part of a patch in the tensors that pass `filter`, and of this part the `top` elements. Of elements with equal magnitude, those
-/// that are first by tensor name and flat index stay.
+/// The part of a patch in the tensors that pass `filter`, and of this part the `top` elements with the largest |reference - base|. Of
+/// elements with equal magnitude, those that are first by tensor name and flat index stay.
 ///
 /// Tensors that stay whole are copied as they are, from any patch. For the top elements, the patch must be portable, or its base given. If
 /// nothing is left out, the result is the same patch.
 ///
 /// # Errors
-/// [`Obstacle::Empty`], [`Obstacle::NeedsBase`], [`Obstacle::Reduced`], [`Obstacle::Integer`]; globs; a base that does not
+/// [Kinds](crate::ErrorKind) `SelectionImpossible`, `AlgebraNeedsBase`, `AlgebraReduced`, `AlgebraInteger`; globs; a base that does not
 /// fit.
 pub fn select(
     edit: &Edit,
     filter: &Filter,
-    top: Option<Top>,
+    top: Option<Amount>,
     base: Option<&Checkpoint>,
     context: &Context<'_>,
 ) -> Result<Patch, Error> {
@@ -53,7 +51,7 @@ pub fn select(
             && !exclude.is_match(&entry.name)
             && (filter.components.is_empty() || filter.components.iter().any(|wanted| wanted == component))
     };
-    let entries: Vec<&TensorEntry> = edit.patch.table.tensors.iter().filter(passes).collect();
+    let entries: Vec<&TensorEntry> = edit.patch.table().tensors.iter().filter(passes).collect();
     let all: u64 = entries.iter().map(|entry| entry.selected).sum();
     let k = top.map_or(Ok(all), |top| top.of(all))?;
     let threshold = if k < all { Some(threshold(edit, &entries, k, base, context)?) } else { None };
@@ -76,12 +74,12 @@ pub fn select(
 /// As [`select`].
 pub fn restrict(edit: &Edit, other: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
     check_base(other, "intersect", base, context)?;
-    let tensors = &other.patch.table.tensors;
+    let tensors = &other.patch.table().tensors;
     let theirs = |name: &str| {
         let at = tensors.binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
         tensors.get(at)
     };
-    let entries: Vec<&TensorEntry> = edit.patch.table.tensors.iter().filter(|e| theirs(&e.name).is_some()).collect();
+    let entries: Vec<&TensorEntry> = edit.patch.table().tensors.iter().filter(|e| theirs(&e.name).is_some()).collect();
     let mut failed = None;
     let keep = |entry: &TensorEntry, content: &Content| {
         let theirs = theirs(&entry.name).map(|theirs| Content::read(other, theirs, "intersect", base));
@@ -149,7 +147,7 @@ fn part(
         check_base(edit, verb, base, context)?;
     }
     let portability = if portable { Portability::Portable } else { Portability::NeedsBase };
-    let mut draft = Draft::new(portability, patch.table.roots.hash, patch.table.block_log2);
+    let mut draft = Draft::new(portability, patch.table().roots.hash, patch.table().block_log2);
     let mut kept = 0;
     for entry in entries {
         let content = decodes.then(|| Content::read(edit, entry, verb, base)).transpose()?;
@@ -168,7 +166,7 @@ fn part(
             }
         }
     }
-    if kept == patch.table.tensors.iter().map(|entry| entry.selected).sum::<u64>() {
+    if kept == patch.table().tensors.iter().map(|entry| entry.selected).sum::<u64>() {
         return Ok(patch.clone());
     }
     if kept == 0 {
@@ -176,9 +174,9 @@ fn part(
         return Err(Obstacle::Empty { reason }.into());
     }
     let metadata = Metadata {
-        derived: Some(Derived { verb: verb.to_owned(), patches: vec![patch.id.to_string()] }),
+        derived: Some(Derived { verb: verb.to_owned(), patches: vec![patch.id().to_string()] }),
         results: serde_json::Map::new(),
-        ..patch.metadata.clone()
+        ..patch.metadata().clone()
     };
     // A tensor that lost elements has no counterparts, so that the roots are known only if all tensors stayed whole.
     draft.finish(metadata, known_roots, base, context)
@@ -199,13 +197,13 @@ mod tests {
         portable(&base(), &floats(&[("a", &[1.0, -4.0, 0.0, 2.0]), ("b", &[4.0, 0.5, 4.0, 0.0])]), 1.0)
     }
 
-    fn selected(filter: &Filter, top: Option<Top>) -> Result<Patch, ErrorKind> {
+    fn selected(filter: &Filter, top: Option<Amount>) -> Result<Patch, ErrorKind> {
         select(&edit(), filter, top, None, &Context::silent()).map_err(|error| error.kind())
     }
 
     #[test]
     fn the_top_are_the_largest_and_of_equal_ones_the_first() {
-        let patch = selected(&Filter::default(), Some(Top::Count(2))).unwrap();
+        let patch = selected(&Filter::default(), Some(Amount::Count(2))).unwrap();
         let expected = floats(&[("a", &[0.0, -4.0, 0.0, 0.0]), ("b", &[4.0, 0.0, 0.0, 0.0])]);
         assert_eq!(applied(&base(), &[Edit::to_reference(patch)]), contents(&expected));
     }
@@ -222,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_selection_of_everything_is_the_same_patch() {
-        let same = selected(&Filter::default(), Some(Top::Count(6))).unwrap();
+        let same = selected(&Filter::default(), Some(Amount::Count(6))).unwrap();
         assert_eq!(same.to_bytes().unwrap(), edit().patch.to_bytes().unwrap());
     }
 

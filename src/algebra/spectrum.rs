@@ -44,7 +44,7 @@ pub struct Spectrum {
 pub fn spectrum(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Vec<Spectrum>, Error> {
     check_base(edit, VERB, base, context)?;
     let is_matrix = |entry: &&TensorEntry| entry.shape.len() == 2 && entry.dtype.float().is_some();
-    let matrices: Vec<&TensorEntry> = edit.patch.table.tensors.iter().filter(is_matrix).collect();
+    let matrices: Vec<&TensorEntry> = edit.patch.table().tensors.iter().filter(is_matrix).collect();
     context.count("measuring ranks", matrices.len() as u64);
     let measure = |entry: &&TensorEntry| {
         let content = Content::read(edit, entry, VERB, base)?;

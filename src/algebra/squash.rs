@@ -24,7 +24,7 @@ use crate::patch::Patch;
 /// and the encoded blocks.
 ///
 /// # Errors
-/// [`Obstacle::Chain`], [`Obstacle::Reduced`], [`Obstacle::NeedsBase`]; a base that does not fit.
+/// [Kinds](crate::ErrorKind) `AlgebraChain`, `AlgebraReduced`, `AlgebraNeedsBase`; a base that does not fit.
 pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
     must_be_exact(first, context)?;
     must_be_exact(second, context)?;
@@ -46,7 +46,7 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
     };
     let portability = if base.is_some() { Portability::NeedsBase } else { Portability::Portable };
     let mut draft = Draft::new(portability, hash, BLOCK_LOG2);
-    for side in by_name(&first.patch.table.tensors, &second.patch.table.tensors) {
+    for side in by_name(&first.patch.table().tensors, &second.patch.table().tensors) {
         let (entry, content, result) = match side {
             Side::One(entry) => {
                 let result = entry.counterparts.map(|tensor| tensor.result);
@@ -90,12 +90,12 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
         let parts = TensorParts { counterparts, ..TensorParts::of(entry) };
         draft.add(parts, &differing(content), base.and_then(|base| base.tensor(&entry.name)));
     }
-    let ids = [first, second].map(|edit| edit.patch.id.to_string()).to_vec();
+    let ids = [first, second].map(|edit| edit.patch.id().to_string()).to_vec();
     let metadata = Metadata {
         localization: Localization { method: "squash".to_owned(), ..Localization::default() },
         derived: Some(Derived { verb: "squash".to_owned(), patches: ids }),
-        base: first.patch.metadata.base.clone(),
-        license: first.patch.metadata.license.clone(),
+        base: first.patch.metadata().base.clone(),
+        license: first.patch.metadata().license.clone(),
         ..Metadata::default()
     };
     draft.finish(metadata, known_roots, base, context)
@@ -142,14 +142,14 @@ fn chained(
     let mut two = Content::default();
     // A second patch for another base need not be decodable on what is between. The digest will tell if that is the reason.
     let mut undecodable = None;
-    let mut hasher = first.patch.table.roots.hash.hasher();
+    let mut hasher = first.patch.table().roots.hash.hasher();
     let width = one.dtype.width().bytes() as u64;
     result_blocks(first, base, one, context, |index, bytes| {
         hasher.update(bytes);
         let span = index * BLOCK_ELEMENTS..index * BLOCK_ELEMENTS + bytes.len() as u64 / width;
         // The second patch's blocks may be smaller, but this block is a whole number of them.
         for block in &other.blocks {
-            let elements = second.patch.table.elements_of(other, block);
+            let elements = second.patch.table().elements_of(other, block);
             let [start, end] = [elements.start, elements.end].map(|at| at.saturating_sub(span.start) * width);
             let between = bytes.get(start as usize..end as usize).filter(|_| span.contains(&elements.start));
             if let (Some(between), None) = (between, &undecodable) {
@@ -230,7 +230,7 @@ mod tests {
         for base in [None, Some(&a)] {
             let squashed = squash(&first, &second, base, &Context::silent()).unwrap();
             let selected: Vec<_> =
-                squashed.table.tensors.iter().map(|entry| (entry.name.as_str(), entry.selected)).collect();
+                squashed.table().tensors.iter().map(|entry| (entry.name.as_str(), entry.selected)).collect();
             assert_eq!(selected, [("a", 2), ("b", 1), ("c", 1)], "what was taken back is not in it");
             assert_eq!(applied(&a, &[Edit::to_reference(squashed)]), contents(&c));
         }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 /// How many blocks of a patch carry base values, reduced deltas, or masks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Carried {
     /// All blocks.
     pub blocks: u64,
@@ -35,7 +36,7 @@ impl Carried {
     /// # Errors
     /// I/O, R18, R19, cancellation.
     pub fn read(patch: &Patch, context: &Context<'_>) -> Result<Self, Error> {
-        let blocks: Vec<_> = patch.table.blocks().collect();
+        let blocks: Vec<_> = patch.table().blocks().collect();
         let carried = blocks.par_iter().map(|(entry, block)| {
             context.advance(0)?;
             let bytes = patch.block(entry, block)?;

@@ -33,14 +33,14 @@ const TRAINING: [&str; 5] = ["training_args", "optimizer", "scheduler", "scaler"
 /// Files that cannot be read are no error: they are listed.
 pub(super) fn carry_along(base: &Checkpoint, to: &Path) -> Result<NotCarried, Error> {
     let mut walk = Walk { base, not: NotCarried::default() };
-    match &base.layout {
+    match base.layout() {
         Layout::File => {}
         Layout::Index { index } => {
             let name = Path::new(index.file_name().unwrap_or_default());
             let metadata = std::fs::metadata(index).map_err(|e| Error::io("read", index, e))?;
             walk.copy(index, &to.join(name), name, &metadata)?;
         }
-        Layout::Directory { .. } => walk.folder(&base.path, to, Path::new(""), 0)?,
+        Layout::Directory { .. } => walk.folder(base.path(), to, Path::new(""), 0)?,
     }
     let NotCarried { mut weights, mut unreadable } = walk.not;
     weights.sort();
@@ -84,7 +84,7 @@ impl Walk<'_> {
                     // Removes a folder from which nothing was copied, such as one of exports; any other is not empty and stays.
                     let _ = std::fs::remove_dir(&target);
                 }
-            } else if depth == 0 && self.base.files.iter().any(|file| file.name() == text) {
+            } else if depth == 0 && self.base.files().iter().any(|file| file.name() == text) {
                 // The result has weights of its own.
             } else if self.holds_weights(&source, &text, depth == 0) {
                 self.not.weights.push(shown(&inner));
@@ -131,7 +131,7 @@ impl Walk<'_> {
         let training = TRAINING.iter().any(|start| name.starts_with(start));
         let same_names = || {
             let other = WeightFile::open(path);
-            other.is_ok_and(|other| other.tensors.iter().any(|tensor| self.base.tensor(&tensor.name).is_some()))
+            other.is_ok_and(|other| other.tensors().iter().any(|tensor| self.base.tensor(&tensor.name).is_some()))
         };
         ends(&FORMATS) && !training || path.extension().is_some_and(|kind| kind == "safetensors") && same_names()
     }
@@ -139,9 +139,9 @@ impl Walk<'_> {
     /// Whether a folder is the result of an earlier apply to this base: it has a log, and the same tensors.
     fn is_earlier_output(&self, folder: &Path) -> bool {
         let same = |file: &WeightFile| {
-            WeightFile::open(&folder.join(file.name())).is_ok_and(|other| other.tensors == file.tensors)
+            WeightFile::open(&folder.join(file.name())).is_ok_and(|other| other.tensors() == file.tensors())
         };
-        folder.join(history::FILE_NAME).is_file() && self.base.files.iter().all(same)
+        folder.join(history::FILE_NAME).is_file() && self.base.files().iter().all(same)
     }
 }
 
@@ -153,7 +153,7 @@ fn shown(inner: &Path) -> String {
 
 /// The path to open for the result in `directory`, for a base that is not a single file.
 pub(super) fn result_root(base: &Checkpoint, directory: &Path) -> PathBuf {
-    match &base.layout {
+    match base.layout() {
         Layout::Index { index } => directory.join(index.file_name().unwrap_or_default()),
         _ => directory.to_owned(),
     }

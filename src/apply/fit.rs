@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 /// How a base is checked, besides its tensors' names, dtypes and shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Check {
     /// Compares the base's values at the selected positions. Decodes the patch, and reads only these values where positions are
     /// base-free.
@@ -26,6 +27,7 @@ pub enum Check {
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Fit {
     /// Tensors that differ from the base's, by their names in the patch.
     pub differences: Vec<(String, Difference)>,
@@ -53,7 +55,7 @@ pub(crate) fn base_block<'a>(
     block: &BlockEntry,
     prefix: Option<&PrefixMap>,
 ) -> Option<TensorBlock<'a>> {
-    let range = patch.table.elements_of(entry, block);
+    let range = patch.table().elements_of(entry, block);
     base_tensor(base, entry, prefix).map(|tensor| TensorBlock::new(tensor, range))
 }
 
@@ -90,7 +92,7 @@ fn compare(
         Err(differences) => return Ok(Fit { differences, state: state_of_other_model(base, patch) }),
     };
     context.begin("checking the base", tensors.iter().map(|(_, tensor)| tensor.info.bytes()).sum());
-    let expected = patch.table.roots.selected;
+    let expected = patch.table().roots.selected;
     let selected = match check {
         Check::Quick if expected.is_known() => selected_root(patch, &tensors, context)?,
         // A patch that does not know its base's selected values can only be checked in full.
@@ -120,7 +122,7 @@ fn match_tensors<'a, 'p>(
     prefix: Option<&PrefixMap>,
 ) -> Result<Vec<EntryTensor<'p, 'a>>, Vec<(String, Difference)>> {
     let (mut tensors, mut differences) = (Vec::new(), Vec::new());
-    for entry in &patch.table.tensors {
+    for entry in &patch.table().tensors {
         let difference = match base_tensor(base, entry, prefix) {
             None => Difference::Missing,
             Some(tensor) if tensor.info.dtype != entry.dtype => {
@@ -141,7 +143,7 @@ fn match_tensors<'a, 'p>(
 
 /// The state of a checkpoint that lacks the patch's tensors: an adapter's weights are a frequent mix-up.
 fn state_of_other_model(base: &Checkpoint, patch: &Patch) -> BaseState {
-    let patch_is_for_adapter = patch.table.tensors.iter().any(|entry| is_of_adapter(&entry.name));
+    let patch_is_for_adapter = patch.table().tensors.iter().any(|entry| is_of_adapter(&entry.name));
     if base.is_adapter() && !patch_is_for_adapter { BaseState::Adapter } else { BaseState::Unknown }
 }
 
@@ -151,7 +153,7 @@ fn compare_digests(
     tensors: &[(&TensorEntry, Tensor<'_>)],
     context: &Context<'_>,
 ) -> Result<Fit, Cancelled> {
-    let roots = &patch.table.roots;
+    let roots = &patch.table().roots;
     let digests = tensors
         .par_iter()
         .map(|(_, tensor)| tensor.digest(roots.hash, context))
@@ -186,11 +188,11 @@ fn selected_root(
         .iter()
         .flat_map(|(entry, tensor)| entry.blocks.iter().map(move |block| (*entry, *tensor, block)))
         .collect();
-    let hash = patch.table.roots.hash;
+    let hash = patch.table().roots.hash;
     let digests = blocks
         .par_iter()
         .map(|(entry, tensor, block)| {
-            let range = patch.table.elements_of(entry, block);
+            let range = patch.table().elements_of(entry, block);
             let base = TensorBlock::new(*tensor, range.clone());
             context.advance((range.end - range.start) * entry.dtype.width().bytes() as u64)?;
             match patch.decode(entry, block, Some(&base)) {
@@ -211,7 +213,7 @@ fn selected_root(
 /// # Errors
 /// I/O, R18 to R21, cancellation.
 pub(crate) fn carried_values_fit(patch: &Patch, context: &Context<'_>) -> Result<(), Error> {
-    let blocks: Vec<_> = patch.table.blocks().collect();
+    let blocks: Vec<_> = patch.table().blocks().collect();
     let digests = blocks.par_iter().map(|(entry, block)| {
         context.advance(0)?;
         let decoded = patch.decode(entry, block, None).map_err(|e| e.error)?;
@@ -222,19 +224,19 @@ pub(crate) fn carried_values_fit(patch: &Patch, context: &Context<'_>) -> Result
 
 /// The digest of the base values that a block carries; `None` if it carries none.
 pub(crate) fn carried_digest(patch: &Patch, entry: &TensorEntry, decoded: &DecodedBlock) -> Option<Digest> {
-    decoded.carried_base().map(|bits| values_digest(patch.table.roots.hash, entry.dtype, bits))
+    decoded.carried_base().map(|bits| values_digest(patch.table().roots.hash, entry.dtype, bits))
 }
 
 /// Compares the digests of the base values that blocks carry with the digest over all of them. Passes a patch of which any block carries
 /// none.
 pub(crate) fn carried_root_fits(patch: &Patch, digests: &[Option<Digest>]) -> Result<(), Error> {
     let Some(digests) = digests.iter().copied().collect::<Option<Vec<Digest>>>() else { return Ok(()) };
-    root_fits(patch, "the base values that blocks carry", &digests, patch.table.roots.selected)
+    root_fits(patch, "the base values that blocks carry", &digests, patch.table().roots.selected)
 }
 
 /// Compares the digest over `digests` with the `expected` root. Passes an unknown root.
 pub(crate) fn root_fits(patch: &Patch, what: &'static str, digests: &[Digest], expected: Digest) -> Result<(), Error> {
-    let found = patch.table.roots.hash.root(digests);
+    let found = patch.table().roots.hash.root(digests);
     if found == expected || !expected.is_known() { Ok(()) } else { Err(root_differs(patch, what, found, expected)) }
 }
 
@@ -243,12 +245,12 @@ pub(crate) fn root_fits(patch: &Patch, what: &'static str, digests: &[Digest], e
 /// # Errors
 /// R21.
 pub(crate) fn counterparts_fit(patch: &Patch) -> Result<(), Error> {
-    let counterparts: Option<Vec<_>> = patch.table.tensors.iter().map(|entry| entry.counterparts).collect();
+    let counterparts: Option<Vec<_>> = patch.table().tensors.iter().map(|entry| entry.counterparts).collect();
     let Some(counterparts) = counterparts else { return Ok(()) };
     let references: Vec<Digest> = counterparts.iter().map(|tensor| tensor.reference).collect();
     let results: Vec<Digest> = counterparts.iter().map(|tensor| tensor.result).collect();
-    root_fits(patch, "the reference's tensors", &references, patch.table.roots.reference)?;
-    root_fits(patch, "the result's tensors", &results, patch.table.roots.result)
+    root_fits(patch, "the reference's tensors", &references, patch.table().roots.reference)?;
+    root_fits(patch, "the result's tensors", &results, patch.table().roots.result)
 }
 
 #[cfg(test)]

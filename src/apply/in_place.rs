@@ -45,12 +45,12 @@ pub fn in_place(
 ) -> Result<Applied, Error> {
     let base = plan.base();
     if base.access() != Access::Edit {
-        return Err(Failed::InUse { path: base.path.clone(), access: Access::Edit }.into());
+        return Err(Failed::InUse { path: base.path().to_owned(), access: Access::Edit }.into());
     }
-    base.files.iter().try_for_each(|file| refuse_hub_cache(&file.path))?;
-    let changes = |file: &WeightFile| file.tensors.iter().any(|tensor| plan.changes(&tensor.name));
-    let changed: Vec<usize> = (0..base.files.len()).filter(|index| changes(&base.files[*index])).collect();
-    context.begin("applying", changed.iter().map(|index| base.files[*index].bytes()).sum());
+    base.files().iter().try_for_each(|file| refuse_hub_cache(file.path()))?;
+    let changes = |file: &WeightFile| file.tensors().iter().any(|tensor| plan.changes(&tensor.name));
+    let changed: Vec<usize> = (0..base.files().len()).filter(|index| changes(&base.files()[*index])).collect();
+    context.begin("applying", changed.iter().map(|index| base.files()[*index].bytes()).sum());
     match editable(plan, &changed) {
         Some(targets) => edit(plan, &changed, targets, with_undo, finish, context),
         None => replace(plan, &changed, with_undo, finish, context),
@@ -62,7 +62,7 @@ fn editable(plan: &Plan<'_>, changed: &[usize]) -> Option<Vec<Editable>> {
     if changed.is_empty() {
         return None;
     }
-    let files = || changed.iter().map(|index| &plan.base().files[*index]);
+    let files = || changed.iter().map(|index| &plan.base().files()[*index]);
     // For each change the journal holds about two bytes of position, the old bytes and the new ones.
     let journal_bytes = |entry: &TensorEntry| {
         let selected: u64 = entry.blocks.iter().map(|block| u64::from(block.selected)).sum();
@@ -76,7 +76,7 @@ fn editable(plan: &Plan<'_>, changed: &[usize]) -> Option<Vec<Editable>> {
     // The file that was locked is the one to edit: meanwhile its path may lead to another one.
     let is_locked =
         |file: &WeightFile, target: &Editable| file.file().is_some_and(|open| target.is(open, file.bytes()));
-    files().map(|file| Editable::open(&file.path).filter(|target| is_locked(file, target))).collect()
+    files().map(|file| Editable::open(file.path()).filter(|target| is_locked(file, target))).collect()
 }
 
 /// Edits the `changed` files of the base where they are; `targets` are these files, open for writing.
@@ -108,7 +108,7 @@ fn edit(
         base.still_at_their_paths()?;
         let result = reopened(base)?;
         for index in changed {
-            rewritten.read_back(&base.files[*index], &result.files[*index], context)?;
+            rewritten.read_back(&base.files()[*index], &result.files()[*index], context)?;
         }
         let applied = Applied { verified: plan.declared().is_some(), ..rewritten.applied() };
         let side_files = finish(Finished { result: &result, applied: &applied, undo })?;
@@ -126,14 +126,14 @@ fn edit(
     };
     // With a context of its own, since a cancelled edit has to be put back too.
     let put_back: Result<u64, Error> = journal.put_back(&Context::silent());
-    put_back.map_err(|_| Failed::Interrupted { path: base.path.clone() })?;
+    put_back.map_err(|_| Failed::Interrupted { path: base.path().to_owned() })?;
     Err(error)
 }
 
 /// Opens the base's files again, to read what they now hold.
 fn reopened(base: &Checkpoint) -> Result<Checkpoint, Error> {
-    let files: Vec<PathBuf> = base.files.iter().map(|file| file.path.clone()).collect();
-    Ok(Checkpoint::open_files(&base.path, base.layout.clone(), &files)?)
+    let files: Vec<PathBuf> = base.files().iter().map(|file| file.path().to_owned()).collect();
+    Ok(Checkpoint::open_files(base.path(), base.layout().clone(), &files)?)
 }
 
 /// Prepares the replacement of weight files and of the other files in a model directory.
@@ -150,10 +150,10 @@ fn commit(base: &Checkpoint, weights: Vec<NewFile>, side_files: SideFiles) -> Re
 
 /// The folder of a checkpoint's files.
 fn folder(base: &Checkpoint) -> PathBuf {
-    match &base.layout {
-        Layout::Directory { .. } => base.path.clone(),
+    match base.layout() {
+        Layout::Directory { .. } => base.path().to_owned(),
         Layout::Index { index: path } => path.parent().map(Path::to_owned).unwrap_or_default(),
-        Layout::File => base.path.parent().map(Path::to_owned).unwrap_or_default(),
+        Layout::File => base.path().parent().map(Path::to_owned).unwrap_or_default(),
     }
 }
 
@@ -182,8 +182,8 @@ fn write_journal(
 ) -> Result<Rewritten, Error> {
     let mut parts: Vec<(u32, Tensor<'_>, Range<u64>)> = Vec::new();
     for (target, file_index) in (0..).zip(changed) {
-        let file = &plan.base().files[*file_index];
-        for info in file.tensors.iter().filter(|info| plan.changes(&info.name)) {
+        let file = &plan.base().files()[*file_index];
+        for info in file.tensors().iter().filter(|info| plan.changes(&info.name)) {
             let tensor = Tensor { file, file_index: *file_index, info };
             parts.extend(windows(0..info.elements(), SPAN).map(|part| (target, tensor, part)));
         }
@@ -235,16 +235,16 @@ fn replace(
     let base = plan.base();
     let files = changed
         .iter()
-        .map(|index| Ok((*index, NewFile::create_in_place(&base.files[*index].path)?)))
+        .map(|index| Ok((*index, NewFile::create_in_place(base.files()[*index].path())?)))
         .collect::<Result<Vec<_>, Failed>>()?;
     let outputs: Vec<(usize, &NewFile)> = files.iter().map(|(index, new)| (*index, new)).collect();
     let (applied, undo) = write_weights(plan, with_undo.then_some(plan), &outputs, context)?;
     let path = |index: usize| match files.iter().find(|(changed, _)| *changed == index) {
         Some((_, new)) => new.temporary_path().to_owned(),
-        None => base.files[index].path.clone(),
+        None => base.files()[index].path().to_owned(),
     };
-    let paths: Vec<PathBuf> = (0..base.files.len()).map(path).collect();
-    let result = Checkpoint::open_files(&base.path, base.layout.clone(), &paths)?;
+    let paths: Vec<PathBuf> = (0..base.files().len()).map(path).collect();
+    let result = Checkpoint::open_files(base.path(), base.layout().clone(), &paths)?;
     let side_files = finish(Finished { result: &result, applied: &applied, undo })?;
     base.unchanged()?;
     base.still_at_their_paths()?;
@@ -254,6 +254,7 @@ fn replace(
 
 /// What [`recover`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Recovered {
     /// The edit was undone: the files are what they were before it.
     TakenBack {

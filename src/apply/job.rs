@@ -6,7 +6,7 @@ use super::run::{Applied, Finished, SideFiles, to_path};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
-use crate::durable::{Existing, Failed, is_undo_patch, real_path, undo_name, write_file};
+use crate::durable::{Existing, Failed, is_undo_patch, real_path, undo_name};
 use crate::error::{Error, NoRevert, Refusal};
 use crate::history::{self, AppliedPatch, Digests, History, State, Step, Undo, digests};
 use crate::localize::scan::of_files;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 /// Where a result goes.
 #[derive(Debug, Clone, Copy)]
-pub enum Destination<'a> {
+pub(crate) enum Destination<'a> {
     /// Into the base itself, which was opened with [`Checkpoint::open_for_edit`].
     InPlace,
     /// To a new file or directory.
@@ -25,6 +25,7 @@ pub enum Destination<'a> {
 
 /// Where the patch goes that takes a result back to its base.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum UndoTo<'a> {
     /// Beside the log of a model directory, so that [`Revert`] finds it; nowhere for a single file.
     Log,
@@ -36,7 +37,7 @@ pub enum UndoTo<'a> {
 
 /// Where the pruning mask of the result goes.
 #[derive(Debug, Clone, Copy)]
-pub struct KeepMask<'a> {
+pub(crate) struct KeepMask<'a> {
     /// The mask of the base.
     pub of_base: &'a PruningMask<'a>,
     /// The mask file to write.
@@ -74,6 +75,7 @@ pub struct Apply<'a> {
 
 /// What an apply did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Done {
     /// What was written.
     pub applied: Applied,
@@ -109,7 +111,7 @@ impl<'a> Apply<'a> {
     }
 
     /// Where the result's pruning mask goes; `None` to write no mask.
-    pub fn keep_mask(self, mask: Option<KeepMask<'a>>) -> Self {
+    pub(crate) fn keep_mask(self, mask: Option<KeepMask<'a>>) -> Self {
         Self { mask, ..self }
     }
 
@@ -118,19 +120,28 @@ impl<'a> Apply<'a> {
         Self { existing, ..self }
     }
 
-    /// Writes the result to a new file or directory at `path`.
+    /// Writes the result to a new file or directory at `path`. Nothing is written before the base is checked and every result is known.
     ///
     /// # Errors
-    /// As [`Apply::run`].
+    /// [Kinds](crate::ErrorKind) `OutputIsBase`, `OutputSame`; what [`Plan::check`] returns; those of numbers, of outputs and of the log.
     pub fn to(&self, path: &Path, context: &Context<'_>) -> Result<Done, Error> {
         self.run(Destination::Path(path), context)
     }
 
-    /// Writes the result. Nothing is written before the base is checked and every result is known.
+    /// Edits the base itself, which was opened with [`Checkpoint::open_for_edit`]. An interrupted edit is put back by
+    /// [`recover`](super::recover).
     ///
     /// # Errors
-    /// [`Refusal::OfBase`], [`Refusal::SamePlace`]; what [`Plan::check`], `in_place` and `to_path` return; the log's.
-    pub fn run(&self, destination: Destination<'_>, context: &Context<'_>) -> Result<Done, Error> {
+    /// As [`Apply::to`].
+    pub fn in_place(&self, context: &Context<'_>) -> Result<Done, Error> {
+        self.run(Destination::InPlace, context)
+    }
+
+    /// Writes the result.
+    ///
+    /// # Errors
+    /// As [`Apply::to`].
+    pub(crate) fn run(&self, destination: Destination<'_>, context: &Context<'_>) -> Result<Done, Error> {
         self.refuse_outputs(destination)?;
         let plan = Plan::check(self.base, self.edits, &self.options, context)?;
         self.write_mask(&plan, context)?;
@@ -182,28 +193,27 @@ impl<'a> Apply<'a> {
         destination: Destination<'_>,
         side_files: &mut SideFiles,
     ) -> Result<(Undo, Option<PathBuf>), Error> {
-        let bytes = patch.to_bytes()?;
         if let UndoTo::Path(path) = self.undo {
             // The undo patch must be on the disk before the weights change.
-            write_file(path, &bytes, self.existing).map_err(Failed::not_in_place)?;
-            return Ok((Undo::new(patch.id, path), Some(path.to_owned())));
+            patch.save(path, self.existing).map_err(Failed::not_in_place)?;
+            return Ok((Undo::new(patch.id(), path), Some(path.to_owned())));
         }
-        let name = undo_name(&patch.id.short());
+        let name = undo_name(&patch.id().short());
         let path = folder_of(destination, self.base).map(|folder| folder.join(&name));
-        let undo = Undo::new(patch.id, Path::new(&name));
-        side_files.write.push((name, bytes));
+        let undo = Undo::new(patch.id(), Path::new(&name));
+        side_files.write.push((name, patch.to_bytes()?));
         Ok((undo, path))
     }
 
     /// Refuses outputs beside the result that would take the place of the base's own files, of the result, or of each other.
     fn refuse_outputs(&self, destination: Destination<'_>) -> Result<(), Refusal> {
         let real = |path: &Path| real_path(path).unwrap_or_else(|| path.to_owned());
-        let index = match &self.base.layout {
+        let index = match self.base.layout() {
             Layout::Index { index } | Layout::Directory { index: Some(index) } => Some(index.clone()),
             _ => None,
         };
         let log = history::folder(self.base).map(|folder| folder.join(history::FILE_NAME));
-        let weights = self.base.files.iter().map(|file| file.path.clone());
+        let weights = self.base.files().iter().map(|file| file.path().to_owned());
         let own: Vec<PathBuf> = weights.chain(index).chain(log).map(|path| real(&path)).collect();
         let mut taken: Vec<PathBuf> = Vec::new();
         if let Destination::Path(path) = destination {
@@ -249,7 +259,8 @@ impl OpenLog {
         context: &Context<'_>,
     ) -> Result<Vec<u8>, Error> {
         let after = digests(result, base, context)?;
-        let patches = edits.iter().map(|edit| AppliedPatch::new(edit.patch.id, edit.patch.name(), edit.kind)).collect();
+        let patches =
+            edits.iter().map(|edit| AppliedPatch::new(edit.patch.id(), edit.patch.name(), edit.kind)).collect();
         self.history.steps.push(Step::new(patches, self.before, after, undo));
         self.history.to_bytes()
     }
@@ -273,7 +284,7 @@ fn is_reference_of(
 ) -> Result<bool, Cancelled> {
     let Some(metadata) = plan.whole_difference() else { return Ok(false) };
     let files = &metadata.reference.files;
-    if !files.iter().map(|file| file.bytes).eq(result.files.iter().map(WeightFile::bytes)) {
+    if !files.iter().map(|file| file.bytes).eq(result.files().iter().map(WeightFile::bytes)) {
         return Ok(false);
     }
     if files.iter().all(|file| file.content.is_some()) {
@@ -281,7 +292,7 @@ fn is_reference_of(
         return Ok(contents.iter().map(Digest::to_string).eq(files.iter().flat_map(|file| file.content.clone())));
     }
     // Patches of format 1.0 and 1.1 know files by SHA-256 only.
-    let sha256 = result.files.iter().map(|file| file.sha256(context)).collect::<Result<Vec<Digest>, Cancelled>>()?;
+    let sha256 = result.files().iter().map(|file| file.sha256(context)).collect::<Result<Vec<Digest>, Cancelled>>()?;
     Ok(sha256.iter().map(|digest| Some(digest.to_string())).eq(files.iter().map(|file| file.sha256.clone())))
 }
 
@@ -298,7 +309,7 @@ impl Revert<'_> {
     /// Edits the model in place, and returns the step that was reverted.
     ///
     /// # Errors
-    /// [`Refusal::NoRevert`]; what [`Plan::check`] and `in_place` return.
+    /// [Kind](crate::ErrorKind) `RevertImpossible`; what [`Plan::check`] returns; those of outputs.
     pub fn run(&self, context: &Context<'_>) -> Result<Step, Error> {
         let model = self.model;
         let (history, step) = self.last_step(context)?;
@@ -333,14 +344,14 @@ impl Revert<'_> {
         let path = self.undo.map(Path::to_owned).or_else(|| find(undo, self.model));
         let path = path.ok_or_else(|| self.refusal(NoRevert::UndoGone { file: undo.file.clone() }))?;
         let patch = Patch::open(&path)?;
-        if patch.id.to_string() != undo.id {
-            return Err(self.refusal(NoRevert::OtherUndo { path, found: patch.id, expected: undo.id.clone() }));
+        if patch.id().to_string() != undo.id {
+            return Err(self.refusal(NoRevert::OtherUndo { path, found: patch.id(), expected: undo.id.clone() }));
         }
         Ok(patch)
     }
 
     fn refusal(&self, reason: NoRevert) -> Error {
-        Refusal::NoRevert { path: self.model.path.clone(), reason }.into()
+        Refusal::NoRevert { path: self.model.path().to_owned(), reason }.into()
     }
 }
 
@@ -353,7 +364,7 @@ fn is_obsolete(undo: &Undo, earlier: &History) -> bool {
 /// Looks for the undo patch in the places where an apply may have put it.
 fn find(undo: &Undo, model: &Checkpoint) -> Option<PathBuf> {
     // Only a plain name: a log that someone else made must not lead anywhere.
-    if !history::is_plain(&undo.file) || model.layout == Layout::File {
+    if !history::is_plain(&undo.file) || model.layout() == &Layout::File {
         return None;
     }
     let folder = history::folder(model)?;

@@ -18,15 +18,17 @@ mod run;
 mod tensor;
 mod undo;
 
+pub use crate::error::{BaseState, Difference};
 pub use carried::Carried;
 pub use fit::{Check, Fit, fit};
 pub use in_place::{Recovered, recover};
-pub use job::{Apply, Destination, Done, KeepMask, Revert, UndoTo};
+pub use job::{Apply, Done, Revert, UndoTo};
 pub use onnx::OnnxBase;
 pub use plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 pub use run::Applied;
 
 pub(crate) use fit::{base_block, carried_digest, carried_root_fits, carried_values_fit, counterparts_fit, root_fits};
+pub(crate) use job::{Destination, KeepMask};
 pub(crate) use plan::results;
 pub(crate) use rewrite::Pruning;
 pub(crate) use run::{SideFiles, to_path};

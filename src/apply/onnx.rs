@@ -44,13 +44,13 @@ impl OnnxBase {
         let file = OnnxFile::open(path)?;
         let mut wanted: BTreeMap<&str, TensorQuery> = BTreeMap::new();
         for patch in patches {
-            for entry in &patch.table.tensors {
+            for entry in &patch.table().tensors {
                 // If two patches expect different bases, the plan refuses one of them.
                 wanted.entry(&entry.name).or_insert_with(|| TensorQuery {
                     name: entry.name.clone(),
                     dtype: entry.dtype,
                     shape: entry.shape.clone(),
-                    hash: patch.table.roots.hash,
+                    hash: patch.table().roots.hash,
                     digest: entry.base_digest,
                 });
             }
@@ -70,7 +70,7 @@ impl OnnxBase {
     /// Plans edits of the tensors that were found.
     ///
     /// # Errors
-    /// [`Refusal::Base`], if any is missing; what [`Plan::check`] returns.
+    /// [Kind](crate::ErrorKind) `BaseDiffers`, if any is missing; what [`Plan::check`] returns.
     pub fn plan<'a>(
         &'a self,
         edits: &'a [Edit],
@@ -86,13 +86,13 @@ impl OnnxBase {
     }
 
     /// Why `patch` does not fit, if tensors that it changes are missing.
-    pub fn refusal(&self, patch: &Patch) -> Option<Refusal> {
-        let names = |name: &String| patch.table.tensors.binary_search_by(|entry| entry.name.cmp(name)).is_ok();
+    pub(crate) fn refusal(&self, patch: &Patch) -> Option<Refusal> {
+        let names = |name: &String| patch.table().tensors.binary_search_by(|entry| entry.name.cmp(name)).is_ok();
         let differences: Vec<_> = self.missing.iter().filter(|(name, _)| names(name)).cloned().collect();
         (!differences.is_empty()).then(|| Refusal::Base {
             patch: patch.name().to_owned(),
             differences,
-            tensors: patch.table.tensors.len(),
+            tensors: patch.table().tensors.len(),
             state: crate::error::BaseState::Unknown,
             portable: false,
         })
@@ -100,8 +100,8 @@ impl OnnxBase {
 
     /// The files that [`OnnxBase::write`] writes: `output`, then those of its external weights, at the same places beside it.
     pub fn outputs(&self, output: &Path) -> Vec<PathBuf> {
-        let (from, to) = (folder(&self.places.path), folder(output));
-        let weights = self.places.files.iter().skip(1).map(|file| match file.path.strip_prefix(&from) {
+        let (from, to) = (folder(self.places.path()), folder(output));
+        let weights = self.places.files().iter().skip(1).map(|file| match file.path().strip_prefix(&from) {
             Ok(inner) => to.join(inner),
             Err(_) => output.to_owned(),
         });
@@ -112,7 +112,7 @@ impl OnnxBase {
     /// changed or not. The base is not touched.
     ///
     /// # Errors
-    /// [`Refusal::BesideBase`]; [`Refusal::Shared`]; what `to_path` returns. Files are put in their places
+    /// [Kinds](crate::ErrorKind) `OutputIsBase`, `BaseShared`; those of outputs. Files are put in their places
     /// once all are complete, the ONNX file last.
     pub fn write(
         &self,
@@ -125,8 +125,8 @@ impl OnnxBase {
         // What lies beside a new ONNX file may be another model's weights: only the files of an earlier result are replaced.
         let existing_weights = if output.exists() { existing } else { Existing::Keep };
         let mut files = Vec::new();
-        for (index, (file, path)) in self.places.files.iter().zip(self.outputs(output)).enumerate() {
-            if same_file(&path, &file.path) {
+        for (index, (file, path)) in self.places.files().iter().zip(self.outputs(output)).enumerate() {
+            if same_file(&path, file.path()) {
                 return Err(Refusal::BesideBase { path }.into());
             }
             if index > 0 {
@@ -157,29 +157,29 @@ fn places(file: &OnnxFile, bindings: &mut BTreeMap<String, Binding>) -> Result<C
     let mut files = Vec::new();
     for place in file.files() {
         let mut bound: Vec<TensorInfo> =
-            place.tensors.iter().filter(|tensor| bindings.contains_key(&tensor.name)).cloned().collect();
-        bound.sort_by_key(|tensor| (tensor.range.start, tensor.range.end));
+            place.tensors().iter().filter(|tensor| bindings.contains_key(&tensor.name)).cloned().collect();
+        bound.sort_by_key(|tensor| (tensor.range().start, tensor.range().end));
         let mut tensors: Vec<TensorInfo> = Vec::new();
         for tensor in bound {
             match tensors.last() {
-                Some(last) if last.range == tensor.range => {
+                Some(last) if last.range() == tensor.range() => {
                     let same = bindings.remove(&tensor.name);
                     if let (Some(first), Some(same)) = (bindings.get_mut(&last.name), same) {
                         first.alternatives.extend(same.candidates().cloned());
                     }
                 }
-                Some(last) if last.range.end > tensor.range.start => {
+                Some(last) if last.range().end > tensor.range().start => {
                     let initializers = [last.name.clone(), tensor.name];
                     let reason = Malformed::Overlap { initializers };
-                    return Err(OpenError::Malformed { path: file.path.clone(), reason }.into());
+                    return Err(OpenError::Malformed { path: file.path().to_owned(), reason }.into());
                 }
                 _ => tensors.push(tensor),
             }
         }
-        let (path, map) = (place.path.clone(), place.map());
+        let (path, map) = (place.path().to_owned(), place.map());
         files.push(WeightFile::of_tensors(path, tensors, map));
     }
-    Ok(Checkpoint::of_files(&file.path, Layout::File, files)?)
+    Ok(Checkpoint::of_files(file.path(), Layout::File, files)?)
 }
 
 /// The bound tensors in the orientation of the patches: views of the files, or copies of those that are stored transposed.
@@ -197,19 +197,19 @@ fn tensors(
             continue;
         };
         let Some(place) = places.tensor(&binding.initializer) else { continue };
-        let (path, info) = (place.file.path.clone(), place.info);
+        let (path, info) = (place.file.path().to_owned(), place.info);
         let (range, map) = match matrix(shape) {
             Some([rows, columns]) if source.transposed => {
                 let bytes = transpose(place.elements(0..rows * columns), [columns, rows], dtype.width());
                 place.release(0..rows * columns);
                 (0..bytes.len() as u64, crate::checkpoint::map::FileBytes::Owned(bytes.into()))
             }
-            _ => (info.range.clone(), place.file.map()),
+            _ => (info.range(), place.file.map()),
         };
-        let tensors = vec![TensorInfo { name: name.clone(), dtype: *dtype, shape: shape.clone(), range }];
+        let tensors = vec![TensorInfo::new(name.clone(), *dtype, shape.clone(), range)];
         files.push(WeightFile::of_tensors(path, tensors, map));
     }
-    Ok(Checkpoint::of_files(&places.path, Layout::File, files)?)
+    Ok(Checkpoint::of_files(places.path(), Layout::File, files)?)
 }
 
 /// Carries a plan for tensors out on the initializers that hold them.

@@ -52,7 +52,7 @@ pub(super) fn rewrite_part(
     let mut result_hasher = hasher();
     let mut undo = with_undo.then(|| UndoBlocks::new(info.dtype, hasher()));
     let mut each = |range: Range<u64>, bytes: &mut [u8], edits: Edits<'_>| {
-        let place = info.range.start + bytes_of(range.start);
+        let place = info.range().start + bytes_of(range.start);
         if let Some(undo) = &mut undo {
             edits.with_list(width, bytes, |base, edits| undo.add(range.start, base, edits));
         }
@@ -108,13 +108,13 @@ impl Rewritten {
     /// # Errors
     /// [`Failed::ReadBack`] for a tensor that is not what was written; I/O; cancellation.
     pub fn read_back(&self, base: &WeightFile, result: &WeightFile, context: &Context<'_>) -> Result<(), Error> {
-        let rewritten = base.tensors.iter().filter_map(|info| Some((info, self.digests.get(&info.name)?)));
+        let rewritten = base.tensors().iter().filter_map(|info| Some((info, self.digests.get(&info.name)?)));
         let rewritten: Vec<_> = rewritten.collect();
         context.begin("reading back", rewritten.iter().map(|(info, _)| info.bytes()).sum());
         rewritten.par_iter().try_for_each(|(info, expected)| {
             let tensor = Tensor { file: result, file_index: 0, info };
             if tensor.digest(ContentHash::Blake3, context)? != **expected {
-                return Err(Failed::ReadBack { path: result.path.clone(), tensor: info.name.clone() }.into());
+                return Err(Failed::ReadBack { path: result.path().to_owned(), tensor: info.name.clone() }.into());
             }
             Ok(())
         })

@@ -43,6 +43,7 @@ impl Edit {
 
 /// What to do when the base is not the patch's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum DifferentBase {
     /// Refuse.
     #[default]
@@ -53,6 +54,7 @@ pub enum DifferentBase {
 
 /// What to do when a result is infinite or NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum NotFinite {
     /// Refuse.
     #[default]
@@ -63,6 +65,7 @@ pub enum NotFinite {
 
 /// How to check and edit.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct PlanOptions {
     /// How the base is checked.
     pub check: Check,
@@ -95,7 +98,7 @@ impl<'a> Plan<'a> {
     /// Checks `base` against every patch, and plans the edits. Edits with alpha 0 are checked and then left out.
     ///
     /// # Errors
-    /// [`Refusal::Base`], [`Refusal::Together`]; what [`fit`] returns.
+    /// [Kinds](crate::ErrorKind) `BaseDiffers`, `EditTogether`; what [`fit`] returns.
     pub fn check(
         base: &'a Checkpoint,
         edits: &'a [Edit],
@@ -121,13 +124,13 @@ impl<'a> Plan<'a> {
                 let only_values_differ = differences.iter().all(|(_, d)| matches!(d, Difference::Digest { .. }));
                 let portable = only_values_differ && Carried::read(&edit.patch, context)?.is_portable();
                 if !portable || options.different_base == DifferentBase::Refuse {
-                    let (patch, tensors) = (edit.patch.name().to_owned(), edit.patch.table.tensors.len());
+                    let (patch, tensors) = (edit.patch.name().to_owned(), edit.patch.table().tensors.len());
                     return Err(Refusal::Base { patch, differences, tensors, state, portable }.into());
                 }
                 carried_values_fit(&edit.patch, context)?;
             }
             added.push(!differences.is_empty());
-            for entry in &edit.patch.table.tensors {
+            for entry in &edit.patch.table().tensors {
                 if let Some(tensor) = base_tensor(base, entry, prefix) {
                     by_tensor.entry(tensor.info.name.clone()).or_default().push((index, entry));
                 }
@@ -166,7 +169,7 @@ impl<'a> Plan<'a> {
     pub(crate) fn of_own_base(base: &'a Checkpoint, edits: &'a [Edit], prefix: Option<&PrefixMap>) -> Self {
         let mut by_tensor: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for (index, edit) in edits.iter().enumerate() {
-            for entry in &edit.patch.table.tensors {
+            for entry in &edit.patch.table().tensors {
                 if let Some(tensor) = base_tensor(base, entry, prefix) {
                     by_tensor.entry(tensor.info.name.clone()).or_default().push((index, entry));
                 }
@@ -195,7 +198,7 @@ impl<'a> Plan<'a> {
     /// The metadata of the only patch, if it carries every difference between its base and its reference and is applied at alpha 1: then
     /// the result is the reference.
     pub fn whole_difference(&self) -> Option<&'a Metadata> {
-        let metadata = &self.declaring()?.patch.metadata;
+        let metadata = self.declaring()?.patch.metadata();
         (metadata.localization.method == "full" && metadata.pairing.is_none()).then_some(metadata)
     }
 
@@ -204,7 +207,7 @@ impl<'a> Plan<'a> {
         match self.edits {
             [edit] => {
                 let at_one = edit.kind == EditKind::Interpolate(Alpha::ONE);
-                let known = edit.patch.table.roots.result.is_known();
+                let known = edit.patch.table().roots.result.is_known();
                 (at_one && known && !self.is_added() && self.check == Check::Full).then_some(edit)
             }
             _ => None,
@@ -239,11 +242,11 @@ pub fn results(
     prefix: Option<&PrefixMap>,
     context: &Context<'_>,
 ) -> Result<Vec<Digest>, Error> {
-    let hash = patch.table.roots.hash;
+    let hash = patch.table().roots.hash;
     let edits = [Edit::to_reference(patch.clone())];
     let plan = Plan::of_own_base(base, &edits, prefix);
     let tensors: Vec<Tensor<'_>> =
-        edits[0].patch.table.tensors.iter().filter_map(|entry| base_tensor(base, entry, prefix)).collect();
+        edits[0].patch.table().tensors.iter().filter_map(|entry| base_tensor(base, entry, prefix)).collect();
     tensors.par_iter().map(|tensor| plan.result_digest(*tensor, hash, context)).collect()
 }
 

@@ -13,7 +13,7 @@ impl Plan<'_> {
     /// # Errors
     /// [`Refusal::Mask`](crate::error::Refusal::Mask) where `base_mask` is not the mask that the patches were made with; what decoding and
     /// masks return.
-    pub fn result_mask<'m>(
+    pub(crate) fn result_mask<'m>(
         &self,
         base_mask: &PruningMask<'m>,
         context: &Context<'_>,

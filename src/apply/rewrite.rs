@@ -111,16 +111,16 @@ impl Rewrite for Plan<'_> {
     }
 
     fn declared(&self) -> Option<ContentHash> {
-        self.declaring().map(|edit| edit.patch.table.roots.hash)
+        self.declaring().map(|edit| edit.patch.table().roots.hash)
     }
 
     fn compare_declared(&self, digests: &BTreeMap<String, Digest>) -> Result<(), Error> {
         let Some(edit) = self.declaring() else { return Ok(()) };
         // In the order of the patch's table, which is that of the patch's names.
-        let by_entry = edit.patch.table.tensors.iter().map(|entry| {
+        let by_entry = edit.patch.table().tensors.iter().map(|entry| {
             base_tensor(self.base(), entry, self.prefix.as_ref()).and_then(|tensor| digests.get(&tensor.info.name))
         });
-        if edit.patch.table.roots.hash.root(by_entry.flatten()) != edit.patch.table.roots.result {
+        if edit.patch.table().roots.hash.root(by_entry.flatten()) != edit.patch.table().roots.result {
             return Err(Refusal::DeclaredDigest { patch: edit.patch.name().to_owned() }.into());
         }
         Ok(())

@@ -19,6 +19,7 @@ use std::path::Path;
 
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Applied {
     /// The number of edited elements.
     pub edited: u64,
@@ -72,11 +73,11 @@ pub fn to_path(
     context: &Context<'_>,
 ) -> Result<Applied, Error> {
     let base = rewrite.base();
-    if same_file(path, &base.path) {
+    if same_file(path, base.path()) {
         return Err(Refusal::SameFile { path: path.to_owned() }.into());
     }
     context.begin("applying", base.bytes());
-    if base.layout == Layout::File {
+    if base.layout() == &Layout::File {
         let new = NewFile::create(path, existing)?;
         let (applied, undo) = write_weights(rewrite, undo_of, &[(0, &new)], context)?;
         let result = Checkpoint::open_files(path, Layout::File, &[new.temporary_path().to_owned()])?;
@@ -86,7 +87,7 @@ pub fn to_path(
     }
     let new = NewDirectory::create(path)?;
     let create = |file: &WeightFile| NewFile::create(&new.temporary_path().join(file.name()), Existing::Keep);
-    let files = base.files.iter().map(create).collect::<Result<Vec<_>, Failed>>()?;
+    let files = base.files().iter().map(create).collect::<Result<Vec<_>, Failed>>()?;
     let outputs: Vec<(usize, &NewFile)> = files.iter().enumerate().collect();
     let (mut applied, undo) = write_weights(rewrite, undo_of, &outputs, context)?;
     files.into_iter().try_for_each(NewFile::commit).map_err(|failed| failed.inside(path))?;
@@ -126,7 +127,7 @@ fn write_and_read_back(
     let base = rewrite.base();
     let mut rewritten = Rewritten::default();
     for (index, new) in outputs {
-        let file = &base.files[*index];
+        let file = &base.files()[*index];
         set_len(new.file(), file.bytes()).map_err(|e| Failed::io("write", new.path(), e))?;
         let work = work(rewrite, file, *index);
         let each = |work: &Work<'_>| match work {
@@ -144,12 +145,12 @@ fn write_and_read_back(
     }
     let results = outputs
         .iter()
-        .map(|(index, new)| base.files[*index].with_layout_of(new.temporary_path(), new.file()))
+        .map(|(index, new)| base.files()[*index].with_layout_of(new.temporary_path(), new.file()))
         .collect::<Result<Vec<_>, _>>()?;
     for ((index, _), result) in outputs.iter().zip(&results) {
-        rewritten.read_back(&base.files[*index], result, context)?;
+        rewritten.read_back(&base.files()[*index], result, context)?;
     }
-    let result = Checkpoint::of_files(&base.path, base.layout.clone(), results)?;
+    let result = Checkpoint::of_files(base.path(), base.layout().clone(), results)?;
     let undo = undo_of.map(|plan| plan.undo(std::mem::take(&mut rewritten.undo), &rewritten.digests)).transpose()?;
     let mut applied = rewritten.applied();
     if let Some(hash) = rewrite.declared() {
@@ -169,12 +170,12 @@ enum Work<'a> {
 fn work<'a>(rewrite: &impl Rewrite, file: &'a WeightFile, index: usize) -> Vec<Work<'a>> {
     let mut work = Vec::new();
     let mut copied = 0;
-    for info in &file.tensors {
+    for info in file.tensors() {
         if rewrite.changes(&info.name) {
             let tensor = Tensor { file, file_index: index, info };
-            work.push(Work::Copy(copied..info.range.start));
+            work.push(Work::Copy(copied..info.range().start));
             work.extend(rewrite.parts(tensor).into_iter().map(|part| Work::Edit(tensor, part)));
-            copied = info.range.end;
+            copied = info.range().end;
         }
     }
     work.push(Work::Copy(copied..file.bytes()));
@@ -189,12 +190,12 @@ fn copy(file: &WeightFile, range: &Range<u64>, new: &NewFile, context: &Context<
     // Each copy needs handles of its own, since a handle has one position for all threads.
     let mut from = file.reopen()?;
     let mut to = std::fs::OpenOptions::new().write(true).open(new.temporary_path()).map_err(failed)?;
-    from.seek(SeekFrom::Start(range.start)).map_err(|e| Error::io("read", &file.path, e))?;
+    from.seek(SeekFrom::Start(range.start)).map_err(|e| Error::io("read", file.path(), e))?;
     to.seek(SeekFrom::Start(range.start)).map_err(failed)?;
     for part in windows(range.clone(), PART_BYTES) {
         let bytes = part.end - part.start;
         if std::io::copy(&mut from.by_ref().take(bytes), &mut to).map_err(failed)? != bytes {
-            return Err(Error::io("read", &file.path, std::io::ErrorKind::UnexpectedEof.into()));
+            return Err(Error::io("read", file.path(), std::io::ErrorKind::UnexpectedEof.into()));
         }
         context.advance(bytes)?;
     }

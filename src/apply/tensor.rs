@@ -137,7 +137,7 @@ impl Plan<'_> {
     /// The digest of the result's bytes of one tensor of the base.
     ///
     /// # Errors
-    /// [`Refusal`] for numbers; R18 to R20; cancellation.
+    /// [Kind](crate::ErrorKind) `NotFinite`, those of an edit; R18 to R20; cancellation.
     pub fn result_digest(&self, tensor: Tensor<'_>, hash: ContentHash, context: &Context<'_>) -> Result<Digest, Error> {
         let mut hasher = hash.hasher();
         let mut sink = |_, bytes: &[u8]| {
@@ -173,8 +173,8 @@ impl Plan<'_> {
         };
         let Edit { patch, kind } = &self.edits[*index];
         let to_reference = *kind == EditKind::Interpolate(Alpha::ONE) && !self.added[*index];
-        match patch.table.blocks_in(entry, range) {
-            [block] if to_reference && patch.table.elements_of(entry, block) == *range => {
+        match patch.table().blocks_in(entry, range) {
+            [block] if to_reference && patch.table().elements_of(entry, block) == *range => {
                 Ok(patch.dense_block(entry, block)?)
             }
             _ => Ok(None),
@@ -187,8 +187,8 @@ impl Plan<'_> {
         for (index, entry) in self.by_tensor.get(&tensor.info.name).into_iter().flatten() {
             let edit = &self.edits[*index];
             let mut blocks = Vec::new();
-            for block in edit.patch.table.blocks_in(entry, range) {
-                let elements = edit.patch.table.elements_of(entry, block);
+            for block in edit.patch.table().blocks_in(entry, range) {
+                let elements = edit.patch.table().elements_of(entry, block);
                 blocks.push((elements.start, self.decode_block(*index, entry, block, tensor)?));
             }
             cursors.push(Cursor { edit, added: self.added[*index], blocks, block: 0, entry: 0 });
@@ -205,7 +205,7 @@ impl Plan<'_> {
         tensor: Tensor<'_>,
     ) -> Result<Decoded, Error> {
         let Edit { patch, .. } = &self.edits[index];
-        let base = TensorBlock::new(tensor, patch.table.elements_of(entry, block));
+        let base = TensorBlock::new(tensor, patch.table().elements_of(entry, block));
         let decoded = match self.added[index] {
             true => patch.decode(entry, block, Some(&base)),
             false => patch.decode_on_base(entry, block, &base),
@@ -223,7 +223,7 @@ impl Plan<'_> {
         context: &Context<'_>,
     ) -> Result<(), Error> {
         for block in &entry.blocks {
-            let elements = self.edits[index].patch.table.elements_of(entry, block);
+            let elements = self.edits[index].patch.table().elements_of(entry, block);
             context.advance(0)?;
             let decoded = self.decode_block(index, entry, block, weights)?;
             if decoded.masks.is_none() {

@@ -108,7 +108,7 @@ fn base_digest(parts: Vec<UndoBlocks>) -> Digest {
 /// The metadata of the undo patch of an edit of `base`, which is the undo patch's reference.
 fn metadata(base: &Checkpoint) -> Metadata {
     let file = |file: &WeightFile| SourceFile { name: file.name(), bytes: file.bytes(), ..SourceFile::default() };
-    let files = base.files.iter().map(file).collect();
+    let files = base.files().iter().map(file).collect();
     Metadata {
         localization: Localization { method: "undo".to_owned(), ..Localization::default() },
         base: Source { elements: base.elements(), ..Source::default() },
@@ -172,8 +172,8 @@ mod tests {
         let reference = checkpoint(&[vector("a", Dtype::F16, &[0x3c00, 0x4000]), vector("b", Dtype::F16, &[0x3c01])]);
         // A quarter of the smallest step of "b" is rounded away.
         let undo = undo(&base, &[portable(&base, &reference, 0.25)]);
-        let tensors: Vec<_> = undo.table.tensors.iter().map(|entry| (entry.name.as_str(), entry.selected)).collect();
+        let tensors: Vec<_> = undo.table().tensors.iter().map(|entry| (entry.name.as_str(), entry.selected)).collect();
         assert_eq!(tensors, [("a", 1)]);
-        assert_eq!(undo.metadata.localization.method, "undo");
+        assert_eq!(undo.metadata().localization.method, "undo");
     }
 }

@@ -261,7 +261,7 @@ fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<(Vec<Edit>, Vec<S
             Some(kind) => kind,
             None => by_default(arguments.edit, patch.default_alpha())?,
         };
-        if edits.iter().any(|edit| edit.patch.id == patch.id) {
+        if edits.iter().any(|edit| edit.patch.id() == patch.id()) {
             terminal.note(&format!("{} is given more than once: what it changes adds up", path.display()));
         }
         edits.push(Edit { patch, kind });
@@ -314,7 +314,7 @@ fn alpha_source(edit: &Edit, text: &str, arguments: &Arguments) -> AlphaSource {
 fn of_edit(edit: &Edit, text: &str, arguments: &Arguments) -> serde_json::Value {
     let alpha = edit.kind.alpha();
     json!({
-        "patch": json_path(edit.patch.name()), "id": edit.patch.id.to_string(), "edit": edit.kind.label(), "alpha": alpha.map(Alpha::value),
+        "patch": json_path(edit.patch.name()), "id": edit.patch.id().to_string(), "edit": edit.kind.label(), "alpha": alpha.map(Alpha::value),
         "alpha_source": alpha.map(|_| alpha_source(edit, text, arguments)),
     })
 }

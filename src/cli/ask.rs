@@ -77,7 +77,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         arguments.patch.iter().map(|path| patch_argument::open(path)).collect::<Result<Vec<Patch>, Failure>>()?;
     let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[])?;
     let model = Model::open(&arguments.model, &checkpoint)?;
-    let tokenizer = Tokenizer::read(&arguments.model, &model.config)?;
+    let tokenizer = Tokenizer::read(&arguments.model, model.config())?;
     let mut plan = MeasurePlan::default();
     let prompts = Prompts::plan(&arguments.texts, wanted(arguments), &tokenizer, model.facts(), &mut plan.work)
         .map_err(|bad| match bad {

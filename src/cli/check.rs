@@ -83,26 +83,26 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         BaseState::Unknown => "unknown",
     });
     // Claims that decide nothing, and are no reason to refuse it.
-    let denied = carried.denied(&patch.metadata);
+    let denied = carried.denied(patch.metadata());
     if arguments.json {
         let differences: Vec<_> = found.iter().flat_map(|fit| &fit.differences).collect();
         let differences: Vec<_> =
             differences.iter().map(|(name, how)| json!({"tensor": name, "difference": how.to_string()})).collect();
         print_json(&json!({
-            "patch": json_path(&arguments.patch), "id": patch.id.to_string(), "intact": true, "blocks": blocks,
+            "patch": json_path(&arguments.patch), "id": patch.id().to_string(), "intact": true, "blocks": blocks,
             "decoded": decoded, "fits": found.as_ref().map(|_| fits), "state": state, "differences": differences,
             "signature": signer.as_ref().map(signature_argument::json),
             "carried": carried, "denied": denied,
         }))?;
     } else {
-        let (name, id) = (arguments.patch.display(), patch.id);
+        let (name, id) = (arguments.patch.display(), patch.id());
         print(format_args!("{name}: intact, {decoded} of {blocks} blocks decoded, patch id {id}"))?;
         print(signature_argument::about(&arguments.patch, signer.as_ref()))?;
         for claim in &denied {
             print(format_args!("  its metadata is wrong: {}", claim))?;
         }
         if let (Some(fit), Some(base)) = (&found, &arguments.base) {
-            print(format_args!("{}: {}", base.display(), verdict(fit, patch.table.tensors.len())))?;
+            print(format_args!("{}: {}", base.display(), verdict(fit, patch.table().tensors.len())))?;
             let differences = fit.differences.iter();
             let (shown, more) = if arguments.full { (differences.collect(), 0) } else { first_ten(differences) };
             for (name, how) in shown {

@@ -188,7 +188,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     } else {
         print(&kind.sentence)?;
         print("")?;
-        if let Some(masks) = &patch.metadata.masks {
+        if let Some(masks) = &patch.metadata().masks {
             masks::print_overlap(masks)?;
             print("")?;
         }

@@ -177,7 +177,7 @@ impl Opened {
 
 /// Prints notes about the patch that was made.
 pub fn print_notes(diffed: &Diffed, terminal: &Terminal) {
-    if let Some(pairing) = &diffed.patch.metadata.pairing {
+    if let Some(pairing) = &diffed.patch.metadata().pairing {
         let left_out = [
             (&pairing.only_in_base, "only in the target"),
             (&pairing.only_in_reference, "only in the reference"),
@@ -209,7 +209,7 @@ pub fn print_notes(diffed: &Diffed, terminal: &Terminal) {
         terminal
             .note(&format!("{n} tensors have masks and were not considered, such as {first}; --params says otherwise"));
     }
-    if let Some(overlap) = diffed.patch.metadata.masks.as_ref().map(|masks| masks.overlap) {
+    if let Some(overlap) = diffed.patch.metadata().masks.as_ref().map(|masks| masks.overlap) {
         let (base, reference) = (overlap.base_pruned(), overlap.reference_pruned());
         if base != reference {
             terminal.note(&format!("the target has {base} pruned weights, the reference {reference}"));
@@ -217,7 +217,7 @@ pub fn print_notes(diffed: &Diffed, terminal: &Terminal) {
     }
     if diffed.unchanged > 0 {
         let unchanged = diffed.unchanged;
-        let why = match diffed.patch.metadata.localization.method.as_str() {
+        let why = match diffed.patch.metadata().localization.method.as_str() {
             "random" => "weights were drawn whether they differ or not",
             _ => "more weights were asked for than differ",
         };

@@ -17,12 +17,12 @@ pub fn open(path: &Path) -> Result<Patch, Failure> {
 
 /// Prints a note if the index of a checkpoint lists tensors in files that do not have them.
 pub fn note_stale(checkpoint: &Checkpoint, terminal: &Terminal) {
-    if let Some(first) = checkpoint.stale.first() {
-        let more = match checkpoint.stale.len() - 1 {
+    if let Some(first) = checkpoint.stale().first() {
+        let more = match checkpoint.stale().len() - 1 {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let path = checkpoint.path.display();
+        let path = checkpoint.path().display();
         terminal
             .note(&format!("{path}: its index lists {first:?}{more} where it is not; nothing of the model is missing"));
     }

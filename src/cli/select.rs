@@ -3,7 +3,7 @@
 use super::new_patch::{Base, Output, input};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments};
-use crate::algebra::{Filter, Top, select};
+use crate::algebra::{Filter, select};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub struct Arguments {
     patch: PathBuf,
     /// Only the largest differences: a share of what is selected, or a count
     #[arg(long, value_parser = arguments::top, value_name = "SHARE%|COUNT")]
-    top: Option<Top>,
+    top: Option<crate::diff::Amount>,
     /// Only tensors whose name matches this glob; may be repeated
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,

@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         write_file(path, plot::selection(&stat).as_bytes(), existing)?;
     }
     if arguments.json {
-        let (carried, metadata, spectrum) = (carried.ok(), &patch.metadata, directions.as_deref());
+        let (carried, metadata, spectrum) = (carried.ok(), patch.metadata(), directions.as_deref());
         print_json(&Shown { carried, metadata, stat: &stat, kind: &kind, spectrum })?;
         return Ok(Answer::Yes);
     }
@@ -96,10 +96,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     print("")?;
     let name = arguments.patch.display();
     print(format_args!("{name}: {}, patch id {}", bytes(stat.file_bytes), stat.id))?;
-    for (label, text) in facts(&patch.metadata, &stat, &carried) {
+    for (label, text) in facts(patch.metadata(), &stat, &carried) {
         print(format_args!("  {label:<12} {}", text))?;
     }
-    if let Some(masks) = patch.metadata.masks.as_ref().filter(|masks| !masks.by_component.is_empty()) {
+    if let Some(masks) = patch.metadata().masks.as_ref().filter(|masks| !masks.by_component.is_empty()) {
         print("")?;
         mask::print_overlap(masks)?;
     }

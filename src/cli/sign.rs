@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let signer = signature.signer(None, &output);
     if arguments.json {
         print_json(&serde_json::json!({
-            "patch": json_path(&arguments.patch), "id": patch.id.to_string(), "signature": signature_argument::json(&signer),
+            "patch": json_path(&arguments.patch), "id": patch.id().to_string(), "signature": signature_argument::json(&signer),
         }))?;
     } else {
         let (output, patch) = (output.display(), arguments.patch.display());

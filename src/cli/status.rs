@@ -65,7 +65,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 /// The log of a model directory.
 pub fn history(checkpoint: &Checkpoint) -> Result<History, Failure> {
     let no_folder = || {
-        let message = format!("{} is a file, and only model directories have a log", checkpoint.path.display());
+        let message = format!("{} is a file, and only model directories have a log", checkpoint.path().display());
         Failure::usage(message, "give the directory that it is in")
     };
     History::of(checkpoint)?.ok_or_else(no_folder)

@@ -112,7 +112,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let options = arguments.pair.options(&opened, masks, Localize::Mask);
     let context = terminal.context();
     let model = Model::open(&arguments.pair.target, &opened.target)?;
-    let tokenizer = Tokenizer::read(&arguments.pair.target, &model.config)?;
+    let tokenizer = Tokenizer::read(&arguments.pair.target, model.config())?;
     let mut plan = MeasurePlan::default();
     arguments.measures.plan(&tokenizer, model.facts(), true, &mut plan)?;
     tokenizer.check(&plan.work)?;
@@ -127,7 +127,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let (model, checkpoint, plan) = (&model, &opened.target, &plan);
     let evaluation = Evaluation { model, checkpoint, plan, options: &verify_options, engine: &engine };
     let baseline = Baseline::measure(evaluation, &context)?;
-    let reference = (opened.reference.path.as_path(), &reference_weights);
+    let reference = (opened.reference.path(), &reference_weights);
     let head = SweepHead::new(&baseline, reference, &setup, seed, arguments.label.as_deref());
     file.begin(&head, &baseline.unedited)?;
     terminal.progress(&brief(&baseline.unedited));

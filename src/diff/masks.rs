@@ -12,6 +12,7 @@ use std::collections::HashSet;
 
 /// Where the pruning mask of a checkpoint is.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum MaskSource<'a> {
     /// In a mask file.
     File(&'a Checkpoint),
@@ -41,7 +42,7 @@ impl<'a> MaskSource<'a> {
     ///
     /// # Errors
     /// [`MaskFault`].
-    pub fn find(
+    pub(crate) fn find(
         self,
         checkpoint: &'a Checkpoint,
         candidates: &[Tensor<'a>],

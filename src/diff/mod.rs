@@ -2,8 +2,8 @@
 
 mod masks;
 mod outline;
-mod part;
-pub mod shard;
+pub(crate) mod part;
+pub(crate) mod shard;
 mod write;
 
 pub use crate::codec::Effort;
@@ -12,8 +12,7 @@ pub use crate::localize::candidates::{CandidateOptions, Params};
 pub use crate::localize::random::Among;
 pub use crate::localize::value::{Amount, Density};
 pub use masks::MaskSource;
-pub use part::Part;
-pub use shard::Shard;
+pub(crate) use shard::Shard;
 
 use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};
@@ -35,6 +34,7 @@ use write::{Found, ReducedPrecision, write};
 
 /// How many weights are selected.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Size {
     /// A number or a share.
     Amount(Amount),
@@ -58,6 +58,7 @@ impl std::fmt::Display for Size {
 
 /// How the weights are found.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub enum Localize {
     /// What exactly one pruning mask keeps (paper eq 1).
     Mask,
@@ -91,6 +92,7 @@ impl Localize {
 
 /// Metadata that a person or a tool gives.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Labels {
     /// The base's name on a hub.
     pub base_model: Option<String>,
@@ -110,6 +112,7 @@ pub struct Labels {
 
 /// Together with the checkpoints, these options decide every byte of a patch.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct DiffOptions<'a> {
     /// How tensors are paired.
     pub pair: PairOptions,
@@ -142,6 +145,7 @@ impl DiffOptions<'_> {
 
 /// A patch, and what its user may want to know about the pair.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Diffed {
     /// The patch.
     pub patch: Patch,

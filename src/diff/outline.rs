@@ -120,8 +120,8 @@ impl Outline {
     pub fn hash_unpaired(&self, pair: &Pair<'_>, context: &Context<'_>) -> Result<Vec<Digest>, Cancelled> {
         let mut digests = Vec::new();
         for (checkpoint, files) in [pair.target, pair.reference].into_iter().zip(&self.files) {
-            for (file_index, (file, content)) in checkpoint.files.iter().zip(files).enumerate() {
-                let unpaired = file.tensors.iter().zip(&content.tensors).filter(|(_, place)| place.is_none());
+            for (file_index, (file, content)) in checkpoint.files().iter().zip(files).enumerate() {
+                let unpaired = file.tensors().iter().zip(&content.tensors).filter(|(_, place)| place.is_none());
                 for (info, _) in unpaired {
                     digests.push(Tensor { file, file_index, info }.digest(ContentHash::Blake3, context)?);
                 }
@@ -151,8 +151,8 @@ impl Outline {
     pub fn add_sha256(&mut self, pair: &Pair<'_>, context: &Context<'_>) -> Result<(), Cancelled> {
         context.begin("hashing the files", pair.target.bytes() + pair.reference.bytes());
         let Metadata { base, reference, .. } = &mut self.metadata;
-        let mut files: Vec<(&WeightFile, &mut SourceFile)> = pair.target.files.iter().zip(&mut base.files).collect();
-        files.extend(pair.reference.files.iter().zip(&mut reference.files));
+        let mut files: Vec<(&WeightFile, &mut SourceFile)> = pair.target.files().iter().zip(&mut base.files).collect();
+        files.extend(pair.reference.files().iter().zip(&mut reference.files));
         files.into_par_iter().try_for_each(|(file, described)| {
             described.sha256 = Some(file.sha256(context)?.to_string());
             Ok(())
@@ -186,7 +186,7 @@ fn add_contents<'d>(
 /// A checkpoint, before its contents are known.
 pub(super) fn source(checkpoint: &Checkpoint, model_id: Option<String>) -> Source {
     let file = |file: &WeightFile| SourceFile { name: file.name(), bytes: file.bytes(), content: None, sha256: None };
-    Source { model_id, elements: checkpoint.elements(), files: checkpoint.files.iter().map(file).collect() }
+    Source { model_id, elements: checkpoint.elements(), files: checkpoint.files().iter().map(file).collect() }
 }
 
 fn files<'a>(
@@ -198,9 +198,9 @@ fn files<'a>(
     let places: HashMap<&str, usize> = pair.tensors.iter().enumerate().filter_map(place).collect();
     let content = |file: &WeightFile| FileContent {
         header: file.header().to_vec(),
-        tensors: file.tensors.iter().map(|tensor| places.get(tensor.name.as_str()).copied()).collect(),
+        tensors: file.tensors().iter().map(|tensor| places.get(tensor.name.as_str()).copied()).collect(),
     };
-    checkpoint.files.iter().map(content).collect()
+    checkpoint.files().iter().map(content).collect()
 }
 
 /// How weights are found. The number of selected ones, `k`, becomes known later.

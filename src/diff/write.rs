@@ -231,7 +231,7 @@ mod tests {
     fn root(patch: &Patch, checkpoint: &Checkpoint) -> Digest {
         let digest =
             |name: &str| checkpoint.tensor(name).unwrap().digest(ContentHash::default(), &Context::silent()).unwrap();
-        let digests: Vec<Digest> = patch.table.tensors.iter().map(|entry| digest(&entry.name)).collect();
+        let digests: Vec<Digest> = patch.table().tensors.iter().map(|entry| digest(&entry.name)).collect();
         ContentHash::default().root(&digests)
     }
 
@@ -239,13 +239,13 @@ mod tests {
     fn a_whole_patch_declares_its_reference_as_its_result() {
         let (target, reference) = pair();
         let patch = patch(&target, &reference, Portability::Portable);
-        let names: Vec<&str> = patch.table.tensors.iter().map(|entry| entry.name.as_str()).collect();
+        let names: Vec<&str> = patch.table().tensors.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
-        let roots = patch.table.roots;
+        let roots = patch.table().roots;
         assert_eq!((roots.reference, roots.result), (root(&patch, &reference), root(&patch, &reference)));
         let inverse_results: Vec<_> =
-            patch.table.tensors.iter().map(|entry| entry.counterparts.unwrap().inverse_result).collect();
-        let bases: Vec<_> = patch.table.tensors.iter().map(|entry| entry.base_digest).collect();
+            patch.table().tensors.iter().map(|entry| entry.counterparts.unwrap().inverse_result).collect();
+        let bases: Vec<_> = patch.table().tensors.iter().map(|entry| entry.base_digest).collect();
         assert_eq!(inverse_results, bases, "the inverse of a whole patch leads to its base");
     }
 
@@ -256,12 +256,12 @@ mod tests {
             let localize = Localize::largest(Amount::Count(1));
             let options = DiffOptions { localize, portability, ..all_tensors() };
             let patch = diff(&target, &reference, &options, &Context::silent()).unwrap().patch;
-            assert_eq!(patch.metadata.localization.k, Some(1));
+            assert_eq!(patch.metadata().localization.k, Some(1));
             let edits = [Edit::to_reference(patch)];
             let result = apply(&target, &edits, &Default::default()).unwrap();
             let Edit { patch, .. } = &edits[0];
-            assert_eq!(patch.table.roots.result, root(patch, &result));
-            assert_eq!(patch.table.roots.reference, root(patch, &reference));
+            assert_eq!(patch.table().roots.result, root(patch, &result));
+            assert_eq!(patch.table().roots.reference, root(patch, &reference));
         }
     }
 
@@ -270,20 +270,21 @@ mod tests {
         let (target, reference) = (floats(&[("w", &[0.0, 0.0])]), floats(&[("w", &[1.0, 1.0 + 1.0 / 1024.0])]));
         let options = DiffOptions { precision: Precision::Bf16, ..all_tensors() };
         let patch = diff(&target, &reference, &options, &Context::silent()).unwrap().patch;
-        let reduced = patch.metadata.reduced.as_ref().unwrap();
+        let reduced = patch.metadata().reduced.as_ref().unwrap();
         assert_eq!((reduced.delta_dtype.as_str(), reduced.max_error), ("bf16", 1.0 / 1024.0));
         let result = apply(&target, &[Edit::to_reference(patch.clone())], &Default::default()).unwrap();
-        assert_eq!(patch.table.roots.result, root(&patch, &result));
-        assert_ne!(patch.table.roots.result, patch.table.roots.reference);
+        assert_eq!(patch.table().roots.result, root(&patch, &result));
+        assert_ne!(patch.table().roots.result, patch.table().roots.reference);
     }
 
     #[test]
     fn files_are_named_by_the_digests_of_their_contents() {
         let (target, reference) = pair();
-        let metadata = &patch(&target, &reference, Portability::NeedsBase).metadata;
+        let patch = patch(&target, &reference, Portability::NeedsBase);
+        let metadata = patch.metadata();
         for (source, checkpoint) in [(&metadata.base, &target), (&metadata.reference, &reference)] {
             let digest = |name: &str| checkpoint.tensor(name).unwrap().digest(ContentHash::Blake3, &Context::silent());
-            let content = checkpoint.files[0].content_digest(|tensor| digest(&tensor.name)).unwrap();
+            let content = checkpoint.files()[0].content_digest(|tensor| digest(&tensor.name)).unwrap();
             assert_eq!(source.files[0].content, Some(content.to_string()));
         }
     }

@@ -397,7 +397,7 @@ fn of_model(fault: &ModelFault) -> ErrorKind {
     use crate::onnx::OpenError;
     match fault {
         ModelFault::Io { .. } | ModelFault::Onnx(OpenError::Io { .. }) => ErrorKind::Io,
-        ModelFault::Missing { .. } => ErrorKind::ModelMissing,
+        ModelFault::NoConfig { .. } | ModelFault::NoTokenizer { .. } => ErrorKind::ModelMissing,
         ModelFault::Architecture { .. } | ModelFault::Setting { .. } => ErrorKind::ModelUnknown,
         ModelFault::Malformed { .. }
         | ModelFault::NoTensor { .. }
@@ -405,6 +405,7 @@ fn of_model(fault: &ModelFault) -> ErrorKind {
         | ModelFault::Vocabulary { .. } => ErrorKind::ModelMalformed,
         ModelFault::TooLong { .. } => ErrorKind::ModelTooLong,
         ModelFault::Onnx(OpenError::Unfinished(failed)) => of_output(failed),
+        ModelFault::Onnx(OpenError::Changed { .. }) => ErrorKind::CheckpointChanged,
         ModelFault::Onnx(OpenError::Malformed { .. }) | ModelFault::Output { .. } => ErrorKind::OnnxMalformed,
         ModelFault::Input { .. } | ModelFault::NoOutput { .. } => ErrorKind::OnnxUnsuited,
         ModelFault::Unbound { .. } | ModelFault::Shared { .. } => ErrorKind::OnnxUnbound,

@@ -10,11 +10,12 @@ mod part;
 mod refusal;
 
 pub use crate::localize::Impossible;
-pub use crate::patch::encode::EncodeError;
+pub(crate) use crate::patch::encode::EncodeError;
 pub use kind::ErrorKind;
-pub use obstacle::Obstacle;
+pub(crate) use obstacle::Obstacle;
 pub use part::{PartContent, PartFault, Undivided};
-pub use refusal::{BaseState, Difference, NoRevert, Refusal};
+pub use refusal::{BaseState, Difference};
+pub(crate) use refusal::{NoRevert, Refusal};
 
 use crate::checkpoint::{Malformed, OpenError};
 use crate::context::Cancelled;
@@ -41,7 +42,7 @@ pub struct Error {
 /// Why. The variants tell whose move it is.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Reason {
+pub(crate) enum Reason {
     /// The operating system refused.
     #[error("{operation} {}", path.display())]
     Io {
@@ -178,7 +179,7 @@ pub enum Reason {
 
 impl Error {
     /// The reason.
-    pub fn reason(&self) -> &Reason {
+    pub(crate) fn reason(&self) -> &Reason {
         &self.reason
     }
 
@@ -198,6 +199,15 @@ impl Error {
     /// A stable name for scripts: that of the kind.
     pub fn code(&self) -> &'static str {
         self.kind().code()
+    }
+
+    /// The rule of the format (spec §14) that a patch breaks, if that is the failure.
+    pub fn rule(&self) -> Option<u8> {
+        match &*self.reason {
+            Reason::Patch { invalid, .. } => Some(invalid.rule()),
+            Reason::Unexpected { unexpected, .. } if unexpected.meant == Meant::Patch => Some(1),
+            _ => None,
+        }
     }
 
     /// Found, expected and where: lines below the message.
@@ -259,27 +269,26 @@ impl From<Reason> for Error {
     }
 }
 
+/// The error of what could not be opened; `malformed` says what content that is something else is.
+fn unopened<M>(error: OpenError<M>, malformed: impl FnOnce(PathBuf, M) -> Reason) -> Error {
+    match error {
+        OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
+        OpenError::Malformed { path, reason } => malformed(path, reason),
+        OpenError::Changed { path, before, now } => Reason::Changed { path, before, now },
+        OpenError::Unfinished(failed) => Reason::Output(failed),
+    }
+    .into()
+}
+
 impl From<OpenError> for Error {
     fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
-            OpenError::Malformed { path, reason } => Reason::Checkpoint { path, reason },
-            OpenError::Changed { path, before, now } => Reason::Changed { path, before, now },
-            OpenError::Unfinished(failed) => Reason::Output(failed),
-        }
-        .into()
+        unopened(error, |path, reason| Reason::Checkpoint { path, reason })
     }
 }
 
 impl From<crate::onnx::OpenError> for Error {
     fn from(error: crate::onnx::OpenError) -> Self {
-        use crate::onnx::OpenError;
-        match error {
-            OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
-            OpenError::Malformed { path, reason } => Reason::Onnx { path, reason },
-            OpenError::Unfinished(failed) => Reason::Output(failed),
-        }
-        .into()
+        unopened(error, |path, reason| Reason::Onnx { path, reason })
     }
 }
 
@@ -474,7 +483,7 @@ mod tests {
             Error::io(operation, &path(), cause()),
             unreadable(ReadError::Io(cause())).into(),
             open().into(),
-            OpenError::Unfinished(output()).into(),
+            OpenError::<Malformed>::Unfinished(output()).into(),
             WriteError::Checkpoint(open()).into(),
             WriteError::Output(output()).into(),
             output().into(),

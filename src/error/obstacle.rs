@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Why a patch cannot be made of others. Nothing was written.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Obstacle {
+pub(crate) enum Obstacle {
     /// The patch is coded relative to a base that was not given.
     #[error("{} does not carry its base's values, which {verb} needs", patch.display())]
     NeedsBase {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Why a patch is not applied. Nothing was written.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The base is another than the patch's.
     Base {
         /// The patch.
@@ -169,7 +169,7 @@ fn shortest(weight: f64) -> String {
 /// Why the last step of a model directory cannot be taken back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NoRevert {
+pub(crate) enum NoRevert {
     /// It is no directory, so that nothing was logged.
     #[error("it is a file")]
     File,
@@ -205,6 +205,7 @@ pub enum NoRevert {
 
 /// What a checkpoint is to a patch, as far as digests tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BaseState {
     /// Its base.
     Base,
@@ -220,6 +221,7 @@ pub enum BaseState {
 
 /// How a tensor differs from the patch's base.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Difference {
     /// It is not there.
     Missing,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 /// A named set of tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Params {
     /// The weight matrices of the blocks' dense layers: query, key, value, attention output, intermediate, output
     /// (the paper's prunable weights).
@@ -41,6 +42,7 @@ impl Params {
 
 /// Which tensors are candidates.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct CandidateOptions {
     /// The set of tensors. `None`: [`Params::EncoderDense`] if the names are those of a known transformer, and [`Params::Matrices`]
     /// otherwise.

@@ -12,6 +12,7 @@ use crate::random;
 
 /// Which weights may be drawn if there are pruning masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Among {
     /// Those that the target's mask or the reference's mask keeps: the baseline for interpolation and extrapolation.
     Either,

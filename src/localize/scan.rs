@@ -212,7 +212,7 @@ pub fn of_files(
         (None, Some(tensor)) => tensor.digest(ContentHash::Blake3, context),
         (None, None) => Ok(Digest::UNKNOWN),
     };
-    checkpoint.files.iter().map(|file| file.content_digest(|tensor| digest(&tensor.name))).collect()
+    checkpoint.files().iter().map(|file| file.content_digest(|tensor| digest(&tensor.name))).collect()
 }
 
 #[cfg(test)]

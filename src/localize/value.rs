@@ -52,7 +52,7 @@ impl Amount {
     ///
     /// # Errors
     /// [`Impossible::TooMany`].
-    pub fn of(self, candidates: u64) -> Result<u64, Impossible> {
+    pub(crate) fn of(self, candidates: u64) -> Result<u64, Impossible> {
         let k = match self {
             Amount::Count(k) => k,
             Amount::Density(density) => ((density.0 * candidates as f64).round() as u64).max(1).min(candidates),

@@ -36,6 +36,7 @@ impl Sparsity {
 
 /// What is ranked together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
     /// All candidates in one ranking, as in the paper.
     Global,
@@ -190,7 +191,7 @@ impl<'a> PruningMask<'a> {
             }
         }
         if tensors.is_empty() {
-            return Err(MaskFault::None { place: format!("{}, as X_orig and X_mask", checkpoint.path.display()) });
+            return Err(MaskFault::None { place: format!("{}, as X_orig and X_mask", checkpoint.path().display()) });
         }
         Ok(Self { tensors })
     }

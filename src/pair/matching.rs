@@ -173,8 +173,8 @@ fn rows(pair: &TensorPair<'_>) -> (u64, u64) {
 /// The path of the checkpoint that is an adapter, if exactly one is.
 fn only_adapter(target: &Checkpoint, reference: &Checkpoint) -> Option<PathBuf> {
     match (target.is_adapter(), reference.is_adapter()) {
-        (true, false) => Some(target.path.clone()),
-        (false, true) => Some(reference.path.clone()),
+        (true, false) => Some(target.path().to_owned()),
+        (false, true) => Some(reference.path().to_owned()),
         _ => None,
     }
 }

@@ -111,7 +111,7 @@ impl Patch {
         bytes: &[u8],
         base: Option<&dyn BaseElements>,
     ) -> Result<Decoded, Undecoded> {
-        let range = self.table.elements_of(entry, block);
+        let range = self.table().elements_of(entry, block);
         let (elements, selected, dtype) = ((range.end - range.start) as u32, block.selected, entry.dtype);
         let decoded = streams(bytes, dtype).map_err(BlockError::from).and_then(|streams| {
             // Reserved before anything is allocated.
@@ -137,7 +137,7 @@ impl Patch {
         block: &'p BlockEntry,
     ) -> Result<Option<DenseBlock<'p>>, Unreadable> {
         let bytes = self.block(entry, block)?;
-        let range = self.table.elements_of(entry, block);
+        let range = self.table().elements_of(entry, block);
         let (elements, selected, dtype) = ((range.end - range.start) as u32, block.selected, entry.dtype);
         let is_dense = streams(&bytes, dtype).is_ok_and(|streams| streams.deltas.0 == DeltaCodec::Dense);
         if !is_dense {

@@ -26,7 +26,7 @@ pub struct EncodeOptions<'a> {
 
 /// Why a selection cannot be encoded.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum EncodeError {
+pub(crate) enum EncodeError {
     /// A pruning mask cannot be read.
     #[error(transparent)]
     Mask(MaskFault),

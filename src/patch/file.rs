@@ -112,9 +112,12 @@ impl Patch {
     /// # Errors
     /// [`durable::Failed`].
     pub fn save(&self, path: impl AsRef<Path>, existing: Existing) -> Result<(), durable::Failed> {
-        let path = path.as_ref();
-        let bytes = self.content.to_bytes().map_err(|e| durable::Failed::io("read", &self.name, e))?;
-        durable::write_file(path, &bytes, existing)
+        let mut file = durable::NewFile::create(path.as_ref(), existing)?;
+        // Piece by piece, since a patch in memory would be there twice otherwise.
+        for piece in self.content.pieces() {
+            file = file.with(&piece.map_err(|e| durable::Failed::io("read", &self.name, e))?)?;
+        }
+        file.commit()
     }
 }
 

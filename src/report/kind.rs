@@ -91,7 +91,7 @@ pub struct Ranks {
 impl Kind {
     /// The kind of a patch.
     pub fn of(patch: &Patch) -> Self {
-        Self::new(patch.table.tensors.iter().map(|entry| (entry.name.as_str(), entry.selected, entry.elements())))
+        Self::new(patch.table().tensors.iter().map(|entry| (entry.name.as_str(), entry.selected, entry.elements())))
     }
 
     /// The kind of a change of tensors, given the name, the changed weights (at least one) and all weights of each.

@@ -13,5 +13,5 @@ pub(crate) mod table;
 #[cfg(feature = "verify")]
 pub(crate) mod verify;
 
-pub use kind::{Extent, Kind, Part, Ranks};
+pub(crate) use kind::Kind;
 pub use stat::{Cell, Row, Stat, TensorRow};

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 /// The counts of a patch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Stat {
     /// The patch id, in hexadecimal.
     pub id: String,
@@ -33,6 +34,7 @@ pub struct Stat {
 
 /// A component or a layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Row {
     /// Its name.
     pub label: String,
@@ -48,6 +50,7 @@ pub struct Row {
 
 /// One component in one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Cell {
     /// The layer's label.
     pub layer: String,
@@ -61,6 +64,7 @@ pub struct Cell {
 
 /// One tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TensorRow {
     /// Its name.
     pub name: String,
@@ -114,10 +118,10 @@ impl Sum {
 impl Stat {
     /// Counts the selected weights of a patch.
     pub fn new(patch: &Patch) -> Self {
-        let metadata = &patch.metadata;
+        let metadata = patch.metadata();
         let (mut components, mut layers) = (BTreeMap::<_, Sum>::new(), BTreeMap::<_, Sum>::new());
         let mut cells = BTreeMap::<_, Sum>::new();
-        for tensor in &patch.table.tensors {
+        for tensor in &patch.table().tensors {
             let place = place(&tensor.name);
             components.entry(place.component).or_default().add(tensor);
             layers.entry(place.layer).or_default().add(tensor);
@@ -141,16 +145,16 @@ impl Stat {
             elements: sum.elements,
         });
         Self {
-            id: patch.id.to_string(),
-            file_bytes: patch.file_bytes,
-            header_bytes: patch.header_bytes,
+            id: patch.id().to_string(),
+            file_bytes: patch.file_bytes(),
+            header_bytes: patch.header_bytes(),
             base_elements: metadata.base.elements,
             base_bytes: metadata.base.files.iter().fold(0, |all, file| all.saturating_add(file.bytes)),
-            selected: patch.table.tensors.iter().map(|tensor| tensor.selected).sum(),
+            selected: patch.table().tensors.iter().map(|tensor| tensor.selected).sum(),
             components: components.collect(),
             layers: layers.collect(),
             cells: cells.collect(),
-            tensors: patch.table.tensors.iter().map(tensor_row).collect(),
+            tensors: patch.table().tensors.iter().map(tensor_row).collect(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! SSH signatures of patches, as `ssh-keygen -Y` makes and verifies them, in a file beside the patch.
 //!
-//! A signature covers the whole patch file, in the namespace [`NAMESPACE`], so that a signature for another purpose is not valid for a
+//! A signature covers the whole patch file, in the namespace `lcepatch`, so that a signature for another purpose is not valid for a
 //! patch. The format is OpenSSH's `PROTOCOL.sshsig`. A list of allowed signers says who may sign (`ssh-keygen(1)`, ALLOWED SIGNERS).
 
 #[cfg(unix)]
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// The namespace of signatures of patches, as in `ssh-keygen -Y sign -n`.
-pub const NAMESPACE: &str = "lcepatch";
+pub(crate) const NAMESPACE: &str = "lcepatch";
 /// The largest signature file or key file that is read, in bytes: several times the size of the largest supported key.
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Sizes of RSA keys that the `rsa` crate supports, in bits.
@@ -48,6 +48,7 @@ pub struct Requirement {
 
 /// Who signed a patch.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Signer {
     /// The required principal, or else the principals that the list gives for the key; `None` if there was no list.
     pub principal: Option<String>,
@@ -97,7 +98,11 @@ pub fn open_required(
 ///
 /// # Errors
 /// [`SignatureFault`].
-pub fn open_signed(path: &Path, signature: &Path, context: &Context<'_>) -> Result<(Patch, Signer), SignatureFault> {
+pub(crate) fn open_signed(
+    path: &Path,
+    signature: &Path,
+    context: &Context<'_>,
+) -> Result<(Patch, Signer), SignatureFault> {
     let parsed = Signature::read(signature)?;
     let patch = open_verified(path, signature, &parsed, context)?;
     Ok((patch, parsed.signer(None, signature)))
@@ -236,7 +241,7 @@ impl HashedFile {
     fn patch(self, path: &Path) -> Result<Patch, SignatureFault> {
         let patch = Patch::from_file(path, self.file).map_err(SignatureFault::Patch)?;
         match self.id {
-            Some(id) if id == patch.id => Ok(patch),
+            Some(id) if id == patch.id() => Ok(patch),
             _ => Err(SignatureFault::Changed { patch: path.to_owned() }),
         }
     }

@@ -24,7 +24,7 @@ fn what_openssh_signed_is_accepted_of_every_kind_of_key() {
         assert_eq!(signer.principal, Some(format!("{name}@example.com")));
         let text = Signature::read(&signature).unwrap().armored().unwrap();
         assert_eq!(text.into_bytes(), std::fs::read(&signature).unwrap(), "{name}");
-        assert_eq!(patch.id, Patch::open(fixture("signed.lcepatch")).unwrap().id);
+        assert_eq!(patch.id(), Patch::open(fixture("signed.lcepatch")).unwrap().id());
     }
 }
 

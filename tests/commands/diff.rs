@@ -447,11 +447,11 @@ fn files_are_named_by_their_content_and_on_request_as_hubs_list_them() {
     let base = dir.run("show p --json").ok().json()["metadata"]["base"]["files"][0].clone();
     let bytes = dir.read("target.safetensors");
     let checkpoint = lcepatch::checkpoint::Checkpoint::open(dir.path("target.safetensors")).unwrap();
-    let file = &checkpoint.files[0];
+    let file = &checkpoint.files()[0];
     let mut content = blake3::Hasher::new();
-    content.update(&bytes[..file.header_bytes as usize]);
-    for tensor in &file.tensors {
-        let own = &bytes[tensor.range.start as usize..tensor.range.end as usize];
+    content.update(&bytes[..file.header_bytes() as usize]);
+    for tensor in file.tensors() {
+        let own = &bytes[tensor.range().start as usize..tensor.range().end as usize];
         content.update(blake3::hash(own).as_bytes());
     }
     assert_eq!(base["content"], content.finalize().to_hex().as_str());

@@ -257,7 +257,12 @@ fn a_drawn_selection_is_the_seeds() {
     // Of either mask's, and of the target's alone.
     dir.run("mask target.safetensors --sparsity 40% --pruned t").ok();
     dir.run("mask reference.safetensors --sparsity 40% --pruned r").ok();
-    for (among, all) in [("target", 1229), ("either", 1272)] {
+    let counts = &dir.run("mask t --compare r --json").ok().json()["counts"];
+    let [both, target, reference] =
+        ["both", "base_only", "reference_only"].map(|of| counts[of].as_u64().expect("a count"));
+    assert_eq!((both + target, target), (1229, reference));
+    assert!(target > 0);
+    for (among, all) in [("target", both + target), ("either", both + target + reference)] {
         let line = format!("diff t r -o d --force --localize random --mask-from zeros --among {among} --seed 1 --k");
         dir.run(&format!("{line} {}", all + 100)).fails(2).says(&[&format!("there are {all} candidates")]);
     }

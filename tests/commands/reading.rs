@@ -1,20 +1,18 @@
 //! Files as people have them: what they are, what comes along, and what happens when others write to them meanwhile.
 
 use crate::support::*;
-use lcepatch::algebra::{Filter, Signs, Top, combine, compare, invert, select, squash};
+use lcepatch::Error;
+use lcepatch::algebra::{Filter, Signs, combine, compare, invert, select, squash};
 use lcepatch::apply::{Check, Edit};
 use lcepatch::check::true_of;
 use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::{Context, Progress};
-use lcepatch::diff::{Amount, CandidateOptions, DiffOptions, Labels, Localize, Size, diff, shard};
+use lcepatch::diff::{Amount, DiffOptions, Localize, Size, diff};
 use lcepatch::edit::{Alpha, EditKind};
-use lcepatch::error::Error;
-use lcepatch::format::block::encode::{Portability, Precision};
-use lcepatch::mask::{self, PruningMask, Scope};
-use lcepatch::pair::{OtherDtype, PairOptions, PruningPairs, Unpaired};
+use lcepatch::internal::{PruningMask, Shard, find, rank, write_mask};
+use lcepatch::mask::Scope;
 use lcepatch::patch::Patch;
 use lcepatch_files::durable::Existing;
-use lcepatch_format::codec::Effort;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -416,23 +414,9 @@ impl Progress for Writer {
 }
 
 fn options(localize: Localize) -> DiffOptions<'static> {
-    DiffOptions {
-        pair: PairOptions {
-            unpaired: Unpaired::Refuse,
-            other_dtype: OtherDtype::Refuse,
-            prefix: None,
-            pruning_pairs: PruningPairs::Tensors,
-        },
-        candidates: CandidateOptions { params: None, include: Vec::new(), exclude: Vec::new() },
-        localize,
-        masks: None,
-        unpruned: None,
-        precision: Precision::Exact,
-        portability: Portability::NeedsBase,
-        effort: Effort::Default,
-        sha256: false,
-        labels: Labels::default(),
-    }
+    let mut options = DiffOptions::default();
+    options.localize = localize;
+    options
 }
 
 #[test]
@@ -447,13 +431,13 @@ fn nothing_is_made_of_a_file_that_changes_at_any_moment() {
     let other = Checkpoint::open(dir.path("reference.safetensors")).unwrap();
     let ranked = options(Localize::Value { amount: Size::Amount(Amount::Count(100)), scope: Scope::Global });
     let whole = options(Localize::Full);
-    let shard = shard::Shard::new(1, 2).unwrap();
+    let shard = Shard::new(1, 2).unwrap();
     type Verb<'a> = (&'static str, Box<dyn Fn(&Checkpoint, &Context<'_>) -> Result<(), Error> + 'a>);
     let verbs: [Verb<'_>; 11] = [
         ("diff", Box::new(|base, context| diff(base, &other, &ranked, context).map(drop))),
         ("diff, as the reference", Box::new(|base, context| diff(&other, base, &whole, context).map(drop))),
-        ("rank", Box::new(|base, context| shard::rank(base, &other, &ranked, shard, context).map(drop))),
-        ("find", Box::new(|base, context| shard::find(&other, base, &whole, shard, &[], context).map(drop))),
+        ("rank", Box::new(|base, context| rank(base, &other, &ranked, shard, context).map(drop))),
+        ("find", Box::new(|base, context| find(&other, base, &whole, shard, &[], context).map(drop))),
         ("check", Box::new(|base, context| true_of(&small.patch, (base, None), Check::Full, context))),
         ("invert", Box::new(|base, context| invert(&full, Some(base), context).map(drop))),
         ("squash", Box::new(|base, context| squash(&full, &back, Some(base), context).map(drop))),
@@ -466,7 +450,7 @@ fn nothing_is_made_of_a_file_that_changes_at_any_moment() {
         (
             "select",
             Box::new(|base, context| {
-                select(&small, &Filter::default(), Some(Top::Count(10)), Some(base), context).map(drop)
+                select(&small, &Filter::default(), Some(Amount::Count(10)), Some(base), context).map(drop)
             }),
         ),
         ("compare", Box::new(|base, context| compare(&small, &full, Some(base), context).map(drop))),
@@ -475,7 +459,7 @@ fn nothing_is_made_of_a_file_that_changes_at_any_moment() {
             Box::new(|base, context| {
                 let weights: Vec<_> = base.tensors().collect();
                 let mask = PruningMask::zeros(weights.iter().copied());
-                Ok(mask::write(&mask, &weights, &[base], &dir.path("mask"), Existing::Replace, context)?)
+                Ok(write_mask(&mask, &weights, &[base], &dir.path("mask"), Existing::Replace, context)?)
             }),
         ),
     ];

@@ -37,7 +37,7 @@ fn hostile() -> Dir {
     dir.run("diff a b -o plain --all").ok();
     let patch = Patch::open(dir.path("plain")).unwrap();
     let text = || HOSTILE.to_owned();
-    let mut metadata = patch.metadata.clone();
+    let mut metadata = patch.metadata().clone();
     (metadata.tool, metadata.description, metadata.license) = (text(), Some(text()), Some(text()));
     metadata.localization.method = text();
     metadata.candidates.family = Some(text());

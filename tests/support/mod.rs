@@ -1,6 +1,7 @@
 //! Scratch directories, checkpoints made by the element, runs of the command.
 
 pub use crate::harness::missing;
+use lcepatch_format::random::Numbers;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -282,28 +283,25 @@ pub fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
 }
 
-/// A small generator of numbers, the same on every machine.
-pub struct Random(u64);
+/// Random weights and bytes, the same on every machine.
+pub struct Random(Numbers);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(Numbers::new(seed))
     }
 
     pub fn bits(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        self.0.bits()
     }
 
     pub fn below(&mut self, n: u64) -> u64 {
-        self.bits() % n
+        self.0.below(n)
     }
 
     /// From -1 to 1.
     pub fn unit(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        (self.0.unit() * 2.0 - 1.0) as f32
     }
 
     pub fn values(&mut self, n: u64, scale: f32) -> Vec<f32> {
@@ -311,7 +309,7 @@ impl Random {
     }
 
     pub fn bytes(&mut self, n: usize) -> Vec<u8> {
-        (0..n).map(|_| self.bits() as u8).collect()
+        (0..n).map(|_| self.0.bits() as u8).collect()
     }
 }
 

@@ -287,9 +287,9 @@ mod tests {
         both.copied(copied_tensor, *statistics, blocks.clone());
         let patch = read(&both.choose());
 
-        let names: Vec<&str> = patch.table.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        let names: Vec<&str> = patch.table().tensors.iter().map(|tensor| tensor.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
-        for tensor in &patch.table.tensors {
+        for tensor in &patch.table().tensors {
             assert_eq!((tensor.selected, tensor.base_digest), (4, HASH.of(tensor.name.as_bytes())));
             // Differences of 2^-7 and 2^-8.
             assert_eq!(tensor.statistics, Some(Statistics { mean: 0.005_859_375, max: 0.007_812_5 }));
@@ -314,7 +314,7 @@ mod tests {
         let patch = patch.choose();
         assert_eq!((patch.tensors.len(), patch.tensors[0].place), (1, tensor));
         let read = read(&patch);
-        assert_eq!((read.table.tensors.len(), read.table.tensors[0].name.as_str()), (1, "b"));
+        assert_eq!((read.table().tensors.len(), read.table().tensors[0].name.as_str()), (1, "b"));
     }
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
         known.encoded([encoded(tensor, 0)]);
         let known = known.choose();
         let digest = known.tensors[0].blocks[0].base_values;
-        assert_eq!(read(&known).table.roots.selected, HASH.root([&digest]));
+        assert_eq!(read(&known).table().roots.selected, HASH.root([&digest]));
 
         let mut unknown = builder();
         let encoded_tensor = unknown.tensor(parts("a"));
@@ -332,6 +332,6 @@ mod tests {
         unknown.encoded([encoded(encoded_tensor, 0)]);
         let block = NewBlock { base_values: Digest::UNKNOWN, ..known.tensors[0].blocks[0].clone() };
         unknown.copied(copied_tensor, None, vec![block]);
-        assert_eq!(read(&unknown.choose()).table.roots.selected, Digest::UNKNOWN);
+        assert_eq!(read(&unknown.choose()).table().roots.selected, Digest::UNKNOWN);
     }
 }

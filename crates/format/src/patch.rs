@@ -14,19 +14,17 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+/// Size of the pieces in which a patch is copied, in bytes.
+const PIECE_BYTES: u64 = 1 << 20;
+
 /// A patch whose header is verified. Blocks are read when they are needed.
 #[derive(Debug, Clone)]
 pub struct Patch {
-    /// SHA-256 of the header. As the header contains the digests of all blocks, the id identifies the whole content (spec §12.1).
-    pub id: Digest,
-    /// The descriptive metadata.
-    pub metadata: Metadata,
-    /// The tensors that the patch changes, and the offsets of their blocks.
-    pub table: TensorTable,
-    /// Size of everything before the payload, in bytes.
-    pub header_bytes: u64,
-    /// Size of the whole file in bytes.
-    pub file_bytes: u64,
+    id: Digest,
+    metadata: Metadata,
+    table: TensorTable,
+    header_bytes: u64,
+    file_bytes: u64,
     source: Arc<dyn ReadAt>,
 }
 
@@ -121,6 +119,31 @@ impl Patch {
         Ok(Self { id: preamble.digest, metadata, table, header_bytes, file_bytes, source })
     }
 
+    /// SHA-256 of the header. As the header contains the digests of all blocks, the id identifies the whole content (spec §12.1).
+    pub fn id(&self) -> Digest {
+        self.id
+    }
+
+    /// The descriptive metadata.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The tensors that the patch changes, and the offsets of their blocks.
+    pub fn table(&self) -> &TensorTable {
+        &self.table
+    }
+
+    /// Size of everything before the payload, in bytes.
+    pub fn header_bytes(&self) -> u64 {
+        self.header_bytes
+    }
+
+    /// Size of the whole file in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
     /// The alpha to apply the patch at if the user gives none: the one that the author recommends, otherwise 1.
     pub fn default_alpha(&self) -> (Alpha, AlphaSource) {
         match self.metadata.recommended_alpha.and_then(Alpha::new) {
@@ -135,6 +158,15 @@ impl Patch {
     /// I/O.
     pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
         self.source.read_at(0, self.file_bytes)
+    }
+
+    /// All bytes of the patch file, in pieces of at most 1 MiB.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn pieces(&self) -> impl Iterator<Item = io::Result<Vec<u8>>> {
+        let starts = (0..self.file_bytes).step_by(PIECE_BYTES as usize);
+        starts.map(|start| self.source.read_at(start, PIECE_BYTES.min(self.file_bytes - start)))
     }
 
     /// The same patch with other metadata. This changes its id.
@@ -161,7 +193,7 @@ impl Patch {
     /// # Errors
     /// I/O, and R18.
     pub fn block(&self, tensor: &TensorEntry, block: &BlockEntry) -> Result<Vec<u8>, ReadError> {
-        let bytes = self.source.read_at(self.header_bytes + block.offset, block.bytes)?;
+        let bytes = self.source.read_at(self.header_bytes.saturating_add(block.offset), block.bytes)?;
         let (found, expected) = (Digest::sha256(&bytes), block.digest);
         if found != expected {
             return Err(

@@ -22,14 +22,21 @@ impl Numbers {
         Self { seed, next: 0 }
     }
 
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        let number = number(self.seed, self.next);
+        self.next += 1;
+        number
+    }
+
     /// A number below `bound`, which must not be 0. Uniform up to a bias of less than `bound / 2^64`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next_number()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A uniform number in [0, 1), a multiple of 2^-53.
     pub fn unit(&mut self) -> f64 {
-        (self.next_number() >> 11) as f64 * 2f64.powi(-53)
+        (self.bits() >> 11) as f64 * 2f64.powi(-53)
     }
 
     /// Shuffles `items` (Fisher-Yates).
@@ -37,12 +44,6 @@ impl Numbers {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);
         }
-    }
-
-    fn next_number(&mut self) -> u64 {
-        let number = number(self.seed, self.next);
-        self.next += 1;
-        number
     }
 }
 

@@ -20,16 +20,11 @@ use std::path::{Component, Path, PathBuf};
 /// An ONNX file and the files of its external weights, memory-mapped.
 #[derive(Debug)]
 pub struct OnnxFile {
-    /// Its path.
-    pub path: PathBuf,
-    /// The operator sets that it uses.
-    pub opset_import: Vec<OperatorSetIdProto>,
-    /// The inputs that a caller gives. Initializers are not among them.
-    pub inputs: Vec<ValueInfoProto>,
-    /// The outputs.
-    pub outputs: Vec<ValueInfoProto>,
-    /// The initializers of the main graph, in its order, without sparse ones.
-    pub initializers: Vec<Initializer>,
+    path: PathBuf,
+    opset_import: Vec<OperatorSetIdProto>,
+    inputs: Vec<ValueInfoProto>,
+    outputs: Vec<ValueInfoProto>,
+    initializers: Vec<Initializer>,
     /// The ONNX file, then the files of external weights. Each lists the initializers in it as its tensors.
     files: Vec<WeightFile>,
     /// The initializers whose bytes can be compared with a checkpoint's: the index of the file, and of the tensor in it.
@@ -108,11 +103,36 @@ impl OnnxFile {
         Ok(file)
     }
 
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The operator sets that it uses.
+    pub fn opset_import(&self) -> &[OperatorSetIdProto] {
+        &self.opset_import
+    }
+
+    /// The inputs that a caller gives. Initializers are not among them.
+    pub fn inputs(&self) -> &[ValueInfoProto] {
+        &self.inputs
+    }
+
+    /// The outputs.
+    pub fn outputs(&self) -> &[ValueInfoProto] {
+        &self.outputs
+    }
+
+    /// The initializers of the main graph, in its order, without sparse ones.
+    pub fn initializers(&self) -> &[Initializer] {
+        &self.initializers
+    }
+
     /// The initializers whose bytes can be compared, as tensors, in the file's order.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
         self.comparable.iter().map(|(file_index, index)| {
             let file = &self.files[*file_index];
-            Tensor { file, file_index: *file_index, info: &file.tensors[*index] }
+            Tensor { file, file_index: *file_index, info: &file.tensors()[*index] }
         })
     }
 
@@ -162,13 +182,13 @@ impl OnnxFile {
         } else {
             return Ok(Initializer { name, dtype: Some(dtype), shape, location: ElementLocation::Unbindable, uses });
         };
-        let WeightFile { path, tensors, .. } = &mut self.files[file];
-        self.comparable.push((file, tensors.len()));
-        tensors.push(TensorInfo { name: name.clone(), dtype, shape: shape.clone(), range: range.clone() });
+        let weights = &mut self.files[file];
+        self.comparable.push((file, weights.tensors().len()));
+        weights.push(TensorInfo::new(name.clone(), dtype, shape.clone(), range.clone()));
         let location = if file == 0 {
             ElementLocation::Embedded(range)
         } else {
-            ElementLocation::External { path: path.clone(), range }
+            ElementLocation::External { path: weights.path().to_owned(), range }
         };
         Ok(Initializer { name, dtype: Some(dtype), shape, location, uses })
     }
@@ -184,7 +204,7 @@ impl OnnxFile {
             return self.refuse(Malformed::Outside { initializer, location });
         };
         // The first file is the ONNX file itself, which external data must not name.
-        let index = match self.files.iter().skip(1).position(|file| file.path == path) {
+        let index = match self.files.iter().skip(1).position(|file| file.path() == path) {
             Some(index) => index + 1,
             None => {
                 let map = map(&path, input::open_any)?;
@@ -213,7 +233,7 @@ impl OnnxFile {
         }
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let path = folder.join(location);
-        let real = |path: &Path| path.canonicalize().map_err(OpenError::io("open", path));
+        let real = |path: &Path| path.canonicalize().map_err(|e| OpenError::io("open", path, e));
         Ok(real(&path)?.starts_with(real(folder)?).then_some(path))
     }
 }
@@ -230,10 +250,10 @@ fn count_uses<'n>(nodes: &'n [NodeProto], uses: &mut HashMap<&'n str, usize>) {
 /// Opens a file with `open`, and maps it.
 fn map(path: &Path, open: impl Fn(&Path) -> std::io::Result<File>) -> Result<FileBytes, OpenError> {
     // External weights may be the files of a checkpoint, which another process may edit in place.
-    let open = |path: &Path| open(path).map_err(OpenError::io("open", path));
+    let open = |path: &Path| open(path).map_err(|e| OpenError::io("open", path, e));
     let file = open_locked(path, Access::Read, open)?;
     refuse_unfinished(path)?;
-    FileBytes::map(file).map_err(OpenError::io("map", path))
+    FileBytes::map(file).map_err(|e| OpenError::io("map", path, e))
 }
 
 /// The file name and the byte offset in the external data of a tensor, whose length must be `expected` bytes.

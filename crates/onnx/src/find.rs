@@ -115,7 +115,7 @@ fn unambiguous(file: &OnnxFile, bound: Vec<Binding>) -> Vec<Binding> {
         if !constant {
             return Some(binding);
         }
-        let initializer = file.initializers.iter().find(|initializer| initializer.name == binding.initializer)?;
+        let initializer = file.initializers().iter().find(|initializer| initializer.name == binding.initializer)?;
         let only = |source: &&BoundTensor| {
             holders.get(&source.tensor) == Some(&1) || names_match(&binding.initializer, &source.tensor)
         };

@@ -1,8 +1,5 @@
 //! Errors of reading an ONNX file.
 
-use lcepatch_files::durable::Failed;
-use std::path::{Path, PathBuf};
-
 /// What is wrong with an ONNX file, or with a file of its external data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -78,38 +75,5 @@ pub enum Malformed {
     },
 }
 
-/// Why an ONNX file cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The operating system refused.
-    #[error("{operation} {}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
-    /// It is not an ONNX file.
-    #[error("{}: {reason}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: Malformed,
-    },
-    /// It is being edited in place, or was, and the edit was interrupted.
-    #[error(transparent)]
-    Unfinished(#[from] Failed),
-}
-
-impl OpenError {
-    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| OpenError::Io { operation, path: path.to_owned(), source }
-    }
-
-    pub(super) fn malformed(path: &Path, reason: Malformed) -> Self {
-        OpenError::Malformed { path: path.to_owned(), reason }
-    }
-}
+/// Why an ONNX file could not be opened.
+pub type OpenError = lcepatch_files::checkpoint::OpenError<Malformed>;

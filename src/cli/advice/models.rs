@@ -7,10 +7,10 @@ use crate::model::runtime::{DRIVER, RuntimeFault};
 
 pub fn model(fault: &ModelFault) -> Option<String> {
     let help = match fault {
-        ModelFault::Missing { what, .. } if what.starts_with("tokenizer") => {
+        ModelFault::NoTokenizer { .. } => {
             "`AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)` of transformers writes tokenizer.json, for most models"
         }
-        ModelFault::Missing { .. } => {
+        ModelFault::NoConfig { .. } => {
             "a model directory has config.json, a tokenizer and the weights, as `save_pretrained` writes them"
         }
         ModelFault::Architecture { .. } | ModelFault::Setting { .. } => {

@@ -156,7 +156,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if let Some(exported) = model.exported_graph() {
         unbound(exported, terminal);
     }
-    let tokenizer = Tokenizer::read(&arguments.model, &model.config)?;
+    let tokenizer = Tokenizer::read(&arguments.model, model.config())?;
     let mut plan = MeasurePlan::default();
     arguments.measures.plan(&tokenizer, model.facts(), !patches.is_empty(), &mut plan)?;
     tokenizer.check(&plan.work)?;
@@ -172,10 +172,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let mut report = verify(evaluation, &patches, &cases, &context)?;
     let mut weights = BTreeMap::new();
     if arguments.record {
-        for file in &checkpoint.files {
+        for file in checkpoint.files() {
             weights.insert(file.name(), file.sha256(&context)?);
         }
-        for file in model.exported_graph().iter().flat_map(|exported| exported.file.files()) {
+        for file in model.exported_graph().iter().flat_map(|exported| exported.file().files()) {
             weights.insert(file.name(), file.sha256(&context)?);
         }
     }
@@ -204,7 +204,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 
 /// Says which weights of an export are not the checkpoint's, so that no edit reaches them.
 fn unbound(exported: &ExportedGraph, terminal: &Terminal) {
-    let names = &exported.bindings.unbound_initializers;
+    let names = &exported.bindings().unbound_initializers;
     if names.is_empty() {
         return;
     }
@@ -238,11 +238,11 @@ pub fn cases(
 
 /// Puts the results into the patch's file, and returns its new id.
 fn record(patch: &Patch, report: &Report, setup: &Setup) -> Result<crate::digest::Digest, Failure> {
-    let mut metadata = patch.metadata.clone();
+    let mut metadata = patch.metadata().clone();
     metadata.results.extend(summary(report, setup));
     let recorded = patch.with_metadata(&metadata)?;
     recorded.save(patch.name(), Existing::Replace)?;
-    Ok(recorded.id)
+    Ok(recorded.id())
 }
 
 fn threshold(text: &str) -> Result<Threshold, String> {

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// [`Cancelled`].
 pub fn file_digests(checkpoint: &Checkpoint, context: &Context<'_>) -> Result<BTreeMap<String, Digest>, Cancelled> {
-    checkpoint.files.iter().map(|file| Ok((file.name(), file.sha256(context)?))).collect()
+    checkpoint.files().iter().map(|file| Ok((file.name(), file.sha256(context)?))).collect()
 }
 
 impl SweepHead {
@@ -162,12 +162,12 @@ impl Recorder for ResultsFile {
         edits: Vec<EditKind>,
     ) -> Result<Vec<EditKind>, Error> {
         let (key, patch) = (Localization::from(localization), &diffed.patch);
-        let id = patch.id.to_string();
+        let id = patch.id().to_string();
         match self.patches.get(&key) {
             None => {
                 let line = PatchLine {
                     localization: key.clone(),
-                    candidates: patch.metadata.candidates.elements,
+                    candidates: patch.metadata().candidates.elements,
                     // `diff` makes the patch again, which has the rows of its tensors.
                     stat: Stat { tensors: Vec::new(), ..Stat::new(patch) },
                 };
@@ -185,7 +185,7 @@ impl Recorder for ResultsFile {
 
     fn row(&mut self, localization: &sweep::Localization, patch: &Patch, row: &Measurement) -> Result<(), Error> {
         let mut row = row_of(row, Detail::Scores);
-        (row.localization, row.patch) = (Some(localization.into()), Some(patch.id.to_string()));
+        (row.localization, row.patch) = (Some(localization.into()), Some(patch.id().to_string()));
         self.append(&row)?;
         self.remember(Line::Row(row));
         Ok(())

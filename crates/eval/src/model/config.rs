@@ -53,19 +53,27 @@ impl Family {
 /// A parsed `config.json`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The architecture, if it is a known one.
-    pub family: Option<Family>,
-    /// `model_type`, as written.
-    pub model_type: String,
+    family: Option<Family>,
+    model_type: String,
     path: PathBuf,
     json: Value,
 }
 
 impl Config {
+    /// The architecture, if it is a known one.
+    pub fn family(&self) -> Option<Family> {
+        self.family
+    }
+
+    /// `model_type`, as written.
+    pub fn model_type(&self) -> &str {
+        &self.model_type
+    }
+
     /// Reads `config.json` of a model directory.
     ///
     /// # Errors
-    /// [`ModelFault::Missing`], [`ModelFault::Malformed`].
+    /// [`ModelFault::NoConfig`], [`ModelFault::Malformed`].
     pub fn read(directory: &Path) -> Result<Self, ModelFault> {
         let path = directory.join("config.json");
         let text = match lcepatch_files::json::read_file(&path, Meant::Model) {
@@ -79,7 +87,7 @@ impl Config {
                         source: adapter.into(),
                     });
                 }
-                return Err(ModelFault::Missing { directory: directory.to_owned(), what: "config.json" });
+                return Err(ModelFault::NoConfig { directory: directory.to_owned() });
             }
             Err(source) => return Err(ModelFault::Io { operation: "read", path, source }),
         };
@@ -113,7 +121,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ModelFault::Architecture`].
-    pub fn family(&self) -> Result<Family, ModelFault> {
+    pub fn known_family(&self) -> Result<Family, ModelFault> {
         self.family.ok_or_else(|| ModelFault::Architecture { found: self.model_type.clone() })
     }
 
@@ -204,7 +212,7 @@ mod tests {
     fn an_unknown_architecture_is_named_beside_the_known_ones() {
         let config = parse(r#"{"model_type": "t5", "architectures": ["T5ForCausalLM"]}"#).unwrap();
         assert!(config.is_saved_from(&["ForCausalLM"]) && !config.is_saved_from(&["ForMaskedLM"]));
-        let error = config.family().unwrap_err().to_string();
+        let error = config.known_family().unwrap_err().to_string();
         assert!(error.contains("\"t5\"") && error.contains("distilbert, electra"), "{error}");
         assert!(parse("{}").unwrap_err().to_string().contains("no model_type"));
         assert!(parse("[").is_err());

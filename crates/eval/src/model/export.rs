@@ -29,7 +29,7 @@ pub enum ExportError {
 /// [`ExportError`]; the output then does not exist.
 pub fn export(directory: &Path, checkpoint: &Checkpoint, output: &Path, existing: Existing) -> Result<(), ExportError> {
     let config = Config::read(directory)?;
-    let name = |file: usize| Location(checkpoint.files[file].name());
+    let name = |file: usize| Location(checkpoint.files()[file].name());
     let graph = graph::build(&config, checkpoint, &name, Interface::Standard)?;
     let bytes = graph.model.encode_to_vec();
     if matches!((directory.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b) {
@@ -37,10 +37,10 @@ pub fn export(directory: &Path, checkpoint: &Checkpoint, output: &Path, existing
     }
     let new = NewDirectory::create(output)?;
     write_file(&new.temporary_path().join(FILE), &bytes, Existing::Keep)?;
-    for file in &checkpoint.files {
+    for file in checkpoint.files() {
         let to = new.temporary_path().join(file.name());
         // A copy and not a link: ONNX readers refuse links that leave their folder, and files with several hard links.
-        std::fs::copy(&file.path, &to).map_err(|e| Failed::io("write", &to, e))?;
+        std::fs::copy(file.path(), &to).map_err(|e| Failed::io("write", &to, e))?;
     }
     for entry in std::fs::read_dir(directory).map_err(|e| Failed::io("list", directory, e))? {
         let entry = entry.map_err(|e| Failed::io("list", directory, e))?;

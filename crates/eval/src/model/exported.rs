@@ -19,10 +19,8 @@ use std::sync::Arc;
 
 /// An exported graph, and the tensors of the checkpoint in it.
 pub struct ExportedGraph {
-    /// The ONNX file.
-    pub file: OnnxFile,
-    /// The initializers that hold tensors of the checkpoint.
-    pub bindings: Bindings,
+    file: OnnxFile,
+    bindings: Bindings,
     pub(super) facts: ModelFacts,
     /// The names of the checkpoint's tensors in it, ascending.
     pub(super) weights: Vec<String>,
@@ -30,6 +28,16 @@ pub struct ExportedGraph {
 }
 
 impl ExportedGraph {
+    /// The ONNX file.
+    pub fn file(&self) -> &OnnxFile {
+        &self.file
+    }
+
+    /// The initializers that hold tensors of the checkpoint.
+    pub fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
     /// Opens the export at `path` of the model with this configuration and checkpoint. Reads all weights once.
     ///
     /// # Errors
@@ -45,7 +53,7 @@ impl ExportedGraph {
         let narrow = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
         let rows = config.size(&["max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"])?;
         // The first position of RoBERTa is the id of its padding token plus one; those before it are unused.
-        let unused = match config.family {
+        let unused = match config.family() {
             Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? + 1,
             _ => 0,
         };
@@ -93,7 +101,8 @@ impl ExportedGraph {
         self.check_bound(edited.keys().map(String::as_str))?;
         let mut builder = engine.builder()?;
         for binding in &self.bindings.bound {
-            let initializer = self.file.initializers.iter().find(|initializer| initializer.name == binding.initializer);
+            let initializer =
+                self.file.initializers().iter().find(|initializer| initializer.name == binding.initializer);
             if let (Some(initializer), Some(bytes)) = (initializer, replacement(binding, checkpoint, edited)?)
                 && let Some(dtype) = initializer.dtype
             {
@@ -101,7 +110,7 @@ impl ExportedGraph {
                 builder = builder.with_initializer(&initializer.name, value).map_err(builder_fault)?;
             }
         }
-        let inner = builder.commit_from_file(&self.file.path)?;
+        let inner = builder.commit_from_file(self.file.path())?;
         Ok(Session { inner, facts: self.facts, interface: self.signature.clone() })
     }
 }

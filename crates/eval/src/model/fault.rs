@@ -15,13 +15,17 @@ pub enum ModelFault {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file such as `config.json` or the tokenizer is missing.
-    #[error("{}: there is no {what}", directory.display())]
-    Missing {
+    /// There is no configuration.
+    #[error("{}: there is no config.json", directory.display())]
+    NoConfig {
         /// The model directory.
         directory: PathBuf,
-        /// The missing file, or the alternatives.
-        what: &'static str,
+    },
+    /// There is no tokenizer.
+    #[error("{}: there is no tokenizer.json or vocab.txt", directory.display())]
+    NoTokenizer {
+        /// The model directory.
+        directory: PathBuf,
     },
     /// A file of the directory is malformed.
     #[error("{}: {reason}", path.display())]

@@ -39,8 +39,7 @@ pub type EditedTensors = BTreeMap<String, Vec<u8>>;
 
 /// A model directory that was read.
 pub struct Model {
-    /// `config.json`.
-    pub config: Config,
+    config: Config,
     graph: ModelGraph,
 }
 
@@ -77,6 +76,11 @@ impl Model {
         let config = Config::read(directory)?;
         let exported = ExportedGraph::open(onnx, checkpoint, &config, context)?;
         Ok(Self { config, graph: ModelGraph::Exported(Box::new(exported)) })
+    }
+
+    /// `config.json`.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The kind and the sizes of the model.

@@ -58,19 +58,19 @@ impl Signature {
     /// # Errors
     /// [`ModelFault::Input`], [`ModelFault::Malformed`].
     pub fn read(file: &OnnxFile, config: &Config) -> Result<Self, ModelFault> {
-        let inputs = file.inputs.iter().map(graph_input).collect::<Result<Vec<_>, ModelFault>>()?;
+        let inputs = file.inputs().iter().map(graph_input).collect::<Result<Vec<_>, ModelFault>>()?;
         if !inputs.iter().any(|input| input.role == Role::Ids) {
             return Err(ModelFault::Input { input: "input_ids".to_owned(), reason: "is missing" });
         }
         let vocabulary = config.size(&["vocab_size"])?;
         let width = config.size_or(&["hidden_size", "n_embd", "d_model", "dim"], vocabulary)?;
-        let named = |names: &[&str]| file.outputs.iter().find(|output| names.contains(&output.name.as_str()));
+        let named = |names: &[&str]| file.outputs().iter().find(|output| names.contains(&output.name.as_str()));
         let hidden: Vec<String> = (0..)
             .map_while(|layer| named(&[&format!("hidden_states.{layer}"), &format!("hidden.{layer}")]))
             .map(|output| output.name.clone())
             .collect();
         let others: Vec<&ValueInfoProto> =
-            file.outputs.iter().filter(|output| !hidden.contains(&output.name)).collect();
+            file.outputs().iter().filter(|output| !hidden.contains(&output.name)).collect();
         Ok(Self {
             inputs,
             logits: output(&others, "logits", vocabulary),
@@ -79,7 +79,7 @@ impl Signature {
                 .or_else(|| hidden.last().cloned()),
             hidden,
             vocabulary: vocabulary as usize,
-            first_position: match config.family {
+            first_position: match config.family() {
                 Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? as i64 + 1,
                 _ => 0,
             },
@@ -92,7 +92,7 @@ impl Signature {
         const CAUSAL: [&str; 2] = ["ForCausalLM", "LMHeadModel"];
         const MASKED: [&str; 1] = ["ForMaskedLM"];
         let predicts = self.logits.is_some() || config.is_saved_from(&CAUSAL) || config.is_saved_from(&MASKED);
-        match config.family.map(Family::is_causal) {
+        match config.family().map(Family::is_causal) {
             _ if !predicts => ModelKind::Encoder,
             Some(true) => ModelKind::Causal,
             Some(false) => ModelKind::Masked,

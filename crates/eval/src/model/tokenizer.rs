@@ -26,15 +26,19 @@ pub struct Tokenizer {
     rows: u64,
     /// Whether it failed to encode a text.
     failed: AtomicBool,
-    /// The files that were read.
-    pub files: Vec<PathBuf>,
+    files: Vec<PathBuf>,
 }
 
 impl Tokenizer {
+    /// The files that were read.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// Reads the tokenizer of a model directory.
     ///
     /// # Errors
-    /// [`ModelFault::Missing`], [`ModelFault::Malformed`].
+    /// [`ModelFault::NoTokenizer`], [`ModelFault::Malformed`].
     pub fn read(directory: &Path, config: &Config) -> Result<Self, ModelFault> {
         let settings = Settings::read(directory)?;
         let (json, vocabulary) = (directory.join("tokenizer.json"), directory.join("vocab.txt"));
@@ -50,8 +54,7 @@ impl Tokenizer {
             lcepatch_files::input::open(&vocabulary, Meant::Model).map_err(open)?;
             (wordpiece(directory, &vocabulary, &settings)?, vocabulary)
         } else {
-            let what = "tokenizer.json or vocab.txt";
-            return Err(ModelFault::Missing { directory: directory.to_owned(), what });
+            return Err(ModelFault::NoTokenizer { directory: directory.to_owned() });
         };
         // Files often have padding and truncation of a training run.
         inner.with_padding(None);

@@ -22,10 +22,10 @@ struct File {
 impl WeightFiles {
     pub fn of(checkpoint: &Checkpoint) -> Result<Self, ModelFault> {
         let real = |file: &WeightFile| {
-            let io = |source| ModelFault::Io { operation: "find", path: file.path.clone(), source };
-            file.path.canonicalize().map_err(io)
+            let io = |source| ModelFault::Io { operation: "find", path: file.path().to_owned(), source };
+            file.path().canonicalize().map_err(io)
         };
-        let paths = checkpoint.files.iter().map(real).collect::<Result<Vec<PathBuf>, ModelFault>>()?;
+        let paths = checkpoint.files().iter().map(real).collect::<Result<Vec<PathBuf>, ModelFault>>()?;
         let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new("")).to_owned();
         let file = |path: &PathBuf| {
             let name = path.file_name().and_then(OsStr::to_str);

@@ -20,13 +20,10 @@ const HEADER_BYTES_MAX: u64 = 100_000_000;
 /// A mapped weight file.
 #[derive(Debug)]
 pub struct WeightFile {
-    /// The file's path.
-    pub path: PathBuf,
-    /// The tensors, in the order of their bytes.
-    pub tensors: Vec<TensorInfo>,
-    /// Number of bytes before the first tensor: the length field, the JSON header and its padding.
-    pub header_bytes: u64,
-    pub(crate) map: FileBytes,
+    path: PathBuf,
+    tensors: Vec<TensorInfo>,
+    header_bytes: u64,
+    pub(super) map: FileBytes,
 }
 
 /// A tensor in a file.
@@ -38,11 +35,21 @@ pub struct TensorInfo {
     pub dtype: Dtype,
     /// Shape.
     pub shape: Vec<u64>,
-    /// Byte range in the file.
-    pub range: Range<u64>,
+    /// Within the file, and as long as dtype and shape say.
+    range: Range<u64>,
 }
 
 impl TensorInfo {
+    /// A tensor whose bytes are at `range` of its file, as many as `dtype` and `shape` need.
+    pub fn new(name: String, dtype: Dtype, shape: Vec<u64>, range: Range<u64>) -> Self {
+        Self { name, dtype, shape, range }
+    }
+
+    /// Byte range in the file.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
     /// Number of elements, as [`Dtype::width`] counts them.
     pub fn elements(&self) -> u64 {
         self.bytes() / self.dtype.width().bytes() as u64
@@ -84,6 +91,21 @@ impl WeightFile {
         Ok(Self { path: path.to_owned(), tensors, header_bytes, map })
     }
 
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tensors, in the order of their bytes.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// Number of bytes before the first tensor: the length field, the JSON header and its padding.
+    pub fn header_bytes(&self) -> u64 {
+        self.header_bytes
+    }
+
     /// Opens the same file again, with its own read position.
     pub fn reopen(&self) -> Result<File, OpenError> {
         let file = input::open_any(&self.path).map_err(|e| OpenError::io("open", &self.path, e))?;
@@ -93,9 +115,16 @@ impl WeightFile {
         }
     }
 
-    /// A file whose tensors are known already, such as one in another format than safetensors. `tensors` ascend by range.
+    /// A file whose tensors are known already, such as one in another format than safetensors. Each lies within `map`.
     pub fn of_tensors(path: PathBuf, tensors: Vec<TensorInfo>, map: FileBytes) -> Self {
+        debug_assert!(tensors.iter().all(|tensor| tensor.range.end <= map.size()));
         Self { path, tensors, header_bytes: 0, map }
+    }
+
+    /// Adds a tensor, which lies within the file, after the others.
+    pub fn push(&mut self, tensor: TensorInfo) {
+        debug_assert!(tensor.range.end <= self.map.size());
+        self.tensors.push(tensor);
     }
 
     /// The file's bytes, shared.

@@ -82,9 +82,9 @@ pub enum Malformed {
     },
 }
 
-/// Why a checkpoint could not be opened.
+/// Why a file or a directory of weights could not be opened. `M` says what can be wrong with its content.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum OpenError<M = Malformed> {
     /// The operating system refused.
     #[error("{operation} {}", path.display())]
     Io {
@@ -95,13 +95,13 @@ pub enum OpenError {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// The content is not a checkpoint.
+    /// The content is something else.
     #[error("{}: {reason}", path.display())]
     Malformed {
         /// The file or directory.
         path: PathBuf,
         /// What is wrong.
-        reason: Malformed,
+        reason: M,
     },
     /// Another program wrote to the file while it was open.
     #[error("{} {}", path.display(), changed(*before, *now))]
@@ -113,7 +113,7 @@ pub enum OpenError {
         /// Its length in bytes now.
         now: u64,
     },
-    /// The checkpoint is in use by another process, or an edit of it was interrupted.
+    /// It is in use by another process, or an edit of it was interrupted.
     #[error(transparent)]
     Unfinished(#[from] Failed),
 }
@@ -127,12 +127,14 @@ pub fn changed(before: u64, now: u64) -> String {
     }
 }
 
-impl OpenError {
-    pub(super) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
+impl<M> OpenError<M> {
+    /// The operating system refused `operation` on `path`.
+    pub fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
         Self::Io { operation, path: path.to_owned(), source }
     }
 
-    pub(super) fn malformed(path: &Path, reason: Malformed) -> Self {
+    /// The content of `path` is not what it should be.
+    pub fn malformed(path: &Path, reason: M) -> Self {
         Self::Malformed { path: path.to_owned(), reason }
     }
 }

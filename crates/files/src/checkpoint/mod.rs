@@ -46,15 +46,10 @@ pub enum Layout {
 /// Mapped weight files, with an index of their tensors.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The path that was opened.
-    pub path: PathBuf,
-    /// The layout on disk.
-    pub layout: Layout,
-    /// The weight files, in the order of their names.
-    pub files: Vec<WeightFile>,
-    /// Tensors for which the index of shards is wrong: they are in another shard than it says, or in none because they are a head that
-    /// is tied to the embeddings.
-    pub stale: Vec<String>,
+    path: PathBuf,
+    layout: Layout,
+    files: Vec<WeightFile>,
+    stale: Vec<String>,
     /// The access that the files are locked for until the checkpoint is dropped.
     access: Access,
     /// For each tensor, the index of its file in `files`, and its own index in the file.
@@ -73,6 +68,27 @@ pub struct Tensor<'a> {
 }
 
 impl Checkpoint {
+    /// The path that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The layout on disk.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The weight files, in the order of their names.
+    pub fn files(&self) -> &[WeightFile] {
+        &self.files
+    }
+
+    /// Tensors for which the index of shards is wrong: they are in another shard than it says, or in none because they are a head that
+    /// is tied to the embeddings.
+    pub fn stale(&self) -> &[String] {
+        &self.stale
+    }
+
     /// The access that it was opened for.
     pub fn access(&self) -> Access {
         self.access
@@ -141,7 +157,7 @@ impl Checkpoint {
     pub fn of_files(path: &Path, layout: Layout, files: Vec<WeightFile>) -> Result<Self, OpenError> {
         let mut by_name = BTreeMap::new();
         for (file_index, file) in files.iter().enumerate() {
-            for (index, tensor) in file.tensors.iter().enumerate() {
+            for (index, tensor) in file.tensors().iter().enumerate() {
                 if by_name.insert(tensor.name.clone(), (file_index, index)).is_some() {
                     let reason = Malformed::TwoShards { tensor: tensor.name.clone() };
                     return Err(OpenError::malformed(path, reason));
@@ -175,9 +191,9 @@ impl Checkpoint {
     /// # Errors
     /// [`Failed::Replaced`] for the first file that was replaced.
     pub fn still_at_their_paths(&self) -> Result<(), Failed> {
-        let replaced = |file: &&WeightFile| file.file().is_some_and(|open| !is_at(open, &file.path));
+        let replaced = |file: &&WeightFile| file.file().is_some_and(|open| !is_at(open, file.path()));
         match self.files.iter().find(replaced) {
-            Some(file) => Err(Failed::Replaced { path: file.path.clone() }),
+            Some(file) => Err(Failed::Replaced { path: file.path().to_owned() }),
             None => Ok(()),
         }
     }
@@ -223,6 +239,6 @@ impl Checkpoint {
 
     fn at(&self, file_index: usize, index: usize) -> Tensor<'_> {
         let file = &self.files[file_index];
-        Tensor { file, file_index, info: &file.tensors[index] }
+        Tensor { file, file_index, info: &file.tensors()[index] }
     }
 }

@@ -30,13 +30,13 @@ impl WeightFile {
     /// # Errors
     /// Those of `digest`.
     pub fn content_digest<E>(&self, digest: impl FnMut(&TensorInfo) -> Result<Digest, E>) -> Result<Digest, E> {
-        let tensors = self.tensors.iter().map(digest).collect::<Result<Vec<Digest>, E>>()?;
+        let tensors = self.tensors().iter().map(digest).collect::<Result<Vec<Digest>, E>>()?;
         Ok(content_digest(self.header(), tensors))
     }
 
     /// The bytes before the first tensor.
     pub fn header(&self) -> &[u8] {
-        self.map.bytes(0..self.header_bytes)
+        self.map.bytes(0..self.header_bytes())
     }
 
     /// Calls `each` with consecutive windows of `range`, and releases the memory of each afterwards.
@@ -64,7 +64,7 @@ impl<'a> Tensor<'a> {
     /// # Errors
     /// [`Cancelled`].
     pub fn digest(&self, hash: ContentHash, context: &Context<'_>) -> Result<Digest, Cancelled> {
-        let (range, total) = (self.info.range.clone(), self.info.bytes());
+        let (range, total) = (self.info.range(), self.info.bytes());
         if hash == ContentHash::Sha256 {
             let mut hasher = hash.hasher();
             self.file.windows(range, context, |bytes| hasher.update(bytes))?;
@@ -97,7 +97,7 @@ impl<'a> Tensor<'a> {
 
     fn byte_range(&self, elements: Range<u64>) -> Range<u64> {
         let width = self.info.dtype.width().bytes() as u64;
-        let start = self.info.range.start;
+        let start = self.info.range().start;
         start + elements.start * width..start + elements.end * width
     }
 }

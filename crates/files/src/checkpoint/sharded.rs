@@ -52,7 +52,7 @@ pub(super) fn read_index(path: &Path) -> Result<Shards, OpenError> {
     let (mut in_any_shard, mut stale) = (HashSet::new(), Vec::new());
     for (shard, tensors) in &shards {
         let file = super::WeightFile::open(&folder.join(shard))?;
-        let in_shard: HashSet<String> = file.tensors.into_iter().map(|info| info.name).collect();
+        let in_shard: HashSet<String> = file.tensors().iter().map(|info| info.name.clone()).collect();
         stale.extend(tensors.iter().filter(|tensor| !in_shard.contains(**tensor)).map(|tensor| (*tensor, *shard)));
         in_any_shard.extend(in_shard);
     }

@@ -80,7 +80,7 @@ impl NewFile {
     ///
     /// # Errors
     /// [`Failed::Io`].
-    pub(super) fn with(self, bytes: &[u8]) -> Result<Self, Failed> {
+    pub fn with(self, bytes: &[u8]) -> Result<Self, Failed> {
         disk::append(&self.file, bytes).map_err(|e| Failed::io("write", &self.path, e))?;
         Ok(self)
     }

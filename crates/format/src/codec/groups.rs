@@ -348,14 +348,14 @@ pub(super) fn ends(counts: impl Iterator<Item = usize>) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Numbers;
     use proptest::prelude::*;
 
     fn round_trip<N: Number>(selected_per_class: &[u64], seed: u64) {
         let mut sequences = Sequences::<N>::zeros(Partition::of_counts(selected_per_class), selected_per_class);
-        let mut state = seed | 1;
+        let mut random = Numbers::new(seed);
         for number in sequences.numbers_mut() {
-            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            *number = N::low(state >> (64 - N::BITS) >> (state % u64::from(N::BITS)));
+            *number = N::low(random.bits() >> (64 - N::BITS) >> random.below(N::BITS.into()));
         }
         let total = sequences.numbers().len();
         for effort in [Effort::Fast, Effort::Default, Effort::Best] {

@@ -163,6 +163,7 @@ fn log2(x: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::codec::{Effort, pco};
+    use crate::random::Numbers;
     use proptest::prelude::*;
 
     #[test]
@@ -193,10 +194,9 @@ mod tests {
 
         #[test]
         fn estimated_costs_are_close_to_encoded_sizes(seed: u64, mean_bits in 0u32..20, n in 1000usize..50_000) {
-            let mut state = seed | 1;
+            let mut random = Numbers::new(seed);
             let numbers: Vec<u32> = (0..n).map(|_| {
-                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-                (-f64::from((state >> 40) as u32 + 1).log2() + 24.0).mul_add(f64::from(1 << mean_bits), 0.0) as u32
+                (-f64::from((random.bits() >> 40) as u32 + 1).log2() + 24.0).mul_add(f64::from(1 << mean_bits), 0.0) as u32
             }).collect();
             let cost = cost(&numbers);
             let by_pco = pco::chunks(&numbers, Effort::Best).len() as f64 * 8.0;

@@ -149,7 +149,7 @@ fn no_prefix_of_a_file_is_a_model_and_no_flipped_bit_leads_out_of_it() {
         std::fs::write(&path, bytes).unwrap();
         // No panic, and what it lists lies in the file.
         if let Ok(file) = OnnxFile::open(&path) {
-            assert!(file.tensors().all(|tensor| tensor.info.range.end <= tensor.file.bytes()));
+            assert!(file.tensors().all(|tensor| tensor.info.range().end <= tensor.file.bytes()));
         }
     }
 }

@@ -55,11 +55,11 @@ pub(super) struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// An empty graph with the inputs `input_ids` and `attention_mask`.
     pub fn new(config: &'a Config, checkpoint: &'a Checkpoint, locate: &'a dyn Fn(usize) -> Location) -> Self {
-        let graph = GraphProto { name: config.model_type.clone(), ..GraphProto::default() };
+        let graph = GraphProto { name: config.model_type().to_owned(), ..GraphProto::default() };
         let nothing = || Value(String::new());
         let mut builder = Self {
             checkpoint,
-            model_type: &config.model_type,
+            model_type: config.model_type(),
             locate,
             graph,
             weights: BTreeMap::new(),
@@ -222,7 +222,7 @@ impl<'a> Builder<'a> {
             data_location: DataLocation::External as i32,
             external_data: vec![
                 entry("location", location),
-                entry("offset", info.range.start.to_string()),
+                entry("offset", info.range().start.to_string()),
                 entry("length", info.bytes().to_string()),
             ],
             ..TensorProto::default()

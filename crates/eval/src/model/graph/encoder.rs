@@ -66,12 +66,12 @@ const WORDS: &str = "embeddings.word_embeddings.weight";
 /// Builds the graph of an encoder. Returns the number of its positions, too.
 pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
     config.require_setting("position_embedding_type", "absolute")?;
-    let names = match config.family {
+    let names = match config.family() {
         Some(Family::DistilBert) => &DISTILBERT,
         Some(Family::Albert) => &ALBERT,
         _ => &BERT,
     };
-    if config.family == Some(Family::Albert) {
+    if config.family() == Some(Family::Albert) {
         config.require_setting("num_hidden_groups", "1")?;
         config.require_setting("inner_group_num", "1")?;
     }
@@ -108,7 +108,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
 
 /// ELECTRA and ALBERT may have embeddings with fewer dimensions than hidden states.
 fn embedding_size(config: &Config, hidden: u64) -> Result<u64, ModelFault> {
-    match config.family {
+    match config.family() {
         Some(Family::Electra | Family::Albert) => config.size_or(&["embedding_size"], 128),
         _ => Ok(hidden),
     }
@@ -126,7 +126,7 @@ fn embeddings(
     let vocabulary = config.size(&["vocab_size"])?;
     let rows = config.size(&["max_position_embeddings"])?;
     // The first position of RoBERTa is the id of its padding token plus one; those before it are unused.
-    let first = match config.family {
+    let first = match config.family() {
         Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? + 1,
         _ => 0,
     };
@@ -145,12 +145,12 @@ fn embeddings(
     x = builder.op("Add", &[&x, &places], &[]);
     x = builder.flat(&x, width);
     x = builder.layer_norm(&x, &format!("{prefix}embeddings.LayerNorm"), width, epsilon)?;
-    let projection = match config.family {
+    let projection = match config.family() {
         Some(Family::Electra) => "embeddings_project",
         _ => "encoder.embedding_hidden_mapping_in",
     };
     // ALBERT always projects, ELECTRA only where the widths differ.
-    if config.family == Some(Family::Albert) || width != hidden {
+    if config.family() == Some(Family::Albert) || width != hidden {
         x = builder.linear(&x, &format!("{prefix}{projection}"), [width, hidden], true)?;
     }
     Ok((x, rows.saturating_sub(first)))
@@ -166,7 +166,7 @@ fn masked_head(
     activation: String,
 ) -> Result<Option<Head>, ModelFault> {
     // Dense layer, normalization, decoder, bias.
-    let [dense, norm, decoder_name, bias] = match config.family {
+    let [dense, norm, decoder_name, bias] = match config.family() {
         Some(Family::Roberta) => ["lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head.bias"],
         Some(Family::DistilBert) => ["vocab_transform", "vocab_layer_norm", "vocab_projector", "vocab_projector.bias"],
         Some(Family::Electra) => [
@@ -188,7 +188,7 @@ fn masked_head(
     if !builder.has(&format!("{dense}.weight")) {
         return Ok(None);
     }
-    let activation = match config.family {
+    let activation = match config.family() {
         Some(Family::Roberta | Family::Electra) => "gelu".to_owned(),
         _ => activation,
     };

@@ -85,7 +85,7 @@ fn heads(config: &Config, hidden: u64) -> Result<Heads, ModelFault> {
 
 /// The size of the attention window, if it is limited. Qwen2 configurations have the number even if it is not used.
 fn window(config: &Config) -> Result<Option<u64>, ModelFault> {
-    match config.model_type.as_str() {
+    match config.model_type() {
         "qwen2" => {
             config.require_setting("use_sliding_window", "false")?;
             Ok(None)

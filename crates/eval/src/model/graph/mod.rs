@@ -64,7 +64,7 @@ pub fn build(
     locate: &dyn Fn(usize) -> Location,
     interface: Interface,
 ) -> Result<Graph, ModelFault> {
-    let family = config.family()?;
+    let family = config.known_family()?;
     let mut builder = Builder::new(config, checkpoint, locate);
     let (body, positions) = match family {
         Family::Gpt2 => gpt2::body(&mut builder, config)?,

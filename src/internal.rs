@@ -1,0 +1,14 @@
+//! What the tests, benchmarks and fuzz targets of lcepatch reach beside the library's interface. It may change with every version.
+
+pub use crate::diff::part::Part;
+pub use crate::diff::shard::{Shard, find, join, rank};
+pub use crate::error::{Impossible, PartContent, PartFault, Undivided};
+pub use crate::mask::file::{WriteError, write as write_mask};
+pub use crate::mask::pruning::{MaskFault, PruningMask};
+
+/// The ranking of keys.
+pub mod ranking {
+    pub use crate::mask::ranking::{Keys, Zeros, select};
+    pub use crate::mask::selection::{PairBits, SelectedBlock, Selection};
+    pub use crate::mask::top_k::TooFew;
+}
