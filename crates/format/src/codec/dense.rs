@@ -19,7 +19,7 @@ const PACKING_MAX: u8 = 3;
 pub const GROUP_NUMBERS_MIN: u64 = 4096;
 
 /// About how many numbers of a group are sampled to choose its parameters, in runs of [`SAMPLED_RUN`].
-const SAMPLE: usize = 1 << 14;
+const SAMPLE: usize = 1 << 13;
 /// Neighbours are sampled together, because their symbols share a byte.
 const SAMPLED_RUN: usize = 64;
 
@@ -184,7 +184,7 @@ fn choose<N: Number>(sequence: &[N]) -> Parameters {
 
 /// About how many bits the `runs` of numbers take.
 fn sampled_bits<N: Number>(runs: &[&[N]], parameters: Parameters) -> u64 {
-    let (mut packed, mut lengths) = (Histogram::default(), Histogram::default());
+    let (mut packed, mut escapes) = (Histogram::default(), Histogram::default());
     let (mut low_bits, mut escape_bits) = (0, 0);
     for numbers in runs.iter().flat_map(|run| run.chunks(1 << parameters.packing)) {
         let mut byte = 0;
@@ -192,17 +192,22 @@ fn sampled_bits<N: Number>(runs: &[&[N]], parameters: Parameters) -> u64 {
             let (symbol, _) = parameters.symbol(*number);
             byte |= symbol << (at * parameters.symbol_bits());
             if symbol == parameters.escape() {
-                // Integer codecs spend bits on the length of a number, and then on all but its highest bit.
-                let length = 64 - number.zigzag().into().leading_zeros();
-                lengths.add(length as u8);
-                escape_bits += u64::from(length) - 1;
+                // Integer codecs spend bits on what a small number is, or on the length of a large one and all but its highest bit.
+                let number = number.zigzag().into();
+                let length = 64 - number.leading_zeros();
+                if number < 16 {
+                    escapes.add(number as u8);
+                } else {
+                    escapes.add(16 + length as u8);
+                    escape_bits += u64::from(length) - 1;
+                }
             } else if symbol != 0 {
                 low_bits += u64::from(parameters.low);
             }
         }
         packed.add(byte);
     }
-    escape_bits += lengths.huffman_bits();
+    escape_bits += escapes.huffman_bits();
     // Escapes take many times longer to encode and to decode, so they must save something.
     packed.huffman_bits() + low_bits + escape_bits + escape_bits / 16
 }
