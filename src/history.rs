@@ -94,9 +94,16 @@ impl History {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Some(Self::default())),
             Err(e) => return Err(Error::io("read", &path, e)),
         };
-        let parsed = json::check(&text).and_then(|()| serde_json::from_slice(&text).map_err(|e| e.to_string()));
-        let history = parsed.map_err(|reason| Reason::Log { path, reason })?;
+        let history = Self::parse(&text).map_err(|reason| Reason::Log { path, reason })?;
         Ok(Some(history))
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        json::check(text)?;
+        let history = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        json::refuse_arrays_for_objects(&value, &history)?;
+        Ok(history)
     }
 
     /// The content of the file [`FILE_NAME`].
@@ -225,6 +232,14 @@ mod tests {
         std::fs::write(folder.path().join(FILE_NAME), history.to_bytes().unwrap()).unwrap();
         assert_eq!(History::of(&checkpoint).unwrap(), Some(history.clone()));
         assert_eq!(history.steps[0].undo.as_ref().unwrap().file, "undo.lcepatch");
+    }
+
+    #[test]
+    fn a_log_of_arrays_is_refused() {
+        assert_eq!(History::parse(br#"{"steps": []}"#), Ok(History::default()));
+        assert!(History::parse(b"[[]]").unwrap_err().contains("array"));
+        let step = r#"{"steps": [["", "", [], {}, {}, null]]}"#;
+        assert!(History::parse(step.as_bytes()).unwrap_err().contains("steps[0]"));
     }
 
     #[test]

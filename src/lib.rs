@@ -93,7 +93,7 @@ pub use lcepatch_format::edit;
 #[cfg(feature = "verify")]
 pub(crate) use lcepatch_eval::{measure, model};
 pub(crate) use lcepatch_files::{durable, input, json};
-pub(crate) use lcepatch_format::{codec, digest, dtype, random};
+pub(crate) use lcepatch_format::{codec, digest, dtype, random, words};
 pub(crate) use lcepatch_onnx as onnx;
 
 // Checkpoints and patches for unit tests, made by the verbs below

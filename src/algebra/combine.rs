@@ -97,11 +97,11 @@ pub fn combine(
             let alpha = edit.kind.alpha().unwrap_or(Alpha::ONE);
             terms.push(Term { alpha, moves: content.moves(edit, "combine", &entry.name)? });
         }
-        let sum = sum(&terms, float, signs, &mut overlaps).map_err(|failed| match failed {
-            Failed::NotFinite(index) => Obstacle::NotFinite { tensor: entry.name.clone(), index },
-            Failed::Bases(terms) => {
-                let path = |at: usize| entries.get(at).map_or(first, |(edit, _)| edit).patch.name().to_owned();
-                let [first, second] = terms.map(path);
+        let sum = sum(&terms, float, signs, &mut overlaps).map_err(|reason| match reason {
+            NoSum::NotFinite(index) => Obstacle::NotFinite { tensor: entry.name.clone(), index },
+            NoSum::Bases(numbers) => {
+                let path = |number: usize| entries.get(number).map_or(first, |(edit, _)| edit).patch.name().to_owned();
+                let [first, second] = numbers.map(path);
                 Obstacle::Bases { first, second, tensor: entry.name.clone() }
             }
         })?;
@@ -121,6 +121,7 @@ pub fn combine(
     Ok(Combined { patch, selected, overlapping, conflicting })
 }
 
+/// The counts of a [`Combined`].
 #[derive(Default)]
 struct Overlaps {
     selected: u64,
@@ -138,52 +139,55 @@ struct Term {
 
 /// Why there is no sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Failed {
-    /// The element with this flat index is not finite.
+enum NoSum {
+    /// The element with this flat index would not be finite.
     NotFinite(u64),
-    /// These two terms, by number, carry different values of the base.
+    /// The terms with these two numbers carry different values of the base.
     Bases([usize; 2]),
 }
 
 /// Adds the terms up, element by element. Returns the elements that the sum changes.
-fn sum(terms: &[Term], float: FloatFormat, signs: Signs, overlaps: &mut Overlaps) -> Result<Exact, Failed> {
-    let mut rest: Vec<_> = terms.iter().map(|term| term.moves.iter().peekable()).collect();
+fn sum(terms: &[Term], float: FloatFormat, signs: Signs, overlaps: &mut Overlaps) -> Result<Exact, NoSum> {
+    let mut moves_left: Vec<_> = terms.iter().map(|term| term.moves.iter().peekable()).collect();
     let mut elements = Vec::new();
-    while let Some(index) = rest.iter_mut().filter_map(|moves| moves.peek().map(|next| next.index)).min() {
-        let mut found: Option<(usize, u64)> = None;
-        let (mut in_base, mut here, mut last) = (true, Vec::new(), None);
-        for (number, (term, moves)) in terms.iter().zip(&mut rest).enumerate() {
+    while let Some(index) = moves_left.iter_mut().filter_map(|moves| moves.peek().map(|next| next.index)).min() {
+        // The number of the last term so far that selects this element, and the base's bits that all of them carry.
+        let mut base_in: Option<(usize, u64)> = None;
+        // What is added at this element: alphas and deltas.
+        let mut addends: Vec<(Alpha, f64)> = Vec::new();
+        let (mut in_base, mut reference_at_one) = (true, None);
+        for (number, (term, moves)) in terms.iter().zip(&mut moves_left).enumerate() {
             let Some(moved) = moves.next_if(|next| next.index == index) else { continue };
-            match found {
-                Some((other, base)) if base != moved.base => return Err(Failed::Bases([other, number])),
-                _ => found = Some((number, moved.base)),
+            match base_in {
+                Some((other, base)) if base != moved.base => return Err(NoSum::Bases([other, number])),
+                _ => base_in = Some((number, moved.base)),
             }
             // An apply leaves out patches at alpha 0, and so does the sum: adding +0 would turn a base of -0 into +0.
             if term.alpha.value() != 0.0 {
                 in_base &= moved.in_base;
-                here.push((term.alpha, moved.delta));
-                last = moved.reference.filter(|_| term.alpha == Alpha::ONE);
+                addends.push((term.alpha, moved.delta));
+                reference_at_one = moved.reference.filter(|_| term.alpha == Alpha::ONE);
             }
         }
-        if here.is_empty() {
+        if addends.is_empty() {
             continue;
         }
-        let base = found.map_or(0, |(_, base)| base);
+        let base = base_in.map_or(0, |(_, base)| base);
         overlaps.selected += 1;
-        overlaps.overlapping += u64::from(here.len() > 1);
-        // Where one patch alone selects a weight, at alpha 1, an apply gives the reference's bits, and so does the sum.
-        let exact = last.filter(|_| here.len() == 1);
-        let moved = |(alpha, delta): &(Alpha, f64)| alpha.value() * delta;
-        if here.iter().any(|term| moved(term) > 0.0) && here.iter().any(|term| moved(term) < 0.0) {
+        overlaps.overlapping += u64::from(addends.len() > 1);
+        // If one patch alone selects a weight, an apply at alpha 1 gives the reference's bits, and so does the sum.
+        let exact = reference_at_one.filter(|_| addends.len() == 1);
+        let product = |(alpha, delta): &(Alpha, f64)| alpha.value() * delta;
+        if addends.iter().any(|addend| product(addend) > 0.0) && addends.iter().any(|addend| product(addend) < 0.0) {
             overlaps.conflicting += 1;
             if signs == Signs::Elect {
-                let elected = here.iter().map(moved).sum::<f64>();
-                here.retain(|term| moved(term) * elected > 0.0);
+                let elected = addends.iter().map(product).sum::<f64>();
+                addends.retain(|addend| product(addend) * elected > 0.0);
             }
         }
-        let reference = match interpolate(float, if in_base { float.value(base) } else { 0.0 }, here) {
+        let reference = match interpolate(float, if in_base { float.value(base) } else { 0.0 }, addends) {
             Rounded::Finite(bits) => exact.unwrap_or(bits),
-            Rounded::NotFinite(_) => return Err(Failed::NotFinite(index)),
+            Rounded::NotFinite(_) => return Err(NoSum::NotFinite(index)),
         };
         if reference != base {
             elements.push(Element { index, base, reference, kept: Kept::BOTH, before: 0 });
@@ -231,7 +235,7 @@ mod tests {
     fn terms_that_know_other_values_of_the_base_have_no_sum() {
         let terms = [term(1.0, &[(2, 1.0, 0.5)]), term(1.0, &[(3, 1.0, 0.5)]), term(1.0, &[(3, 2.0, 0.5)])];
         let failed = sum(&terms, Dtype::F32.float().unwrap(), Signs::Sum, &mut Overlaps::default());
-        assert_eq!(failed, Err(Failed::Bases([1, 2])));
+        assert_eq!(failed, Err(NoSum::Bases([1, 2])));
     }
 
     #[test]

@@ -33,11 +33,15 @@ pub fn invert(edit: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> 
         carried_values_fit(&edit.patch, context)?;
         return from_patch(edit, context);
     }
-    check_base(edit, "invert", base, context)?;
-    let Some(base) = base.filter(|_| table.roots.result == table.roots.reference) else {
+    // Said before a base is asked for, which would not help.
+    if table.roots.result != table.roots.reference {
         return Err(no_inverse("it does not lead to its reference, and does not know its reference's digests"));
-    };
-    from_base(edit, base, context)
+    }
+    check_base(edit, "invert", base, context)?;
+    match base {
+        Some(base) => from_base(edit, base, context),
+        None => Err(no_inverse("it does not know its reference's digests, and there is no base to compute them from")),
+    }
 }
 
 /// The metadata of the inverse of the patch with these `metadata`.

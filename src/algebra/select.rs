@@ -53,7 +53,12 @@ pub fn select(
     };
     let entries: Vec<&TensorEntry> = edit.patch.table().tensors.iter().filter(passes).collect();
     let all: u64 = entries.iter().map(|entry| entry.selected).sum();
-    let k = top.map_or(Ok(all), |top| top.of(all))?;
+    let too_many = |k| Obstacle::TooMany { patch: edit.patch.name().to_owned(), k, selected: all };
+    let k = match top {
+        None => all,
+        Some(Amount::Count(k)) if k > all => return Err(too_many(k).into()),
+        Some(top) => top.of(all)?,
+    };
     let threshold = if k < all { Some(threshold(edit, &entries, k, base, context)?) } else { None };
     let mut ties = threshold.map_or(0, |(_, ties)| ties);
     let keep = |_: &TensorEntry, content: &Content| {

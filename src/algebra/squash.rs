@@ -36,7 +36,7 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
         counterparts_fit(&second.patch)?;
     }
     context.begin("squashing", 0);
-    let broken = |tensor: &TensorEntry| {
+    let no_chain = |tensor: &TensorEntry| {
         let tensor = tensor.name.clone();
         Error::from(Obstacle::Chain {
             first: first.patch.name().to_owned(),
@@ -54,34 +54,34 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
             }
             Side::Other(entry) => {
                 if let Some(base) = base {
-                    let tensor = base.tensor(&entry.name).ok_or_else(|| broken(entry))?;
+                    let tensor = base.tensor(&entry.name).ok_or_else(|| no_chain(entry))?;
                     if tensor.digest(hash, context)? != entry.base_digest {
-                        return Err(broken(entry));
+                        return Err(no_chain(entry));
                     }
                 }
                 let result = entry.counterparts.map(|tensor| tensor.result);
                 (entry, read(second, entry, base)?, result)
             }
-            Side::Both(one, other) => {
-                if (one.dtype, &one.shape) != (other.dtype, &other.shape) {
-                    return Err(broken(one));
+            Side::Both(in_first, in_second) => {
+                if (in_first.dtype, &in_first.shape) != (in_second.dtype, &in_second.shape) {
+                    return Err(no_chain(in_first));
                 }
-                let (content, between) = match base {
-                    Some(base) => chained(first, one, second, other, base, context)?,
+                let (content, digest_between) = match base {
+                    Some(base) => chained((first, in_first), (second, in_second), base, context)?,
                     None => {
                         let needs_base =
                             || Obstacle::NeedsBase { patch: first.patch.name().to_owned(), verb: "squash" };
-                        let between = one.counterparts.ok_or_else(needs_base)?.result;
-                        (joined(read(first, one, None)?, read(second, other, None)?), Some(between))
+                        let digest_between = in_first.counterparts.ok_or_else(needs_base)?.result;
+                        (joined(read(first, in_first, None)?, read(second, in_second, None)?), digest_between)
                     }
                 };
-                let Some(content) = content.filter(|_| between == Some(other.base_digest)) else {
-                    return Err(broken(one));
+                let Some(content) = content.filter(|_| digest_between == in_second.base_digest) else {
+                    return Err(no_chain(in_first));
                 };
-                (one, content, other.counterparts.map(|tensor| tensor.result))
+                (in_first, content, in_second.counterparts.map(|tensor| tensor.result))
             }
         };
-        // All that differs is selected, so that the result is the reference.
+        // The patch selects every element that differs, so its result equals its reference.
         let counterparts = result.filter(|_| base.is_none()).map(|result| Counterparts {
             reference: result,
             result,
@@ -106,54 +106,54 @@ fn read(edit: &Edit, entry: &TensorEntry, base: Option<&Checkpoint>) -> Result<E
     Ok(Content::read(edit, entry, "squash", base)?.exact(edit, "squash")?)
 }
 
-/// The elements whose bits differ: the second patch may undo what the first does.
+/// The elements whose bits differ. The second patch may undo what the first one does, and such elements are left out.
 fn differing(content: Exact) -> Exact {
     Exact { masks: Masks::default(), ..content.retain(|element| element.base != element.reference) }
 }
 
-/// The content of the chain of `one` and `two`; `None` if the base of `two` is not what `one` gives.
-fn joined(one: Exact, two: Exact) -> Option<Exact> {
-    let (mut ones, mut twos) = (one.elements.into_iter().peekable(), two.elements.into_iter().peekable());
+/// Joins the contents of one tensor in two patches; `None` if the second one's base is not what the first one gives.
+fn joined(first: Exact, second: Exact) -> Option<Exact> {
+    let (mut firsts, mut seconds) = (first.elements.into_iter().peekable(), second.elements.into_iter().peekable());
     let mut elements = Vec::new();
-    let index = |element: Option<&Element>| element.map_or(u64::MAX, |element| element.index);
-    while let Some(next) = [index(ones.peek()), index(twos.peek())].into_iter().min().filter(|next| *next < u64::MAX) {
-        let one = ones.next_if(|element| element.index == next);
-        let two = twos.next_if(|element| element.index == next);
-        let joined = match (one, two) {
-            (Some(one), Some(two)) if one.reference != two.base => return None,
-            (Some(one), Some(two)) => Element { reference: two.reference, ..one },
-            (one, two) => one.or(two)?,
+    let index = |element: &Element| element.index;
+    while let Some(next) = firsts.peek().map(index).into_iter().chain(seconds.peek().map(index)).min() {
+        let of_first = firsts.next_if(|element| element.index == next);
+        let of_second = seconds.next_if(|element| element.index == next);
+        let joined = match (of_first, of_second) {
+            (Some(first), Some(second)) if first.reference != second.base => return None,
+            (Some(first), Some(second)) => Element { reference: second.reference, ..first },
+            (first, second) => first.or(second)?,
         };
         elements.push(Element { kept: Kept::BOTH, before: 0, ..joined });
     }
     Some(Exact { elements, masks: Masks::default() })
 }
 
-/// The content of the chain of a tensor that both patches change, and the tensor's digest between the two. The content is `None` if
-/// `second` makes no sense there.
+/// Joins the contents of a tensor that both patches change. Returns them with the tensor's digest between the two patches. The content is
+/// `None` if the second patch cannot be decoded on the result of the first, or is not for it.
+///
+/// The first patch's result is made one block at a time, and the second patch is decoded on each block while it is in memory.
 fn chained(
-    first: &Edit,
-    one: &TensorEntry,
-    second: &Edit,
-    other: &TensorEntry,
+    (first, in_first): (&Edit, &TensorEntry),
+    (second, in_second): (&Edit, &TensorEntry),
     base: &Checkpoint,
     context: &Context<'_>,
-) -> Result<(Option<Exact>, Option<Digest>), Error> {
-    let mut two = Content::default();
-    // A second patch for another base need not be decodable on what is between. The digest will tell if that is the reason.
+) -> Result<(Option<Exact>, Digest), Error> {
+    let dtype = in_first.dtype;
+    let width = dtype.width().bytes() as u64;
+    let mut of_second = Content::default();
     let mut undecodable = None;
     let mut hasher = first.patch.table().roots.hash.hasher();
-    let width = one.dtype.width().bytes() as u64;
-    result_blocks(first, base, one, context, |index, bytes| {
+    result_blocks(first, base, in_first, context, |index, bytes| {
         hasher.update(bytes);
         let span = index * BLOCK_ELEMENTS..index * BLOCK_ELEMENTS + bytes.len() as u64 / width;
         // The second patch's blocks may be smaller, but this block is a whole number of them.
-        for block in &other.blocks {
-            let elements = second.patch.table().elements_of(other, block);
+        for block in &in_second.blocks {
+            let elements = second.patch.table().elements_of(in_second, block);
             let [start, end] = [elements.start, elements.end].map(|at| at.saturating_sub(span.start) * width);
-            let between = bytes.get(start as usize..end as usize).filter(|_| span.contains(&elements.start));
-            if let (Some(between), None) = (between, &undecodable) {
-                match two.extend(second, other, block, "squash", Some(&InMemory { dtype: one.dtype, bytes: between })) {
+            let block_bytes = bytes.get(start as usize..end as usize).filter(|_| span.contains(&elements.start));
+            if let (Some(bytes), None) = (block_bytes, &undecodable) {
+                match of_second.extend(second, in_second, block, "squash", Some(&InMemory { dtype, bytes })) {
                     Err(Unread { of_base: false, error }) => return Err(error),
                     Err(Unread { error, .. }) => undecodable = Some(error),
                     Ok(()) => {}
@@ -162,17 +162,19 @@ fn chained(
         }
         Ok(())
     })?;
-    let between = hasher.finish();
+    let digest_between = hasher.finish();
+    // If the second patch is for another base, that is why it cannot be decoded, and the caller says so. On its own base, it is damaged.
     match undecodable {
-        Some(error) if between == other.base_digest => return Err(error),
-        Some(_) => return Ok((None, Some(between))),
+        Some(error) if digest_between == in_second.base_digest => return Err(error),
+        Some(_) => return Ok((None, digest_between)),
         None => {}
     }
-    Ok((joined(read(first, one, Some(base))?, two.exact(second, "squash")?), Some(between)))
+    let content = joined(read(first, in_first, Some(base))?, of_second.exact(second, "squash")?);
+    Ok((content, digest_between))
 }
 
-/// Calls `each` with the index and the bytes of each block of [`BLOCK_ELEMENTS`] of a tensor, as the patch gives it at alpha 1, whatever
-/// the alpha of `edit`.
+/// Applies the patch of `edit` to one tensor of its base at alpha 1, whatever alpha `edit` has. Calls `each` with the index and the bytes
+/// of each block of [`BLOCK_ELEMENTS`] of the result.
 pub(super) fn result_blocks(
     edit: &Edit,
     base: &Checkpoint,
@@ -194,7 +196,7 @@ pub(super) fn result_blocks(
     let mut buffer = Vec::new();
     let mut index = 0;
     let mut sink = |_: u64, bytes: &[u8]| {
-        // The parts that arrive do not straddle blocks.
+        // No part reaches from one block into the next.
         buffer.extend_from_slice(bytes);
         if buffer.len() == block_bytes {
             each(index, &buffer)?;

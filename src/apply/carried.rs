@@ -7,6 +7,7 @@ use crate::format::block::decode::streams;
 use crate::format::block::{DeltaCodec, MaskCodec, PositionCodec, Streams};
 use crate::format::metadata::Metadata;
 use crate::patch::Patch;
+use crate::words::counted;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -88,7 +89,10 @@ impl Carried {
         let mut denied = Vec::new();
         if metadata.portable && !self.is_portable() {
             let (own, all) = (self.portable, self.blocks);
-            denied.push(format!("it says that it is portable, and {own} of {all} blocks are"));
+            denied.push(format!(
+                "it says that it is portable, and of {}, {own} can be used without the base",
+                counted(all, "block")
+            ));
         }
         if let Some(reduced) = &metadata.reduced {
             let named = &reduced.delta_dtype;

@@ -1,8 +1,8 @@
-//! Results in the place of their base: its files are edited, with a journal of the bytes they held, or replaced by new ones.
+//! Applies edits in place. The files of the base are edited, with a journal of the bytes that they held, or they are replaced by new ones.
 //!
-//! One order, in every mode: lock, check, journal, change, read back, commit. The files were locked before they were read
-//! ([`Access::Edit`]); nothing changes before all results are known and the journal, or all new files, are on the disk; what was
-//! changed is read back from the files and compared by digest; and only then comes the point of no return.
+//! The order is always the same: lock, check, journal, change, read back, commit. The files were locked before they were read
+//! ([`Access::Edit`]). Nothing changes before all results are known and the journal, or all new files, are on the disk. What was changed is
+//! read back from the files and compared by digest. Only then comes the point of no return.
 
 use super::part::{Output, Part, Rewritten, rewrite_part};
 use super::plan::Plan;
@@ -23,16 +23,16 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Puts the result in the place of the base, which must be open for that ([`Access::Edit`]). `finish` receives the complete result, read
-/// back from its files, can still refuse it, and returns the other files that change in a model directory. `with_undo` gives it the undo
-/// patch too.
+/// Puts the result in the place of the base, which must be open for editing ([`Access::Edit`]). `finish` receives the complete result, read
+/// back from its files, and with `with_undo` the undo patch. It can still refuse the result, and returns the other files that change in a
+/// model directory.
 ///
-/// Files are edited where they are, which takes time and disk space for the changes only. The bytes that they held are on the disk before
-/// the first one changes. An error, also one of `finish`, puts them back, and after a crash [`recover`] does. The open base then shows
-/// the result.
+/// Files are edited where they are, which takes time and disk space only for what changes. The bytes that they held are on the disk before
+/// the first one changes. After an error, also one of `finish`, they are put back here; after a crash, [`recover`] puts them back. Once
+/// this function succeeds, the open base shows the result.
 ///
-/// Where most of the bytes change, and for files that are links, have other names or cannot be written to, new files replace the old ones,
-/// each of which stays whole until then. After a crash [`recover`] finishes the replacement.
+/// If most of the bytes change, or a file is a link, has other names or cannot be written to, new files replace the old ones, which stay
+/// whole until then. After a crash [`recover`] finishes the replacement.
 ///
 /// # Errors
 /// [`Failed`] for outputs; [`Refusal`](crate::error::Refusal) for numbers and digests; what decoding returns. After an error the base is
@@ -63,7 +63,7 @@ fn editable(plan: &Plan<'_>, changed: &[usize]) -> Option<Vec<Editable>> {
         return None;
     }
     let files = || changed.iter().map(|index| &plan.base().files()[*index]);
-    // For each change the journal holds about two bytes of position, the old bytes and the new ones.
+    // For each change, the journal holds about two bytes of position, the old bytes and the new bytes.
     let journal_bytes = |entry: &TensorEntry| {
         let selected: u64 = entry.blocks.iter().map(|block| u64::from(block.selected)).sum();
         selected.saturating_mul(2 + 2 * entry.dtype.width().bytes() as u64)
@@ -73,7 +73,7 @@ fn editable(plan: &Plan<'_>, changed: &[usize]) -> Option<Vec<Editable>> {
     if journal > files().map(WeightFile::bytes).sum::<u64>() / 2 {
         return None;
     }
-    // The file that was locked is the one to edit: meanwhile its path may lead to another one.
+    // The path may lead to another file by now, which is not locked.
     let is_locked =
         |file: &WeightFile, target: &Editable| file.file().is_some_and(|open| target.is(open, file.bytes()));
     files().map(|file| Editable::open(file.path()).filter(|target| is_locked(file, target))).collect()
@@ -91,7 +91,7 @@ fn edit(
     let base = plan.base();
     let mut journal = NewEditJournal::create(targets)?;
     let rewritten = write_journal(plan, changed, &mut journal, with_undo, context);
-    // If the base changed meanwhile, then this is the error to report, whatever failed because of it.
+    // If another program changed the base, that is the error to report: it may be the reason why something else failed.
     base.unchanged()?;
     let mut rewritten = rewritten?;
     let undo_blocks = std::mem::take(&mut rewritten.undo);
@@ -101,7 +101,7 @@ fn edit(
     }
     base.unchanged()?;
     base.still_at_their_paths()?;
-    // The results are known. From here on nothing reads the base through its map, since its bytes change.
+    // All results are known. From here on nothing may read the base through its map, because its bytes change.
     let journal = journal.commit()?;
     let change = || -> Result<(Applied, Commit), Error> {
         journal.edit::<Error>(context)?;
@@ -118,13 +118,13 @@ fn edit(
     let error = match change() {
         Ok((applied, commit)) => match commit.run(Some(&journal)) {
             Ok(()) => return Ok(applied),
-            // The result is in place, and cannot be put back.
+            // After the point of no return, the result stays.
             Err(failed) if failed.is_in_place() => return Err(failed.into()),
             Err(failed) => failed.into(),
         },
         Err(error) => error,
     };
-    // With a context of its own, since a cancelled edit has to be put back too.
+    // The caller's context may be cancelled, and the old bytes must be put back all the same.
     let put_back: Result<u64, Error> = journal.put_back(&Context::silent());
     put_back.map_err(|_| Failed::Interrupted { path: base.path().to_owned() })?;
     Err(error)
@@ -136,10 +136,10 @@ fn reopened(base: &Checkpoint) -> Result<Checkpoint, Error> {
     Ok(Checkpoint::open_files(base.path(), base.layout().clone(), &files)?)
 }
 
-/// Prepares the replacement of weight files and of the other files in a model directory.
+/// Prepares the commit: new weight files, if there are any, and the other files of a model directory.
 fn commit(base: &Checkpoint, weights: Vec<NewFile>, side_files: SideFiles) -> Result<Commit, Failed> {
     let mut commit = Commit::new(&folder(base));
-    // Weights come first, because renaming them can fail where others own them, and until the first rename all can be undone.
+    // Weights come first. Their rename can fail, for instance if another user owns them, and until the first rename all can be undone.
     weights.into_iter().for_each(|file| commit.add(file));
     for (name, bytes) in side_files.write {
         commit.write(&name, &bytes)?;
@@ -157,7 +157,7 @@ fn folder(base: &Checkpoint) -> PathBuf {
     }
 }
 
-/// The digests by `hash` of the tensors that were rewritten to the journal: known by BLAKE3, computed again for any other hash.
+/// The digests by `hash` of the tensors that change. Those by BLAKE3 are known; others are computed from the base and the edits.
 fn declared_digests(
     plan: &Plan<'_>,
     hash: ContentHash,
@@ -205,8 +205,8 @@ fn write_journal(
     Ok(rewritten)
 }
 
-/// Divides parts into batches, whose changes are held in memory at once: enough parts for all threads, and at most two full spans of
-/// elements for each thread.
+/// Divides parts into batches. The changes of one batch are in memory at once, so a batch has enough parts for all threads, and at most two
+/// full spans of elements for each thread.
 fn batches<'p, 't>(
     parts: &'p [(u32, Tensor<'t>, Range<u64>)],
 ) -> impl Iterator<Item = &'p [(u32, Tensor<'t>, Range<u64>)]> {
@@ -280,7 +280,7 @@ pub fn recover(model: &Path, copied: bool, context: &Context<'_>) -> Result<Opti
     let metadata = std::fs::metadata(model).map_err(|e| Error::io("open", model, e))?;
     let mut folders = vec![model.to_owned()];
     if !metadata.is_dir() {
-        // The folder of the file's name, and where it really is.
+        // The folder of the path, and if that is a link, the folder of the file itself.
         let real = model.canonicalize().map_err(|e| Error::io("open", model, e))?;
         folders = [model, &real].map(|file| file.parent().map(Path::to_owned).unwrap_or_default()).into();
     }

@@ -250,6 +250,10 @@ impl Plan<'_> {
     ) -> Result<u64, Error> {
         let (name, dtype) = (&tensor.info.name, tensor.info.dtype);
         let integer = |kind| Error::from(Refusal::Integer { tensor: name.clone(), kind });
+        let of_cursor = |cursor: &Cursor<'_>| match (only(selecting.clone()), cursor.added) {
+            (Some(_), false) => integer(cursor.edit.kind),
+            (_, other_base) => Refusal::IntegerSum { tensor: name.clone(), other_base }.into(),
+        };
         let kind = selecting.clone().next().map(|cursor| cursor.edit.kind);
         match (only(selecting.clone()), kind) {
             (Some(cursor), Some(EditKind::Interpolate(Alpha::ONE))) if !cursor.added => {
@@ -265,7 +269,7 @@ impl Plan<'_> {
         // In the order of the patches, which is the order of the sum (spec §11.3).
         let term = |cursor: &Cursor<'_>| {
             let alpha = cursor.edit.kind.alpha()?;
-            Some(cursor.delta(dtype, base).ok_or_else(|| integer(cursor.edit.kind)).map(|delta| (alpha, delta)))
+            Some(cursor.delta(dtype, base).ok_or_else(|| of_cursor(cursor)).map(|delta| (alpha, delta)))
         };
         let terms = selecting.clone().filter_map(term).collect::<Result<Vec<_>, Error>>()?;
         let Some(float) = dtype.float() else { return Ok(base) };

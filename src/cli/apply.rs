@@ -9,14 +9,14 @@ use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use crate::apply::{Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, UndoTo};
 use crate::checkpoint::Checkpoint;
-use crate::durable::{Existing, check_output};
+use crate::durable::{Existing, check_new_file};
 use crate::edit::{Alpha, AlphaSource, EditKind};
 use crate::error::Refusal;
 use crate::localize::candidates::CandidateOptions;
 use crate::mask::PruningMask;
 use crate::pair::{Prefix, PrefixMap};
-use crate::report::table::count;
 use crate::signature::Signer;
+use crate::words::counted;
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -123,8 +123,8 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     {
         return Err(Refusal::SameFile { path }.into());
     }
-    let outputs = [&arguments.output, &arguments.undo, &arguments.keep_mask];
-    outputs.into_iter().flatten().try_for_each(|path| check_output(path, existing))?;
+    let files = [&arguments.undo, &arguments.keep_mask];
+    files.into_iter().flatten().try_for_each(|path| check_new_file(path, existing))?;
     if patch_argument::is_onnx(&arguments.base) {
         return onnx::run(&arguments, existing, terminal);
     }
@@ -132,10 +132,14 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         Some(_) => Checkpoint::open(&arguments.base)?,
         None => Checkpoint::open_for_edit(&arguments.base)?,
     };
+    if let Some(output) = &arguments.output {
+        arguments::check_result(output, &base, existing)?;
+    }
     patch_argument::note_stale(&base, terminal);
     let (edits, signers) = edits(&arguments, terminal)?;
     let inputs = edits.iter().map(|edit| edit.patch.name()).chain(arguments.mask.as_deref());
-    arguments::refuse_inputs(outputs.into_iter().flatten().map(PathBuf::as_path), inputs)?;
+    let outputs = files.into_iter().chain([&arguments.output]);
+    arguments::refuse_inputs(outputs.flatten().map(PathBuf::as_path), inputs)?;
     let mask_file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
     let of_base = arguments.keep_mask.as_ref().map(|_| base_mask(&base, mask_file.as_ref())).transpose()?;
     let mask = of_base.as_ref().zip(arguments.keep_mask.as_deref());
@@ -157,7 +161,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         terminal.note("THIS IS NOT THE PATCH'S BASE: its deltas were added all the same, and nothing is promised");
     }
     let result = arguments.output.as_deref().unwrap_or(&arguments.base);
-    after(report(&arguments, result, &edits, &done, &signers, terminal))?;
+    after(report(&arguments, result, &edits, &done, &[], &signers, terminal))?;
     Ok(Answer::Yes)
 }
 
@@ -175,11 +179,13 @@ fn base_mask<'a>(base: &'a Checkpoint, file: Option<&'a Checkpoint>) -> Result<P
     }
 }
 
+/// Prints what was done. `external_weights` are the files beside an ONNX file that its weights are in.
 fn report(
     arguments: &Arguments,
     result: &Path,
     edits: &[Edit],
     done: &Done,
+    external_weights: &[PathBuf],
     signers: &[Signer],
     terminal: &Terminal,
 ) -> Result<(), Failure> {
@@ -198,6 +204,7 @@ fn report(
         return print_json(&json!({
             "result": json_path(result), "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
             "is_reference": is_reference, "left_behind": applied.left_behind, "unreadable": applied.unreadable, "undo": undo.as_deref().map(json_path), "added": done.added,
+            "external_weights": external_weights.iter().map(|path| json_path(path)).collect::<Vec<_>>(),
             "patches": edits.iter().zip(&arguments.patches).map(|(edit, text)| of_edit(edit, text, arguments)).collect::<Vec<_>>(),
             "signatures": signers.iter().map(signature_argument::json).collect::<Vec<_>>(),
         }));
@@ -210,8 +217,8 @@ fn report(
         (false, true) => "; read back: the digest is the one that the patch declares",
         (false, false) => "",
     };
-    let (edited, tensors) = (count(applied.edited), applied.tensors);
-    print(format_args!("wrote {}: {edited} weights edited in {tensors} tensors{verified}", result.display()))?;
+    let (edited, tensors) = (counted(applied.edited, "weight"), counted(applied.tensors, "tensor"));
+    print(format_args!("wrote {}: {edited} edited in {tensors}{verified}", result.display()))?;
     for (edit, text) in edits.iter().zip(&arguments.patches) {
         let said = match alpha_source(edit, text, arguments) {
             AlphaSource::Recommended => ", which the patch recommends",
@@ -221,6 +228,9 @@ fn report(
         if let Some(alpha) = edit.kind.alpha() {
             print(format_args!("  {} at alpha {alpha}{said}", edit.patch.name().display()))?;
         }
+    }
+    for path in external_weights {
+        print(format_args!("wrote {}: its weights", path.display()))?;
     }
     if let Some(mask) = &arguments.keep_mask {
         print(format_args!("wrote {}: the mask of the result", mask.display()))?;

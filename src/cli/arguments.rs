@@ -1,8 +1,9 @@
 //! Parsers for the values of flags.
 
 use super::exit::Failure;
+use crate::checkpoint::{Checkpoint, Layout};
 use crate::diff::{Shard, Size};
-use crate::durable::real_path;
+use crate::durable::{Existing, check_new_directory, check_new_file, real_path};
 use crate::edit::Alpha;
 #[cfg(feature = "verify")]
 use crate::edit::EditKind;
@@ -114,10 +115,26 @@ pub fn refuse_inputs<'o, 'i>(
     }
 }
 
+/// Refuses the output of a result that cannot be written there: a file for a base that is one file, else a directory. Called before the
+/// work begins.
+pub fn check_result(path: &Path, base: &Checkpoint, existing: Existing) -> Result<(), Failure> {
+    let checked = match base.layout() {
+        Layout::File => check_new_file(path, existing),
+        Layout::Index { .. } | Layout::Directory { .. } => check_new_directory(path),
+    };
+    Ok(checked?)
+}
+
 /// `0.5%` or `0.005`.
 pub fn density(text: &str) -> Result<Density, String> {
-    Density::new(share(text)?).ok_or_else(|| "not above 0 and at most 100%".to_owned())
+    match share(text)? {
+        0.0 => Err(NOTHING.to_owned()),
+        share => Density::new(share).ok_or_else(|| "not above 0 and at most 100%".to_owned()),
+    }
 }
+
+/// Why a selection of no weights is refused.
+const NOTHING: &str = "that would select nothing; ask for more than 0";
 
 /// `30%` or `0.3`.
 pub fn sparsity(text: &str) -> Result<Sparsity, String> {
@@ -136,7 +153,7 @@ fn share(text: &str) -> Result<f64, String> {
 pub fn size(text: &str) -> Result<Size, String> {
     match text {
         "from-mask" => Ok(Size::FromMask),
-        count_text => count(count_text).map(|k| Size::Amount(Amount::Count(k))),
+        k => selected(k).map(Size::Amount),
     }
 }
 
@@ -153,7 +170,15 @@ pub fn amount(text: &str) -> Result<Size, String> {
 pub fn top(text: &str) -> Result<Amount, String> {
     match text.ends_with('%') {
         true => density(text).map(Amount::Density),
-        false => count(text).map(Amount::Count),
+        false => selected(text),
+    }
+}
+
+/// A count of weights to select, at least 1.
+fn selected(text: &str) -> Result<Amount, String> {
+    match count(text)? {
+        0 => Err(NOTHING.to_owned()),
+        k => Ok(Amount::Count(k)),
     }
 }
 
@@ -219,7 +244,8 @@ mod tests {
     fn densities_are_shares_or_percentages() {
         assert_eq!(density("0.5%").map(Density::share), Ok(0.005));
         assert_eq!(density("0.005").map(Density::share), Ok(0.005));
-        assert!(density("0").is_err() && density("101%").is_err() && density("NaN").is_err() && density("x").is_err());
+        assert!(density("0%").unwrap_err().contains("select nothing") && size("0").is_err() && top("0").is_err());
+        assert!(density("101%").is_err() && density("NaN").is_err() && density("x").is_err());
     }
 
     #[test]

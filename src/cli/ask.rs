@@ -20,13 +20,14 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(after_help = "\
-A masked language model is asked what stands at [MASK], which is understood whatever the model's own mask is called; of several masks \
-in a text, at each in turn. A causal language model is asked how the text goes on. The answers are probabilities among all tokens.
+A masked language model is asked which token stands at [MASK]. Write [MASK] whatever the model's own mask token is called; a text with \
+several masks is asked about each of them in turn. A causal language model is asked how the text goes on. The answers are probabilities \
+over the whole vocabulary.
 
-Without --options these are the likeliest tokens of any column. An option that is several tokens for the model has the product of \
-their probabilities, each after those before it; options of different lengths hardly compare.
+Without --options, the likeliest tokens of all columns are shown. An option that the model splits into several tokens gets the product of \
+their probabilities, each given the tokens before it, so options of different lengths are hard to compare.
 
-The model is asked as it is, and then with the patches at each --alpha and --edit. Nothing is written to it.
+The model is asked as it is, and then with the patches at each --alpha and --edit. Its files do not change.
 
 Needs ONNX Runtime: `lcepatch runtime install`.
 
@@ -79,7 +80,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let model = Model::open(&arguments.model, &checkpoint)?;
     let tokenizer = Tokenizer::read(&arguments.model, model.config())?;
     let mut plan = MeasurePlan::default();
-    let prompts = Prompts::plan(&arguments.texts, wanted(arguments), &tokenizer, model.facts(), &mut plan.work)
+    let prompts = Prompts::plan(&arguments.texts, query(arguments), &tokenizer, model.facts(), &mut plan.work)
         .map_err(|bad| match bad {
             BadPrompt::Model(bad) => bad.into(),
             bad => Failure::usage(bad.to_string(), bad.help()),
@@ -90,21 +91,22 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         prefix: arguments.map_prefix.clone(),
         seed: 0,
     };
-    // Everything that was given is right: only now is something asked for that may be missing.
+    // ONNX Runtime may be missing. It is looked for last, so that wrong arguments are reported first.
     let engine = arguments.computing.engine(terminal)?;
     let evaluation =
         Evaluation { model: &model, checkpoint: &checkpoint, plan: &plan, options: &options, engine: &engine };
-    let told = ask(evaluation, &prompts, &tokenizer, &patches, &cases, &terminal.context())?;
+    let answers = ask(evaluation, &prompts, &tokenizer, &patches, &cases, &terminal.context())?;
     terminal.done();
     if arguments.json {
-        print_json(&json(&told, &arguments.computing.setup(&engine, terminal)))?;
+        print_json(&json(&answers, &arguments.computing.setup(&engine, terminal)))?;
     } else {
-        lines(&told).into_iter().try_for_each(print)?;
+        lines(&answers).into_iter().try_for_each(print)?;
     }
     Ok(Answer::Yes)
 }
 
-fn wanted(arguments: &Arguments) -> PredictionQuery {
+/// Which predictions are shown.
+fn query(arguments: &Arguments) -> PredictionQuery {
     match &arguments.options[..] {
         [] => PredictionQuery::Top(arguments.top.into()),
         options => PredictionQuery::Options(options.to_vec()),

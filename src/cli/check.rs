@@ -11,6 +11,7 @@ use crate::error::list::first_ten;
 use crate::error::{BaseState, Difference};
 use crate::pair::{Prefix, PrefixMap};
 use crate::patch::Patch;
+use crate::words::{counted, plural};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -96,7 +97,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         }))?;
     } else {
         let (name, id) = (arguments.patch.display(), patch.id());
-        print(format_args!("{name}: intact, {decoded} of {blocks} blocks decoded, patch id {id}"))?;
+        print(format_args!("{name}: intact, {decoded} of {} decoded, patch id {id}", counted(blocks, "block")))?;
         print(signature_argument::about(&arguments.patch, signer.as_ref()))?;
         for claim in &denied {
             print(format_args!("  its metadata is wrong: {}", claim))?;
@@ -135,6 +136,9 @@ fn verdict(fit: &Fit, tensors: usize) -> String {
         }
         BaseState::Reference => "does not fit: it is the patch's reference".to_owned(),
         BaseState::Adapter => "does not fit: it holds an adapter (such as LoRA), not the model".to_owned(),
-        BaseState::Unknown => format!("does not fit: {} of {tensors} tensors differ", fit.differences.len()),
+        BaseState::Unknown => {
+            let (n, noun) = (fit.differences.len(), plural(tensors, "tensor"));
+            format!("does not fit: {n} of {tensors} {noun} {}", if n == 1 { "differs" } else { "differ" })
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::apply::Edit;
 use crate::diff::shard;
 use crate::edit::{Alpha, AlphaSource, EditKind};
 use crate::input::{self, Found};
-use crate::report::table::count;
+use crate::words::{count, counted};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
@@ -72,9 +72,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let Combined { patch, selected, overlapping, conflicting } =
         combine(&edits, signs, base.as_ref(), &terminal.context())?;
     terminal.done();
-    let [selected, overlapping, conflicting] = [selected, overlapping, conflicting].map(count);
     terminal.note(&format!(
-        "of {selected} weights, {overlapping} are in several patches, {conflicting} of them moved in opposite directions"
+        "{} in all, in several patches {}, moved in opposite directions {}",
+        counted(selected, "weight"),
+        count(overlapping),
+        count(conflicting)
     ));
     arguments.output.save(&patch)?;
     Ok(Answer::Yes)

@@ -5,8 +5,9 @@ use super::new_patch::{Base, input};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments};
 use crate::algebra::{Comparison, Likeness, compare, restrict};
-use crate::durable::{Existing, check_output};
-use crate::report::table::{Align, count, lines};
+use crate::durable::{Existing, check_new_file};
+use crate::report::table::{Align, lines};
+use crate::words::count;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -37,9 +38,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     if let Some(path) = &arguments.output {
         arguments::refuse_inputs([path.as_path()], [arguments.first.as_path(), &arguments.second])?;
-        check_output(path, if arguments.force { Existing::Replace } else { Existing::Keep })?;
+        check_new_file(path, existing)?;
     }
     let base = arguments.base.open()?;
     let (first, second) = (input(&arguments.first)?, input(&arguments.second)?);
@@ -47,7 +49,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let comparison = compare(&first, &second, base.as_ref(), &context)?;
     if let Some(path) = &arguments.output {
         let common = restrict(&first, &second, base.as_ref(), &context)?;
-        common.save(path, if arguments.force { Existing::Replace } else { Existing::Keep })?;
+        common.save(path, existing)?;
     }
     terminal.done();
     if arguments.json {

@@ -1,11 +1,12 @@
-//! `lcepatch demo`: the bias of a small model goes, each command printed before it runs.
+//! `lcepatch demo` removes the bias of a small model, and prints each command before it runs it.
 //!
-//! The models are part of the program (`fixtures/demo`), so that it needs no checkout. Every command is one of this program's own, run
-//! as anybody would run it.
+//! The models are part of the program (`fixtures/demo`), so the demo needs no checkout. Every step runs this program with arguments that a
+//! user could type.
 
 use super::exit::{Failure, print};
 use super::{Answer, Outcome};
 use crate::error::Reason;
+use crate::words::counted;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,23 +15,23 @@ use std::process::Command;
 #[command(after_help = "\
 Two small BERTs come with this program: `biased` learned from sentences in which nurses are women and engineers are men, \
 `counterfactual` went on with the same sentences with the other pronoun. The demo makes a patch of the few weights in which they differ \
-most, and shows what it does to `biased`, at which strength. The sentences are made from templates; fixtures/demo says how.
+most, and shows how strongly it changes `biased` at which alpha. The sentences are made from templates; fixtures/demo says how.
 
-What is measured needs ONNX Runtime. If there is none, the demo installs it as `lcepatch runtime install` does, with python3; without \
-network or Python it leaves the measuring out, and says so.
+Measuring needs ONNX Runtime. If there is none, the demo installs it like `lcepatch runtime install`, with python3. Without network or \
+Python it does not measure, and says so.
 
-Exit code 1 if a command does not do what it should.
+The exit code is 1 if a command does not do what it should.
 
 Examples:
   lcepatch demo
   lcepatch demo folder/")]
 pub struct Arguments {
-    /// Put the models and all results here [default: a new folder for temporary files]
+    /// Write the models and all results to this folder [default: a new one among the temporary files]
     #[arg(value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }
 
-/// What is written before the first command.
+/// The files that the demo writes before its first command.
 const FILES: &[(&str, &[u8])] = &[
     ("biased/config.json", include_bytes!("../../fixtures/demo/biased/config.json")),
     ("biased/model.safetensors", BIASED),
@@ -49,16 +50,19 @@ const FILES: &[(&str, &[u8])] = &[
 
 const BIASED: &[u8] = include_bytes!("../../fixtures/demo/biased/model.safetensors");
 
-/// A command and what it shows.
+/// A command of the demo.
 struct Step {
+    /// What it shows, in a sentence that is printed first.
     what: &'static str,
+    /// Its arguments.
     words: &'static [&'static str],
     /// How many lines of its output are printed.
     lines: usize,
-    /// The exit code that it should have.
+    /// Its exit code if it does what it should.
     code: i32,
 }
 
+/// A command that should succeed.
 const fn step(what: &'static str, words: &'static [&'static str], lines: usize) -> Step {
     Step { what, words, lines, code: 0 }
 }
@@ -145,7 +149,7 @@ const EDIT: &[Step] = &[
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let folder = match &arguments.folder {
-        Some(folder) => own(folder)?,
+        Some(folder) => empty_folder(folder)?,
         None => {
             let made = tempfile::Builder::new().prefix("lcepatch-demo-").tempdir();
             made.map_err(|source| failed("make a folder in", &std::env::temp_dir(), source))?.keep()
@@ -158,29 +162,30 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
     let program = std::env::current_exe().map_err(|source| failed("find", Path::new("lcepatch"), source))?;
     let demo = Demo { program, folder };
-    let steps = |steps: &[Step]| steps.iter().try_fold(true, |fine, step| Ok::<_, Failure>(demo.run(step)? && fine));
-    let mut fine = steps(MAKE)?;
+    // A step that fails does not keep the others from running.
+    let run = |steps: &[Step]| steps.iter().try_fold(true, |all, step| Ok::<_, Failure>(demo.run(step)? && all));
+    let mut as_expected = run(MAKE)?;
     #[cfg(feature = "verify")]
-    if demo.measures()? {
-        fine &= steps(MEASURE)?;
+    if demo.can_measure()? {
+        as_expected &= run(MEASURE)?;
     }
     #[cfg(not(feature = "verify"))]
     print("This lcepatch was built without the feature `verify`, so nothing is measured.")?;
-    fine &= steps(EDIT)?;
-    let back = std::fs::read(demo.folder.join("biased/model.safetensors")).is_ok_and(|bytes| bytes == BIASED);
-    let verdict = if back { "byte for byte what it was" } else { "NOT WHAT IT WAS" };
+    as_expected &= run(EDIT)?;
+    let is_restored = std::fs::read(demo.folder.join("biased/model.safetensors")).is_ok_and(|bytes| bytes == BIASED);
+    let verdict = if is_restored { "byte for byte what it was" } else { "NOT WHAT IT WAS" };
     print("")?;
     print(format_args!("biased/model.safetensors is {verdict}; all files are in {}", demo.folder.display()))?;
-    Ok(if fine && back { Answer::Yes } else { Answer::No })
+    Ok(if as_expected && is_restored { Answer::Yes } else { Answer::No })
 }
 
-/// The folder that was asked for, which nobody else's files are in.
-fn own(folder: &Path) -> Result<PathBuf, Failure> {
+/// Makes the folder that was asked for, and refuses one with files in it. Returns its absolute path.
+fn empty_folder(folder: &Path) -> Result<PathBuf, Failure> {
     let unusable = |source| failed("make", folder, source);
     std::fs::create_dir_all(folder).map_err(unusable)?;
     if std::fs::read_dir(folder).map_err(unusable)?.next().is_some() {
         let message = format!("{} is not empty", folder.display());
-        return Err(Failure::usage(message, "name a new folder, or none"));
+        return Err(Failure::usage(message, "name a new folder, or leave it out for a temporary one"));
     }
     std::path::absolute(folder).map_err(unusable)
 }
@@ -189,13 +194,16 @@ fn failed(operation: &'static str, path: &Path, source: std::io::Error) -> Failu
     Reason::Io { operation, path: path.to_owned(), source }.into()
 }
 
+/// Runs the commands.
 struct Demo {
+    /// This program.
     program: PathBuf,
+    /// Where the commands run.
     folder: PathBuf,
 }
 
 impl Demo {
-    /// Runs a command, shows the start of what it prints, and says whether it did what it should.
+    /// Prints a command, runs it, and prints the first lines of its output. Returns whether it ended with the exit code that it should.
     fn run(&self, step: &Step) -> Result<bool, Failure> {
         let shown = |word: &&str| if word.contains([' ', '[']) { format!("'{word}'") } else { (*word).to_owned() };
         let words: Vec<String> = step.words.iter().map(shown).collect();
@@ -206,33 +214,33 @@ impl Demo {
         let output = command.args(step.words).current_dir(&self.folder).output();
         let output = output.map_err(|source| failed("run", &self.program, source))?;
         let out = String::from_utf8_lossy(&output.stdout);
-        let fine = output.status.code() == Some(step.code);
+        let as_expected = output.status.code() == Some(step.code);
         let (lines, rest) = (out.lines().take(step.lines), out.lines().count().saturating_sub(step.lines));
         lines.into_iter().try_for_each(print)?;
         if rest > 0 && step.lines > 0 {
-            print(format_args!("... {rest} more lines"))?;
+            print(format_args!("... {}", counted(rest, "more line")))?;
         }
-        if !fine {
+        if !as_expected {
             String::from_utf8_lossy(&output.stderr).lines().try_for_each(print)?;
             print(format_args!(
                 "this should have ended with exit code {}, and ended with {}",
                 step.code, output.status
             ))?;
         }
-        Ok(fine)
+        Ok(as_expected)
     }
 
-    /// Whether something can be measured: with the ONNX Runtime that is there, or else one that is installed now.
+    /// Whether there is an ONNX Runtime to measure with. If there is none, installs it.
     #[cfg(feature = "verify")]
-    fn measures(&self) -> Result<bool, Failure> {
+    fn can_measure(&self) -> Result<bool, Failure> {
         use crate::model::runtime::{Provider, find};
         if find(Provider::Cpu).is_ok() || self.run(&INSTALL)? {
             return Ok(true);
         }
         print("")?;
-        print("Without ONNX Runtime nothing is measured: the rest of the demo goes on without it.")?;
+        print("There is no ONNX Runtime, so nothing is measured. The rest of the demo does not need it.")?;
         print(
-            "`lcepatch runtime install` needs python3 with pip, and the network; ORT_DYLIB_PATH may name a library instead.",
+            "`lcepatch runtime install` needs python3 with pip, and the network. If you have the library, name it with ORT_DYLIB_PATH.",
         )?;
         Ok(false)
     }

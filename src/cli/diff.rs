@@ -7,7 +7,7 @@ use super::{Answer, Outcome, arguments, mask as masks, pair, show};
 use crate::algebra::Spectrum;
 use crate::codec::Effort;
 use crate::diff::{DiffOptions, Labels, Localize, Shard, Size, diff, shard};
-use crate::durable::{Existing, check_output};
+use crate::durable::{Existing, check_new_file};
 use crate::edit::Alpha;
 use crate::format::block::encode::{Portability, Precision};
 use crate::localize::random::Among;
@@ -15,13 +15,15 @@ use crate::localize::value::{Amount, Density};
 use crate::mask::Scope;
 use crate::report::table::bytes;
 use crate::report::{Kind, Stat};
+use crate::words::count;
 use clap::{Args, ValueEnum};
 use pair::PairArguments;
 use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(after_help = "\
-Without -o the stat table is printed and nothing is written. Without --density, --k or --all every difference counts.
+Without -o the stat table is printed and nothing is written. Without --density, --k or --all every difference counts. Between equal \
+checkpoints the patch is empty: it is written all the same, can be applied, and changes nothing.
 
 Examples:
   lcepatch diff model/ finetuned/
@@ -151,7 +153,7 @@ impl Arguments {
 
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if let Some(output) = &arguments.output {
-        check_output(output, if arguments.force { Existing::Replace } else { Existing::Keep })?;
+        check_new_file(output, arguments.existing())?;
     }
     if arguments.pair.scope() == Scope::Tensor && arguments.density.is_none() {
         return Err(Failure::usage("--scope tensor ranks each tensor for itself", "say how much with --density"));
@@ -167,21 +169,25 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     pair::print_notes(&diffed, terminal);
     let patch = diffed.patch;
     let (stat, mut kind) = (Stat::new(&patch), Kind::of(&patch));
-    let mut directions = None;
+    let mut spectrum = None;
     if arguments.spectrum {
-        let found = show::directions_of(&patch, Some(&opened.target), terminal)?;
-        kind = kind.with_spectrum(&found);
-        directions = Some(found);
+        let measured = show::measure_spectrum(&patch, Some(&opened.target), terminal)?;
+        kind = kind.with_spectrum(&measured);
+        spectrum = Some(measured);
     }
     if let Some(output) = &arguments.output {
         patch.save(output, arguments.existing())?;
     }
     if arguments.json {
-        print_json(&Printed { stat: &stat, kind: &kind, spectrum: directions.as_deref() })?;
-    } else if stat.tensors.is_empty() {
-        print("no difference")?;
+        print_json(&Printed { stat: &stat, kind: &kind, spectrum: spectrum.as_deref() })?;
     } else if diffed.unchanged == stat.selected {
-        print("no difference: the selected weights are the same in both")?;
+        match stat.tensors.is_empty() {
+            true => {
+                let compared = count(patch.metadata().candidates.elements);
+                print(format_args!("no difference: both have the same values, in all weights compared ({compared})"))?;
+            }
+            false => print("no difference: the selected weights are the same in both")?,
+        }
         if let Some(output) = &arguments.output {
             print(show::written(output, &stat))?;
         }
@@ -192,10 +198,10 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
             masks::print_overlap(masks)?;
             print("")?;
         }
-        show::tables(&stat)?;
-        if let Some(directions) = &directions {
+        show::print_tables(&stat)?;
+        if let Some(spectrum) = &spectrum {
             print("")?;
-            show::ranks(directions)?;
+            show::print_ranks(spectrum)?;
         }
         if let Some(output) = &arguments.output {
             print("")?;

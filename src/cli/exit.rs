@@ -82,11 +82,13 @@ fn write(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     })
 }
 
-/// Reports an error in the arguments, or answers `--help` and `--version`.
+/// Reports an error in the arguments, or prints the answer to `--help` or `--version`.
 pub fn usage(mut error: clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        let _ = error.print();
-        return ExitCode::from(DONE);
+        return match error.print().and_then(|()| std::io::stdout().flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => from(Err(Failure::Output(error)), |_| None),
+            _ => ExitCode::from(DONE),
+        };
     }
     // The message repeats arguments. They are escaped one by one, because the message itself has several lines.
     let shown: Vec<_> = error.context().map(|(kind, value)| (kind, printable_value(value))).collect();
@@ -118,16 +120,19 @@ fn printable_value(value: &ContextValue) -> ContextValue {
     }
 }
 
-/// Reports a failure and returns the exit code of the outcome. `usage` gives the usage line of the command, for arguments in the wrong
-/// order.
-pub fn from(outcome: Result<Answer, Failure>, usage: impl FnOnce() -> Option<String>) -> ExitCode {
+/// Reports a failure and returns the exit code of the outcome. `order` gives the usage line of the command, if a path is one
+/// of the arguments that may have been given in the wrong order.
+pub fn from(outcome: Result<Answer, Failure>, order: impl FnOnce(&Path) -> Option<String>) -> ExitCode {
     let code = match outcome {
         Ok(Answer::Yes) | Err(Failure::ClosedPipe) => DONE,
         Ok(Answer::No) => NO,
         Err(Failure::Library(error)) => {
-            let is_swapped = matches!(error.reason(), Reason::Unexpected { unexpected, .. } if unexpected.is_swapped());
-            let order = is_swapped.then(usage).flatten().map(|usage| format!("the order is `{usage}`"));
-            report(&message(&error), &error.details(), order.or_else(|| advice::help(&error)).as_deref());
+            let order = match error.reason() {
+                Reason::Unexpected { path, unexpected } if unexpected.is_swapped() => order(path),
+                _ => None,
+            };
+            let help = order.map(|usage| format!("the order is `{usage}`")).or_else(|| advice::help(&error));
+            report(&message(&error), &error.details(), help.as_deref());
             advice::exit_code(error.kind())
         }
         Err(Failure::Usage { message, help }) => {

@@ -6,13 +6,14 @@ use super::{Answer, Outcome, arguments};
 use crate::apply::{Pruning, SideFiles, to_path};
 use crate::checkpoint::{Checkpoint, Tensor, names};
 use crate::context::Context;
-use crate::durable::{Existing, check_output, real_path};
+use crate::durable::{Existing, check_new_file, real_path};
 use crate::format::block::blocks;
 use crate::format::metadata::{Masks, Overlap};
 use crate::localize::candidates::{CandidateOptions, Candidates, Kinds, Params};
 use crate::mask::algebra::overlap;
 use crate::mask::{self, MaskFault, PruningMask, Sparsity};
-use crate::report::table::{Align, count, lines, percent};
+use crate::report::table::{Align, lines, percent};
+use crate::words::{count, counted};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -71,12 +72,17 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let outputs = [&arguments.output, &arguments.pruned];
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    outputs.into_iter().flatten().try_for_each(|path| check_output(path, existing))?;
+    if let Some(path) = &arguments.output {
+        check_new_file(path, existing)?;
+    }
     let [mask, pruned] = outputs.map(|path| path.as_deref().and_then(real_path));
     if mask.is_some() && mask == pruned {
         return Err(Failure::usage("the mask and the pruned checkpoint would be one file", "give two names"));
     }
     let checkpoint = Checkpoint::open(&arguments.checkpoint)?;
+    if let Some(path) = &arguments.pruned {
+        arguments::check_result(path, &checkpoint, existing)?;
+    }
     let options = CandidateOptions {
         params: arguments.params.map(Params::from),
         include: arguments.include.clone(),
@@ -123,7 +129,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         print_overlap(&masks)?;
     } else {
         let (pruned, all) = (masks.overlap.base_pruned(), masks.overlap.elements());
-        print(format_args!("{} of {} weights are pruned, {}", count(pruned), count(all), percent(pruned, all)))?;
+        print(format_args!("pruned {} of {}, {}", count(pruned), counted(all, "weight"), percent(pruned, all)))?;
     }
     for path in outputs.into_iter().flatten().filter(|_| !arguments.json) {
         print(format_args!("wrote {}", path.display()))?;

@@ -40,9 +40,11 @@ mod terminal;
 #[cfg(feature = "verify")]
 mod verify;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -144,17 +146,25 @@ pub fn run() -> ExitCode {
     let parsed = Arguments::command().try_get_matches();
     let parsed = parsed.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
     match parsed {
-        Ok((arguments, matches)) => exit::from(execute(arguments), || usage(matches.subcommand_name()?)),
+        Ok((arguments, matches)) => exit::from(execute(arguments), |path| order(&matches, path)),
         Err(error) => exit::usage(error),
     }
 }
 
-/// Which arguments a command takes, and in which order.
-fn usage(command: &str) -> Option<String> {
+/// The usage line of the command, if `path` is one of the arguments whose order it tells, and not the value of an option.
+fn order(matches: &ArgMatches, path: &Path) -> Option<String> {
+    let (name, given) = matches.subcommand()?;
     let mut all = Arguments::command();
     all.build();
-    let usage = all.find_subcommand_mut(command)?.render_usage().to_string();
-    Some(usage.trim_start_matches("Usage: ").to_owned())
+    let command = all.find_subcommand_mut(name)?;
+    // A patch may have its alpha behind it.
+    let names_path = |value: &OsStr| value.to_string_lossy().starts_with(&*path.to_string_lossy());
+    let is_ordered = command
+        .get_positionals()
+        .filter_map(|argument| given.get_raw(argument.get_id().as_str()))
+        .any(|mut values| values.any(names_path));
+    let usage = command.render_usage().to_string();
+    is_ordered.then(|| usage.trim_start_matches("Usage: ").to_owned())
 }
 
 /// What a command ends with: its answer, or why it failed.

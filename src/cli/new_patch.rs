@@ -4,7 +4,7 @@ use super::exit::{Failure, print, print_json};
 use super::{arguments, patch_argument, show};
 use crate::apply::Edit;
 use crate::checkpoint::Checkpoint;
-use crate::durable::{Existing, check_output};
+use crate::durable::{Existing, check_new_file};
 use crate::edit::{Alpha, EditKind};
 use crate::patch::Patch;
 use crate::report::Stat;
@@ -45,7 +45,7 @@ impl Output {
     /// Refuses an output that exists or is one of the `inputs`. Called before the work begins.
     pub fn check<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
         arguments::refuse_inputs([self.output.as_path()], inputs)?;
-        Ok(check_output(&self.output, self.existing())?)
+        Ok(check_new_file(&self.output, self.existing())?)
     }
 
     fn existing(&self) -> Existing {

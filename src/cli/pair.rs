@@ -12,6 +12,7 @@ use crate::format::metadata::Rows;
 use crate::localize::candidates::{CandidateOptions, Params};
 use crate::mask::{PruningMask, Scope, Sparsity};
 use crate::pair::{OtherDtype, PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
+use crate::words::{count, counted};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -184,43 +185,46 @@ pub fn print_notes(diffed: &Diffed, terminal: &Terminal) {
             (&pairing.mismatched, "of another shape or kind of dtype in the reference"),
         ];
         for (names, why) in left_out.into_iter().filter(|(names, _)| !names.is_empty()) {
-            let tensors = if names.len() == 1 { "1 tensor".to_owned() } else { format!("{} tensors", names.len()) };
+            let tensors = counted(names.len(), "tensor");
             terminal.note(&format!("{tensors} left out, {why}: {}", named(names.iter())));
         }
         for Rows { name, base, reference } in &pairing.rows {
             let (both, all) = (base.min(reference), base.max(reference));
             let longer = if base > reference { "target" } else { "reference" };
-            terminal.note(&format!("{name}: the first {both} rows are compared; the {longer} has {all}"));
+            terminal.note(&format!("{name}: of the {longer}'s {all} rows, only the first {both} are compared"));
         }
         if let [(reference, target), ..] = &pairing.renamed[..] {
-            let n = pairing.renamed.len();
-            terminal.note(&format!("{n} tensors pair by another name, such as {reference} with {target}"));
+            let renamed = counted(pairing.renamed.len(), "tensor");
+            terminal.note(&format!("{renamed} paired by another name, such as {reference} with {target}"));
         }
     }
     if diffed.unrecognized {
         terminal.note("the names are no known transformer's; selecting from all matrices (--params says otherwise)");
     }
     if let [first, rest @ ..] = &diffed.other_differences[..] {
-        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-        terminal.note(&format!("{first}{more} hold no floats and differ too; only --all carries that"));
+        let (more, differ) = match rest.len() {
+            0 => (String::new(), "holds no floats and differs"),
+            more => (format!(" and {more} more"), "hold no floats and differ"),
+        };
+        terminal.note(&format!("{first}{more} {differ} too; only --all carries that"));
     }
     if let [first, ..] = &diffed.masked_elsewhere[..] {
-        let n = diffed.masked_elsewhere.len();
-        terminal
-            .note(&format!("{n} tensors have masks and were not considered, such as {first}; --params says otherwise"));
+        let tensors = counted(diffed.masked_elsewhere.len(), "tensor");
+        terminal.note(&format!("{tensors} with masks not considered, such as {first}; --params says otherwise"));
     }
     if let Some(overlap) = diffed.patch.metadata().masks.as_ref().map(|masks| masks.overlap) {
         let (base, reference) = (overlap.base_pruned(), overlap.reference_pruned());
         if base != reference {
-            terminal.note(&format!("the target has {base} pruned weights, the reference {reference}"));
+            let (base, reference) = (counted(base, "pruned weight"), count(reference));
+            terminal.note(&format!("the target has {base}, the reference {reference}"));
         }
     }
     if diffed.unchanged > 0 {
-        let unchanged = diffed.unchanged;
+        let unchanged = count(diffed.unchanged);
         let why = match diffed.patch.metadata().localization.method.as_str() {
             "random" => "weights were drawn whether they differ or not",
             _ => "more weights were asked for than differ",
         };
-        terminal.note(&format!("{why}: {unchanged} selected ones are the same in both"));
+        terminal.note(&format!("{why}: of the selected ones, {unchanged} have the same value in both"));
     }
 }

@@ -4,7 +4,7 @@ use super::exit::{after, print};
 use super::terminal::Terminal;
 use super::{Answer, Outcome};
 use crate::apply::{Recovered, recover};
-use crate::report::table::count;
+use crate::words::counted;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -32,9 +32,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     match recovered {
         None => print(format_args!("{model}: no edit was interrupted here"))?,
         Some(Recovered::TakenBack { files, weights }) => {
-            let (weights, files) = (count(weights), files.join(", "));
+            let (weights, files) = (counted(weights, "weight"), files.join(", "));
             after(print(format_args!(
-                "{model}: put back {weights} weights in {files}; read back: they are what they were before the edit"
+                "{model}: put back {weights} in {files}; read back: every byte is what it was before the edit"
             )))?;
         }
         Some(Recovered::Finished { files }) => {

@@ -3,7 +3,7 @@
 use super::exit::{Failure, print};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments};
-use crate::durable::{Existing, check_output, write_file};
+use crate::durable::{Existing, check_new_file, write_file};
 use crate::error::Error;
 use crate::report::page::{lines, page, svg};
 use crate::report::results::read;
@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let shown = output == Path::new("-");
     if !shown {
         arguments::refuse_inputs([output.as_path()], arguments.results.iter().map(PathBuf::as_path))?;
-        check_output(output, existing)?;
+        check_new_file(output, existing)?;
     }
     let results = arguments.results.iter().map(|path| read(path)).collect::<Result<Vec<_>, Error>>()?;
     if shown {

@@ -9,9 +9,9 @@ use serde_json::json;
 
 #[derive(Args)]
 #[command(after_help = "\
-`verify` computes with ONNX Runtime, a library that is not part of this program. It is looked for in this order: the file that \
-ORT_DYLIB_PATH names; what `lcepatch runtime install` put in place; a library of the system; the onnxruntime package of the \
-active virtual environment.
+The commands that run models (`ask`, `verify`, `sweep`) use ONNX Runtime, a library that is not part of this program. It is looked for \
+in this order: the file that ORT_DYLIB_PATH names, the one that `lcepatch runtime install` installed, a library of the system, the \
+onnxruntime package of the active virtual environment.
 
 Examples:
   lcepatch runtime status
@@ -24,7 +24,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Put ONNX Runtime into your data directory
+    /// Install ONNX Runtime into your data directory
     Install(Install),
     /// Say which ONNX Runtime would be used, and whether it works
     Status(Status),
@@ -32,25 +32,27 @@ enum Command {
 
 #[derive(Args)]
 #[command(after_help = "\
-python3 -m pip downloads a pinned version with your own settings of pip, and its SHA-256 is compared with the published one. \
-It goes to $LCEPATCH_HOME, or lcepatch in the user's directory for data.
+`python3 -m pip` downloads a pinned version with your own pip settings, and its SHA-256 is compared with the published one. The library \
+is installed into $LCEPATCH_HOME, or else into the folder lcepatch of your data directory.
 
-CUDA's own libraries are not part of ONNX Runtime. They are used from where the system's loader finds them (LD_LIBRARY_PATH), \
+CUDA's own libraries are not part of ONNX Runtime. They are loaded from where the system's loader finds them (LD_LIBRARY_PATH), \
 or from NVIDIA's packages in the active virtual environment or in python3's: nvidia-cuda-runtime, nvidia-cublas, nvidia-curand, \
 nvidia-cufft, nvidia-cuda-nvrtc (CUDA 13), nvidia-cudnn-cu13. PyTorch for CUDA 13 brings most of them.")]
 struct Install {
     /// The build for NVIDIA GPUs (CUDA 13)
     #[arg(long)]
     cuda: bool,
-    /// Download it again, and replace the one that is there
+    /// Download it again, and replace the installed one
     #[arg(long)]
     force: bool,
 }
 
 #[derive(Args)]
-#[command(after_help = "Exit code 1 if there is none, 8 if the one that would be used does not work.")]
+#[command(
+    after_help = "The exit code is 1 if there is no ONNX Runtime, and 8 if the one that would be used does not work."
+)]
 struct Status {
-    /// Ask for CUDA
+    /// Look for a build with CUDA
     #[arg(long)]
     cuda: bool,
     /// Print the answer as JSON
@@ -60,37 +62,38 @@ struct Status {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     match &arguments.command {
-        Command::Install(arguments) => put(arguments, terminal),
-        Command::Status(arguments) => status(arguments),
+        Command::Install(arguments) => run_install(arguments, terminal),
+        Command::Status(arguments) => run_status(arguments),
     }
 }
 
-fn put(arguments: &Install, terminal: &Terminal) -> Outcome {
+fn run_install(arguments: &Install, terminal: &Terminal) -> Outcome {
     let build = if arguments.cuda { Build::Cuda } else { Build::Cpu };
     let installed = install(build, arguments.force, &terminal.context())?;
     terminal.done();
-    let how = if installed.before { "is there already" } else { "installed" };
-    print(format_args!("{} {how}: {}", build.folder(), installed.library.display()))?;
+    let state = if installed.before { "is installed already" } else { "installed" };
+    print(format_args!("{} {state}: {}", build.folder(), installed.library.display()))?;
     if arguments.cuda {
-        terminal.note("CUDA's own libraries are not in it; `lcepatch runtime status --cuda` says what is missing");
+        terminal
+            .note("it does not contain CUDA's own libraries; `lcepatch runtime status --cuda` says what is missing");
     }
     Ok(Answer::Yes)
 }
 
-fn status(arguments: &Status) -> Outcome {
+fn run_status(arguments: &Status) -> Outcome {
     let provider = if arguments.cuda { Provider::Cuda { device: 0 } } else { Provider::Cpu };
     let found = match find(provider) {
         Ok(found) => found,
         Err(fault @ RuntimeFault::NotFound { .. }) => {
             if arguments.json {
-                let (looked, help) = (fault.details(), advice::runtime(&fault));
-                print_json(&json!({ "provider": provider.label(), "library": null, "looked": looked, "help": help }))?;
+                let (places, help) = (fault.details(), advice::runtime(&fault));
+                print_json(&json!({ "provider": provider.label(), "library": null, "looked": places, "help": help }))?;
             } else {
                 print(&fault)?;
-                for looked in fault.details() {
-                    print(format_args!("  {looked}"))?;
+                for place in fault.details() {
+                    print(format_args!("  {place}"))?;
                 }
-                print(format_args!("{}", advice::runtime(&fault).unwrap_or_default()))?;
+                print(advice::runtime(&fault).unwrap_or_default())?;
             }
             return Ok(Answer::No);
         }

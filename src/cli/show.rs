@@ -7,15 +7,16 @@ use crate::algebra::{Spectrum, spectrum};
 use crate::apply::{Carried, Edit};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::names::{self, Component};
-use crate::durable::{Existing, write_file};
+use crate::durable::{Existing, check_new_file, write_file};
 use crate::edit::{Alpha, EditKind};
 use crate::error::{Error, Reason};
 use crate::format::Metadata;
 use crate::format::metadata::{Source, SourceFile};
 use crate::patch::Patch;
 use crate::report::Row;
-use crate::report::table::{Align, bytes, count, lines, percent};
+use crate::report::table::{Align, bytes, lines, percent};
 use crate::report::{Kind, Stat, plot, table};
+use crate::words::{count, counted};
 use anstyle::Style;
 use clap::Args;
 use std::collections::BTreeMap;
@@ -23,8 +24,8 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
-Reads the header, and what streams the blocks have: without --spectrum nothing is decoded, and no base is needed. Figures of errors, costs and masks
-are what the patch says of itself; what its blocks deny is said.
+Reads the header, and which streams each block has. Without --spectrum nothing is decoded, and no base is needed. Errors, costs and masks \
+are shown as the patch's metadata states them; where its blocks contradict the metadata, that is shown too.
 
 Examples:
   lcepatch show debias.lcepatch
@@ -41,7 +42,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     /// Also measure along how many directions the matrices change: the median of their stable ranks. Decodes the
-    /// whole patch; takes about a second for every ten million weights
+    /// whole patch, which takes about a second for every ten million weights
     #[arg(long)]
     spectrum: bool,
     /// With --spectrum, the checkpoint that the patch is for, where it is not portable
@@ -57,38 +58,41 @@ pub struct Arguments {
 
 #[derive(serde::Serialize)]
 struct Shown<'a> {
-    /// None if a block is damaged.
+    /// What the blocks carry. None if a block is damaged.
     carried: Option<Carried>,
     metadata: &'a Metadata,
     stat: &'a Stat,
     kind: &'a Kind,
-    /// Only where it was asked for.
+    /// None if it was not asked for.
     spectrum: Option<&'a [Spectrum]>,
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    arguments.plot.as_deref().map(arguments::is_svg).transpose()?;
-    arguments::refuse_inputs(arguments.plot.as_deref(), [arguments.patch.as_path()])?;
+    let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
+    if let Some(path) = arguments.plot.as_deref() {
+        arguments::refuse_inputs([path], [arguments.patch.as_path()])?;
+        arguments::is_svg(path)?;
+        check_new_file(path, existing)?;
+    }
     let patch = patch_argument::open(&arguments.patch)?;
-    // A damaged block is no reason to hide a header that is whole.
+    // A header that is intact is shown even if a block is damaged.
     let carried = match Carried::read(&patch, &terminal.context()) {
         Err(error) if !matches!(error.reason(), Reason::Patch { .. }) => return Err(error.into()),
         carried => carried,
     };
     let (stat, mut kind) = (Stat::new(&patch), Kind::of(&patch));
-    let mut directions = None;
+    let mut spectrum = None;
     if arguments.spectrum {
         let base = arguments.base.as_deref().map(Checkpoint::open).transpose()?;
-        let found = directions_of(&patch, base.as_ref(), terminal)?;
-        kind = kind.with_spectrum(&found);
-        directions = Some(found);
+        let measured = measure_spectrum(&patch, base.as_ref(), terminal)?;
+        kind = kind.with_spectrum(&measured);
+        spectrum = Some(measured);
     }
     if let Some(path) = &arguments.plot {
-        let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
         write_file(path, plot::selection(&stat).as_bytes(), existing)?;
     }
     if arguments.json {
-        let (carried, metadata, spectrum) = (carried.ok(), patch.metadata(), directions.as_deref());
+        let (carried, metadata, spectrum) = (carried.ok(), patch.metadata(), spectrum.as_deref());
         print_json(&Shown { carried, metadata, stat: &stat, kind: &kind, spectrum })?;
         return Ok(Answer::Yes);
     }
@@ -105,19 +109,20 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     }
     if !stat.tensors.is_empty() {
         print("")?;
-        tables(&stat)?;
+        print_tables(&stat)?;
     }
-    if let Some(directions) = &directions {
+    if let Some(spectrum) = &spectrum {
         print("")?;
-        ranks(directions)?;
+        print_ranks(spectrum)?;
     }
     if arguments.tensors {
         print("")?;
-        tensor_table(&stat)?;
+        print_tensors(&stat)?;
     }
     Ok(Answer::Yes)
 }
 
+/// What is said about the patch as a whole: labels, and what is said under them.
 fn facts(metadata: &Metadata, stat: &Stat, carried: &Result<Carried, Error>) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     facts.extend(metadata.description.clone().map(|text| ("description", text)));
@@ -126,15 +131,15 @@ fn facts(metadata: &Metadata, stat: &Stat, carried: &Result<Carried, Error>) -> 
     facts.extend(source(&metadata.reference).map(|text| ("reference", text)));
     facts.push(("method", method(metadata)));
     let share = percent(stat.selected, stat.base_elements);
-    let tensors = stat.tensors.len();
-    facts.push(("selected", format!("{} weights in {tensors} tensors, {share} of the base's", count(stat.selected))));
+    let (selected, tensors) = (counted(stat.selected, "weight"), counted(stat.tensors.len(), "tensor"));
+    facts.push(("selected", format!("{selected} in {tensors}, {share} of the base's")));
     let payload = stat.file_bytes - stat.header_bytes;
     let bits = if stat.selected > 0 { payload as f64 * 8.0 / stat.selected as f64 } else { 0.0 };
     let of_base = percent(stat.file_bytes, stat.base_bytes);
     let header = bytes(stat.header_bytes);
     facts.push(("size", format!("{of_base} of the base's; header {header}, {bits:.1} bits a weight")));
     match carried {
-        Ok(carried) => facts.extend(of_blocks(metadata, carried)),
+        Ok(carried) => facts.extend(block_facts(metadata, carried)),
         Err(error) => facts.push(("damaged", error.to_string())),
     }
     facts.extend(
@@ -158,7 +163,8 @@ fn facts(metadata: &Metadata, stat: &Stat, carried: &Result<Carried, Error>) -> 
         let left_out = pairing.only_in_base.len() + pairing.only_in_reference.len() + pairing.mismatched.len();
         let (cast, rows) = (pairing.cast.len(), pairing.rows.len());
         let rows = if rows > 0 { format!(", {rows} by the rows that both have") } else { String::new() };
-        facts.push(("pairing", format!("{left_out} tensors left out, {cast} cast{rows}; `--json` lists them")));
+        let left_out = counted(left_out, "tensor");
+        facts.push(("pairing", format!("{left_out} left out, {cast} cast{rows}; `--json` lists them")));
     }
     facts.extend(metadata.results.iter().map(|(key, value)| ("result", format!("{key}: {value}"))));
     facts.extend(metadata.x.iter().map(|(key, value)| ("x", format!("{key}: {value}"))));
@@ -166,8 +172,9 @@ fn facts(metadata: &Metadata, stat: &Stat, carried: &Result<Carried, Error>) -> 
     facts
 }
 
-/// What the blocks carry, and what the metadata says more about it, or against it.
-fn of_blocks(metadata: &Metadata, carried: &Carried) -> Vec<(&'static str, String)> {
+/// What the blocks carry. Figures that only the metadata has are added where the blocks bear the metadata out, and claims that the blocks
+/// contradict are listed.
+fn block_facts(metadata: &Metadata, carried: &Carried) -> Vec<(&'static str, String)> {
     let Carried { blocks, bf16, int8, masks, before_pruning, .. } = carried;
     let mut facts = Vec::new();
     let exact = blocks - bf16 - int8;
@@ -181,7 +188,11 @@ fn of_blocks(metadata: &Metadata, carried: &Carried) -> Vec<(&'static str, Strin
             reduced.relative_error * 100.0
         ),
         ([(kind, _)], _) => format!("{kind}, with an error that the patch does not say"),
-        _ => kinds.iter().map(|(kind, n)| format!("{kind} in {n} of {blocks} blocks")).collect::<Vec<_>>().join(", "),
+        _ => kinds
+            .iter()
+            .map(|(kind, n)| format!("{kind} in {n} of {}", counted(*blocks, "block")))
+            .collect::<Vec<_>>()
+            .join(", "),
     };
     facts.push(("deltas", deltas));
     let portable = match (carried.is_portable(), metadata.portability_bytes.map(bytes)) {
@@ -197,11 +208,12 @@ fn of_blocks(metadata: &Metadata, carried: &Carried) -> Vec<(&'static str, Strin
             true => {
                 let unknown = blocks - before_pruning;
                 format!(
-                    "can be switched where nothing is restored: {unknown} of {blocks} blocks do not know what the base \
-                     held before it was pruned"
+                    "can be switched where nothing is restored: what the base held before it was pruned is not known in \
+                     {unknown} of {}",
+                    counted(*blocks, "block")
                 )
             }
-            false => format!("cannot be switched: {masks} of {blocks} blocks have any"),
+            false => format!("cannot be switched: only {masks} of {} carry masks", counted(*blocks, "block")),
         };
         facts.push(("masks", switch));
     }
@@ -209,6 +221,7 @@ fn of_blocks(metadata: &Metadata, carried: &Carried) -> Vec<(&'static str, Strin
     facts
 }
 
+/// The files of a checkpoint, by the metadata.
 fn source(source: &Source) -> Option<String> {
     let files = match &source.files[..] {
         [] => return None,
@@ -221,7 +234,7 @@ fn source(source: &Source) -> Option<String> {
     Some(source.model_id.as_ref().map_or(files.clone(), |id| format!("{id}: {files}")))
 }
 
-/// The digest that hubs list, if it is known, or the one that every patch has.
+/// A digest of a file: SHA-256, which hubs list, if the patch has it, or else that of the content.
 fn identity(file: &SourceFile) -> String {
     match (&file.sha256, &file.content) {
         (Some(sha256), _) => format!("sha256 {sha256}"),
@@ -230,9 +243,10 @@ fn identity(file: &SourceFile) -> String {
     }
 }
 
+/// How the weights were selected.
 fn method(metadata: &Metadata) -> String {
     let (localization, candidates) = (&metadata.localization, &metadata.candidates);
-    let among = format!("{} candidates ({})", count(candidates.elements), candidates.params);
+    let among = format!("{} ({})", counted(candidates.elements, "candidate"), candidates.params);
     let family = candidates.family.as_ref().map_or(String::new(), |family| format!(", {family}"));
     match localization.method.as_str() {
         "value" => {
@@ -250,26 +264,30 @@ fn method(metadata: &Metadata) -> String {
     }
 }
 
-/// The stat tables by component and by layer.
-pub fn tables(stat: &Stat) -> Result<(), Failure> {
-    section("component", &stat.components)?;
+/// Prints the selected weights by component and by layer.
+pub fn print_tables(stat: &Stat) -> Result<(), Failure> {
+    print_section("component", &stat.components)?;
     if stat.layers.len() > 1 {
         print("")?;
-        section("layer", &stat.layers)?;
+        print_section("layer", &stat.layers)?;
     }
     Ok(())
 }
 
-/// How the changes of `patch` lie in its matrices.
-pub fn directions_of(patch: &Patch, base: Option<&Checkpoint>, terminal: &Terminal) -> Result<Vec<Spectrum>, Failure> {
+/// Measures along how many directions the matrices of a patch change. Patches that are not portable need their base.
+pub fn measure_spectrum(
+    patch: &Patch,
+    base: Option<&Checkpoint>,
+    terminal: &Terminal,
+) -> Result<Vec<Spectrum>, Failure> {
     let edit = Edit { patch: patch.clone(), kind: EditKind::Interpolate(Alpha::ONE) };
-    let found = spectrum(&edit, base, &terminal.context())?;
+    let measured = spectrum(&edit, base, &terminal.context())?;
     terminal.done();
-    Ok(found)
+    Ok(measured)
 }
 
-/// The stable ranks, by component.
-pub fn ranks(spectrum: &[Spectrum]) -> Result<(), Failure> {
+/// Prints the stable ranks by component.
+pub fn print_ranks(spectrum: &[Spectrum]) -> Result<(), Failure> {
     let mut by_component: BTreeMap<Component, Vec<&Spectrum>> = BTreeMap::new();
     for one in spectrum {
         by_component.entry(names::place(&one.tensor).component).or_default().push(one);
@@ -291,13 +309,14 @@ pub fn ranks(spectrum: &[Spectrum]) -> Result<(), Failure> {
     print_table(&header, &by_component.iter().map(cells).collect::<Vec<_>>())
 }
 
-/// What `diff` says last.
+/// A line about a patch that was written.
 pub fn written(path: &Path, stat: &Stat) -> String {
     let (size, share) = (bytes(stat.file_bytes), percent(stat.file_bytes, stat.base_bytes));
     format!("wrote {}: {size}, {share} of the base's, patch id {}", path.display(), stat.id)
 }
 
-fn section(title: &str, rows: &[Row]) -> Result<(), Failure> {
+/// Prints the selected weights by component or by layer, `title` says which.
+fn print_section(title: &str, rows: &[Row]) -> Result<(), Failure> {
     const BAR: f64 = 20.0;
     let share = |row: &Row| if row.elements == 0 { 0.0 } else { row.selected as f64 / row.elements as f64 };
     let largest = rows.iter().map(share).fold(0.0, f64::max);
@@ -325,7 +344,8 @@ fn section(title: &str, rows: &[Row]) -> Result<(), Failure> {
     print_table(&header, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
-fn tensor_table(stat: &Stat) -> Result<(), Failure> {
+/// Prints the selected weights by tensor.
+fn print_tensors(stat: &Stat) -> Result<(), Failure> {
     let header = [
         ("tensor", Align::Left),
         ("dtype", Align::Left),

@@ -4,7 +4,7 @@ use super::exit::{json_path, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, signature_argument};
 use crate::check::intact;
-use crate::durable::{Existing, Failed, write_file};
+use crate::durable::{Existing, check_new_file, write_file};
 use crate::signature::{SigningKey, beside, sign};
 use clap::Args;
 use std::path::PathBuf;
@@ -41,10 +41,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     let output = arguments.output.clone().unwrap_or_else(|| beside(&arguments.patch));
-    if output.exists() && existing == Existing::Keep {
-        // Before an agent asks its user anything.
-        return Err(Failed::Exists { path: output }.into());
-    }
+    // Outputs are checked before an agent asks its user anything.
+    check_new_file(&output, existing)?;
     arguments::refuse_inputs([output.as_path()], [arguments.patch.as_path(), &arguments.key])?;
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from);
     let key = SigningKey::open(&arguments.key, agent.as_deref())?;

@@ -6,6 +6,7 @@ use super::{Answer, Outcome};
 use crate::checkpoint::Checkpoint;
 use crate::durable::abandoned;
 use crate::history::{History, State, Step, digests, folder};
+use crate::words::counted;
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -47,9 +48,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
             State::NoSteps => print(format_args!("{model}: no patch was applied here"))?,
             State::After(at) if at == steps => print(format_args!("{model}: {}", described(&history, at)))?,
             State::After(at) => {
-                print(format_args!("{model}: {}, as before the last of {steps} steps", described(&history, at)))?;
+                print(format_args!(
+                    "{model}: {}, as before the last of {}",
+                    described(&history, at),
+                    counted(steps, "step")
+                ))?;
             }
-            State::Changed => print(format_args!("{model}: changed since the last of {steps} steps"))?,
+            State::Changed => print(format_args!("{model}: changed since the last of {}", counted(steps, "step")))?,
         }
         for (name, sha256) in &files {
             print(format_args!("  {name}  sha256 {sha256}"))?;

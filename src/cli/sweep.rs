@@ -19,21 +19,23 @@ use crate::report::results::{ResultsFile, SweepHead, file_digests};
 use crate::report::verify::{Setup, brief};
 use crate::sweep::{self, Grid, Recorder, Strategy, sweep};
 use crate::verify::{Baseline, Evaluation, MeasurePlan, Measurement, VerifyOptions};
+use crate::words::counted;
 use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(after_help = "\
-Every strategy is taken with every --k and, if it is random, with every --seeds; the weights that it finds are edited in every way, and \
-each edited model is measured like the unedited one, with the same questions. No patch and no model is written: `diff` makes any of the \
-patches again, with the same id.
+Each strategy is used with each --k, and the random one also with each seed. The weights that it selects are edited in every way that \
+--edit and --alpha name, and each edited model is measured like the unedited one, with the same questions. No patch and no model is \
+written: `diff` makes any of the patches again, with the same id.
 
-  value    the largest differences; between pruned models, of what both keep
-  mask     what exactly one pruning mask keeps; that needs masks, and no --k
-  random   as many, drawn from what either mask keeps, or for `pr` from what the target's keeps
+  value    the largest differences; between pruned models, only of weights that both keep
+  mask     the weights that exactly one pruning mask keeps; takes no --k
+  random   weights drawn from those that either mask keeps; for `pr`, that the target's mask keeps
 
-Each row is in the results file as soon as it is measured. Run the same command again after an interruption, or with more strategies, \
-sizes, seeds or alphas, and what is there already is not measured again. Another model, other data or other measures need another file.
+Each row is in the results file as soon as it is measured. After an interruption, run the same command again; it may also name more \
+strategies, sizes, seeds or alphas. What is in the file already is not measured again. Another model, other data or other measures need \
+another file.
 
 Needs ONNX Runtime: `lcepatch runtime install`.
 
@@ -45,10 +47,10 @@ Examples:
 pub struct Arguments {
     #[command(flatten)]
     pair: PairArguments,
-    /// The results: a file of JSON lines, made or continued
+    /// The results: a file of JSON lines, which is created or continued
     #[arg(long, short, value_name = "RESULTS")]
     output: PathBuf,
-    /// How weights are found
+    /// How weights are selected
     #[arg(
         long,
         default_value = "value,random",
@@ -57,14 +59,14 @@ pub struct Arguments {
         hide_possible_values = true
     )]
     strategies: Vec<Localization>,
-    /// How many: shares of the candidates such as 10%, counts, or as many as the masks give
+    /// How many weights: shares of the candidates such as 10%, counts, or as many as the masks select
     #[arg(long, short, default_value = "1%", value_delimiter = ',', value_parser = arguments::amount,
         value_name = "SHARE|COUNT|from-mask,...")]
     k: Vec<Size>,
-    /// The seeds of random strategies
+    /// The seeds of the random strategy
     #[arg(long, default_value = "0", value_delimiter = ',', value_name = "SEED,...")]
     seeds: Vec<u64>,
-    /// Edits: interpolation takes the alphas from 0 to 1, extrapolation the others; pruning and mask switch take none
+    /// Edits: ip (interpolate) takes the alphas from 0 to 1, ep (extrapolate) the others; pr (prune) and sw (switch masks) take none
     #[arg(
         long,
         default_value = "ip,ep",
@@ -107,7 +109,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if total == 0 {
         return Err(Failure::usage("there is no edit to measure", "see --strategies, --edit and --alpha"));
     }
-    // A file that is something else is worth knowing before the first measurement.
+    // Whether the file can be continued is known before anything is measured.
     let mut file = ResultsFile::open(&arguments.output)?;
     let options = arguments.pair.options(&opened, masks, Localize::Mask);
     let context = terminal.context();
@@ -116,7 +118,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let mut plan = MeasurePlan::default();
     arguments.measures.plan(&tokenizer, model.facts(), true, &mut plan)?;
     tokenizer.check(&plan.work)?;
-    // Everything that was given is right: only now is something asked for that may be missing.
+    // ONNX Runtime may be missing. It is looked for last, so that wrong arguments are reported first.
     let engine = arguments.computing.engine(terminal)?;
     let seed = arguments.measures.seed();
     let verify_options = VerifyOptions { check: Check::Quick, prefix: None, seed };
@@ -131,15 +133,19 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let head = SweepHead::new(&baseline, reference, &setup, seed, arguments.label.as_deref());
     file.begin(&head, &baseline.unedited)?;
     terminal.progress(&brief(&baseline.unedited));
-    let mut told = Told { file, terminal, measured: 0, there: 0, total };
-    let swept = sweep(&grid, &opened.target, &opened.reference, &options, &baseline, &mut told, &context);
+    let mut recorder = Recording { file, terminal, measured: 0, found: 0, total };
+    let swept = sweep(&grid, &opened.target, &opened.reference, &options, &baseline, &mut recorder, &context);
     swept.map_err(|error| match error.kind() {
         ErrorKind::Interrupted => Reason::Paused { path: arguments.output.clone() }.into(),
         _ => error,
     })?;
     terminal.done();
-    let Told { measured, there, .. } = told;
-    terminal.progress(&format!("{}: {measured} rows measured, {there} were there", arguments.output.display()));
+    let Recording { measured, found, .. } = recorder;
+    terminal.progress(&format!(
+        "{}: {} measured, {found} found in the file",
+        arguments.output.display(),
+        counted(measured, "row")
+    ));
     Ok(Answer::Yes)
 }
 
@@ -161,8 +167,8 @@ fn grid(arguments: &Arguments) -> Result<Grid, Failure> {
             EditName::Ip | EditName::Ep => {
                 // Alpha 0 is the unedited model, which is always measured.
                 let alphas = arguments.alpha.iter().copied().filter(|alpha| alpha.value() != 0.0);
-                let own = alphas.filter(|alpha| EditName::at(*alpha) == *edit);
-                edits.extend(own.map(EditKind::Interpolate));
+                let of_edit = alphas.filter(|alpha| EditName::at(*alpha) == *edit);
+                edits.extend(of_edit.map(EditKind::Interpolate));
             }
         }
     }
@@ -190,16 +196,19 @@ fn without_repetition<T: PartialEq + Copy>(list: &mut Vec<T>) {
     *list = kept;
 }
 
-/// The results file, and a line on the terminal for each row.
-struct Told<'a> {
+/// Records rows in the results file, and prints a line for each.
+struct Recording<'a> {
     file: ResultsFile,
     terminal: &'a Terminal,
+    /// Rows that this run measured.
     measured: usize,
-    there: usize,
+    /// Rows that earlier runs measured.
+    found: usize,
+    /// All rows of the grid.
     total: usize,
 }
 
-impl Recorder for Told<'_> {
+impl Recorder for Recording<'_> {
     fn patch(
         &mut self,
         localization: &sweep::Localization,
@@ -208,18 +217,18 @@ impl Recorder for Told<'_> {
     ) -> Result<Vec<EditKind>, Error> {
         let asked = edits.len();
         let left = self.file.patch(localization, diffed, edits)?;
-        // What was said of the first patch is true of the others.
-        if self.measured + self.there == 0 {
+        // The notes are the same for every patch of the pair.
+        if self.measured + self.found == 0 {
             pair::print_notes(diffed, self.terminal);
         }
-        self.there += asked - left.len();
+        self.found += asked - left.len();
         Ok(left)
     }
 
     fn row(&mut self, localization: &sweep::Localization, patch: &Patch, row: &Measurement) -> Result<(), Error> {
         self.file.row(localization, patch, row)?;
         self.measured += 1;
-        let (done, total) = (self.measured + self.there, self.total);
+        let (done, total) = (self.measured + self.found, self.total);
         self.terminal.progress(&format!("[{done}/{total}] {localization}: {}", brief(row)));
         Ok(())
     }

@@ -118,7 +118,7 @@ kinds! {
     OutputNoLocks = "output.no-locks",
     /// An output would be in a hub's cache.
     OutputHubCache = "output.hub-cache",
-    /// A device, a pipe or a socket is where an output would be.
+    /// Something else than a file, or than a directory, is where an output would be.
     OutputNotAFile = "output.not-a-file",
     /// What was read back is not what was written.
     OutputReadBack = "output.read-back",
@@ -254,7 +254,7 @@ impl Reason {
             #[cfg(feature = "verify")]
             Reason::Paused { .. } => ErrorKind::Interrupted,
             #[cfg(feature = "verify")]
-            Reason::Results { .. } => ErrorKind::ResultsMalformed,
+            Reason::Results { .. } | Reason::LaterResults { .. } => ErrorKind::ResultsMalformed,
             #[cfg(feature = "verify")]
             Reason::OtherSweep { .. } => ErrorKind::ResultsOther,
             Reason::Output(failed) => of_output(failed),
@@ -311,7 +311,7 @@ fn of_refusal(refusal: &Refusal) -> ErrorKind {
     match refusal {
         Refusal::Base { state: super::BaseState::Result, .. } => ErrorKind::BaseAlreadyApplied,
         Refusal::Base { .. } => ErrorKind::BaseDiffers,
-        Refusal::Integer { .. } => ErrorKind::EditInteger,
+        Refusal::Integer { .. } | Refusal::IntegerSum { .. } => ErrorKind::EditInteger,
         Refusal::Together { .. } => ErrorKind::EditTogether,
         Refusal::NoMasks { .. } => ErrorKind::EditNoMasks,
         Refusal::NoValuesBefore { .. } => ErrorKind::EditNoValuesBefore,
@@ -337,7 +337,7 @@ fn of_obstacle(obstacle: &Obstacle) -> ErrorKind {
         Obstacle::Unpruned { .. } => ErrorKind::AlgebraUnpruned,
         Obstacle::Integer { .. } => ErrorKind::AlgebraInteger,
         Obstacle::NotFinite { .. } => ErrorKind::NotFinite,
-        Obstacle::Empty { .. } => ErrorKind::SelectionImpossible,
+        Obstacle::TooMany { .. } | Obstacle::Empty { .. } => ErrorKind::SelectionImpossible,
     }
 }
 
@@ -451,7 +451,7 @@ fn of_output(failed: &Failed) -> ErrorKind {
         Failed::Replaced { .. } => ErrorKind::CheckpointChanged,
         Failed::NoLocks { .. } => ErrorKind::OutputNoLocks,
         Failed::HubCache { .. } => ErrorKind::OutputHubCache,
-        Failed::NotAFile { .. } => ErrorKind::OutputNotAFile,
+        Failed::NotAFile { .. } | Failed::Directory { .. } | Failed::NotADirectory { .. } => ErrorKind::OutputNotAFile,
         Failed::ReadBack { .. } => ErrorKind::OutputReadBack,
         Failed::Unsynced { .. } => ErrorKind::OutputUnsynced,
         Failed::Incomplete { .. } => ErrorKind::EditIncomplete,

@@ -1,5 +1,7 @@
 //! Lists that are too long to be shown: their first ten, and how many more there are.
 
+use crate::words::counted;
+
 /// How many of a list are shown.
 const SHOWN: usize = 10;
 
@@ -16,11 +18,11 @@ pub fn named<T: ToString>(items: impl ExactSizeIterator<Item = T>) -> String {
     if more > 0 { format!("{first} and {more} more") } else { first }
 }
 
-/// Below each other, with `and 3 more WHAT` in the end.
-pub(super) fn lines(items: impl ExactSizeIterator<Item = String>, what: &str) -> Vec<String> {
+/// Below each other; in the end `and 3 more WHATs`, with the rest of a sentence.
+pub(super) fn lines(items: impl ExactSizeIterator<Item = String>, what: &str, rest: &str) -> Vec<String> {
     let (mut lines, more) = first_ten(items);
     if more > 0 {
-        lines.push(format!("and {more} more {what}"));
+        lines.push(format!("and {}{rest}", counted(more, &format!("more {what}"))));
     }
     lines
 }
@@ -35,7 +37,9 @@ mod tests {
         assert_eq!(first_ten(0..12).1, 2);
         assert_eq!(named(0..10), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9");
         assert_eq!(named(0..12), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more");
-        let shown = lines((0..11).map(|n: u8| n.to_string()).collect::<Vec<_>>().into_iter(), "numbers");
-        assert_eq!((shown.len(), shown[10].as_str()), (11, "and 1 more numbers"));
+        let last =
+            |n: u8| lines((0..n).map(|n| n.to_string()).collect::<Vec<_>>().into_iter(), "number", " here").pop();
+        assert_eq!(last(11).as_deref(), Some("and 1 more number here"));
+        assert_eq!(last(12).as_deref(), Some("and 2 more numbers here"));
     }
 }

@@ -153,6 +153,17 @@ pub(crate) enum Reason {
         /// What is wrong.
         reason: String,
     },
+    /// A later version wrote a file of results.
+    #[cfg(feature = "verify")]
+    #[error("{} was written by a later version: its results have format {found}, and this version reads {known}", path.display())]
+    LaterResults {
+        /// The file.
+        path: PathBuf,
+        /// The version of its format.
+        found: u64,
+        /// The latest that is read.
+        known: u64,
+    },
     /// Asked to stop, in work that can go on.
     #[cfg(feature = "verify")]
     #[error("interrupted; what was measured is in {}", path.display())]
@@ -215,10 +226,10 @@ impl Error {
         match &*self.reason {
             Reason::Pair(mismatch) => mismatch_details(mismatch),
             Reason::Refused(Refusal::Base { differences, .. }) => {
-                list::lines(differences.iter().map(|(name, how)| format!("{name}: {how}")), "tensors differ")
+                list::lines(differences.iter().map(|(name, how)| format!("{name}: {how}")), "tensor", "")
             }
             #[cfg(feature = "verify")]
-            Reason::Model(fault) => list::lines(fault.details().into_iter(), "tensors"),
+            Reason::Model(fault) => list::lines(fault.details().into_iter(), "tensor", ""),
             #[cfg(feature = "verify")]
             Reason::Runtime(fault) => fault.details(),
             _ => Vec::new(),
@@ -228,17 +239,21 @@ impl Error {
 
 fn mismatch_details(mismatch: &Mismatch) -> Vec<String> {
     let only = |names: &[String], side: &str| {
-        list::lines(names.iter().map(|name| format!("{name}: only in the {side}")), &format!("only in the {side}"))
+        list::lines(
+            names.iter().map(|name| format!("{name}: only in the {side}")),
+            "tensor",
+            &format!(" only in the {side}"),
+        )
     };
-    let differing = |tensors: &[(String, String)], what: &str| {
-        list::lines(tensors.iter().map(|(name, why)| format!("{name}: {why}")), what)
+    let differing = |tensors: &[(String, String)], what: &str, how: &str| {
+        list::lines(tensors.iter().map(|(name, why)| format!("{name}: {why}")), what, how)
     };
     [
-        differing(&mismatch.collisions, "names"),
+        differing(&mismatch.collisions, "name", ""),
         only(&mismatch.only_in_target, "target"),
         only(&mismatch.only_in_reference, "reference"),
-        differing(&mismatch.differing, "that differ in shape or kind of dtype"),
-        differing(&mismatch.other_dtype, "of another float dtype"),
+        differing(&mismatch.differing, "tensor", " of another shape or kind of dtype"),
+        differing(&mismatch.other_dtype, "tensor", " of another float dtype"),
     ]
     .concat()
 }

@@ -1,5 +1,6 @@
 //! Why a patch cannot be made of others.
 
+use crate::words::count;
 use std::path::PathBuf;
 
 /// Why a patch cannot be made of others. Nothing was written.
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub(crate) enum Obstacle {
     /// The patch is coded relative to a base that was not given.
-    #[error("{} does not carry its base's values, which {verb} needs", patch.display())]
+    #[error("{} does not carry its base's values, which are needed to {} it", patch.display(), to(verb))]
     NeedsBase {
         /// The patch.
         patch: PathBuf,
@@ -71,7 +72,7 @@ pub(crate) enum Obstacle {
         second: PathBuf,
     },
     /// Base values that a mask does not count.
-    #[error("{} is for a base that holds unpruned weights, which {verb} cannot take into account", patch.display())]
+    #[error("{} is for a base that holds unpruned weights, so it is not possible to {} it", patch.display(), to(verb))]
     Unpruned {
         /// The patch.
         patch: PathBuf,
@@ -92,10 +93,25 @@ pub(crate) enum Obstacle {
         /// Flat index.
         index: u64,
     },
+    /// More elements are asked for than the patch selects.
+    #[error("more weights are asked for ({}) than {} selects ({})", count(*k), patch.display(), count(*selected))]
+    TooMany {
+        /// The patch.
+        patch: PathBuf,
+        /// The number asked for.
+        k: u64,
+        /// Elements that it selects in the tensors that stay.
+        selected: u64,
+    },
     /// Nothing is left.
     #[error("nothing is selected: {reason}")]
     Empty {
         /// Why.
         reason: String,
     },
+}
+
+/// A verb as it goes before its object.
+fn to(verb: &'static str) -> &'static str {
+    if verb == "select" { "select a part of" } else { verb }
 }

@@ -1,6 +1,7 @@
 //! Why a part of a diff cannot be used.
 
 use super::list::named;
+use crate::words::{count, counted};
 use std::path::PathBuf;
 
 /// Why a part of a diff in shards cannot be used, or parts not together.
@@ -73,7 +74,7 @@ pub enum PartFault {
     },
     /// The elements are not those that were ranked.
     #[error(
-        "the ranks are not those of these checkpoints: {expected} weights of shard {shard} of {of} were ranked, {found} are there"
+        "the ranks are not those of these checkpoints: of shard {shard} of {of}, {} were ranked, and there are {}", counted(*expected, "weight"), count(*found)
     )]
     Changed {
         /// The shard, from 1 on.

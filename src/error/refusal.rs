@@ -3,6 +3,7 @@
 use crate::digest::Digest;
 use crate::dtype::Dtype;
 use crate::edit::EditKind;
+use crate::words::plural;
 use std::path::PathBuf;
 
 /// Why a patch is not applied. Nothing was written.
@@ -28,6 +29,13 @@ pub(crate) enum Refusal {
         tensor: String,
         /// The edit.
         kind: EditKind,
+    },
+    /// Changes of a number that is no float would have to be added to it.
+    IntegerSum {
+        /// The tensor.
+        tensor: String,
+        /// Whether it is because the base is another than the patch's. If not, several patches change the number.
+        other_base: bool,
     },
     /// Edits that cannot be done together.
     Together {
@@ -109,8 +117,9 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Refusal::Base { patch, differences, tensors, .. } => {
-                let n = differences.len();
-                write!(f, "{} does not fit this base: {n} of {tensors} tensors differ", patch.display())
+                let (patch, n) = (patch.display(), differences.len());
+                let differ = if n == 1 { "differs" } else { "differ" };
+                write!(f, "{patch} does not fit this base: {n} of {tensors} {} {differ}", plural(*tensors, "tensor"))
             }
             Refusal::Integer { tensor, kind } => match kind.alpha() {
                 Some(alpha) => {
@@ -118,6 +127,10 @@ impl std::fmt::Display for Refusal {
                 }
                 None => write!(f, "{tensor:?} holds no floats, so it cannot be pruned"),
             },
+            Refusal::IntegerSum { tensor, other_base } => {
+                let what = if *other_base { "a change of another base" } else { "the changes of several patches" };
+                write!(f, "{tensor:?} holds no floats, so {what} cannot be added to it")
+            }
             Refusal::Together { first, last } => {
                 write!(f, "edits of kind {} and {} cannot be done together", first.label(), last.label())
             }

@@ -92,7 +92,8 @@ impl Candidates {
         };
         let candidates: Vec<usize> = (0..tensors.len()).filter(|index| is_candidate(tensors[*index].info)).collect();
         if candidates.is_empty() {
-            return Err(Impossible::NoCandidates { params });
+            let no_floats = kinds == Kinds::Floats && tensors.iter().all(|tensor| tensor.info.dtype.float().is_none());
+            return Err(Impossible::NoCandidates { params, no_floats });
         }
         let (mut by_component, mut by_layer) = (BTreeMap::new(), BTreeMap::new());
         for info in candidates.iter().map(|index| tensors[*index].info) {
@@ -188,7 +189,7 @@ mod tests {
         assert_eq!(candidates(&globs(&["*query*"], &["*.bias"]), Kinds::Floats), Ok(vec![3]));
         assert_eq!(
             candidates(&globs(&[], &["*"]), Kinds::Floats),
-            Err(Impossible::NoCandidates { params: Params::All })
+            Err(Impossible::NoCandidates { params: Params::All, no_floats: false })
         );
         assert!(
             matches!(candidates(&globs(&["["], &[]), Kinds::Floats), Err(Impossible::Glob { pattern, .. }) if pattern == "[")

@@ -15,6 +15,7 @@ use crate::context::Cancelled;
 use crate::dtype::Dtype;
 use crate::mask::MaskFault;
 use crate::mask::top_k::TooFew;
+use crate::words::count;
 use candidates::Params;
 
 /// Why a selection cannot be made.
@@ -46,7 +47,7 @@ pub enum Impossible {
         dtype: Dtype,
     },
     /// More weights are asked for than there are candidates.
-    #[error("{k} weights are asked for, there are {candidates} candidates")]
+    #[error("more weights are asked for ({}) than there are candidates ({})", count(*k), count(*candidates))]
     TooMany {
         /// The number asked for.
         k: u64,
@@ -69,10 +70,12 @@ pub enum Impossible {
     #[error("there are no pruning masks")]
     NoMasks,
     /// No tensor is a candidate.
-    #[error("no tensor is left to select from: none of the set {:?} matches", params.label())]
+    #[error("no tensor is left to select from: {}", if *no_floats { "none of them holds floats".to_owned() } else { format!("none of the set {:?} matches", params.label()) })]
     NoCandidates {
         /// The set.
         params: Params,
+        /// Whether only floats can be selected, and there are none.
+        no_floats: bool,
     },
     /// A glob does not parse.
     #[error("{pattern:?} is not a glob: {reason}")]

@@ -9,6 +9,7 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
 use crate::dtype::Dtype;
 use crate::format::block::{BlockId, block_range, blocks};
+use crate::words::{count, counted};
 use bitvec::order::Lsb0;
 use bitvec::vec::BitVec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,7 +112,7 @@ pub enum MaskFault {
         value: f64,
     },
     /// The earlier mask prunes more than was asked for.
-    #[error("the earlier mask prunes {before} weights already; {wanted} are asked for")]
+    #[error("the earlier mask prunes more weights already ({}) than are asked for ({})", count(*before), count(*wanted))]
     Before {
         /// Pruned by the earlier mask.
         before: u64,
@@ -119,7 +120,7 @@ pub enum MaskFault {
         wanted: u64,
     },
     /// The checkpoint changed while it was read.
-    #[error("{found} weights can be ranked where there were more before; another program changes the checkpoint")]
+    #[error("{} can be ranked where there were more before; another program changes the checkpoint", counted(*found, "weight"))]
     TooFew {
         /// Weights found.
         found: u64,

@@ -1,10 +1,11 @@
 //! Predictions of models for prompts, as tables and as JSON.
 
-use super::table::{Align, count, lines as columns, printable};
+use super::table::{Align, lines as columns, printable};
 use super::verify::{Setup, TOOL, case, model_of};
 use crate::ask::PredictionReport;
 use crate::edit::EditKind;
 use crate::measure::predictions::{Prediction, PromptPredictions};
+use crate::words::counted;
 use serde_json::{Value, json as value};
 
 /// A table for each prompt, with a row for each option or token and a column for each model.
@@ -21,7 +22,7 @@ pub fn lines(report: &PredictionReport) -> Vec<String> {
         out.push(String::new());
     }
     for (edit, edited) in &report.models {
-        out.extend(edit.map(|edit| format!("{}: {} weights edited", case(Some(edit)), count(*edited))));
+        out.extend(edit.map(|edit| format!("{}: {} edited", case(Some(edit)), counted(*edited, "weight"))));
     }
     while out.last().is_some_and(String::is_empty) {
         out.pop();
@@ -58,8 +59,8 @@ fn tokenization(prediction: &Prediction) -> Option<String> {
         [piece] => Some(printable(&format!("{:?} is the token {:?} for this model", prediction.text, piece.trim()))),
         pieces => {
             let shown = pieces.iter().map(|piece| piece.trim()).collect::<Vec<_>>().join(" ");
-            let (text, n) = (&prediction.text, pieces.len());
-            Some(printable(&format!("{text:?} is {n} tokens ({shown}), each predicted after those before it")))
+            let (text, tokens) = (&prediction.text, counted(pieces.len(), "token"));
+            Some(printable(&format!("{text:?} is {tokens} ({shown}), each predicted after those before it")))
         }
     }
 }

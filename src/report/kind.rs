@@ -1,10 +1,11 @@
 //! Classifies the change that a patch makes, in one sentence with the numbers behind it. It uses the table of tensors and selected weights,
 //! never the metadata, and on request the changes themselves ([`Spectrum`]).
 
-use super::table::{count, percent};
+use super::table::percent;
 use crate::algebra::Spectrum;
 use crate::checkpoint::names::{self, Component, Layer};
 use crate::patch::Patch;
+use crate::words::{count, counted};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -169,10 +170,10 @@ impl Kind {
         let share = percent(self.changed, self.elements);
         let tensors = match self.tensors {
             1 => "the one tensor that changes".to_owned(),
-            n => format!("the {n} tensors that change"),
+            n => format!("the {} that change", counted(n, "tensor")),
         };
-        let (changed, elements) = (count(self.changed), count(self.elements));
-        let what = format!("A {extent} change of {changed} of the {elements} weights ({share}) in {tensors}");
+        let (changed, elements) = (count(self.changed), counted(self.elements, "weight"));
+        let what = format!("A {extent} change of {changed} of the {elements} ({share}) in {tensors}");
         let layer = self.only_layer.as_ref().map(|layer| format!("layer {layer}"));
         let only = match (listed(&self.only_components), layer) {
             (Some(components), Some(layer)) => Some(format!("only in {components} of {layer}")),

@@ -21,7 +21,8 @@ pub use sweep::{sweep, sweep_lines};
 pub use text::Characters;
 
 use super::Stat;
-use super::table::{count, percent};
+use super::table::percent;
+use crate::words::counted;
 use scene::{Colour, Scene};
 
 /// The size and the style of a figure of a selection.
@@ -81,7 +82,7 @@ fn scene(stat: &Stat, form: &Form, darkest: f64) -> Scene {
         scene.text(MARGIN, 24, "Selected weights by layer and component", Colour::INK);
         let id = stat.id.get(..12).unwrap_or(&stat.id);
         let share = percent(stat.selected, stat.base_elements);
-        let line = format!("patch {id}: {} weights, {share} of the base's", count(stat.selected));
+        let line = format!("patch {id}: {}, {share} of the base's", counted(stat.selected, "weight"));
         scene.text(MARGIN, 42, &line, Colour::FAINT);
     }
     let (left, top) = (MARGIN + form.labels, form.head);
@@ -113,7 +114,7 @@ fn scene(stat: &Stat, form: &Form, darkest: f64) -> Scene {
     }
     legend(&mut scene, left, y + cell.1 + 22, darkest);
     if rows.len() > shown.len() {
-        let text = format!("{} more layers are not shown", rows.len() - shown.len());
+        let text = format!("not shown: {}", counted(rows.len() - shown.len(), "more layer"));
         scene.text(MARGIN, y + cell.1 + 66, &text, Colour::FAINT);
     }
     scene
@@ -198,7 +199,7 @@ mod tests {
     fn thousands_of_layers_make_no_giant() {
         let scene = scene(&stat(5000), &SHEET, 1.0);
         assert!(scene.height < 6000);
-        assert!(svg::write(&scene).contains("4800 more layers"));
+        assert!(svg::write(&scene).contains("not shown: 4,800 more layers"));
         assert!(selection(&stat(0)).ends_with("</svg>\n"));
     }
 }

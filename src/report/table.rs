@@ -1,5 +1,6 @@
 //! Formats tables, numbers and text for terminals.
 
+use crate::words::counted;
 use std::fmt::Write;
 
 /// The alignment of a column.
@@ -36,25 +37,12 @@ pub fn lines(header: &[(&str, Align)], rows: &[Vec<String>]) -> Vec<String> {
     out
 }
 
-/// `1234567` as `1,234,567`.
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// Bytes in the largest decimal unit that leaves a number above 1.
 pub fn bytes(n: u64) -> String {
     let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
     match units.iter().find(|(_, size)| n as f64 >= *size) {
         Some((unit, size)) => format!("{:.3} {unit}", n as f64 / size),
-        None => format!("{n} bytes"),
+        None => counted(n, "byte"),
     }
 }
 
@@ -105,9 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_scaled() {
-        assert_eq!(count(0), "0");
-        assert_eq!(count(1234567), "1,234,567");
+    fn numbers_are_scaled() {
         assert_eq!(bytes(999), "999 bytes");
         assert_eq!(bytes(1_500_000), "1.500 MB");
         assert_eq!(percent(1, 1000), "0.1000 %");

@@ -75,11 +75,12 @@ fn a_pruned_patch_inverts_with_its_masks() {
 fn an_inverse_that_is_not_known_is_refused() {
     let dir = bert_dir();
     dir.run(&format!("diff {A} {B} -o p --density 10%")).ok();
-    dir.run("invert p -o i").fails(6).says(&["does not carry its base's values", "--base"]);
+    dir.run("invert p -o i").fails(6).says(&["cannot be inverted", "lcepatch diff"]);
     dir.run(&format!("invert p -o i --base {A}")).fails(6).says(&["cannot be inverted", "lcepatch diff"]);
     dir.run(&format!("diff {A} {B} -o q --density 10% --delta-dtype bf16 --portable")).ok();
     dir.run("invert q -o i").fails(6).says(&["reduced precision", "--delta-dtype"]);
     dir.run(&format!("diff {A} {B} -o f --all")).ok();
+    dir.run("invert f -o i").fails(6).says(&["does not carry its base's values", "needed to invert it", "--base"]);
     dir.run(&format!("invert f -o i --base {B}")).fails(6).says(&["does not fit this base"]);
     dir.write("taken", b"mine");
     dir.run(&format!("invert f -o taken --base {A}")).fails(2).says(&["taken exists"]);
@@ -166,7 +167,8 @@ fn a_selection_can_be_refined() {
     dir.run(&format!("apply {A} layer -o r")).ok();
     dir.run("select bound --include nothing -o q").fails(2).says(&["nothing is selected"]);
     dir.run("select bound --top 0% -o q").fails(2);
-    dir.run("select bound --top 100000 -o q").fails(2);
+    dir.run("select bound --top 0 -o q").fails(2).says(&["select nothing"]);
+    dir.run("select bound --top 100000 -o q").fails(2).says(&["(100,000) than bound selects (410)", "ask for fewer"]);
     assert!(!dir.exists("q"));
 }
 
@@ -178,7 +180,7 @@ fn all_of_an_empty_patch_is_the_patch() {
         dir.run(&format!("select empty {flags} -o all --force")).ok();
         assert_eq!(dir.read("all"), dir.read("empty"), "{flags}");
     }
-    dir.run("select empty --top 1 -o q").fails(2).says(&["there are 0"]);
+    dir.run("select empty --top 1 -o q").fails(2).says(&["than empty selects (0)", "--top 10%"]);
 }
 
 #[test]

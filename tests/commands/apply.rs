@@ -161,7 +161,7 @@ fn in_place_replaces_a_link_and_not_what_it_points_to() {
 fn another_base_is_refused_with_what_differs() {
     let dir = patched("--all");
     let run = dir.run("apply reference.safetensors p -o r").fails(6);
-    run.says(&["does not fit this base", "17 of 17", "more tensors differ", "already applied"]);
+    run.says(&["does not fit this base", "17 of 17", "and 7 more tensors", "already applied"]);
     let (mut target, _) = bert_pair();
     target[0] = Tensor::f32(&target[0].name.clone(), &[8, 32], &f32s(&target[0]));
     dir.write("reshaped", &safetensors(&target));
@@ -254,6 +254,57 @@ fn outputs_are_never_replaced_by_surprise() {
     assert!(dir.exists("made/for/it/r"));
     dir.run("apply target.safetensors p -o mine/r").fails(3).says(&["create the folder mine"]);
     dir.run("apply target.safetensors p -o mine --force").ok();
+}
+
+#[test]
+fn files_and_directories_do_not_take_each_others_places() {
+    let dir = patched("--density 10%");
+    let (target, _) = bert_pair();
+    write_model(&dir, "model", &target);
+    std::fs::create_dir(dir.path("empty")).unwrap();
+    dir.write("mine", b"mine");
+    for place in ["empty", "empty/", "new/", "model"] {
+        for command in [
+            "apply target.safetensors p -o",
+            "apply target.safetensors p -o r --undo",
+            "diff target.safetensors reference.safetensors -o",
+            "invert p -o",
+            "compare p p -o",
+            "sign p --key p -o",
+            "mask target.safetensors -o",
+            "mask target.safetensors --pruned",
+        ] {
+            let run = dir.run(&format!("{command} {place} --force")).fails(2);
+            run.says(&[
+                "is the path of a directory",
+                &format!("name a file, such as {}/NAME", place.trim_end_matches('/')),
+            ]);
+        }
+    }
+    for (place, help) in [("mine", "remove the file"), ("/dev/null", "another name for the directory")] {
+        for flags in ["", "--force"] {
+            let says = ["is not a directory", help];
+            dir.run(&format!("apply model p -o {place} {flags}")).fails(2).says(&says);
+            dir.run(&format!("mask model --pruned {place} {flags}")).fails(2).says(&says);
+        }
+    }
+    assert_eq!(dir.read("mine"), b"mine");
+    dir.run("apply model p -o empty/ --force").ok();
+}
+
+#[test]
+fn integers_are_not_added_up() {
+    let dir = Dir::new();
+    for (name, value) in [("a", 0), ("b", 1), ("c", 2)] {
+        dir.write(name, &safetensors(&[Tensor::i64("w", &[value, 5])]));
+    }
+    dir.run("diff a b -o p --portable").ok();
+    dir.run("diff a c -o q").ok();
+    dir.run("apply a p q -o r").fails(6).says(&["the changes of several patches cannot be added", "but one"]);
+    dir.run("apply c p -o r --allow-different-base").fails(6).says(&["a change of another base", "select --exclude"]);
+    dir.run("apply a p --alpha 0.5 -o r").fails(6).says(&["scaled by alpha 0.5", "--alpha 1"]);
+    dir.run("apply a p --edit pr -o r").fails(6).says(&["cannot be pruned", "select --exclude"]);
+    dir.run("apply a p -o r").ok().prints(&["1 weight edited in 1 tensor"]);
 }
 
 #[test]

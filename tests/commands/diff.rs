@@ -6,7 +6,38 @@ fn without_output_prints_the_table_and_writes_nothing() {
     let dir = bert_dir();
     dir.run("diff target.safetensors reference.safetensors").ok().prints(&["attention.output", "layer"]);
     assert_eq!(dir.names(), ["reference.safetensors", "target.safetensors"]);
-    dir.run("diff target.safetensors target.safetensors").ok().prints(&["no difference"]);
+}
+
+#[test]
+fn between_equal_checkpoints_is_an_empty_patch_that_can_be_applied() {
+    let dir = bert_dir();
+    let same = "diff target.safetensors target.safetensors";
+    dir.run(same).ok().prints(&["no difference", "in all weights compared (2,660)"]);
+    for amount in ["", "--all", "--density 10%"] {
+        dir.run(&format!("{same} -o p --force {amount}")).ok().prints(&["no difference", "wrote p"]);
+        dir.run("apply target.safetensors p -o r --force").ok();
+        assert_eq!(dir.read("r"), dir.read("target.safetensors"), "{amount}");
+    }
+}
+
+#[test]
+fn a_selection_of_nothing_is_refused() {
+    let dir = bert_dir();
+    for amount in ["--k 0", "--k 0k", "--density 0", "--density 0%"] {
+        dir.run(&format!("diff target.safetensors reference.safetensors {amount}")).fails(2).says(&["select nothing"]);
+    }
+}
+
+#[test]
+fn a_checkpoint_without_floats_is_told_about_all() {
+    let dir = Dir::new();
+    for (name, byte) in [("a", 1), ("b", 2)] {
+        dir.write(name, &safetensors(&[Tensor::new("w", "C64", &[2, 2], vec![byte; 32])]));
+    }
+    for command in ["diff a b --density 50%", "diff a b --density 50% --params all", "mask a --sparsity 10%"] {
+        dir.run(command).fails(2).says(&["none of them holds floats", "`lcepatch diff --all`"]);
+    }
+    dir.run("diff a b --all").ok();
 }
 
 #[test]
@@ -204,7 +235,12 @@ fn of_two_vocabularies_the_rows_that_both_have_are_compared() {
     dir.run("diff small large").fails(5).says(&["[9000, 96]", "[9070, 96]", "--common", "rows"]);
     for (base, reference) in [("small", "large"), ("large", "small")] {
         let run = dir.run(&format!("diff {base} {reference} -o {base}.p --all --common")).ok();
-        run.says(&["1 tensor left out", "classifier.weight", "word_embeddings.weight: the first 9000 rows", "9070"]);
+        run.says(&[
+            "1 tensor left out",
+            "classifier.weight",
+            "word_embeddings.weight: of the",
+            "9070 rows, only the first 9000",
+        ]);
         dir.run(&format!("apply {base} {base}.p -o r --force --undo undo")).ok().prints(&["the digest is the one"]);
         let of = |name: &str| read_safetensors(&dir.read(name));
         for (((name, base), (_, reference)), (_, result)) in of(base).iter().zip(of(reference)).zip(of("r")) {
@@ -513,7 +549,7 @@ fn gamma_and_beta_pair_with_weight_and_bias() {
     };
     dir.write("t", &norm(["gamma", "beta"], 0.0));
     dir.write("r", &norm(["weight", "bias"], 1.0));
-    dir.run("diff t r --all -o p").ok().says(&["2 tensors pair by another name"]).prints(&["only in norms"]);
+    dir.run("diff t r --all -o p").ok().says(&["2 tensors paired by another name"]).prints(&["only in norms"]);
     let pairing = &dir.run("show p --json").ok().json()["metadata"]["pairing"];
     assert_eq!(pairing["renamed"][0], json!(["bert.embeddings.LayerNorm.bias", "bert.embeddings.LayerNorm.beta"]));
     dir.run("apply t p -o result").ok();

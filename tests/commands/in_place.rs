@@ -434,6 +434,9 @@ fn what_cannot_be_said_is_done_all_the_same() {
     run("apply model p --in-place").says(&["all is done", "standard output"]);
     dir.run("status model").ok().prints(&["the base + p:1"]);
     run("revert model").says(&["all is done"]);
+    for arguments in ["--help", "--version", "help apply", "diff --help"] {
+        run(arguments).says(&["write standard output"]);
+    }
 }
 
 #[cfg(unix)]

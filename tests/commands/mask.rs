@@ -119,7 +119,7 @@ fn pruning_counts_exactly_and_continues_from_an_earlier_mask() {
         let tensors = read_safetensors(&dir.read(mask));
         tensors.into_iter().map(|(name, bytes)| (name == OUTPUT, bytes[0])).collect::<Vec<_>>()
     };
-    dir.run("mask t -o m --sparsity 25%").ok().prints(&["2 of 8 weights are pruned"]);
+    dir.run("mask t -o m --sparsity 25%").ok().prints(&["pruned 2 of 8 weights"]);
     assert_eq!(kept("m"), [(true, 0b1010), (false, 0b1111)], "of four equal ones the first two");
     dir.run("mask t -o m --force --sparsity 37.5%").ok();
     assert_eq!(kept("m"), [(true, 0b1010), (false, 0b1101)]);
@@ -127,7 +127,9 @@ fn pruning_counts_exactly_and_continues_from_an_earlier_mask() {
     dir.write("t2", &safetensors(&weights([0.0, 5.0, 5.0, 0.01], [5.0; 4])));
     dir.run("mask t2 -o m2 --sparsity 50% --from m").ok();
     assert_eq!(kept("m2"), [(true, 0b1010), (false, 0b1100)]);
-    dir.run("mask t2 -o m3 --sparsity 25% --from m").fails(2).says(&["prunes 3 weights already", "2 are asked for"]);
+    dir.run("mask t2 -o m3 --sparsity 25% --from m")
+        .fails(2)
+        .says(&["prunes more weights already (3)", "asked for (2)"]);
     dir.run("mask t -o m4 --sparsity 50% --scope tensor").ok();
     assert_eq!(kept("m4"), [(true, 0b1010), (false, 0b1001)]);
 }
@@ -229,7 +231,7 @@ fn a_dense_base_keeps_its_mask_in_a_file() {
 #[test]
 fn value_based_selection_looks_only_where_both_keep() {
     let dir = pruned_dir();
-    dir.run("diff tp rp -o v --k 6 --mask-from zeros").fails(2).says(&["6 weights", "5"]);
+    dir.run("diff tp rp -o v --k 6 --mask-from zeros").fails(2).says(&["asked for (6) than there are candidates (5)"]);
     dir.run("diff tp rp -o v --k 5 --mask-from zeros").ok();
     dir.run("diff tp rp -o m --localize mask --mask-from zeros").ok();
     let common = dir.run("compare v m --base tp --json").ok().json();
@@ -264,7 +266,7 @@ fn a_drawn_selection_is_the_seeds() {
     assert!(target > 0);
     for (among, all) in [("target", both + target), ("either", both + target + reference)] {
         let line = format!("diff t r -o d --force --localize random --mask-from zeros --among {among} --seed 1 --k");
-        dir.run(&format!("{line} {}", all + 100)).fails(2).says(&[&format!("there are {all} candidates")]);
+        dir.run(&format!("{line} {}", all + 100)).fails(2).says(&["than there are candidates"]);
     }
 }
 

@@ -76,11 +76,7 @@ fn our_own_export_measures_as_the_model_itself() {
         .says(&["no output hidden_states.0", "every layer"]);
     // The export of another model: its weights are not the checkpoint's.
     let other = format!("verify {reference} --onnx export/model.onnx --weat 8");
-    dir.run_model(&other).ok().says(&[
-        "note: ",
-        "initializers of the export are no tensors of the checkpoint",
-        " more",
-    ]);
+    dir.run_model(&other).ok().says(&["note: ", "of the export in no tensor of the checkpoint", " more"]);
     dir.run(&format!("diff {reference} {target} -o back --density 10% --mask-from none")).ok();
     dir.run_model(&format!("{other} --patch back")).fails(6).says(&["no initializer", "attention", "--exclude"]);
 }
@@ -258,5 +254,8 @@ fn weights_beside_a_new_onnx_file_are_never_replaced() {
     let run = dir.run("apply export/model.onnx p -o new/x.onnx").ok();
     assert!(run.out.contains("wrote new/model.safetensors: its weights"), "{run:?}");
     // An earlier result is replaced, with its weights.
-    dir.run("apply export/model.onnx p -o new/x.onnx --force").ok();
+    let json = dir.run("apply export/model.onnx p -o new/x.onnx --force --json").ok().json();
+    assert_eq!(json["external_weights"], serde_json::json!(["new/model.safetensors"]));
+    let json = dir.run(&format!("apply {target} p -o edited --json")).ok().json();
+    assert_eq!(json["external_weights"], serde_json::json!([]));
 }

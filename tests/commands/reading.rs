@@ -75,6 +75,7 @@ fn a_file_says_what_it_is_and_what_to_do() {
         (b"\x80\x02}q\x00", "pickle"),
         (b"GGUF\x03\0\0\0\0\0\0\0", "GGUF"),
         (b"\x1f\x8b\x08", "gzip"),
+        (b"\x08\x08\x12\x07pytorch", "ONNX file"),
         (&[0; 600], "begins with zeros"),
         (b"{\"a\": 1}", "JSON"),
         (b"", "an empty file"),
@@ -204,6 +205,33 @@ fn swapped_arguments_are_told_the_order() {
     for command in ["verify p.lcepatch --perplexity x", "ask p.lcepatch he", "export p.lcepatch -o out"] {
         dir.run(command).fails(5).says(&["this is a patch, not a checkpoint", "<MODEL>"]);
     }
+}
+
+#[test]
+fn the_value_of_an_option_has_no_order() {
+    let dir = model();
+    let revert = dir.run("revert base --undo ref").fails(6);
+    assert!(!revert.err.contains("the order is"), "{revert:?}");
+    dir.run("apply base p.lcepatch -o out --undo u").ok();
+    dir.run("revert out --undo base").fails(4).says(&["this is a model directory", "help: give an .lcepatch file"]);
+    dir.run("revert out --undo p.lcepatch").fails(6).says(&["the log says", "help: give the undo patch of the last"]);
+}
+
+#[test]
+fn an_onnx_file_is_told_which_commands_take_it() {
+    let dir = model();
+    dir.write("x.onnx", b"\x08\x08\x12\x07pytorch\x1a\x062.15.0");
+    for command in [
+        "revert x.onnx",
+        "status x.onnx",
+        "log x.onnx",
+        "mask x.onnx",
+        "invert p.lcepatch -o i --base x.onnx",
+        "diff base x.onnx",
+    ] {
+        dir.run(command).fails(5).says(&["x.onnx: this is an ONNX file, not a checkpoint", "help: `lcepatch apply`"]);
+    }
+    dir.run("invert x.onnx -o i").fails(4).says(&["this is an ONNX file, not a patch"]);
 }
 
 #[test]

@@ -25,7 +25,9 @@ fn a_sweep_that_was_cut_goes_on_and_ends_with_the_same_rows() {
     let dir = Dir::new();
     let grid =
         sweep("-o a.jsonl --strategies value,mask,random --k from-mask,10% --seeds 0,1 --edit ip,ep,pr --alpha -2,1");
-    dir.run_model(&grid).ok().says(&["[1/21] value, k from-mask: alpha 1: weat8 d", "21 rows measured, 0 were there"]);
+    dir.run_model(&grid)
+        .ok()
+        .says(&["[1/21] value, k from-mask: alpha 1: weat8 d", "21 rows measured, 0 found in the file"]);
     let whole = dir.read("a.jsonl");
     let rows = lines(&whole);
     // head, unedited, 2 + 1 + 2 * 2 * 2 patches, 21 rows
@@ -39,7 +41,7 @@ fn a_sweep_that_was_cut_goes_on_and_ends_with_the_same_rows() {
         dir.run_model(&grid).ok();
         assert_eq!(lines(&dir.read("a.jsonl")), rows, "cut at {cut}");
     }
-    dir.run_model(&grid).ok().says(&["0 rows measured, 21 were there"]);
+    dir.run_model(&grid).ok().says(&["0 rows measured, 21 found in the file"]);
     assert_eq!(lines(&dir.read("a.jsonl")), rows);
 }
 
@@ -68,8 +70,25 @@ fn a_file_of_another_sweep_is_left_as_it_is() {
         .fails(2)
         .says(&["another sweep", "value, k 1%: the patch was"]);
     assert_eq!(dir.read("a.jsonl"), before);
+    let newer = String::from_utf8(before.clone()).unwrap().replace("\"sweep\":1", "\"sweep\":2");
+    dir.write("newer.jsonl", newer.as_bytes());
+    dir.run_model(&sweep("-o newer.jsonl --k 1%")).fails(5).says(&["a later version", "format 2"]);
+    dir.run("report newer.jsonl -o r.html").fails(5).says(&["a later version"]);
+    dir.write("a.jsonl", &[&before[..], b"\n"].concat());
+    dir.run_model(&sweep(first)).ok();
     dir.write("model.safetensors", b"no lines");
     dir.run_model(&sweep("-o model.safetensors --k 1%")).fails(5).says(&["model.safetensors, line 1"]);
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_full_disk_leaves_no_empty_file() {
+    let dir = Dir::new();
+    let mut command = dir.command();
+    command.env("ORT_DYLIB_PATH", runtime()).env("LCEPATCH_FAULT", "write:1:error");
+    let line = sweep("-o a.jsonl --k 1% --alpha 1 --strategies value");
+    Run::new(&line, command.args(line.split_whitespace()).output().unwrap()).fails(3).says(&["write a.jsonl"]);
+    assert!(!dir.exists("a.jsonl"));
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 use crate::input::{self, Meant};
 use lcepatch_format::json::Structure;
+use serde::Serialize;
+use serde_json::Value;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read};
 use std::path::Path;
@@ -53,6 +55,31 @@ pub fn check(text: &[u8]) -> Result<(), String> {
     Err(format!("{found} values and keys in {bytes} bytes of JSON, more than the {most} that are read from so many"))
 }
 
+/// Refuses a text in which an object is written as an array of its values, which serde accepts for the fields of a type. `text` is the
+/// value that was read, `value` what it was read as.
+///
+/// # Errors
+/// A message that names the first such array.
+pub fn refuse_arrays_for_objects(text: &Value, value: &impl Serialize) -> Result<(), String> {
+    fn first(found: &Value, meant: &Value, path: &str) -> Option<String> {
+        match (found, meant) {
+            (Value::Array(_), Value::Object(_)) if path.is_empty() => Some("it is an array, not an object".to_owned()),
+            (Value::Array(_), Value::Object(_)) => Some(format!("{path} is an array, not an object")),
+            (Value::Object(found), Value::Object(meant)) => found.iter().find_map(|(key, found)| {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                first(found, meant.get(key)?, &path)
+            }),
+            (Value::Array(found), Value::Array(meant)) => {
+                let mut pairs = found.iter().zip(meant).enumerate();
+                pairs.find_map(|(at, (found, meant))| first(found, meant, &format!("{path}[{at}]")))
+            }
+            _ => None,
+        }
+    }
+    let meant = serde_json::to_value(value).map_err(|error| error.to_string())?;
+    first(text, &meant, "").map_or(Ok(()), Err)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +91,25 @@ mod tests {
         let error = check(&dense).unwrap_err();
         assert!(error.contains("100001 values"), "{error}");
         assert!(check(&b"{\"sentence\": \"a b c d e\"},".repeat(100_000)).is_ok());
+    }
+
+    #[test]
+    fn arrays_for_objects_are_found() {
+        #[derive(Serialize, serde::Deserialize)]
+        struct Inner {
+            pair: (f64, f64),
+        }
+        #[derive(Serialize, serde::Deserialize)]
+        struct Outer {
+            inner: Vec<Inner>,
+        }
+        let refused = |text: &str| {
+            let value: Outer = serde_json::from_str(text).unwrap();
+            refuse_arrays_for_objects(&serde_json::from_str(text).unwrap(), &value)
+        };
+        assert_eq!(refused(r#"{"inner": [{"pair": [1, 2]}], "other": []}"#), Ok(()));
+        assert_eq!(refused("[[]]"), Err("it is an array, not an object".to_owned()));
+        let inner = r#"{"inner": [{"pair": [1, 2]}, [[1, 2]]]}"#;
+        assert_eq!(refused(inner), Err("inner[1] is an array, not an object".to_owned()));
     }
 }

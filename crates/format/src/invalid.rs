@@ -5,6 +5,7 @@
 
 use crate::codec::Corrupt;
 use crate::digest::Digest;
+use crate::words::plural;
 
 /// Why bytes are not a valid patch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +27,7 @@ pub enum Invalid {
         found: u16,
     },
     /// R4
-    #[error("the file has {found} bytes, its header says {expected}")]
+    #[error("the file has {found} {}, its header says {expected}", plural(*found, "byte"))]
     Length {
         /// Actual size in bytes.
         found: u64,
@@ -111,7 +112,7 @@ pub enum Invalid {
         name: String,
     },
     /// R16
-    #[error("section {kind:#06x} has {found} bytes, the tensor table calls for {expected}")]
+    #[error("section {kind:#06x} has {found} {}, the tensor table calls for {expected}", plural(*found, "byte"))]
     SectionLength {
         /// The section's type.
         kind: u16,
@@ -121,7 +122,7 @@ pub enum Invalid {
         expected: u64,
     },
     /// R17
-    #[error("blocks add up to {found} bytes, the header says {expected}")]
+    #[error("blocks add up to {found} {}, the header says {expected}", plural(*found, "byte"))]
     Payload {
         /// Sum of the sizes in the table.
         found: u64,

@@ -15,6 +15,7 @@ pub mod json;
 pub mod limits;
 pub mod random;
 mod zstd_frame;
+pub mod words;
 
 pub mod codec;
 pub mod edit;

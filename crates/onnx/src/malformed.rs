@@ -1,5 +1,7 @@
 //! Errors of reading an ONNX file.
 
+use lcepatch_format::words::plural;
+
 /// What is wrong with an ONNX file, or with a file of its external data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -28,7 +30,7 @@ pub enum Malformed {
         shape: Vec<i64>,
     },
     /// The number of bytes does not fit the shape and the element type.
-    #[error("initializer {initializer:?} has {found} bytes, and its shape and type need {expected}")]
+    #[error("initializer {initializer:?} has {found} {}, and its shape and type need {expected}", plural(*found, "byte"))]
     Length {
         /// The initializer.
         initializer: String,
@@ -62,7 +64,7 @@ pub enum Malformed {
         initializers: [String; 2],
     },
     /// The file of its external data is too short.
-    #[error("initializer {initializer:?} ends at byte {end} of {location:?}, which has {bytes} bytes")]
+    #[error("initializer {initializer:?} ends at byte {end} of {location:?}, which has {bytes} {}", plural(*bytes, "byte"))]
     Beyond {
         /// The initializer.
         initializer: String,

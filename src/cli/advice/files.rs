@@ -11,6 +11,8 @@ pub const MERGE: &str =
     "merge it into its model first (`merge_and_unload`, then `save_pretrained`), and give the result";
 const SAFE_SERIALIZATION: &str = "save the model as safetensors, with `save_pretrained(..., safe_serialization=True)`";
 const CHECKPOINT: &str = "give a .safetensors file, a *.safetensors.index.json or a model directory";
+const ONNX: &str = "`lcepatch apply` and `lcepatch check` take ONNX files whose names end in .onnx, `lcepatch verify` takes one with \
+                    --onnx; all others need the safetensors checkpoint that it was exported from";
 /// Folders that a sentence names.
 const NAMED: usize = 3;
 
@@ -41,6 +43,11 @@ pub fn output(failed: &Failed) -> Option<String> {
     let help = match failed {
         Failed::Exists { path } if path.is_dir() => "choose another name, or remove the directory",
         Failed::Exists { .. } => "choose another name, or replace it with --force",
+        Failed::Directory { path } => {
+            return Some(format!("name a file, such as {}", path.join("NAME").display()));
+        }
+        Failed::NotADirectory { path } if path.is_file() => "choose another name, or remove the file",
+        Failed::NotADirectory { .. } => "choose another name for the directory",
         Failed::InUse { .. } => "wait for it, or choose another file",
         Failed::Busy { .. } => "choose another name, or wait for whoever uses it",
         Failed::Replaced { .. } => "let no other program write there, and try again",
@@ -89,6 +96,7 @@ pub fn unexpected(Unexpected { found, meant }: &Unexpected) -> String {
         }
         Found::Html => "download the file itself: the address was that of a page about it, or of an error",
         Found::Empty | Found::Zeros if *meant != Meant::Key => "download the file again: it did not arrive",
+        Found::Onnx if [Meant::Checkpoint, Meant::Patch].contains(meant) => ONNX,
         Found::Zip | Found::Pickle | Found::Gguf if weights => SAFE_SERIALIZATION,
         Found::Utf16 if ![Meant::Checkpoint, Meant::Patch, Meant::Part, Meant::Onnx].contains(meant) => {
             "save it in UTF-8"

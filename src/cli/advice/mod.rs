@@ -151,6 +151,8 @@ pub fn help(error: &Error) -> Option<String> {
         #[cfg(feature = "verify")]
         Reason::Results { .. } => Some(files::give(Meant::Results).to_owned()),
         #[cfg(feature = "verify")]
+        Reason::LaterResults { .. } => Some("use the version of lcepatch that wrote it, or a later one".to_owned()),
+        #[cfg(feature = "verify")]
         Reason::OtherSweep { .. } => {
             Some("give another file; or, to go on with this one, the same command that it was made with".to_owned())
         }

@@ -1,11 +1,13 @@
 //! What to do where a patch cannot be made, applied, or made of others.
 
 use super::files::MERGE;
+use crate::edit::EditKind;
 use crate::error::{BaseState, Difference, NoRevert, Obstacle, PartContent, PartFault, Refusal, Undivided};
 use crate::localize::Impossible;
 use crate::localize::candidates::Params;
 use crate::mask::MaskFault;
 use crate::pair::{Mismatch, Prefix, Suggestion};
+use crate::words::counted;
 
 pub fn mismatch(mismatch: &Mismatch) -> String {
     if !mismatch.collisions.is_empty() {
@@ -27,10 +29,10 @@ pub fn mismatch(mismatch: &Mismatch) -> String {
     if mismatch.paired == 0 {
         return "no tensor is in both; are these checkpoints of the same architecture?".to_owned();
     }
-    let tensors = if mismatch.paired == 1 { "one tensor".to_owned() } else { format!("{} tensors", mismatch.paired) };
     format!(
-        "`--common` works on the {tensors} that both have, and on the rows that embeddings of two vocabularies have \
-         in common; the others are listed in the patch"
+        "`--common` works on the {} that both have, and on the rows that embeddings of two vocabularies have \
+         in common; the others are listed in the patch",
+        counted(mismatch.paired, "tensor")
     )
 }
 
@@ -44,7 +46,10 @@ pub fn localize(impossible: &Impossible) -> Option<&'static str> {
         Impossible::NoMasks => "give --target-mask and --reference-mask, --mask-from zeros, or --sparsity",
         Impossible::SameMasks => "are these the masks of two different checkpoints?",
         Impossible::Unpruned { .. } => "give the target as it was before it was pruned",
-        Impossible::NoCandidates { params: Params::All } => "look at --include and --exclude",
+        Impossible::NoCandidates { no_floats: true, .. } => {
+            "only floats are ranked, drawn or pruned; `lcepatch diff --all` carries tensors of any dtype, bit by bit"
+        }
+        Impossible::NoCandidates { params: Params::All, .. } => "look at --include and --exclude",
         Impossible::NoCandidates { .. } => "`--params all` considers every tensor; --include and --exclude narrow it",
         Impossible::Mask(fault) => return mask(fault),
         Impossible::Glob { .. } | Impossible::Cancelled(_) => return None,
@@ -90,7 +95,13 @@ pub fn refusal(refusal: &Refusal) -> String {
         Refusal::Base { .. } => {
             "`lcepatch show` lists the digests of the right base; only a --portable patch serves another"
         }
-        Refusal::Integer { .. } => "apply with --alpha 1 or 0, or make the patch without this tensor",
+        Refusal::Integer { kind: EditKind::Interpolate(_), .. } => {
+            "apply with --alpha 1, or leave the tensor out of the patch with `lcepatch select --exclude`"
+        }
+        Refusal::Integer { .. } | Refusal::IntegerSum { other_base: true, .. } => {
+            "leave the tensor out of the patch with `lcepatch select --exclude`"
+        }
+        Refusal::IntegerSum { .. } => "leave the tensor out of all patches but one with `lcepatch select --exclude`",
         Refusal::Together { .. } => "apply the patches one after the other, each made for the result of the one before",
         Refusal::NoMasks { .. } => {
             "mask switch takes a patch made with `diff --localize mask`, and the masks of target and reference"
@@ -125,7 +136,9 @@ fn no_revert(reason: &NoRevert) -> &'static str {
         NoRevert::Changed => "`lcepatch status` says what they are",
         NoRevert::NoUndo => "leave --no-undo out next time; the base itself can be downloaded again",
         NoRevert::UndoGone { .. } => "say where it is with --undo",
-        NoRevert::OtherUndo { .. } => "give the patch that was written when the last one was applied",
+        NoRevert::OtherUndo { .. } => {
+            "give the undo patch of the last step with --undo; `lcepatch log` says its id, `lcepatch show` that of a patch"
+        }
         NoRevert::OtherResult => "the undo patch or the log was changed",
     }
 }
@@ -143,6 +156,7 @@ pub fn obstacle(obstacle: &Obstacle) -> Option<&'static str> {
         Obstacle::Unpruned { .. } => "make it from pruned checkpoints; `lcepatch mask --pruned` writes them",
         Obstacle::Integer { .. } => "leave the tensor out with `lcepatch select --exclude`",
         Obstacle::NotFinite { .. } => "use weights nearer to 0",
+        Obstacle::TooMany { .. } => "ask for fewer, or for a share such as --top 10%",
         Obstacle::Empty { .. } => return None,
     })
 }

@@ -1,10 +1,10 @@
 //! `lcepatch apply` to an ONNX file.
 
-use super::super::exit::{Failure, print};
+use super::super::exit::{Failure, after};
 use super::super::terminal::Terminal;
 use super::{Answer, Arguments, Outcome, edits, plan_options, report};
 use crate::apply::{Done, OnnxBase};
-use crate::durable::Existing;
+use crate::durable::{Existing, check_new_file};
 
 pub fn run(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Outcome {
     let unsupported = [
@@ -24,6 +24,7 @@ pub fn run(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Ou
     let Some(output) = &arguments.output else {
         return Err(Failure::usage("there is no output", "say where to write the result with -o"));
     };
+    check_new_file(output, existing)?;
     let context = terminal.context();
     let ((edits, signers), options) = (edits(arguments, terminal)?, plan_options(arguments));
     let base = OnnxBase::open(&arguments.base, edits.iter().map(|edit| &edit.patch), &context)?;
@@ -31,10 +32,7 @@ pub fn run(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Ou
     let applied = base.write(&plan, output, existing, &context)?;
     terminal.done();
     let done = Done { applied, is_reference: false, added: plan.is_added(), undo: None };
-    report(arguments, output, &edits, &done, &signers, terminal)?;
-    if !arguments.json {
-        let weights = base.outputs(output).into_iter().skip(1);
-        weights.map(|path| format!("wrote {}: its weights", path.display())).try_for_each(print)?;
-    }
+    let external_weights = &base.outputs(output)[1..];
+    after(report(arguments, output, &edits, &done, external_weights, &signers, terminal))?;
     Ok(Answer::Yes)
 }

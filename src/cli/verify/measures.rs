@@ -1,4 +1,4 @@
-//! What is measured: flags to measures.
+//! The flags that say what is measured, and the measures that they stand for.
 
 use super::super::arguments;
 use super::super::exit::Failure;
@@ -17,17 +17,17 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct Measures {
-    /// WEAT tests: numbers of published lists, such as 6,7,8 or 6b, or files of the form of sent-bias
+    /// WEAT tests: numbers of published lists, such as 6,7,8 or 6b, or files in the format of sent-bias
     #[arg(long, value_delimiter = ',', value_name = "LIST|FILE,...", help_heading = "Measures")]
     weat: Vec<String>,
-    /// SEAT tests: a file of the form of sent-bias, or a folder of them
+    /// SEAT tests: a file in the format of sent-bias, or a folder of such files
     #[arg(long, value_name = "PATH", help_heading = "Measures")]
     seat: Option<PathBuf>,
     /// How WEAT and SEAT encode: the mean of all positions (biasbench), the word pieces in each layer (wordpiece, the paper's), \
     /// [CLS], or the first piece (sent-bias)
     #[arg(long, default_value = "biasbench", value_name = "ENCODING", help_heading = "Measures")]
     weat_encoding: Encoding,
-    /// With --weat-encoding wordpiece: count the embeddings as a layer
+    /// With --weat-encoding wordpiece: treat the embeddings as a layer, too
     #[arg(long, help_heading = "Measures")]
     weat_embeddings: bool,
     /// Delta degrees of freedom of the effect size's standard deviation
@@ -48,10 +48,10 @@ pub struct Measures {
     /// Which domains of StereoSet: names, or `all`
     #[arg(long, default_value = "gender", value_name = "DOMAIN,...", help_heading = "Measures")]
     domain: String,
-    /// Which split, of a file that holds both
+    /// Which split of StereoSet, if the file has both
     #[arg(long, help_heading = "Measures")]
     split: Option<SplitName>,
-    /// Perplexity on a text file, one text a line
+    /// Perplexity on a text file, one text per line
     #[arg(long, value_name = "FILE", help_heading = "Measures")]
     perplexity: Option<PathBuf>,
     /// Which perplexities [default: mlm of masked models, causal of causal ones]
@@ -73,25 +73,25 @@ Which perplexities:
     /// KL divergence of the edited model's predictions from the unedited one's, on the text of --perplexity
     #[arg(long, requires = "perplexity", help_heading = "Measures")]
     kl: bool,
-    /// Predictions that --kl compares
+    /// How many predictions --kl compares
     #[arg(long, default_value_t = 256, value_name = "COUNT", help_heading = "Measures")]
     kl_positions: u64,
-    /// Tokens of a long text to measure perplexity on, drawn at random [default: all]
+    /// Measure perplexity on so many tokens of a long text, drawn at random [default: all]
     #[arg(long, value_parser = arguments::count, value_name = "COUNT", requires = "perplexity", help_heading = "Measures")]
     max_tokens: Option<u64>,
-    /// Leave out WikiText's headings, as in ` = Title = `
+    /// Leave out the headings of WikiText, as in ` = Title = `
     #[arg(long, help_heading = "Measures")]
     no_headings: bool,
-    /// Tokens in a window of causal perplexity [default: what the model takes]
+    /// Tokens in a window of causal perplexity [default: as many as the model takes]
     #[arg(long, value_name = "TOKENS", help_heading = "Measures")]
     window: Option<u32>,
     /// Tokens from one window to the next [default: half a window]
     #[arg(long, value_name = "TOKENS", help_heading = "Measures")]
     stride: Option<u32>,
-    /// Score the first token of a text too, after the token that begins texts
+    /// Also score the first token of a text, given the token that begins texts
     #[arg(long, help_heading = "Measures")]
     first_token: bool,
-    /// Of everything that is drawn at random: masks, samples, permutations, bootstraps
+    /// The seed of everything that is drawn at random: masks, samples, permutations, bootstraps
     #[arg(long, default_value_t = 0, help_heading = "Measures")]
     seed: u64,
 }
@@ -144,7 +144,7 @@ impl Measures {
         self.seed
     }
 
-    /// Whether anything is measured, and is there, as far as that is known without the model.
+    /// Checks, before the model is read, that something is measured and that its files exist.
     pub fn check(&self) -> Result<(), Failure> {
         let files = [&self.seat, &self.crows_pairs, &self.stereoset, &self.perplexity];
         let mut files = files.into_iter().flatten().peekable();
@@ -159,7 +159,7 @@ impl Measures {
         self.weat.iter().try_for_each(|test| named(test).map(|_| ()))
     }
 
-    /// Reads the data, and puts the questions of all measures into `plan`.
+    /// Reads the data, and adds the measures and their questions to `plan`. `has_patch` is whether edited models will be measured.
     pub fn plan(
         &self,
         tokens: &dyn Tokens,
@@ -195,7 +195,7 @@ impl Measures {
             for perplexity in self.perplexities(facts) {
                 measures.push(perplexity.plan(&self.text(path, perplexity)?, tokens, facts, work)?);
             }
-            // Of an unedited model alone it is nothing.
+            // The divergence is that of an edited model from the unedited one.
             if self.kl && has_patch {
                 let options = DivergenceOptions { most_positions: self.kl_positions, seed: self.seed };
                 let text = Text::read(path, self.text_options(Unit::Line))?;
@@ -248,7 +248,7 @@ impl Measures {
 
     fn text_options(&self, unit: Unit) -> TextOptions {
         let headings = if self.no_headings { LinePolicy::LeaveOut } else { LinePolicy::Keep };
-        // A file as a whole keeps its paragraphs apart.
+        // In a text that is one file, empty lines separate paragraphs.
         let empty_lines = if unit == Unit::File { LinePolicy::Keep } else { LinePolicy::LeaveOut };
         TextOptions { unit, empty_lines, headings }
     }

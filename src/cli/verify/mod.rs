@@ -7,7 +7,7 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, patch_argument};
 use crate::apply::Check;
-use crate::durable::{self, Existing};
+use crate::durable::{Existing, check_new_file, write_file};
 use crate::edit::{Alpha, EditKind};
 use crate::error::list::named;
 use crate::measure::threshold::Threshold;
@@ -20,16 +20,18 @@ use crate::report::plot::{sweep, sweep_lines};
 use crate::report::results::Runtime;
 use crate::report::verify::{Detail, Setup, case, json, lines, summary};
 use crate::verify::{Evaluation, MeasurePlan, Report, VerifyOptions, verify};
+use crate::words::counted;
 use clap::{Args, ValueEnum};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
-Each measure is that of the published code, named by its variant; the report says what it means, over how many items, and whether a \
-change is more than noise. Benchmark data is not part of this program: the README says where it is published. WEAT's lists are built in.
+Each measure gives what the published code gives, and its name says which variant it is. The report says what a score means, over how \
+many items it is, and whether a change is more than noise. WEAT's lists are built in. The other benchmarks are not part of this program: \
+docs/measuring.md says where they are published.
 
-The model is measured as it is, and then with the patches at each --alpha and --edit. Nothing is written to the model.
+The model is measured as it is, and then with the patches at each --alpha and --edit. Its files do not change.
 
 Needs ONNX Runtime: `lcepatch runtime install`.
 
@@ -45,17 +47,17 @@ Examples:
 pub struct Arguments {
     /// The model directory: config.json, tokenizer, weights
     model: PathBuf,
-    /// Measure through this export of the model; its weights are found by content, whatever they are called
+    /// Measure with this ONNX export of the model; its weights are recognized by their content, not by their names
     #[arg(long, value_name = "MODEL.onnx")]
     onnx: Option<PathBuf>,
     /// A patch to measure the effect of; several are applied together
     #[arg(long, short, value_name = "PATCH")]
     patch: Vec<PathBuf>,
-    /// How strongly to apply the patches, one model for each [default: what they recommend, and 1; without --edit]
+    /// How strongly to apply the patches; one edited model for each [default: what they recommend, and 1; none with --edit]
     #[arg(long, short, value_parser = arguments::alpha, value_delimiter = ',', allow_hyphen_values = true,
         value_name = "ALPHA,...", requires = "patch")]
     alpha: Vec<Alpha>,
-    /// Edits without an alpha, one model for each: prune, switch masks
+    /// Edits without an alpha, one edited model for each: pr (prune), sw (switch masks)
     #[arg(long, value_delimiter = ',', value_name = "pr,sw", requires = "patch")]
     edit: Vec<EditWithoutAlpha>,
     #[command(flatten)]
@@ -69,13 +71,13 @@ pub struct Arguments {
     /// and the longest one that fits counts
     #[arg(long, value_name = "PATCH=MODEL", value_parser = arguments::prefix_map)]
     map_prefix: Vec<Prefix>,
-    /// Exit with code 1 if this comes true of any edited model, as in 'ppl.mlm>+1%' or '|weat8|>0.5'; may be repeated
+    /// Exit with code 1 if this is true of any edited model, as in 'ppl.mlm>+1%' or '|weat8|>0.5'; may be repeated
     #[arg(long, value_name = "CONDITION", value_parser = threshold)]
     fail_if: Vec<Threshold>,
     /// Draw the scores against alpha into this .svg file, or with `-` in the terminal
     #[arg(long, value_name = "FILE|-")]
     plot: Option<PathBuf>,
-    /// Write the results into the patch's metadata, where `show` prints them; the patch gets another id
+    /// Write the results into the patch's metadata, where `show` finds them; the patch gets another id
     #[arg(long, requires = "patch")]
     record: bool,
     /// Replace an existing plot
@@ -84,23 +86,24 @@ pub struct Arguments {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    /// With --json: what each item of the data contributes, too
+    /// With --json: also what each item of the data contributes
     #[arg(long, requires = "json")]
     items: bool,
 }
 
+/// What runs the model.
 #[derive(Args)]
 pub struct Computing {
-    /// What computes
+    /// What runs the model: the CPU, or an NVIDIA GPU
     #[arg(long, default_value = "cpu", help_heading = "Computing")]
     provider: ProviderName,
-    /// Which GPU
+    /// Which GPU, counted from 0
     #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Computing")]
     device: u16,
 }
 
 // Comments on its values would be in the help.
-/// What computes.
+/// What runs the model.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ProviderName {
     Cpu,
@@ -116,7 +119,7 @@ impl Computing {
         Ok(Engine::start(provider, terminal.threads())?)
     }
 
-    /// With what is measured; the digests of weights are not looked for.
+    /// How results are computed, for the report. The weight files are not hashed.
     pub fn setup(&self, engine: &Engine, terminal: &Terminal) -> Setup {
         let threads = terminal.threads().unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let runtime = Runtime { version: engine.about.version.clone(), provider: engine.provider.label(), threads };
@@ -126,19 +129,20 @@ impl Computing {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    let (shown, plot) = match arguments.plot.as_deref() {
+    let (plot_in_terminal, plot_file) = match arguments.plot.as_deref() {
         Some(path) if path == Path::new("-") => (true, None),
         path => (false, path),
     };
-    if shown && arguments.json {
-        return Err(Failure::usage("--json and --plot - both print", "draw into a file, such as --plot sweep.svg"));
+    if plot_in_terminal && arguments.json {
+        return Err(Failure::usage(
+            "--json and --plot - would both print to standard output",
+            "draw into a file, such as --plot sweep.svg",
+        ));
     }
-    if let Some(path) = plot {
+    if let Some(path) = plot_file {
         arguments::refuse_inputs([path], arguments.patch.iter().map(PathBuf::as_path))?;
         arguments::is_svg(path)?;
-        if path.exists() && existing == Existing::Keep {
-            return Err(durable::Failed::Exists { path: path.to_owned() }.into());
-        }
+        check_new_file(path, existing)?;
     }
     if arguments.record && arguments.patch.len() > 1 {
         return Err(Failure::usage("--record writes into one patch", "give one --patch"));
@@ -154,7 +158,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         None => Model::open(&arguments.model, &checkpoint)?,
     };
     if let Some(exported) = model.exported_graph() {
-        unbound(exported, terminal);
+        note_unbound(exported, terminal);
     }
     let tokenizer = Tokenizer::read(&arguments.model, model.config())?;
     let mut plan = MeasurePlan::default();
@@ -165,7 +169,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         prefix: PrefixMap::new(arguments.map_prefix.clone()),
         seed: arguments.measures.seed(),
     };
-    // Everything that was given is right: only now is something asked for that may be missing.
+    // ONNX Runtime may be missing. It is looked for last, so that wrong arguments are reported first.
     let engine = arguments.computing.engine(terminal)?;
     let (model, checkpoint, plan) = (&model, &checkpoint, &plan);
     let evaluation = Evaluation { model, checkpoint, plan, options: &options, engine: &engine };
@@ -184,40 +188,41 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if let (true, [patch]) = (arguments.record, &patches[..]) {
         report.patches[0].id = record(patch, &report, &setup)?;
     }
-    if let Some(path) = plot {
-        durable::write_file(path, sweep(&report).as_bytes(), existing)?;
+    if let Some(path) = plot_file {
+        write_file(path, sweep(&report).as_bytes(), existing)?;
     }
     if arguments.json {
         print_json(&json(&report, &setup, if arguments.items { Detail::Items } else { Detail::Scores }))?;
     } else {
         lines(&report, &setup).into_iter().try_for_each(print)?;
-        if shown {
+        if plot_in_terminal {
             print("")?;
             sweep_lines(&report, terminal.characters()).into_iter().try_for_each(print)?;
         }
-        if let Some(path) = plot {
+        if let Some(path) = plot_file {
             print(format_args!("wrote {}", path.display()))?;
         }
     }
     answer(arguments, &report, terminal)
 }
 
-/// Says which weights of an export are not the checkpoint's, so that no edit reaches them.
-fn unbound(exported: &ExportedGraph, terminal: &Terminal) {
+/// Prints a note about the weights of an export that are in no tensor of the checkpoint, so that no edit reaches them.
+fn note_unbound(exported: &ExportedGraph, terminal: &Terminal) {
     let names = &exported.bindings().unbound_initializers;
     if names.is_empty() {
         return;
     }
-    let (count, names) = (names.len(), named(names.iter()));
-    terminal.note(&format!("{count} initializers of the export are no tensors of the checkpoint: {names}"));
+    let (initializers, names) = (counted(names.len(), "initializer"), named(names.iter()));
+    terminal.note(&format!("{initializers} of the export in no tensor of the checkpoint: {names}"));
 }
 
-/// The edits that were asked for, in their order; if none were, at the alpha that the patches recommend, and at `more`.
+/// The edits that were asked for, in their order. By default these are interpolations at the alpha that the patches recommend and at the
+/// alphas in `also`.
 pub fn cases(
     alphas: &[Alpha],
     edits: &[EditWithoutAlpha],
     patches: &[Patch],
-    more: &[Alpha],
+    also: &[Alpha],
 ) -> Result<Vec<EditKind>, Failure> {
     let edits = edits.iter().copied().map(EditKind::from);
     let mut kinds: Vec<EditKind> = alphas.iter().map(|alpha| EditKind::Interpolate(*alpha)).chain(edits).collect();
@@ -225,18 +230,18 @@ pub fn cases(
         let (alpha, _) = first.default_alpha();
         if let Some(other) = others.iter().find(|other| other.default_alpha().0 != alpha) {
             let (path, other) = (other.name().display(), other.default_alpha().0);
-            let message = format!("{path} is meant for alpha {other}, and the first patch for {alpha}");
-            return Err(Failure::usage(message, "say at which they are applied together, with --alpha"));
+            let message = format!("{path} recommends alpha {other}, and the first patch alpha {alpha}");
+            return Err(Failure::usage(message, "give the alpha for all patches with --alpha"));
         }
         kinds.push(EditKind::Interpolate(alpha));
-        kinds.extend(more.iter().filter(|more| **more != alpha).map(|more| EditKind::Interpolate(*more)));
+        kinds.extend(also.iter().filter(|other| **other != alpha).map(|other| EditKind::Interpolate(*other)));
     }
     // Alpha 0 is the unedited model, which is always there.
     kinds.retain(|kind| kind.alpha().is_none_or(|alpha| alpha.value() != 0.0));
     Ok(kinds)
 }
 
-/// Puts the results into the patch's file, and returns its new id.
+/// Writes the results into the patch's metadata, replaces its file, and returns its new id.
 fn record(patch: &Patch, report: &Report, setup: &Setup) -> Result<crate::digest::Digest, Failure> {
     let mut metadata = patch.metadata().clone();
     metadata.results.extend(summary(report, setup));
@@ -249,7 +254,7 @@ fn threshold(text: &str) -> Result<Threshold, String> {
     Threshold::parse(text).map_err(|error| error.to_string())
 }
 
-/// No, if a condition came true.
+/// The answer: no if any condition of `--fail-if` is true.
 fn answer(arguments: &Arguments, report: &Report, terminal: &Terminal) -> Outcome {
     let mut answer = Answer::Yes;
     let (unedited, edited) = match &report.rows[..] {
@@ -257,7 +262,7 @@ fn answer(arguments: &Arguments, report: &Report, terminal: &Terminal) -> Outcom
         [] => return Ok(answer),
     };
     for threshold in &arguments.fail_if {
-        // A condition on a score holds of the model alone, too.
+        // Without an edited model, a condition on a score is one on the model itself.
         let rows = if edited.is_empty() && !threshold.is_of_change() { std::slice::from_ref(unedited) } else { edited };
         for row in rows {
             let violation = threshold.violation(&row.outcomes, &unedited.outcomes);

@@ -10,7 +10,8 @@ use crate::report::plot::scene::Colour;
 use crate::report::plot::sweep::Sheet;
 use crate::report::plot::{darkest, panel_part, selection_part};
 use crate::report::results::{PatchLine, Row};
-use crate::report::table::{count, percent, printable};
+use crate::report::table::{percent, printable};
+use crate::words::{count, counted};
 
 fn series(strategy: &str, name: String) -> Series {
     let (colour, marker) = match strategy {
@@ -65,8 +66,8 @@ fn distinct<T: PartialEq>(list: impl IntoIterator<Item = T>) -> Vec<T> {
 /// The name of a size, with the number of weights.
 pub fn size_name(pool: &Pool<'_>, size: &str, configurations: &[Configuration]) -> String {
     let selected = pool.selected(configurations).map(|(low, high)| match low == high {
-        true => format!("{} weights", count(low)),
-        false => format!("{} to {} weights", count(low), count(high)),
+        true => counted(low, "weight"),
+        false => format!("{} to {}", count(low), counted(high, "weight")),
     });
     let k = match size {
         "" => Some("every edit".to_owned()),
@@ -261,8 +262,11 @@ pub fn places(page: &mut Html, pool: &Pool<'_>) {
         let k = localization.k.as_ref().map_or(String::new(), |k| format!(", k {k}"));
         let seed = localization.seed.map_or(String::new(), |seed| format!(", seed {seed}"));
         let share = percent(stat.selected, *candidates);
-        let name =
-            format!("{}{k}{seed}: {} weights, {share} of the candidates", localization.strategy, count(stat.selected));
+        let name = format!(
+            "{}{k}{seed}: {}, {share} of the candidates",
+            localization.strategy,
+            counted(stat.selected, "weight")
+        );
         let svg = selection_part(stat, most, &format!("Selected weights by layer and component: {name}"));
         let caption = format!("<figcaption>{}</figcaption>", escaped(&name));
         page.line(format_args!("<figure class=\"places\">{caption}\n{svg}</figure>"));

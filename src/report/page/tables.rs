@@ -5,8 +5,8 @@ use super::figures::size_name;
 use super::html::{Html, escaped};
 use super::pool::Pool;
 use crate::report::results::{Results, Row};
-use crate::report::table::count;
 use crate::report::verify::{decimals, number, short, signed};
+use crate::words::count;
 use std::collections::BTreeSet;
 
 /// Marks a change that may be chance.

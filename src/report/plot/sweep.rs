@@ -7,9 +7,10 @@ use super::panel::{Mark, Marker, Panel, SIZE, Series, draw, shortened};
 use super::scene::{CHARACTER, Colour, Scene};
 use super::svg;
 use super::text::{self, Characters};
-use crate::report::table::{count, printable};
+use crate::report::table::printable;
 use crate::report::verify::{Column, better, case};
 use crate::verify::{Measurement, Report};
+use crate::words::{count, counted};
 
 const MARGIN: u32 = 16;
 const HEAD: u32 = 40;
@@ -150,7 +151,7 @@ fn footer(report: &Report) -> Vec<String> {
         out.push(format!("patch {}: {}", patch.id.short(), patch.path.display()));
     }
     if let Some(more @ 1..) = report.patches.len().checked_sub(PATCHES_MAX) {
-        out.push(format!("and {more} more patches"));
+        out.push(format!("and {}", counted(more, "more patch")));
     }
     let columns = Column::all(report);
     let mut marks = columns.iter().flat_map(|column| report.rows.iter().filter_map(|row| mark(column, row)));

@@ -26,6 +26,9 @@ use crate::verify::WorkSummary;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The version of the format of a sweep's results.
+pub const VERSION: u64 = 1;
+
 /// What all rows of a file have in common.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -105,8 +108,8 @@ pub struct AppliedPatch {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SweepHead {
-    /// The version of this format.
-    pub sweep: u32,
+    /// The version of this format, [`VERSION`].
+    pub sweep: u64,
     /// What the rows have in common.
     #[serde(flatten)]
     pub setting: Setting,

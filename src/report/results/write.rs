@@ -1,7 +1,7 @@
 //! The results file of a sweep as it grows.
 
-use super::read::Line;
-use super::{Localization, MeasureSettings, PatchLine, Reference, SweepHead};
+use super::read::{Line, check_version};
+use super::{Localization, MeasureSettings, PatchLine, Reference, SweepHead, VERSION};
 use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};
 use crate::diff::Diffed;
@@ -44,7 +44,7 @@ impl SweepHead {
             data: hexadecimal(&outcome.data),
         });
         Self {
-            sweep: 1,
+            sweep: VERSION,
             setting: setting(&baseline.model(), &baseline.work(), setup),
             label: label.map(str::to_owned),
             reference: Some(Reference { path: path.display().to_string(), weights: hexadecimal(weights) }),
@@ -85,7 +85,7 @@ impl ResultsFile {
     /// Opens the file at `path`, or creates an empty one. [`ResultsFile::begin`] is the first to write to it.
     ///
     /// # Errors
-    /// [`Reason::Results`], I/O.
+    /// [`Reason::Results`], [`Reason::LaterResults`], I/O.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let (lines, found) = Lines::open(path)?;
         let (patches, measured) = (BTreeMap::new(), BTreeSet::new());
@@ -99,9 +99,7 @@ impl ResultsFile {
                 continue;
             }
             let head: Value = serde_json::from_str(text).map_err(|error| file.malformed(at, error))?;
-            if head.get("sweep").is_none() {
-                return Err(file.malformed(at, "it is not the first line of a sweep"));
-            }
+            check_version(&head, path)?;
             file.head = Some(head);
         }
         Ok(file)

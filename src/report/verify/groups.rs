@@ -4,8 +4,9 @@ use super::table::fits;
 use super::words::{decimals, number, signed};
 use super::{Column, case};
 use crate::measure::{Group, Outcome, Score};
-use crate::report::table::{Align, count, lines as columns, printable};
+use crate::report::table::{Align, lines as columns, printable};
 use crate::verify::{Measurement, Report};
+use crate::words::count;
 
 /// A table of the parts of the data for each main score that has several.
 pub(super) fn groups(report: &Report) -> Vec<String> {

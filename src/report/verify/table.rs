@@ -5,8 +5,9 @@ use super::words::{better, decimals, number, short, signed, time, wrapped};
 use super::{Column, Setup, case};
 use crate::measure::{Better, ModelKind, Score};
 use crate::report::results::Runtime;
-use crate::report::table::{Align, count, lines as columns, printable};
+use crate::report::table::{Align, lines as columns, printable};
 use crate::verify::{Measurement, Report};
+use crate::words::{count, counted};
 use std::collections::BTreeMap;
 
 /// Tables are split where they would be wider, and sentences are wrapped.
@@ -43,19 +44,20 @@ fn heading(report: &Report, setup: &Setup) -> Vec<String> {
         ModelKind::Causal => "causal language model",
         ModelKind::Encoder => "encoder",
     };
-    let (path, dtypes, layers) = (model.path.display(), model.dtypes.join(" and "), model.facts.layers);
-    let mut facts = vec![("model", format!("{path}: {}, {dtypes}, {kind} of {layers} layers", model.model_type))];
+    let (path, dtypes, layers) =
+        (model.path.display(), model.dtypes.join(" and "), counted(model.facts.layers, "layer"));
+    let mut facts = vec![("model", format!("{path}: {}, {dtypes}, {kind} of {layers}", model.model_type))];
     facts.extend(model.onnx.iter().map(|onnx| ("export", onnx.display().to_string())));
     let Runtime { version, provider, threads } = &setup.runtime;
-    let noun = if *threads == 1 { "thread" } else { "threads" };
-    facts.push(("runtime", format!("ONNX Runtime {version}, {provider}, {threads} {noun}")));
+    let threads = counted(*threads, "thread");
+    facts.push(("runtime", format!("ONNX Runtime {version}, {provider}, {threads}")));
     for patch in &report.patches {
         let recommended = patch.recommended_alpha.map_or(String::new(), |alpha| format!(", recommends alpha {alpha}"));
         facts.push(("patch", format!("{} {}{recommended}", patch.path.display(), patch.id.short())));
     }
-    let [questions, sequences] = [work.questions, work.sequences].map(|n| count(n as u64));
-    let tokens = count(work.tokens);
-    facts.push(("asked", format!("{questions} questions on {sequences} sequences, {tokens} tokens with padding")));
+    let (questions, sequences) = (counted(work.questions, "question"), counted(work.sequences, "sequence"));
+    let tokens = counted(work.tokens, "token");
+    facts.push(("asked", format!("{questions} on {sequences}, {tokens} with padding")));
     facts.into_iter().map(|(label, text)| format!("{label:<8} {}", printable(&text))).collect()
 }
 

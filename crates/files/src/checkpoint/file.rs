@@ -9,6 +9,7 @@ use crate::durable::{Access, Failed, is_same};
 use crate::input::{self, Found, Identity, Meant};
 use lcepatch_format::dtype::Dtype;
 use lcepatch_format::limits::{NAME_BYTES_MAX, RANK_MAX};
+use lcepatch_format::words::counted;
 use safetensors::tensor::Metadata;
 use std::fs::File;
 use std::ops::Range;
@@ -145,7 +146,7 @@ impl WeightFile {
         Meant::Checkpoint.check(&front).map_err(|unexpected| OpenError::malformed(path, unexpected.into()))?;
         let header = |reason: String| OpenError::malformed(path, Malformed::Header { reason });
         let Some(length) = front.first_chunk().map(|length| u64::from_le_bytes(*length)) else {
-            return Err(header(format!("it has {} bytes", map.size())));
+            return Err(header(format!("it has {}", counted(map.size(), "byte"))));
         };
         if length > HEADER_BYTES_MAX || length > map.size() - 8 {
             return Err(header("invalid header length".to_owned()));

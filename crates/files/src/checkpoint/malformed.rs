@@ -2,6 +2,7 @@
 
 use crate::durable::Failed;
 use crate::input::Unexpected;
+use lcepatch_format::words::plural;
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
@@ -64,7 +65,7 @@ pub enum Malformed {
         of: usize,
     },
     /// The length of the file does not match its header.
-    #[error("the file has {found} bytes, and its header asks for {expected}: {}", if found < expected { format!("{} are missing at its end", expected - found) } else { format!("{} follow the last tensor", found - expected) })]
+    #[error("the file has {found} {}, and its header asks for {expected}: {}", plural(*found, "byte"), missing_or_left_over(*found, *expected))]
     Length {
         /// Actual length in bytes.
         found: u64,
@@ -118,12 +119,22 @@ pub enum OpenError<M = Malformed> {
     Unfinished(#[from] Failed),
 }
 
+fn missing_or_left_over(found: u64, expected: u64) -> String {
+    match (found.abs_diff(expected), found < expected) {
+        (1, true) => "1 is missing at its end".to_owned(),
+        (n, true) => format!("{n} are missing at its end"),
+        (1, false) => "1 follows the last tensor".to_owned(),
+        (n, false) => format!("{n} follow the last tensor"),
+    }
+}
+
 /// Says how a file changed that had `before` bytes when it was opened and has `now` bytes now.
 pub fn changed(before: u64, now: u64) -> String {
+    let bytes = plural(now, "byte");
     match now.cmp(&before) {
-        Ordering::Less => format!("became shorter while it was read: {now} bytes now, {before} when it was opened"),
+        Ordering::Less => format!("became shorter while it was read: {now} {bytes} now, {before} when it was opened"),
         Ordering::Equal => "changed while it was read".to_owned(),
-        Ordering::Greater => format!("became longer while it was read: {now} bytes now, {before} when it was opened"),
+        Ordering::Greater => format!("became longer while it was read: {now} {bytes} now, {before} when it was opened"),
     }
 }
 

@@ -20,7 +20,7 @@ pub use lines::{Found, Lines};
 pub use lock::Access;
 pub use lock::{lock, open_locked};
 pub use place::refuse_hub_cache;
-pub use place::{check_output, real_path};
+pub use place::{check_new_directory, check_new_file, real_path};
 pub use replace::{NewDirectory, NewFile, output_was_printed, write_file};
 pub use temporary::{abandoned, is_temporary};
 
@@ -43,6 +43,18 @@ pub enum Failed {
     /// The path exists already.
     #[error("{} exists already", path.display())]
     Exists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// A file is to be written to the path of a directory.
+    #[error("{} is the path of a directory, and what is written is a file", path.display())]
+    Directory {
+        /// The output.
+        path: PathBuf,
+    },
+    /// A directory is to be made where something else is.
+    #[error("{} is not a directory, and what is written is a directory", path.display())]
+    NotADirectory {
         /// The output.
         path: PathBuf,
     },

@@ -3,13 +3,15 @@
 use super::disk::folder;
 use super::temporary::is_reserved;
 use super::{Existing, Failed};
-use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-/// The kind of an output path.
+/// The name of an output that stands for standard output.
+const STANDARD_OUTPUT: &str = "-";
+
+/// The kind of an output file's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A new or existing regular file, or a new directory.
+    /// A new or existing regular file.
     File,
     /// A pipe or a character device, to which the content is written.
     Stream,
@@ -17,24 +19,23 @@ pub(super) enum Place {
     StandardOutput,
 }
 
-/// Determines the kind of an output path.
+/// Determines the kind of an output file's path.
 ///
 /// # Errors
-/// [`Failed::Exists`]; [`Failed::NotAFile`] for what can neither be replaced nor written to; [`Failed::HubCache`].
+/// [`Failed::Exists`]; [`Failed::Directory`]; [`Failed::NotAFile`] for what can neither be replaced nor written to;
+/// [`Failed::HubCache`].
 pub(super) fn place(path: &Path, existing: Existing) -> Result<Place, Failed> {
-    if path.as_os_str() == OsStr::new("-") {
+    if path.as_os_str() == STANDARD_OUTPUT {
         return Ok(Place::StandardOutput);
     }
     refuse_hub_cache(path)?;
+    refuse_directory(path)?;
     let exists = || Failed::Exists { path: path.to_owned() };
     // Links are followed; a broken link is replaced itself.
     let Ok(metadata) = path.metadata() else {
         let is_broken_link = path.symlink_metadata().is_ok();
         return if is_broken_link && existing == Existing::Keep { Err(exists()) } else { Ok(Place::File) };
     };
-    if metadata.is_dir() {
-        return Err(exists());
-    }
     match (metadata.is_file(), existing) {
         (true, Existing::Keep) => Err(exists()),
         (true, Existing::Replace) if is_descriptor(path) => Err(Failed::NotAFile { path: path.to_owned() }),
@@ -72,16 +73,41 @@ pub fn real_path(path: &Path) -> Option<PathBuf> {
     Some(folder.map_or_else(|| Path::new(".").canonicalize().ok(), real_path)?.join(name))
 }
 
-/// Checks that an output may be written to `path`, so that a command can fail before its work. The check is repeated when the output is
+/// Checks that a file may be written to `path`, so that a command can fail before its work. The check is repeated when the file is
 /// written.
 ///
 /// # Errors
-/// [`Failed::Exists`], [`Failed::NotAFile`], [`Failed::HubCache`], [`Failed::Reserved`].
-pub fn check_output(path: &Path, existing: Existing) -> Result<(), Failed> {
-    // A directory may replace an empty one.
-    let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+/// [`Failed::Exists`], [`Failed::Directory`], [`Failed::NotAFile`], [`Failed::HubCache`], [`Failed::Reserved`].
+pub fn check_new_file(path: &Path, existing: Existing) -> Result<(), Failed> {
     refuse_reserved(path)?;
-    if empty { refuse_hub_cache(path) } else { place(path, existing).map(drop::<Place>) }
+    place(path, existing).map(drop::<Place>)
+}
+
+/// Refuses the path of a directory, existing or not, for a file.
+///
+/// # Errors
+/// [`Failed::Directory`].
+pub(super) fn refuse_directory(path: &Path) -> Result<(), Failed> {
+    let text = path.to_string_lossy();
+    // What ends in a separator or in `.` can only be a directory.
+    let is_named_as_one = matches!(text.rsplit(std::path::is_separator).next(), Some("" | "."));
+    if is_named_as_one || path.is_dir() { Err(Failed::Directory { path: path.to_owned() }) } else { Ok(()) }
+}
+
+/// Checks that a directory may be made at `path`, where there is nothing yet, or an empty directory. The check is repeated when the
+/// directory is made.
+///
+/// # Errors
+/// [`Failed::Exists`], [`Failed::NotADirectory`], [`Failed::HubCache`], [`Failed::Reserved`].
+pub fn check_new_directory(path: &Path) -> Result<(), Failed> {
+    refuse_reserved(path)?;
+    refuse_hub_cache(path)?;
+    let is_directory = path.metadata().is_ok_and(|metadata| metadata.is_dir());
+    let is_empty = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if path.as_os_str() == STANDARD_OUTPUT || !is_directory && path.symlink_metadata().is_ok() {
+        return Err(Failed::NotADirectory { path: path.to_owned() });
+    }
+    if is_directory && !is_empty() { Err(Failed::Exists { path: path.to_owned() }) } else { Ok(()) }
 }
 
 /// Refuses names of temporary files and journals, which lcepatch removes and replaces.
@@ -139,6 +165,23 @@ mod tests {
         others.iter().for_each(|path| assert!(!in_hub_cache(Path::new(path)), "{path}"));
     }
 
+    #[test]
+    fn files_and_directories_do_not_take_each_others_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), b"x").unwrap();
+        std::fs::create_dir(at("empty")).unwrap();
+        for name in ["empty", "empty/", "new/", "new/."] {
+            assert!(matches!(check_new_file(&at(name), Existing::Replace), Err(Failed::Directory { .. })), "{name}");
+        }
+        assert!(check_new_file(&at("new"), Existing::Keep).is_ok());
+        assert!(matches!(check_new_directory(&at("file")), Err(Failed::NotADirectory { .. })));
+        assert!(matches!(check_new_directory(folder.path()), Err(Failed::Exists { .. })));
+        for name in ["empty", "empty/", "new", "new/"] {
+            check_new_directory(&at(name)).unwrap();
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn devices_and_pipes_are_written_to_and_never_replaced() {
@@ -151,6 +194,6 @@ mod tests {
         for existing in [Existing::Keep, Existing::Replace] {
             assert!(matches!(place(&socket, existing), Err(Failed::NotAFile { .. })));
         }
-        assert!(matches!(place(folder.path(), Existing::Replace), Err(Failed::Exists { .. })));
+        assert!(matches!(place(folder.path(), Existing::Replace), Err(Failed::Directory { .. })));
     }
 }

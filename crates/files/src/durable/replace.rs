@@ -4,7 +4,7 @@ use super::background::while_syncing;
 use super::disk::{self, create_folder, folder, is_at, sync_folder};
 use super::fault::{Call, point};
 use super::lock::refuse_in_use;
-use super::place::{Place, place, refuse_reserved};
+use super::place::{Place, check_new_directory, place, refuse_reserved};
 use super::temporary::{PREFIX, SUFFIX, remove_abandoned};
 use super::{Existing, Failed};
 use std::fs::{File, Permissions};
@@ -235,16 +235,7 @@ impl NewDirectory {
     /// # Errors
     /// [`Failed`].
     pub fn create(path: &Path) -> Result<Self, Failed> {
-        refuse_reserved(path)?;
-        let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-        if !empty {
-            match place(path, Existing::Keep)? {
-                Place::File => {}
-                Place::Stream | Place::StandardOutput => {
-                    return Err(Failed::NotAFile { path: path.to_owned() });
-                }
-            }
-        }
+        check_new_directory(path)?;
         create_folder(path)?;
         remove_abandoned(folder(path));
         let mut builder = tempfile::Builder::new();

@@ -1,6 +1,7 @@
 //! Recognizes the kind of a file by its first bytes, and compares it with the kind that was meant.
 
 use super::folder::Folder;
+use lcepatch_format::words::plural;
 use std::path::Path;
 
 /// First bytes of a part of a patch, which one shard of a diff writes.
@@ -30,6 +31,8 @@ pub enum Found {
     Utf16,
     /// A model of llama.cpp.
     Gguf,
+    /// An ONNX file.
+    Onnx,
     /// An empty file.
     Empty,
     /// A file that begins with zeros, such as one that was preallocated for a download that failed.
@@ -122,6 +125,8 @@ impl Found {
             Self::Utf16
         } else if starts(b"GGUF") {
             Self::Gguf
+        } else if is_onnx(front) {
+            Self::Onnx
         } else if front.len() as u64 == Self::FRONT_BYTES && front.iter().all(|byte| *byte == 0) {
             Self::Zeros
         } else if matches!(text, [b'{' | b'[', ..]) {
@@ -132,11 +137,24 @@ impl Found {
     }
 }
 
+/// Whether a file begins as ONNX files do: with the number of a version (field 1), and then the name of the producer, or another field
+/// of `ModelProto`.
+fn is_onnx(front: &[u8]) -> bool {
+    const VERSION: u8 = 1 << 3;
+    const TEXT_OR_MESSAGE: u8 = 2;
+    let field = |tag: u8| (2..=25).contains(&(tag >> 3)) && tag & 7 == TEXT_OR_MESSAGE;
+    matches!(front, [VERSION, 1..=0x7f, tag, ..] if field(*tag))
+}
+
 impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::LfsPointer { size: Some(size) } => {
-                return write!(f, "a Git LFS pointer to a file of {size} bytes that was not downloaded");
+                return write!(
+                    f,
+                    "a Git LFS pointer to a file of {size} {} that was not downloaded",
+                    plural(*size, "byte")
+                );
             }
             Self::LfsPointer { size: None } => "a Git LFS pointer to a file that was not downloaded",
             Self::Html => "a page for browsers (HTML)",
@@ -145,6 +163,7 @@ impl std::fmt::Display for Found {
             Self::Gzip => "a gzip archive",
             Self::Utf16 => "text in UTF-16",
             Self::Gguf => "a GGUF file",
+            Self::Onnx => "an ONNX file",
             Self::Empty => "an empty file",
             Self::Zeros => "a file that begins with zeros, as a download leaves it that did not arrive",
             Self::Safetensors => "a checkpoint (safetensors)",
@@ -193,10 +212,11 @@ impl Meant {
             Self::Checkpoint => *found == Found::Safetensors,
             Self::Patch => *found == Found::Patch,
             Self::Part => *found == Found::Part,
+            Self::Onnx => *found == Found::Onnx,
             Self::Index | Self::Model | Self::Results | Self::Log | Self::Data => *found == Found::Json,
             // An empty list of signers is valid.
             Self::Signers => *found == Found::Empty,
-            Self::Onnx | Self::Signature | Self::Key => false,
+            Self::Signature | Self::Key => false,
         }
     }
 }
@@ -268,6 +288,10 @@ mod tests {
             (b"\x1f\x8b\x08", Some(Found::Gzip)),
             (b"\xff\xfeh\0", Some(Found::Utf16)),
             (b"GGUF\x03", Some(Found::Gguf)),
+            (b"\x08\x08\x12\x07pytorch", Some(Found::Onnx)),
+            (b"\x08\x0a\x3a\x05graph", Some(Found::Onnx)),
+            (b"\x08\x08", None),
+            (b"\x08\x08\x08\x07", None),
             (&[0; 512], Some(Found::Zeros)),
             (&[0; 511], None),
             (b"\xef\xbb\xbf {\"a\": 1}", Some(Found::Json)),

@@ -17,6 +17,8 @@ pub mod varint;
 
 pub use number::Number;
 
+use crate::words::plural;
+
 /// How much time is spent on making streams small. Readers decode all of them in the same way and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub enum Effort {
@@ -34,7 +36,7 @@ pub enum Effort {
 #[non_exhaustive]
 pub enum Corrupt {
     /// The bytes end inside a field.
-    #[error("{field} needs {needed} bytes, {found} are left")]
+    #[error("{field} needs {needed} {}, {found} {} left", plural(*needed, "byte"), if *found == 1 { "is" } else { "are" })]
     Truncated {
         /// What was being read.
         field: &'static str,
@@ -44,7 +46,7 @@ pub enum Corrupt {
         found: u64,
     },
     /// Bytes are left over after the last field.
-    #[error("{found} bytes follow the end of {field}")]
+    #[error("{found} {} the end of {field}", if *found == 1 { "byte follows" } else { "bytes follow" })]
     Trailing {
         /// What should have ended the bytes.
         field: &'static str,
