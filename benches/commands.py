@@ -248,7 +248,7 @@ def main():
     parser.add_argument("--pairs", default="big,bert32,bert32s,mini16",
                         help="made if missing; or others that are there, as WORK_DIR/NAME_{a,b}.safetensors")
     parser.add_argument("--make-big", default="../shared/pairs/make_big.py", help="the script that makes the pair `big`")
-    parser.add_argument("--presets", default="--fast,--best", help="options of diff to try besides, as in --presets=--fast,--best")
+    parser.add_argument("--presets", default="--best", help="options of diff to try besides, as in --presets=--best")
     parser.add_argument("--runs", type=int, default=5, help="at least so many, of cmp, cp and lcepatch")
     parser.add_argument("--peer-runs", type=int, default=2, help="of peers, but 1 if they take over 10 s; 0 leaves them out")
     options = parser.parse_args()

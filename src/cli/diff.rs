@@ -69,9 +69,6 @@ pub struct Arguments {
     /// Store what it takes to use the patch without its base
     #[arg(long)]
     portable: bool,
-    /// Code with less work: where weights are is coded without the base, which makes a patch a fifth to two fifths larger
-    #[arg(long, conflicts_with = "best")]
-    fast: bool,
     /// Code in every way and keep the smallest: several times the work of coding, for less than 1 % of the bytes
     #[arg(long)]
     best: bool,
@@ -265,11 +262,7 @@ fn options<'a>(arguments: &Arguments, options: DiffOptions<'a>) -> DiffOptions<'
             DeltaDtype::Int8 => Precision::Int8,
         },
         portability: if arguments.portable { Portability::Portable } else { Portability::NeedsBase },
-        effort: match (arguments.fast, arguments.best) {
-            (true, _) => Effort::Fast,
-            (_, true) => Effort::Best,
-            _ => Effort::Default,
-        },
+        effort: if arguments.best { Effort::Best } else { Effort::Default },
         sha256: arguments.sha256,
         labels: Labels {
             base_model: arguments.base_model.clone(),

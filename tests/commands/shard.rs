@@ -107,7 +107,7 @@ fn options_that_decide_bytes_are_carried_through_the_parts() {
     let labels = "--license MIT --recommended-alpha -2.1 --result weat8=0.1 --meta seed=[1,2.7e-3]";
     joins_to_the_same_bytes(&dir, 3, &format!("--density 5% --scope tensor {labels}"));
     joins_to_the_same_bytes(&dir, 2, "--density 5% --portable --best");
-    joins_to_the_same_bytes(&dir, 2, "--all --portable --fast");
+    joins_to_the_same_bytes(&dir, 2, "--all --portable");
     joins_to_the_same_bytes(&dir, 3, "--density 30% --params all --exclude *d.weight");
 }
 

@@ -405,8 +405,9 @@ fn encode_as<N: Number>(
         positions: positions_encodings,
         deltas: deltas_encodings,
     };
+    // A list that is a little smaller is not worth the time that it takes everybody who applies the patch.
     Ok(match dense {
-        Some(dense) if dense.needs_base_bytes() < sparse.needs_base_bytes() => dense,
+        Some(dense) if dense.needs_base_bytes() <= sparse.needs_base_bytes() / 32 * 33 => dense,
         _ => sparse,
     })
 }
