@@ -209,7 +209,7 @@ fn sampled_bits<N: Number>(runs: &[&[N]], parameters: Parameters) -> u64 {
     }
     escape_bits += escapes.huffman_bits();
     // Escapes take many times longer to encode and to decode, so they must save something.
-    packed.huffman_bits() + low_bits + escape_bits + escape_bits / 16
+    packed.huffman_bits() + low_bits + escape_bits + escape_bits / 8
 }
 
 /// Decodes `total` numbers over `classes` classes.
