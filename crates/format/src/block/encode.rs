@@ -688,3 +688,22 @@ fn reduce_to_int8(deltas: &[f64], effort: Effort) -> Result<ReducedDeltas, usize
     let decoded = steps.iter().map(|step| f64::from(*step) * scale).collect();
     Ok(ReducedDeltas { codec: DeltaCodec::Int8, bytes, decoded })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deltas_are_conditioned_from_1_percent_on_and_positions_from_5_percent_of_both() {
+        let pay = |positions, deltas, needs_base| {
+            let savings = Savings { free: 10_000, positions, deltas, needs_base };
+            (savings.positions_pay(1.0), savings.deltas_pay(1.0))
+        };
+        assert_eq!(pay(0, 98, false), (false, false));
+        assert_eq!(pay(0, 100, false), (false, true));
+        assert_eq!(pay(400, 50, false), (false, false));
+        assert_eq!(pay(400, 100, false), (true, true));
+        assert_eq!(pay(98, 900, false), (false, true));
+        assert_eq!(pay(100, 0, true), (true, false));
+    }
+}
