@@ -5,6 +5,9 @@
 
 bert32      f32, BERT-base's shapes, 438 MB each; every weight took an Adam-like step (the hard case for a full delta)
 bert32s     the same base; 0.5 % of the weights took that step (an edit)
+sft         bf16, a decoder's shapes, 1 GB each; a full fine-tune: 40 % of the weights show their step, and most of these differ
+            by the same few amounts
+many        bf16, 100,000 tensors of 16 by 16, as of a model of many experts, 64 MB each; 2 % of the weights differ, in every tensor
 mini16      bf16, MiniLM-L6's shapes, 45 MB each; the step is so small that 0.7 % of the weights show it
 sparse:GB   bf16, of any size: 1/16 of it is real, half a MiB in every 8, and 40 % of the real weights differ (2.5 % of
             all, as after a training step); the rest is a hole in the file, which reads as zeros and takes no disk
@@ -61,6 +64,15 @@ def decoder(size):
         (f"model.layers.{i}.self_attn.q_proj.weight", (4096, 4096)) for i in range(layers)]
 
 
+def blocks(width, hidden, layers):
+    """Names and shapes of a decoder with a gate, and a quarter as many heads for keys and values."""
+    of_layer = {"self_attn.q_proj": (width, width), "self_attn.k_proj": (width // 4, width), "self_attn.v_proj": (width // 4, width),
+                "self_attn.o_proj": (width, width), "mlp.up_proj": (hidden, width), "mlp.gate_proj": (hidden, width),
+                "mlp.down_proj": (width, hidden)}
+    return [("model.embed_tokens.weight", (32000, width))] + [
+        (f"model.layers.{i}.{name}.weight", shape) for i in range(layers) for name, shape in of_layer.items()]
+
+
 def head(dtype, shapes):
     """The head of a safetensors file, a whole number of pages, and how many bytes follow it."""
     header, offset = {}, 0
@@ -84,6 +96,19 @@ def dense(files, dtype, shapes, step, share):
         for file, side in zip(files, (before, after)):
             file.write(side.tobytes())
     return changed, total
+
+
+def many(files, tensors):
+    """One draw for all tensors: a generator for each would take longer than the rest."""
+    shapes = [(f"model.layers.{i // 768}.mlp.experts.{i // 3 % 256}.{('gate', 'up', 'down')[i % 3]}_proj.weight", (16, 16))
+              for i in range(tensors)]
+    rng = np.random.default_rng(3)
+    before = bf16_bits(rng.standard_normal(tensors * 256, dtype=np.float32))
+    changed = rng.random(len(before), dtype=np.float32) < 0.02
+    for file, side in zip(files, (before, before ^ changed.astype(np.uint16))):
+        file.write(head("BF16", shapes)[0])
+        file.write(side.tobytes())
+    return int(changed.sum()), len(before)
 
 
 def sparse(files, size):
@@ -110,6 +135,8 @@ def main(out, names):
             changed, total = {
                 "bert32": lambda: dense((a, b), "F32", encoder(768, 12), 2e-5, 1),
                 "bert32s": lambda: dense((a, b), "F32", encoder(768, 12), 2e-5, 0.005),
+                "sft": lambda: dense((a, b), "BF16", blocks(2048, 5632, 10), 4.2e-5, 1),
+                "many": lambda: many((a, b), 100_000),
                 "mini16": lambda: dense((a, b), "BF16", encoder(384, 6), 2.2e-7, 1),
                 "sparse": lambda: sparse((a, b), int(float(size) * 1e9)),
             }[kind]()

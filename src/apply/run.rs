@@ -186,13 +186,16 @@ fn work<'a>(rewrite: &impl Rewrite, file: &'a WeightFile, index: usize) -> Vec<W
 /// Copies a range of bytes from file to file. The system can do this without passing them through this process.
 fn copy(file: &WeightFile, range: &Range<u64>, new: &NewFile, context: &Context<'_>) -> Result<(), Error> {
     const PART_BYTES: u64 = 64 << 20;
+    const BLOCK_BYTES: u64 = 1 << 16;
     let failed = |e| Failed::io("write", new.path(), e);
     // Each copy needs handles of its own, since a handle has one position for all threads.
     let mut from = file.reopen()?;
     let mut to = std::fs::OpenOptions::new().write(true).open(new.temporary_path()).map_err(failed)?;
     from.seek(SeekFrom::Start(range.start)).map_err(|e| Error::io("read", file.path(), e))?;
     to.seek(SeekFrom::Start(range.start)).map_err(failed)?;
-    for part in windows(range.clone(), PART_BYTES) {
+    // File systems that can share blocks between files (btrfs, XFS) do so from where a block begins.
+    let aligned = range.start.next_multiple_of(BLOCK_BYTES).min(range.end);
+    for part in std::iter::once(range.start..aligned).chain(windows(aligned..range.end, PART_BYTES)) {
         let bytes = part.end - part.start;
         if std::io::copy(&mut from.by_ref().take(bytes), &mut to).map_err(failed)? != bytes {
             return Err(Error::io("read", file.path(), std::io::ErrorKind::UnexpectedEof.into()));

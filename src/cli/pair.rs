@@ -89,7 +89,9 @@ impl PairArguments {
     /// Opens the checkpoints and mask files.
     pub fn open(&self, terminal: &Terminal) -> Result<Opened, Failure> {
         let open = |path: &Option<PathBuf>| path.as_deref().map(Checkpoint::open).transpose();
-        let (target, reference) = (Checkpoint::open(&self.target)?, Checkpoint::open(&self.reference)?);
+        // Of large models, reading the headers takes a noticeable time.
+        let both = rayon::join(|| Checkpoint::open(&self.target), || Checkpoint::open(&self.reference));
+        let (target, reference) = (both.0?, both.1?);
         [&target, &reference].into_iter().for_each(|side| patch_argument::note_stale(side, terminal));
         Ok(Opened {
             target,

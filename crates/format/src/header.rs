@@ -31,7 +31,7 @@ const ZSTD_LEVEL: i32 = 19;
 /// The level for sections of more than [`LARGE_SECTION_BYTES`] bytes, such as tables of tens of thousands of tensors, for which level 19
 /// would take longer than the rest of a diff.
 const ZSTD_LEVEL_LARGE: i32 = 9;
-const LARGE_SECTION_BYTES: usize = 1 << 20;
+const LARGE_SECTION_BYTES: usize = 1 << 18;
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
 

@@ -307,8 +307,12 @@ fn dense(name: &str) -> Option<(Family, Component)> {
 }
 
 fn ends_with(module: &str, pattern: &str) -> bool {
-    // A fast check that rules out most patterns. It is valid because no pattern ends with `*`.
+    // Fast checks that rule out most patterns. They are valid because no pattern ends with `*`.
     if module.as_bytes().last() != pattern.as_bytes().last() {
+        return false;
+    }
+    let literal = pattern.rsplit_once('*').map_or(pattern, |(_, end)| end);
+    if !module.ends_with(literal) {
         return false;
     }
     let mut segments = module.rsplit('.');

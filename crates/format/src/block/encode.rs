@@ -93,10 +93,11 @@ pub struct ChosenBlocks {
     pub invertible: bool,
 }
 
-/// Base-conditioned encodings are used only if positions and deltas together save at least this share of their remaining bytes.
-const CONDITIONED_SAVES_MIN: f64 = 0.05;
-/// If they do, positions or deltas are base-conditioned only if they alone save at least this share.
+/// A stream is base-conditioned only if that alone saves at least this share of the remaining bytes of positions and deltas.
 const STREAM_SAVES_MIN: f64 = 0.01;
+/// Positions are base-conditioned only if both streams together also save at least this share: their readers walk over all elements of the
+/// block, where those of deltas look at the selected ones.
+const CONDITIONED_SAVES_MIN: f64 = 0.05;
 /// Estimates settle the choice for a block if the estimated saving is at least this factor above the thresholds (only the
 /// base-conditioned encoding is made) or this factor below them (only the base-free one is made).
 const CLEAR_FACTOR: f64 = 2.5;
@@ -220,11 +221,13 @@ impl EncodedStream {
 
 /// Chooses one encoding for all blocks of a patch.
 pub fn choose(encodings: Vec<BlockEncodings>, portability: Portability) -> ChosenBlocks {
-    let (mut free, mut positions_save, mut deltas_save) = (0, 0, 0);
+    // A dense block cannot be read without its base, and then no other block need be.
+    let needs_base = encodings.iter().any(BlockEncodings::is_dense);
+    let mut savings = Savings { free: 0, positions: 0, deltas: 0, needs_base };
     for block in encodings.iter().filter(|block| !block.is_dense()) {
-        free += block.positions.base_free.1.bytes() + block.deltas.base_free.1.bytes();
-        positions_save += block.positions.saved();
-        deltas_save += block.deltas.saved();
+        savings.free += block.positions.base_free.1.bytes() + block.deltas.base_free.1.bytes();
+        savings.positions += block.positions.saved();
+        savings.deltas += block.deltas.saved();
     }
     let (mut dense, mut dense_free) = (0, 0);
     for block in encodings.iter().filter(|block| block.is_dense()) {
@@ -232,19 +235,16 @@ pub fn choose(encodings: Vec<BlockEncodings>, portability: Portability) -> Chose
         dense_free += block.positions.base_free.1.bytes() + block.deltas.base_free.1.bytes();
     }
     let base_values = encodings.iter().map(|block| block.base_values.bytes()).sum::<u64>();
-    // A dense block cannot be read without its base, and then no other block need be.
-    let conditioned_pays = dense > 0 || saves_share(positions_save + deltas_save, free, CONDITIONED_SAVES_MIN);
-    let positions_pay = conditioned_pays && saves_share(positions_save, free, STREAM_SAVES_MIN);
-    let deltas_pay = conditioned_pays && saves_share(deltas_save, free, STREAM_SAVES_MIN);
+    let (positions_pay, deltas_pay) = (savings.positions_pay(1.0), savings.deltas_pay(1.0));
     let portable = portability == Portability::Portable;
     let condition_positions = positions_pay && !portable;
     // A portable patch stores the base's values, so its readers can always group deltas by class.
     let condition_deltas = deltas_pay || portable;
 
-    let positions_saved = if positions_pay { positions_save } else { 0 };
-    let deltas_saved = if deltas_pay { deltas_save } else { 0 };
-    let needs_base_bytes = free - positions_saved - deltas_saved + dense;
-    let portable_bytes = free - deltas_save + dense_free + base_values;
+    let positions_saved = if positions_pay { savings.positions } else { 0 };
+    let deltas_saved = if deltas_pay { savings.deltas } else { 0 };
+    let needs_base_bytes = savings.free - positions_saved - deltas_saved + dense;
+    let portable_bytes = savings.free - savings.deltas + dense_free + base_values;
     let base_is_unpruned = encodings.iter().any(|block| block.base_is_unpruned);
     let invertible = encodings.iter().all(|block| block.invertible);
     let has_masks = encodings.iter().any(|block| block.block.streams.masks.is_some());
@@ -264,6 +264,32 @@ pub fn choose(encodings: Vec<BlockEncodings>, portability: Portability) -> Chose
     });
     let portability_bytes = portable_bytes.abs_diff(needs_base_bytes);
     ChosenBlocks { blocks: blocks.collect(), portability_bytes, restores, invertible }
+}
+
+/// What conditioning the streams of one block, or of all, saves.
+struct Savings {
+    /// Bytes of positions and deltas, both base-free.
+    free: u64,
+    /// Bytes that base-conditioned positions save.
+    positions: u64,
+    /// Bytes that base-conditioned deltas save.
+    deltas: u64,
+    /// Whether there are blocks that cannot be read without their base, whatever is chosen for these.
+    needs_base: bool,
+}
+
+impl Savings {
+    /// Whether positions are worth conditioning, at thresholds times `factor`.
+    fn positions_pay(&self, factor: f64) -> bool {
+        let both =
+            self.needs_base || saves_share(self.positions + self.deltas, self.free, CONDITIONED_SAVES_MIN * factor);
+        both && saves_share(self.positions, self.free, STREAM_SAVES_MIN * factor)
+    }
+
+    /// Whether deltas are worth conditioning, at a threshold times `factor`.
+    fn deltas_pay(&self, factor: f64) -> bool {
+        saves_share(self.deltas, self.free, STREAM_SAVES_MIN * factor)
+    }
 }
 
 /// Whether saving `saved` of `free` bytes saves at least `share` of what remains.
@@ -340,15 +366,21 @@ fn encode_as<N: Number>(
         None => exact.size(),
     };
 
+    let savings = Savings {
+        free: positions_size.free + deltas_size.free,
+        positions: positions_size.saved,
+        deltas: deltas_size.saved,
+        needs_base: false,
+    };
     let make_positions = match base_for_positions {
-        Some(_) => positions_size.worth_making(deltas_size, effort),
+        Some(_) => Make::by_estimate(effort, |factor| savings.positions_pay(factor)),
         None => Make::BaseFree,
     };
     let make_deltas = match reduced {
         Some(_) => Make::BaseFree,
         None if portable && effort != Effort::Best && deltas_size.saved > 0 => Make::BaseConditioned,
         None if portable && effort != Effort::Best => Make::BaseFree,
-        None => deltas_size.worth_making(positions_size, effort),
+        None => Make::by_estimate(effort, |factor| savings.deltas_pay(factor)),
     };
     let positions_encodings = StreamEncodings {
         base_free: (
@@ -492,24 +524,19 @@ enum Make {
     Both,
 }
 
-impl SizeEstimate {
-    /// Which encodings to make of this stream; `other` is the block's other stream.
-    fn worth_making(self, other: Self, effort: Effort) -> Make {
+impl Make {
+    /// Which encodings of a stream to make. `pays` says whether conditioning saves what it must at least, times a factor.
+    fn by_estimate(effort: Effort, pays: impl Fn(f64) -> bool) -> Self {
         match effort {
-            Effort::Best => Make::Both,
-            _ if self.conditioning_pays(other, CLEAR_FACTOR) => Make::BaseConditioned,
-            _ if self.conditioning_pays(other, 1.0 / CLEAR_FACTOR) => Make::Both,
-            _ => Make::BaseFree,
+            Effort::Best => Self::Both,
+            _ if pays(CLEAR_FACTOR) => Self::BaseConditioned,
+            _ if pays(1.0 / CLEAR_FACTOR) => Self::Both,
+            _ => Self::BaseFree,
         }
     }
+}
 
-    /// Whether the savings of both streams together, and of this one, reach their thresholds times `factor`.
-    fn conditioning_pays(self, other: Self, factor: f64) -> bool {
-        let free = self.free + other.free;
-        saves_share(self.saved + other.saved, free, CONDITIONED_SAVES_MIN * factor)
-            && saves_share(self.saved, free, STREAM_SAVES_MIN * factor)
-    }
-
+impl SizeEstimate {
     fn base_free(self, make: Make, encode: impl FnOnce() -> Vec<u8>) -> EncodedStream {
         match make {
             Make::BaseConditioned => EncodedStream::Estimate(self.free),
@@ -661,4 +688,23 @@ fn reduce_to_int8(deltas: &[f64], effort: Effort) -> Result<ReducedDeltas, usize
     bytes.extend(groups::encode_whole(&numbers, effort));
     let decoded = steps.iter().map(|step| f64::from(*step) * scale).collect();
     Ok(ReducedDeltas { codec: DeltaCodec::Int8, bytes, decoded })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deltas_are_conditioned_from_1_percent_on_and_positions_from_5_percent_of_both() {
+        let pay = |positions, deltas, needs_base| {
+            let savings = Savings { free: 10_000, positions, deltas, needs_base };
+            (savings.positions_pay(1.0), savings.deltas_pay(1.0))
+        };
+        assert_eq!(pay(0, 98, false), (false, false));
+        assert_eq!(pay(0, 100, false), (false, true));
+        assert_eq!(pay(400, 50, false), (false, false));
+        assert_eq!(pay(400, 100, false), (true, true));
+        assert_eq!(pay(98, 900, false), (false, true));
+        assert_eq!(pay(100, 0, true), (true, false));
+    }
 }
