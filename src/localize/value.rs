@@ -17,6 +17,7 @@ use crate::mask::{PairMasks, Scope, ranking};
 use crate::pair::Pair;
 use differences::Differences;
 pub(crate) use differences::Part;
+use rayon::prelude::*;
 
 /// How many weights to select.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -190,7 +191,7 @@ pub(crate) fn select<'a>(
 ) -> Result<(Largest<'a>, Vec<BlockDigests>), Impossible> {
     let differences = differences(pair, blocks, groups, masks, context);
     let search = |(group, differences): (&RankingGroup, &Differences<'_>)| match group.cutoff {
-        Cutoff::Largest(k) => ranking::search(k, differences),
+        Cutoff::Largest(k) => ranking::search(k, differences, blocks.len()),
         Cutoff::Above { key, .. } => Search::at(key),
     };
     let searches: Vec<Search> = groups.iter().zip(&differences).map(search).collect();
@@ -204,14 +205,15 @@ pub(crate) fn select<'a>(
     })?;
     let mut counts_of: Vec<Vec<Counts>> = groups.iter().map(|_| Vec::new()).collect();
     found.into_iter().flatten().for_each(|(group, counts)| counts_of[group].push(counts));
-    let mut cuts = Vec::new();
-    for (((group, differences), search), counts) in groups.iter().zip(differences).zip(searches).zip(counts_of) {
+    let cut = |(((group, differences), search), counts): (((&RankingGroup, _), _), Vec<Counts>)| {
         let cut = match group.cutoff {
             Cutoff::Largest(_) => ranking::finish(search, counts, &differences)?,
             Cutoff::Above { key, ties, .. } => Cut::new(key, ties, &counts),
         };
-        cuts.push((differences, cut));
-    }
+        Ok((differences, cut))
+    };
+    let cuts = groups.par_iter().zip(differences).zip(searches).zip(counts_of).map(cut);
+    let cuts = cuts.collect::<Result<Vec<_>, Impossible>>()?;
     Ok((Largest::new(cuts), digests))
 }
 

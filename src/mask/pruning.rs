@@ -3,7 +3,7 @@
 //! A mask is read or computed one block at a time, so that no more than a block of it is in memory. It comes from a mask file, from
 //! tensors `X_mask` beside `X_orig`, from the zeros of a pruned checkpoint, or from the magnitudes of the weights.
 
-use super::ranking::{self, Keys};
+use super::ranking::{self, Keys, sampled};
 use super::top_k::{Cut, Outside, TooFew};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
@@ -389,14 +389,13 @@ impl Keys for Magnitudes<'_, '_> {
         self.tensors.iter().map(|tensor| tensor.info.elements()).sum()
     }
 
-    fn sample(&self, BlockId { tensor, index }: BlockId, step: u64) -> Vec<u64> {
-        let tensor = self.tensors[tensor];
-        let range = block_range(index, tensor.info.elements());
+    fn sample(&self, id: BlockId, step: u64) -> Vec<u64> {
+        let tensor = self.tensors[id.tensor];
+        let range = block_range(id.index, tensor.info.elements());
         let mut values = Vec::new();
         let mut keys = Vec::new();
-        for start in range.clone().step_by((SAMPLED_TOGETHER * step) as usize) {
-            let part = start..range.end.min(start + SAMPLED_TOGETHER);
-            tensor.info.dtype.values_of(tensor.elements(part), &mut values);
+        for run in sampled(id, range.clone(), SAMPLED_TOGETHER, step) {
+            tensor.info.dtype.values_of(tensor.elements(run), &mut values);
             keys.extend(values.iter().map(|value| key(*value)));
         }
         tensor.release(range);
@@ -436,7 +435,7 @@ impl Keys for Magnitudes<'_, '_> {
 }
 
 /// Weights that are sampled together.
-const SAMPLED_TOGETHER: u64 = 32;
+const SAMPLED_TOGETHER: u64 = 64;
 
 /// The key of a weight that is not pruned yet.
 fn key(value: f64) -> u64 {

@@ -6,8 +6,9 @@ pub use super::top_k::Outside;
 use super::top_k::{Counts, Cut, SAMPLE_KEYS, Search, TooFew};
 use crate::context::Cancelled;
 use crate::format::block::BlockId;
+use crate::random;
 use rayon::prelude::*;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 /// Elements with keys, block by block.
 pub trait Keys: Sync {
@@ -20,8 +21,7 @@ pub trait Keys: Sync {
     /// The number of elements in all blocks.
     fn elements(&self) -> u64;
 
-    /// The keys of some elements of a block, one of about `step`. They need not be exact, and elements may be among them that have no
-    /// key.
+    /// The keys of some elements of a block, one of about `step`: see [`sampled`]. Elements may be among them that have no key.
     fn sample(&self, block: BlockId, step: u64) -> Vec<u64>;
 
     /// Calls `each` with the position and key of each element of a block whose key is in `range`, ascending by position; returns the
@@ -37,11 +37,19 @@ pub trait Keys: Sync {
     ) -> Result<Outside, Self::Error>;
 }
 
-/// Begins the search for the `k` largest of `keys`.
-pub fn search<K: Keys>(k: u64, keys: &K) -> Search {
+/// Divides a sample of one element in `step` of the `elements` of a block into runs of `run` elements. They begin at a place that
+/// differs from block to block, so that the sample of many small blocks is small, too.
+pub fn sampled(block: BlockId, elements: Range<u64>, run: u64, step: u64) -> impl Iterator<Item = Range<u64>> {
+    let skipped = random::number(block.tensor as u64, block.index) % step;
+    let starts = (elements.start + run * skipped..elements.end).step_by((run * step) as usize);
+    starts.map(move |start| start..elements.end.min(start + run))
+}
+
+/// Begins the search for the `k` largest of `keys`. `blocks` is the number of blocks of which counts are kept at the same time.
+pub fn search<K: Keys>(k: u64, keys: &K, blocks: usize) -> Search {
     let step = (keys.elements() / SAMPLE_KEYS).max(1);
     let sample = keys.blocks().par_iter().flat_map_iter(|block| keys.sample(*block, step)).collect();
-    Search::new(k, keys.elements(), sample, keys.blocks().len())
+    Search::new(k, keys.elements(), sample, blocks)
 }
 
 /// Counts the keys of all blocks for a step of `search`.
@@ -69,13 +77,13 @@ pub fn finish<K: Keys>(mut search: Search, mut counts: Vec<Counts>, keys: &K) ->
 
 /// Finds the cut after the `k` largest keys.
 ///
-/// Samples the keys, and walks all blocks once or, if the sample misleads or very many keys differ, a few times. Memory: at most 2
-/// MiB, 32 bytes for each of `k`, and 4 KiB for each block.
+/// Samples the keys, and walks all blocks once or, if the sample misleads or millions of different keys are near the k-th, a few times.
+/// Memory: at most 64 MiB, and 4 KiB for each block.
 ///
 /// # Errors
 /// [`TooFew`], and the errors of [`Keys::walk`].
 pub fn cut<K: Keys>(k: u64, keys: &K) -> Result<Cut, K::Error> {
-    let search = search(k, keys);
+    let search = search(k, keys, keys.blocks().len());
     let counts = count(keys, &search)?;
     finish(search, counts, keys)
 }
@@ -115,7 +123,7 @@ pub fn select<K: Keys>(k: u64, keys: &K) -> Result<Selection, K::Error> {
 /// # Errors
 /// As [`cut`].
 pub fn largest<K: Keys>(k: u64, keys: &K) -> Result<Vec<(u64, u64)>, K::Error> {
-    let mut search = search(k, keys).for_all_larger();
+    let mut search = search(k, keys, keys.blocks().len()).for_all_larger();
     loop {
         if let Some(largest) = search.largest(&count(keys, &search)?)? {
             return Ok(largest);

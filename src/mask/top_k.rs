@@ -150,15 +150,15 @@ pub const SAMPLE_KEYS: u64 = 1 << 18;
 /// is safe for independent samples, because neighbouring keys, which are sampled together, are alike.
 const DEVIATIONS: f64 = 12.0;
 
-/// Bins that each block may keep, besides its share of two for each of the k keys and of [`BINS`].
-const BINS_MIN: u64 = 1 << 8;
+/// Bins that all blocks together may keep.
+const BINS: usize = 1 << 22;
 
-/// Bins that all blocks together may keep at least.
-const BINS: u64 = 1 << 17;
+/// Bins that a block may keep besides its share of [`BINS`].
+const BINS_MIN: usize = 1 << 8;
 
 impl Search {
-    /// A search for the `k`-th largest of `all` keys in `blocks` blocks. `sample` are some of the keys. If they mislead it costs time,
-    /// and changes no result.
+    /// A search for the `k`-th largest of `all` keys, of which `sample` are some. If they mislead it costs time, and changes no result.
+    /// `blocks` is the number of blocks of which counts are kept at the same time.
     pub fn new(k: u64, all: u64, mut sample: Vec<u64>, blocks: usize) -> Self {
         let share = (k as f64 / all.max(1) as f64).min(1.0);
         let rank = share * sample.len() as f64;
@@ -167,13 +167,12 @@ impl Search {
         let mut key_at = |rank: f64| (*sample.select_nth_unstable_by(rank as usize, |a, b| b.cmp(a)).1).max(1);
         let low = if rank + distance < sampled { key_at(rank + distance) } else { 1 };
         let high = if rank < distance { u64::MAX } else { key_at(rank - distance) };
-        let limit = BINS_MIN + (BINS + 2 * k) / blocks.max(1) as u64;
-        Self { k, range: low..=high, is_certain: false, limit: limit as usize }
+        Self { k, range: low..=high, is_certain: false, limit: BINS_MIN + BINS / blocks.max(1) }
     }
 
     /// A search that only needs one walk: for `key`, which is the k-th largest.
     pub fn at(key: u64) -> Self {
-        Self { k: 1, range: key.max(1)..=key.max(1), is_certain: true, limit: BINS_MIN as usize }
+        Self { k: 1, range: key.max(1)..=key.max(1), is_certain: true, limit: BINS_MIN }
     }
 
     /// The same search, for all keys from the range on, whatever memory they take.

@@ -7,7 +7,7 @@ use crate::localize::Impossible;
 use crate::localize::scan::{Block, BlockDigests, STRIDE_BYTES, elements_in};
 use crate::mask::PairMasks;
 use crate::mask::pruning::Bits;
-use crate::mask::ranking::Keys;
+use crate::mask::ranking::{Keys, sampled};
 use crate::mask::top_k::{Counts, Outside, Search};
 use crate::pair::{Pair, TensorPair};
 use multiversion::multiversion;
@@ -85,8 +85,8 @@ impl<'a> Differences<'a> {
     }
 }
 
-/// Bytes of each side that are sampled together: enough for few page faults, and so few that the sample is from many places.
-const SAMPLE_BYTES: u64 = 256;
+/// Bytes of each side that are sampled together: many, for few page faults, and few, for a sample of many places.
+const SAMPLED_BYTES: u64 = 256;
 
 impl Keys for Differences<'_> {
     type Error = Impossible;
@@ -102,12 +102,11 @@ impl Keys for Differences<'_> {
     fn sample(&self, id: BlockId, step: u64) -> Vec<u64> {
         let pair = &self.pair.tensors[id.tensor];
         let elements = block_range(id.index, pair.target.info.elements());
-        let line = SAMPLE_BYTES / pair.dtype().width().bytes() as u64;
+        let run = SAMPLED_BYTES / pair.dtype().width().bytes() as u64;
         let (mut keys, mut found, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
-        for start in elements.clone().step_by((line * step) as usize) {
-            let part = start..elements.end.min(start + line);
-            let reference = pair.reference_elements(part.clone(), &mut buffer);
-            find(pair.dtype(), pair.target.elements(part), reference, &(0..=u64::MAX), &mut found);
+        for run in sampled(id, elements.clone(), run, step) {
+            let reference = pair.reference_elements(run.clone(), &mut buffer);
+            find(pair.dtype(), pair.target.elements(run), reference, &(0..=u64::MAX), &mut found);
             keys.extend(found.iter().map(|(_, key)| key));
         }
         pair.release(elements);
