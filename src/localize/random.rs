@@ -32,7 +32,7 @@ impl Among {
     }
 }
 
-/// Draws `k` elements of the tensors `candidates` without replacement. Reads the masks two or three times, in parallel by block, and
+/// Draws `k` elements of the tensors `candidates` without replacement. Reads the masks a few times, in parallel by block, and
 /// reads no weights.
 ///
 /// # Errors

@@ -394,11 +394,14 @@ impl Keys for Magnitudes<'_, '_> {
         let range = block_range(id.index, tensor.info.elements());
         let mut values = Vec::new();
         let mut keys = Vec::new();
-        for run in sampled(id, range.clone(), SAMPLED_TOGETHER, step) {
-            tensor.info.dtype.values_of(tensor.elements(run), &mut values);
-            keys.extend(values.iter().map(|value| key(*value)));
+        let mut runs = sampled(id, range.clone(), SAMPLED_TOGETHER, step).peekable();
+        for window in tensor.element_windows(range) {
+            while let Some(run) = runs.next_if(|run| run.start < window.end) {
+                tensor.info.dtype.values_of(tensor.elements(run), &mut values);
+                keys.extend(values.iter().map(|value| key(*value)));
+            }
+            tensor.release(window);
         }
-        tensor.release(range);
         keys
     }
 

@@ -104,12 +104,15 @@ impl Keys for Differences<'_> {
         let elements = block_range(id.index, pair.target.info.elements());
         let run = SAMPLED_BYTES / pair.dtype().width().bytes() as u64;
         let (mut keys, mut found, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
-        for run in sampled(id, elements.clone(), run, step) {
-            let reference = pair.reference_elements(run.clone(), &mut buffer);
-            find(pair.dtype(), pair.target.elements(run), reference, &(0..=u64::MAX), &mut found);
-            keys.extend(found.iter().map(|(_, key)| key));
+        let mut runs = sampled(id, elements.clone(), run, step).peekable();
+        for window in pair.target.element_windows(elements) {
+            while let Some(run) = runs.next_if(|run| run.start < window.end) {
+                let reference = pair.reference_elements(run.clone(), &mut buffer);
+                find(pair.dtype(), pair.target.elements(run), reference, &(0..=u64::MAX), &mut found);
+                keys.extend(found.iter().map(|(_, key)| key));
+            }
+            pair.release(window);
         }
-        pair.release(elements);
         keys
     }
 
