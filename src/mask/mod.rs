@@ -11,11 +11,6 @@ pub(crate) mod top_k;
 
 pub(crate) use file::{WriteError, write};
 pub(crate) use pair::PairMasks;
-<<<<<<< HEAD
 pub(crate) use pruning::{MaskFault, PruningMask};
 pub use pruning::{Scope, Sparsity};
-pub(crate) use selection::{PairBits, SelectedBlock, Selection};
-=======
-pub use pruning::{MaskFault, PruningMask, Scope, Sparsity};
 pub(crate) use selection::{SelectedBlock, Selection};
->>>>>>> d2f73df (The largest differences are found by ranges of keys, in one pass over both checkpoints whatever their distribution)

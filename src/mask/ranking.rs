@@ -2,8 +2,7 @@
 //! random number. Equal keys rank by tensor name, then flat index.
 
 use super::selection::{SelectedBlock, Selection};
-pub use super::top_k::Outside;
-use super::top_k::{Counts, Cut, SAMPLE_KEYS, Search, TooFew};
+use super::top_k::{Counts, Cut, Outside, SAMPLE_KEYS, Search, TooFew};
 use crate::context::Cancelled;
 use crate::format::block::BlockId;
 use crate::random;
