@@ -3,7 +3,7 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use lcepatch::internal::Impossible;
-use lcepatch::internal::ranking::{self, Keys, Zeros};
+use lcepatch::internal::ranking::{self, Keys, Outside};
 use lcepatch_format::block::BlockId;
 use lcepatch_format::codec::gaps::{self, GroupedGaps, GroupedPositions};
 use lcepatch_format::codec::groups::{self, Partition, Sequences};
@@ -11,6 +11,7 @@ use lcepatch_format::codec::{Effort, Number, pco, rice};
 use lcepatch_format::digest::Digest;
 use lcepatch_format::dtype::{Classes, Dtype};
 use lcepatch_format::random::Numbers;
+use std::ops::RangeInclusive;
 
 /// Elements of a block.
 const ELEMENTS: usize = 1 << 20;
@@ -165,9 +166,24 @@ impl Keys for Held {
         &[BlockId { tensor: 0, index: 0 }]
     }
 
-    fn walk(&self, _: BlockId, _: Zeros, mut each: impl FnMut(u32, u64)) -> Result<u64, Impossible> {
-        (0..).zip(&self.0).for_each(|(position, key)| each(position, *key));
-        Ok(0)
+    fn elements(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn sample(&self, _: BlockId, step: u64) -> Vec<u64> {
+        self.0.iter().step_by(step as usize).copied().collect()
+    }
+
+    fn walk(
+        &self,
+        _: BlockId,
+        range: RangeInclusive<u64>,
+        mut each: impl FnMut(u32, u64),
+    ) -> Result<Outside, Impossible> {
+        let mut outside = Outside::default();
+        let inside = (0..).zip(&self.0).filter(|(_, key)| outside.admit(**key, &range));
+        inside.for_each(|(position, key)| each(position, *key));
+        Ok(outside)
     }
 }
 

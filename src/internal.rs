@@ -8,7 +8,7 @@ pub use crate::mask::pruning::{MaskFault, PruningMask};
 
 /// The ranking of keys.
 pub mod ranking {
-    pub use crate::mask::ranking::{Keys, Zeros, select};
-    pub use crate::mask::selection::{PairBits, SelectedBlock, Selection};
-    pub use crate::mask::top_k::TooFew;
+    pub use crate::mask::ranking::{Keys, select};
+    pub use crate::mask::selection::{SelectedBlock, Selection};
+    pub use crate::mask::top_k::{Outside, TooFew};
 }

@@ -135,8 +135,7 @@ fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
 
 /// Ranks the differences of a shard that may be among the largest of all, for [`find`]. Needed where weights are ranked.
 ///
-/// Reads the shard's blocks as [`super::diff`] does, but encodes nothing. Memory: 40 bytes for each weight that the whole patch selects,
-/// at most.
+/// Reads the shard's blocks once, in most cases. Memory: 48 bytes for each weight that the whole patch selects, at most.
 ///
 /// # Errors
 /// As [`super::diff`]; [`PartFault::Unsupported`].
@@ -190,12 +189,12 @@ fn find_in_mapped(
         _ => {
             let groups = selected_here(&job, ranks)?;
             context.begin("localizing", job.bytes());
-            let (selection, digests) = value::select(&job.pair, &job.blocks, &groups, None, context)?;
-            let (expected, found) = (groups.iter().map(|group| group.cutoff.k()).sum(), selection.len());
+            let (largest, digests) = value::select(&job.pair, &job.blocks, &groups, None, context)?;
+            let (expected, found) = (groups.iter().map(|group| group.cutoff.k()).sum(), largest.len());
             if found != expected {
                 return Err(PartFault::Changed { shard: shard.number, of: shard.of, expected, found }.into());
             }
-            Found::selected(&job.pair, &selection, digests, coding, context)?
+            Found::largest(&job.pair, &largest, digests, coding, context)?
         }
     };
     let Job { run, outline, pair, .. } = job;

@@ -15,12 +15,14 @@ use crate::format::metadata::{Metadata, Reduced};
 use crate::format::tensor_table::Counterparts;
 use crate::localize::full::{Differing, differing};
 use crate::localize::scan::{BlockDigests, PairDigests, TensorDigests, scan};
+use crate::localize::value::{Largest, LargestInBlock};
 use crate::mask::Selection;
 use crate::pair::Pair;
 use crate::patch::Patch;
 use crate::patch::encode::{
-    EncodeError, EncodeOptions, PatchedDigests, encode_block, encode_dense_block, encode_selection,
+    EncodeError, EncodeOptions, PatchedDigests, SelectedElements, encode_block, encode_dense_block, encode_selection,
 };
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// The encoded selection of a pair of checkpoints, or of a shard's part of it.
@@ -75,6 +77,30 @@ impl Found {
         context.begin("coding", 0);
         let encoded =
             encode_selection(pair, selection, coding, coding.encoding.precision == Precision::Exact, context)?;
+        Ok(Self { encoded, digests })
+    }
+
+    /// Encodes the largest differences, block by block as they are read. `digests` are those of the blocks that were read to find them.
+    ///
+    /// # Errors
+    /// [`EncodeError`], cancellation.
+    pub fn largest(
+        pair: &Pair<'_>,
+        largest: &Largest<'_>,
+        digests: Vec<BlockDigests>,
+        coding: EncodeOptions<'_>,
+        context: &Context<'_>,
+    ) -> Result<Self, Error> {
+        context.begin("coding", 0);
+        let with_digests = coding.encoding.precision == Precision::Exact;
+        let encode = |block: &LargestInBlock| {
+            let tensor = &pair.tensors[block.id.tensor];
+            let mut selected =
+                SelectedElements::new(tensor, block.id, block.elements as usize, coding, with_digests, context)?;
+            largest.read(*block, |part, indices| selected.add(part.first, indices, part.target, part.reference))?;
+            Ok(selected.encode()?)
+        };
+        let encoded = largest.blocks().par_iter().map(encode).collect::<Result<Vec<_>, Error>>()?;
         Ok(Self { encoded, digests })
     }
 }

@@ -29,7 +29,7 @@ pub fn select(
             let (target, reference) = masks.block(&pair.tensors[tensor], index, context)?;
             let overlap = overlap(&target, &reference);
             let positions = (target ^ reference).iter_ones().map(|position| position as u32).collect();
-            Ok((SelectedBlock { tensor, index, positions, bits: None }, overlap))
+            Ok((SelectedBlock { tensor, index, positions }, overlap))
         })
         .collect::<Result<Vec<_>, Impossible>>()?;
     let mut by_tensor: BTreeMap<usize, Overlap> = BTreeMap::new();
@@ -58,7 +58,7 @@ mod tests {
             [&target, &reference].map(|checkpoint| PruningMask::zeros(checkpoint.tensors()));
         let masks = PairMasks { target: of_target, reference: of_reference };
         let (selection, overlaps) = select(&pair, &[0, 1], &masks, &Context::silent()).unwrap();
-        assert_eq!(selection.blocks, [SelectedBlock { tensor: 0, index: 0, positions: vec![1, 2], bits: None }]);
+        assert_eq!(selection.blocks, [SelectedBlock { tensor: 0, index: 0, positions: vec![1, 2] }]);
         let counts = |overlap: &Overlap| [overlap.both, overlap.base_only, overlap.reference_only, overlap.neither];
         assert_eq!(overlaps.iter().map(counts).collect::<Vec<_>>(), [[1, 1, 1, 1], [2, 0, 0, 0]]);
     }

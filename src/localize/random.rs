@@ -1,14 +1,16 @@
 //! Random localization: an uninformed baseline, to which a selection of the same size is compared (spec §20).
 
 use super::Impossible;
-use super::scan::blocks_of;
+use super::scan::{blocks_of, elements_in};
 use crate::context::Context;
 use crate::format::block::{BlockId, block_range};
 use crate::mask::pruning::{Bits, MaskFault};
-use crate::mask::ranking::{self, Keys, Zeros};
+use crate::mask::ranking::{self, Keys};
+use crate::mask::top_k::Outside;
 use crate::mask::{PairMasks, Selection};
 use crate::pair::Pair;
 use crate::random;
+use std::ops::RangeInclusive;
 
 /// Which weights may be drawn if there are pruning masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +32,7 @@ impl Among {
     }
 }
 
-/// Draws `k` elements of the tensors `candidates` without replacement. Reads the masks three to five times, in parallel by block, and
+/// Draws `k` elements of the tensors `candidates` without replacement. Reads the masks a few times, in parallel by block, and
 /// reads no weights.
 ///
 /// # Errors
@@ -67,6 +69,15 @@ struct Numbers<'a> {
 }
 
 impl Numbers<'_> {
+    /// The positions of a block and their random numbers.
+    fn numbers(&self, block: BlockId) -> impl Iterator<Item = (u32, u64)> {
+        let (pair, seed) = (&self.pair.tensors[block.tensor], self.seed);
+        let range = block_range(block.index, pair.target.info.elements());
+        let first = self.starts[block.tensor] + range.start;
+        let positions = 0..range.end.min(pair.compared()).saturating_sub(range.start) as u32;
+        positions.map(move |position| (position, random::number(seed, first + u64::from(position))))
+    }
+
     /// The elements of a block that may be drawn, or `None` if all may.
     fn drawable(&self, block: BlockId) -> Result<Option<Bits>, MaskFault> {
         let pair = &self.pair.tensors[block.tensor];
@@ -88,18 +99,31 @@ impl Keys for Numbers<'_> {
         &self.blocks
     }
 
-    fn walk(&self, block: BlockId, _: Zeros, mut each: impl FnMut(u32, u64)) -> Result<u64, Impossible> {
-        let pair = &self.pair.tensors[block.tensor];
+    fn elements(&self) -> u64 {
+        elements_in(self.pair, &self.blocks)
+    }
+
+    fn sample(&self, block: BlockId, step: u64) -> Vec<u64> {
+        self.numbers(block).step_by(step as usize).map(|(_, number)| number).collect()
+    }
+
+    fn walk(
+        &self,
+        block: BlockId,
+        range: RangeInclusive<u64>,
+        mut each: impl FnMut(u32, u64),
+    ) -> Result<Outside, Impossible> {
         let drawable = self.drawable(block)?;
-        let range = block_range(block.index, pair.target.info.elements());
-        let first = self.starts[block.tensor] + range.start;
-        for position in 0..range.end.min(pair.compared()).saturating_sub(range.start) as u32 {
-            if drawable.as_ref().is_none_or(|drawable| drawable[position as usize]) {
-                each(position, random::number(self.seed, first + u64::from(position)));
+        let mut outside = Outside::default();
+        for (position, number) in self.numbers(block) {
+            let is_drawable = drawable.as_ref().is_none_or(|drawable| drawable[position as usize]);
+            if is_drawable && outside.admit(number, &range) {
+                each(position, number);
             }
         }
-        self.context.advance(range.end - range.start)?;
-        Ok(0)
+        let elements = block_range(block.index, self.pair.tensors[block.tensor].target.info.elements());
+        self.context.advance(elements.end - elements.start)?;
+        Ok(outside)
     }
 }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Bytes of each side that are hashed and handed to the caller at a time: few enough to stay in a core's cache meanwhile.
-const STRIDE_BYTES: u64 = 64 << 10;
+pub const STRIDE_BYTES: u64 = 64 << 10;
 
 /// One block of a pair of tensors, to be read once.
 #[derive(Debug)]
@@ -31,6 +31,12 @@ pub fn blocks_of(pair: &Pair<'_>, tensors: impl IntoIterator<Item = usize>) -> V
         blocks(elements).map(move |index| BlockId { tensor, index })
     };
     tensors.into_iter().flat_map(of_tensor).collect()
+}
+
+/// The number of elements in `blocks` of a pair.
+pub fn elements_in(pair: &Pair<'_>, blocks: &[BlockId]) -> u64 {
+    let range = |block: &BlockId| block_range(block.index, pair.tensors[block.tensor].target.info.elements());
+    blocks.iter().map(range).map(|range| range.end - range.start).sum()
 }
 
 /// The digests of one block. Only [`Block::read`] constructs them, so a scan cannot omit a block's digests.

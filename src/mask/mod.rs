@@ -13,4 +13,4 @@ pub(crate) use file::{WriteError, write};
 pub(crate) use pair::PairMasks;
 pub(crate) use pruning::{MaskFault, PruningMask};
 pub use pruning::{Scope, Sparsity};
-pub(crate) use selection::{PairBits, SelectedBlock, Selection};
+pub(crate) use selection::{SelectedBlock, Selection};

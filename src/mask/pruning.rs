@@ -3,8 +3,8 @@
 //! A mask is read or computed one block at a time, so that no more than a block of it is in memory. It comes from a mask file, from
 //! tensors `X_mask` beside `X_orig`, from the zeros of a pruned checkpoint, or from the magnitudes of the weights.
 
-use super::ranking::{Cut, Keys, Zeros};
-use super::top_k::TooFew;
+use super::ranking::{self, Keys, sampled};
+use super::top_k::{Cut, Outside, TooFew};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
 use crate::dtype::Dtype;
@@ -13,7 +13,7 @@ use crate::words::{count, counted};
 use bitvec::order::Lsb0;
 use bitvec::vec::BitVec;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 /// One bit for each element, 1 = kept; packed as a mask file packs them.
@@ -358,7 +358,7 @@ impl<'a> Smallest<'a> {
             }
         }
         let keys = Magnitudes { tensors: weights, blocks: &blocks, before, context };
-        let cut = Cut::after(wanted, &keys)?;
+        let cut = ranking::cut(wanted, &keys)?;
         Ok(Self { tensors: weights.to_vec(), blocks, before: before.cloned(), cut })
     }
 
@@ -366,7 +366,7 @@ impl<'a> Smallest<'a> {
     fn walk(&self, at: usize, context: &Context<'_>, each: impl FnMut(u32)) -> Result<(), MaskFault> {
         let (tensors, blocks) = (&self.tensors[..], &self.blocks[..]);
         let keys = Magnitudes { tensors, blocks, before: self.before.as_ref(), context };
-        self.cut.walk(&keys, at, each)
+        ranking::walk_above(&self.cut, &keys, at, each)
     }
 }
 
@@ -385,15 +385,36 @@ impl Keys for Magnitudes<'_, '_> {
         self.blocks
     }
 
+    fn elements(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.info.elements()).sum()
+    }
+
+    fn sample(&self, id: BlockId, step: u64) -> Vec<u64> {
+        let tensor = self.tensors[id.tensor];
+        let range = block_range(id.index, tensor.info.elements());
+        let mut values = Vec::new();
+        let mut keys = Vec::new();
+        let mut runs = sampled(id, range.clone(), SAMPLED_TOGETHER, step).peekable();
+        for window in tensor.element_windows(range) {
+            while let Some(run) = runs.next_if(|run| run.start < window.end) {
+                tensor.info.dtype.values_of(tensor.elements(run), &mut values);
+                keys.extend(values.iter().map(|value| key(*value)));
+            }
+            tensor.release(window);
+        }
+        keys
+    }
+
     fn walk(
         &self,
         BlockId { tensor, index }: BlockId,
-        _: Zeros,
+        keys: RangeInclusive<u64>,
         mut each: impl FnMut(u32, u64),
-    ) -> Result<u64, MaskFault> {
+    ) -> Result<Outside, MaskFault> {
         let tensor = self.tensors[tensor];
         let before = self.before.map(|mask| mask.block(tensor, index, self.context)).transpose()?;
         let range = block_range(index, tensor.info.elements());
+        let mut outside = Outside::default();
         let mut values = Vec::new();
         for part in tensor.element_windows(range.clone()) {
             tensor.info.dtype.values_of(tensor.elements(part.clone()), &mut values);
@@ -404,11 +425,22 @@ impl Keys for Magnitudes<'_, '_> {
                     return Err(MaskFault::NotFinite { tensor: tensor.info.name.clone(), index, value: *value });
                 }
                 let pruned = before.as_ref().is_some_and(|kept| !kept[position as usize]);
-                each(position, if pruned { u64::MAX } else { i64::MAX as u64 - value.abs().to_bits() });
+                let key = if pruned { u64::MAX } else { key(*value) };
+                if outside.admit(key, &keys) {
+                    each(position, key);
+                }
             }
             tensor.release(part.clone());
             self.context.advance((part.end - part.start) * tensor.info.dtype.width().bytes() as u64)?;
         }
-        Ok(0)
+        Ok(outside)
     }
+}
+
+/// Weights that are sampled together.
+const SAMPLED_TOGETHER: u64 = 64;
+
+/// The key of a weight that is not pruned yet.
+fn key(value: f64) -> u64 {
+    i64::MAX as u64 - value.abs().to_bits()
 }

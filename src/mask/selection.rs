@@ -2,7 +2,7 @@
 
 use crate::format::block::BlockId;
 
-/// The selected elements of one block. Takes 4 bytes for each element, and twice its width if its bits are held.
+/// The selected elements of one block. Takes 4 bytes for each element.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectedBlock {
     /// The tensor's index in its pair.
@@ -11,8 +11,6 @@ pub struct SelectedBlock {
     pub index: u64,
     /// Positions in the block, ascending, at least one.
     pub positions: Vec<u32>,
-    /// The bits of both checkpoints at these positions, if the selection was made with them at hand.
-    pub bits: Option<PairBits>,
 }
 
 impl SelectedBlock {
@@ -20,15 +18,6 @@ impl SelectedBlock {
     pub fn id(&self) -> BlockId {
         BlockId { tensor: self.tensor, index: self.index }
     }
-}
-
-/// Elements of target and reference, little-endian, in the target's dtype.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PairBits {
-    /// The target's elements.
-    pub target: Vec<u8>,
-    /// The reference's elements, cast to the target's dtype.
-    pub reference: Vec<u8>,
 }
 
 /// Selected elements, by tensor and block.

@@ -1,13 +1,16 @@
 //! Encodes the selected elements of a pair of checkpoints, in parallel by block.
 
-use super::{TensorBlock, patched};
+use super::TensorBlock;
+use super::patched::PatchedHasher;
 use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};
 use crate::digest::{Digest, PartDigest};
+use crate::dtype::Width;
 use crate::format::block::dense::DenseElements;
 use crate::format::block::encode::{self, BlockEncodings, Encoding, Portability};
 use crate::format::block::{BLOCK_ELEMENTS, BaseElements, BlockId, Elements, Kept, block_range};
-use crate::mask::{MaskFault, PairBits, PairMasks, SelectedBlock, Selection};
+use crate::mask::pruning::Bits;
+use crate::mask::{MaskFault, PairMasks, SelectedBlock, Selection};
 use crate::pair::{Pair, TensorPair};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -64,8 +67,8 @@ pub(crate) struct PatchedDigests {
 /// Encodes the selected elements of `pair`, in parallel by block and in the order of the selection's blocks. With
 /// `with_digests`, also hashes each block as the patch will leave it.
 ///
-/// One to three passes over the blocks with a selected element, one of them for the digests. Memory: about 28 bytes for each
-/// selected element of the blocks in work, and the encoded bytes.
+/// One pass over the blocks with a selected element. Memory: about 28 bytes for each selected element of the blocks in work, and the
+/// encoded bytes.
 ///
 /// # Errors
 /// [`EncodeError`].
@@ -76,20 +79,157 @@ pub(crate) fn encode_selection(
     with_digests: bool,
     context: &Context<'_>,
 ) -> Result<Vec<(BlockEncodings, Option<PatchedDigests>)>, EncodeError> {
-    let encode_selected = |selected: &SelectedBlock| {
+    let encode = |selected: &SelectedBlock| {
         let tensor = &pair.tensors[selected.tensor];
-        let elements = read_elements(tensor, selected, options, context)?;
-        let encodings = encode_block(tensor, selected.id(), &elements, options)?;
-        if !with_digests {
-            return Ok((encodings, None));
-        }
-        let portability = options.encoding.portability;
-        let digests = patched_digests(tensor, selected.index, &elements, portability, context)?;
-        Ok((encodings, Some(digests)))
+        read(tensor, selected, options, with_digests, context)?.encode()
     };
-    selection.blocks.par_iter().map(encode_selected).collect()
+    selection.blocks.par_iter().map(encode).collect()
 }
 
+/// Reads the elements of `tensor` that are `selected`.
+fn read<'a>(
+    tensor: &'a TensorPair<'a>,
+    selected: &SelectedBlock,
+    options: EncodeOptions<'a>,
+    with_digests: bool,
+    context: &Context<'_>,
+) -> Result<SelectedElements<'a>, EncodeError> {
+    let range = block_range(selected.index, tensor.target.info.elements());
+    let width = tensor.dtype().width().bytes();
+    let mut block =
+        SelectedElements::new(tensor, selected.id(), selected.positions.len(), options, with_digests, context)?;
+    let mut rest = &selected.positions[..];
+    let mut indices = Vec::new();
+    tensor.windows(range.clone(), context, |start, target, reference| {
+        let first = (start - range.start) as u32;
+        let end = first + (target.len() / width) as u32;
+        let (in_window, later) = rest.split_at(rest.partition_point(|position| *position < end));
+        indices.clear();
+        indices.extend(in_window.iter().map(|position| position - first));
+        block.add(first, &indices, target, reference);
+        rest = later;
+        Ok::<(), Cancelled>(())
+    })?;
+    Ok(block)
+}
+
+/// The selected elements of one block, and the hashes of what it becomes, gathered while the block is read.
+pub(crate) struct SelectedElements<'a> {
+    tensor: &'a TensorPair<'a>,
+    id: BlockId,
+    options: EncodeOptions<'a>,
+    elements: Elements,
+    /// The masks of base and reference, if they are stored with the selection.
+    masks: Option<(Bits, Bits)>,
+    result: Option<PatchedHasher>,
+    inverse_result: Option<PatchedHasher>,
+}
+
+impl<'a> SelectedElements<'a> {
+    /// For `selected` elements of the block `id`, which is a block of `tensor`.
+    ///
+    /// # Errors
+    /// [`EncodeError`]: masks, cancellation.
+    pub fn new(
+        tensor: &'a TensorPair<'a>,
+        id: BlockId,
+        selected: usize,
+        options: EncodeOptions<'a>,
+        with_digests: bool,
+        context: &Context<'_>,
+    ) -> Result<Self, EncodeError> {
+        let masks = options.masks.map(|masks| masks.block(tensor, id.index, context)).transpose()?;
+        // Only a portable patch can be inverted without its checkpoints, and only if both tensors have one dtype and shape.
+        let is_portable = options.encoding.portability == Portability::Portable;
+        let is_invertible = is_portable && !tensor.is_cast() && !tensor.has_other_rows();
+        let hasher = || PatchedHasher::new(tensor.target, id.index);
+        let mut elements = Elements::new(tensor.dtype());
+        elements.positions.reserve_exact(selected);
+        elements.base.reserve_exact(selected);
+        elements.reference.reserve_exact(selected);
+        elements.kept = masks.as_ref().map(|_| Vec::new());
+        Ok(Self {
+            tensor,
+            id,
+            options,
+            elements,
+            masks,
+            result: with_digests.then(hasher),
+            inverse_result: (with_digests && is_invertible).then(hasher),
+        })
+    }
+
+    /// Adds the next part of the block: the position of its first element, the indices in it of the selected elements, ascending, and
+    /// its bytes on both sides, in the target's dtype.
+    pub fn add(&mut self, first: u32, indices: &[u32], target: &[u8], reference: &[u8]) {
+        let elements = &mut self.elements;
+        let added = elements.positions.len()..;
+        match elements.dtype.width() {
+            Width::W1 => elements.extend::<1>(first, indices, target, reference),
+            Width::W2 => elements.extend::<2>(first, indices, target, reference),
+            Width::W4 => elements.extend::<4>(first, indices, target, reference),
+            Width::W8 => elements.extend::<8>(first, indices, target, reference),
+        }
+        self.add_kept(added.start);
+        let (elements, width) = (&self.elements, self.elements.dtype.width());
+        if let Some(hasher) = &mut self.result {
+            hasher.update(target, width, indices, &elements.reference[added.clone()]);
+        }
+        if let Some(hasher) = &mut self.inverse_result {
+            hasher.update(reference, width, indices, &elements.base[added]);
+        }
+    }
+
+    /// Adds what the pruning masks keep of the elements from `added` on. Where the reference is pruned its bits become zero, whatever
+    /// its file holds there.
+    fn add_kept(&mut self, added: usize) {
+        let Elements { dtype, positions, reference, kept: Some(kept), holds_zeros, .. } = &mut self.elements else {
+            return;
+        };
+        let Some((in_base, in_reference)) = &self.masks else { return };
+        for (position, bits) in positions[added..].iter().zip(&mut reference[added..]) {
+            let position = *position as usize;
+            let here = Kept::new(*dtype, in_base[position], in_reference[position], *bits);
+            if !here.in_reference() {
+                let zero = here.reference_zero(*dtype);
+                *holds_zeros &= *bits == zero;
+                *bits = zero;
+            }
+            kept.push(here);
+        }
+    }
+
+    /// Adds the base's values from before it was pruned.
+    fn add_before_pruning(&mut self) {
+        let (elements, tensor) = (&mut self.elements, self.tensor);
+        elements.before =
+            self.options.unpruned.and_then(|checkpoint| checkpoint.tensor(tensor.name())).map(|unpruned| {
+                let kept = elements.kept.iter().flatten();
+                let pruned_in_base = elements.positions.iter().zip(kept).filter(|(_, kept)| !kept.in_base());
+                let positions: Vec<u32> = pruned_in_base.map(|(position, _)| *position).collect();
+                TensorBlock::new(unpruned, block_range(self.id.index, tensor.target.info.elements()))
+                    .bits_at(&positions)
+            });
+        elements.holds_zeros &= !elements.base_is_unpruned();
+    }
+
+    /// Encodes the elements, once all parts of the block are added.
+    ///
+    /// # Errors
+    /// [`EncodeError::NotFinite`].
+    pub fn encode(mut self) -> Result<(BlockEncodings, Option<PatchedDigests>), EncodeError> {
+        if self.masks.is_some() {
+            self.add_before_pruning();
+        }
+        let encodings = encode_block(self.tensor, self.id, &self.elements, self.options)?;
+        let unknown = PartDigest::Whole(Digest::UNKNOWN);
+        let digests = self.result.map(|result| PatchedDigests {
+            result: result.finish(),
+            inverse_result: self.inverse_result.map_or(unknown, PatchedHasher::finish),
+        });
+        Ok((encodings, digests))
+    }
+}
 /// Encodes the selected `elements` of the block `id`, which is a block of `tensor`.
 ///
 /// # Errors
@@ -118,107 +258,6 @@ pub(crate) fn encode_dense_block(
     elements.encode(id, &base, options.encoding)
 }
 
-/// Hashes block `index` of `tensor` as the patch and its inverse leave it.
-fn patched_digests(
-    tensor: &TensorPair<'_>,
-    index: u64,
-    elements: &Elements,
-    portability: Portability,
-    context: &Context<'_>,
-) -> Result<PatchedDigests, Cancelled> {
-    let result = patched::digest(tensor.target, index, elements, &elements.reference, context)?;
-    // Only a portable patch can be inverted without its checkpoints, and only if both tensors have one dtype and shape.
-    let is_invertible = portability == Portability::Portable && !tensor.is_cast() && !tensor.has_other_rows();
-    let inverse_result = match is_invertible {
-        true => patched::digest(tensor.reference, index, elements, &elements.base, context)?,
-        false => PartDigest::Whole(Digest::UNKNOWN),
-    };
-    Ok(PatchedDigests { result, inverse_result })
-}
-
-/// The elements of `tensor` that are `selected`. Reads the checkpoints only if the selection does not hold the bits.
-///
-/// # Errors
-/// [`EncodeError`]: masks, cancellation.
-fn read_elements(
-    tensor: &TensorPair<'_>,
-    selected: &SelectedBlock,
-    options: EncodeOptions<'_>,
-    context: &Context<'_>,
-) -> Result<Elements, EncodeError> {
-    let (dtype, positions) = (tensor.dtype(), selected.positions.clone());
-    let (base, reference) = match &selected.bits {
-        Some(PairBits { target, reference }) => (dtype.width().load_all(target), dtype.width().load_all(reference)),
-        None => read_bits(tensor, selected, context)?,
-    };
-    let elements = Elements { dtype, positions, base, reference, kept: None, before: None, holds_zeros: true };
-    match options.masks {
-        None => Ok(elements),
-        Some(masks) => add_masks(elements, tensor, selected.index, masks, options.unpruned, context),
-    }
-}
-
-/// Adds to the `elements` of block `index` what the pruning masks keep, and the base's values from before it was pruned. Where the
-/// reference is pruned its bits become zero, whatever its file holds there.
-///
-/// # Errors
-/// [`MaskFault`].
-fn add_masks(
-    mut elements: Elements,
-    tensor: &TensorPair<'_>,
-    index: u64,
-    masks: &PairMasks<'_>,
-    unpruned: Option<&Checkpoint>,
-    context: &Context<'_>,
-) -> Result<Elements, EncodeError> {
-    let (dtype, positions) = (elements.dtype, &elements.positions);
-    let (in_base, in_reference) = masks.block(tensor, index, context)?;
-    let kept: Vec<Kept> = positions
-        .iter()
-        .zip(&elements.reference)
-        .map(|(position, bits)| {
-            let position = *position as usize;
-            Kept::new(dtype, in_base[position], in_reference[position], *bits)
-        })
-        .collect();
-    for (kept, bits) in kept.iter().zip(&mut elements.reference).filter(|(kept, _)| !kept.in_reference()) {
-        let zero = kept.reference_zero(dtype);
-        elements.holds_zeros &= *bits == zero;
-        *bits = zero;
-    }
-    elements.before = unpruned.and_then(|checkpoint| checkpoint.tensor(tensor.name())).map(|unpruned| {
-        let pruned_in_base = positions.iter().zip(&kept).filter(|(_, kept)| !kept.in_base());
-        let positions: Vec<u32> = pruned_in_base.map(|(position, _)| *position).collect();
-        TensorBlock::new(unpruned, block_range(index, tensor.target.info.elements())).bits_at(&positions)
-    });
-    elements.kept = Some(kept);
-    elements.holds_zeros &= !elements.base_is_unpruned();
-    Ok(elements)
-}
-
-/// The bits of the target and of the reference, in the target's dtype, at the selected positions.
-fn read_bits(
-    tensor: &TensorPair<'_>,
-    selected: &SelectedBlock,
-    context: &Context<'_>,
-) -> Result<(Vec<u64>, Vec<u64>), Cancelled> {
-    let width = tensor.dtype().width();
-    let range = block_range(selected.index, tensor.target.info.elements());
-    let n = selected.positions.len();
-    let (mut base, mut reference) = (Vec::with_capacity(n), Vec::with_capacity(n));
-    let mut rest = &selected.positions[..];
-    tensor.windows(range.clone(), context, |start, base_bytes, reference_bytes| {
-        let first = (start - range.start) as u32;
-        let end = first + (base_bytes.len() / width.bytes()) as u32;
-        let (in_window, later) = rest.split_at(rest.partition_point(|position| *position < end));
-        base.extend(in_window.iter().map(|position| width.load(base_bytes, (position - first) as usize)));
-        reference.extend(in_window.iter().map(|position| width.load(reference_bytes, (position - first) as usize)));
-        rest = later;
-        Ok::<(), Cancelled>(())
-    })?;
-    Ok((base, reference))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,7 +274,7 @@ mod tests {
     }
 
     fn selected(positions: &[u32]) -> SelectedBlock {
-        SelectedBlock { tensor: 0, index: 0, positions: positions.to_vec(), bits: None }
+        SelectedBlock { tensor: 0, index: 0, positions: positions.to_vec() }
     }
 
     fn without_masks() -> EncodeOptions<'static> {
@@ -251,24 +290,42 @@ mod tests {
         values.iter().map(|value| u64::from(value.to_bits())).collect()
     }
 
+    /// The elements of the pair's only tensor at `positions`, with what is added to them when they are encoded.
+    fn elements(pair: &Pair<'_>, positions: &[u32], options: EncodeOptions<'_>) -> Elements {
+        let mut block = read(&pair.tensors[0], &selected(positions), options, false, &Context::silent()).unwrap();
+        if block.masks.is_some() {
+            block.add_before_pruning();
+        }
+        block.elements
+    }
+
     #[test]
     fn elements_have_the_bits_of_both_checkpoints_at_their_positions() {
         let (target, reference) = (f32s(&[0.0, 1.0, 2.0, 3.0]), f32s(&[10.0, 11.0, 12.0, 13.0]));
         let pair = Pair::new(&target, &reference, &PairOptions::default()).unwrap();
-        let elements =
-            read_elements(&pair.tensors[0], &selected(&[1, 3]), without_masks(), &Context::silent()).unwrap();
+        let elements = elements(&pair, &[1, 3], without_masks());
         assert_eq!((elements.base, elements.reference), (bits(&[1.0, 3.0]), bits(&[11.0, 13.0])));
         assert_eq!((elements.positions, elements.kept), (vec![1, 3], None));
     }
 
     #[test]
-    fn bits_that_the_selection_holds_are_not_read_again() {
-        let (target, reference) = (f32s(&[0.0; 4]), f32s(&[0.0; 4]));
-        let pair = Pair::new(&target, &reference, &PairOptions::default()).unwrap();
-        let held = PairBits { target: 5f32.to_le_bytes().to_vec(), reference: 6f32.to_le_bytes().to_vec() };
-        let selected = SelectedBlock { bits: Some(held), ..selected(&[2]) };
-        let elements = read_elements(&pair.tensors[0], &selected, without_masks(), &Context::silent()).unwrap();
-        assert_eq!((elements.base, elements.reference), (bits(&[5.0]), bits(&[6.0])));
+    fn a_block_is_hashed_as_the_patch_and_its_inverse_leave_it() {
+        let values = |first: f32| (0..100_000).map(|at| first + at as f32).collect::<Vec<f32>>();
+        let (mut target, mut reference) = (values(0.0), values(0.5));
+        let pair_of = |target: &[f32], reference: &[f32]| (f32s(target), f32s(reference));
+        let (old_target, old_reference) = pair_of(&target, &reference);
+        let pair = Pair::new(&old_target, &old_reference, &PairOptions::default()).unwrap();
+        let positions: Vec<u32> = (0..100_000).step_by(777).collect();
+        let block = read(&pair.tensors[0], &selected(&positions), without_masks(), true, &Context::silent()).unwrap();
+        let digests = block.encode().unwrap().1.unwrap();
+        for position in positions {
+            let at = position as usize;
+            (target[at], reference[at]) = (reference[at], target[at]);
+        }
+        let (result, inverse) = pair_of(&target, &reference);
+        let expected = [&result, &inverse]
+            .map(|file| file.tensor("w").unwrap().digest(ContentHash::Blake3, &Context::silent()).unwrap());
+        assert_eq!([digests.result, digests.inverse_result].map(|part| crate::digest::join(&[part])), expected);
     }
 
     #[test]
@@ -279,7 +336,7 @@ mod tests {
         let in_reference = PruningMask::stored(&file, &reference).unwrap();
         let masks = PairMasks { target: PruningMask::default(), reference: in_reference };
         let options = EncodeOptions { masks: Some(&masks), ..without_masks() };
-        let elements = read_elements(&pair.tensors[0], &selected(&[0, 1]), options, &Context::silent()).unwrap();
+        let elements = elements(&pair, &[0, 1], options);
         assert_eq!(elements.base, bits(&[1.0, 2.0]));
         assert_eq!(elements.reference[0], bits(&[4.0])[0]);
         assert_eq!(elements.reference[1], bits(&[0.0])[0]);
@@ -294,7 +351,7 @@ mod tests {
         let target_mask = PruningMask::zeros(target.tensors());
         let masks = PairMasks { target: target_mask, reference: PruningMask::default() };
         let options = EncodeOptions { masks: Some(&masks), unpruned: Some(&unpruned), ..without_masks() };
-        let elements = read_elements(&pair.tensors[0], &selected(&[0, 1, 2]), options, &Context::silent()).unwrap();
+        let elements = elements(&pair, &[0, 1, 2], options);
         assert_eq!(elements.before, Some(bits(&[7.0, 9.0])));
         assert_eq!(elements.kept.unwrap().iter().map(|kept| kept.in_base()).collect::<Vec<_>>(), [false, true, false]);
     }
@@ -304,11 +361,10 @@ mod tests {
         let (target, reference) = (f32s(&[1.0, 2.0]), checkpoint(&[vector("w", Dtype::Bf16, &[0x4000, 0x4040])]));
         let options = PairOptions { other_dtype: crate::pair::OtherDtype::Cast, ..PairOptions::default() };
         let pair = Pair::new(&target, &reference, &options).unwrap();
-        let elements =
-            read_elements(&pair.tensors[0], &selected(&[0, 1]), without_masks(), &Context::silent()).unwrap();
+        let elements = elements(&pair, &[0, 1], without_masks());
         assert_eq!(elements.reference, bits(&[2.0, 3.0]));
-        let digests =
-            patched_digests(&pair.tensors[0], 0, &elements, Portability::Portable, &Context::silent()).unwrap();
+        let block = read(&pair.tensors[0], &selected(&[0, 1]), without_masks(), true, &Context::silent()).unwrap();
+        let digests = block.encode().unwrap().1.unwrap();
         assert!(matches!(digests.inverse_result, PartDigest::Whole(Digest::UNKNOWN)));
         assert!(!matches!(digests.result, PartDigest::Whole(Digest::UNKNOWN)));
     }
