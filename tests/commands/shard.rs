@@ -139,7 +139,7 @@ fn notes_are_made_when_the_parts_are_joined() {
     small_pair(&dir);
     let parts = parts(&dir, 2, "--k 2600");
     let run = dir.run(&format!("combine {} -o p", parts.join(" "))).ok();
-    run.says(&["no known transformer", "positions hold no floats", "more weights were asked for than differ"]);
+    run.says(&["no known transformer", "positions holds no floats", "more weights were asked for than differ"]);
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn what_cannot_be_divided_is_refused() {
     for flags in ["--shard 0/2 -o x", "--shard 3/2 -o x", "--shard 1 -o x", "--shard 1/2", "--ranks a -o x"] {
         dir.run(&format!("diff a b --k 1 {flags}")).fails(2);
     }
-    dir.run("diff a b --k 3000 --shard 1/2 -o x").fails(2).says(&["3000", "there are"]);
+    dir.run("diff a b --k 3000 --shard 1/2 -o x").fails(2).says(&["3,000", "there are"]);
     dir.run("diff a b --all --shard 1/2 -o a").fails(2).says(&["exists"]);
     assert!(!dir.exists("x"));
 }
