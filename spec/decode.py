@@ -1031,6 +1031,10 @@ def apply(base, kind, edits, allow_non_finite, allow_different_base, masks_too=T
         base.write(name, {"ip": partial(interpolate, allow_non_finite), "pr": prune, "sw": switch}[kind](*arguments))
     for tensor, terms in edited.values() if masks_too else []:
         write_mask(base, tensor, kind, terms, {tensor.name for patch, _ in edits for tensor in patch.tensors})
+    if kind == "ip" and [alpha for _, alpha in edits] == [1] and not any(added):  # §12.6
+        [(patch, _)] = edits
+        digests = (patch.H(base.bits(tensor).tobytes()) for tensor in patch.tensors)
+        same_root(patch, "the result", b"".join(digests), patch.result_root)
 
 
 # The command line
@@ -1063,8 +1067,6 @@ def check(path, base_path, quick):
     if same and not quick:
         result = Checkpoint(base_path)
         apply(result, "ip", [(patch, 1.0)], True, False, masks_too=False)
-        digests = (patch.H(result.bits(tensor).tobytes()) for tensor in patch.tensors)
-        same_root(patch, "the result", b"".join(digests), patch.result_root)
     decoded = sum(block is not None for block in blocks)
     selected = sum(block.k for tensor in patch.tensors for block in tensor.blocks)
     print(json.dumps({"id": patch.id.hex(), "tensors": len(patch.tensors), "selected": selected, "blocks": len(blocks),

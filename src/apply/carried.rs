@@ -101,7 +101,9 @@ impl Carried {
                 denied.push(format!("it says that its deltas are {named}, and none are"));
             }
         }
-        if metadata.masks.is_some() && self.masks == 0 && self.blocks > 0 {
+        // The masks of other patches say where weights were looked for.
+        let holds_masks = metadata.masks.is_some() && metadata.localization.method == "mask";
+        if holds_masks && self.masks == 0 && self.blocks > 0 {
             denied.push("it says that it has pruning masks, and no block has any".to_owned());
         }
         denied

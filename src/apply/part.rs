@@ -3,7 +3,7 @@
 use super::rewrite::{Edits, Rewrite};
 use super::run::Applied;
 use super::tensor::SPAN;
-use super::undo::UndoBlocks;
+use super::undo::{UndoBlocks, UndoPart};
 use crate::checkpoint::{Checkpoint, Tensor, WeightFile};
 use crate::context::Context;
 use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
@@ -28,7 +28,7 @@ pub(super) struct Part {
     /// The BLAKE3 digest of the result's bytes.
     pub result: PartDigest,
     /// The blocks of the undo patch, if it was asked for.
-    pub undo: Option<UndoBlocks>,
+    pub undo: Option<UndoPart>,
 }
 
 /// Rewrites a part of a tensor. `with_undo` also collects the blocks of the undo patch.
@@ -69,7 +69,7 @@ pub(super) fn rewrite_part(
         }
     };
     let edited = rewrite.rewrite(tensor, part.clone(), &mut each, context)?;
-    Ok(Part { edited, result: result_hasher.finish(), undo })
+    Ok(Part { edited, result: result_hasher.finish(), undo: undo.map(UndoBlocks::finish) })
 }
 
 /// What rewriting tensors yields.
@@ -80,7 +80,7 @@ pub(super) struct Rewritten {
     /// The BLAKE3 digests of the result's tensors, by name.
     pub digests: BTreeMap<String, Digest>,
     /// The parts of the undo patch, by the tensor's name.
-    pub undo: BTreeMap<String, Vec<UndoBlocks>>,
+    pub undo: BTreeMap<String, Vec<UndoPart>>,
 }
 
 impl Rewritten {

@@ -23,86 +23,100 @@ const ENCODING: Encoding = Encoding {
     hash: ContentHash::Blake3,
 };
 
-/// The undo patch's blocks of one part of a tensor, which begins at a multiple of [`BLOCK_ELEMENTS`].
+/// Makes the undo patch's blocks of one part of a tensor, which begins at a multiple of [`BLOCK_ELEMENTS`]. A block is encoded as soon as
+/// the elements go on to the next one, so that only the elements of one block take memory.
 pub(super) struct UndoBlocks {
-    dtype: Dtype,
     base_hasher: PartHasher,
-    /// The elements that changed, by block index.
-    blocks: BTreeMap<u64, Elements>,
+    /// The index of the block in work.
+    index: u64,
+    /// The elements of the block in work that changed.
+    elements: Elements,
+    encoded: Vec<BlockEncodings>,
+}
+
+/// The undo patch's blocks of one part of a tensor.
+#[derive(Debug)]
+pub(super) struct UndoPart {
+    /// The digest of the part in the base.
+    base: PartDigest,
+    /// The blocks with elements that changed. They do not name their tensor yet.
+    blocks: Vec<BlockEncodings>,
 }
 
 impl UndoBlocks {
     /// No blocks yet. `base_hasher` is the hasher of this part of the base.
     pub fn new(dtype: Dtype, base_hasher: PartHasher) -> Self {
-        Self { dtype, base_hasher, blocks: BTreeMap::new() }
+        Self { base_hasher, index: 0, elements: Elements::new(dtype), encoded: Vec::new() }
     }
 
     /// Adds consecutive elements from `start` on: their bytes in the base, and the edits in them.
     pub fn add(&mut self, start: u64, bytes: &[u8], edits: &[(u32, u64)]) {
         self.base_hasher.update(bytes);
-        let width = self.dtype.width();
+        let width = self.elements.dtype.width();
         for (at, result) in edits {
             let (element, base) = (start + u64::from(*at), width.load(bytes, *at as usize));
             if base != *result {
-                let block = self.blocks.entry(element / BLOCK_ELEMENTS).or_insert_with(|| Elements::new(self.dtype));
-                block.positions.push((element % BLOCK_ELEMENTS) as u32);
+                if element / BLOCK_ELEMENTS != self.index {
+                    self.encode();
+                    self.index = element / BLOCK_ELEMENTS;
+                }
+                self.elements.positions.push((element % BLOCK_ELEMENTS) as u32);
                 // The base of the undo patch is the result.
-                block.base.push(*result);
-                block.reference.push(base);
+                self.elements.base.push(*result);
+                self.elements.reference.push(base);
             }
         }
     }
 
-    /// Encodes the blocks. `tensor` is the place of their tensor in the patch.
-    fn encode(&self, tensor: usize) -> impl Iterator<Item = BlockEncodings> {
-        // Encoding fails only for deltas that reduced precision cannot hold.
-        self.blocks.iter().filter_map(move |(index, elements)| {
-            encode(BlockId { tensor, index: *index }, elements, None, ENCODING).ok()
-        })
+    /// Encodes the block in work.
+    fn encode(&mut self) {
+        let empty = Elements::new(self.elements.dtype);
+        let elements = std::mem::replace(&mut self.elements, empty);
+        if !elements.positions.is_empty() {
+            let id = BlockId { tensor: 0, index: self.index };
+            // Encoding fails only for deltas that reduced precision cannot hold.
+            self.encoded.extend(encode(id, &elements, None, ENCODING));
+        }
+    }
+
+    /// Encodes the last block.
+    pub fn finish(mut self) -> UndoPart {
+        self.encode();
+        UndoPart { base: self.base_hasher.finish(), blocks: self.encoded }
     }
 }
 
 impl Plan<'_> {
-    /// The undo patch. `blocks` are the parts of every tensor that was rewritten, and `results` the BLAKE3 digests of the result's
-    /// tensors, both by name.
+    /// The undo patch. `parts` are those of every tensor that was rewritten, and `results` the BLAKE3 digests of the result's tensors, both
+    /// by name.
     ///
     /// # Errors
     /// R10, for metadata that a patch cannot carry.
     pub(super) fn undo(
         &self,
-        blocks: BTreeMap<String, Vec<UndoBlocks>>,
+        parts: BTreeMap<String, Vec<UndoPart>>,
         results: &BTreeMap<String, Digest>,
     ) -> Result<Patch, Error> {
-        use rayon::prelude::*;
         let hash = ContentHash::Blake3;
         let base = self.base();
-        let (names, parts): (Vec<String>, Vec<Vec<UndoBlocks>>) = blocks.into_iter().unzip();
-        let variants: Vec<Vec<BlockEncodings>> = parts
-            .par_iter()
-            .enumerate()
-            .map(|(at, parts)| parts.iter().flat_map(|part| part.encode(at)).collect())
-            .collect();
-        let base_digests: Vec<Digest> = parts.into_iter().map(base_digest).collect();
+        let mut base_digests = Vec::new();
         let mut builder = PatchBuilder::new(ENCODING.portability, hash, BLOCK_LOG2);
-        for name in names {
+        for (name, parts) in parts {
+            let (digests, blocks): (Vec<PartDigest>, Vec<Vec<BlockEncodings>>) =
+                parts.into_iter().map(|part| (part.base, part.blocks)).unzip();
             let (dtype, shape) = base
                 .tensor(&name)
                 .map_or((Dtype::U8, Vec::new()), |tensor| (tensor.info.dtype, tensor.info.shape.clone()));
             let base_digest = results.get(&name).copied().unwrap_or(Digest::UNKNOWN);
-            builder.tensor(TensorParts { name, dtype, shape, base_digest, counterparts: None });
+            let tensor = builder.tensor(TensorParts { name, dtype, shape, base_digest, counterparts: None });
+            builder.encoded(blocks.into_iter().flatten().map(|block| block.of_tensor(tensor)));
+            base_digests.push(join(&digests));
         }
-        builder.encoded(variants.into_iter().flatten());
         let new = builder.choose();
         // The undo patch leads from the result to the base, and all the way.
         let reference = hash.root(new.tensors.iter().map(|tensor| &base_digests[tensor.place]));
         Ok(Patch::written(&new, &metadata(base), reference, reference)?)
     }
-}
-
-/// The digest of a tensor of the base, from all of its parts.
-fn base_digest(parts: Vec<UndoBlocks>) -> Digest {
-    let parts: Vec<PartDigest> = parts.into_iter().map(|part| part.base_hasher.finish()).collect();
-    join(&parts)
 }
 
 /// The metadata of the undo patch of an edit of `base`, which is the undo patch's reference.

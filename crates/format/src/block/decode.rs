@@ -98,16 +98,17 @@ pub fn memory(streams: &Streams<&[u8]>, dtype: Dtype, elements: u32, selected: u
     of_selected + if streams.deltas.0 == DeltaCodec::Dense { dense_memory(dtype, elements, selected) } else { 0 }
 }
 
-/// About how many bytes the deltas of all elements of a dense block take, and their symbols.
+/// The most bytes that the deltas of all elements of a dense block take, with their symbols and escapes.
 pub fn dense_memory(dtype: Dtype, elements: u32, selected: u32) -> u64 {
     let encoded = with_number!(dtype, N => size_of::<N>() as u64);
-    (u64::from(selected) * DENSE_LIVE_RATIO_MAX).min(elements.into()) * (encoded + 1)
+    (u64::from(selected) * DENSE_LIVE_RATIO_MAX).min(elements.into()) * (2 * encoded + 1)
 }
 
 /// Decodes a block in which `selected` of `elements` elements are selected. `base` gives all elements of the block in the base;
 /// base-conditioned codecs need it.
 ///
-/// Allocates at most 40 bytes per selected element. The tensor table limits `selected` to the size of the block.
+/// Allocates at most 40 bytes per selected element, and for dense blocks what [`dense_memory`] says. The tensor table limits `selected` to
+/// the size of the block.
 ///
 /// # Errors
 /// [`BlockError`].

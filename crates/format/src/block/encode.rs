@@ -130,6 +130,12 @@ impl BlockEncodings {
         self.block.selected.into()
     }
 
+    /// The same block, of the tensor with index `tensor` in [`crate::PatchBuilder`].
+    pub fn of_tensor(mut self, tensor: usize) -> Self {
+        self.block.tensor = tensor;
+        self
+    }
+
     /// Whether the block has no other encoding than a dense one.
     fn is_dense(&self) -> bool {
         self.deltas.base_conditioned.0 == DeltaCodec::Dense

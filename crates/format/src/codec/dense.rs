@@ -214,8 +214,8 @@ fn sampled_bits<N: Number>(runs: &[&[N]], parameters: Parameters) -> u64 {
 
 /// Decodes `total` numbers over `classes` classes.
 ///
-/// Allocates memory for `total` numbers, which the caller has bounded, one byte more for each of those in the largest group, and 2 bytes
-/// per class.
+/// Allocates memory for `total` numbers, which the caller has bounded, as much again if all of them are escaped, one byte more for each
+/// of those in the largest group, and 2 bytes per class.
 ///
 /// # Errors
 /// Every [`Corrupt`].
