@@ -101,7 +101,7 @@ impl Carried {
                 denied.push(format!("it says that its deltas are {named}, and none are"));
             }
         }
-        // The masks of other patches say where weights were looked for.
+        // The masks that metadata of other patches describe say among which weights was chosen.
         let holds_masks = metadata.masks.is_some() && metadata.localization.method == "mask";
         if holds_masks && self.masks == 0 && self.blocks > 0 {
             denied.push("it says that it has pruning masks, and no block has any".to_owned());
@@ -114,7 +114,7 @@ impl Carried {
 mod tests {
     use super::*;
     use crate::format::block::BaseCodec;
-    use crate::format::metadata::{Masks, Reduced};
+    use crate::format::metadata::{Localization, Masks, Reduced};
 
     fn plain() -> Streams<&'static [u8]> {
         Streams {
@@ -144,8 +144,13 @@ mod tests {
         assert_eq!(bf16.denied(&claims(reduced("bf16"), false)), Vec::<String>::new());
         assert_eq!(bf16.denied(&claims(None, false)), Vec::<String>::new(), "no claim");
         assert_eq!(bf16.denied(&claims(reduced("int8"), true)).len(), 2);
-        let masks = Metadata { masks: Some(Masks::default()), ..claims(reduced("bf16"), false) };
-        assert_eq!(bf16.denied(&masks).len(), 1);
+        let by = |method: &str| Metadata {
+            masks: Some(Masks::default()),
+            localization: Localization { method: method.to_owned(), ..Localization::default() },
+            ..claims(reduced("bf16"), false)
+        };
+        assert_eq!(bf16.denied(&by("mask")).len(), 1);
+        assert_eq!(bf16.denied(&by("value")), Vec::<String>::new(), "they say among which weights it was chosen");
         assert!(!bf16.is_exact() && Carried::by_block(&plain()).is_exact());
     }
 }
