@@ -4,7 +4,7 @@
 //! order. Equal keys rank by tensor name, then flat index.
 //!
 //! The first pass over the checkpoints finds where the ranking is cut, and the second one reads the selected elements
-//! (`mask/top_k.rs`). [`differences`] computes the keys.
+//! (`mask/top_k.rs`). [`mod@differences`] computes the keys.
 
 mod differences;
 

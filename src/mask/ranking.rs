@@ -20,7 +20,7 @@ pub trait Keys: Sync {
     /// The number of elements in all blocks.
     fn elements(&self) -> u64;
 
-    /// The keys of some elements of a block, one of about `step`: see [`sampled`]. Elements may be among them that have no key.
+    /// The keys of some elements of a block, one of about `step`. Elements may be among them that have no key.
     fn sample(&self, block: BlockId, step: u64) -> Vec<u64>;
 
     /// Calls `each` with the position and key of each element of a block whose key is in `range`, ascending by position; returns the
@@ -101,10 +101,10 @@ pub fn walk_above<K: Keys>(cut: &Cut, keys: &K, at: usize, mut each: impl FnMut(
     Ok(())
 }
 
-/// Selects the `k` elements with the largest keys. Takes 4 bytes for each, besides what [`cut`] holds.
+/// Selects the `k` elements with the largest keys. Takes 4 bytes for each, besides the counts of the search.
 ///
 /// # Errors
-/// As [`cut`].
+/// What `keys` returns.
 pub fn select<K: Keys>(k: u64, keys: &K) -> Result<Selection, K::Error> {
     let cut = cut(k, keys)?;
     let of_block = |(at, block): (usize, &BlockId)| {
@@ -120,7 +120,7 @@ pub fn select<K: Keys>(k: u64, keys: &K) -> Result<Selection, K::Error> {
 /// misleads. Takes 48 bytes for each different key.
 ///
 /// # Errors
-/// As [`cut`].
+/// What `keys` returns.
 pub fn largest<K: Keys>(k: u64, keys: &K) -> Result<Vec<(u64, u64)>, K::Error> {
     let mut search = search(k, keys, keys.blocks().len()).for_all_larger();
     loop {
