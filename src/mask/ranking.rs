@@ -104,7 +104,7 @@ pub fn walk_above<K: Keys>(cut: &Cut, keys: &K, at: usize, mut each: impl FnMut(
 /// Selects the `k` elements with the largest keys. Takes 4 bytes for each, besides the counts of the search.
 ///
 /// # Errors
-/// What `keys` returns.
+/// [`TooFew`], and the errors of [`Keys::walk`].
 pub fn select<K: Keys>(k: u64, keys: &K) -> Result<Selection, K::Error> {
     let cut = cut(k, keys)?;
     let of_block = |(at, block): (usize, &BlockId)| {
@@ -120,7 +120,7 @@ pub fn select<K: Keys>(k: u64, keys: &K) -> Result<Selection, K::Error> {
 /// misleads. Takes 48 bytes for each different key.
 ///
 /// # Errors
-/// What `keys` returns.
+/// [`TooFew`], and the errors of [`Keys::walk`].
 pub fn largest<K: Keys>(k: u64, keys: &K) -> Result<Vec<(u64, u64)>, K::Error> {
     let mut search = search(k, keys, keys.blocks().len()).for_all_larger();
     loop {
