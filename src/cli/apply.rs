@@ -115,6 +115,8 @@ What to do with the selected weights:
 }
 
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    super::freed_memory::keep();
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     if let Some(path) = arguments
         .output

@@ -150,6 +150,8 @@ impl Arguments {
 }
 
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    super::freed_memory::keep();
     if let Some(output) = &arguments.output {
         check_new_file(output, arguments.existing())?;
     }

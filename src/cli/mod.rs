@@ -145,8 +145,6 @@ enum Command {
 
 /// Parses the arguments, runs the command, reports its error.
 pub fn run() -> ExitCode {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    freed_memory::keep();
     let parsed = Arguments::command().try_get_matches();
     let parsed = parsed.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
     match parsed {
