@@ -53,11 +53,15 @@ pub(super) fn rewrite_part(
     let mut undo = with_undo.then(|| UndoBlocks::new(info.dtype, hasher()));
     let mut each = |range: Range<u64>, bytes: &mut [u8], edits: Edits<'_>| {
         let place = info.range().start + bytes_of(range.start);
-        if let Some(undo) = &mut undo {
-            edits.with_list(width, bytes, |base, edits| undo.add(range.start, base, edits));
-        }
-        if let Output::Journal { file, segments } = &mut output {
-            edits.with_list(width, bytes, |base, edits| segments.add(*file, place, width, base, edits));
+        if with_undo || matches!(output, Output::Journal { .. }) {
+            edits.with_list(width, bytes, |base, edits| {
+                if let Some(undo) = &mut undo {
+                    undo.add(range.start, base, edits);
+                }
+                if let Output::Journal { file, segments } = &mut output {
+                    segments.add(*file, place, width, base, edits);
+                }
+            });
         }
         edits.make(width, bytes);
         result_hasher.update(bytes);

@@ -8,7 +8,8 @@ use crate::context::Context;
 use crate::digest::{ContentHash, Digest, PartDigest, join};
 use crate::error::Error;
 use crate::format::block::BlockId;
-use crate::format::block::encode::{BlockEncodings, Portability, Precision};
+use crate::format::block::choose::BlockEncodings;
+use crate::format::block::encode::{Portability, Precision};
 use crate::format::builder::{NewPatch, PatchBuilder, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Metadata, Reduced};
@@ -52,7 +53,7 @@ impl Found {
                 return Ok((None, block.hash(context)?));
             }
             let (tensor, id) = (block.pair, block.id);
-            let (differing, digests) = differing(block, coding.encoding.dense_with(), context)?;
+            let (differing, digests) = differing(block, coding.encoding, context)?;
             let encoded = match differing {
                 Differing::Listed(elements) if elements.positions.is_empty() => None,
                 Differing::Listed(elements) => Some(encode_block(tensor, id, &elements, coding)?),

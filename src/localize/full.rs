@@ -2,9 +2,9 @@
 
 use super::scan::{Block, BlockDigests};
 use crate::context::{Cancelled, Context};
-use crate::digest::ContentHash;
 use crate::dtype::Width;
 use crate::format::block::dense::{DenseElements, is_dense};
+use crate::format::block::encode::Encoding;
 use crate::format::block::{Elements, block_range};
 
 /// The elements of a block that differ.
@@ -16,14 +16,14 @@ pub(crate) enum Differing {
     Dense(Box<DenseElements>),
 }
 
-/// Finds the elements of a block whose bits differ. They are listed unless the block [is dense](is_dense) and `dense_with` has the hash
-/// function of the patch's content digests. Memory: 20 bytes for each, or 2 to 8 bytes for each element of a dense block.
+/// Finds the elements of a block whose bits differ. They are listed unless the block [is dense](is_dense) and will be encoded with
+/// [`Encoding::is_dense_at_once`]. Memory: 20 bytes for each, or 2 to 8 bytes for each element of a dense block.
 ///
 /// # Errors
 /// [`Cancelled`].
 pub(crate) fn differing(
     block: Block<'_>,
-    dense_with: Option<ContentHash>,
+    encoding: Encoding,
     context: &Context<'_>,
 ) -> Result<(Differing, BlockDigests), Cancelled> {
     let dtype = block.pair.dtype();
@@ -41,8 +41,8 @@ pub(crate) fn differing(
                     Width::W4 => compare::<4>(first, target, reference, &mut indices, elements),
                     Width::W8 => compare::<8>(first, target, reference, &mut indices, elements),
                 }
-                if let Some(hash) = dense_with.filter(|_| is_dense(elements.positions.len() as u64, n)) {
-                    differing = Differing::Dense(Box::new(DenseElements::new(elements, n, hash)));
+                if encoding.is_dense_at_once() && is_dense(elements.positions.len() as u64, n) {
+                    differing = Differing::Dense(Box::new(DenseElements::new(elements, n, encoding.hash)));
                 }
             }
         }

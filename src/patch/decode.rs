@@ -4,7 +4,7 @@ use super::{Patch, Reservation, Unreadable};
 use crate::format::Invalid;
 use crate::format::block::decode::{BlockError, decode, dense_deltas, dense_memory, memory, streams};
 use crate::format::block::dense::AddDeltas;
-use crate::format::block::{BaseElements, DecodedBlock, DeltaCodec, Streams};
+use crate::format::block::{BaseElements, DecodedBlock, Streams};
 use crate::format::invalid::StreamFault;
 use crate::format::patch::ReadError;
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
@@ -136,13 +136,12 @@ impl Patch {
         entry: &'p TensorEntry,
         block: &'p BlockEntry,
     ) -> Result<Option<DenseBlock<'p>>, Unreadable> {
+        if !self.begins_dense(block)? {
+            return Ok(None);
+        }
         let bytes = self.block(entry, block)?;
         let range = self.table().elements_of(entry, block);
         let (elements, selected, dtype) = ((range.end - range.start) as u32, block.selected, entry.dtype);
-        let is_dense = streams(&bytes, dtype).is_ok_and(|streams| streams.deltas.0 == DeltaCodec::Dense);
-        if !is_dense {
-            return Ok(None);
-        }
         // Reserved before anything is allocated.
         let memory = Reservation::new(bytes.len() as u64, dense_memory(dtype, elements, selected));
         let deltas = dense_deltas(&bytes, dtype, elements, selected);

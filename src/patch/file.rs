@@ -91,6 +91,14 @@ impl Patch {
         Ok(Self { name: self.name.clone(), content })
     }
 
+    /// Whether a block begins as a dense one does ([`format::Patch::begins_dense`](crate::format::Patch::begins_dense)).
+    ///
+    /// # Errors
+    /// I/O.
+    pub(crate) fn begins_dense(&self, block: &BlockEntry) -> Result<bool, Unreadable> {
+        self.content.begins_dense(block).map_err(unreadable(&self.name))
+    }
+
     /// Reads the bytes of one block and compares them with its digest.
     ///
     /// # Errors

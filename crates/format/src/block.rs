@@ -22,10 +22,12 @@ macro_rules! with_number {
 }
 
 pub mod base;
+pub mod choose;
 pub mod decode;
 pub mod dense;
 pub mod elements;
 pub mod encode;
+mod loops;
 pub mod masks;
 
 pub use base::{BaseElements, InMemory};
@@ -161,6 +163,9 @@ impl<B: AsRef<[u8]>> Streams<B> {
         out
     }
 }
+
+/// The first bytes of a dense block: positions come first in every directory, and this codec of theirs is for dense blocks only.
+pub const DENSE_FRONT: [u8; 2] = [POSITIONS, PositionCodec::Chunks as u8];
 
 impl<'a> Streams<&'a [u8]> {
     /// Parses a block into its streams, which stay encoded. Unknown optional streams are skipped.

@@ -1,7 +1,8 @@
 //! Builds the bytes of a patch file from tensors and their blocks (spec §4, §12.3). Deterministic: the same input gives the same bytes.
 
 use crate::block::Magnitude;
-use crate::block::encode::{BlockEncodings, ChosenBlocks, Portability, choose};
+use crate::block::choose::{BlockEncodings, ChosenBlocks, choose};
+use crate::block::encode::Portability;
 use crate::digest::{ContentHash, Digest};
 use crate::dtype::Dtype;
 use crate::header::{Packing, Preamble, section, write_section};

@@ -8,6 +8,7 @@ use super::invalid::{Invalid, SectionFault};
 use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES, SELECTED_FREE, SELECTED_RATIO_MAX};
 use super::metadata::Metadata;
 use super::tensor_table::{BlockEntry, TableSections, TensorEntry, TensorTable};
+use crate::block::DENSE_FRONT;
 use crate::digest::{ContentHash, Digest};
 use crate::edit::{Alpha, AlphaSource};
 use std::fmt::Debug;
@@ -186,6 +187,15 @@ impl Patch {
         let mut bytes = Preamble::write(&header, payload_bytes);
         bytes.extend(self.source.read_at(self.header_bytes, payload_bytes)?);
         Self::read(bytes)
+    }
+
+    /// Whether a block begins as a dense one does. Reads nothing else, and verifies nothing.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn begins_dense(&self, block: &BlockEntry) -> Result<bool, ReadError> {
+        let bytes = block.bytes.min(DENSE_FRONT.len() as u64);
+        Ok(self.source.read_at(self.header_bytes.saturating_add(block.offset), bytes)? == DENSE_FRONT)
     }
 
     /// Reads one block and verifies its digest.

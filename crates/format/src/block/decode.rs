@@ -1,7 +1,8 @@
 //! Decodes a block into positions and deltas (spec §8, §9).
 
 use super::base::BaseElements;
-use super::dense::{AddDeltas, DeltaNumber, DenseDeltas};
+use super::dense::{AddDeltas, DenseDeltas};
+use super::loops::DeltaNumber;
 use super::masks::{Kept, Masks, count, spread};
 use super::{DeltaCodec, PositionCodec, Streams};
 use crate::codec::gaps::{self, GroupedPositions};

@@ -2,15 +2,16 @@
 
 use super::BlockId;
 use super::base::{BaseElements, CLASS_BYTES};
+use super::choose::BlockEncodings;
 use super::elements::{Elements, Magnitude};
-use super::encode::{BlockEncodings, Encoding, encode_dense, update_values};
+use super::encode::{Encoding, encode_dense, update_values};
+use super::loops::{DeltaNumber, Lanes, add_magnitude};
 use crate::codec::chunks::{CHUNK, Chunks};
 use crate::codec::groups::{Partition, Sequences};
 use crate::codec::{Corrupt, Effort, Number, dense};
 use crate::digest::{ContentHash, Hasher};
 use crate::dtype::{Classes, Dtype, Width};
 use crate::limits::DENSE_LIVE_RATIO_MAX;
-use multiversion::multiversion;
 
 /// A block is encoded densely if at least one of this many elements is selected. Both ways take about as long at one in twelve, and as
 /// many bytes at one in five hundred.
@@ -130,7 +131,8 @@ impl Pointers {
         }
     }
 
-    /// Puts the numbers of a part where they belong in the `sequences`.
+    /// Puts the numbers of a part where they belong in the `sequences`. Numbers for which there is no room, because the base changed after
+    /// its classes were counted, are left out; whoever mapped the base finds out that it changed.
     fn scatter<N: Number>(
         &mut self,
         chunks: &Chunks,
@@ -139,7 +141,11 @@ impl Pointers {
         numbers: &[N],
         sequences: &mut [N],
     ) {
-        self.walk(chunks, start, classes, |at, index| sequences[index] = numbers[at]);
+        self.walk(chunks, start, classes, |at, index| {
+            if let Some(number) = sequences.get_mut(index) {
+                *number = numbers[at];
+            }
+        });
     }
 
     /// Fills `numbers` with those of a part; with zeros where a chunk has none, or where the `sequences` are at their end.
@@ -292,17 +298,6 @@ enum AllDeltas {
     W64(Vec<u64>),
 }
 
-/// Sums are kept for this many elements at a time, so that compilers vectorize them.
-const LANES: usize = 8;
-
-/// The sums of [`Magnitude`], for the elements of a part with the same index modulo [`LANES`].
-#[derive(Debug, Default, Clone, Copy)]
-struct Lanes {
-    sum: [f64; LANES],
-    squares: [f64; LANES],
-    max: [f64; LANES],
-}
-
 impl DenseElements {
     /// The elements of a block of `n` elements, of which those in `sparse` are known to change, and later ones can follow.
     pub fn new(sparse: &Elements, n: u32, hash: ContentHash) -> Self {
@@ -335,9 +330,7 @@ impl DenseElements {
             add_magnitude(&mut self.lanes, &buffers.base, &buffers.reference);
         }
     }
-}
 
-impl DenseElements {
     /// Encodes the block, whose elements in the base are `base`.
     pub fn encode(self, id: BlockId, base: &dyn BaseElements, encoding: Encoding) -> BlockEncodings {
         let Self { deltas, selected, magnitude, lanes, base_values, .. } = self;
@@ -351,165 +344,13 @@ impl DenseElements {
     }
 }
 
-impl Lanes {
-    fn total(self) -> Magnitude {
-        let max = self.max.into_iter().fold(0.0, f64::max);
-        Magnitude { sum: self.sum.iter().sum(), squares: self.squares.iter().sum(), max, ..Magnitude::default() }
-    }
-}
-
-/// Writes the ULP deltas of all elements of a part, and replaces the content of `selected` by the base's bytes of those that differ.
-#[inline(always)]
-fn subtract<const WIDTH: usize, N: Number>(
-    dtype: Dtype,
-    base: &[u8],
-    reference: &[u8],
-    deltas: &mut [N],
-    selected: &mut Vec<u8>,
-) {
-    let (magnitude, unused) = (magnitude_bits::<WIDTH, N>(dtype), N::BITS - 8 * WIDTH as u32);
-    let image = |bytes: &[u8; WIDTH]| number::<WIDTH, N>(bytes).image(magnitude);
-    let (base, reference) = (base.as_chunks::<WIDTH>().0, reference.as_chunks::<WIDTH>().0);
-    for ((delta, base), reference) in deltas.iter_mut().zip(base).zip(reference) {
-        *delta = image(reference).minus(image(base)).shift_right(unused);
-    }
-    // Every element is written; one that does not differ is overwritten by the next one.
-    selected.resize((base.len() + 1) * WIDTH, 0);
-    let mut n = 0;
-    let room = selected.as_chunks_mut::<WIDTH>().0;
-    for (base, delta) in base.iter().zip(deltas) {
-        room[n] = *base;
-        n += usize::from(*delta != N::default());
-    }
-    selected.truncate(n * WIDTH);
-}
-
-/// Adds deltas to all elements of a part.
-#[inline(always)]
-fn add<const WIDTH: usize, N: Number>(dtype: Dtype, elements: &mut [u8], deltas: &[N]) {
-    let (magnitude, unused) = (magnitude_bits::<WIDTH, N>(dtype), N::BITS - 8 * WIDTH as u32);
-    for (element, delta) in elements.as_chunks_mut::<WIDTH>().0.iter_mut().zip(deltas) {
-        let delta = N::low((*delta).into() << unused);
-        let sum = number::<WIDTH, N>(element).image(magnitude).plus(delta).image(magnitude);
-        element.copy_from_slice(&sum.into().to_le_bytes()[unused as usize / 8..][..WIDTH]);
-    }
-}
-
-/// An element as a number. One that is narrower than the number has the highest bits, so that sums and signs are those of its width.
-#[inline(always)]
-fn number<const WIDTH: usize, N: Number>(element: &[u8; WIDTH]) -> N {
-    let mut bytes = [0; 8];
-    bytes[..WIDTH].copy_from_slice(element);
-    N::low(u64::from_le_bytes(bytes) << (N::BITS - 8 * WIDTH as u32))
-}
-
-/// The bits that the image of a negative float inverts: all of the element's but the sign. None for other dtypes.
-#[inline(always)]
-fn magnitude_bits<const WIDTH: usize, N: Number>(dtype: Dtype) -> N {
-    let unused = N::BITS - 8 * WIDTH as u32;
-    if dtype.float().is_some() { N::low(dtype.width().mask() >> 1 << unused) } else { N::default() }
-}
-
-/// Makes the functions above for one width, each compiled for several generations of processors.
-macro_rules! for_width {
-    ($subtract:ident, $add:ident, $width:literal, $number:ty) => {
-        #[multiversion(targets(
-            "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
-            "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
-        ))]
-        fn $subtract(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut [$number], selected: &mut Vec<u8>) {
-            subtract::<$width, $number>(dtype, base, reference, deltas, selected);
-        }
-
-        #[multiversion(targets(
-            "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
-            "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
-        ))]
-        fn $add(dtype: Dtype, elements: &mut [u8], deltas: &[$number]) {
-            add::<$width, $number>(dtype, elements, deltas);
-        }
-    };
-}
-
-for_width!(subtract_8, add_8, 1, u16);
-for_width!(subtract_16, add_16, 2, u16);
-for_width!(subtract_32, add_32, 4, u32);
-for_width!(subtract_64, add_64, 8, u64);
-
-/// A number that holds ULP deltas.
-pub trait DeltaNumber: Number {
-    /// Writes the ULP deltas of all elements of a part, and replaces the content of `selected` by the base's bytes of those that differ.
-    fn subtract(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut [Self], selected: &mut Vec<u8>);
-
-    /// Adds deltas to all elements of a part.
-    fn add(dtype: Dtype, elements: &mut [u8], deltas: &[Self]);
-}
-
-impl DeltaNumber for u16 {
-    fn subtract(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut [Self], selected: &mut Vec<u8>) {
-        match dtype.width() {
-            Width::W1 => subtract_8(dtype, base, reference, deltas, selected),
-            _ => subtract_16(dtype, base, reference, deltas, selected),
-        }
-    }
-
-    fn add(dtype: Dtype, elements: &mut [u8], deltas: &[Self]) {
-        match dtype.width() {
-            Width::W1 => add_8(dtype, elements, deltas),
-            _ => add_16(dtype, elements, deltas),
-        }
-    }
-}
-
-impl DeltaNumber for u32 {
-    fn subtract(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut [Self], selected: &mut Vec<u8>) {
-        subtract_32(dtype, base, reference, deltas, selected);
-    }
-
-    fn add(dtype: Dtype, elements: &mut [u8], deltas: &[Self]) {
-        add_32(dtype, elements, deltas);
-    }
-}
-
-impl DeltaNumber for u64 {
-    fn subtract(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut [Self], selected: &mut Vec<u8>) {
-        subtract_64(dtype, base, reference, deltas, selected);
-    }
-
-    fn add(dtype: Dtype, elements: &mut [u8], deltas: &[Self]) {
-        add_64(dtype, elements, deltas);
-    }
-}
-
-/// Adds the differences of values, element by element, to the sums of their lanes.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
-    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
-))]
-fn add_magnitude(sums: &mut Lanes, base: &[f64], reference: &[f64]) {
-    let mut lanes = *sums;
-    let mut add = |base: &[f64], reference: &[f64]| {
-        for (lane, (base, reference)) in base.iter().zip(reference).enumerate() {
-            let delta = (reference - base).abs();
-            let finite = if delta.is_finite() { delta } else { 0.0 };
-            lanes.sum[lane] += finite;
-            lanes.squares[lane] += finite * finite;
-            lanes.max[lane] = if finite > lanes.max[lane] { finite } else { lanes.max[lane] };
-        }
-    };
-    let (bases, base_rest) = base.as_chunks::<LANES>();
-    let (references, reference_rest) = reference.as_chunks::<LANES>();
-    bases.iter().zip(references).for_each(|(base, reference)| add(base, reference));
-    add(base_rest, reference_rest);
-    *sums = lanes;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::block::base::InMemory;
+    use crate::block::choose::choose;
     use crate::block::decode::{decode, dense_deltas};
-    use crate::block::encode::{Portability, Precision, choose, encode as encode_elements};
+    use crate::block::encode::{Portability, Precision, encode as encode_elements};
     use crate::block::{Deltas, PositionCodec};
     use crate::random::Numbers;
 

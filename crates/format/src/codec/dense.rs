@@ -221,14 +221,7 @@ fn sampled_bits<N: Number>(runs: &[&[N]], parameters: Parameters) -> u64 {
 /// Every [`Corrupt`].
 pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<Sequences<N>, Corrupt> {
     let mut reader = Reader::new(bytes);
-    let groups = reader.varint("groups - 1", 0, classes as u64 - 1)? as usize + 1;
-    let mut group_of_class = Vec::with_capacity(classes);
-    let mut table = Vec::with_capacity(groups);
-    let mut left = total;
-    for group in 0..groups {
-        groups::read_span(&mut reader, group, groups, classes, &mut group_of_class)?;
-        let count = reader.varint("numbers in a group", 0, left as u64)? as usize;
-        left -= count;
+    let (group_of_class, table) = groups::read_table(&mut reader, classes, total, |reader| {
         let mut below = |field, limit: u32| {
             let (found, most) = (reader.u8(field)?, limit as u8 - 1);
             let out_of_range = Corrupt::Range { field, found: found.into(), least: 0, most: most.into() };
@@ -239,18 +232,16 @@ pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<S
             low: below("low bits", N::BITS)?,
             zeros: below("zero bits", N::BITS)?,
         };
-        let frame_bytes = reader.varint("bytes of a frame", 0, u64::MAX)?;
-        table.push((count, parameters, frame_bytes));
-    }
-    groups::check_total(total - left, total)?;
+        Ok((parameters, reader.varint("bytes of a frame", 0, u64::MAX)?))
+    })?;
     let escapes = reader.varint("escapes", 0, total as u64)? as usize;
     let escape_bytes = reader.varint("bytes of escapes", 0, u64::MAX)?;
-    let escaped = groups::decode::<N>(reader.take(escape_bytes, "escapes")?, groups, escapes)?.into_numbers();
+    let escaped = groups::decode::<N>(reader.take(escape_bytes, "escapes")?, table.len(), escapes)?.into_numbers();
     let mut escaped = escaped.into_iter();
 
     // Room for the symbols of padding in the last byte of the last group.
     let mut numbers = Vec::with_capacity(total + 8);
-    for (count, parameters, frame_bytes) in &table {
+    for (count, (parameters, frame_bytes)) in &table {
         let frame = reader.take(*frame_bytes, "a frame")?;
         decode_group(*count, *parameters, frame, &mut reader, &mut escaped, &mut numbers)?;
     }

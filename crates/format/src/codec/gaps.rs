@@ -128,10 +128,8 @@ impl GroupedGaps {
     }
 
     /// Walks the next elements of the block, which begin at position `start` and have these `classes`. `positions` are the selected ones
-    /// of them, ascending.
-    ///
-    /// # Panics
-    /// If a class has more selected elements than [`GroupedGaps::new`] was given.
+    /// of them, ascending. Gaps for which [`GroupedGaps::new`] left no room, because the base changed since then, are left out; whoever
+    /// mapped the base finds out that it changed.
     pub fn walk(&mut self, start: u32, classes: &Classes, positions: &[u32]) {
         compute_gaps(self, start, classes, positions);
     }
@@ -144,7 +142,9 @@ impl GroupedGaps {
     /// Records that a member of `group` is selected, which has `before` members of the group before it.
     #[inline(always)]
     fn select(&mut self, group: usize, before: u32) {
-        self.gaps.numbers_mut()[self.next[group]] = before - self.latest[group];
+        if let Some(gap) = self.gaps.numbers_mut().get_mut(self.next[group]) {
+            *gap = before - self.latest[group];
+        }
         self.next[group] += 1;
         self.latest[group] = before + 1;
     }

@@ -259,22 +259,12 @@ fn method<N: Number>(sequence: &[N], effort: Effort) -> Method {
 /// Every [`Corrupt`].
 pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<Sequences<N>, Corrupt> {
     let mut reader = Reader::new(bytes);
-    let groups = reader.varint("groups - 1", 0, classes as u64 - 1)? as usize + 1;
-    let mut group_of_class = Vec::with_capacity(classes);
-    let mut table = Vec::with_capacity(groups);
-    let mut left = total;
-    for group in 0..groups {
-        read_span(&mut reader, group, groups, classes, &mut group_of_class)?;
-        let count = reader.varint("numbers in a group", 0, left as u64)? as usize;
-        left -= count;
+    let (group_of_class, table) = read_table(&mut reader, classes, total, |reader| {
         let method = reader.u8("method")?;
-        if method != METHOD_PCO && u32::from(method) >= N::BITS {
-            let most = METHOD_PCO.into();
-            return Err(Corrupt::Range { field: "method", found: method.into(), least: 0, most });
-        }
-        table.push((count, method));
-    }
-    check_total(total - left, total)?;
+        let most = METHOD_PCO.into();
+        let out_of_range = Corrupt::Range { field: "method", found: method.into(), least: 0, most };
+        if method == METHOD_PCO || u32::from(method) < N::BITS { Ok(method) } else { Err(out_of_range) }
+    })?;
 
     let mut rice_numbers = Vec::new();
     let mut rice_reader = rice::Reader::new(reader.rest());
@@ -305,34 +295,40 @@ pub fn decode<N: Number>(bytes: &[u8], classes: usize, total: usize) -> Result<S
         }
         numbers
     };
-    Ok(Sequences { partition: Partition { group_of_class, groups }, numbers, ends })
+    Ok(Sequences::new(group_of_class, numbers, ends))
 }
 
-/// Reads which classes are in `group`, the next one of `groups` groups: the last one has all classes that are left.
-pub(super) fn read_span(
+/// The group of each class; and for each group the count of its numbers, and what stands behind it in the table.
+type Table<E> = (Vec<u16>, Vec<(usize, E)>);
+
+/// Reads the table of the groups of `total` numbers over `classes` classes. `read_entry` reads what stands behind
+/// the count of a group.
+pub(super) fn read_table<E>(
     reader: &mut Reader<'_>,
-    group: usize,
-    groups: usize,
     classes: usize,
-    group_of_class: &mut Vec<u16>,
-) -> Result<(), Corrupt> {
-    let later = groups - group - 1;
-    let end = if later == 0 {
-        classes
-    } else {
-        // Leave at least one class for each later group.
-        let most = classes - group_of_class.len() - later - 1;
-        group_of_class.len() + 1 + reader.varint("span - 1", 0, most as u64)? as usize
-    };
-    group_of_class.resize(end, group as u16);
-    Ok(())
-}
-
-/// Checks that the groups have as many numbers as they must have in all.
-pub(super) fn check_total(found: usize, expected: usize) -> Result<(), Corrupt> {
-    let (found, expected) = (found as u64, expected as u64);
+    total: usize,
+    read_entry: impl Fn(&mut Reader<'_>) -> Result<E, Corrupt>,
+) -> Result<Table<E>, Corrupt> {
+    let groups = reader.varint("groups - 1", 0, classes as u64 - 1)? as usize + 1;
+    let mut group_of_class = Vec::with_capacity(classes);
+    let mut table = Vec::with_capacity(groups);
+    let mut left = total;
+    for group in 0..groups {
+        // The last group has all classes that are left. Others leave at least one class for each later group.
+        let later = groups - group - 1;
+        let mut end = classes;
+        if later > 0 {
+            let most = classes - group_of_class.len() - later - 1;
+            end = group_of_class.len() + 1 + reader.varint("span - 1", 0, most as u64)? as usize;
+        }
+        group_of_class.resize(end, group as u16);
+        let count = reader.varint("numbers in a group", 0, left as u64)? as usize;
+        left -= count;
+        table.push((count, read_entry(reader)?));
+    }
+    let (found, expected) = ((total - left) as u64, total as u64);
     let differs = Corrupt::Count { field: "numbers in all groups", found, expected };
-    if found == expected { Ok(()) } else { Err(differs) }
+    if left == 0 { Ok((group_of_class, table)) } else { Err(differs) }
 }
 
 /// Where the sequences of groups with these numbers of numbers end, one behind the other.

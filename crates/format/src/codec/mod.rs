@@ -2,7 +2,8 @@
 //!
 //! A block's positions and deltas are sequences of unsigned integers. [`groups`] encodes several such sequences together, each by the
 //! cheaper of two methods ([`rice`] is usually cheaper for short ones, [`pco`] for long ones). [`gaps`] turns positions into such
-//! sequences, one for each group of classes. All input is read through the bounded [`reader::Reader`].
+//! sequences, one for each group of classes. [`dense`] encodes a signed number for each element instead, those of [`chunks`] in which
+//! anything changes. All input is read through the bounded [`reader::Reader`].
 
 pub mod chunks;
 pub mod dense;
