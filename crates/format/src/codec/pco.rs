@@ -1,6 +1,6 @@
 //! Compresses long sequences with pcodec (spec §9.2), in its standalone format.
 
-use super::{Corrupt, Effort, Number, statistics};
+use super::{Corrupt, Effort, Number};
 use pco::standalone::{DecompressorItem, FileCompressor, FileDecompressor};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 
@@ -15,24 +15,11 @@ const fn level(effort: Effort) -> usize {
     }
 }
 
-/// At least so many low bits must be the same in all numbers for these to be divided by a power of two.
-const COMMON_BITS_MIN: u32 = 8;
-
-/// How pco takes numbers apart: not at all, or, where nothing but the lowest bit varies below a higher one, by division. So are the
-/// ULP deltas of weights that were cast to a wider dtype, whose lowest bit is a sign (spec §9.5).
-fn mode<N: Number>(numbers: &[N]) -> ModeSpec {
-    let varying = statistics::varying_bits(numbers.iter().copied()) & !1;
-    match varying.trailing_zeros() {
-        bits if varying != 0 && bits > COMMON_BITS_MIN => ModeSpec::TryIntMult(1 << bits),
-        _ => ModeSpec::Classic,
-    }
-}
-
 /// Compresses one sequence of numbers to the chunks that [`file()`] takes. Sequences share no bins.
 pub fn chunks<N: Number>(numbers: &[N], effort: Effort) -> Vec<u8> {
     let config = ChunkConfig::default()
         .with_compression_level(level(effort))
-        .with_mode_spec(mode(numbers))
+        .with_mode_spec(ModeSpec::Classic)
         .with_delta_spec(DeltaSpec::NoOp);
     let compressor = FileCompressor::default();
     let mut out = Vec::new();
@@ -117,18 +104,6 @@ mod tests {
         round_trip::<u16>();
         round_trip::<u32>();
         round_trip::<u64>();
-    }
-
-    #[test]
-    fn low_bits_that_all_numbers_have_cost_nothing() {
-        let narrow: Vec<u32> = (0..20_000u32).map(|i| i.wrapping_mul(0x9e37_79b9) >> 22).collect();
-        // A sign in the lowest bit, as of weights that were cast from 16 to 32 bits.
-        let wide: Vec<u32> = narrow.iter().map(|number| (number >> 1) << 17 | 0x1fffe | number & 1).collect();
-        let of = |numbers: &[u32]| chunks(numbers, Effort::Default);
-        assert!(of(&wide).len() * 50 < of(&narrow).len() * 51, "{} {}", of(&wide).len(), of(&narrow).len());
-        assert_eq!(decode(&file([&of(&wide)[..]], wide.len()), wide.len()), Ok(wide.clone()));
-        let (wide, narrow) = (statistics::cost(&wide), statistics::cost(&narrow));
-        assert!(wide.pco_bits * 20 < narrow.pco_bits * 21 && wide.rice_bits > narrow.rice_bits, "{wide:?} {narrow:?}");
     }
 
     #[test]

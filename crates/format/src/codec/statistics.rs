@@ -52,8 +52,7 @@ pub fn cost<N: Number>(numbers: &[N]) -> Cost {
     let sampled: u64 = used.iter().map(|(_, count)| count).sum();
     let scaled = |bits: u128| (bits * numbers.len() as u128 / u128::from(sampled.max(1))) as u64;
 
-    let varying = varying_bits(numbers.iter().step_by(step).copied());
-    let pco_bits = scaled(entropy_bits(&used, sampled, varying)) + PCO_BITS + PCO_BUCKET_BITS * used.len() as u64;
+    let pco_bits = scaled(entropy_bits(&used, sampled)) + PCO_BITS + PCO_BUCKET_BITS * used.len() as u64;
     let sum: u128 = used.iter().map(|(bucket, count)| u128::from(middle(*bucket)) * u128::from(*count)).sum();
     let mean = (sum / u128::from(sampled.max(1))) as u64;
     let (rice_bits, parameter) = rice::parameters(mean, N::BITS)
@@ -63,19 +62,11 @@ pub fn cost<N: Number>(numbers: &[N]) -> Cost {
     Cost { pco_bits, parameter, rice_bits: scaled(rice_bits) }
 }
 
-/// The bits in which not all of `numbers` are the same.
-pub fn varying_bits<N: Number>(numbers: impl IntoIterator<Item = N>) -> u64 {
-    let mut numbers = numbers.into_iter().map(Into::into);
-    let first: u64 = numbers.next().unwrap_or_default();
-    numbers.fold(0, |varying, number| varying | (first ^ number))
-}
-
-/// Entropy of the buckets in bits, plus the bits of numbers within their buckets, of which only the `varying` ones cost something. `used`
-/// has each bucket that is not empty with its count; `sampled` is the sum of the counts.
-fn entropy_bits(used: &[(usize, u64)], sampled: u64, varying: u64) -> u128 {
+/// Entropy of the buckets in bits, plus the bits of numbers within their buckets. `used` has each bucket that is not empty with its
+/// count; `sampled` is the sum of the counts.
+fn entropy_bits(used: &[(usize, u64)], sampled: u64) -> u128 {
     let bits = |(bucket, count): &(usize, u64)| {
-        let within = u64::from((varying & ((1 << low_bits(*bucket)) - 1)).count_ones());
-        u128::from(*count) * u128::from(log2(sampled) - log2(*count) + (within << LOG2_FRACTION))
+        u128::from(*count) * u128::from(log2(sampled) - log2(*count) + (u64::from(low_bits(*bucket)) << LOG2_FRACTION))
     };
     used.iter().map(bits).sum::<u128>() >> LOG2_FRACTION
 }
