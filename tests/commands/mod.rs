@@ -3,6 +3,7 @@ mod apply;
 #[cfg(feature = "verify")]
 mod ask;
 mod check;
+mod dense;
 mod diff;
 mod history;
 mod in_place;

@@ -353,6 +353,8 @@ mod tests {
     use crate::block::encode::{Portability, Precision, encode as encode_elements};
     use crate::block::{Deltas, PositionCodec};
     use crate::random::Numbers;
+    use std::cell::Cell;
+    use std::ops::Range;
 
     const ENCODING: Encoding = Encoding {
         precision: Precision::Exact,
@@ -454,6 +456,45 @@ mod tests {
         assert!(decode(selected, &bytes, &vec![0; base.len()]).is_err());
         assert!(decode(selected - 1, &bytes, &base).is_err());
         assert!(decode(1000, &bytes, &base).is_err(), "more elements than so few changes justify");
+    }
+
+    /// A base that holds something else each time it is walked, as a mapped file does that another program writes.
+    struct Changing {
+        walks: Cell<u8>,
+        bytes: [Vec<u8>; 2],
+    }
+
+    impl BaseElements for Changing {
+        fn dtype(&self) -> Dtype {
+            Dtype::Bf16
+        }
+
+        fn elements(&self) -> u32 {
+            (self.bytes[0].len() / 2) as u32
+        }
+
+        fn part(&self, positions: Range<u32>) -> &[u8] {
+            &self.bytes[0][positions.start as usize * 2..positions.end as usize * 2]
+        }
+
+        fn walk(&self, each: &mut dyn FnMut(u32, &[u8])) {
+            let walk = self.walks.replace(self.walks.get() ^ 1);
+            each(0, &self.bytes[usize::from(walk)]);
+        }
+    }
+
+    #[test]
+    fn a_base_that_changes_while_it_is_encoded_does_no_harm() {
+        let random = &mut Numbers::new(5);
+        let (base, reference) = pair(Dtype::Bf16, 50_000, 0.5, random);
+        let elements = listed(Dtype::Bf16, &base, &reference);
+        for other in [vec![0; base.len()], reference, pair(Dtype::Bf16, 50_000, 0.0, random).0] {
+            let bytes = [base.clone(), other];
+            for effort in [Effort::Default, Effort::Best] {
+                let changing = Changing { walks: Cell::new(0), bytes: bytes.clone() };
+                encode_elements(ID, &elements, Some(&changing), Encoding { effort, ..ENCODING }).unwrap();
+            }
+        }
     }
 
     #[test]
