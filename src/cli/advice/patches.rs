@@ -111,7 +111,9 @@ pub fn refusal(refusal: &Refusal) -> String {
         }
         Refusal::Mask { .. } => "give the base's own mask with --mask, the one that the patch was made with",
         Refusal::NotFinite { .. } => "use an alpha nearer to 0, or write infinities and NaN with --allow-non-finite",
-        Refusal::DeclaredDigest { .. } => "check the disk and memory of this machine, then try again",
+        Refusal::DeclaredDigest { .. } => {
+            "its blocks make something else than it says of its result: get it again, or ask its author; `lcepatch check PATCH BASE` tells the same"
+        }
         Refusal::NoRevert { reason, .. } => no_revert(reason),
         Refusal::BesideBase { .. } => {
             "give the result another name, and another directory where weights are in files beside the ONNX file"

@@ -282,7 +282,13 @@ impl NewDirectory {
     pub fn commit(self) -> Result<(), Failed> {
         let sync = File::open(self.temporary.path()).and_then(|directory| disk::sync_all(&directory));
         sync.map_err(|e| Failed::io("sync", &self.path, e))?;
-        disk::rename(self.temporary.path(), &self.path).map_err(|e| Failed::io("rename to", &self.path, e))?;
+        disk::rename(self.temporary.path(), &self.path).map_err(|error| match error.kind() {
+            // Another program made it meanwhile.
+            std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists => {
+                Failed::Exists { path: self.path.clone() }
+            }
+            _ => Failed::io("rename to", &self.path, error),
+        })?;
         // The temporary path does not exist any more, so there is nothing to remove.
         let _ = self.temporary.keep();
         sync_folder(&self.path).map_err(|failed| failed.after_rename(&self.path))
@@ -309,6 +315,18 @@ mod tests {
         write_file(&path, b"two", Existing::Replace).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_two_directories_with_one_path_the_later_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+        let both = [1, 2].map(|_| NewDirectory::create(&path).unwrap());
+        let [first, second] = both.map(|new| {
+            std::fs::write(new.temporary_path().join("file"), b"x").unwrap();
+            new.commit()
+        });
+        assert!(first.is_ok() && matches!(second, Err(Failed::Exists { .. })), "{second:?}");
     }
 
     #[test]
