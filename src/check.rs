@@ -45,7 +45,7 @@ pub fn intact(patch: &Patch, context: &Context<'_>) -> Result<Intact, Error> {
             return Ok((carried, false, None));
         }
         let decoded = patch.decode_bytes(entry, block, &bytes, None).map_err(|e| e.error)?;
-        Ok((carried, true, carried_digest(patch, entry, &decoded)))
+        Ok((carried, true, carried_digest(entry, &decoded)))
     });
     let each = each.collect::<Result<Vec<_>, Error>>()?;
     let digests: Vec<_> = each.iter().map(|(.., digest)| *digest).collect();
@@ -79,7 +79,7 @@ pub fn true_of(
         context.advance(block.bytes)?;
         let Some(base) = base_block(base, patch, entry, block, prefix) else { return Ok(None) };
         let decoded = patch.decode_on_base(entry, block, &base).map_err(|e| e.error)?;
-        Ok(Some(values_digest(roots.hash, entry.dtype, &base.bits_at(&decoded.positions))))
+        Ok(Some(values_digest(entry.dtype, &base.bits_at(&decoded.positions))))
     });
     let digests = base.settled(digests.collect::<Result<Option<Vec<_>>, Error>>())?.unwrap_or_default();
     root_fits(patch, "the base's selected values", &digests, roots.selected)?;

@@ -62,8 +62,7 @@ fn applied(
     let mut options = PlanOptions::default();
     (options.check, options.different_base) = (check, different_base);
     let plan = Plan::check(base, edits, &options, &context)?;
-    let hash = edits[0].patch.table().roots.hash;
-    base.tensors().map(|tensor| Ok(plan.result_digest(tensor, hash, &context)?.to_string())).collect()
+    base.tensors().map(|tensor| Ok(plan.result_digest(tensor, &context)?.to_string())).collect()
 }
 
 /// Everything that can be done with a patch.

@@ -22,7 +22,7 @@ fn apply(dir: &Dir, bytes: Vec<u8>) -> Option<Vec<u8>> {
 fn with_digest(mut bytes: Vec<u8>) -> Vec<u8> {
     let end = 64 + u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
     if end <= bytes.len() {
-        let digest = lcepatch_format::digest::Digest::sha256(&[&bytes[..32], &bytes[64..end]].concat());
+        let digest = lcepatch_format::digest::Digest::of(&[&bytes[..32], &bytes[64..end]].concat());
         bytes[32..64].copy_from_slice(&digest.0);
     }
     bytes

@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
         let payload = bytes.len() as u64 - 64 - sections;
         bytes[12..16].copy_from_slice(&(sections as u32).to_le_bytes());
         bytes[16..24].copy_from_slice(&payload.to_le_bytes());
-        let digest = Digest::sha256(&[&bytes[..32], &bytes[64..64 + sections as usize]].concat());
+        let digest = Digest::of(&[&bytes[..32], &bytes[64..64 + sections as usize]].concat());
         bytes[32..64].copy_from_slice(&digest.0);
         if let Ok(patch) = Patch::from_bytes("fuzz", bytes) {
             let _ = Stat::new(&patch);

@@ -4,7 +4,7 @@
 use lcepatch::apply::{Recovered, recover};
 use lcepatch::context::Context;
 use lcepatch_files::durable::journal::FILE_NAME;
-use lcepatch_format::digest::ContentHash;
+use lcepatch_format::digest::Digest;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     std::fs::write(&other, [0; 64]).unwrap();
     // Journals of edits end with a digest, those of commits are JSON.
     let bytes = match data.starts_with(b"lcejrnl2") {
-        true => [data, &ContentHash::Blake3.of(data).0].concat(),
+        true => [data, &Digest::of(data).0].concat(),
         false => data.to_vec(),
     };
     std::fs::write(folder.path().join(FILE_NAME), bytes).unwrap();

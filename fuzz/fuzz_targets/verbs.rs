@@ -25,7 +25,7 @@ const BASE_BYTES_MAX: u64 = 1 << 20;
 fn with_header_digest(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     let sections = u32::from_le_bytes(bytes.get(12..16)?.try_into().ok()?) as usize;
     let header = [bytes.get(..32)?, bytes.get(PREAMBLE..PREAMBLE.checked_add(sections)?)?].concat();
-    bytes.get_mut(32..PREAMBLE)?.copy_from_slice(&Digest::sha256(&header).0);
+    bytes.get_mut(32..PREAMBLE)?.copy_from_slice(&Digest::of(&header).0);
     Some(bytes)
 }
 
@@ -38,23 +38,23 @@ fn with_digests(bytes: Vec<u8>, base: Option<&Checkpoint>, root: bool) -> Option
     if !patch.table().tensors.iter().all(small) {
         return None;
     }
-    let (context, hash) = (Context::silent(), patch.table().roots.hash);
+    let context = Context::silent();
     let mut digests = Vec::new();
     for entry in &patch.table().tensors {
-        let there = base.and_then(|base| base.tensor(&entry.name)).map(|tensor| tensor.digest(hash, &context));
+        let there = base.and_then(|base| base.tensor(&entry.name)).map(|tensor| tensor.digest(&context));
         digests.extend(there.and_then(Result::ok).unwrap_or(entry.base_digest).0);
     }
     let payload = bytes.get(patch.header_bytes() as usize..)?;
     for block in patch.table().tensors.iter().flat_map(|entry| &entry.blocks) {
         let own = payload.get(block.offset as usize..(block.offset + block.bytes) as usize)?;
-        digests.extend(Digest::sha256(own).0);
+        digests.extend(Digest::of(own).0);
     }
     let (mut bytes, mut at) = (bytes, PREAMBLE);
     loop {
         let head: [u8; 12] = bytes.get(at..at + 12)?.try_into().ok()?;
         let (kind, stored) = (u16::from_le_bytes([head[0], head[1]]), u32::from_le_bytes(head[4..8].try_into().ok()?));
         at += 12;
-        if kind == 3 || kind == 4 {
+        if kind == 3 {
             let content = bytes.get_mut(at..at + stored as usize).filter(|_| head[2] == 0)?;
             if root {
                 content.get_mut(..32)?.fill(0);
@@ -74,8 +74,7 @@ fn applied(base: &Checkpoint, edits: &[Edit], different_base: DifferentBase) -> 
         let mut options = PlanOptions::default();
         (options.check, options.different_base, options.not_finite) = (check, different_base, NotFinite::Write);
         if let Ok(plan) = Plan::check(base, edits, &options, &context) {
-            let hash = edits[0].patch.table().roots.hash;
-            let results = base.tensors().map(|tensor| plan.result_digest(tensor, hash, &context).ok());
+            let results = base.tensors().map(|tensor| plan.result_digest(tensor, &context).ok());
             found = results.collect();
         }
     }

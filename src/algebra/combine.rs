@@ -1,8 +1,8 @@
 //! The weighted sum of several patches of one base, as one patch.
 
+use super::check_base;
 use super::content::{Content, Element, Exact, Masks, Move};
 use super::draft::Draft;
-use super::{check_base, common_hash};
 use crate::apply::Edit;
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
@@ -67,7 +67,6 @@ pub fn combine(
     base: Option<&Checkpoint>,
     context: &Context<'_>,
 ) -> Result<Combined, Error> {
-    let hash = common_hash(&edits.iter().collect::<Vec<_>>())?;
     for edit in edits {
         check_base(edit, "combine", base, context)?;
     }
@@ -79,7 +78,7 @@ pub fn combine(
         }
     }
     let portability = if base.is_some() { Portability::NeedsBase } else { Portability::Portable };
-    let mut draft = Draft::new(portability, hash, BLOCK_LOG2);
+    let mut draft = Draft::new(portability, BLOCK_LOG2);
     let mut overlaps = Overlaps::default();
     for entries in by_name.into_values() {
         let Some((first, entry)) = entries.first().copied() else { continue };

@@ -240,7 +240,7 @@ impl Exact {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::{ContentHash, Digest};
+    use crate::digest::Digest;
     use crate::edit::{Alpha, EditKind};
     use crate::format::block::Deltas;
     use crate::format::block::encode::Portability;
@@ -248,7 +248,7 @@ mod tests {
     use crate::patch::Patch;
 
     fn edit() -> Edit {
-        let new = PatchBuilder::new(Portability::NeedsBase, ContentHash::default(), 22).choose();
+        let new = PatchBuilder::new(Portability::NeedsBase, 22).choose();
         let patch = Patch::written(&new, &Metadata::default(), Digest::UNKNOWN, Digest::UNKNOWN).unwrap();
         Edit { patch, kind: EditKind::Interpolate(Alpha::ONE) }
     }

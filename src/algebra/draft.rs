@@ -5,7 +5,7 @@ use crate::apply::{Edit, results};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::codec::Effort;
 use crate::context::Context;
-use crate::digest::{ContentHash, Digest};
+use crate::digest::Digest;
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::format::block::choose::BlockEncodings;
@@ -25,12 +25,11 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// A patch in blocks of `2^block_log2` elements, the size that copied blocks must have too. Its digests are made with `hash`, which
-    /// must be the hash function of the patches that it is made from.
-    pub fn new(portability: Portability, hash: ContentHash, block_log2: u32) -> Self {
+    /// A patch in blocks of `2^block_log2` elements, the size that copied blocks must have too.
+    pub fn new(portability: Portability, block_log2: u32) -> Self {
         let (precision, effort) = (Precision::Exact, Effort::Default);
-        let encoding = Encoding { precision, portability, effort, hash };
-        Self { encoding, block_log2, builder: PatchBuilder::new(portability, hash, block_log2) }
+        let encoding = Encoding { precision, portability, effort };
+        Self { encoding, block_log2, builder: PatchBuilder::new(portability, block_log2) }
     }
 
     /// Encodes and adds a tensor. A tensor without elements is left out. `base` is the tensor in the new patch's base.
@@ -87,7 +86,7 @@ impl Draft {
             let bytes = edit.patch.block(entry, block)?;
             // The values of all blocks stand in one list.
             let values = values.as_mut().and_then(|values| values.split_off(..block.selected as usize));
-            let digest = |values| values_digest(self.encoding.hash, entry.dtype, values);
+            let digest = |values| values_digest(entry.dtype, values);
             let base_values = values.map_or(Digest::UNKNOWN, digest);
             Ok(NewBlock { index: block.index, selected: block.selected, bytes, base_values })
         };
@@ -117,7 +116,7 @@ impl Draft {
         let written = |result| Patch::written(&new, &metadata, reference, result);
         if let (Some(base), false) = (base, result.is_known() || new.tensors.is_empty()) {
             let unfinished = written(result)?;
-            result = new.hash.root(&results(base, &unfinished, None, context)?);
+            result = Digest::root(&results(base, &unfinished, None, context)?);
         }
         base.map_or(Ok(()), Checkpoint::unchanged)?;
         Ok(written(result)?)

@@ -6,7 +6,7 @@ use super::{check_base, must_be_exact, must_be_justified};
 use crate::apply::{Edit, carried_values_fit, counterparts_fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Obstacle};
 use crate::format::block::encode::Portability;
 use crate::format::block::{InMemory, Kept};
@@ -64,7 +64,7 @@ fn exchanged(entry: &TensorEntry, content: Exact) -> Exact {
 
 /// The inverse of a portable patch, from the patch alone.
 fn from_patch(edit: &Edit, context: &Context<'_>) -> Result<Patch, Error> {
-    let mut draft = Draft::new(Portability::Portable, edit.patch.table().roots.hash, BLOCK_LOG2);
+    let mut draft = Draft::new(Portability::Portable, BLOCK_LOG2);
     for entry in &edit.patch.table().tensors {
         let content = Content::read(edit, entry, "invert", None)?.exact(edit, "invert")?;
         let Some(Counterparts { reference, result, inverse_result }) = entry.counterparts else { continue };
@@ -81,20 +81,19 @@ pub(super) fn known_roots(new: &NewPatch) -> (Digest, Digest) {
     let root = |of: fn(&Counterparts) -> Digest| {
         let digests: Option<Vec<_>> =
             new.tensors.iter().map(|tensor| tensor.parts.counterparts.as_ref().map(of)).collect();
-        digests.map_or(Digest::UNKNOWN, |digests| new.hash.root(&digests))
+        digests.map_or(Digest::UNKNOWN, |digests| Digest::root(&digests))
     };
     (root(|tensor| tensor.reference), root(|tensor| tensor.result))
 }
 
 /// The inverse of a patch that gives its reference at alpha 1, with the reference computed from the `base`.
 fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Patch, Error> {
-    let hash = edit.patch.table().roots.hash;
-    let mut draft = Draft::new(Portability::NeedsBase, hash, BLOCK_LOG2);
+    let mut draft = Draft::new(Portability::NeedsBase, BLOCK_LOG2);
     context.begin("inverting", 0);
     for entry in &edit.patch.table().tensors {
         let content = exchanged(entry, Content::read(edit, entry, "invert", Some(base))?.exact(edit, "invert")?);
         let place = draft.begin(TensorParts { counterparts: None, ..TensorParts::of(entry) });
-        let mut hasher = hash.hasher();
+        let mut hasher = Hasher::default();
         super::squash::result_blocks(edit, base, entry, context, |index, bytes| {
             hasher.update(bytes);
             draft.add_block(place, &content.block(index), &InMemory { dtype: entry.dtype, bytes });
@@ -103,7 +102,7 @@ fn from_base(edit: &Edit, base: &Checkpoint, context: &Context<'_>) -> Result<Pa
         draft.set_base_digest(place, hasher.finish());
     }
     let bases: Vec<Digest> = edit.patch.table().tensors.iter().map(|entry| entry.base_digest).collect();
-    let root = hash.root(&bases);
+    let root = Digest::root(&bases);
     base.settled(draft.finish(metadata(edit.patch.metadata()), |_| (root, root), None, context))
 }
 

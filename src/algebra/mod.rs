@@ -22,7 +22,6 @@ pub use squash::squash;
 use crate::apply::{Carried, Check, Edit, Fit, carried_values_fit, fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
-use crate::digest::ContentHash;
 use crate::error::{Error, Obstacle, Refusal};
 use crate::format::tensor_table::TensorEntry;
 use std::cmp::Ordering;
@@ -31,18 +30,6 @@ use std::cmp::Ordering;
 fn must_be_exact(edit: &Edit, context: &Context<'_>) -> Result<Carried, Error> {
     let carried = Carried::read(&edit.patch, context)?;
     if carried.is_exact() { Ok(carried) } else { Err(Obstacle::Reduced { patch: edit.patch.name().to_owned() }.into()) }
-}
-
-/// The hash function of the digests of all patches. Refuses patches with different ones, whose digests cannot be compared.
-fn common_hash(edits: &[&Edit]) -> Result<ContentHash, Obstacle> {
-    let hash = |edit: &Edit| edit.patch.table().roots.hash;
-    let Some(first) = edits.first() else { return Ok(ContentHash::default()) };
-    match edits.iter().find(|other| hash(other) != hash(first)) {
-        Some(second) => {
-            Err(Obstacle::Hashes { first: first.patch.name().to_owned(), second: second.patch.name().to_owned() })
-        }
-        None => Ok(hash(first)),
-    }
 }
 
 /// The number of elements that a patch of any size may select where no base is given.

@@ -152,7 +152,7 @@ fn part(
         check_base(edit, verb, base, context)?;
     }
     let portability = if portable { Portability::Portable } else { Portability::NeedsBase };
-    let mut draft = Draft::new(portability, patch.table().roots.hash, patch.table().block_log2);
+    let mut draft = Draft::new(portability, patch.table().block_log2);
     let mut kept = 0;
     for entry in entries {
         let content = decodes.then(|| Content::read(edit, entry, verb, base)).transpose()?;

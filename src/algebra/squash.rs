@@ -3,11 +3,11 @@
 use super::content::{Content, Element, Exact, Masks, Unread};
 use super::draft::Draft;
 use super::invert::known_roots;
-use super::{Side, by_name, check_base, common_hash, must_be_exact};
+use super::{Side, by_name, check_base, must_be_exact};
 use crate::apply::{Edit, Plan, counterparts_fit};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::edit::{Alpha, EditKind};
 use crate::error::{Error, Obstacle};
 use crate::format::block::encode::Portability;
@@ -28,7 +28,6 @@ use crate::patch::Patch;
 pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &Context<'_>) -> Result<Patch, Error> {
     must_be_exact(first, context)?;
     must_be_exact(second, context)?;
-    let hash = common_hash(&[first, second])?;
     check_base(first, "squash", base, context)?;
     if base.is_none() {
         check_base(second, "squash", None, context)?;
@@ -45,7 +44,7 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
         })
     };
     let portability = if base.is_some() { Portability::NeedsBase } else { Portability::Portable };
-    let mut draft = Draft::new(portability, hash, BLOCK_LOG2);
+    let mut draft = Draft::new(portability, BLOCK_LOG2);
     for side in by_name(&first.patch.table().tensors, &second.patch.table().tensors) {
         let (entry, content, result) = match side {
             Side::One(entry) => {
@@ -55,7 +54,7 @@ pub fn squash(first: &Edit, second: &Edit, base: Option<&Checkpoint>, context: &
             Side::Other(entry) => {
                 if let Some(base) = base {
                     let tensor = base.tensor(&entry.name).ok_or_else(|| no_chain(entry))?;
-                    if tensor.digest(hash, context)? != entry.base_digest {
+                    if tensor.digest(context)? != entry.base_digest {
                         return Err(no_chain(entry));
                     }
                 }
@@ -143,7 +142,7 @@ fn chained(
     let width = dtype.width().bytes() as u64;
     let mut of_second = Content::default();
     let mut undecodable = None;
-    let mut hasher = first.patch.table().roots.hash.hasher();
+    let mut hasher = Hasher::default();
     result_blocks(first, base, in_first, context, |index, bytes| {
         hasher.update(bytes);
         let span = index * BLOCK_ELEMENTS..index * BLOCK_ELEMENTS + bytes.len() as u64 / width;

@@ -154,10 +154,8 @@ fn compare_digests(
     context: &Context<'_>,
 ) -> Result<Fit, Cancelled> {
     let roots = &patch.table().roots;
-    let digests = tensors
-        .par_iter()
-        .map(|(_, tensor)| tensor.digest(roots.hash, context))
-        .collect::<Result<Vec<Digest>, Cancelled>>()?;
+    let digests =
+        tensors.par_iter().map(|(_, tensor)| tensor.digest(context)).collect::<Result<Vec<Digest>, Cancelled>>()?;
     let mut differences = Vec::new();
     for ((entry, _), found) in tensors.iter().zip(&digests) {
         let (found, expected) = (*found, entry.base_digest);
@@ -165,7 +163,7 @@ fn compare_digests(
             differences.push((entry.name.clone(), Difference::Digest { found, expected }));
         }
     }
-    let state = match roots.hash.root(&digests) {
+    let state = match Digest::root(&digests) {
         _ if differences.is_empty() => BaseState::Base,
         root if root == roots.result => BaseState::Result,
         root if root == roots.reference => BaseState::Reference,
@@ -188,7 +186,6 @@ fn selected_root(
         .iter()
         .flat_map(|(entry, tensor)| entry.blocks.iter().map(move |block| (*entry, *tensor, block)))
         .collect();
-    let hash = patch.table().roots.hash;
     let digests = blocks
         .par_iter()
         .map(|(entry, tensor, block)| {
@@ -196,14 +193,14 @@ fn selected_root(
             let base = TensorBlock::new(*tensor, range.clone());
             context.advance((range.end - range.start) * entry.dtype.width().bytes() as u64)?;
             match patch.decode(entry, block, Some(&base)) {
-                Ok(decoded) => Ok(Some(values_digest(hash, entry.dtype, &base.bits_at(&decoded.positions)))),
+                Ok(decoded) => Ok(Some(values_digest(entry.dtype, &base.bits_at(&decoded.positions)))),
                 // Positions that are relative to another base need not make sense in this one, which answers the question.
                 Err(Undecoded { of_base: true, .. }) => Ok(None),
                 Err(Undecoded { error, .. }) => Err(error.into()),
             }
         })
         .collect::<Result<Vec<Option<Digest>>, Error>>()?;
-    Ok(digests.into_iter().collect::<Option<Vec<Digest>>>().map(|digests| hash.root(&digests)))
+    Ok(digests.into_iter().collect::<Option<Vec<Digest>>>().map(|digests| Digest::root(&digests)))
 }
 
 /// Checks the base values that the portable `patch` carries against the digest that it declares of them (spec §9.8).
@@ -217,14 +214,14 @@ pub(crate) fn carried_values_fit(patch: &Patch, context: &Context<'_>) -> Result
     let digests = blocks.par_iter().map(|(entry, block)| {
         context.advance(0)?;
         let decoded = patch.decode(entry, block, None).map_err(|e| e.error)?;
-        Ok(carried_digest(patch, entry, &decoded))
+        Ok(carried_digest(entry, &decoded))
     });
     carried_root_fits(patch, &digests.collect::<Result<Vec<_>, Error>>()?)
 }
 
 /// The digest of the base values that a block carries; `None` if it carries none.
-pub(crate) fn carried_digest(patch: &Patch, entry: &TensorEntry, decoded: &DecodedBlock) -> Option<Digest> {
-    decoded.carried_base().map(|bits| values_digest(patch.table().roots.hash, entry.dtype, bits))
+pub(crate) fn carried_digest(entry: &TensorEntry, decoded: &DecodedBlock) -> Option<Digest> {
+    decoded.carried_base().map(|bits| values_digest(entry.dtype, bits))
 }
 
 /// Compares the digests of the base values that blocks carry with the digest over all of them. Passes a patch of which any block carries
@@ -236,7 +233,7 @@ pub(crate) fn carried_root_fits(patch: &Patch, digests: &[Option<Digest>]) -> Re
 
 /// Compares the digest over `digests` with the `expected` root. Passes an unknown root.
 pub(crate) fn root_fits(patch: &Patch, what: &'static str, digests: &[Digest], expected: Digest) -> Result<(), Error> {
-    let found = patch.table().roots.hash.root(digests);
+    let found = Digest::root(digests);
     if found == expected || !expected.is_known() { Ok(()) } else { Err(root_differs(patch, what, found, expected)) }
 }
 

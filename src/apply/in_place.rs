@@ -12,14 +12,12 @@ use super::tensor::SPAN;
 use crate::checkpoint::scan::windows;
 use crate::checkpoint::{Access, Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::Context;
-use crate::digest::{ContentHash, Digest};
 use crate::durable::{
     Commit, EditJournal, Editable, Failed, NewEditJournal, NewFile, Segments, Unfinished, refuse_hub_cache,
 };
 use crate::error::Error;
 use crate::format::tensor_table::TensorEntry;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -96,9 +94,7 @@ fn edit(
     let mut rewritten = rewritten?;
     let undo_blocks = std::mem::take(&mut rewritten.undo);
     let undo = if with_undo { Some(plan.undo(undo_blocks, &rewritten.digests)?) } else { None };
-    if let Some(hash) = plan.declared() {
-        plan.compare_declared(&declared_digests(plan, hash, &rewritten, context)?)?;
-    }
+    let verified = plan.compare_declared(&rewritten.digests)?;
     base.unchanged()?;
     base.still_at_their_paths()?;
     // All results are known. From here on nothing may read the base through its map, because its bytes change.
@@ -110,7 +106,7 @@ fn edit(
         for index in changed {
             rewritten.read_back(&base.files()[*index], &result.files()[*index], context)?;
         }
-        let applied = Applied { verified: plan.declared().is_some(), ..rewritten.applied() };
+        let applied = Applied { verified, ..rewritten.applied() };
         let side_files = finish(Finished { result: &result, applied: &applied, undo })?;
         base.still_at_their_paths()?;
         Ok((applied, commit(base, Vec::new(), side_files)?))
@@ -155,21 +151,6 @@ fn folder(base: &Checkpoint) -> PathBuf {
         Layout::Index { index: path } => path.parent().map(Path::to_owned).unwrap_or_default(),
         Layout::File => base.path().parent().map(Path::to_owned).unwrap_or_default(),
     }
-}
-
-/// The digests by `hash` of the tensors that change. Those by BLAKE3 are known; others are computed from the base and the edits.
-fn declared_digests(
-    plan: &Plan<'_>,
-    hash: ContentHash,
-    rewritten: &Rewritten,
-    context: &Context<'_>,
-) -> Result<BTreeMap<String, Digest>, Error> {
-    if hash == ContentHash::Blake3 {
-        return Ok(rewritten.digests.clone());
-    }
-    let tensors: Vec<Tensor<'_>> = rewritten.digests.keys().filter_map(|name| plan.base().tensor(name)).collect();
-    let digest = |tensor: &Tensor<'_>| Ok((tensor.info.name.clone(), plan.result_digest(*tensor, hash, context)?));
-    tensors.par_iter().map(digest).collect()
 }
 
 /// Writes every change of the `changed` files to the journal. Parts are rewritten in parallel, and their changes are written in order.

@@ -5,7 +5,6 @@ use super::plan::{Edit, Plan, PlanOptions};
 use super::run::{Applied, Finished, SideFiles, to_path};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::{Cancelled, Context};
-use crate::digest::Digest;
 use crate::durable::{Existing, Failed, is_undo_patch, real_path, undo_name};
 use crate::error::{Error, NoRevert, Refusal};
 use crate::history::{self, AppliedPatch, Digests, History, State, Step, Undo, digests};
@@ -287,13 +286,8 @@ fn is_reference_of(
     if !files.iter().map(|file| file.bytes).eq(result.files().iter().map(WeightFile::bytes)) {
         return Ok(false);
     }
-    if files.iter().all(|file| file.content.is_some()) {
-        let contents = of_files(result, &applied.digests, context)?;
-        return Ok(contents.iter().map(Digest::to_string).eq(files.iter().flat_map(|file| file.content.clone())));
-    }
-    // Patches of format 1.0 and 1.1 know files by SHA-256 only.
-    let sha256 = result.files().iter().map(|file| file.sha256(context)).collect::<Result<Vec<Digest>, Cancelled>>()?;
-    Ok(sha256.iter().map(|digest| Some(digest.to_string())).eq(files.iter().map(|file| file.sha256.clone())))
+    let contents = of_files(result, &applied.digests, context)?;
+    Ok(contents.iter().map(|digest| Some(digest.to_string())).eq(files.iter().map(|file| file.content.clone())))
 }
 
 /// Reverts the last apply to a model directory, in place.

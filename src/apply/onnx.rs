@@ -6,7 +6,7 @@ use super::rewrite::{EachPart, Edits, Rewrite};
 use super::run::{Applied, same_file, write_weights};
 use crate::checkpoint::{Checkpoint, Layout, Tensor, TensorInfo, WeightFile};
 use crate::context::Context;
-use crate::digest::{ContentHash, Digest};
+use crate::digest::{Digest, Hasher};
 use crate::durable::{Commit, Existing, Failed, NewFile};
 use crate::error::{Difference, Error, Refusal};
 use crate::onnx::{Binding, BoundTensor, Malformed, OnnxFile, OpenError, TensorQuery, find, matrix, transpose};
@@ -50,7 +50,6 @@ impl OnnxBase {
                     name: entry.name.clone(),
                     dtype: entry.dtype,
                     shape: entry.shape.clone(),
-                    hash: patch.table().roots.hash,
                     digest: entry.base_digest,
                 });
             }
@@ -225,7 +224,7 @@ impl Export<'_> {
     fn edit(&self, source: &BoundTensor, each: &mut EachPart<'_>, context: &Context<'_>) -> Result<u64, Error> {
         let Some(tensor) = self.plan.base().tensor(&source.tensor) else { return Ok(0) };
         let width = tensor.info.dtype.width();
-        let mut hasher = self.declared().unwrap_or_default().hasher();
+        let mut hasher = Hasher::default();
         let mut hashing = |part: Range<u64>, bytes: &mut [u8], edits: Edits<'_>| {
             edits.make(width, bytes);
             hasher.update(bytes);
@@ -296,11 +295,7 @@ impl Rewrite for Export<'_> {
         Ok(edited)
     }
 
-    fn declared(&self) -> Option<ContentHash> {
-        self.plan.declared()
-    }
-
-    fn compare_declared(&self, _: &BTreeMap<String, Digest>) -> Result<(), Error> {
+    fn compare_declared(&self, _: &BTreeMap<String, Digest>) -> Result<bool, Error> {
         // The initializers were read back. A transposed one has another digest than its tensor, whose digest was made while it was edited.
         self.plan.compare_declared(&self.digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }

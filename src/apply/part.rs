@@ -4,9 +4,9 @@ use super::rewrite::{Edits, Rewrite};
 use super::run::Applied;
 use super::tensor::SPAN;
 use super::undo::{UndoBlocks, UndoPart};
-use crate::checkpoint::{Checkpoint, Tensor, WeightFile};
+use crate::checkpoint::{Tensor, WeightFile};
 use crate::context::Context;
-use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
+use crate::digest::{Digest, Hasher, PartDigest, PartHasher, join};
 use crate::durable::{Failed, NewFile, Segments, write_at};
 use crate::error::Error;
 use rayon::prelude::*;
@@ -46,7 +46,7 @@ pub(super) fn rewrite_part(
     let (info, width) = (tensor.info, tensor.info.dtype.width());
     let bytes_of = |elements: u64| elements * width.bytes() as u64;
     let hasher = || match part == (0..info.elements()) {
-        true => PartHasher::Whole(ContentHash::Blake3.hasher()),
+        true => PartHasher::Whole(Hasher::default()),
         false => PartHasher::new(bytes_of(part.start), info.bytes(), bytes_of(SPAN)),
     };
     let mut result_hasher = hasher();
@@ -117,30 +117,12 @@ impl Rewritten {
         context.begin("reading back", rewritten.iter().map(|(info, _)| info.bytes()).sum());
         rewritten.par_iter().try_for_each(|(info, expected)| {
             let tensor = Tensor { file: result, file_index: 0, info };
-            if tensor.digest(ContentHash::Blake3, context)? != **expected {
+            if tensor.digest(context)? != **expected {
                 return Err(Failed::ReadBack { path: result.path().to_owned(), tensor: info.name.clone() }.into());
             }
             Ok(())
         })
     }
-}
-
-/// The digests by `hash` of the tensors whose BLAKE3 digests are `known`: the same ones for BLAKE3, else computed from the bytes of
-/// `result`.
-///
-/// # Errors
-/// Cancellation.
-pub(super) fn digests_by(
-    hash: ContentHash,
-    known: &BTreeMap<String, Digest>,
-    result: &Checkpoint,
-    context: &Context<'_>,
-) -> Result<BTreeMap<String, Digest>, Error> {
-    if hash == ContentHash::Blake3 {
-        return Ok(known.clone());
-    }
-    let tensors = known.keys().filter_map(|name| result.tensor(name));
-    tensors.map(|tensor| Ok((tensor.info.name.clone(), tensor.digest(hash, context)?))).collect()
 }
 
 #[cfg(test)]
@@ -160,18 +142,8 @@ mod tests {
         assert!(part.undo.is_none());
         let mut rewritten = Rewritten::default();
         rewritten.add([("w", part)]);
-        let result = reference.tensor("w").unwrap().digest(ContentHash::Blake3, &context).unwrap();
+        let result = reference.tensor("w").unwrap().digest(&context).unwrap();
         assert_eq!(rewritten.digests, BTreeMap::from([("w".to_owned(), result)]));
         assert_eq!((rewritten.applied().edited, rewritten.applied().tensors), (1, 1));
-    }
-
-    #[test]
-    fn digests_by_another_hash_are_computed_from_the_result() {
-        let (result, context) = (floats(&[("w", &[1.0, 2.0])]), Context::silent());
-        let digest = |hash| result.tensor("w").unwrap().digest(hash, &context).unwrap();
-        let by = |hash: ContentHash| BTreeMap::from([("w".to_owned(), digest(hash))]);
-        for hash in [ContentHash::Blake3, ContentHash::Sha256] {
-            assert_eq!(digests_by(hash, &by(ContentHash::Blake3), &result, &context).unwrap(), by(hash));
-        }
     }
 }

@@ -242,12 +242,11 @@ pub fn results(
     prefix: Option<&PrefixMap>,
     context: &Context<'_>,
 ) -> Result<Vec<Digest>, Error> {
-    let hash = patch.table().roots.hash;
     let edits = [Edit::to_reference(patch.clone())];
     let plan = Plan::of_own_base(base, &edits, prefix);
     let tensors: Vec<Tensor<'_>> =
         edits[0].patch.table().tensors.iter().filter_map(|entry| base_tensor(base, entry, prefix)).collect();
-    tensors.par_iter().map(|tensor| plan.result_digest(*tensor, hash, context)).collect()
+    tensors.par_iter().map(|tensor| plan.result_digest(*tensor, context)).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::tensor::{SPAN, one};
 use crate::checkpoint::scan::windows;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::Context;
-use crate::digest::{ContentHash, Digest};
+use crate::digest::Digest;
 use crate::dtype::Width;
 use crate::error::{Error, Refusal};
 use crate::format::block::{BLOCK_ELEMENTS, block_range};
@@ -81,14 +81,11 @@ pub trait Rewrite: Sync {
         context: &Context<'_>,
     ) -> Result<u64, Error>;
 
-    /// The hash function of the result digests that the patch declares; `None` if it declares none.
-    fn declared(&self) -> Option<ContentHash>;
-
-    /// Compares the digests of the changed tensors, by name, with the digest that the patch declares.
+    /// Compares the digests of the changed tensors, by name, with the digest that the patch declares. Returns whether it declares one.
     ///
     /// # Errors
     /// [`Refusal::DeclaredDigest`].
-    fn compare_declared(&self, digests: &BTreeMap<String, Digest>) -> Result<(), Error>;
+    fn compare_declared(&self, digests: &BTreeMap<String, Digest>) -> Result<bool, Error>;
 }
 
 impl Rewrite for Plan<'_> {
@@ -110,20 +107,16 @@ impl Rewrite for Plan<'_> {
         self.edits(tensor, part, each, context)
     }
 
-    fn declared(&self) -> Option<ContentHash> {
-        self.declaring().map(|edit| edit.patch.table().roots.hash)
-    }
-
-    fn compare_declared(&self, digests: &BTreeMap<String, Digest>) -> Result<(), Error> {
-        let Some(edit) = self.declaring() else { return Ok(()) };
+    fn compare_declared(&self, digests: &BTreeMap<String, Digest>) -> Result<bool, Error> {
+        let Some(edit) = self.declaring() else { return Ok(false) };
         // In the order of the patch's table, which is that of the patch's names.
         let by_entry = edit.patch.table().tensors.iter().map(|entry| {
             base_tensor(self.base(), entry, self.prefix.as_ref()).and_then(|tensor| digests.get(&tensor.info.name))
         });
-        if edit.patch.table().roots.hash.root(by_entry.flatten()) != edit.patch.table().roots.result {
+        if Digest::root(by_entry.flatten()) != edit.patch.table().roots.result {
             return Err(Refusal::DeclaredDigest { patch: edit.patch.name().to_owned() }.into());
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -190,12 +183,8 @@ impl Rewrite for Pruning<'_> {
         Ok(edited)
     }
 
-    fn declared(&self) -> Option<ContentHash> {
-        None
-    }
-
-    fn compare_declared(&self, _: &BTreeMap<String, Digest>) -> Result<(), Error> {
-        Ok(())
+    fn compare_declared(&self, _: &BTreeMap<String, Digest>) -> Result<bool, Error> {
+        Ok(false)
     }
 }
 
@@ -211,11 +200,10 @@ mod tests {
         let (base, reference) = (floats(&[("w", &[1.0, 2.0])]), floats(&[("w", &[1.0, 3.0])]));
         let (context, edits) = (Context::silent(), [portable(&base, &reference, 1.0)]);
         let plan = Plan::check(&base, &edits, &PlanOptions::default(), &context).unwrap();
-        let hash = plan.declared().unwrap();
         let digests = |checkpoint: &Checkpoint| {
-            BTreeMap::from([("w".to_owned(), checkpoint.tensor("w").unwrap().digest(hash, &context).unwrap())])
+            BTreeMap::from([("w".to_owned(), checkpoint.tensor("w").unwrap().digest(&context).unwrap())])
         };
-        plan.compare_declared(&digests(&reference)).unwrap();
+        assert!(plan.compare_declared(&digests(&reference)).unwrap());
         let refused = plan.compare_declared(&digests(&base)).map_err(|error| error.kind());
         assert_eq!(refused, Err(ErrorKind::ResultDiffers));
     }
@@ -233,6 +221,6 @@ mod tests {
         let tensor = base.tensor("w").unwrap();
         let n = pruning.rewrite(tensor, 0..3, &mut each, &Context::silent()).unwrap();
         assert_eq!((n, edited), (1, vec![(1, 0)]));
-        assert!(pruning.changes("w") && !pruning.changes("v") && pruning.declared().is_none());
+        assert!(pruning.changes("w") && !pruning.changes("v"));
     }
 }

@@ -1,7 +1,7 @@
 //! Results on disk: a new file, or a new directory.
 
 use super::carry::{carry_along, result_root};
-use super::part::{Output, Rewritten, digests_by, rewrite_part};
+use super::part::{Output, Rewritten, rewrite_part};
 use super::plan::Plan;
 use super::rewrite::Rewrite;
 use crate::checkpoint::scan::windows;
@@ -150,13 +150,9 @@ fn write_and_read_back(
     for ((index, _), result) in outputs.iter().zip(&results) {
         rewritten.read_back(&base.files()[*index], result, context)?;
     }
-    let result = Checkpoint::of_files(base.path(), base.layout().clone(), results)?;
     let undo = undo_of.map(|plan| plan.undo(std::mem::take(&mut rewritten.undo), &rewritten.digests)).transpose()?;
     let mut applied = rewritten.applied();
-    if let Some(hash) = rewrite.declared() {
-        rewrite.compare_declared(&digests_by(hash, &applied.digests, &result, context)?)?;
-        applied.verified = true;
-    }
+    applied.verified = rewrite.compare_declared(&applied.digests)?;
     Ok((applied, undo))
 }
 

@@ -5,7 +5,7 @@ use super::rewrite::{EachPart, Edits, Sink};
 use crate::checkpoint::Tensor;
 use crate::checkpoint::scan::windows;
 use crate::context::Context;
-use crate::digest::{ContentHash, Digest};
+use crate::digest::{Digest, Hasher};
 use crate::dtype::{Dtype, Rounded};
 use crate::edit::{Alpha, EditKind, interpolate};
 use crate::error::{Error, Refusal};
@@ -138,8 +138,8 @@ impl Plan<'_> {
     ///
     /// # Errors
     /// [Kind](crate::ErrorKind) `NotFinite`, those of an edit; R18 to R20; cancellation.
-    pub fn result_digest(&self, tensor: Tensor<'_>, hash: ContentHash, context: &Context<'_>) -> Result<Digest, Error> {
-        let mut hasher = hash.hasher();
+    pub fn result_digest(&self, tensor: Tensor<'_>, context: &Context<'_>) -> Result<Digest, Error> {
+        let mut hasher = Hasher::default();
         let mut sink = |_, bytes: &[u8]| {
             hasher.update(bytes);
             Ok(())

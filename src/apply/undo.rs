@@ -3,7 +3,7 @@
 use super::plan::Plan;
 use crate::checkpoint::{Checkpoint, WeightFile};
 use crate::codec::Effort;
-use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
+use crate::digest::{Digest, PartDigest, PartHasher, join};
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::format::block::choose::BlockEncodings;
@@ -17,12 +17,8 @@ use std::collections::BTreeMap;
 
 /// How undo patches are encoded: exactly, and fast rather than small, because they stay on the machine that made them. Positions are
 /// encoded without the result, which is not complete yet.
-const ENCODING: Encoding = Encoding {
-    precision: Precision::Exact,
-    portability: Portability::NeedsBase,
-    effort: Effort::Fast,
-    hash: ContentHash::Blake3,
-};
+const ENCODING: Encoding =
+    Encoding { precision: Precision::Exact, portability: Portability::NeedsBase, effort: Effort::Fast };
 
 /// Makes the undo patch's blocks of one part of a tensor, which begins at a multiple of [`BLOCK_ELEMENTS`]. A block is encoded as soon as
 /// the elements go on to the next one, so that only the elements of one block take memory.
@@ -98,10 +94,9 @@ impl Plan<'_> {
         parts: BTreeMap<String, Vec<UndoPart>>,
         results: &BTreeMap<String, Digest>,
     ) -> Result<Patch, Error> {
-        let hash = ContentHash::Blake3;
         let base = self.base();
         let mut base_digests = Vec::new();
-        let mut builder = PatchBuilder::new(ENCODING.portability, hash, BLOCK_LOG2);
+        let mut builder = PatchBuilder::new(ENCODING.portability, BLOCK_LOG2);
         for (name, parts) in parts {
             let (digests, blocks): (Vec<PartDigest>, Vec<Vec<BlockEncodings>>) =
                 parts.into_iter().map(|part| (part.base, part.blocks)).unzip();
@@ -115,7 +110,7 @@ impl Plan<'_> {
         }
         let new = builder.choose();
         // The undo patch leads from the result to the base, and all the way.
-        let reference = hash.root(new.tensors.iter().map(|tensor| &base_digests[tensor.place]));
+        let reference = Digest::root(new.tensors.iter().map(|tensor| &base_digests[tensor.place]));
         Ok(Patch::written(&new, &metadata(base), reference, reference)?)
     }
 }

@@ -16,7 +16,6 @@ pub(crate) use shard::Shard;
 
 use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};
-use crate::digest::ContentHash;
 use crate::edit::Alpha;
 use crate::error::Error;
 use crate::format::block::encode::Encoding;
@@ -138,7 +137,7 @@ pub struct DiffOptions<'a> {
 impl DiffOptions<'_> {
     fn encoding(&self) -> Encoding {
         let (precision, portability, effort) = (self.precision, self.portability, self.effort);
-        Encoding { precision, portability, effort, hash: ContentHash::default() }
+        Encoding { precision, portability, effort }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{DiffOptions, Localize, Size};
 use crate::checkpoint::scan::content_digest;
 use crate::checkpoint::{Checkpoint, Tensor, WeightFile};
 use crate::context::{Cancelled, Context};
-use crate::digest::{ContentHash, Digest};
+use crate::digest::Digest;
 use crate::dtype::Dtype;
 use crate::edit::Alpha;
 use crate::format::block::blocks;
@@ -123,7 +123,7 @@ impl Outline {
             for (file_index, (file, content)) in checkpoint.files().iter().zip(files).enumerate() {
                 let unpaired = file.tensors().iter().zip(&content.tensors).filter(|(_, place)| place.is_none());
                 for (info, _) in unpaired {
-                    digests.push(Tensor { file, file_index, info }.digest(ContentHash::Blake3, context)?);
+                    digests.push(Tensor { file, file_index, info }.digest(context)?);
                 }
             }
         }
@@ -300,7 +300,7 @@ mod tests {
         let outline = outline(&target, &reference, &options);
         assert_eq!(outline.unpaired(), 1);
         let pair = Pair::new(&target, &reference, &options.pair).unwrap();
-        let z = reference.tensor("z").unwrap().digest(ContentHash::Blake3, &Context::silent()).unwrap();
+        let z = reference.tensor("z").unwrap().digest(&Context::silent()).unwrap();
         assert_eq!(outline.hash_unpaired(&pair, &Context::silent()).unwrap(), [z]);
     }
 

@@ -5,7 +5,7 @@ use super::outline::Outline;
 use crate::apply::results;
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
-use crate::digest::{ContentHash, Digest, PartDigest, join};
+use crate::digest::{Digest, PartDigest, join};
 use crate::error::Error;
 use crate::format::block::BlockId;
 use crate::format::block::choose::BlockEncodings;
@@ -137,7 +137,7 @@ pub(super) fn write(
     let tensors: Vec<(usize, &TensorDigests)> =
         new.tensors.iter().map(|tensor| (tensor.place, &digests.0[tensor.place])).collect();
     let references: Vec<Digest> = tensors.iter().map(|(_, digests)| digests.reference).collect();
-    let reference = new.hash.root(&references);
+    let reference = Digest::root(&references);
     let leads_to_reference = outline.is_whole && reduced.is_none();
     let results = match reduced {
         None if outline.is_whole => references.clone(),
@@ -147,7 +147,7 @@ pub(super) fn write(
             results(base, &unfinished, None, context)?
         }
     };
-    let result = new.hash.root(&results);
+    let result = Digest::root(&results);
     if is_invertible(&outline, &new) {
         let inverse_results = match leads_to_reference {
             true => tensors.iter().map(|(_, digests)| digests.target).collect(),
@@ -171,7 +171,7 @@ fn choose_encodings(
     digests: &PairDigests,
     encodings: impl Iterator<Item = BlockEncodings>,
 ) -> NewPatch {
-    let mut builder = PatchBuilder::new(outline.portability, ContentHash::default(), BLOCK_LOG2);
+    let mut builder = PatchBuilder::new(outline.portability, BLOCK_LOG2);
     for (tensor, digests) in outline.tensors.iter().zip(&digests.0) {
         let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, tensor.shape.clone());
         builder.tensor(TensorParts { name, dtype, shape, base_digest: digests.target, counterparts: None });
@@ -256,10 +256,9 @@ mod tests {
 
     /// The digest over the tensors of `checkpoint` that `patch` changes.
     fn root(patch: &Patch, checkpoint: &Checkpoint) -> Digest {
-        let digest =
-            |name: &str| checkpoint.tensor(name).unwrap().digest(ContentHash::default(), &Context::silent()).unwrap();
+        let digest = |name: &str| checkpoint.tensor(name).unwrap().digest(&Context::silent()).unwrap();
         let digests: Vec<Digest> = patch.table().tensors.iter().map(|entry| digest(&entry.name)).collect();
-        ContentHash::default().root(&digests)
+        Digest::root(&digests)
     }
 
     #[test]
@@ -310,7 +309,7 @@ mod tests {
         let patch = patch(&target, &reference, Portability::NeedsBase);
         let metadata = patch.metadata();
         for (source, checkpoint) in [(&metadata.base, &target), (&metadata.reference, &reference)] {
-            let digest = |name: &str| checkpoint.tensor(name).unwrap().digest(ContentHash::Blake3, &Context::silent());
+            let digest = |name: &str| checkpoint.tensor(name).unwrap().digest(&Context::silent());
             let content = checkpoint.files()[0].content_digest(|tensor| digest(&tensor.name)).unwrap();
             assert_eq!(source.files[0].content, Some(content.to_string()));
         }

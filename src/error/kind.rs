@@ -103,8 +103,6 @@ kinds! {
     AlgebraChain = "algebra.chain",
     /// Two patches are not for the same base.
     AlgebraBases = "algebra.bases",
-    /// Two patches name their bases by different hashes.
-    AlgebraHashes = "algebra.hashes",
     /// A patch is for a base with unpruned weights beside its mask.
     AlgebraUnpruned = "algebra.unpruned",
     /// Changes of other numbers than floats would have to be scaled or ranked.
@@ -333,7 +331,6 @@ fn of_obstacle(obstacle: &Obstacle) -> ErrorKind {
         Obstacle::NoInverse { .. } => ErrorKind::AlgebraNoInverse,
         Obstacle::Chain { .. } => ErrorKind::AlgebraChain,
         Obstacle::Bases { .. } => ErrorKind::AlgebraBases,
-        Obstacle::Hashes { .. } => ErrorKind::AlgebraHashes,
         Obstacle::Unpruned { .. } => ErrorKind::AlgebraUnpruned,
         Obstacle::Integer { .. } => ErrorKind::AlgebraInteger,
         Obstacle::NotFinite { .. } => ErrorKind::NotFinite,

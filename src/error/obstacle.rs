@@ -63,14 +63,6 @@ pub(crate) enum Obstacle {
         /// The first tensor that differs.
         tensor: String,
     },
-    /// The digests of two patches are made with different hashes.
-    #[error("{} and {} name their bases by different hashes, so they cannot be compared", first.display(), second.display())]
-    Hashes {
-        /// One patch.
-        first: PathBuf,
-        /// The other.
-        second: PathBuf,
-    },
     /// Base values that a mask does not count.
     #[error("{} is for a base that holds unpruned weights, so it is not possible to {} it", patch.display(), to(verb))]
     Unpruned {

@@ -42,7 +42,7 @@ pub(crate) fn differing(
                     Width::W8 => compare::<8>(first, target, reference, &mut indices, elements),
                 }
                 if encoding.is_dense_at_once() && is_dense(elements.positions.len() as u64, n) {
-                    differing = Differing::Dense(Box::new(DenseElements::new(elements, n, encoding.hash)));
+                    differing = Differing::Dense(Box::new(DenseElements::new(elements, n)));
                 }
             }
         }

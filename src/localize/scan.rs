@@ -3,7 +3,7 @@
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
-use crate::digest::{ContentHash, Digest, PartDigest, PartHasher, join};
+use crate::digest::{Digest, PartDigest, PartHasher, join};
 use crate::dtype::Dtype;
 use crate::format::block::{BLOCK_ELEMENTS, BlockId, block_range, blocks};
 use crate::pair::{Pair, TensorPair};
@@ -215,7 +215,7 @@ pub fn of_files(
 ) -> Result<Vec<Digest>, Cancelled> {
     let digest = |name: &String| match (known.get(name), checkpoint.tensor(name)) {
         (Some(digest), _) => Ok(*digest),
-        (None, Some(tensor)) => tensor.digest(ContentHash::Blake3, context),
+        (None, Some(tensor)) => tensor.digest(context),
         (None, None) => Ok(Digest::UNKNOWN),
     };
     checkpoint.files().iter().map(|file| file.content_digest(|tensor| digest(&tensor.name))).collect()
@@ -238,8 +238,7 @@ mod tests {
         let (_, digests) =
             scan(&pair, &blocks_of(&pair, [0]), |block| Ok::<_, Cancelled>(((), block.hash(&context)?))).unwrap();
         let [of_tensor] = &PairDigests::join([1], &digests).0[..] else { panic!("one tensor") };
-        let digest =
-            |checkpoint: &Checkpoint| checkpoint.tensor("w").unwrap().digest(ContentHash::Blake3, &context).unwrap();
+        let digest = |checkpoint: &Checkpoint| checkpoint.tensor("w").unwrap().digest(&context).unwrap();
         let expected = [&target, &cast, &reference].map(digest);
         assert_eq!([of_tensor.target, of_tensor.reference, of_tensor.own_reference], expected);
     }

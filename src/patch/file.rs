@@ -34,7 +34,7 @@ impl Patch {
     /// Opens the file at `path` and verifies its header, at the cost that [`format::Patch::read`] states.
     ///
     /// # Errors
-    /// I/O, R1 to R17, and R22.
+    /// I/O, R1 to R17.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Unreadable> {
         let path = path.as_ref();
         let file = input::open(path, Meant::Patch).map_err(unreadable(path))?;
@@ -44,7 +44,7 @@ impl Patch {
     /// As [`Patch::open`], for a file that is already open.
     ///
     /// # Errors
-    /// I/O, R1 to R17, and R22.
+    /// I/O, R1 to R17.
     pub fn from_file(path: &Path, file: File) -> Result<Self, Unreadable> {
         let bytes = file.metadata().map_err(unreadable(path))?.len();
         Self::read(path, PatchFile { file, bytes })
@@ -53,7 +53,7 @@ impl Patch {
     /// Reads a patch that is in memory; `name` is its name in messages.
     ///
     /// # Errors
-    /// R1 to R17, R22.
+    /// R1 to R17.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self, Unreadable> {
         Self::read(name.as_ref(), bytes)
     }

@@ -78,7 +78,7 @@ pub struct TensorRow {
     pub elements: u64,
     /// Bytes in the patch.
     pub bytes: u64,
-    /// SHA-256 in the base.
+    /// BLAKE3 of its bytes in the base.
     pub base_digest: String,
     /// Mean |reference - base| over the selected elements.
     pub mean_delta: Option<f64>,

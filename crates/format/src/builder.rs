@@ -3,14 +3,12 @@
 use crate::block::Magnitude;
 use crate::block::choose::{BlockEncodings, ChosenBlocks, choose};
 use crate::block::encode::Portability;
-use crate::digest::{ContentHash, Digest};
+use crate::digest::Digest;
 use crate::dtype::Dtype;
 use crate::header::{Packing, Preamble, section, write_section};
 use crate::invalid::Invalid;
 use crate::metadata::Metadata;
-use crate::tensor_table::{
-    BlockEntry, Counterparts, Roots, Statistics, TensorEntry, TensorTable, digests_section, elements,
-};
+use crate::tensor_table::{BlockEntry, Counterparts, Roots, Statistics, TensorEntry, TensorTable, elements};
 use std::collections::BTreeMap;
 
 /// A tensor's entry in the tensor table, without its blocks.
@@ -59,7 +57,6 @@ pub struct NewBlock {
 #[derive(Debug)]
 pub struct PatchBuilder {
     portability: Portability,
-    hash: ContentHash,
     block_log2: u32,
     tensors: Vec<TensorParts>,
     encoded: Vec<BlockEncodings>,
@@ -74,10 +71,10 @@ struct CopiedBlocks {
 }
 
 impl PatchBuilder {
-    /// Begins a patch with blocks of `2^block_log2` elements, whose content digests are made with `hash`.
-    pub fn new(portability: Portability, hash: ContentHash, block_log2: u32) -> Self {
+    /// Begins a patch with blocks of `2^block_log2` elements.
+    pub fn new(portability: Portability, block_log2: u32) -> Self {
         let (tensors, encoded, copied) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { portability, hash, block_log2, tensors, encoded, copied }
+        Self { portability, block_log2, tensors, encoded, copied }
     }
 
     /// Adds a tensor and returns its index. A tensor that gets no block is left out of the patch.
@@ -103,7 +100,7 @@ impl PatchBuilder {
 
     /// Chooses the encoding of all blocks; base-free or base-conditioned is one decision for the whole patch.
     pub fn choose(self) -> NewPatch {
-        let Self { portability, hash, block_log2, tensors: parts, encoded, mut copied } = self;
+        let Self { portability, block_log2, tensors: parts, encoded, mut copied } = self;
         let ChosenBlocks { blocks, portability_bytes, restores, invertible } = choose(encoded, portability);
         let total = blocks.iter().map(|block| block.magnitude).fold(Magnitude::default(), Magnitude::and);
         let portability_bytes = copied.is_empty().then_some(portability_bytes);
@@ -128,7 +125,7 @@ impl PatchBuilder {
                 tensors.push(NewTensor { place: index, parts, statistics, blocks });
             }
         }
-        NewPatch { portability, hash, block_log2, tensors, total, portability_bytes, restores, invertible }
+        NewPatch { portability, block_log2, tensors, total, portability_bytes, restores, invertible }
     }
 }
 
@@ -144,8 +141,6 @@ impl Magnitude {
 pub struct NewPatch {
     /// Whether the patch can be read without its base.
     pub portability: Portability,
-    /// The hash function of content digests.
-    pub hash: ContentHash,
     block_log2: u32,
     /// The tensors that have a block.
     pub tensors: Vec<NewTensor>,
@@ -191,7 +186,7 @@ impl NewPatch {
     /// The digest over the base's values at all selected elements; unknown if it is unknown for a block.
     fn selected_root(&self) -> Digest {
         let digests = || self.blocks().map(|block| &block.base_values);
-        if digests().all(Digest::is_known) { self.hash.root(digests()) } else { Digest::UNKNOWN }
+        if digests().all(Digest::is_known) { Digest::root(digests()) } else { Digest::UNKNOWN }
     }
 
     /// The bytes of the patch file. `reference` and `result` are the digests over the digests of the patch's tensors in the reference
@@ -200,7 +195,7 @@ impl NewPatch {
     /// # Errors
     /// R10: the metadata exceed a limit of spec §6, or hold a value that JSON cannot express.
     pub fn write(&self, metadata: &Metadata, reference: Digest, result: Digest) -> Result<Vec<u8>, Invalid> {
-        let roots = Roots { hash: self.hash, selected: self.selected_root(), reference, result };
+        let roots = Roots { selected: self.selected_root(), reference, result };
         let mut offset = 0;
         let tensors = self.tensors.iter().map(|tensor| entry(tensor, &mut offset)).collect();
         let table = TensorTable { block_log2: self.block_log2, roots, tensors };
@@ -210,7 +205,7 @@ impl NewPatch {
         let mut sections = Vec::new();
         write_section(&mut sections, section::METADATA, &metadata.write()?, Packing::Zstd);
         write_section(&mut sections, section::TABLE, &table, Packing::Zstd);
-        write_section(&mut sections, digests_section(self.hash), &digests, Packing::Raw);
+        write_section(&mut sections, section::DIGESTS, &digests, Packing::Raw);
         write_section(&mut sections, section::STATISTICS, &statistics, Packing::Zstd);
         if let Some(counterparts) = counterparts {
             write_section(&mut sections, section::COUNTERPARTS, &counterparts, Packing::Raw);
@@ -231,7 +226,7 @@ fn entry(tensor: &NewTensor, offset: &mut u64) -> TensorEntry {
             selected: block.selected,
             offset: *offset,
             bytes: block.bytes.len() as u64,
-            digest: Digest::sha256(&block.bytes),
+            digest: Digest::of(&block.bytes),
         };
         *offset += entry.bytes;
         entry
@@ -248,15 +243,14 @@ mod tests {
     use crate::codec::Effort;
     use crate::patch::Patch;
 
-    const HASH: ContentHash = ContentHash::Blake3;
     const BLOCK_LOG2: u32 = 8;
 
     fn builder() -> PatchBuilder {
-        PatchBuilder::new(Portability::Portable, HASH, BLOCK_LOG2)
+        PatchBuilder::new(Portability::Portable, BLOCK_LOG2)
     }
 
     fn parts(name: &str) -> TensorParts {
-        let base_digest = HASH.of(name.as_bytes());
+        let base_digest = Digest::of(name.as_bytes());
         TensorParts { name: name.to_owned(), dtype: Dtype::Bf16, shape: vec![300], base_digest, counterparts: None }
     }
 
@@ -265,7 +259,7 @@ mod tests {
         let (base, reference) = (vec![0x3f80; 2], vec![0x3f81, 0x3f7f]);
         let elements = Elements { positions: vec![3, 5], base, reference, ..Elements::new(Dtype::Bf16) };
         let (precision, portability) = (Precision::Exact, Portability::Portable);
-        let encoding = Encoding { precision, portability, effort: Effort::Default, hash: HASH };
+        let encoding = Encoding { precision, portability, effort: Effort::Default };
         encode(BlockId { tensor, index }, &elements, None, encoding).unwrap()
     }
 
@@ -291,7 +285,7 @@ mod tests {
         let names: Vec<&str> = patch.table().tensors.iter().map(|tensor| tensor.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
         for tensor in &patch.table().tensors {
-            assert_eq!((tensor.selected, tensor.base_digest), (4, HASH.of(tensor.name.as_bytes())));
+            assert_eq!((tensor.selected, tensor.base_digest), (4, Digest::of(tensor.name.as_bytes())));
             // Differences of 2^-7 and 2^-8.
             assert_eq!(tensor.statistics, Some(Statistics { mean: 0.005_859_375, max: 0.007_812_5 }));
             let indices: Vec<u64> = tensor.blocks.iter().map(|block| block.index).collect();
@@ -325,7 +319,7 @@ mod tests {
         known.encoded([encoded(tensor, 0)]);
         let known = known.choose();
         let digest = known.tensors[0].blocks[0].base_values;
-        assert_eq!(read(&known).table().roots.selected, HASH.root([&digest]));
+        assert_eq!(read(&known).table().roots.selected, Digest::root([&digest]));
 
         let mut unknown = builder();
         let encoded_tensor = unknown.tensor(parts("a"));

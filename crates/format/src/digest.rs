@@ -1,18 +1,29 @@
 //! Digests, which identify files, tensors, blocks and patches (spec §12).
 //!
-//! Patches, their blocks, and whole files as hubs list them are identified by SHA-256. The content of checkpoints (tensors and the
-//! base's values) is identified by the patch's [`ContentHash`]: BLAKE3, a tree hash that allows hashing the parts of a tensor in
-//! parallel; or SHA-256 in patches of format 1.0 and 1.1.
+//! All digests of the format are by BLAKE3, a tree hash that allows hashing the parts of a tensor in parallel. Whole files are also
+//! identified by SHA-256, by which hubs list them.
 
 use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-/// A digest of 32 bytes, by SHA-256 or BLAKE3: the context says which.
+/// A digest of 32 bytes, by BLAKE3 unless the context says SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
+    /// BLAKE3 of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(blake3::hash(bytes).into())
+    }
+
+    /// BLAKE3 of the concatenation of `parts`, which identifies an ordered list of digests (spec §12.2).
+    pub fn root<'a>(parts: impl IntoIterator<Item = &'a Digest>) -> Self {
+        let mut hasher = Hasher::default();
+        parts.into_iter().for_each(|part| hasher.update(&part.0));
+        hasher.finish()
+    }
+
     /// SHA-256 of `bytes`.
     pub fn sha256(bytes: &[u8]) -> Self {
         Self(sha2::Sha256::digest(bytes).into())
@@ -57,81 +68,19 @@ impl std::fmt::Debug for Digest {
     }
 }
 
-/// The hash function of content digests in a patch (spec §12.2).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ContentHash {
-    /// In patches of format 1.0 and 1.1.
-    Sha256,
-    /// In patches of format 1.2 and later.
-    #[default]
-    Blake3,
-}
-
-impl ContentHash {
-    /// Lower-case name, for display and scripts.
-    pub fn label(self) -> &'static str {
-        match self {
-            ContentHash::Sha256 => "sha256",
-            ContentHash::Blake3 => "blake3",
-        }
-    }
-
-    /// The digest of `bytes`.
-    pub fn of(self, bytes: &[u8]) -> Digest {
-        let mut hasher = self.hasher();
-        hasher.update(bytes);
-        hasher.finish()
-    }
-
-    /// The digest of the concatenation of `parts`, which identifies an ordered list of digests (spec §12.2).
-    pub fn root<'a>(self, parts: impl IntoIterator<Item = &'a Digest>) -> Digest {
-        let mut hasher = self.hasher();
-        for part in parts {
-            hasher.update(&part.0);
-        }
-        hasher.finish()
-    }
-
-    /// An incremental hasher.
-    pub fn hasher(self) -> Hasher {
-        match self {
-            ContentHash::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
-            ContentHash::Blake3 => Hasher::Blake3(Box::default()),
-        }
-    }
-}
-
-/// An incremental hasher.
-#[derive(Debug, Clone)]
-pub enum Hasher {
-    /// SHA-256.
-    Sha256(sha2::Sha256),
-    /// BLAKE3.
-    Blake3(Box<blake3::Hasher>),
-}
+/// An incremental BLAKE3 hasher.
+#[derive(Debug, Clone, Default)]
+pub struct Hasher(Box<blake3::Hasher>);
 
 impl Hasher {
-    /// A hasher for SHA-256.
-    pub fn sha256() -> Self {
-        ContentHash::Sha256.hasher()
-    }
-
     /// Hashes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Hasher::Sha256(hasher) => hasher.update(bytes),
-            Hasher::Blake3(hasher) => {
-                hasher.update(bytes);
-            }
-        }
+        self.0.update(bytes);
     }
 
     /// The digest of all bytes.
     pub fn finish(self) -> Digest {
-        match self {
-            Hasher::Sha256(hasher) => Digest(hasher.finalize().into()),
-            Hasher::Blake3(hasher) => Digest(hasher.finalize().into()),
-        }
+        Digest(self.0.finalize().into())
     }
 }
 
@@ -157,14 +106,14 @@ pub enum PartDigest {
 }
 
 impl PartHasher {
-    /// A BLAKE3 hasher for the part at byte `offset` of an input of `total` bytes. All parts have `part_bytes` bytes, a power of two of
+    /// A hasher for the part at byte `offset` of an input of `total` bytes. All parts have `part_bytes` bytes, a power of two of
     /// at least [`PART_BYTES_MIN`]; only the last one may be shorter.
     pub fn new(offset: u64, total: u64, part_bytes: u64) -> Self {
         debug_assert!(
             part_bytes.is_power_of_two() && part_bytes >= PART_BYTES_MIN && offset.is_multiple_of(part_bytes)
         );
         if total <= part_bytes {
-            return Self::Whole(ContentHash::Blake3.hasher());
+            return Self::Whole(Hasher::default());
         }
         let mut hasher = Box::<blake3::Hasher>::default();
         hasher.set_input_offset(offset);
@@ -190,10 +139,10 @@ impl PartHasher {
     }
 }
 
-/// The BLAKE3 digest of an input from the digests of all its parts, in order. No parts give the digest of the empty input.
+/// The digest of an input from the digests of all its parts, in order. No parts give the digest of the empty input.
 pub fn join(parts: &[PartDigest]) -> Digest {
     match parts {
-        [] => ContentHash::Blake3.of(&[]),
+        [] => Digest::of(&[]),
         // A hasher makes no single subtree, but untrusted parts of a sharded diff may hold one.
         [PartDigest::Whole(Digest(bytes)) | PartDigest::Subtree(bytes)] => Digest(*bytes),
         _ => {
@@ -248,8 +197,7 @@ mod tests {
                 hasher.finish()
             };
             let parts: Vec<PartDigest> = whole.chunks(part_bytes).enumerate().map(digest).collect();
-            prop_assert_eq!(join(&parts), Digest(blake3::hash(&whole).into()));
-            prop_assert_eq!(join(&parts), ContentHash::Blake3.of(&whole));
+            prop_assert_eq!(join(&parts), Digest::of(&whole));
         }
     }
 }

@@ -16,10 +16,8 @@ pub mod section {
     pub const METADATA: u16 = 1;
     /// Tensors and blocks (spec §7).
     pub const TABLE: u16 = 2;
-    /// Digests; content digests by SHA-256 (spec §12).
+    /// Digests of tensors and blocks (spec §12).
     pub const DIGESTS: u16 = 3;
-    /// Digests; content digests by BLAKE3. A patch has this section or [`DIGESTS`] (spec §12).
-    pub const TREE_DIGESTS: u16 = 4;
     /// Magnitudes of deltas, optional (spec §7.3).
     pub const STATISTICS: u16 = 0x8004;
     /// Digests that the inverse of a portable patch needs, optional (spec §12.5).
@@ -42,7 +40,7 @@ pub struct Preamble {
     pub sections_bytes: u32,
     /// Size of all blocks in bytes.
     pub payload_bytes: u64,
-    /// SHA-256 of the first 32 bytes and all sections: the patch id.
+    /// BLAKE3 of the first 32 bytes and all sections: the patch id.
     pub digest: Digest,
 }
 
@@ -96,7 +94,7 @@ impl Preamble {
 
 /// The digest that the preamble must contain, which is the patch id (spec §12.1).
 pub fn header_digest(preamble: &[u8], sections: &[u8]) -> Digest {
-    let mut hasher = Hasher::sha256();
+    let mut hasher = Hasher::default();
     hasher.update(preamble.get(..PREAMBLE_DIGESTED_BYTES).unwrap_or(preamble));
     hasher.update(sections);
     hasher.finish()
@@ -107,7 +105,7 @@ fn check_magic(front: &[u8]) -> Result<(), Invalid> {
         return Ok(());
     }
     // Text mode converts CR LF to LF or LF to CR LF, and some readers stop at 1A (Ctrl-Z).
-    let damaged: [&[u8]; 4] = [b"\x89LCE\n\x1a\n", b"\x89LCE\r\r\n", b"\x89LCE\r\n\x1a\r\n", b"\x89LCE\r\n\x1a\r"];
+    let damaged: [&[u8]; 4] = [b"\x89LCP\n\x1a\n", b"\x89LCP\r\r\n", b"\x89LCP\r\n\x1a\r\n", b"\x89LCP\r\n\x1a\r"];
     if damaged.iter().any(|d| front.starts_with(d)) {
         return Err(Invalid::TextMode);
     }
@@ -157,14 +155,8 @@ pub struct Section<'a> {
 }
 
 /// The section types that this reader knows.
-pub const KNOWN: [u16; 6] = [
-    section::METADATA,
-    section::TABLE,
-    section::DIGESTS,
-    section::TREE_DIGESTS,
-    section::STATISTICS,
-    section::COUNTERPARTS,
-];
+pub const KNOWN: [u16; 5] =
+    [section::METADATA, section::TABLE, section::DIGESTS, section::STATISTICS, section::COUNTERPARTS];
 
 /// Parses all sections, in order, and unpacks those of known types.
 ///
@@ -213,9 +205,7 @@ fn unpack(kind: u16, encoding: u8, stored: &[u8], raw_bytes: u64) -> Result<Cow<
         RAW if raw_bytes != stored_bytes => return Err(SectionFault::Unpack),
         // Digests are never packed, so that each tensor and block takes at least 32 bytes of the file: their number is bounded by its
         // size.
-        ZSTD if matches!(kind, section::DIGESTS | section::TREE_DIGESTS | section::COUNTERPARTS) => {
-            return Err(SectionFault::Packed);
-        }
+        ZSTD if matches!(kind, section::DIGESTS | section::COUNTERPARTS) => return Err(SectionFault::Packed),
         ZSTD if raw_bytes > raw_bytes_max(stored_bytes) => return Err(SectionFault::TooLarge(raw_bytes)),
         RAW | ZSTD => {}
         other => return Err(SectionFault::Encoding(other)),
@@ -252,8 +242,8 @@ mod tests {
     #[test]
     fn text_mode_damage_and_other_formats_are_distinguished() {
         let read = |front: &[u8]| Preamble::read(front, front.len() as u64);
-        assert_eq!(read(b"\x89LCE\n\x1a\nrest"), Err(Invalid::TextMode));
-        assert_eq!(read(b"\x89LCE\r\r\n\x1a\r\n"), Err(Invalid::TextMode));
+        assert_eq!(read(b"\x89LCP\n\x1a\nrest"), Err(Invalid::TextMode));
+        assert_eq!(read(b"\x89LCP\r\r\n\x1a\r\n"), Err(Invalid::TextMode));
         assert_eq!(read(b"PK\x03\x04"), Err(Invalid::NotAPatch { found: b"PK\x03\x04".to_vec() }));
         assert_eq!(read(&MAGIC), Err(Invalid::Length { found: 8, expected: PREAMBLE_BYTES }));
     }

@@ -179,7 +179,7 @@ pub enum Invalid {
         /// The block's index in the tensor.
         block: u64,
     },
-    /// R22
+    /// R10
     #[error("{found} elements are selected, more than the {most} that a file of {file_bytes} bytes justifies")]
     Work {
         /// Selected elements of all tensors.
@@ -223,9 +223,6 @@ pub enum SectionFault {
     /// A section of digests is compressed.
     #[error("digests are stored as they are, not packed")]
     Packed,
-    /// The file has two sections that exclude each other.
-    #[error("there is a section of type {0} too")]
-    Both(u16),
     /// The section's head or content is invalid.
     #[error("{0}")]
     Bytes(Corrupt),
@@ -287,7 +284,7 @@ impl Invalid {
             Invalid::Streams { .. } => 19,
             Invalid::Content { .. } => 20,
             Invalid::Root { .. } | Invalid::BaseValues { .. } => 21,
-            Invalid::Work { .. } => 22,
+            Invalid::Work { .. } => 10,
         }
     }
 }

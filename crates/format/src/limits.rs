@@ -1,7 +1,7 @@
 //! The constants and limits of the format, with the names of the spec (§5 to §8, §15).
 
 /// First bytes of a file (spec §5.1).
-pub const MAGIC: [u8; 8] = *b"\x89LCE\r\n\x1a\n";
+pub const MAGIC: [u8; 8] = *b"\x89LCP\r\n\x1a\n";
 /// The format version that this crate reads and writes.
 pub const VERSION: u16 = 1;
 /// Size of the preamble, which precedes the first section.

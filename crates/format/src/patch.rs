@@ -4,12 +4,12 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use super::header::{KNOWN, Packing, Preamble, Section, header_digest, read_sections, section, write_section};
-use super::invalid::{Invalid, SectionFault};
+use super::invalid::Invalid;
 use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES, SELECTED_FREE, SELECTED_RATIO_MAX};
 use super::metadata::Metadata;
 use super::tensor_table::{BlockEntry, TableSections, TensorEntry, TensorTable};
 use crate::block::DENSE_FRONT;
-use crate::digest::{ContentHash, Digest};
+use crate::digest::Digest;
 use crate::edit::{Alpha, AlphaSource};
 use std::fmt::Debug;
 use std::io;
@@ -71,7 +71,7 @@ impl Patch {
     /// three that may be packed (spec §15).
     ///
     /// # Errors
-    /// I/O, R1 to R17, and R22.
+    /// I/O, and R1 to R17.
     pub fn read(source: impl ReadAt + 'static) -> Result<Self, ReadError> {
         Self::parse(Arc::new(source))
     }
@@ -88,25 +88,15 @@ impl Patch {
         let sections = read_sections(&sections)?;
         let optional = |kind| find(&sections, kind);
         let required = |kind| find(&sections, kind).ok_or(Invalid::MissingSection { kind });
-        if optional(section::DIGESTS).is_some() && optional(section::TREE_DIGESTS).is_some() {
-            let (kind, reason) = (section::TREE_DIGESTS, SectionFault::Both(section::DIGESTS));
-            return Err(Invalid::Section { kind, reason }.into());
-        }
         let is_refused =
             |section: &&Section<'_>| section.kind & OPTIONAL_SECTION == 0 && !KNOWN.contains(&section.kind);
         if let Some(unknown) = sections.iter().find(is_refused) {
             return Err(Invalid::UnknownSection { kind: unknown.kind }.into());
         }
         let metadata = Metadata::read(required(section::METADATA)?)?;
-        let table = required(section::TABLE)?;
-        let (hash, digests) = match optional(section::TREE_DIGESTS) {
-            Some(digests) => (ContentHash::Blake3, digests),
-            None => (ContentHash::Sha256, required(section::DIGESTS)?),
-        };
         let contents = TableSections {
-            table,
-            hash,
-            digests,
+            table: required(section::TABLE)?,
+            digests: required(section::DIGESTS)?,
             statistics: optional(section::STATISTICS),
             counterparts: optional(section::COUNTERPARTS),
         };
@@ -120,7 +110,7 @@ impl Patch {
         Ok(Self { id: preamble.digest, metadata, table, header_bytes, file_bytes, source })
     }
 
-    /// SHA-256 of the header. As the header contains the digests of all blocks, the id identifies the whole content (spec §12.1).
+    /// BLAKE3 of the header. As the header contains the digests of all blocks, the id identifies the whole content (spec §12.1).
     pub fn id(&self) -> Digest {
         self.id
     }
@@ -204,7 +194,7 @@ impl Patch {
     /// I/O, and R18.
     pub fn block(&self, tensor: &TensorEntry, block: &BlockEntry) -> Result<Vec<u8>, ReadError> {
         let bytes = self.source.read_at(self.header_bytes.saturating_add(block.offset), block.bytes)?;
-        let (found, expected) = (Digest::sha256(&bytes), block.digest);
+        let (found, expected) = (Digest::of(&bytes), block.digest);
         if found != expected {
             return Err(
                 Invalid::BlockDigest { tensor: tensor.name.clone(), block: block.index, found, expected }.into()

@@ -9,7 +9,7 @@ use super::limits::*;
 use crate::block::block_elements;
 use crate::codec::reader::Reader;
 use crate::codec::{Corrupt, varint};
-use crate::digest::{ContentHash, Digest};
+use crate::digest::Digest;
 use crate::dtype::Dtype;
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ pub struct TensorEntry {
     pub dtype: Dtype,
     /// Shape in the base.
     pub shape: Vec<u64>,
-    /// Digest of the tensor's bytes in the base, by [`Roots::hash`].
+    /// Digest of the tensor's bytes in the base.
     pub base_digest: Digest,
     /// Number of selected elements, at least 1.
     pub selected: u64,
@@ -79,15 +79,13 @@ pub struct BlockEntry {
     pub offset: u64,
     /// Size in bytes.
     pub bytes: u64,
-    /// SHA-256 of these bytes.
+    /// Digest of these bytes.
     pub digest: Digest,
 }
 
 /// The digests over the whole patch (spec §12.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roots {
-    /// The hash function of these digests and of the digests of tensors.
-    pub hash: ContentHash,
     /// Digest over the base's values at the selected positions, tensor by tensor.
     pub selected: Digest,
     /// Digest over the digests of the patch's tensors in the reference.
@@ -101,9 +99,7 @@ pub struct Roots {
 pub struct TableSections<'a> {
     /// TABLE.
     pub table: &'a [u8],
-    /// The hash function of content digests, given by the type of the section of digests.
-    pub hash: ContentHash,
-    /// DIGESTS or TREE DIGESTS.
+    /// DIGESTS.
     pub digests: &'a [u8],
     /// STATISTICS, if the patch has it.
     pub statistics: Option<&'a [u8]>,
@@ -111,7 +107,7 @@ pub struct TableSections<'a> {
     pub counterparts: Option<&'a [u8]>,
 }
 
-/// The content of the sections TABLE, DIGESTS or TREE DIGESTS, STATISTICS and COUNTERPARTS.
+/// The content of the sections TABLE, DIGESTS, STATISTICS and COUNTERPARTS.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorTable {
     /// log2 of the number of elements in a block.
@@ -151,7 +147,7 @@ impl TensorTable {
         (!out.is_empty()).then_some(out)
     }
 
-    /// Serializes TABLE, DIGESTS or TREE DIGESTS, and STATISTICS.
+    /// Serializes TABLE, DIGESTS, and STATISTICS.
     pub fn write(&self) -> [Vec<u8>; 3] {
         let (mut table, mut digests, mut statistics) = (Vec::new(), Vec::new(), Vec::new());
         table.push(self.block_log2 as u8);
@@ -192,7 +188,7 @@ impl TensorTable {
     /// # Errors
     /// R11 to R17.
     pub fn read(sections: TableSections<'_>, payload_bytes: u64) -> Result<Self, Invalid> {
-        let TableSections { table, hash, digests, statistics, counterparts } = sections;
+        let TableSections { table, digests, statistics, counterparts } = sections;
         let mut reader = Reader::new(table);
         let block_log2 = u64::from(reader.u8("block_log2").map_err(Invalid::Table)?);
         if !(BLOCK_LOG2_MIN..=BLOCK_LOG2_MAX).contains(&block_log2) {
@@ -207,7 +203,7 @@ impl TensorTable {
         let n_digests = digests.len() as u64 / 32;
         if n_digests < 3 + count {
             let (found, expected) = (digests.len() as u64, 32 * (3 + count));
-            return Err(Invalid::SectionLength { kind: digests_section(hash), found, expected });
+            return Err(Invalid::SectionLength { kind: section::DIGESTS, found, expected });
         }
         let mut tensors: Vec<TensorEntry> = Vec::new();
         for index in 0..count as usize {
@@ -226,10 +222,10 @@ impl TensorTable {
             return Err(Invalid::Payload { found: totals.bytes, expected: payload_bytes });
         }
 
-        expect_length(digests_section(hash), digests, 32 * (3 + count + totals.n_blocks))?;
+        expect_length(section::DIGESTS, digests, 32 * (3 + count + totals.n_blocks))?;
         let mut digests = each_digest(digests);
         let mut next = || digests.next().unwrap_or(Digest([0; 32]));
-        let roots = Roots { hash, selected: next(), reference: next(), result: next() };
+        let roots = Roots { selected: next(), reference: next(), result: next() };
         tensors.iter_mut().for_each(|tensor| tensor.base_digest = next());
         tensors.iter_mut().flat_map(|tensor| &mut tensor.blocks).for_each(|block| block.digest = next());
 
@@ -244,14 +240,6 @@ impl TensorTable {
             read_counterparts(counterparts, &mut tensors)?;
         }
         Ok(Self { block_log2, roots, tensors })
-    }
-}
-
-/// The type of the section of digests for a content hash.
-pub(super) fn digests_section(hash: ContentHash) -> u16 {
-    match hash {
-        ContentHash::Sha256 => section::DIGESTS,
-        ContentHash::Blake3 => section::TREE_DIGESTS,
     }
 }
 

@@ -4,7 +4,7 @@ use super::OnnxFile;
 use super::transpose::{is_transpose, matrix};
 use lcepatch_files::checkpoint::{Checkpoint, Tensor};
 use lcepatch_files::context::{Cancelled, Context};
-use lcepatch_format::digest::{ContentHash, Digest};
+use lcepatch_format::digest::Digest;
 use lcepatch_format::dtype::Dtype;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -68,7 +68,7 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
 
     let mut groups: HashMap<(Dtype, Digest), EqualTensors<'_>> = HashMap::new();
     for tensor in compared() {
-        groups.entry((tensor.info.dtype, tensor.digest(ContentHash::default(), context)?)).or_default().push(*tensor);
+        groups.entry((tensor.info.dtype, tensor.digest(context)?)).or_default().push(*tensor);
     }
     let mut matrices: BTreeMap<(Dtype, [u64; 2]), Vec<&EqualTensors<'_>>> = BTreeMap::new();
     for ((dtype, _), group) in &groups {
@@ -82,7 +82,7 @@ pub fn bind(file: &OnnxFile, checkpoint: &Checkpoint, context: &Context<'_>) -> 
     let mut used = BTreeSet::new();
     for initializer in initializers {
         let dtype = initializer.info.dtype;
-        let same = groups.get(&(dtype, initializer.digest(ContentHash::default(), context)?));
+        let same = groups.get(&(dtype, initializer.digest(context)?));
         let mut sources: BTreeSet<BoundTensor> =
             same.into_iter().flatten().map(|tensor| source(*tensor, false)).collect();
         if let Some([rows, columns]) = matrix(&initializer.info.shape) {

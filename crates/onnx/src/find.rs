@@ -5,7 +5,7 @@ use super::bind::{Binding, BoundTensor, disambiguate, is_weight, names_match};
 use super::transpose::{matrix, transpose};
 use lcepatch_files::checkpoint::Tensor;
 use lcepatch_files::context::{Cancelled, Context};
-use lcepatch_format::digest::{ContentHash, Digest};
+use lcepatch_format::digest::Digest;
 use lcepatch_format::dtype::Dtype;
 use lcepatch_format::tensor_table::elements;
 use rayon::prelude::*;
@@ -20,8 +20,6 @@ pub struct TensorQuery {
     pub dtype: Dtype,
     /// Its shape.
     pub shape: Vec<u64>,
-    /// The hash function of its digest.
-    pub hash: ContentHash,
     /// The digest of its bytes.
     pub digest: Digest,
 }
@@ -44,15 +42,14 @@ pub struct Located {
 /// # Errors
 /// [`Cancelled`].
 pub fn find(file: &OnnxFile, wanted: &[TensorQuery], context: &Context<'_>) -> Result<Located, Cancelled> {
-    let mut by_digest: BTreeMap<(Dtype, ContentHash, Digest), Vec<&TensorQuery>> = BTreeMap::new();
+    let mut by_digest: BTreeMap<(Dtype, Digest), Vec<&TensorQuery>> = BTreeMap::new();
     let mut by_size: BTreeSet<(Dtype, u64)> = BTreeSet::new();
     let mut matrices: BTreeSet<(Dtype, [u64; 2])> = BTreeSet::new();
     for tensor in wanted {
-        by_digest.entry((tensor.dtype, tensor.hash, tensor.digest)).or_default().push(tensor);
+        by_digest.entry((tensor.dtype, tensor.digest)).or_default().push(tensor);
         by_size.extend(elements(tensor.dtype, &tensor.shape).map(|elements| (tensor.dtype, elements)));
         matrices.extend(matrix(&tensor.shape).map(|shape| (tensor.dtype, shape)));
     }
-    let hashes: BTreeSet<ContentHash> = wanted.iter().map(|tensor| tensor.hash).collect();
     let has_size_of_one = |tensor: &Tensor<'_>| {
         let elements = tensor.info.elements();
         is_weight(*tensor) && elements >= 2 && by_size.contains(&(tensor.info.dtype, elements))
@@ -61,21 +58,17 @@ pub fn find(file: &OnnxFile, wanted: &[TensorQuery], context: &Context<'_>) -> R
     context.begin("finding the weights", initializers.iter().map(|tensor| tensor.info.bytes()).sum());
     let sources = |initializer: &Tensor<'_>| -> Result<BTreeSet<BoundTensor>, Cancelled> {
         let dtype = initializer.info.dtype;
-        let equal = |(hash, digest)| by_digest.get(&(dtype, hash, digest)).into_iter().flatten();
+        let equal = |digest| by_digest.get(&(dtype, digest)).into_iter().flatten();
         let source = |tensor: &&TensorQuery, transposed| BoundTensor { transposed, tensor: tensor.name.clone() };
-        let mut sources = BTreeSet::new();
-        for hash in &hashes {
-            sources.extend(equal((*hash, initializer.digest(*hash, context)?)).map(|tensor| source(tensor, false)));
-        }
+        let mut sources: BTreeSet<BoundTensor> =
+            equal(initializer.digest(context)?).map(|tensor| source(tensor, false)).collect();
         if let Some([rows, columns]) = matrix(&initializer.info.shape)
             && matrices.contains(&(dtype, [columns, rows]))
         {
             let bytes = transpose(initializer.elements(0..rows * columns), [rows, columns], dtype.width());
             initializer.release(0..rows * columns);
-            for hash in &hashes {
-                let shaped = equal((*hash, hash.of(&bytes))).filter(|tensor| tensor.shape == [columns, rows]);
-                sources.extend(shaped.map(|tensor| source(tensor, true)));
-            }
+            let shaped = equal(Digest::of(&bytes)).filter(|tensor| tensor.shape == [columns, rows]);
+            sources.extend(shaped.map(|tensor| source(tensor, true)));
         }
         Ok(sources)
     };

@@ -19,6 +19,10 @@ const NAMED: usize = 3;
 pub fn patch(invalid: &Invalid) -> &'static str {
     match invalid {
         Invalid::Version { .. } | Invalid::UnknownSection { .. } => "a newer lcepatch may read it",
+        // The magic before the format was final.
+        Invalid::NotAPatch { found } if found.starts_with(b"\x89LCE") => {
+            "a development version of lcepatch made it: make the patch again with this version"
+        }
         Invalid::NotAPatch { .. } => "give an .lcepatch file",
         _ => "download the patch again, in binary mode, and compare its SHA-256 with the published one",
     }

@@ -63,7 +63,6 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::AlgebraNoInverse
         | ErrorKind::AlgebraChain
         | ErrorKind::AlgebraBases
-        | ErrorKind::AlgebraHashes
         | ErrorKind::AlgebraUnpruned
         | ErrorKind::AlgebraInteger
         | ErrorKind::PartUnsuited

@@ -154,7 +154,6 @@ pub fn obstacle(obstacle: &Obstacle) -> Option<&'static str> {
         Obstacle::NoInverse { .. } => "`lcepatch diff REFERENCE TARGET` makes it from the checkpoints",
         Obstacle::Chain { .. } => "patches of one base are added up by `lcepatch combine`",
         Obstacle::Bases { .. } => "patches that follow each other are joined by `lcepatch squash`",
-        Obstacle::Hashes { .. } => "make the older one again with this version of lcepatch",
         Obstacle::Unpruned { .. } => "make it from pruned checkpoints; `lcepatch mask --pruned` writes them",
         Obstacle::Integer { .. } => "leave the tensor out with `lcepatch select --exclude`",
         Obstacle::NotFinite { .. } => "use weights nearer to 0",

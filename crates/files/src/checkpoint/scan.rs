@@ -2,8 +2,9 @@
 
 use super::{Tensor, TensorInfo, WeightFile};
 use crate::context::{Cancelled, Context};
-use lcepatch_format::digest::{ContentHash, Digest, Hasher, PartDigest, PartHasher, join};
+use lcepatch_format::digest::{Digest, Hasher, PartDigest, PartHasher, join};
 use rayon::prelude::*;
+use sha2::Digest as _;
 use std::ops::Range;
 
 /// Number of bytes that are read before their memory is released: small enough that two files and a few threads stay far below the memory
@@ -19,9 +20,9 @@ impl WeightFile {
     /// # Errors
     /// [`Cancelled`].
     pub fn sha256(&self, context: &Context<'_>) -> Result<Digest, Cancelled> {
-        let mut hasher = Hasher::sha256();
+        let mut hasher = sha2::Sha256::new();
         self.windows(0..self.bytes(), context, |bytes| hasher.update(bytes))?;
-        Ok(hasher.finish())
+        Ok(Digest(hasher.finalize().into()))
     }
 
     /// The content digest of the file (spec §6, `content`): BLAKE3 over its header and the BLAKE3 digests of its tensors, which `digest`
@@ -52,24 +53,19 @@ impl WeightFile {
 
 /// The content digest of a file, from its `header` and the BLAKE3 digests of its `tensors`.
 pub fn content_digest(header: &[u8], tensors: impl IntoIterator<Item = Digest>) -> Digest {
-    let mut hasher = ContentHash::Blake3.hasher();
+    let mut hasher = Hasher::default();
     hasher.update(header);
     tensors.into_iter().for_each(|digest| hasher.update(&digest.0));
     hasher.finish()
 }
 
 impl<'a> Tensor<'a> {
-    /// The digest of the tensor's bytes. BLAKE3 hashes parts in parallel.
+    /// The digest of the tensor's bytes, whose parts are hashed in parallel.
     ///
     /// # Errors
     /// [`Cancelled`].
-    pub fn digest(&self, hash: ContentHash, context: &Context<'_>) -> Result<Digest, Cancelled> {
+    pub fn digest(&self, context: &Context<'_>) -> Result<Digest, Cancelled> {
         let (range, total) = (self.info.range(), self.info.bytes());
-        if hash == ContentHash::Sha256 {
-            let mut hasher = hash.hasher();
-            self.file.windows(range, context, |bytes| hasher.update(bytes))?;
-            return Ok(hasher.finish());
-        }
         let parts: Vec<Range<u64>> = windows(0..total, PART_BYTES).collect();
         let digest = |part: Range<u64>| {
             let mut hasher = PartHasher::new(part.start, total, PART_BYTES);

@@ -9,7 +9,7 @@ use super::loops::{DeltaNumber, Lanes, add_magnitude};
 use crate::codec::chunks::{CHUNK, Chunks};
 use crate::codec::groups::{Partition, Sequences};
 use crate::codec::{Corrupt, Effort, Number, dense};
-use crate::digest::{ContentHash, Hasher};
+use crate::digest::Hasher;
 use crate::dtype::{Classes, Dtype, Width};
 use crate::limits::DENSE_LIVE_RATIO_MAX;
 
@@ -300,13 +300,13 @@ enum AllDeltas {
 
 impl DenseElements {
     /// The elements of a block of `n` elements, of which those in `sparse` are known to change, and later ones can follow.
-    pub fn new(sparse: &Elements, n: u32, hash: ContentHash) -> Self {
+    pub fn new(sparse: &Elements, n: u32) -> Self {
         let deltas = match sparse.dtype.width() {
             Width::W1 | Width::W2 => AllDeltas::W16(deltas_of(sparse, n)),
             Width::W4 => AllDeltas::W32(deltas_of(sparse, n)),
             Width::W8 => AllDeltas::W64(deltas_of(sparse, n)),
         };
-        let mut base_values = hash.hasher();
+        let mut base_values = Hasher::default();
         update_values(&mut base_values, sparse.dtype, &sparse.base);
         let (magnitude, selected) = (sparse.magnitude(), sparse.positions.len() as u32);
         let (lanes, buffers) = (Lanes::default(), Buffers::default());
@@ -356,12 +356,8 @@ mod tests {
     use std::cell::Cell;
     use std::ops::Range;
 
-    const ENCODING: Encoding = Encoding {
-        precision: Precision::Exact,
-        portability: Portability::NeedsBase,
-        effort: Effort::Default,
-        hash: ContentHash::Blake3,
-    };
+    const ENCODING: Encoding =
+        Encoding { precision: Precision::Exact, portability: Portability::NeedsBase, effort: Effort::Default };
     const ID: BlockId = BlockId { tensor: 0, index: 0 };
 
     /// The bytes of `n` elements of `dtype`, and of a reference in which a share of `density` differs, most of them by little. Nothing
@@ -411,7 +407,7 @@ mod tests {
                 let width = dtype.width().bytes();
                 let (first, rest) = (4096 * width, (4096.., base[4096 * width..].chunks(1024 * width)));
                 let known = listed(dtype, &base[..first], &reference[..first]);
-                let mut dense = DenseElements::new(&known, n as u32, ContentHash::Blake3);
+                let mut dense = DenseElements::new(&known, n as u32);
                 for (at, part) in rest.0.step_by(1024).zip(rest.1) {
                     dense.extend(at, part, &reference[at as usize * width..][..part.len()]);
                 }

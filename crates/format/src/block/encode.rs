@@ -13,7 +13,7 @@ use crate::codec::gaps::{self, GroupedGaps};
 use crate::codec::groups::{self, Partition, Sequences};
 use crate::codec::statistics::choice_bits;
 use crate::codec::{Effort, Number};
-use crate::digest::{ContentHash, Digest, Hasher};
+use crate::digest::{Digest, Hasher};
 use crate::dtype::{Dtype, FloatFormat, Rounded};
 use serde::{Deserialize, Serialize};
 
@@ -48,8 +48,6 @@ pub struct Encoding {
     pub portability: Portability,
     /// How much time is spent on making the patch small.
     pub effort: Effort,
-    /// The hash function of content digests.
-    pub hash: ContentHash,
 }
 
 impl Encoding {
@@ -95,7 +93,7 @@ fn encode_as<N: Number>(
     base: Option<&dyn BaseElements>,
     encoding: Encoding,
 ) -> Result<BlockEncodings, usize> {
-    let Encoding { precision, portability, effort, hash } = encoding;
+    let Encoding { precision, portability, effort } = encoding;
     let (dtype, positions) = (elements.dtype, &elements.positions[..]);
     let portable = portability == Portability::Portable;
     let mut magnitude = elements.magnitude();
@@ -110,7 +108,7 @@ fn encode_as<N: Number>(
         _ => None,
     };
 
-    let base_digest = values_digest(hash, dtype, &elements.base);
+    let base_digest = values_digest(dtype, &elements.base);
     let dense = base.filter(|base| {
         let is_plain = encoding.may_be_dense() && elements.kept.is_none() && magnitude.unchanged == 0;
         is_plain && dense::is_dense(positions.len() as u64, base.elements())
@@ -399,8 +397,8 @@ fn class_gaps(base: &dyn BaseElements, positions: &[u32], selected_per_class: &[
 }
 
 /// The digest of bit patterns, such as the base's values at the selected positions of a block (spec §12.2).
-pub fn values_digest(hash: ContentHash, dtype: Dtype, bits: &[u64]) -> Digest {
-    let mut hasher = hash.hasher();
+pub fn values_digest(dtype: Dtype, bits: &[u64]) -> Digest {
+    let mut hasher = Hasher::default();
     update_values(&mut hasher, dtype, bits);
     hasher.finish()
 }

@@ -6,7 +6,8 @@
 use super::{Build, CUDA_VERSION, RuntimeFault, SearchPaths, VERSION};
 use lcepatch_files::context::Context;
 use lcepatch_files::durable::{Failed, NewDirectory};
-use lcepatch_format::digest::{Digest, Hasher};
+use lcepatch_format::digest::Digest;
+use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -136,7 +137,7 @@ impl Package {
 
     fn check(&self, wheel: &Path, context: &Context<'_>) -> Result<(), RuntimeFault> {
         let mut file = File::open(wheel).map_err(RuntimeFault::io("open", wheel))?;
-        let (mut hasher, mut window) = (Hasher::sha256(), vec![0; 1 << 20]);
+        let (mut hasher, mut window) = (Sha256::new(), vec![0; 1 << 20]);
         loop {
             let read = file.read(&mut window).map_err(RuntimeFault::io("read", wheel))?;
             if read == 0 {
@@ -145,7 +146,7 @@ impl Package {
             hasher.update(&window[..read]);
             context.advance(read as u64)?;
         }
-        let found = hasher.finish();
+        let found = Digest(hasher.finalize().into());
         match Digest::from_hex(self.sha256) {
             Some(expected) if expected == found => Ok(()),
             expected => {

@@ -16,7 +16,7 @@ use super::super::{Existing, Failed, NewFile};
 use super::segment::{Change, Pass, Place, Segment, Segments, WINDOW_BYTES, read_part};
 use super::{DescribedFile, FILE_NAME, damaged, explain_existing, is_plain, other_file, same_file};
 use crate::context::{Cancelled, Context};
-use lcepatch_format::digest::{ContentHash, Digest, Hasher};
+use lcepatch_format::digest::{Digest, Hasher};
 use rayon::prelude::*;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -117,7 +117,7 @@ impl NewEditJournal {
             front.extend(target.inode.to_le_bytes());
         }
         let start = front.len() as u64;
-        let mut journal = Self { new, targets, hasher: ContentHash::Blake3.hasher(), bytes: 0, start, last: (0, 0) };
+        let mut journal = Self { new, targets, hasher: Hasher::default(), bytes: 0, start, last: (0, 0) };
         journal.write(&front)?;
         Ok(journal)
     }
@@ -399,7 +399,7 @@ fn read_front(file: &File, path: &Path) -> Result<(Vec<Entry>, Range<u64>), Fail
 
 /// Verifies the digest of the journal, which follows its first `end` bytes.
 fn check_digest(file: &File, path: &Path, end: u64) -> Result<(), Failed> {
-    let mut hasher = ContentHash::Blake3.hasher();
+    let mut hasher = Hasher::default();
     let mut part = vec![0; WINDOW_BYTES.min(end) as usize];
     for start in (0..end).step_by(WINDOW_BYTES as usize) {
         let part = &mut part[..WINDOW_BYTES.min(end - start) as usize];

@@ -1,7 +1,7 @@
 use super::super::Existing;
 use super::*;
 use crate::context::{Cancelled, Context};
-use lcepatch_format::digest::ContentHash;
+use lcepatch_format::digest::Digest;
 use lcepatch_format::dtype::Width;
 use std::sync::atomic::AtomicBool;
 
@@ -279,7 +279,7 @@ fn invalid_content_with_a_valid_digest_changes_nothing() {
             let mut bytes = whole.clone();
             bytes[at] = value;
             let end = bytes.len() - 32;
-            let digest = ContentHash::Blake3.of(&bytes[..end]);
+            let digest = Digest::of(&bytes[..end]);
             bytes[end..].copy_from_slice(&digest.0);
             std::fs::write(files.path(FILE_NAME), &bytes).unwrap();
             let Ok(Some(journal)) = files.find() else { continue };
@@ -302,7 +302,7 @@ fn names_that_lead_to_other_folders_are_refused() {
         bytes.extend((name.len() as u16).to_le_bytes());
         bytes.extend(name.as_bytes());
         bytes.extend([0; 16]);
-        let digest = ContentHash::Blake3.of(&bytes);
+        let digest = Digest::of(&bytes);
         bytes.extend(digest.0);
         std::fs::write(folder.path().join(FILE_NAME), bytes).unwrap();
         assert!(matches!(Unfinished::find(folder.path(), false), Err(Failed::Damaged { .. })), "{name:?}");
