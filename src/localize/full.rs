@@ -17,7 +17,7 @@ pub(crate) enum Differing {
 }
 
 /// Finds the elements of a block whose bits differ. They are listed unless the block [is dense](is_dense) and will be encoded with
-/// [`Encoding::is_dense_at_once`]. Memory: 20 bytes for each, or 2 to 8 bytes for each element of a dense block.
+/// [`Encoding::is_dense_at_once`]. Memory: 20 bytes for each, or 3 to 10 bytes for each element of a dense block.
 ///
 /// # Errors
 /// [`Cancelled`].
@@ -31,23 +31,35 @@ pub(crate) fn differing(
     let n = (range.end - range.start) as u32;
     let mut differing = Differing::Listed(Elements::new(dtype));
     let mut indices = Vec::new();
+    let mut list = |elements: &mut Elements, first: u32, target: &[u8], reference: &[u8]| match dtype.width() {
+        Width::W1 => compare::<1>(first, target, reference, &mut indices, elements),
+        Width::W2 => compare::<2>(first, target, reference, &mut indices, elements),
+        Width::W4 => compare::<4>(first, target, reference, &mut indices, elements),
+        Width::W8 => compare::<8>(first, target, reference, &mut indices, elements),
+    };
     let digests = block.read(context, |first, target, reference| {
         match &mut differing {
-            Differing::Dense(dense) => dense.extend(first, target, reference),
+            Differing::Dense(dense) => dense.extend(target, reference),
             Differing::Listed(elements) => {
-                match dtype.width() {
-                    Width::W1 => compare::<1>(first, target, reference, &mut indices, elements),
-                    Width::W2 => compare::<2>(first, target, reference, &mut indices, elements),
-                    Width::W4 => compare::<4>(first, target, reference, &mut indices, elements),
-                    Width::W8 => compare::<8>(first, target, reference, &mut indices, elements),
-                }
-                if encoding.is_dense_at_once() && is_dense(elements.positions.len() as u64, n) {
-                    differing = Differing::Dense(Box::new(DenseElements::new(elements, n)));
+                list(elements, first, target, reference);
+                let end = first + (target.len() / dtype.width().bytes()) as u32;
+                // What a block begins with says what most of it will be.
+                if encoding.is_dense_at_once() && is_dense(elements.positions.len() as u64, end) {
+                    let mut dense = Box::new(DenseElements::new(dtype, n));
+                    block.read_again(end, |_, target, reference| dense.extend(target, reference));
+                    differing = Differing::Dense(dense);
                 }
             }
         }
         Ok::<(), Cancelled>(())
     })?;
+    if let Differing::Dense(dense) = &differing
+        && !is_dense(dense.selected().into(), n)
+    {
+        let mut elements = Elements::new(dtype);
+        block.read_again(n, |first, target, reference| list(&mut elements, first, target, reference));
+        differing = Differing::Listed(elements);
+    }
     Ok((differing, digests))
 }
 

@@ -16,7 +16,7 @@ use std::ops::Range;
 pub const STRIDE_BYTES: u64 = 64 << 10;
 
 /// One block of a pair of tensors, to be read once.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Block<'a> {
     /// The tensors.
     pub pair: &'a TensorPair<'a>,
@@ -63,12 +63,11 @@ impl Block<'_> {
         let TensorPair { target, reference } = *self.pair;
         let range = block_range(self.id.index, target.info.elements());
         let widths = width(target.info.dtype) + width(reference.info.dtype);
-        let stride = STRIDE_BYTES / width(target.info.dtype);
         let mut hashers = Hashers::new(self.pair, range.clone());
         let mut cast_bytes = Vec::new();
         for window in target.element_windows(range.clone()) {
-            for start in window.clone().step_by(stride as usize) {
-                let part = start..window.end.min(start + stride);
+            for part in strides(window.clone(), target.info.dtype) {
+                let start = part.start;
                 let bytes = target.elements(part.clone());
                 let cast = self.pair.reference_elements(part.clone(), &mut cast_bytes);
                 hashers.update(reference, part, bytes, cast);
@@ -80,6 +79,20 @@ impl Block<'_> {
         Ok(hashers.finish())
     }
 
+    /// Calls `each` with the parts up to the position `end` again, where they must be seen a second time.
+    pub fn read_again(self, end: u32, mut each: impl FnMut(u32, &[u8], &[u8])) {
+        let TensorPair { target, .. } = *self.pair;
+        let start = block_range(self.id.index, target.info.elements()).start;
+        let mut cast_bytes = Vec::new();
+        for window in target.element_windows(start..start + u64::from(end)) {
+            for part in strides(window.clone(), target.info.dtype) {
+                let cast = self.pair.reference_elements(part.clone(), &mut cast_bytes);
+                each((part.start - start) as u32, target.elements(part), cast);
+            }
+            self.pair.release(window);
+        }
+    }
+
     /// Reads the block only to hash it.
     ///
     /// # Errors
@@ -87,6 +100,12 @@ impl Block<'_> {
     pub fn hash(self, context: &Context<'_>) -> Result<BlockDigests, Cancelled> {
         self.read(context, |_, _, _| Ok(()))
     }
+}
+
+/// Divides a range of elements into parts of [`STRIDE_BYTES`].
+fn strides(elements: Range<u64>, dtype: Dtype) -> impl Iterator<Item = Range<u64>> {
+    let (stride, end) = (STRIDE_BYTES / width(dtype), elements.end);
+    elements.step_by(stride as usize).map(move |start| start..end.min(start + stride))
 }
 
 /// The hashes of one block, while it is read.

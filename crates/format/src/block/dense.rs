@@ -4,12 +4,12 @@ use super::BlockId;
 use super::base::{BaseElements, CLASS_BYTES};
 use super::choose::BlockEncodings;
 use super::elements::{Elements, Magnitude};
-use super::encode::{Encoding, encode_dense, update_values};
+use super::encode::{Encoding, encode_dense};
 use super::loops::{DeltaNumber, Lanes, add_magnitude};
 use crate::codec::chunks::{CHUNK, Chunks};
 use crate::codec::groups::{Partition, Sequences};
 use crate::codec::{Corrupt, Effort, Number, dense};
-use crate::digest::Hasher;
+use crate::digest::{Digest, Hasher};
 use crate::dtype::{Classes, Dtype, Width};
 use crate::limits::DENSE_LIVE_RATIO_MAX;
 
@@ -31,18 +31,31 @@ pub fn deltas_of<N: Number>(elements: &Elements, n: u32) -> Vec<N> {
     deltas
 }
 
-/// Encodes the `deltas` of all elements of a block as streams of positions and of deltas.
-pub fn encode<N: Number>(base: &dyn BaseElements, deltas: &[N], effort: Effort) -> (Vec<u8>, Vec<u8>) {
+/// The classes of a block's elements, in parts that begin at multiples of [`CHUNK`] elements.
+pub fn classes_of(base: &dyn BaseElements) -> Vec<Classes> {
+    let mut parts = Vec::new();
+    base.walk_classes(&mut |_, classes| parts.push(classes.clone()));
+    parts
+}
+
+/// Encodes the `deltas` of all elements of a block of `dtype` as streams of positions and of deltas. The base's elements have these
+/// `classes`.
+pub fn encode<N: Number>(dtype: Dtype, classes: &[Classes], deltas: &[N], effort: Effort) -> (Vec<u8>, Vec<u8>) {
     let chunks = Chunks::of(deltas);
-    let mut counts = vec![0; base.dtype().classes()];
-    base.walk_classes(&mut |start, classes| count_classes(&chunks, start, classes, &mut counts));
+    let parts = || {
+        classes.iter().scan(0, |end, classes| {
+            let start = std::mem::replace(end, *end + classes.len());
+            Some((start, classes))
+        })
+    };
+    let mut counts = vec![0; dtype.classes()];
+    parts().for_each(|(start, classes)| count_classes(&chunks, start, classes, &mut counts));
     let partition = Partition::with_at_least(dense::GROUP_NUMBERS_MIN, &counts);
     let mut sequences = Sequences::zeros(partition, &counts);
     let mut pointers = Pointers::new(&sequences);
-    base.walk_classes(&mut |start, classes| {
-        let deltas = &deltas[start as usize..start as usize + classes.len()];
-        pointers.scatter(&chunks, start, classes, deltas, sequences.numbers_mut());
-    });
+    for (start, classes) in parts() {
+        pointers.scatter(&chunks, start, classes, &deltas[start..][..classes.len()], sequences.numbers_mut());
+    }
     (chunks.encode(), dense::encode(&sequences, effort))
 }
 
@@ -66,7 +79,7 @@ pub fn sample<N: Number>(base: &dyn BaseElements, deltas: &[N]) -> (Vec<N>, Vec<
 }
 
 /// Counts the classes of the elements of a part of a block that are in one of `chunks`. The part begins at position `start`.
-fn count_classes(chunks: &Chunks, start: u32, classes: &Classes, counts: &mut [u64]) {
+fn count_classes(chunks: &Chunks, start: usize, classes: &Classes, counts: &mut [u64]) {
     // Four counters for each class: incrementing one for each of a run of equal classes would wait for the previous store.
     let mut four = vec![[0u32; 4]; counts.len()];
     match classes {
@@ -83,8 +96,8 @@ fn count_classes(chunks: &Chunks, start: u32, classes: &Classes, counts: &mut [u
 }
 
 /// Calls `each` with the elements of every chunk in `chunks` of a part that begins at position `start`, a multiple of [`CHUNK`].
-fn each_chunk<T>(chunks: &Chunks, start: u32, elements: &[T], each: impl FnMut(&[T])) {
-    let first = start as usize / CHUNK;
+fn each_chunk<T>(chunks: &Chunks, start: usize, elements: &[T], each: impl FnMut(&[T])) {
+    let first = start / CHUNK;
     let live = (first..).zip(elements.chunks(CHUNK)).filter(|(chunk, _)| chunks.contains(*chunk));
     live.map(|(_, elements)| elements).for_each(each);
 }
@@ -92,6 +105,19 @@ fn each_chunk<T>(chunks: &Chunks, start: u32, elements: &[T], each: impl FnMut(&
 /// Room for the classes of all dtypes with narrow classes, or of all dtypes. Indices below need no check against these bounds.
 const NARROW: usize = 1 << 8;
 const WIDE: usize = 1 << 11;
+
+/// Number of elements of which the values are compared at a time: few, so that they stay in a core's first cache.
+const PART: usize = 1 << 11;
+
+/// What is known of the elements of a dense block that change.
+pub struct DenseSummary {
+    /// Their number.
+    pub selected: u32,
+    /// Statistics of their deltas.
+    pub magnitude: Magnitude,
+    /// The digest of the base's bits there.
+    pub base_digest: Digest,
+}
 
 /// Where in the sequences of a block the walk over its elements is.
 #[derive(Debug, Clone)]
@@ -115,7 +141,7 @@ impl Pointers {
 
     /// Calls `each` for every element of a part, with its index in the part and the index of its number, if it is in one of `chunks`.
     #[inline(always)]
-    fn walk(&mut self, chunks: &Chunks, start: u32, classes: &Classes, mut each: impl FnMut(usize, usize)) {
+    fn walk(&mut self, chunks: &Chunks, start: usize, classes: &Classes, mut each: impl FnMut(usize, usize)) {
         let (groups, next) = (&self.groups[..], &mut self.next[..]);
         match classes {
             Classes::Narrow(classes) => {
@@ -131,28 +157,23 @@ impl Pointers {
         }
     }
 
-    /// Puts the numbers of a part where they belong in the `sequences`. Numbers for which there is no room, because the base changed after
-    /// its classes were counted, are left out; whoever mapped the base finds out that it changed.
+    /// Puts the numbers of a part where they belong in the `sequences`.
     fn scatter<N: Number>(
         &mut self,
         chunks: &Chunks,
-        start: u32,
+        start: usize,
         classes: &Classes,
         numbers: &[N],
         sequences: &mut [N],
     ) {
-        self.walk(chunks, start, classes, |at, index| {
-            if let Some(number) = sequences.get_mut(index) {
-                *number = numbers[at];
-            }
-        });
+        self.walk(chunks, start, classes, |at, index| sequences[index] = numbers[at]);
     }
 
     /// Fills `numbers` with those of a part; with zeros where a chunk has none, or where the `sequences` are at their end.
     fn gather<N: Number>(
         &mut self,
         chunks: &Chunks,
-        start: u32,
+        start: usize,
         classes: &Classes,
         sequences: &[N],
         numbers: &mut Vec<N>,
@@ -169,13 +190,13 @@ impl Pointers {
 #[inline(always)]
 fn walk_lanes<L: Copy + Into<u16>, const ROOM: usize>(
     chunks: &Chunks,
-    start: u32,
+    start: usize,
     classes: &[L],
     groups: &[u16; ROOM],
     next: &mut [usize; ROOM],
     each: &mut impl FnMut(usize, usize),
 ) {
-    let first = start as usize / CHUNK;
+    let first = start / CHUNK;
     for (chunk, classes) in classes.chunks(CHUNK).enumerate().filter(|(chunk, _)| chunks.contains(first + chunk)) {
         for (at, class) in classes.iter().enumerate() {
             let class: u16 = (*class).into();
@@ -228,7 +249,7 @@ impl<N: DeltaNumber> DenseDeltas<N> {
 
     /// The deltas of the next elements of the block, which begin at position `start` and have these `classes`.
     pub fn next(&mut self, start: u32, classes: &Classes) -> &[N] {
-        self.pointers.gather(&self.chunks, start, classes, self.deltas.numbers(), &mut self.part);
+        self.pointers.gather(&self.chunks, start as usize, classes, self.deltas.numbers(), &mut self.part);
         &self.part
     }
 }
@@ -275,8 +296,11 @@ impl<N: DeltaNumber> AddDeltas for DenseDeltas<N> {
 pub struct DenseElements {
     dtype: Dtype,
     deltas: AllDeltas,
+    /// The classes of the base's elements, one item for each part.
+    classes: Vec<Classes>,
+    /// Number of elements so far.
+    n: usize,
     selected: u32,
-    magnitude: Magnitude,
     lanes: Lanes,
     base_values: Hasher,
     /// Buffers of [`DenseElements::extend`].
@@ -299,47 +323,52 @@ enum AllDeltas {
 }
 
 impl DenseElements {
-    /// The elements of a block of `n` elements, of which those in `sparse` are known to change, and later ones can follow.
-    pub fn new(sparse: &Elements, n: u32) -> Self {
-        let deltas = match sparse.dtype.width() {
-            Width::W1 | Width::W2 => AllDeltas::W16(deltas_of(sparse, n)),
-            Width::W4 => AllDeltas::W32(deltas_of(sparse, n)),
-            Width::W8 => AllDeltas::W64(deltas_of(sparse, n)),
+    /// No elements yet of a block of `n` elements.
+    pub fn new(dtype: Dtype, n: u32) -> Self {
+        let deltas = match dtype.width() {
+            Width::W1 | Width::W2 => AllDeltas::W16(vec![0; n as usize]),
+            Width::W4 => AllDeltas::W32(vec![0; n as usize]),
+            Width::W8 => AllDeltas::W64(vec![0; n as usize]),
         };
-        let mut base_values = Hasher::default();
-        update_values(&mut base_values, sparse.dtype, &sparse.base);
-        let (magnitude, selected) = (sparse.magnitude(), sparse.positions.len() as u32);
-        let (lanes, buffers) = (Lanes::default(), Buffers::default());
-        Self { dtype: sparse.dtype, deltas, selected, magnitude, lanes, base_values, buffers }
+        let (lanes, base_values, buffers) = (Lanes::default(), Hasher::default(), Buffers::default());
+        Self { dtype, deltas, classes: Vec::new(), n: 0, selected: 0, lanes, base_values, buffers }
     }
 
-    /// Adds a part of the block, which begins at position `first` and was not added before.
-    pub fn extend(&mut self, first: u32, base: &[u8], reference: &[u8]) {
-        let Self { dtype, deltas, buffers, .. } = self;
-        let at = first as usize;
-        match deltas {
-            AllDeltas::W16(deltas) => u16::subtract(*dtype, base, reference, &mut deltas[at..], &mut buffers.selected),
-            AllDeltas::W32(deltas) => u32::subtract(*dtype, base, reference, &mut deltas[at..], &mut buffers.selected),
-            AllDeltas::W64(deltas) => u64::subtract(*dtype, base, reference, &mut deltas[at..], &mut buffers.selected),
-        }
-        self.selected += (buffers.selected.len() / dtype.width().bytes()) as u32;
-        self.base_values.update(&buffers.selected);
-        if dtype.float().is_some() {
-            dtype.values_of(base, &mut buffers.base);
-            dtype.values_of(reference, &mut buffers.reference);
-            add_magnitude(&mut self.lanes, &buffers.base, &buffers.reference);
+    /// Number of elements that change, of those that were added.
+    pub fn selected(&self) -> u32 {
+        self.selected
+    }
+
+    /// Adds the next part of the block. It has a multiple of [`CHUNK`] elements, unless it is the last one.
+    pub fn extend(&mut self, base: &[u8], reference: &[u8]) {
+        let Self { dtype, deltas, classes, n, selected, lanes, base_values, buffers } = self;
+        let width = dtype.width().bytes();
+        classes.push(dtype.classes_of(base, Classes::Narrow(Vec::new())));
+        for (base, reference) in base.chunks(PART * width).zip(reference.chunks(PART * width)) {
+            match deltas {
+                AllDeltas::W16(all) => u16::subtract(*dtype, base, reference, &mut all[*n..], &mut buffers.selected),
+                AllDeltas::W32(all) => u32::subtract(*dtype, base, reference, &mut all[*n..], &mut buffers.selected),
+                AllDeltas::W64(all) => u64::subtract(*dtype, base, reference, &mut all[*n..], &mut buffers.selected),
+            }
+            *n += base.len() / width;
+            *selected += (buffers.selected.len() / width) as u32;
+            base_values.update(&buffers.selected);
+            if dtype.float().is_some() {
+                dtype.values_of(base, &mut buffers.base);
+                dtype.values_of(reference, &mut buffers.reference);
+                add_magnitude(lanes, &buffers.base, &buffers.reference);
+            }
         }
     }
 
     /// Encodes the block, whose elements in the base are `base`.
     pub fn encode(self, id: BlockId, base: &dyn BaseElements, encoding: Encoding) -> BlockEncodings {
-        let Self { deltas, selected, magnitude, lanes, base_values, .. } = self;
-        let magnitude = lanes.total().and(magnitude);
-        let base_digest = base_values.finish();
+        let Self { deltas, classes, selected, lanes, base_values, .. } = self;
+        let summary = DenseSummary { selected, magnitude: lanes.total(), base_digest: base_values.finish() };
         match deltas {
-            AllDeltas::W16(deltas) => encode_dense(id, selected, &deltas, magnitude, base_digest, base, encoding),
-            AllDeltas::W32(deltas) => encode_dense(id, selected, &deltas, magnitude, base_digest, base, encoding),
-            AllDeltas::W64(deltas) => encode_dense(id, selected, &deltas, magnitude, base_digest, base, encoding),
+            AllDeltas::W16(deltas) => encode_dense(id, summary, &classes, &deltas, base, encoding),
+            AllDeltas::W32(deltas) => encode_dense(id, summary, &classes, &deltas, base, encoding),
+            AllDeltas::W64(deltas) => encode_dense(id, summary, &classes, &deltas, base, encoding),
         }
     }
 }
@@ -403,14 +432,13 @@ mod tests {
                 let encoded = choose(vec![encodings], Portability::NeedsBase).blocks.remove(0);
                 assert_eq!(encoded.streams.positions.0, PositionCodec::Chunks, "{dtype}");
 
-                // As they are found in a pair of checkpoints: first listed, then, part by part, all of them.
+                // As they are found in a pair of checkpoints: part by part.
                 let width = dtype.width().bytes();
-                let (first, rest) = (4096 * width, (4096.., base[4096 * width..].chunks(1024 * width)));
-                let known = listed(dtype, &base[..first], &reference[..first]);
-                let mut dense = DenseElements::new(&known, n as u32);
-                for (at, part) in rest.0.step_by(1024).zip(rest.1) {
-                    dense.extend(at, part, &reference[at as usize * width..][..part.len()]);
+                let mut dense = DenseElements::new(dtype, n as u32);
+                for (base, reference) in base.chunks(3072 * width).zip(reference.chunks(3072 * width)) {
+                    dense.extend(base, reference);
                 }
+                assert_eq!(dense.selected(), selected, "{dtype}");
                 let found = choose(vec![dense.encode(ID, &block, ENCODING)], Portability::NeedsBase).blocks.remove(0);
                 assert_eq!(found.streams, encoded.streams, "{dtype}");
                 assert_eq!((found.selected, found.base_digest), (selected, encoded.base_digest), "{dtype}");

@@ -5,8 +5,8 @@
 use super::base::BaseElements;
 use super::choose::{BlockEncodings, EncodedBlock, EncodedStream, Savings, StreamEncodings};
 use super::decode::{unsigned_image, wrap_ulp};
-use super::dense;
-use super::elements::{Elements, Magnitude};
+use super::dense::{self, DenseSummary};
+use super::elements::Elements;
 use super::masks::Kept;
 use super::{BaseCodec, BlockId, DeltaCodec, MaskCodec, PositionCodec, Streams};
 use crate::codec::gaps::{self, GroupedGaps};
@@ -14,7 +14,7 @@ use crate::codec::groups::{self, Partition, Sequences};
 use crate::codec::statistics::choice_bits;
 use crate::codec::{Effort, Number};
 use crate::digest::{Digest, Hasher};
-use crate::dtype::{Dtype, FloatFormat, Rounded};
+use crate::dtype::{Classes, Dtype, FloatFormat, Rounded};
 use serde::{Deserialize, Serialize};
 
 /// How exactly deltas are stored.
@@ -115,7 +115,8 @@ fn encode_as<N: Number>(
     });
     let dense = dense.map(|base| {
         let deltas = dense::deltas_of::<N>(elements, base.elements());
-        encode_dense(id, positions.len() as u32, &deltas, magnitude, base_digest, base, encoding)
+        let summary = DenseSummary { selected: positions.len() as u32, magnitude, base_digest };
+        encode_dense(id, summary, &dense::classes_of(base), &deltas, base, encoding)
     });
     let dense = match dense {
         Some(dense) if encoding.is_dense_at_once() => return Ok(dense),
@@ -221,10 +222,9 @@ fn encode_as<N: Number>(
 /// Encodes a block of which a large share changes. `deltas` has an entry for each element; see [`dense`].
 pub(super) fn encode_dense<N: Number>(
     id: BlockId,
-    selected: u32,
+    DenseSummary { selected, magnitude, base_digest }: DenseSummary,
+    classes: &[Classes],
     deltas: &[N],
-    magnitude: Magnitude,
-    base_digest: Digest,
     base: &dyn BaseElements,
     encoding: Encoding,
 ) -> BlockEncodings {
@@ -232,7 +232,7 @@ pub(super) fn encode_dense<N: Number>(
     let of_all = |sample_bytes: u64| sample_bytes * u64::from(selected) / codes.len().max(1) as u64;
     let free_positions = choice_bits(base.elements().into(), selected.into()) / 8;
     let free_deltas = of_all(groups::estimated_bytes(&codes));
-    let (chunks, dense) = dense::encode(base, deltas, encoding.effort);
+    let (chunks, dense) = dense::encode(base.dtype(), classes, deltas, encoding.effort);
     BlockEncodings {
         base_is_unpruned: false,
         invertible: true,
