@@ -3,6 +3,7 @@
 
     decode.py show PATCH
     decode.py check PATCH [BASE] [--quick]
+    decode.py blocks PATCH [BASE]         # what each block decodes to, as in the key `blocks` of vectors
     decode.py apply BASE PATCH[:ALPHA] ... [--edit ip|pr|sw] [--alpha A] [--allow-non-finite] [--allow-different-base] -o RESULT
 
 Edits: ip, interpolation and extrapolation (§A3, §A5); pr, pruning (§A6); sw, mask switch (§A7). Only ip uses alphas.
@@ -170,18 +171,15 @@ def unpack(content, raw, rule=7):
     if content[:4] != bytes.fromhex("28B52FFD"):
         raise Reject(rule, "not a zstd frame")
     try:
-        if zstandard.get_frame_parameters(content).window_size > 2**24:
-            raise Reject(rule, "a zstd frame with a window of more than 2^24 bytes")
+        window = zstandard.get_frame_parameters(content).window_size
         for at in range(0, len(content), 64):
-            if unpacker.eof or len(out) > raw:
-                break
             out += unpacker.decompress(content[at : at + 64])
-        else:
-            at = len(content)
+            if len(out) > raw:
+                break
     except zstandard.ZstdError as error:
         raise Reject(rule, f"zstd: {error}") from None
-    if at != len(content) or not unpacker.eof or unpacker.unused_data or len(out) != raw:
-        raise Reject(rule, "a zstd frame does not unpack to its length")
+    if window > 2**24 or not unpacker.eof or unpacker.unused_data or len(out) != raw:
+        raise Reject(rule, "not one zstd frame of the stated size, with a window of at most 2^24 bytes")
     return bytes(out)
 
 
@@ -384,24 +382,26 @@ def parse_table(content, payload, digests):
 # §9 Codecs
 
 
-def grouped_integers(data, C, k, b):
-    """§9.2: return the last class of each group, and the integers of each group as uint64."""
-    reader = Reader(data, 20)
+def partition(reader, C, k, parameters):
+    """The groups of `k` integers: where the classes of each end, its count, and what `parameters` reads after that."""
+    ends, counts, rest = [0], [], []
     G = reader.varint("groups - 1", 0, C - 1) + 1
-    ends, counts, methods, covered, left = [], [], [], 0, k
-    for g in range(G):
-        if g + 1 < G:
-            covered += reader.varint("span - 1", 0, C - covered - (G - g)) + 1
-        else:
-            covered = C
-        ends.append(covered)
-        counts.append(reader.varint("count", 0, left))
-        left -= counts[-1]
-        methods.append(reader.uint(1, "method"))
-        if methods[-1] != 64 and methods[-1] >= b:
-            raise Reject(20, f"method {methods[-1]}")
-    if left:
-        raise Reject(20, "counts do not add up to k")
+    for g in range(1, G + 1):
+        ends.append(ends[-1] + reader.varint("span - 1", 0, C - ends[-1] - 1 - (G - g)) + 1 if g < G else C)
+        counts.append(reader.varint("count", 0, k))
+        k -= counts[-1]
+        rest.append(parameters())
+    if k:
+        raise Reject(20, "the counts of groups do not add up")
+    return np.array(ends[1:]), counts, rest
+
+
+def grouped_integers(data, C, k, b):
+    """§9.2: return where the classes of each group end, and the integers of each group as uint64."""
+    reader = Reader(data, 20)
+    ends, counts, methods = partition(reader, C, k, lambda: reader.uint(1, "method"))
+    if any(m != 64 and m >= b for m in methods):
+        raise Reject(20, f"methods {methods}")
     bits = Bits(reader.take(reader.left(), "integers"))
     groups = [[] if m == 64 else [rice(bits, m, b) for _ in range(count)] for count, m in zip(counts, methods)]
     rest = bits.rest()
@@ -412,7 +412,7 @@ def grouped_integers(data, C, k, b):
                 groups[g], numbers = numbers[:count], numbers[count:]
     elif rest:
         raise Reject(20, "bytes follow the Rice integers")
-    return np.array(ends), [np.array(group, np.uint64) for group in groups]
+    return ends, [np.array(group, np.uint64) for group in groups]
 
 
 def rice(bits, r, b):
@@ -492,18 +492,16 @@ def pco_states(L, weights):
 # §9.3 and on: streams
 
 
-def gaps(data, k, n):
+def gaps(numbers, n):
     """§9.3"""
-    _, [numbers] = grouped_integers(data, 1, k, 32)
     positions = np.cumsum(numbers.astype(np.int64) + 1) - 1
-    if k and positions[-1] >= n:
+    if positions[-1] >= n:
         raise Reject(20, "positions run past the block")
     return positions
 
 
-def class_gaps(data, k, dtype, base):
+def class_gaps(ends, groups, dtype, base):
     """§9.4: the elements of each group are numbered, and gaps counted among them."""
-    ends, groups = grouped_integers(data, dtype.C, k, 32)
     group = np.searchsorted(ends, dtype.classes(base), side="right")
     found = []
     for g, numbers in enumerate(groups):
@@ -536,19 +534,15 @@ def below(numbers, w):
         raise Reject(20, "an integer is not below 2^w")
 
 
-def ulp_deltas(data, k, dtype, classes):
-    """§9.5; `classes` of the selected elements for codec 2, None for codec 1."""
-    ends, groups = grouped_integers(data, 1 if classes is None else dtype.C, k, dtype.W)
-    if classes is None:
-        return unfold(groups[0], dtype.w)
-    group = np.searchsorted(ends, classes, side="right")
-    out = np.empty(k, np.uint64)
+def by_class(ends, groups, classes):
+    """§9.5: the integers of elements with these classes, in the order of these."""
+    group, out = np.searchsorted(ends, classes, side="right"), np.empty(len(classes), np.uint64)
     for g, numbers in enumerate(groups):
-        members = np.flatnonzero(group == g)
-        if len(members) != len(numbers):
+        members = group == g
+        if np.count_nonzero(members) != len(numbers):
             raise WrongBase(20, "deltas do not fit the classes of the base")
         out[members] = numbers
-    return unfold(out, dtype.w)
+    return out
 
 
 def changed_chunks(data, n):
@@ -563,30 +557,23 @@ def changed_chunks(data, n):
 
 
 def dense_deltas(data, N, dtype, classes):
-    """§9.11: the deltas modulo 2^w of the elements in changed chunks, of which there are `N`, with these `classes`."""
+    """§9.11: the deltas modulo 2^w of the elements in changed chunks, of which there are `N`, with these `classes`; the escape integers by
+    their groups; and the symbols by group."""
     reader, b = Reader(data, 20), dtype.W
-    G = reader.varint("groups - 1", 0, dtype.C - 1) + 1
-    ends, groups, covered, left = [], [], 0, N
-    for g in range(G):
-        covered = covered + reader.varint("span - 1", 0, dtype.C - covered - (G - g)) + 1 if g + 1 < G else dtype.C
-        ends.append(covered)
-        count = reader.varint("count", 0, left)
-        packing, r, y = (reader.uint(1, what) for what in ("packing", "low bits", "zero bits"))
-        if packing > 3 or r >= b or y >= b:
-            raise Reject(20, f"packing {packing}, {r} low bits or {y} zero bits")
-        groups.append((count, packing, r, y, reader.varint("frame bytes")))
-        left -= count
-    if left:
-        raise Reject(20, "counts do not add up to the elements in changed chunks")
+    parameters = lambda: (*reader.take(3, "packing, low bits and zero bits"), reader.varint("frame bytes"))
+    ends, counts, groups = partition(reader, dtype.C, N, parameters)
+    if any(packing > 3 or r >= b or y >= b for packing, r, y, _ in groups):
+        raise Reject(20, "packing, low bits or zero bits of a group")
     escapes = reader.varint("escapes", 0, N)
-    _, escaped = grouped_integers(reader.take(reader.varint("escape bytes"), "escape integers"), G, escapes, b)
-    escaped, used = signed(np.concatenate(escaped), b), 0
-    decoded = []
-    for count, packing, r, y, size in groups:
+    _, integers = grouped_integers(reader.take(reader.varint("escape bytes"), "escape integers"), len(groups), escapes, b)
+    escaped, used = signed(np.concatenate(integers), b), 0
+    decoded, all_symbols = [], []
+    for count, (packing, r, y, size) in zip(counts, groups):
         frame, s = reader.take(size, "symbols"), 8 >> packing
         if not count and frame:
             raise Reject(20, "a frame of no symbols")
         symbols = packed_symbols(frame, count, packing) if count else np.empty(0, np.uint64)
+        all_symbols.append(symbols)
         deltas = np.zeros(count, np.uint64)
         escape = np.flatnonzero(symbols == 2**s - 1)
         if used + len(escape) > escapes:
@@ -603,13 +590,7 @@ def dense_deltas(data, N, dtype, classes):
     reader.finish("the last group")
     if used != escapes:
         raise Reject(20, "escape integers are left over")
-    group, out = np.searchsorted(ends, classes, side="right"), np.empty(N, np.uint64)
-    for g, deltas in enumerate(decoded):
-        members = group == g
-        if np.count_nonzero(members) != len(deltas):
-            raise WrongBase(20, "deltas do not fit the classes of the base")
-        out[members] = deltas
-    return out
+    return by_class(ends, decoded, classes), integers, all_symbols
 
 
 def packed_symbols(frame, count, packing):
@@ -622,18 +603,14 @@ def packed_symbols(frame, count, packing):
     return symbols[:count].astype(np.uint64)
 
 
-def bf16_deltas(data, k):
+def bf16_deltas(numbers):
     """§9.6"""
-    _, [numbers] = grouped_integers(data, 1, k, 16)
     return finite(values(from_image(unfold(numbers, 16), DTYPES[19]), DTYPES[19]))
 
 
-def int8_deltas(data, k):
+def int8_deltas(scale, numbers):
     """§9.7"""
-    reader = Reader(data, 20)
-    scale = finite(np.frombuffer(reader.take(4, "scale"), "<f4").astype(np.float64))
-    _, [numbers] = grouped_integers(reader.take(reader.left(), "steps"), 1, k, 16)
-    return unfold(numbers, 8).astype(np.uint8).view(np.int8) * scale
+    return unfold(numbers, 8).astype(np.uint8).view(np.int8) * finite(np.frombuffer(scale, "<f4").astype(np.float64))
 
 
 def finite(numbers):
@@ -642,9 +619,8 @@ def finite(numbers):
     return numbers
 
 
-def base_values(data, k, dtype):
-    """§9.8"""
-    _, [numbers] = grouped_integers(data, 1, k, dtype.W)
+def stored_bits(numbers, dtype):
+    """§9.8 and §9.10"""
     below(numbers, dtype.w)
     half = np.uint64(2 ** (dtype.w - 1) if dtype.is_float else 0)
     return from_image(numbers ^ half, dtype)
@@ -653,25 +629,25 @@ def base_values(data, k, dtype):
 KEPT_IN_BASE, KEPT_IN_REFERENCE, NEGATIVE = 1, 2, 4
 
 
-def masks(data, k):
-    """§9.9: the sums, one for each selected element."""
-    _, [numbers] = grouped_integers(data, 1, k, 16)
+def masks(numbers):
+    """§9.9: what of each selected element is kept in the base, kept in the reference, and -0 there."""
     if not np.isin(numbers, (1, 2, 3, 5)).all():
         raise Reject(20, "an integer of the masks is not 1, 2, 3 or 5")
-    return numbers.astype(np.int64)
+    return [numbers.astype(np.int64) & bit != 0 for bit in (KEPT_IN_BASE, KEPT_IN_REFERENCE, NEGATIVE)]
 
 
 # §8 Blocks
 
 
-class NeedsBase(Exception):
+class NeedsBase(Refuse):
     """The block cannot be decoded without its base."""
 
 
 class Decoded:
     """The streams of a block: `positions`; `deltas` of the elements that are kept in the reference, as uint64 ULPs or float64
     values; `own` base bits, or None; `mask_codec`, or None without masks; `in_base`, `in_reference`, `negative`: what the masks
-    say of each selected element; `before`: the bits before pruning of those that are pruned in the base, or None."""
+    say of each selected element; `before`: the bits before pruning of those that are pruned in the base, or None; `integers`: those of
+    each stream by groups; `symbols` of a dense block by groups, or None."""
 
 
 def streams_of(data, dtype):
@@ -704,34 +680,49 @@ def streams_of(data, dtype):
 def decode_block(data, block, dtype, base, own_base=False):
     """Return a Decoded. `base`: the block's bits or None; `own_base`: whether it is the one that the patch is for."""
     streams, k, out = streams_of(data, dtype), block.k, Decoded()
-    out.own = base_values(streams[3][1], k, dtype) if 3 in streams else None
-    out.mask_codec = streams[4][0] if 4 in streams else None
-    sums = masks(streams[4][1], k) if 4 in streams else np.full(k, KEPT_IN_BASE | KEPT_IN_REFERENCE)
-    out.in_base, out.in_reference, out.negative = (sums & bit != 0 for bit in (KEPT_IN_BASE, KEPT_IN_REFERENCE, NEGATIVE))
-    out.before = base_values(streams[5][1], np.count_nonzero(~out.in_base), dtype) if 5 in streams else None
-    codec, content = streams[1]
-    if codec in (2, 3) and base is None:
-        raise NeedsBase
-    if codec == 3:
-        changed = np.flatnonzero(changed_chunks(content, block.n))
+    (positions, where), (deltas, content) = streams[1], streams[2]
+    out.integers, out.symbols, out.mask_codec, out.own, out.before = {}, None, None, None, None
+
+    def grouped(kind, count, b, C=1, skip=0):
+        ends, out.integers[kind] = grouped_integers(streams[kind][1][skip:], C, count, b)
+        return ends, out.integers[kind]
+
+    def ungrouped(*arguments, **options):
+        _, [numbers] = grouped(*arguments, **options)
+        return numbers
+
+    if 3 in streams:
+        out.own = stored_bits(ungrouped(3, k, dtype.W), dtype)
+    sums = np.full(k, KEPT_IN_BASE | KEPT_IN_REFERENCE)
+    if 4 in streams:
+        out.mask_codec, sums = streams[4][0], ungrouped(4, k, 16)
+    out.in_base, out.in_reference, out.negative = masks(sums)
+    if 5 in streams:
+        out.before = stored_bits(ungrouped(5, np.count_nonzero(~out.in_base), dtype.W), dtype)
+    if base is None and (positions in (2, 3) or deltas == 2 and out.own is None):
+        raise NeedsBase(6, "a block needs its base")
+    if positions == 3:
+        changed = np.flatnonzero(changed_chunks(where, block.n))
         if len(changed) > 32 * k:
             raise Reject(20, "more than 32 times as many elements in changed chunks as selected")
-        deltas = dense_deltas(streams[2][1], len(changed), dtype, dtype.classes(base[changed]))
-        if np.count_nonzero(deltas) != k:
+        ulps, out.integers[2], out.symbols = dense_deltas(content, len(changed), dtype, dtype.classes(base[changed]))
+        if np.count_nonzero(ulps) != k:
             raise Reject(20, "another number of elements is selected")
-        out.positions, out.deltas = changed[deltas != 0], deltas[deltas != 0]
+        out.positions, out.deltas = changed[ulps != 0], ulps[ulps != 0]
         return out
-    out.positions = gaps(content, k, block.n) if codec == 1 else class_gaps(content, k, dtype, base)
-    k, (codec, content) = np.count_nonzero(out.in_reference), streams[2]
-    if codec == 1:
-        out.deltas = ulp_deltas(content, k, dtype, None)
-    elif codec == 2:
-        if out.own is None and base is None:
-            raise NeedsBase
-        bits = out.own if out.own is not None else base[out.positions]
-        out.deltas = ulp_deltas(content, k, dtype, dtype.classes(bits[out.in_reference]))
+    out.positions = gaps(ungrouped(1, k, 32), block.n) if positions == 1 else class_gaps(*grouped(1, k, 32, dtype.C), dtype, base)
+    kept = np.count_nonzero(out.in_reference)
+    if deltas == 1:
+        out.deltas = unfold(ungrouped(2, kept, dtype.W), dtype.w)
+    elif deltas == 2:
+        bits = base[out.positions] if out.own is None else out.own
+        out.deltas = unfold(by_class(*grouped(2, kept, dtype.W, dtype.C), dtype.classes(bits[out.in_reference])), dtype.w)
+    elif deltas == 3:
+        out.deltas = bf16_deltas(ungrouped(2, kept, 16))
     else:
-        out.deltas = bf16_deltas(content, k) if codec == 3 else int8_deltas(content, k)
+        if len(content) < 4:
+            raise Reject(20, "a scale is cut short")
+        out.deltas = int8_deltas(content[:4], ungrouped(2, kept, 16, skip=4))
     if own_base and out.own is not None and not np.array_equal(out.own, base[out.positions]):
         raise Reject(21, "base values are not the base's")
     return out
@@ -792,7 +783,6 @@ def round_to(numbers, dtype):
         kept = kept + ((rest > half) | ((rest == half) & (kept & 1 == 1)))
         # For a normal number the hidden bit adds one to the exponent below, and a carry of the rounding one more.
         rounded = np.where(exponent >= 1 - bias, ((exponent + bias - 1) << dtype.m) + kept, kept)
-        rounded = np.where(exponent > bias + 1, top, rounded)
     over = (rounded >= top) | nan
     sign = np.where(nan, 0, (bits < 0).astype(np.int64)) << (dtype.w - 1) if dtype.w < 64 else np.where(nan, 0, bits & -(2**63))
     quiet = top if dtype.name == "F8_E4M3" else top | 1 << (dtype.m - 1)
@@ -1107,6 +1097,34 @@ def show(path):
     return 0
 
 
+def hexed(bits, dtype):
+    return [f"{u:0{dtype.w // 4}x}" for u in bits.tolist()]
+
+
+def blocks_of(patch, base=None):
+    """The intermediate values of each block: of its streams, by kind, and of each selected element."""
+    rows = []
+    for tensor in patch.tensors:
+        dtype, bits = tensor.dtype, base.bits(tensor) if base else None
+        for block in tensor.blocks:
+            here = None if bits is None else bits[block.start : block.start + block.n]
+            data = patch.read(block)
+            found = decode_block(data, block, dtype, here, base is not None)
+            streams = {str(kind): {"codec": codec} for kind, (codec, _) in streams_of(data, dtype).items()}
+            for kind, groups in found.integers.items():
+                streams[str(kind)]["integers"] = [group.tolist() for group in groups]
+            if found.symbols is not None:
+                streams["2"]["symbols"] = [group.tolist() for group in found.symbols]
+            deltas = found.deltas
+            if deltas.dtype == np.uint64:
+                deltas = (deltas << np.uint64(64 - dtype.w)).view(np.int64) >> (64 - dtype.w)
+            own = found.own if found.own is not None else here[found.positions] if base else None
+            rows.append({"tensor": tensor.name, "start": block.start, "streams": streams, "positions": found.positions.tolist(),
+                         "base": None if own is None else hexed(own, dtype), "classes": None if own is None else dtype.classes(own).tolist(),
+                         "deltas": deltas.tolist()})
+    return rows
+
+
 def edit(text, default):
     path, colon, alpha = text.rpartition(":")
     if colon and not os.path.exists(text):
@@ -1122,6 +1140,9 @@ def main():
     command.add_argument("patch")
     command.add_argument("base", nargs="?")
     command.add_argument("--quick", action="store_true")
+    command = commands.add_parser("blocks")
+    command.add_argument("patch")
+    command.add_argument("base", nargs="?")
     command = commands.add_parser("apply")
     command.add_argument("base")
     command.add_argument("patches", nargs="+")
@@ -1136,6 +1157,10 @@ def main():
             return show(arguments.patch)
         if arguments.command == "check":
             return check(arguments.patch, arguments.base, arguments.quick)
+        if arguments.command == "blocks":
+            base = Checkpoint(arguments.base) if arguments.base else None
+            print(json.dumps(blocks_of(Patch.open(arguments.patch), base), indent=1))
+            return 0
         base, edits = Checkpoint(arguments.base), [edit(text, arguments.alpha) for text in arguments.patches]
         apply(base, arguments.edit, edits, arguments.allow_non_finite, arguments.allow_different_base)
         with open(arguments.output, "wb") as file:
