@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""A decoder of lcepatch files that follows lcepatch-v1.md, in the order of its text.
+"""A decoder of lcepatch files that follows lcepatch-v1.md and apply-v1.md, in the order of their text.
 
     decode.py show PATCH
     decode.py check PATCH [BASE] [--quick]
+    decode.py blocks PATCH [BASE]         # what each block decodes to, as in the key `blocks` of vectors
     decode.py apply BASE PATCH[:ALPHA] ... [--edit ip|pr|sw] [--alpha A] [--allow-non-finite] [--allow-different-base] -o RESULT
 
-Edits: ip, interpolation and extrapolation (§11.1, §11.3); pr, pruning (§11.4); sw, mask switch (§11.5). Only ip uses alphas.
+Edits: ip, interpolation and extrapolation (§A3, §A5); pr, pruning (§A6); sw, mask switch (§A7). Only ip uses alphas.
 
-Needs numpy, and the bindings of the published codecs and hash: pcodec, zstandard, blake3. BASE is one safetensors file.
+Needs numpy, a binding of Zstandard, and blake3. BASE is one safetensors file.
 Exit codes: 0 done or yes, 1 the base does not fit (check), 3 files, 4 not a valid patch ("Rn: ..." on stderr), 6 refused,
 7 an edited number is not finite.
 """
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -24,11 +24,10 @@ from functools import partial
 import numpy as np
 import zstandard
 from blake3 import blake3
-from pcodec import standalone
 
 
 class Reject(Exception):
-    """The file breaks a rule of §14."""
+    """The file breaks a rule of §12."""
 
     def __init__(self, rule, message):
         super().__init__(f"R{rule}: {message}")
@@ -66,29 +65,54 @@ class Reader:
 
     def varint(self, what, least=0, most=2**64 - 1):
         value = 0
-        for index in range(10):
+        for shift in range(0, 70, 7):
             byte = self.uint(1, what)
-            value |= (byte & 0x7F) << (7 * index)
+            value |= (byte & 0x7F) << shift
             if byte < 0x80:
-                if (index > 0 and byte == 0) or (index == 9 and byte != 1):
-                    raise Reject(self.rule, f"{what} is not a shortest-form varint")
-                if not least <= value <= most:
-                    raise Reject(self.rule, f"{what} is {value}, not {least} to {most}")
-                return value
-            if index == 9:
                 break
-        raise Reject(self.rule, f"{what} is a varint of more than 64 bits")
+        if byte >= 0x80 or value >= 2**64 or shift and byte == 0:
+            raise Reject(self.rule, f"{what} is not a varint of at most 64 bits in its shortest form")
+        if not least <= value <= most:
+            raise Reject(self.rule, f"{what} is {value}, not {least} to {most}")
+        return value
 
     def finish(self, what):
         if self.left():
             raise Reject(self.rule, f"{self.left()} bytes follow {what}")
 
 
+def H(data):
+    return blake3(data).digest()
+
+
+class Bits:
+    """A bit stream, lowest bit of each byte first; running out of it, or padding that is not 0, breaks R20."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def number(self, n):
+        start, end = self.at, self.at + n
+        if end > 8 * len(self.data):
+            raise Reject(20, "a bit stream is cut short")
+        self.at = end
+        return int.from_bytes(self.data[start >> 3 : (end + 7) >> 3], "little") >> (start & 7) & ((1 << n) - 1)
+
+    def align(self):
+        if self.number(-self.at % 8):
+            raise Reject(20, "padding bits are not 0")
+
+    def rest(self):
+        """The bytes after the stream, which ends here."""
+        self.align()
+        return self.data[self.at // 8 :]
+
+
 # §5 Header
 
-MAGIC = bytes.fromhex("894C43450D0A1A0A")
-DAMAGED = [b"\x89LCE" + tail for tail in (b"\n\x1a\n", b"\r\r\n", b"\r\n\x1a\r\n", b"\r\n\x1a\r")]
-METADATA, TABLE, DIGESTS, TREE_DIGESTS, STATISTICS, COUNTERPARTS = KNOWN_SECTIONS = 1, 2, 3, 4, 0x8004, 0x8005
+MAGIC = bytes.fromhex("894C43500D0A1A0A")
+DAMAGED = [b"\x89LCP" + tail for tail in (b"\n\x1a\n", b"\r\r\n", b"\r\n\x1a\r\n", b"\r\n\x1a\r")]
+METADATA, TABLE, DIGESTS, STATISTICS, COUNTERPARTS = KNOWN_SECTIONS = 1, 2, 3, 0x8004, 0x8005
 
 
 def preamble(front, file_bytes):
@@ -119,136 +143,144 @@ def unpack_sections(data):
             raise Reject(5, "a reserved field of a section is not 0")
         if kind <= last:
             raise Reject(7, "sections out of order or twice")
-        if kind == TREE_DIGESTS and last == DIGESTS:
-            raise Reject(7, "both DIGESTS and TREE DIGESTS")
         last = kind
         if kind not in KNOWN_SECTIONS:
             sections[kind] = None
             continue
-        if encoding not in (0, 1) or encoding == 1 and kind in (DIGESTS, TREE_DIGESTS, COUNTERPARTS):
+        if encoding not in (0, 1) or encoding == 1 and kind in (DIGESTS, COUNTERPARTS):
             raise Reject(7, f"section encoding {encoding}")
         if encoding == 0 and raw != stored:
             raise Reject(7, "raw section of two lengths")
         if encoding == 1 and raw > min(4096 + 256 * stored, 2**24):
             raise Reject(7, "section unpacks to more than its size justifies")
-        if kind == METADATA and raw > 2**23:
-            raise Reject(7, "METADATA of more than 2^23 bytes")
+        if kind == METADATA and raw > 2**20:
+            raise Reject(7, "METADATA of more than 2^20 bytes")
         sections[kind] = content if encoding == 0 else unpack(content, raw)
     for kind in sections:
         if kind not in KNOWN_SECTIONS and not kind & 0x8000:
             raise Reject(8, f"unknown required section {kind:#06x}")
+    for kind in (METADATA, TABLE, DIGESTS):
+        if kind not in sections:
+            raise Reject(9, f"section {kind} is missing")
     return sections
 
 
 def unpack(content, raw, rule=7):
-    """Exactly one zstd frame of `raw` bytes. It is fed in small pieces, so that it never unpacks to much more."""
+    """§2: exactly one zstd frame of `raw` bytes. It is fed in small pieces, so that it never unpacks to much more."""
     out, unpacker = bytearray(), zstandard.ZstdDecompressor(max_window_size=2**24).decompressobj()
     if content[:4] != bytes.fromhex("28B52FFD"):
         raise Reject(rule, "not a zstd frame")
     try:
-        if zstandard.get_frame_parameters(content).window_size > 2**24:
-            raise Reject(rule, "a zstd frame with a window of more than 2^24 bytes")
+        window = zstandard.get_frame_parameters(content).window_size
         for at in range(0, len(content), 64):
-            if unpacker.eof or len(out) > raw:
-                break
             out += unpacker.decompress(content[at : at + 64])
-        else:
-            at = len(content)
+            if len(out) > raw:
+                break
     except zstandard.ZstdError as error:
         raise Reject(rule, f"zstd: {error}") from None
-    if at != len(content) or not unpacker.eof or unpacker.unused_data or len(out) != raw:
-        raise Reject(rule, "a zstd frame does not unpack to its length")
+    if window > 2**24 or not unpacker.eof or unpacker.unused_data or len(out) != raw:
+        raise Reject(rule, "not one zstd frame of the stated size, with a window of at most 2^24 bytes")
     return bytes(out)
 
 
-def section(sections, kind):
-    if kind not in sections:
-        raise Reject(9, f"section {kind} is missing")
-    return sections[kind]
+# §6 Metadata: nothing else needs it
 
 
-# §6 Metadata
+class Each:
+    """An object whose values are all of one kind."""
 
-STRINGS, NUMBERS, NAMES, PAIRS = "string", "number", "names", "pairs of names"
-ROWS, OVERLAPS, FILES = "rows", "overlaps", "files"
-OVERLAP = {"both": NUMBERS, "base_only": NUMBERS, "reference_only": NUMBERS, "neither": NUMBERS}
-ROW = {"name": STRINGS, "base": NUMBERS, "reference": NUMBERS}
-FILE = {"name": STRINGS, "bytes": NUMBERS, "sha256": STRINGS, "content": STRINGS}
+    def __init__(self, kind):
+        self.kind = kind
+
+
+STRING, BOOLEAN, INTEGER, NUMBER, PAIR = str, bool, "integer", "number", "pair of strings"
+FREE = {}
+OVERLAP = {"both": INTEGER, "base_only": INTEGER, "reference_only": INTEGER, "neither": INTEGER}
+CHECKPOINT = {"model_id": STRING, "elements": INTEGER, "files": [{"name": STRING, "bytes": INTEGER, "sha256": STRING, "content": STRING}]}
+# A kind in brackets is that of the items of an array, and braces have the known keys of an object.
 KNOWN = {
-    "tool": STRINGS, "license": STRINGS, "description": STRINGS, "recommended_alpha": NUMBERS, "portability_bytes": NUMBERS,
-    "portable": bool, "results": dict, "x": dict,
-    "localization": {"method": STRINGS, "scope": STRINGS, "k": NUMBERS, "density": NUMBERS, "seed": NUMBERS, "among": STRINGS},
-    "masks": {"source": STRINGS, "before_pruning": bool, "overlap": OVERLAP, "by_component": OVERLAPS},
-    "derived": {"verb": STRINGS, "patches": NAMES},
-    "candidates": {"params": STRINGS, "include": NAMES, "exclude": NAMES, "family": STRINGS, "tensors": NUMBERS,
-                   "elements": NUMBERS, "by_component": dict, "by_layer": dict},
-    "base": {"model_id": STRINGS, "elements": NUMBERS, "files": FILES},
-    "reference": {"model_id": STRINGS, "elements": NUMBERS, "files": FILES},
-    "pairing": {"only_in_base": NAMES, "only_in_reference": NAMES, "mismatched": NAMES, "cast": NAMES, "prefix": NAMES,
-                "prefixes": PAIRS, "renamed": PAIRS, "rows": ROWS},
-    "reduced": {"delta_dtype": STRINGS, "max_error": NUMBERS, "relative_error": NUMBERS},
+    "tool": STRING, "license": STRING, "description": STRING, "recommended_alpha": NUMBER, "portable": BOOLEAN, "portability_bytes": INTEGER,
+    "localization": {"method": STRING, "scope": STRING, "k": INTEGER, "density": NUMBER, "seed": INTEGER, "among": STRING},
+    "masks": {"source": STRING, "before_pruning": BOOLEAN, "overlap": OVERLAP, "by_component": Each(OVERLAP)},
+    "derived": {"verb": STRING, "patches": [STRING]},
+    "candidates": {"params": STRING, "include": [STRING], "exclude": [STRING], "family": STRING, "tensors": INTEGER, "elements": INTEGER,
+                   "by_component": Each(INTEGER), "by_layer": Each(INTEGER)},
+    "base": CHECKPOINT, "reference": CHECKPOINT,
+    "pairing": {"only_in_base": [STRING], "only_in_reference": [STRING], "mismatched": [STRING], "cast": [STRING], "prefix": PAIR,
+                "prefixes": [PAIR], "renamed": [PAIR], "rows": [{"name": STRING, "base": INTEGER, "reference": INTEGER}]},
+    "reduced": {"delta_dtype": STRING, "max_error": NUMBER, "relative_error": NUMBER},
+    "results": FREE, "x": FREE,
 }
 
 
-def is_names(value):
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+def is_of(value, kind):
+    """Whether a value is of a kind. Inside of an object with known keys nothing is looked at."""
+    if isinstance(kind, Each):
+        return isinstance(value, dict) and all(is_of(item, kind.kind) for item in value.values())
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(is_of(item, kind[0]) for item in value)
+    if isinstance(kind, dict):
+        return isinstance(value, dict)
+    if kind is PAIR:
+        return is_of(value, [STRING]) and len(value) == 2
+    if kind is INTEGER:
+        return type(value) is int and value < 2**64
+    if kind is NUMBER:
+        return type(value) in (int, float)
+    return isinstance(value, kind)
 
 
-def check_kinds(value, known):
-    """Whether the known keys of `value` have values of their kind."""
-    if not isinstance(value, dict):
-        return False
-    for key, kind in known.items():
-        if key not in value:
-            continue
-        found = value[key]
-        if kind is STRINGS:
-            fine = isinstance(found, str)
-        elif kind is NUMBERS:
-            fine = isinstance(found, (int, float)) and not isinstance(found, bool)
-        elif kind is NAMES:
-            fine = is_names(found)
-        elif kind is PAIRS:
-            fine = isinstance(found, list) and all(is_names(pair) and len(pair) == 2 for pair in found)
-        elif kind is ROWS:
-            fine = isinstance(found, list) and all(check_kinds(row, ROW) for row in found)
-        elif kind is OVERLAPS:
-            fine = isinstance(found, dict) and all(check_kinds(overlap, OVERLAP) for overlap in found.values())
-        elif kind is FILES:
-            fine = isinstance(found, list) and all(check_kinds(file, FILE) for file in found)
-        elif isinstance(kind, dict):
-            fine = check_kinds(found, kind)
+def known(value, kind, at, ignored):
+    """`value`, which is of `kind`, without the known keys with values of other kinds. Their JSON pointers go to `ignored`."""
+    if isinstance(kind, list):
+        return [known(item, kind[0], f"{at}/{index}", ignored) for index, item in enumerate(value)]
+    if not isinstance(kind, (dict, Each)):
+        return value
+    out = {}
+    for key, item in value.items():
+        inner = f"{at}/{key.replace('~', '~0').replace('/', '~1')}"
+        expected = kind.kind if isinstance(kind, Each) else kind.get(key)
+        if expected is None:
+            out[key] = item
+        elif is_of(item, expected):
+            out[key] = known(item, expected, inner, ignored)
         else:
-            fine = isinstance(found, kind)
-        if not fine:
-            return False
-    return True
+            ignored.append(inner)
+    return out
 
 
-def check_structure(content):
-    """§6: outside of strings at most 2^17 of the marks {[,: and a nesting of at most 64."""
-    outside = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", bytes(content), flags=re.DOTALL)
-    if len(outside.translate(None, delete=bytes(set(range(256)) - set(b"{[,:")))) > 2**17:
-        raise ValueError("more than 2^17 marks")
-    depth = 0
-    for mark in outside.translate(None, delete=bytes(set(range(256)) - set(b"{[]}"))):
-        depth += 1 if mark in b"{[" else -1
-        if depth > 64:
-            raise ValueError("nested more than 64 deep")
+def parse_json(content):
+    """Read JSON of the profile, else raise ValueError."""
+    outside = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", content, flags=re.DOTALL)
+    depth = marks = 0
+    for byte in outside:
+        marks += byte in b"{[,:"
+        depth += (byte in b"{[") - (byte in b"}]")
+        if depth > 64 or marks > 2**17:
+            raise ValueError("more than 2^17 marks, or more than 64 deep")
+
+    def number(text):
+        if not math.isfinite(float(text)):
+            raise ValueError(f"{text} is no number of F64")
+        return int(text) if text.isdigit() else float(text)
+
+    def members(pairs):
+        json.dumps(pairs, ensure_ascii=False).encode()  # a lone surrogate is a ValueError
+        return dict(pairs)
+
+    return json.loads(content.decode(), parse_int=number, parse_float=number, parse_constant=number, object_pairs_hook=members)
 
 
-def parse_metadata(content):
-    def refuse(constant):
-        raise ValueError(f"{constant} is not JSON")
-
+def read_metadata(content):
+    """What METADATA says, and the JSON pointers of what is ignored; that of all of it is the empty one."""
     try:
-        check_structure(content)
-        metadata = json.loads(content.decode(), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise Reject(10, f"metadata: {error}") from None
-    if not check_kinds(metadata, KNOWN):
-        raise Reject(10, "metadata is no object, or a known key has a value of another kind")
-    return metadata
+        metadata = parse_json(content)
+    except ValueError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        return {}, [""]
+    ignored = []
+    return known(metadata, KNOWN, "", ignored), ignored
 
 
 # §7 Tensor table
@@ -289,12 +321,12 @@ DTYPES = {
 
 class Block:
     def __init__(self, start, n, k, offset, size):
-        self.start, self.n, self.k, self.offset, self.size, self.digest = start, n, k, offset, size, None
+        self.start, self.n, self.k, self.offset, self.size = start, n, k, offset, size
 
 
 class Tensor:
     def __init__(self, name, dtype, shape):
-        self.name, self.dtype, self.shape, self.blocks, self.base_digest = name, dtype, shape, [], None
+        self.name, self.dtype, self.shape, self.blocks = name, dtype, shape, []
         size = (math.prod(shape) * dtype.bits + 7) // 8
         self.elements = size // (dtype.w // 8)
         if size == 0 or size > 2**48:
@@ -302,164 +334,174 @@ class Tensor:
 
 
 def parse_table(content, payload, digests):
-    """§7.1; `digests`: how many there are in DIGESTS or TREE DIGESTS."""
-    reader, tensors = Reader(content, 11), []
+    """§7.1: return the tensors. `digests` is the content of DIGESTS."""
+    reader, tensors, most = Reader(content, 11), [], len(digests) // 32 - 3
     log2 = reader.uint(1, "L")
     if not 8 <= log2 <= 22:
         raise Reject(11, f"L is {log2}")
-    count = reader.varint("tensors", 0, (reader.left() - 1) // 5 if reader.left() else 0)
-    if digests < 3 + count:
-        raise Reject(16, "length of DIGESTS or TREE DIGESTS")
+    count = reader.varint("tensors")
+    if count > reader.left() // 5:
+        raise Reject(11, f"{count} tensors in {reader.left()} bytes")
+    if count > most:
+        raise Reject(16, "length of DIGESTS")
+    last = b""
     for _ in range(count):
         raw = bytes(reader.take(reader.varint("name length", 1, 4096), "name"))
         try:
             name = raw.decode()
         except UnicodeDecodeError:
             raise Reject(12, "a name is not UTF-8") from None
-        code = reader.uint(1, "dtype")
+        if raw <= last:
+            raise Reject(12, "names do not ascend")
+        last, code = raw, reader.uint(1, "dtype")
         if code not in DTYPES:
             raise Reject(13, f"dtype {code}")
         shape = [reader.varint("dimension") for _ in range(reader.varint("rank", 0, 16))]
-        tensor = Tensor(name, DTYPES[code], shape)
-        if tensors and raw <= tensors[-1].name.encode():
-            raise Reject(12, "names do not ascend")
-        tensors.append(tensor)
+        tensors.append(Tensor(name, DTYPES[code], shape))
     offset = blocks = 0
     for tensor in tensors:
+        before = blocks
         for start in range(0, tensor.elements, 2**log2):
             n = min(2**log2, tensor.elements - start)
             k = reader.varint("selected", 0, n)
             if k:
                 size, blocks = reader.varint("bytes", 1, 2**48), blocks + 1
-                if not tensor.blocks or 3 + count + blocks <= digests:  # else R17 or R16 at the end
+                if count + blocks <= most:  # else R16 or R17 at the end
                     tensor.blocks.append(Block(start, n, k, offset, size))
                 offset += size
-        if not tensor.blocks:
+        if blocks == before:
             raise Reject(15, f"{tensor.name!r} has no selected element")
     reader.finish("the table")
     if offset != payload:
         raise Reject(17, f"blocks have {offset} bytes, the payload {payload}")
-    if digests != 3 + count + blocks:
-        raise Reject(16, "length of DIGESTS or TREE DIGESTS")
+    if len(digests) != 32 * (3 + count + blocks):
+        raise Reject(16, "length of DIGESTS")
     return tensors
 
 
 # §9 Codecs
 
 
-def grouped_integers(data, C, k, b):
-    """§9.2: return the last class of each group, and the integers of each group as uint64."""
-    reader = Reader(data, 20)
+def partition(reader, C, k, parameters):
+    """The groups of `k` integers: where the classes of each end, its count, and what `parameters` reads after that."""
+    ends, counts, rest = [0], [], []
     G = reader.varint("groups - 1", 0, C - 1) + 1
-    ends, counts, methods, covered, left = [], [], [], 0, k
-    for g in range(G):
-        if g + 1 < G:
-            covered += reader.varint("span - 1", 0, C - covered - (G - g)) + 1
-        else:
-            covered = C
-        ends.append(covered)
-        counts.append(reader.varint("count", 0, left))
-        left -= counts[-1]
-        methods.append(reader.uint(1, "method"))
-        if methods[-1] != 64 and methods[-1] >= b:
-            raise Reject(20, f"method {methods[-1]}")
-    if left:
-        raise Reject(20, "counts do not add up to k")
-    rest = reader.take(reader.left(), "integers")
-    bits = Bits(rest)
-    groups = [None if m == 64 else bits.rice(count, m, b) for count, m in zip(counts, methods)]
-    rest = rest[bits.finish() :]
+    for g in range(1, G + 1):
+        ends.append(ends[-1] + reader.varint("span - 1", 0, C - ends[-1] - 1 - (G - g)) + 1 if g < G else C)
+        counts.append(reader.varint("count", 0, k))
+        k -= counts[-1]
+        rest.append(parameters())
+    if k:
+        raise Reject(20, "the counts of groups do not add up")
+    return np.array(ends[1:]), counts, rest
+
+
+def grouped_integers(data, C, k, b):
+    """§9.2: return where the classes of each group end, and the integers of each group as uint64."""
+    reader = Reader(data, 20)
+    ends, counts, methods = partition(reader, C, k, lambda: reader.uint(1, "method"))
+    if any(m != 64 and m >= b for m in methods):
+        raise Reject(20, f"methods {methods}")
+    bits = Bits(reader.take(reader.left(), "integers"))
+    groups = [[] if m == 64 else [rice(bits, m, b) for _ in range(count)] for count, m in zip(counts, methods)]
+    rest = bits.rest()
     if 64 in methods:
         numbers = pco(rest, sum(count for count, m in zip(counts, methods) if m == 64), b)
-        at = 0
         for g, (count, m) in enumerate(zip(counts, methods)):
             if m == 64:
-                groups[g], at = numbers[at : at + count], at + count
+                groups[g], numbers = numbers[:count], numbers[count:]
     elif rest:
         raise Reject(20, "bytes follow the Rice integers")
-    return np.array(ends), groups
+    return ends, [np.array(group, np.uint64) for group in groups]
 
 
-class Bits:
-    """A bit stream, lowest bit of each byte first."""
-
-    def __init__(self, data):
-        self.data, self.at = data, 0
-        self.bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").tobytes()
-
-    def number(self, n):
-        if self.at + n > len(self.bits):
-            raise Reject(20, "Rice integers are cut short")
-        value, self.at = 0, self.at + n
-        for bit in reversed(self.bits[self.at - n : self.at]):
-            value = value << 1 | bit
-        return value
-
-    def rice(self, count, r, b):
-        if count > len(self.bits) - self.at:
-            raise Reject(20, "Rice integers are cut short")
-        out = np.empty(count, np.uint64)
-        for index in range(count):
-            zero = self.bits.find(b"\0", self.at, self.at + 24)
-            if zero >= 0:
-                q, self.at = zero - self.at, zero + 1
-                value = q << r | self.number(r)
-                if value >> b:
-                    raise Reject(20, "a Rice integer has too many bits")
-            else:
-                self.number(24)
-                value = self.number(b)
-            out[index] = value
-        return out
-
-    def finish(self):
-        """Return the bytes used; the padding must be zero."""
-        used = (self.at + 7) // 8
-        if any(self.bits[self.at : 8 * used]):
-            raise Reject(20, "padding bits are not 0")
-        return used
+def rice(bits, r, b):
+    """The next Rice integer."""
+    q = 0
+    while q < 24 and bits.number(1):
+        q += 1
+    v = bits.number(b) if q == 24 else q << r | bits.number(r)
+    if v >= 2**b:
+        raise Reject(20, "a Rice integer has too many bits")
+    return v
 
 
-def pco(data, count, b):
-    """One standalone pco file of `count` unsigned integers of `b` bits, and nothing after it."""
-    out = np.empty(count, np.dtype(f"<u{b // 8}"))
-    try:
-        # The last byte of a pco file is its terminator. Without it the file must be incomplete, or bytes follow its end.
-        progress = standalone.simple_decompress_into(bytes(data), out)
-    except BaseException as error:  # the binding raises several kinds, and a panic is none of Exception
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
-        raise Reject(20, f"pco: {error}") from None
-    if not progress.finished or progress.n_processed != count:
-        raise Reject(20, "a pco stream holds another count of integers")
-    if pco_is_whole(bytes(data[:-1]), out):
-        raise Reject(20, "bytes follow a pco stream")
-    return out.astype(np.uint64)
+# Appendix P: pco
 
 
-def pco_is_whole(data, out):
-    """Whether `data` is itself a pco file with a terminator, of no more integers than `out` holds."""
-    try:
-        scratch = np.empty_like(out)
-        return standalone.simple_decompress_into(data, scratch).finished
-    except BaseException as error:
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
-        return False
+def pco(data, N, b):
+    """§P.2: the `N` integers of `b` bits of a file."""
+    if data[:6] != b"pco!\3\0":
+        raise Reject(20, "not a pco file of standalone version 3")
+    bits, integers = Bits(data[6:]), []
+    bits.number(bits.number(6) + 1)  # the hint
+    bits.align()
+    if (bits.number(8), bits.number(8)) != (4, 1):
+        raise Reject(20, "not pco's format version 4.1")
+    while kind := bits.number(8):
+        if kind != {16: 7, 32: 1, 64: 2}[b]:
+            raise Reject(20, f"pco's number type {kind}")
+        integers += pco_chunk(bits, b, N - len(integers))
+    if len(integers) != N or bits.rest():
+        raise Reject(20, "another number of pco integers, or bytes after them")
+    return integers
 
 
-def gaps(data, k, n):
+def pco_chunk(bits, b, most):
+    """§P.3 and §P.5"""
+    n = bits.number(24) + 1
+    if n > most:
+        raise Reject(20, "too many pco integers")
+    if bits.number(4) or bits.number(4):
+        raise Reject(20, "pco's mode or delta encoding is not 0")
+    L, B = bits.number(4), bits.number(15)
+    if L > 14 or not (B == 1 if L == 0 else 2 <= B <= 2**L):
+        raise Reject(20, f"{B} pco bins for L = {L}")
+    weights, lowers, widths = zip(*((bits.number(L) + 1, bits.number(b), bits.number(b.bit_length())) for _ in range(B)))
+    if max(widths) > b or sum(weights) != 2**L:
+        raise Reject(20, "widths or weights of pco bins")
+    bits.align()
+    states = [bits.number(L) for _ in range(4)]
+    bits.align()
+    table, integers = pco_states(L, weights), []
+    for start in range(0, n, 256):
+        batch = []
+        for k in range(min(256, n - start)):
+            i, r, s = table[states[k % 4]]
+            states[k % 4] = s + bits.number(r)
+            batch.append(i)
+        integers += [(lowers[i] + bits.number(widths[i])) % 2**b for i in batch]
+    bits.align()
+    return integers
+
+
+def pco_states(L, weights):
+    """§P.4: of each state its bin, how many bits lead to the next state, and from where."""
+    T, bins = 2**L, [0] * 2**L
+    stride = 3 * T // 5 | 1
+    for j, i in enumerate(i for i, weight in enumerate(weights) for _ in range(weight)):
+        bins[j * stride % T] = i
+    x, table = list(weights), []
+    for i in bins:
+        r = L + 1 - x[i].bit_length()
+        table.append((i, r, (x[i] << r) - T))
+        x[i] += 1
+    return table
+
+
+# §9.3 and on: streams
+
+
+def gaps(numbers, n):
     """§9.3"""
-    _, [numbers] = grouped_integers(data, 1, k, 32)
     positions = np.cumsum(numbers.astype(np.int64) + 1) - 1
-    if k and positions[-1] >= n:
+    if positions[-1] >= n:
         raise Reject(20, "positions run past the block")
     return positions
 
 
-def class_gaps(data, k, dtype, base):
+def class_gaps(ends, groups, dtype, base):
     """§9.4: the elements of each group are numbered, and gaps counted among them."""
-    ends, groups = grouped_integers(data, dtype.C, k, 32)
     group = np.searchsorted(ends, dtype.classes(base), side="right")
     found = []
     for g, numbers in enumerate(groups):
@@ -483,24 +525,24 @@ def signed(c, b):
 
 def unfold(c, w):
     """§9.5: from coded integers to deltas modulo 2^w, as uint64."""
-    if len(c) and w < 64 and int(c.max()) >> w:
-        raise Reject(20, "an integer is not below 2^w")
+    below(c, w)
     return signed(c, w) & np.uint64(2**w - 1)
 
 
-def ulp_deltas(data, k, dtype, classes):
-    """§9.5; `classes` of the selected elements for codec 2, None for codec 1."""
-    ends, groups = grouped_integers(data, 1 if classes is None else dtype.C, k, dtype.W)
-    if classes is None:
-        return unfold(groups[0], dtype.w)
-    group = np.searchsorted(ends, classes, side="right")
-    out = np.empty(k, np.uint64)
+def below(numbers, w):
+    if (numbers > np.uint64(2**w - 1)).any():
+        raise Reject(20, "an integer is not below 2^w")
+
+
+def by_class(ends, groups, classes):
+    """§9.5: the integers of elements with these classes, in the order of these."""
+    group, out = np.searchsorted(ends, classes, side="right"), np.empty(len(classes), np.uint64)
     for g, numbers in enumerate(groups):
-        members = np.flatnonzero(group == g)
-        if len(members) != len(numbers):
+        members = group == g
+        if np.count_nonzero(members) != len(numbers):
             raise WrongBase(20, "deltas do not fit the classes of the base")
         out[members] = numbers
-    return unfold(out, dtype.w)
+    return out
 
 
 def changed_chunks(data, n):
@@ -515,28 +557,23 @@ def changed_chunks(data, n):
 
 
 def dense_deltas(data, N, dtype, classes):
-    """§9.11: the deltas modulo 2^w of the elements in changed chunks, of which there are `N`, with these `classes`."""
+    """§9.11: the deltas modulo 2^w of the elements in changed chunks, of which there are `N`, with these `classes`; the escape integers by
+    their groups; and the symbols by group."""
     reader, b = Reader(data, 20), dtype.W
-    G = reader.varint("groups - 1", 0, dtype.C - 1) + 1
-    ends, groups, covered, left = [], [], 0, N
-    for g in range(G):
-        covered = covered + reader.varint("span - 1", 0, dtype.C - covered - (G - g)) + 1 if g + 1 < G else dtype.C
-        ends.append(covered)
-        count = reader.varint("count", 0, left)
-        packing, r, y = (reader.uint(1, what) for what in ("packing", "low bits", "zero bits"))
-        if packing > 3 or r >= b or y >= b:
-            raise Reject(20, f"packing {packing}, {r} low bits or {y} zero bits")
-        groups.append((count, packing, r, y, reader.varint("frame bytes")))
-        left -= count
-    if left:
-        raise Reject(20, "counts do not add up to the elements in changed chunks")
+    parameters = lambda: (*reader.take(3, "packing, low bits and zero bits"), reader.varint("frame bytes"))
+    ends, counts, groups = partition(reader, dtype.C, N, parameters)
+    if any(packing > 3 or r >= b or y >= b for packing, r, y, _ in groups):
+        raise Reject(20, "packing, low bits or zero bits of a group")
     escapes = reader.varint("escapes", 0, N)
-    _, escaped = grouped_integers(reader.take(reader.varint("escape bytes"), "escape integers"), G, escapes, b)
-    escaped, used = signed(np.concatenate(escaped).astype(np.uint64), b), 0
-    decoded = []
-    for count, packing, r, y, size in groups:
+    _, integers = grouped_integers(reader.take(reader.varint("escape bytes"), "escape integers"), len(groups), escapes, b)
+    escaped, used = signed(np.concatenate(integers), b), 0
+    decoded, all_symbols = [], []
+    for count, (packing, r, y, size) in zip(counts, groups):
         frame, s = reader.take(size, "symbols"), 8 >> packing
-        symbols = packed_symbols(frame, count, packing) if count or frame else np.empty(0, np.uint64)
+        if not count and frame:
+            raise Reject(20, "a frame of no symbols")
+        symbols = packed_symbols(frame, count, packing) if count else np.empty(0, np.uint64)
+        all_symbols.append(symbols)
         deltas = np.zeros(count, np.uint64)
         escape = np.flatnonzero(symbols == 2**s - 1)
         if used + len(escape) > escapes:
@@ -544,31 +581,20 @@ def dense_deltas(data, N, dtype, classes):
         deltas[escape] = escaped[used : used + len(escape)]
         used += len(escape)
         direct = np.flatnonzero((symbols != 0) & (symbols != 2**s - 1))
-        bits = reader.take((len(direct) * r + 7) // 8, "low bits")
-        bits = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
-        if bits[len(direct) * r :].any():
-            raise Reject(20, "padding of low bits is not 0")
-        c = (symbols[direct] - np.uint64(1)) << np.uint64(r)
-        for bit in range(r):
-            c |= bits[bit : len(direct) * r : r].astype(np.uint64) << np.uint64(bit)
+        bits = Bits(reader.take((len(direct) * r + 7) // 8, "low bits"))
+        low = np.array([bits.number(r) for _ in direct], np.uint64)
+        bits.align()
+        c = (symbols[direct] - np.uint64(1) << np.uint64(r)) + low
         deltas[direct] = signed(c & np.uint64(2**b - 1), b) << np.uint64(y)
         decoded.append(deltas & np.uint64(2**dtype.w - 1))
     reader.finish("the last group")
     if used != escapes:
         raise Reject(20, "escape integers are left over")
-    group, out = np.searchsorted(ends, classes, side="right"), np.empty(N, np.uint64)
-    for g, deltas in enumerate(decoded):
-        members = group == g
-        if np.count_nonzero(members) != len(deltas):
-            raise WrongBase(20, "deltas do not fit the classes of the base")
-        out[members] = deltas
-    return out
+    return by_class(ends, decoded, classes), integers, all_symbols
 
 
 def packed_symbols(frame, count, packing):
     """§9.11: the symbols of a group, lowest bits of each byte first."""
-    if not count:
-        raise Reject(20, "a frame of no symbols")
     s, size = 8 >> packing, -(-count // 2**packing)
     content = np.frombuffer(unpack(frame, size, 20), np.uint8)
     symbols = (content[:, None] >> np.arange(0, 8, s, dtype=np.uint8) & np.uint8(2**s - 1)).reshape(-1)
@@ -577,19 +603,14 @@ def packed_symbols(frame, count, packing):
     return symbols[:count].astype(np.uint64)
 
 
-def bf16_deltas(data, k):
+def bf16_deltas(numbers):
     """§9.6"""
-    _, [numbers] = grouped_integers(data, 1, k, 16)
     return finite(values(from_image(unfold(numbers, 16), DTYPES[19]), DTYPES[19]))
 
 
-def int8_deltas(data, k):
+def int8_deltas(scale, numbers):
     """§9.7"""
-    reader = Reader(data, 20)
-    scale = np.frombuffer(reader.take(4, "scale"), "<f4").astype(np.float64)
-    finite(scale)
-    _, [numbers] = grouped_integers(reader.take(reader.left(), "steps"), 1, k, 16)
-    return finite(unfold(numbers, 8).astype(np.uint8).view(np.int8).astype(np.float64) * scale[0])
+    return unfold(numbers, 8).astype(np.uint8).view(np.int8) * finite(np.frombuffer(scale, "<f4").astype(np.float64))
 
 
 def finite(numbers):
@@ -598,11 +619,9 @@ def finite(numbers):
     return numbers
 
 
-def base_values(data, k, dtype):
-    """§9.8"""
-    _, [numbers] = grouped_integers(data, 1, k, dtype.W)
-    if len(numbers) and dtype.w < 64 and int(numbers.max()) >> dtype.w:
-        raise Reject(20, "an integer is not below 2^w")
+def stored_bits(numbers, dtype):
+    """§9.8 and §9.10"""
+    below(numbers, dtype.w)
     half = np.uint64(2 ** (dtype.w - 1) if dtype.is_float else 0)
     return from_image(numbers ^ half, dtype)
 
@@ -610,25 +629,25 @@ def base_values(data, k, dtype):
 KEPT_IN_BASE, KEPT_IN_REFERENCE, NEGATIVE = 1, 2, 4
 
 
-def masks(data, k):
-    """§9.9: the sums, one for each selected element."""
-    _, [numbers] = grouped_integers(data, 1, k, 16)
+def masks(numbers):
+    """§9.9: what of each selected element is kept in the base, kept in the reference, and -0 there."""
     if not np.isin(numbers, (1, 2, 3, 5)).all():
         raise Reject(20, "an integer of the masks is not 1, 2, 3 or 5")
-    return numbers.astype(np.int64)
+    return [numbers.astype(np.int64) & bit != 0 for bit in (KEPT_IN_BASE, KEPT_IN_REFERENCE, NEGATIVE)]
 
 
 # §8 Blocks
 
 
-class NeedsBase(Exception):
+class NeedsBase(Refuse):
     """The block cannot be decoded without its base."""
 
 
 class Decoded:
     """The streams of a block: `positions`; `deltas` of the elements that are kept in the reference, as uint64 ULPs or float64
     values; `own` base bits, or None; `mask_codec`, or None without masks; `in_base`, `in_reference`, `negative`: what the masks
-    say of each selected element; `before`: the bits before pruning of those that are pruned in the base, or None."""
+    say of each selected element; `before`: the bits before pruning of those that are pruned in the base, or None; `integers`: those of
+    each stream by groups; `symbols` of a dense block by groups, or None."""
 
 
 def streams_of(data, dtype):
@@ -661,34 +680,49 @@ def streams_of(data, dtype):
 def decode_block(data, block, dtype, base, own_base=False):
     """Return a Decoded. `base`: the block's bits or None; `own_base`: whether it is the one that the patch is for."""
     streams, k, out = streams_of(data, dtype), block.k, Decoded()
-    out.own = base_values(streams[3][1], k, dtype) if 3 in streams else None
-    out.mask_codec = streams[4][0] if 4 in streams else None
-    sums = masks(streams[4][1], k) if 4 in streams else np.full(k, KEPT_IN_BASE | KEPT_IN_REFERENCE)
-    out.in_base, out.in_reference, out.negative = (sums & bit != 0 for bit in (KEPT_IN_BASE, KEPT_IN_REFERENCE, NEGATIVE))
-    out.before = base_values(streams[5][1], np.count_nonzero(~out.in_base), dtype) if 5 in streams else None
-    codec, content = streams[1]
-    if codec in (2, 3) and base is None:
-        raise NeedsBase
-    if codec == 3:
-        changed = np.flatnonzero(changed_chunks(content, block.n))
+    (positions, where), (deltas, content) = streams[1], streams[2]
+    out.integers, out.symbols, out.mask_codec, out.own, out.before = {}, None, None, None, None
+
+    def grouped(kind, count, b, C=1, skip=0):
+        ends, out.integers[kind] = grouped_integers(streams[kind][1][skip:], C, count, b)
+        return ends, out.integers[kind]
+
+    def ungrouped(*arguments, **options):
+        _, [numbers] = grouped(*arguments, **options)
+        return numbers
+
+    if 3 in streams:
+        out.own = stored_bits(ungrouped(3, k, dtype.W), dtype)
+    sums = np.full(k, KEPT_IN_BASE | KEPT_IN_REFERENCE)
+    if 4 in streams:
+        out.mask_codec, sums = streams[4][0], ungrouped(4, k, 16)
+    out.in_base, out.in_reference, out.negative = masks(sums)
+    if 5 in streams:
+        out.before = stored_bits(ungrouped(5, np.count_nonzero(~out.in_base), dtype.W), dtype)
+    if base is None and (positions in (2, 3) or deltas == 2 and out.own is None):
+        raise NeedsBase(6, "a block needs its base")
+    if positions == 3:
+        changed = np.flatnonzero(changed_chunks(where, block.n))
         if len(changed) > 32 * k:
             raise Reject(20, "more than 32 times as many elements in changed chunks as selected")
-        deltas = dense_deltas(streams[2][1], len(changed), dtype, dtype.classes(base[changed]))
-        if np.count_nonzero(deltas) != k:
+        ulps, out.integers[2], out.symbols = dense_deltas(content, len(changed), dtype, dtype.classes(base[changed]))
+        if np.count_nonzero(ulps) != k:
             raise Reject(20, "another number of elements is selected")
-        out.positions, out.deltas = changed[deltas != 0], deltas[deltas != 0]
+        out.positions, out.deltas = changed[ulps != 0], ulps[ulps != 0]
         return out
-    out.positions = gaps(content, k, block.n) if codec == 1 else class_gaps(content, k, dtype, base)
-    k, (codec, content) = np.count_nonzero(out.in_reference), streams[2]
-    if codec == 1:
-        out.deltas = ulp_deltas(content, k, dtype, None)
-    elif codec == 2:
-        if out.own is None and base is None:
-            raise NeedsBase
-        bits = out.own if out.own is not None else base[out.positions]
-        out.deltas = ulp_deltas(content, k, dtype, dtype.classes(bits[out.in_reference]))
+    out.positions = gaps(ungrouped(1, k, 32), block.n) if positions == 1 else class_gaps(*grouped(1, k, 32, dtype.C), dtype, base)
+    kept = np.count_nonzero(out.in_reference)
+    if deltas == 1:
+        out.deltas = unfold(ungrouped(2, kept, dtype.W), dtype.w)
+    elif deltas == 2:
+        bits = base[out.positions] if out.own is None else out.own
+        out.deltas = unfold(by_class(*grouped(2, kept, dtype.W, dtype.C), dtype.classes(bits[out.in_reference])), dtype.w)
+    elif deltas == 3:
+        out.deltas = bf16_deltas(ungrouped(2, kept, 16))
     else:
-        out.deltas = bf16_deltas(content, k) if codec == 3 else int8_deltas(content, k)
+        if len(content) < 4:
+            raise Reject(20, "a scale is cut short")
+        out.deltas = int8_deltas(content[:4], ungrouped(2, kept, 16, skip=4))
     if own_base and out.own is not None and not np.array_equal(out.own, base[out.positions]):
         raise Reject(21, "base values are not the base's")
     return out
@@ -749,7 +783,6 @@ def round_to(numbers, dtype):
         kept = kept + ((rest > half) | ((rest == half) & (kept & 1 == 1)))
         # For a normal number the hidden bit adds one to the exponent below, and a carry of the rounding one more.
         rounded = np.where(exponent >= 1 - bias, ((exponent + bias - 1) << dtype.m) + kept, kept)
-        rounded = np.where(exponent > bias + 1, top, rounded)
     over = (rounded >= top) | nan
     sign = np.where(nan, 0, (bits < 0).astype(np.int64)) << (dtype.w - 1) if dtype.w < 64 else np.where(nan, 0, bits & -(2**63))
     quiet = top if dtype.name == "F8_E4M3" else top | 1 << (dtype.m - 1)
@@ -757,47 +790,30 @@ def round_to(numbers, dtype):
     return (result | sign).astype(np.uint64).astype(dtype.numpy), over
 
 
-# §4, §12 The whole file
-
-
-def sha256(data):
-    return hashlib.sha256(data).digest()
-
-
-def tree_hash(data):
-    return blake3(data).digest()
+# §4, §11 The whole file
 
 
 class Patch:
     def __init__(self, data):
         sections, payload, self.id = preamble(data[:64], len(data))
-        if sha256(data[:32] + data[64 : 64 + sections]) != self.id:
+        if H(data[:32] + data[64 : 64 + sections]) != self.id:
             raise Reject(6, "header digest")
         content = unpack_sections(data[64 : 64 + sections])
-        self.metadata = parse_metadata(section(content, METADATA))
-        table = section(content, TABLE)
-        self.H = tree_hash if TREE_DIGESTS in content else sha256  # §12.2
-        digests = section(content, TREE_DIGESTS if TREE_DIGESTS in content else DIGESTS)
-        self.tensors = parse_table(table, payload, len(digests) // 32)
+        self.metadata, digests, counterparts = content[METADATA], content[DIGESTS], content.get(COUNTERPARTS)
+        self.tensors = parse_table(content[TABLE], payload, digests)
         self.payload = memoryview(data)[64 + sections :]
-        blocks = [block for tensor in self.tensors for block in tensor.blocks]
-        if len(digests) != 32 * (3 + len(self.tensors) + len(blocks)):
-            raise Reject(16, "length of DIGESTS or TREE DIGESTS")
+        blocks, size = [block for tensor in self.tensors for block in tensor.blocks], 32 * len(self.tensors)
         if STATISTICS in content and len(content[STATISTICS]) != 4 * len(self.tensors):
             raise Reject(16, "length of STATISTICS")
-        if COUNTERPARTS in content and len(content[COUNTERPARTS]) not in (32 * len(self.tensors), 96 * len(self.tensors)):
+        if counterparts is not None and len(counterparts) not in (size, 3 * size):
             raise Reject(16, "length of COUNTERPARTS")
         if sum(block.k for block in blocks) > 2**27 + 64 * len(data):
-            raise Reject(22, "more selected elements than the file's size justifies")
-        counterparts = content.get(COUNTERPARTS, b"")
+            raise Reject(10, "more selected elements than the file's size justifies")
         digests = [digests[at : at + 32] for at in range(0, len(digests), 32)]
         self.selected_root, self.reference_root, self.result_root = (None if root == bytes(32) else root for root in digests[:3])
-        for owner, digest in zip(self.tensors, digests[3:]):
-            owner.base_digest = digest
-        for block, digest in zip(blocks, digests[3 + len(self.tensors) :]):
-            block.digest = digest
-        size = 32 * len(self.tensors)
-        self.counterparts = [counterparts[at : at + size] for at in range(0, len(counterparts), size)] if size else []
+        for owner, digest in zip(self.tensors + blocks, digests[3:]):
+            owner.digest = digest
+        self.counterparts = [counterparts[at : at + size] for at in range(0, len(counterparts), size)] if counterparts else []
 
     @classmethod
     def open(cls, path):
@@ -806,33 +822,31 @@ class Patch:
 
     def read(self, block):
         data = bytes(self.payload[block.offset : block.offset + block.size])
-        if sha256(data) != block.digest:
+        if H(data) != block.digest:
             raise Reject(18, "block digest")
         return data
 
-    def block_bytes(self):
-        return (self.read(block) for tensor in self.tensors for block in tensor.blocks)
-
 
 def same_root(patch, what, content, root):
-    """§12.6: whether `content`, digests one after the other, has this root, if it is known."""
-    if root is not None and patch.H(content) != root:
+    """§11.5: whether `content`, digests one after the other, has this root, if it is known."""
+    if root is not None and H(content) != root:
         raise Reject(21, f"the root of {what} is another")
 
 
 def without_base(patch, decoded):
-    """§12.6: what a patch says twice; `decoded` are all its blocks, None where one needs its base."""
+    """§11.5: what a patch says twice; `decoded` are all its blocks, None where one needs its base."""
     if patch.counterparts:
         same_root(patch, "the reference", patch.counterparts[0], patch.reference_root)
         same_root(patch, "the result", patch.counterparts[1 if len(patch.counterparts) == 3 else 0], patch.result_root)
     if all(block is not None and block.own is not None for block in decoded):
-        digests = b"".join(patch.H(block.own.tobytes()) for block in decoded)
+        digests = b"".join(H(block.own.tobytes()) for block in decoded)
         same_root(patch, "the base values that blocks carry", digests, patch.selected_root)
 
 
 def is_portable(patch):
-    """§13"""
-    return all(found[1][0] == 1 and 3 in found for tensor in patch.tensors for found in (streams_of(patch.read(block), tensor.dtype) for block in tensor.blocks))
+    """§8"""
+    streams = (streams_of(patch.read(block), tensor.dtype) for tensor in patch.tensors for block in tensor.blocks)
+    return all(found[1][0] == 1 and 3 in found for found in streams)
 
 
 class Checkpoint:
@@ -857,8 +871,8 @@ class Checkpoint:
     def content(self):
         """§6: what names the whole file, from the digests of its tensors."""
         spans = sorted(info["data_offsets"] for info in self.info.values())
-        digests = (tree_hash(self.data[self.start + begin : self.start + end]) for begin, end in spans)
-        return tree_hash(self.data[: self.start] + b"".join(digests))
+        digests = (H(self.data[self.start + begin : self.start + end]) for begin, end in spans)
+        return H(self.data[: self.start] + b"".join(digests))
 
     def write(self, name, bits):
         begin = self.start + self.info[name]["data_offsets"][0]
@@ -866,19 +880,19 @@ class Checkpoint:
 
 
 def fits(patch, base):
-    """§12.4, full: return whether the base fits, and whether the patch is already applied (None: cannot be checked)."""
+    """§A2, full: return whether the base fits, and whether the patch is already applied (None: cannot be checked)."""
     bits = [base.bits(tensor) for tensor in patch.tensors]
     if any(b is None for b in bits):
         return False, False
-    digests = [patch.H(b.tobytes()) for b in bits]
-    same = digests == [tensor.base_digest for tensor in patch.tensors]
+    digests = [H(b.tobytes()) for b in bits]
+    same = digests == [tensor.digest for tensor in patch.tensors]
     if not same and patch.result_root is None:
         return False, None
-    return same, not same and patch.H(b"".join(digests)) == patch.result_root
+    return same, not same and H(b"".join(digests)) == patch.result_root
 
 
 def fits_quickly(patch, base):
-    """§12.4, quick: return whether the base fits, or None if only the full check can tell."""
+    """§A2, quick: return whether the base fits, or None if only the full check can tell."""
     if patch.selected_root is None:
         return None
     bits, digests = {tensor: base.bits(tensor) for tensor in patch.tensors}, []
@@ -888,13 +902,13 @@ def fits_quickly(patch, base):
         for block in tensor.blocks:
             here = bits[tensor][block.start : block.start + block.n]
             try:
-                digests.append(patch.H(here[decode_block(patch.read(block), block, tensor.dtype, here).positions].tobytes()))
+                digests.append(H(here[decode_block(patch.read(block), block, tensor.dtype, here).positions].tobytes()))
             except WrongBase:
                 return None
-    return patch.H(b"".join(digests)) == patch.selected_root
+    return H(b"".join(digests)) == patch.selected_root
 
 
-# §11 Arithmetic of apply
+# apply-v1.md
 
 
 class Term:
@@ -903,7 +917,7 @@ class Term:
 
     def __init__(self, alpha, block, dtype, decoded, bits, is_added):
         self.alpha, self.where, self.decoded = alpha, decoded.positions + block.start, decoded
-        from_bits = decoded.own if is_added and decoded.own is not None else bits[self.where]  # §13
+        from_bits = decoded.own if is_added and decoded.own is not None else bits[self.where]  # §A10
         kept, ulps, self.d = decoded.in_reference, decoded.deltas.dtype == np.uint64, None
         reference = (decoded.negative.astype(np.uint64) << np.uint64(dtype.w - 1)).astype(dtype.numpy)
         if ulps:
@@ -917,7 +931,7 @@ class Term:
 
 
 def interpolate(allow_non_finite, name, dtype, bits, terms):
-    """§11.1 to §11.3"""
+    """§A3 to §A5"""
     times = selections(bits, terms)
     total = values(bits, dtype).copy() if dtype.is_float else None
     result, done = bits.copy(), np.zeros(len(bits), bool)
@@ -952,7 +966,7 @@ def selections(bits, terms):
 
 
 def prune(name, dtype, bits, terms):
-    """§11.4"""
+    """§A6"""
     if not dtype.is_float:
         raise Refuse(6, f"{name!r} holds no floats, which cannot be pruned")
     result = bits.copy()
@@ -962,7 +976,7 @@ def prune(name, dtype, bits, terms):
 
 
 def switch(name, dtype, bits, terms):
-    """§11.5"""
+    """§A7"""
     result = bits.copy()
     for term in terms:
         decoded = term.decoded
@@ -977,7 +991,7 @@ def switch(name, dtype, bits, terms):
 
 
 def write_mask(base, tensor, kind, terms, tables):
-    """§11.6: the companion of the tensor, if it has one; `tables` are the names of all tensors that patches have."""
+    """§A8: the companion of the tensor, if it has one; `tables` are the names of all tensors that patches have."""
     name = tensor.name[: -len("orig")] + "mask"
     info = base.info.get(name) if tensor.name.endswith("_orig") and name not in tables else None
     if info is None or info["shape"] != tensor.shape:
@@ -1031,9 +1045,9 @@ def apply(base, kind, edits, allow_non_finite, allow_different_base, masks_too=T
         base.write(name, {"ip": partial(interpolate, allow_non_finite), "pr": prune, "sw": switch}[kind](*arguments))
     for tensor, terms in edited.values() if masks_too else []:
         write_mask(base, tensor, kind, terms, {tensor.name for patch, _ in edits for tensor in patch.tensors})
-    if kind == "ip" and [alpha for _, alpha in edits] == [1] and not any(added):  # §12.6
+    if kind == "ip" and [alpha for _, alpha in edits] == [1] and not any(added):  # §A9
         [(patch, _)] = edits
-        digests = (patch.H(base.bits(tensor).tobytes()) for tensor in patch.tensors)
+        digests = (H(base.bits(tensor).tobytes()) for tensor in patch.tensors)
         same_root(patch, "the result", b"".join(digests), patch.result_root)
 
 
@@ -1055,7 +1069,7 @@ def check(path, base_path, quick):
             try:
                 blocks[-1] = decode_block(data, block, tensor.dtype, here, bool(same))
                 if same:
-                    selected_digests.append(patch.H(here[blocks[-1].positions].tobytes()))
+                    selected_digests.append(H(here[blocks[-1].positions].tobytes()))
             except NeedsBase:
                 pass
             except WrongBase:
@@ -1078,8 +1092,37 @@ def check(path, base_path, quick):
 def show(path):
     patch = Patch.open(path)
     rows = [{"name": t.name, "dtype": t.dtype.name, "shape": t.shape, "selected": sum(b.k for b in t.blocks)} for t in patch.tensors]
-    print(json.dumps({"id": patch.id.hex(), "metadata": patch.metadata, "tensors": rows}, indent=2))
+    metadata, ignored = read_metadata(patch.metadata)
+    print(json.dumps({"id": patch.id.hex(), "metadata": metadata, "ignored": ignored, "tensors": rows}, indent=2))
     return 0
+
+
+def hexed(bits, dtype):
+    return [f"{u:0{dtype.w // 4}x}" for u in bits.tolist()]
+
+
+def blocks_of(patch, base=None):
+    """The intermediate values of each block: of its streams, by kind, and of each selected element."""
+    rows = []
+    for tensor in patch.tensors:
+        dtype, bits = tensor.dtype, base.bits(tensor) if base else None
+        for block in tensor.blocks:
+            here = None if bits is None else bits[block.start : block.start + block.n]
+            data = patch.read(block)
+            found = decode_block(data, block, dtype, here, base is not None)
+            streams = {str(kind): {"codec": codec} for kind, (codec, _) in streams_of(data, dtype).items()}
+            for kind, groups in found.integers.items():
+                streams[str(kind)]["integers"] = [group.tolist() for group in groups]
+            if found.symbols is not None:
+                streams["2"]["symbols"] = [group.tolist() for group in found.symbols]
+            deltas = found.deltas
+            if deltas.dtype == np.uint64:
+                deltas = (deltas << np.uint64(64 - dtype.w)).view(np.int64) >> (64 - dtype.w)
+            own = found.own if found.own is not None else here[found.positions] if base else None
+            rows.append({"tensor": tensor.name, "start": block.start, "streams": streams, "positions": found.positions.tolist(),
+                         "base": None if own is None else hexed(own, dtype), "classes": None if own is None else dtype.classes(own).tolist(),
+                         "deltas": deltas.tolist()})
+    return rows
 
 
 def edit(text, default):
@@ -1097,6 +1140,9 @@ def main():
     command.add_argument("patch")
     command.add_argument("base", nargs="?")
     command.add_argument("--quick", action="store_true")
+    command = commands.add_parser("blocks")
+    command.add_argument("patch")
+    command.add_argument("base", nargs="?")
     command = commands.add_parser("apply")
     command.add_argument("base")
     command.add_argument("patches", nargs="+")
@@ -1111,6 +1157,10 @@ def main():
             return show(arguments.patch)
         if arguments.command == "check":
             return check(arguments.patch, arguments.base, arguments.quick)
+        if arguments.command == "blocks":
+            base = Checkpoint(arguments.base) if arguments.base else None
+            print(json.dumps(blocks_of(Patch.open(arguments.patch), base), indent=1))
+            return 0
         base, edits = Checkpoint(arguments.base), [edit(text, arguments.alpha) for text in arguments.patches]
         apply(base, arguments.edit, edits, arguments.allow_non_finite, arguments.allow_different_base)
         with open(arguments.output, "wb") as file:

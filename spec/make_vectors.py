@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write the known-answer vectors: legal and illegal files, built field by field as lcepatch-v1.md says.
 
-    make_vectors.py OUT_DIR           # OUT_DIR/v1/*.lcepatch, *.json, *.safetensors, and OUT_DIR/arithmetic.json
-    make_vectors.py --worked-example  # the listing of §18
+    make_vectors.py OUT_DIR           # OUT_DIR/v1/*.lcepatch, *.json, *.safetensors, and OUT_DIR/arithmetic.json, OUT_DIR/pco.json
+    make_vectors.py --worked-example  # the listing of §16
 
 Each vector is one function; its name is the file's, its docstring the comment. It returns the file's bytes, or these and a
 Case with a base and the expected result. The same script gives the same bytes every time.
@@ -17,11 +17,11 @@ from fractions import Fraction
 import numpy as np
 import zstandard
 from blake3 import blake3
-from pcodec import ChunkConfig, DeltaSpec, ModeSpec, PagingSpec, standalone
 
 # The builder: one function a structure
 
-MAGIC = bytes.fromhex("894C43450D0A1A0A")
+MAGIC = bytes.fromhex("894C43500D0A1A0A")
+DEVELOPMENT_MAGIC = bytes.fromhex("894C43450D0A1A0A")
 CODES = {"BOOL": 1, "U8": 2, "I8": 3, "U16": 4, "I16": 5, "U32": 6, "I32": 7, "U64": 8, "I64": 9, "F8_E4M3": 16, "F8_E5M2": 17,
          "F16": 18, "BF16": 19, "F32": 20, "F64": 21, "C64": 32, "F4": 36}
 FLOATS = {"F8_E4M3": (4, 3), "F8_E5M2": (5, 2), "F16": (5, 10), "BF16": (8, 7), "F32": (8, 23), "F64": (11, 52)}
@@ -44,7 +44,7 @@ def sha256(data):
     return hashlib.sha256(data).digest()
 
 
-def tree_hash(data):
+def H(data):
     return blake3(data).digest()
 
 
@@ -58,7 +58,7 @@ def file_of(sections, payload=b"", magic=MAGIC, version=1, reserved=0, reserved_
             digest=None):
     front = magic + struct.pack("<HHIQQ", version, reserved, len(sections) if sections_length is None else sections_length,
                                 len(payload) if payload_length is None else payload_length, reserved_too)
-    return front + (digest or sha256(front + sections)) + sections + payload
+    return front + (digest or H(front + sections)) + sections + payload
 
 
 def rice(numbers, parameter, bits):
@@ -78,10 +78,68 @@ def pack_bits(bits):
     return bytes(sum(bit << i for i, bit in enumerate(bits[at : at + 8])) for at in range(0, len(bits), 8))
 
 
-def pco(numbers, bits, chunk=1 << 18):
-    config = ChunkConfig(compression_level=4, mode_spec=ModeSpec.classic(), delta_spec=DeltaSpec.no_op(),
-                         paging_spec=PagingSpec.equal_pages_up_to(chunk))
-    return standalone.simple_compress(np.array(numbers, np.dtype(f"<u{bits // 8}")), config)
+def bits_of_number(value, n):
+    return [value >> i & 1 for i in range(n)]
+
+
+def pco_states(L, weights):
+    """§P.4: the states of each bin, ascending."""
+    T, states = 2**L, [[] for _ in weights]
+    stride = 3 * T // 5
+    stride += stride % 2 == 0
+    j = 0
+    for i, weight in enumerate(weights):
+        for _ in range(weight):
+            states[i].append(j * stride % T)
+            j += 1
+    return [sorted(of_bin) for of_bin in states]
+
+
+def pco_chunk(numbers, b, bins=None, L=0, last=(0, 0, 0, 0), padding=(0, 0, 0), n=None, kind=None, mode=0, delta=0, B=None):
+    """§P.3: `bins` are (weight, lower, width), by default those of `numbers`, and `last` the states at the end. The other fields are for
+    chunks that are not legal, or as `n`, for a constant that is not listed."""
+    if bins is None:
+        L, bins = pco_bins(numbers)
+    T, states = 2**L, pco_states(L, [weight for weight, _, _ in bins])
+    X, steps = [T + state for state in last], []
+    for k in reversed(range(len(numbers))):
+        i = next(i for i, (_, lower, width) in enumerate(bins) if (numbers[k] - lower) % 2**b < 2**width)
+        weight, lower, width = bins[i]
+        r = next(r for r in range(L + 1) if weight <= X[k % 4] >> r < 2 * weight)
+        steps.append((bits_of_number(X[k % 4], r), bits_of_number((numbers[k] - lower) % 2**b, width)))
+        X[k % 4] = T + states[i][(X[k % 4] >> r) - weight]
+    steps.reverse()
+    fields = [(kind or {16: 7, 32: 1, 64: 2}[b], 8), ((n or len(numbers)) - 1, 24), (mode, 4), (delta, 4), (L, 4), (len(bins) if B is None else B, 15)]
+    for weight, lower, width in bins:
+        fields += [(weight - 1, L), (lower, b), (width, {16: 5, 32: 6, 64: 7}[b])]
+    batches = [steps[at : at + 256] for at in range(0, len(steps), 256)]
+    parts = [[bit for field in fields for bit in bits_of_number(*field)], [bit for state in X for bit in bits_of_number(state - T, L)],
+             [bit for batch in batches for half in (0, 1) for step in batch for bit in step[half]]]
+    return b"".join(pack_bits(part + [pad] * (-len(part) % 8)) for part, pad in zip(parts, padding))
+
+
+def pco_bins(numbers):
+    """Up to six bins, of weights in about the proportions of what they hold."""
+    values = sorted(set(numbers))
+    B = min(6, len(values))
+    runs = [values[i * len(values) // B : (i + 1) * len(values) // B] for i in range(B)]
+    L = 0 if B == 1 else B.bit_length() + 2
+    weights = [max(1, sum(map(run.__contains__, numbers)) * 2**L // len(numbers)) for run in runs]
+    weights[weights.index(max(weights))] += 2**L - sum(weights)
+    return L, [(weight, run[0], (run[-1] - run[0]).bit_length()) for weight, run in zip(weights, runs)]
+
+
+def pco_file(count, *chunks, hint=None, width=None, padding=0, magic=b"pco!\3\0", version=b"\4\1", end=b"\0"):
+    """§P.2: `hint` is by default the `count`, in as few bits as it takes."""
+    hint = count if hint is None else hint
+    width = max(1, hint.bit_length()) if width is None else width
+    bits = bits_of_number(width - 1, 6) + bits_of_number(hint, width)
+    return magic + pack_bits(bits + [padding] * (-len(bits) % 8)) + version + b"".join(chunks) + end
+
+
+def pco(numbers, b, chunk=1 << 18):
+    numbers = [int(v) for v in numbers]
+    return pco_file(len(numbers), *(pco_chunk(numbers[at : at + chunk], b) for at in range(0, len(numbers), chunk)))
 
 
 def grouped(groups, bits, methods=None, spans=()):
@@ -152,10 +210,8 @@ def safetensors(tensors):
 class Case:
     """A base, what a patch makes of it, and the patch. Vectors change one part and leave the others right."""
 
-    def __init__(self, tensors, log2=8, selected=None, encode=None, H=sha256):
-        """`tensors`: name -> (dtype, shape, base bits, reference bits); all that differ are selected, or `selected[name]`. `H` is
-        the content hash of §12.2."""
-        self.H = H
+    def __init__(self, tensors, log2=8, selected=None, encode=None):
+        """`tensors`: name -> (dtype, shape, base bits, reference bits); all that differ are selected, or `selected[name]`."""
         self.base = {name: (dtype, shape, base) for name, (dtype, shape, base, _) in tensors.items()}
         self.reference = {name: reference for name, (_, _, _, reference) in tensors.items()}
         self.result, self.alphas, self.where = {}, [], {}
@@ -189,7 +245,7 @@ class Case:
         return (encode or plain)(*arguments)
 
     def element(self, name, i, alpha):
-        """§11.1: the result at a selected element."""
+        """§A3: the result at a selected element."""
         dtype, _, base = self.base[name]
         return edit(base[i], self.reference[name][i], alpha, dtype)
 
@@ -198,16 +254,12 @@ class Case:
         return bytes([changed.get("log2", self.log2)]) + varint(len(tensors)) + b"".join(tensors) + changed.get("blocks", self.table_blocks)
 
     def digests(self):
-        roots = [self.H(b"".join(d)) for d in (self.picked, self.reference_digests, self.result_digests)]
-        return b"".join(roots + self.base_digests + [sha256(b) for b in self.blocks])
-
-    def digests_kind(self):
-        """DIGESTS or TREE DIGESTS."""
-        return 3 if self.H is sha256 else 4
+        roots = [H(b"".join(d)) for d in (self.picked, self.reference_digests, self.result_digests)]
+        return b"".join(roots + self.base_digests + [H(b) for b in self.blocks])
 
     def sections(self, metadata=b"{}", table=None, digests=None, extra=b"", zstd=False):
         return (section(1, metadata, zstd) + section(2, self.table() if table is None else table, zstd)
-                + section(self.digests_kind(), self.digests() if digests is None else digests) + extra)
+                + section(3, self.digests() if digests is None else digests) + extra)
 
     def file(self, payload=None, sections=None, **changed):
         return file_of(self.sections() if sections is None else sections, b"".join(self.blocks) if payload is None else payload, **changed)
@@ -222,20 +274,20 @@ class Case:
         return 3
 
     def delta(self, name, i):
-        """d of §11.1, from the case's own base."""
+        """d of §A3, from the case's own base."""
         dtype, _, base = self.base[name]
         t = as_float(base[i], dtype) if self.kept(name, i) & 1 else 0.0
         return as_float(self.reference[name][i], dtype) - t if self.kept(name, i) & 2 else 0.0 - t
 
     def moved(self, bits, alphas, deltas, dtype, counts):
-        """§11.3: an element with these bits in the base that moves by several deltas."""
+        """§A5: an element with these bits in the base that moves by several deltas."""
         s = as_float(bits, dtype) if counts else 0.0
         for alpha, delta in zip(alphas, deltas):
             s += alpha * delta
         return round_float(s, dtype)
 
     def on(self, other, *alphas, refused=False):
-        """Also expect this on another base (§13), whose bits are `other` by name: a result at each of `alphas`, or to be refused."""
+        """Also expect this on another base (§A10), whose bits are `other` by name: a result at each of `alphas`, or to be refused."""
         self.other = {name: (dtype, shape, other[name]) for name, (dtype, shape, _) in self.base.items()}
         moved = lambda name, i, alpha: self.moved(other[name][i], [alpha], [self.delta(name, i)], self.base[name][0], self.kept(name, i) & 1)
         at = lambda alpha: {n: [moved(n, i, alpha) if alpha and i in self.where[n] else u for i, u in enumerate(bits)] for n, (_, _, bits) in self.other.items()}
@@ -243,7 +295,7 @@ class Case:
         return self
 
     def with_another(self, name, other, alphas):
-        """Also expect this of the vector `name`, whose case is `other`, and then this one, applied together to their base (§11.3)."""
+        """Also expect this of the vector `name`, whose case is `other`, and then this one, applied together to their base (§A5)."""
         assert self.base == other.base
         result = {}
         for tensor, (dtype, _, base) in self.base.items():
@@ -271,7 +323,7 @@ class Masked(Case):
     `encode` gets the sums of §9.9, the masks' codec, and the bits before pruning, beside what those of Case get.
     """
 
-    def __init__(self, tensors, codec=1, before=None, bare=False, exact=True, encode=None, selected=None, log2=8, H=sha256):
+    def __init__(self, tensors, codec=1, before=None, bare=False, exact=True, encode=None, selected=None, log2=8):
         self.codec, self.before, self.bare, self.exact, self.bare_blocks, self.sums = codec, before, bare, exact, 0, {}
         where = dict(selected or {})
         for name, (dtype, shape, base, reference, *kept) in tensors.items():
@@ -281,7 +333,7 @@ class Masked(Case):
                 assert all(r or u in (0, negative) for u, r in zip(reference, kept[1]))
                 assert codec == 2 or all(b or u in (0, negative) for u, b in zip(base, kept[0]))
                 where.setdefault(name, [i for i, s in enumerate(self.sums[name]) if s in (1, 2, 5) or s == 3 and base[i] != reference[i]])
-        super().__init__({name: tensor[:4] for name, tensor in tensors.items()}, log2, where, encode, H)
+        super().__init__({name: tensor[:4] for name, tensor in tensors.items()}, log2, where, encode)
         result = self.outcome(lambda name, i: self.element(name, i, 1), lambda name, i: self.sum(name, i) & 2)
         assert all(self.result[name] == result[name] for name in self.sums)
         self.result = result
@@ -311,7 +363,7 @@ class Masked(Case):
         return (encode or masked)(positions, *arguments, sums, self.codec, before)
 
     def element(self, name, i, alpha):
-        """§11.1"""
+        """§A3"""
         (dtype, _, base), reference, kept = self.base[name], self.reference[name], self.sum(name, i)
         if alpha == 0 or alpha == 1 and self.exact:
             return base[i] if alpha == 0 else reference[i]
@@ -320,7 +372,7 @@ class Masked(Case):
         return round_float(t + alpha * d, dtype)
 
     def switched(self, name, i):
-        """§11.5"""
+        """§A7"""
         base, kept = self.base[name][2], self.sum(name, i)
         if not kept & 2:
             return 0
@@ -329,7 +381,7 @@ class Masked(Case):
         return self.before[name][i] if self.before else base[i]
 
     def outcome(self, element, kept=lambda name, i: True):
-        """Also the masks of the result, §11.6, with `kept(name, i)` at the selected elements."""
+        """Also the masks of the result, §A8, with `kept(name, i)` at the selected elements."""
         result = super().outcome(element)
         for name, (_, shape, _) in self.base.items():
             mask = name.removesuffix("_orig") + "_mask"
@@ -461,7 +513,7 @@ def dense(**options):
     return lambda *arguments: Dense(*arguments, **options).block()
 
 
-# §10, §11 with exact rationals
+# §10, §A3 with exact rationals
 
 
 def value(u, dtype):
@@ -571,7 +623,7 @@ def pruned(seed, n, dtype, unpruned=False):
 
 
 def accept_worked_example():
-    """The example of §18: two selected elements of a BF16 tensor, gaps and ULP deltas as Rice codes."""
+    """The example of §16: two selected elements of a BF16 tensor, gaps and ULP deltas as Rice codes."""
     return small().at(-2.0).at(0.5)
 
 
@@ -613,8 +665,7 @@ def accept_sections_in_zstd():
 
 def accept_unknown_metadata_keys():
     """Keys that no version knows, and free keys below x."""
-    case = small()
-    return case, case.file(sections=case.sections(metadata=b'{"novel": {"a": [1, null]}, "x": {"mine": 1}}'))
+    return with_metadata(b'{"novel": {"a": [1, null]}, "x": {"mine": 1}}', "", {"novel": {"a": [1, None]}, "x": {"mine": 1}})()
 
 
 def accept_unknown_optional_section():
@@ -1006,81 +1057,56 @@ def accept_selected_root_not_known():
     return case, case.file(sections=case.sections(digests=bytes(32) + case.digests()[32:]))
 
 
-def accept_metadata_of_masks():
-    """Metadata keys of version 1.1."""
-    case = small()
-    counts = {"both": 2, "base_only": 0, "reference_only": 0, "neither": 6}
-    metadata = {"localization": {"method": "random", "k": 2, "seed": 2**53, "among": "either"}, "derived": {"verb": "chain", "patches": ["a", "b"]},
-                "masks": {"source": "zeros", "before_pruning": False, "overlap": counts, "by_component": {"mlp": counts}}}
-    return case, case.file(sections=case.sections(metadata=json.dumps(metadata).encode()))
-
-
-def accept_tree_digests():
-    """TREE DIGESTS in the place of DIGESTS: the content hash is BLAKE3, the block's digest SHA-256 all the same."""
-    return small(H=tree_hash).at(-2.0)
-
-
-def accept_tree_digests_of_an_empty_patch():
-    """No tensors: each root is BLAKE3 of nothing."""
-    return Case({"w": ("F32", [2], [0, 1], [0, 1])}, H=tree_hash)
-
-
-def accept_tree_digests_of_several_blocks():
+def accept_blocks_of_2048_bytes():
     """A tensor of 6146 bytes, seven chunks of BLAKE3, in blocks of 2048 bytes: three and one of a single element."""
     base = numbers(70, 3 * 1024 + 1)
-    return Case({"w": ("BF16", [3 * 1024 + 1], base, changed(base, "BF16", 512))}, log2=10, H=tree_hash).at(0.5)
+    return Case({"w": ("BF16", [3 * 1024 + 1], base, changed(base, "BF16", 512))}, log2=10).at(0.5)
 
 
-def accept_tree_digests_of_many_blocks():
+def accept_many_blocks():
     """33 blocks with a selected element: the digests under the selected root are more than a chunk of BLAKE3."""
     base = numbers(71, 33 * 256, "U8")
-    return Case({"w": ("U8", [33 * 256], base, changed(base, "U8", 256))}, H=tree_hash)
+    return Case({"w": ("U8", [33 * 256], base, changed(base, "U8", 256))})
 
 
-def accept_tree_digests_of_many_values():
+def accept_many_values():
     """The values at the selected positions of a block are 1032 bytes, more than a chunk of BLAKE3."""
     base = numbers(72, 129, "F64")
-    return Case({"w": ("F64", [129], base, changed(base, "F64", 1))}, H=tree_hash)
+    return Case({"w": ("F64", [129], base, changed(base, "F64", 1))})
 
 
-def accept_tree_digests_of_whole_chunks():
+def accept_whole_chunks():
     """Tensors of exactly one and two chunks of BLAKE3, and of a byte less and more."""
     tensors = {f"w{n}": ("I8", [n], numbers(73, n, "I8")) for n in (1023, 1024, 1025, 2047, 2048, 2049)}
-    return Case({name: (*tensor, changed(tensor[2], "I8", 400)) for name, tensor in tensors.items()}, H=tree_hash)
+    return Case({name: (*tensor, changed(tensor[2], "I8", 400)) for name, tensor in tensors.items()})
 
 
-def accept_tree_digests_portable():
-    """A portable patch with COUNTERPARTS of one list, by BLAKE3."""
+def accept_counterparts_of_a_portable_patch():
+    """A portable patch with COUNTERPARTS of one list."""
     tensors = {name: ("BF16", [600], numbers(seed, 600), changed(numbers(seed, 600), "BF16")) for name, seed in (("a", 74), ("b", 75))}
-    case = Case(tensors, encode=portable, H=tree_hash).at(0.5)
+    case = Case(tensors, encode=portable).at(0.5)
     return case, case.file(sections=case.sections(metadata=b'{"portable": true}', extra=section(0x8005, b"".join(case.reference_digests))))
 
 
-def accept_tree_digests_portable_selection():
-    """A portable patch that selects not all elements that differ, with COUNTERPARTS of three lists, by BLAKE3."""
+def accept_counterparts_of_a_portable_selection():
+    """A portable patch that selects not all elements that differ, with COUNTERPARTS of three lists."""
     base = numbers(76, 600)
-    case = Case({"w": ("BF16", [600], base, changed(base, "BF16"))}, selected={"w": [0, 6, 300, 597]}, encode=portable, H=tree_hash).at(0.5)
+    case = Case({"w": ("BF16", [600], base, changed(base, "BF16"))}, selected={"w": [0, 6, 300, 597]}, encode=portable).at(0.5)
     lists = case.reference_digests + case.result_digests + case.put_back_digests
     return case, case.file(sections=case.sections(metadata=b'{"portable": true}', extra=section(0x8005, b"".join(lists))))
 
 
-def accept_tree_digests_of_masks():
-    """Masks in three blocks of a tensor, values before pruning, and COUNTERPARTS of three lists, by BLAKE3."""
-    case = Masked({"w": pruned(78, 700, "BF16")}, before={"w": moderate(80, 700, "BF16")}, H=tree_hash).at(0.5)
+def accept_counterparts_of_masks_in_several_blocks():
+    """Masks in three blocks of a tensor, values before pruning, and COUNTERPARTS of three lists."""
+    case = Masked({"w": pruned(78, 700, "BF16")}, before={"w": moderate(80, 700, "BF16")}).at(0.5)
     lists = case.reference_digests + case.result_digests + case.put_back_digests
     return case, case.file(sections=case.sections(extra=section(0x8005, b"".join(lists))))
-
-
-def accept_tree_digests_roots_not_known():
-    """Three roots of zero bytes in TREE DIGESTS."""
-    case = small(H=tree_hash).at(0.5)
-    return case, case.file(sections=case.sections(digests=bytes(96) + case.digests()[96:]))
 
 
 def accept_portable_on_another_base():
     """Base values, but no key `portable`: what a patch carries says that it is portable. Elsewhere it adds its deltas, also at alpha 1."""
     base, other = moderate(100, 60, "BF16"), moderate(101, 60, "BF16")
-    return Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=portable, H=tree_hash).on({"w": other}, 1.0, 0.5, -2.0, 0.0)
+    return Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=portable).on({"w": other}, 1.0, 0.5, -2.0, 0.0)
 
 
 def accept_portable_claimed_on_another_base():
@@ -1157,6 +1183,7 @@ def accept_metadata_of_a_diff():
                     "rows": [{"name": "w", "base": 8, "reference": 9}]},
         "reduced": {"delta_dtype": "bf16", "max_error": 0.5, "relative_error": 1e-3}, "results": {"weat": [1, None]}, "x": {"mine": {}},
     }
+    case.shown = metadata, []
     return case, case.file(sections=case.sections(metadata=json.dumps(metadata).encode()))
 
 
@@ -1164,13 +1191,13 @@ def content_of(case):
     """§6: `content` of the file of the base."""
     whole, tensors = safetensors(case.base), [tensor_bytes(bits, dtype) for dtype, _, bits in case.base.values()]
     front = whole[: len(whole) - sum(map(len, tensors))]
-    return tree_hash(front + b"".join(map(tree_hash, tensors)))
+    return H(front + b"".join(map(H, tensors)))
 
 
 def accept_content_of_files():
     """The keys sha256 and content of the base's file: three tensors, not in the order of their names, one of no bytes."""
     tensors = {name: ("BF16", [n], numbers(seed, n), changed(numbers(seed, n), "BF16")) for name, n, seed in (("b", 700, 81), ("c", 0, 82), ("a", 5, 83))}
-    case, name = Case(tensors, H=tree_hash), "accept_content_of_files.base.safetensors"
+    case, name = Case(tensors), "accept_content_of_files.base.safetensors"
     whole = safetensors(case.base)
     file = {"name": name, "bytes": len(whole), "sha256": sha256(whole).hex(), "content": content_of(case).hex()}
     return case, case.file(sections=case.sections(metadata=json.dumps({"base": {"files": [file]}}).encode()))
@@ -1221,7 +1248,7 @@ def accept_dense_one_group():
 def accept_dense_several_groups():
     """Four groups, each with a packing of its own."""
     groups = dict(parameters=((3, 0, 0), (0, 0, 0), (2, 0, 0), (1, 0, 0)), spans=[125, 1, 2])
-    return Case({"w": drift("BF16", 255)}, encode=dense(**groups), H=tree_hash).at(0.5)
+    return Case({"w": drift("BF16", 255)}, encode=dense(**groups)).at(0.5)
 
 
 def accept_dense_group_of_no_deltas():
@@ -1560,6 +1587,26 @@ def reject_r01_prefix_of_magic():
     return MAGIC[:4]
 
 
+def reject_r01_one_byte():
+    """The first byte of the magic."""
+    return MAGIC[:1]
+
+
+def reject_r01_seven_bytes():
+    """The first seven bytes of the magic."""
+    return MAGIC[:7]
+
+
+def reject_r01_development_magic():
+    """A file of a version before the first one, whose magic had an E for the P."""
+    return small().file(magic=DEVELOPMENT_MAGIC)
+
+
+def reject_r01_development_magic_damaged():
+    """The same, with its CR LF changed to LF."""
+    return small().file(magic=DEVELOPMENT_MAGIC).replace(b"\r\n", b"\n")
+
+
 def reject_r02_cr_removed():
     """CR LF became LF."""
     return small().file().replace(b"\r\n", b"\n")
@@ -1635,17 +1682,10 @@ def reject_r06_metadata_changed():
     return bytes(right)
 
 
-def reject_r06_header_digest_by_blake3():
-    """The header digest is SHA-256 beside TREE DIGESTS too."""
-    case = small(H=tree_hash)
-    right = case.file()
-    return right[:32] + tree_hash(right[:32] + case.sections()) + right[64:]
-
-
-def reject_r07_digests_and_tree_digests():
-    """Both sections, each right in itself."""
-    case = small()
-    return case.file(sections=case.sections(extra=section(4, small(H=tree_hash).digests())))
+def reject_r06_header_digest_by_sha256():
+    """The header digest is BLAKE3, not SHA-256."""
+    right = small().file()
+    return right[:32] + sha256(right[:32] + small().sections()) + right[64:]
 
 
 def reject_r07_out_of_order():
@@ -1660,12 +1700,14 @@ def reject_r07_twice():
     return case.file(sections=section(1, b"{}") + case.sections())
 
 
-def packed(metadata, tail=b"", raw=None, **options):
+def packed(metadata, tail=b"", raw=None, shown=None, **options):
     """A file with METADATA in one zstd frame, of these options, and `tail` after it."""
     parameters = zstandard.ZstdCompressionParameters.from_level(9, **options)
     frame = zstandard.ZstdCompressor(compression_params=parameters).compress(metadata) + tail
     head = struct.pack("<HBBII", 1, 1, 0, len(frame), len(metadata) if raw is None else raw)
     case = small()
+    if shown:
+        case.shown = shown
     return case, case.file(sections=head + frame + section(2, case.table()) + section(3, case.digests()))
 
 
@@ -1736,20 +1778,20 @@ def reject_r07_counterparts_packed():
 
 
 def text_of(n):
-    """Metadata of `n` bytes that zstd packs by less than 256 to 1."""
+    """Metadata of `n` bytes that zstd packs by less than 256 to 1, most of them in a key that is ignored."""
     words = hashlib.shake_256(b"metadata").digest(n // 128).hex()
-    text = '{"description": "' + "".join(words[at : at + 2] + "-" * 78 for at in range(0, len(words), 2))
-    return (text[: n - 2] + "-" * (n - 2 - len(text)) + '"}').encode()
+    text = '{"license": "MIT", "tool": ["' + "".join(words[at : at + 2] + "-" * 78 for at in range(0, len(words), 2))
+    return (text[: n - 3] + "-" * (n - 3 - len(text)) + '"]}').encode()
 
 
-def accept_metadata_of_2_23_bytes():
-    """METADATA of 2^23 bytes, the most that is legal."""
-    return packed(text_of(2**23))
+def accept_metadata_of_2_20_bytes():
+    """METADATA of 2^20 bytes, the most that is legal."""
+    return packed(text_of(2**20), shown=({"license": "MIT"}, ["/tool"]))
 
 
-def reject_r07_metadata_of_more_than_2_23_bytes():
-    """METADATA of 2^23 + 1 bytes."""
-    return packed(text_of(2**23 + 1))[1]
+def reject_r07_metadata_of_more_than_2_20_bytes():
+    """METADATA of 2^20 + 1 bytes."""
+    return packed(text_of(2**20 + 1))[1]
 
 
 def digits(n):
@@ -1759,18 +1801,24 @@ def digits(n):
 
 def accept_metadata_marks():
     """Metadata with 2^17 marks outside of strings, the most that is legal; those in strings do not count."""
-    return packed(b'{"description": "[[[[{{,,::\\\\\\"[", "x": {"a": [' + digits(2**17 - 7) + b"]}}")
+    return marks(2**17)
 
 
-def reject_r10_metadata_marks():
-    """Metadata with 2^17 + 1 marks outside of strings."""
-    return packed(b'{"x": {"a": [' + digits(2**17 - 3) + b"]}}")[1]
+def accept_metadata_too_many_marks():
+    """Metadata with 2^17 + 1 marks outside of strings counts as no keys."""
+    return marks(2**17 + 1)
+
+
+def marks(n):
+    """A case of metadata with `n` marks outside of strings, most of them in a key that is ignored, and others in a string."""
+    text = b'{"description": "[[[[{{,,::\\\\\\"[", "tool": [' + digits(n - 4) + b"]}"
+    return packed(text, shown=({"description": '[[[[{{,,::\\"['}, ["/tool"]) if n <= 2**17 else ({}, [""]))
 
 
 def accept_metadata_depth_64():
-    """Objects and arrays 64 deep in each other, the most that is legal."""
-    case = small()
-    return case, case.file(sections=case.sections(metadata=b'{"x": {"a": ' + b"[" * 62 + b"]" * 62 + b"}}"))
+    """Objects and arrays 64 deep in each other, the most that is read."""
+    text = b'{"x": {"a": ' + b"[" * 62 + b"]" * 62 + b"}}"
+    return with_metadata(text, "", json.loads(text))()
 
 
 def accept_unknown_optional_section_not_unpacked():
@@ -1828,6 +1876,12 @@ def reject_r08_unknown_required_section():
     return case.file(sections=case.sections(extra=section(9, b"")))
 
 
+def reject_r08_type_4():
+    """Type 4, beside DIGESTS."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(4, case.digests())))
+
+
 def reject_r09_no_metadata():
     """METADATA is missing."""
     case = small()
@@ -1840,12 +1894,28 @@ def reject_r09_no_digests():
     return case.file(sections=section(1, b"{}") + section(2, case.table()))
 
 
-def with_metadata(metadata, comment):
+def with_metadata(metadata, comment, shown, ignored=()):
+    """METADATA decides nothing. `shown` is what a reader that shows it must see, `ignored` are the JSON pointers of what it must not see."""
     def vector():
         case = small()
-        return case.file(sections=case.sections(metadata=metadata))
+        case.shown = shown, list(ignored)
+        return case, case.file(sections=case.sections(metadata=metadata))
     vector.__doc__ = comment
     return vector
+
+
+def no_profile(metadata, comment):
+    """METADATA outside of the profile counts as `{}`."""
+    return with_metadata(metadata, comment, {}, [""])
+
+
+def one_wrong_key(pointer, value, comment):
+    """Metadata with one key of another kind, and one of its own beside it on each level; `pointer` without items of arrays."""
+    *path, last = pointer[1:].split("/")
+    rest, metadata = {"new": 1}, {"new": 1, last: value}
+    for key in reversed(path):
+        rest, metadata = {"new": 1, key: rest}, {"new": 1, key: metadata}
+    return with_metadata(json.dumps(metadata).encode(), comment, rest, [pointer])
 
 
 def with_table(comment, **changed_parts):
@@ -1891,7 +1961,7 @@ def work(selected, blocks):
     def file(counts):
         body = block((1, 1, b"\0"), (2, 1, b"\0"))
         table = b"\x16\x01" + table_tensor(b"w", "U8", [blocks << 22]) + b"".join(varint(k) + varint(len(body)) for k in counts)
-        digests = bytes(128) + sha256(body) * blocks
+        digests = bytes(128) + H(body) * blocks
         return file_of(section(1, b"{}") + section(2, table) + section(3, digests), body * blocks)
     size = len(file([1 << 22] * (blocks - 1) + [1 << 20]))
     last = selected(size) - (blocks - 1 << 22)
@@ -1899,7 +1969,7 @@ def work(selected, blocks):
     return file([1 << 22] * (blocks - 1) + [last])
 
 
-def reject_r22_one_too_many():
+def reject_r10_one_too_many():
     """One selected element more than 2^27 + 64 times the file's bytes."""
     return work(lambda size: 2**27 + 64 * size + 1, 33)
 
@@ -1947,21 +2017,9 @@ def reject_r16_digests_long():
     return case.file(sections=case.sections(digests=case.digests() + bytes(32)))
 
 
-def reject_r16_tree_digests_short():
-    """TREE DIGESTS without its last byte."""
-    case = small(H=tree_hash)
-    return case.file(sections=case.sections(digests=case.digests()[:-1]))
-
-
-def reject_r16_tree_digests_long():
-    """One digest too many in TREE DIGESTS."""
-    case = small(H=tree_hash)
-    return case.file(sections=case.sections(digests=case.digests() + bytes(32)))
-
-
-def reject_r16_tree_digests_of_no_bytes():
-    """TREE DIGESTS without content."""
-    case = small(H=tree_hash)
+def reject_r16_digests_of_no_bytes():
+    """DIGESTS without content."""
+    case = small()
     return case.file(sections=case.sections(digests=b""))
 
 
@@ -1993,18 +2051,18 @@ def reject_r18_block_digest():
     return case, case.file(payload=bytes(payload))
 
 
-def reject_r18_block_digest_in_tree_digests():
-    """One bit of a block's digest in TREE DIGESTS."""
-    case = small(H=tree_hash)
+def reject_r18_block_digest_in_digests():
+    """One bit of a block's digest in DIGESTS."""
+    case = small()
     digests = bytearray(case.digests())
     digests[-1] ^= 1
     return case, case.file(sections=case.sections(digests=bytes(digests)))
 
 
-def reject_r18_block_digest_by_blake3():
-    """A block's digest is SHA-256 beside TREE DIGESTS too."""
-    case = small(H=tree_hash)
-    return case, case.file(sections=case.sections(digests=case.digests()[:-32] + tree_hash(case.blocks[0])))
+def reject_r18_block_digest_by_sha256():
+    """A block's digest is BLAKE3, not SHA-256."""
+    case = small()
+    return case, case.file(sections=case.sections(digests=case.digests()[:-32] + sha256(case.blocks[0])))
 
 
 def lying_portable(positions, base, reference, dtype, part):
@@ -2027,7 +2085,7 @@ def reject_r21_base_values_root_not_known():
 
 def with_root(at, comment, extra=False):
     def vector():
-        case = small(H=tree_hash)
+        case = small()
         digests = bytearray(case.digests())
         digests[32 * at] ^= 1
         return case, case.file(sections=case.sections(digests=bytes(digests), extra=section(0x8005, b"".join(case.reference_digests)) if extra else b""))
@@ -2101,18 +2159,60 @@ VECTORS |= {
     "reject_r21_result_root": with_root(2, "Another result root, found with the base."),
     "reject_r21_counterparts_of_another_reference": with_root(1, "COUNTERPARTS of another reference than the reference root.", True),
     "reject_r21_counterparts_of_another_result": with_root(2, "COUNTERPARTS of another result than the result root.", True),
-    "reject_r10_masks_not_an_object": with_metadata(b'{"masks": []}', "The key masks with an array."),
-    "reject_r10_derived_patches_not_an_array": with_metadata(b'{"derived": {"patches": "a"}}', "The key derived.patches with a string."),
-    "reject_r10_not_json": with_metadata(b"{", "METADATA is not JSON."),
-    "reject_r10_array": with_metadata(b"[]", "METADATA is an array."),
-    "reject_r10_not_utf8": with_metadata(b'{"tool": "\xff"}', "METADATA is not UTF-8."),
-    "reject_r10_wrong_kind_of_rows": with_metadata(
-        b'{"pairing": {"rows": [["w", 8, 9]]}}', "An element of `pairing.rows` is an array."),
-    "reject_r10_wrong_kind": with_metadata(b'{"tool": 1}', "A known key with a value of another kind."),
-    "reject_r10_content_not_a_string": with_metadata(b'{"base": {"files": [{"content": 1}]}}', "The key content of a file with a number."),
-    "reject_r10_file_not_an_object": with_metadata(b'{"reference": {"files": ["content"]}}', "A file that is a string."),
-    "reject_r10_depth_65": with_metadata(b'{"x": {"a": ' + b"[" * 63 + b"]" * 63 + b"}}", "Objects and arrays 65 deep in each other."),
-    "reject_r10_nan": with_metadata(b'{"recommended_alpha": NaN}', "NaN is not JSON."),
+    "accept_metadata_not_json": no_profile(b"{", "METADATA is not JSON."),
+    "accept_metadata_of_no_bytes": no_profile(b"", "METADATA has no bytes."),
+    "accept_metadata_two_objects": no_profile(b'{"tool": "a"}{}', "An object after the first."),
+    "accept_metadata_array": no_profile(b'[{"tool": "a"}]', "METADATA is an array."),
+    "accept_metadata_not_utf8": no_profile(b'{"tool": "\xff"}', "METADATA is not UTF-8."),
+    "accept_metadata_byte_order_mark": no_profile(b'\xef\xbb\xbf{"tool": "a"}', "A byte order mark before the object."),
+    "accept_metadata_control_character": no_profile(b'{"tool": "a\nb"}', "A line break in a string, which is not JSON."),
+    "accept_metadata_comma_at_the_end": no_profile(b'{"tool": "a",}', "A comma after the last key, which is not JSON."),
+    "accept_metadata_leading_zero": no_profile(b'{"localization": {"k": 07}}', "A number that begins with 0, which is not JSON."),
+    "accept_metadata_nan": no_profile(b'{"recommended_alpha": NaN}', "NaN is not JSON."),
+    "accept_metadata_infinity": no_profile(b'{"x": {"a": -Infinity}}', "Infinity is not JSON."),
+    "accept_metadata_lone_surrogate": no_profile(b'{"tool": "\\ud800"}', "A lone surrogate in a string."),
+    "accept_metadata_lone_surrogate_in_a_key": no_profile(b'{"x": {"a": {"\\udfff": 1}}, "tool": "a"}', "A lone surrogate in a free key."),
+    "accept_metadata_lone_surrogate_given_twice": no_profile(b'{"x": {"a": "\\udc00\\ud800", "a": 1}}', "A lone surrogate in a value that another one replaces."),
+    "accept_metadata_1e999": no_profile(b'{"x": {"a": 1e999}, "tool": "a"}', "A number that F64 cannot hold, below a free key."),
+    "accept_metadata_long_integer": no_profile(b'{"x": {"a": 1' + b"0" * 400 + b"}}", "An integer that F64 cannot hold, below a free key."),
+    "accept_metadata_depth_65": no_profile(b'{"x": {"a": ' + b"[" * 63 + b"]" * 63 + b"}}", "Objects and arrays 65 deep in each other."),
+    "accept_metadata_surrogate_pair": with_metadata(b' {"tool": "\\ud83d\\ude00\\u0000"}\r\n', "A pair of surrogates, U+0000, and white space around the object.", {"tool": "\U0001f600\0"}),
+    "accept_metadata_key_given_twice": with_metadata(b'{"tool": 1, "tool": "b", "license": "a", "license": 2}', "Of a key that is given twice the last value counts.", {"tool": "b"}, ["/license"]),
+    "accept_metadata_small_number": with_metadata(b'{"recommended_alpha": 1e-999, "reduced": {"max_error": 0, "relative_error": 1E+2}}', "A number that is rounded to 0, and others in other forms.", {"recommended_alpha": 0.0, "reduced": {"max_error": 0, "relative_error": 100.0}}),
+    "accept_metadata_names_of_pointers": with_metadata(b'{"masks": {"by_component": {"a/b~": {"both": "1", "neither": 2}}}}', "A JSON pointer through a key with a slash and a tilde.", {"masks": {"by_component": {"a/b~": {"neither": 2}}}}, ["/masks/by_component/a~1b~0/both"]),
+    "accept_metadata_masks_not_an_object": one_wrong_key("/masks", [], "The key masks with an array."),
+    "accept_metadata_results_not_an_object": one_wrong_key("/results", [1], "The key results with an array."),
+    "accept_metadata_x_not_an_object": one_wrong_key("/x", "mine", "The key x with a string."),
+    "accept_metadata_base_null": one_wrong_key("/base", None, "The key base with null."),
+    "accept_metadata_derived_patches_not_an_array": one_wrong_key("/derived/patches", "a", "The key derived.patches with a string."),
+    "accept_metadata_params_as_an_array": one_wrong_key("/candidates/params", ["matrices"], "The key candidates.params with an array."),
+    "accept_metadata_family_as_a_number": one_wrong_key("/candidates/family", 3, "The key candidates.family with a number."),
+    "accept_metadata_include_with_a_number": one_wrong_key("/candidates/include", ["*", 1], "An array of strings with a number in it is not there at all."),
+    "accept_metadata_count_below_0": one_wrong_key("/candidates/by_layer", {"0": 8, "1": -1}, "An object of integers with a negative one in it is not there at all."),
+    "accept_metadata_component_not_an_object": one_wrong_key("/masks/by_component", {"a": {"both": 1}, "b": 2}, "An object of objects with a number in it is not there at all."),
+    "accept_metadata_prefix_of_three": one_wrong_key("/pairing/prefix", ["a", "b", "c"], "A pair of three strings."),
+    "accept_metadata_prefix_of_none": one_wrong_key("/pairing/prefix", [], "A pair of no strings."),
+    "accept_metadata_prefixes_of_strings": one_wrong_key("/pairing/prefixes", ["a", "b"], "Strings where arrays of two strings belong."),
+    "accept_metadata_renamed_with_one_name": one_wrong_key("/pairing/renamed", [["a", "b"], ["c"]], "An array of pairs, one of which is none, is not there at all."),
+    "accept_metadata_rows_not_objects": one_wrong_key("/pairing/rows", [{"name": "v"}, ["w", 8, 9]], "An array of objects with an array in it is not there at all."),
+    "accept_metadata_file_not_an_object": one_wrong_key("/reference/files", [{"name": 1}, "content"], "An array of objects with a string in it is not there at all."),
+    "accept_metadata_k_1_0": with_metadata(b'{"localization": {"k": 1.0, "seed": 2}}', "An integer with a fraction.", {"localization": {"seed": 2}}, ["/localization/k"]),
+    "accept_metadata_k_1e0": with_metadata(b'{"localization": {"k": 1e0, "seed": 2}}', "An integer with an exponent.", {"localization": {"seed": 2}}, ["/localization/k"]),
+    "accept_metadata_k_negative_zero": with_metadata(b'{"localization": {"k": -0, "seed": 2}}', "An integer with a sign.", {"localization": {"seed": 2}}, ["/localization/k"]),
+    "accept_metadata_k_2_64": with_metadata(b'{"localization": {"k": 18446744073709551616, "seed": 18446744073709551615}}', "2^64, and 2^64 - 1, the largest integer.", {"localization": {"seed": 2**64 - 1}}, ["/localization/k"]),
+    "accept_metadata_of_other_kinds": with_metadata(json.dumps({
+        "tool": 1, "license": None, "description": ["d"], "recommended_alpha": "1", "portable": "yes", "portability_bytes": 0.5, "x": {"tool": None},
+        "localization": {"method": "value", "scope": True, "density": "0.5", "among": 0},
+        "masks": {"source": {}, "before_pruning": 1, "overlap": {"both": True, "neither": 6}, "by_component": {"mlp": {"both": [], "base_only": 1}}},
+        "base": {"model_id": None, "elements": "8", "files": [{"name": "a", "bytes": -1}, {"name": 2, "sha256": "0", "content": 3}]},
+        "pairing": {"rows": [{"name": "w", "base": "8", "reference": 9}], "cast": None},
+        "reduced": {"delta_dtype": 8, "max_error": None, "relative_error": 0.5}}).encode(), "Values of other kinds at every level; each is missing alone.", {
+            "x": {"tool": None}, "localization": {"method": "value"}, "masks": {"overlap": {"neither": 6}, "by_component": {"mlp": {"base_only": 1}}},
+            "base": {"files": [{"name": "a"}, {"sha256": "0"}]}, "pairing": {"rows": [{"name": "w", "reference": 9}]}, "reduced": {"relative_error": 0.5}}, [
+                "/tool", "/license", "/description", "/recommended_alpha", "/portable", "/portability_bytes", "/localization/scope", "/localization/density",
+                "/localization/among", "/masks/source", "/masks/before_pruning", "/masks/overlap/both", "/masks/by_component/mlp/both", "/base/model_id",
+                "/base/elements", "/base/files/0/bytes", "/base/files/1/name", "/base/files/1/content", "/pairing/rows/0/base", "/pairing/cast",
+                "/reduced/delta_dtype", "/reduced/max_error"]),
     "reject_r11_log2_7": with_table("Blocks of 128 elements.", log2=7),
     "reject_r11_log2_23": with_table("Blocks of 2^23 elements.", log2=23),
     "reject_r11_name_empty": with_table("A name of no bytes.", tensors=one_tensor(b"")),
@@ -2247,6 +2347,8 @@ def write(folder, name, function):
     expect = "accept" if name.startswith("accept") else f"R{int(name[8:10])}"
     hexed = lambda result: {n: tensor_bytes(bits, case.base[n][0]).hex() for n, bits in result.items()}
     described = {"comment": function.__doc__, "expect": expect, "base": f"{name}.base.safetensors" if case else None}
+    if hasattr(case, "shown"):
+        described["metadata"], described["ignored"] = case.shown
     if case and expect == "accept":
         described["result"] = case.result and hexed(case.result)
         described["alphas"] = [{"alpha": alpha, "result": result and hexed(result)} for alpha, result in case.alphas]
@@ -2291,17 +2393,154 @@ def arithmetic():
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
+PCO_EXAMPLE = [0, 12, 0, 0, 100, 11]
+PCO_BINS = [(2, 0, 0), (1, 10, 2), (1, 100, 0)]
+# Files of pcodec 1.1.0 with other modes and delta encodings, of 200 integers of 16 bits.
+PCODEC = {
+    "mode IntMult": """
+        70636f2103000732040107c700007100002700000300100f04803001000e00008c000000e68022bf36db0af1012b5c6f6f76b3494a4bf04c2d4cb332dbbb20d632081858
+        e59d752d1aae857726028d4a440081562efecbf9faa6fd9275f40cd30bf57acb7cd5feac22678803dfe88b68db297ba78fc5c7e0adece68563517e11f34940d96621794c
+        54fac072771d11df3e90623ed1af4320bd9908bfaf48287cc6517f00""",
+    "mode Dict": """
+        70636f2103000732040107c7000014020000000031006200770054007000070038007e008500690046004d0023005b002a000e003f0015007f0086001c00160078006a00
+        4700390008001d000100550040005c0070038031000000008180000000082412000000044e8e5e01d2e5142cbac91c94db61f1c19eafbb9dffaaee23f97f7b19da7e30a0
+        a2584ea1e3e87288615029b081b57e0700fca8c9a2b3323cbd5c62b0d4c65f19c30de77ee17d8d9f56a1b5a8d31f1d4b7f865a2aa3c62784463c8d3e6008419614ef2685
+        43faa480a5f776d4b04504119044cf016352123663a20000""",
+    "delta encoding Consecutive": """
+        70636f2103000732040107c7000010520200eeff2784002000010002000f28067abba739ed55ba04108f22cdcc6a1e5fd31191db453cd9bedceee1c96cbb3c5757dc15b5
+        39e51b3db797743e43d71b7d7cac9756edc6970e00""",
+    "delta encoding Lookback": """
+        70636f2103000732040107c70000200740002000000000380100150030a80400010100de1ef707583b5fcede0d63eb9b448a18577cf17389c32c79965be4acf240433
+        62bcdc9331423eb0e8f54a70100""",
+    "delta encoding Conv1": """
+        70636f2103000732040107c70000300d8e03000000000030c4000000627f00004200e0ff4f00010003006aadbded79f9abd7759fe9d7659fe69666de796bedbb65a9fea5
+        7f804aa064024191622559085426909068a498aa9990620600""",
+}
+
+
+def pco_example(**changed):
+    return pco_chunk(PCO_EXAMPLE, 16, PCO_BINS, 2, **changed)
+
+
+def drawn(n, bins, b):
+    """`n` integers of these bins, each of which has about its weight."""
+    bins, dice = [bin for bin in bins for _ in range(bin[0])], hashlib.shake_256(b"bins").digest(9 * n)
+    out = []
+    for at in range(0, 9 * n, 9):
+        _, lower, width = bins[dice[at] % len(bins)]
+        out.append((lower + int.from_bytes(dice[at + 1 : at + 9], "little") % 2**width) % 2**b)
+    return out
+
+
+def pco_bins_alone(L, bins, B=None):
+    """A chunk of one integer, of bins that need not be legal: all bits after them are 0, as many as state 0 takes for the first bin."""
+    fields = [(7, 8), (0, 24), (0, 8), (L, 4), (len(bins) if B is None else B, 15)]
+    for weight, lower, width in bins:
+        fields += [(weight - 1, L), (lower, 16), (width, 5)]
+    weight, _, width = bins[0] if bins else (1, 0, 0)
+    batch = L + 1 - weight.bit_length() + width
+    return pack_bits([bit for field in fields for bit in bits_of_number(*field)]) + bytes(-(-4 * L // 8) + -(-batch // 8))
+
+
+def pco_rows():
+    """Of each pco file: what it shows, b, its bytes, and its integers or of how many it is refused."""
+    rows, example = [], pco_file(6, pco_example())
+    accept = lambda comment, b, integers, data: rows.append((comment, b, integers, data))
+    reject = lambda comment, data, n=6, b=16: rows.append((comment, b, n, data))
+    of_bins = lambda n, b, bins, L, **options: (drawn(n, bins, b), pco_file(n, pco_chunk(drawn(n, bins, b), b, bins, L, **options)))
+    accept("the example of §P.8", 16, PCO_EXAMPLE, example)
+    assert example.hex() == "70636f2103008201040107050000003200080000a0002020030008050c00"
+    for b in (16, 32, 64):
+        top = 2**b - 1
+        accept("no integers, no chunks", b, [], pco_file(0))
+        accept("one bin of the full width", b, [0, top, 1, top // 3, 5], pco_file(5, pco_chunk([0, top, 1, top // 3, 5], b, [(1, 0, b)])))
+        accept("one bin of the full width that begins at 3", b, [0, top, 1, 2, 3], pco_file(5, pco_chunk([0, top, 1, 2, 3], b, [(1, 3, b)])))
+        accept("a constant, which takes no bits", b, [top] * 5, pco_file(5, pco_chunk([top] * 5, b)))
+        accept("lower + offset is taken modulo 2^b", b, *of_bins(40, b, [(3, top - 2, 4), (1, 100, 1)], 2))
+        accept("several bins", b, *of_bins(300, b, [(5, 0, 3), (1, 40, 7), (9, 8, 5), (1, 2**15, b - 1)], 4))
+    for n in (1, 2, 3, 4, 5, 255, 256, 257, 511, 512, 513, 769):
+        accept(f"{n} integers of three bins: batches of 256", 16, *of_bins(n, 16, [(5, 0, 4), (2, 200, 8), (1, 1000, 1)], 3))
+    for L in range(1, 15):
+        bins = [(2 ** (L - 1), 5, 2), (2 ** (L - 1), 9, 0)] if L == 1 else [(2 ** (L - 1) + 1, 0, 1), (1, 7, 3), (2 ** (L - 1) - 2, 900, 5)]
+        bins = [(weight, *rest) for weight, *rest in bins if weight]
+        accept(f"L = {L}", 32, *of_bins(150, 32, bins, L))
+    accept("as many bins as states", 16, *of_bins(40, 16, [(1, 3 * i, 1) for i in range(64)], 6))
+    accept("bins that overlap, are alike, fall, and of which two are never used", 16, *of_bins(30, 16, [(1, 6, 1), (1, 6, 1), (2, 2, 2), (3, 2**16 - 1, 0), (1, 7, 0)], 3))
+    accept("states at the end that are not 0", 16, PCO_EXAMPLE, pco_file(6, pco_example(last=(3, 1, 2, 3))))
+    accept("hint 0", 16, PCO_EXAMPLE, pco_file(6, pco_example(), hint=0))
+    accept("hint 2^64 - 1", 16, PCO_EXAMPLE, pco_file(6, pco_example(), hint=2**64 - 1))
+    accept("a hint of 64 bits", 16, PCO_EXAMPLE, pco_file(6, pco_example(), width=64))
+    accept("hint 7 of 6 integers", 16, PCO_EXAMPLE, pco_file(6, pco_example(), hint=7))
+    accept("three chunks, each with states and bins of its own", 16, PCO_EXAMPLE + [9] * 259 + PCO_EXAMPLE[1:], pco_file(
+        270, pco_example(), pco_chunk([9] * 259, 16), pco_chunk(PCO_EXAMPLE[1:], 16, [(3, 0, 7), (5, 8, 5)], 3)))
+    spread = [v * 977 % 2**16 for v in range(150)]
+    accept("integers that the bins of a writer cover", 16, spread, pco(spread, 16, 60))
+
+    reject("no byte", b"")
+    for at in (1, 4, 6, 8, 9, 12, 14, 18, 24, 26, 28, 29):
+        reject(f"the first {at} bytes", example[:at])
+    reject("another magic", pco_file(6, pco_example(), magic=b"pco?\3\0"))
+    reject("standalone version 2, which has no uniform type", pco_file(6, pco_example(), magic=b"pco!\2"))
+    reject("standalone version 2", pco_file(6, pco_example(), magic=b"pco!\2\0"))
+    reject("standalone version 4", pco_file(6, pco_example(), magic=b"pco!\4\0"))
+    reject("uniform type U16", pco_file(6, pco_example(), magic=b"pco!\3\7"))
+    for version in (b"\3", b"\3\1", b"\4\0", b"\4\2", b"\5\1"):
+        reject("format version " + ".".join(map(str, version)), pco_file(6, pco_example(), version=version))
+    for comment, data in PCODEC.items():
+        reject(comment, bytes.fromhex("".join(data.split())), 200)
+    for field in range(1, 16):
+        reject(f"mode {field}", pco_file(6, pco_example(mode=field)))
+        reject(f"delta encoding {field}", pco_file(6, pco_example(delta=field)))
+    for kind in (1, 2, 3, 8, 9, 10, 11, 255):
+        reject(f"number type {kind} where 7 is due", pco_file(6, pco_example(kind=kind)))
+    for b in (32, 64):
+        reject("integers of 16 bits", example, b=b)
+        reject("integers of other widths in two chunks", pco_file(4, pco_chunk([1, 2], b, kind=None), pco_chunk([1, 2], 16)), 4, b)
+    reject("one integer fewer", example, 7)
+    reject("one integer more", example, 5)
+    reject("no integers, where some are due", pco_file(0))
+    reject("integers, where none are due", example, 0)
+    reject("a chunk of 2^24 integers, where five are due", pco_file(5, pco_chunk([7], 16, n=2**24)), 5)
+    reject("a chunk of 2^16 + 5 integers, where five are due", pco_file(5, pco_chunk([7], 16, n=2**16 + 5)), 5)
+    reject("a second chunk that makes too many", pco_file(8, pco_example(), pco_chunk([1, 1, 1], 16)), 8)
+    reject("a second chunk that makes too few", pco_file(8, pco_example(), pco_chunk([1], 16)), 8)
+    reject("a byte after the end", example + b"\0")
+    reject("a byte after the end that is not 0", example + b"\1")
+    reject("two files", example * 2, 12)
+    reject("no end", pco_file(6, pco_example(), end=b""))
+    reject("a bit that is 1 after the hint", pco_file(6, pco_example(), padding=1))
+    for at, where in enumerate(("the bins", "the first states", "the batches")):
+        padding = tuple(int(part == at) for part in range(3))
+        reject(f"a bit that is 1 after {where}", pco_file(7, pco_chunk(PCO_EXAMPLE + [0], 16, [(5, 0, 0), (2, 10, 2), (1, 100, 0)], 3, padding=padding)), 7)
+    for comment, L, bins, *B in (
+            ("no bins", 0, [], 0), ("L = 0 and two bins", 0, [(1, 0, 0)] * 2), ("L = 1 and one bin of both states", 1, [(2, 0, 0)]),
+            ("weights that add up to less", 2, [(2, 0, 0), (1, 1, 0)]), ("weights that add up to more", 2, [(2, 0, 0), (3, 1, 0)]),
+            ("more bins than states", 1, [(1, 0, 0)] * 3), ("a width of 17 of 16 bits", 0, [(1, 0, 17)]), ("a width of 31 of 16 bits", 0, [(1, 0, 31)]),
+            ("a width of 17 in the last of two bins, which is not used", 1, [(1, 0, 0), (1, 0, 17)]), ("L = 15", 15, [(2**15 - 1, 0, 0), (1, 0, 0)])):
+        reject(comment, pco_file(1, pco_bins_alone(L, bins, *B)), 1)
+    return rows
+
+
+def pco_table():
+    """The rows of pco.json."""
+    lines = []
+    for comment, b, integers, data in pco_rows():
+        n, integers = (integers, None) if isinstance(integers, int) else (len(integers), integers)
+        lines.append(json.dumps({"comment": comment, "b": b, "n": n, "bytes": data.hex(), "integers": integers}))
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
 def worked_example():
     case = accept_worked_example()
     data, table = case.file(), case.table()
     parts = [
         (8, "magic"), (2, "version 1"), (2, "reserved"), (4, "bytes of all sections"), (8, "bytes of all blocks"), (8, "reserved"),
-        (32, "header digest: SHA-256 of bytes 0 to 31 and 64 to the end of the sections; the patch id"),
+        (32, "header digest: BLAKE3 of bytes 0 to 31 and 64 to the end of the sections; the patch id"),
         (12, "METADATA: type 1, raw, 2 bytes"), (2, "`{}`"),
         (12, f"TABLE: type 2, raw, {len(table)} bytes"), (1, "L = 8"), (1, "one tensor"), (2, "its name has 1 byte: `w`"), (1, "BF16"),
         (2, "rank 1: 8 elements"), (2, "its only block: 2 selected elements, its bytes"),
         (12, "DIGESTS: type 3, raw, 160 bytes"), (32, "selected root"), (32, "reference root"), (32, "result root"),
-        (32, "SHA-256 of `w` in the base"), (32, "SHA-256 of the block"),
+        (32, "BLAKE3 of `w` in the base"), (32, "BLAKE3 of the block"),
         (3, "stream kind 1 (positions), codec 1 (gaps), its bytes"), (3, "stream kind 2 (deltas), codec 1 (ULP), its bytes"),
         (1, "end of the directory"),
         (3, "gaps: one group, 2 integers, Rice parameter 3"), (1, "0 as `0 000`, 2 as `0 010`: bits from the lowest: 0 000 0 010"),
@@ -2326,8 +2565,9 @@ def main(out):
     os.makedirs(folder, exist_ok=True)
     for name, function in sorted(VECTORS.items()):
         write(folder, name, function)
-    with open(os.path.join(out, "arithmetic.json"), "w") as file:
-        file.write(arithmetic())
+    for name, table in (("arithmetic.json", arithmetic()), ("pco.json", pco_table())):
+        with open(os.path.join(out, name), "w") as file:
+            file.write(table)
     print(f"{len(VECTORS)} vectors")
 
 
