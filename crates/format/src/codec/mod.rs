@@ -97,9 +97,15 @@ pub enum Corrupt {
         /// Bytes that it must have unpacked.
         bytes: u64,
     },
-    /// The pco decoder rejects its input.
+    /// A pco stream is damaged.
     #[error("a pco stream is not valid")]
     Pco,
+    /// A pco stream is of a version, mode or delta encoding of pcodec that patches do not use.
+    #[error("the {field} of a pco stream is not the one that patches use")]
+    PcoVariant {
+        /// Which part of the stream differs.
+        field: &'static str,
+    },
     /// Positions run past the end of the block.
     #[error("positions run past the block's {elements} elements")]
     PastEnd {
