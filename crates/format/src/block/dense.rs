@@ -298,8 +298,6 @@ pub struct DenseElements {
     deltas: AllDeltas,
     /// The classes of the base's elements, one item for each part.
     classes: Vec<Classes>,
-    /// Number of elements so far.
-    n: usize,
     selected: u32,
     lanes: Lanes,
     base_values: Hasher,
@@ -326,12 +324,12 @@ impl DenseElements {
     /// No elements yet of a block of `n` elements.
     pub fn new(dtype: Dtype, n: u32) -> Self {
         let deltas = match dtype.width() {
-            Width::W1 | Width::W2 => AllDeltas::W16(vec![0; n as usize]),
-            Width::W4 => AllDeltas::W32(vec![0; n as usize]),
-            Width::W8 => AllDeltas::W64(vec![0; n as usize]),
+            Width::W1 | Width::W2 => AllDeltas::W16(Vec::with_capacity(n as usize)),
+            Width::W4 => AllDeltas::W32(Vec::with_capacity(n as usize)),
+            Width::W8 => AllDeltas::W64(Vec::with_capacity(n as usize)),
         };
         let (lanes, base_values, buffers) = (Lanes::default(), Hasher::default(), Buffers::default());
-        Self { dtype, deltas, classes: Vec::new(), n: 0, selected: 0, lanes, base_values, buffers }
+        Self { dtype, deltas, classes: Vec::new(), selected: 0, lanes, base_values, buffers }
     }
 
     /// Number of elements that change, of those that were added.
@@ -341,19 +339,18 @@ impl DenseElements {
 
     /// Adds the next part of the block. It has a multiple of [`CHUNK`] elements, unless it is the last one.
     pub fn extend(&mut self, base: &[u8], reference: &[u8]) {
-        let Self { dtype, deltas, classes, n, selected, lanes, base_values, buffers } = self;
+        let Self { dtype, deltas, classes, selected, lanes, base_values, buffers } = self;
         let width = dtype.width().bytes();
         classes.push(dtype.classes_of(base, Classes::Narrow(Vec::new())));
-        for (base, reference) in base.chunks(PART * width).zip(reference.chunks(PART * width)) {
-            match deltas {
-                AllDeltas::W16(all) => u16::subtract(*dtype, base, reference, &mut all[*n..], &mut buffers.selected),
-                AllDeltas::W32(all) => u32::subtract(*dtype, base, reference, &mut all[*n..], &mut buffers.selected),
-                AllDeltas::W64(all) => u64::subtract(*dtype, base, reference, &mut all[*n..], &mut buffers.selected),
-            }
-            *n += base.len() / width;
-            *selected += (buffers.selected.len() / width) as u32;
-            base_values.update(&buffers.selected);
-            if dtype.float().is_some() {
+        match deltas {
+            AllDeltas::W16(deltas) => append(*dtype, base, reference, deltas, &mut buffers.selected),
+            AllDeltas::W32(deltas) => append(*dtype, base, reference, deltas, &mut buffers.selected),
+            AllDeltas::W64(deltas) => append(*dtype, base, reference, deltas, &mut buffers.selected),
+        }
+        *selected += (buffers.selected.len() / width) as u32;
+        base_values.update(&buffers.selected);
+        if dtype.float().is_some() {
+            for (base, reference) in base.chunks(PART * width).zip(reference.chunks(PART * width)) {
                 dtype.values_of(base, &mut buffers.base);
                 dtype.values_of(reference, &mut buffers.reference);
                 add_magnitude(lanes, &buffers.base, &buffers.reference);
@@ -371,6 +368,13 @@ impl DenseElements {
             AllDeltas::W64(deltas) => encode_dense(id, summary, &classes, &deltas, base, encoding),
         }
     }
+}
+
+/// Appends the ULP deltas of all elements of a part, and replaces the content of `selected` by the base's bytes of those that differ.
+fn append<N: DeltaNumber>(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut Vec<N>, selected: &mut Vec<u8>) {
+    let before = deltas.len();
+    deltas.resize(before + base.len() / dtype.width().bytes(), N::default());
+    N::subtract(dtype, base, reference, &mut deltas[before..], selected);
 }
 
 #[cfg(test)]

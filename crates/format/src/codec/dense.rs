@@ -19,7 +19,7 @@ const PACKING_MAX: u8 = 3;
 pub const GROUP_NUMBERS_MIN: u64 = 4096;
 
 /// About how many numbers of a group are sampled to choose its parameters, in runs of [`SAMPLED_RUN`].
-const SAMPLE: usize = 1 << 13;
+const SAMPLE: usize = 1 << 12;
 /// Neighbours are sampled together, because their symbols share a byte.
 const SAMPLED_RUN: usize = 64;
 
