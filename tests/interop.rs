@@ -102,6 +102,16 @@ fn the_worked_example_of_the_spec_is_the_file() {
 }
 
 #[test]
+fn other_tools_know_the_format_as_the_decoder_does() {
+    let python = python();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = root.join("spec/check_registry.py");
+    let output = Command::new(python).arg(script).arg(vectors::folder().join("v1")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
 fn edits_follow_the_case_table() {
     let python = python();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
