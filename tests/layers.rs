@@ -150,7 +150,8 @@ fn every_rule_of_the_spec_is_a_variant_and_every_citation_a_section() {
     }
     for (file, text) in source_folders().iter().flat_map(|folder| sources(folder)) {
         for cited in text.split('§').skip(1) {
-            let number: String = cited.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+            let number: String =
+                cited.chars().take_while(|c| c.is_ascii_digit() || c.is_ascii_uppercase() || *c == '.').collect();
             let number = number.trim_end_matches('.');
             let heading = [format!("## {number} "), format!("### {number} ")];
             assert!(heading.iter().any(|heading| spec.contains(heading)), "{file} cites §{number}");

@@ -8,8 +8,10 @@ use lcepatch::checkpoint::Checkpoint;
 use lcepatch::context::Context;
 use lcepatch::edit::{Alpha, EditKind, interpolate};
 use lcepatch::patch::Patch;
+use lcepatch_format::Metadata;
 use lcepatch_format::dtype::{Dtype, Rounded};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub fn folder() -> PathBuf {
@@ -63,6 +65,7 @@ fn every_vector_is_accepted_or_rejected_by_its_rule() {
         let outcome = apply(&path, base.as_deref(), EditKind::Interpolate(Alpha::ONE));
         match expected["expect"].as_str().unwrap() {
             "accept" => {
+                check_metadata(&name, &path, &expected);
                 check_outcome(&name, &expected["result"], outcome);
                 for other in expected["alphas"].as_array().into_iter().flatten() {
                     let alpha = Alpha::new(other["alpha"].as_f64().unwrap()).unwrap();
@@ -103,6 +106,20 @@ fn every_vector_is_accepted_or_rejected_by_its_rule() {
 
 fn alpha(of: &Value) -> EditKind {
     EditKind::Interpolate(Alpha::new(of["alpha"].as_f64().unwrap()).unwrap())
+}
+
+/// What is read of the metadata, and what is ignored, where a vector says it.
+fn check_metadata(name: &str, path: &Path, expected: &Value) {
+    let patch = Patch::open(path).unwrap_or_else(|e| panic!("{name}: {e}"));
+    if let Some(pointers) = expected["ignored"].as_array() {
+        let found: BTreeSet<&str> = patch.ignored_metadata().iter().map(|part| part.pointer.as_str()).collect();
+        assert_eq!(found, pointers.iter().filter_map(Value::as_str).collect(), "{name}");
+    }
+    if expected["metadata"].is_object() {
+        let (known, ignored) = Metadata::read(expected["metadata"].to_string().as_bytes());
+        assert_eq!(ignored, [], "{name}");
+        assert_eq!(patch.metadata(), &known, "{name}");
+    }
 }
 
 /// A result, or null where it must be refused.

@@ -88,7 +88,7 @@ impl Plan<'_> {
     /// by name.
     ///
     /// # Errors
-    /// R10, for metadata that a patch cannot carry.
+    /// Metadata that is larger than readers take.
     pub(super) fn undo(
         &self,
         parts: BTreeMap<String, Vec<UndoPart>>,

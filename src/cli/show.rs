@@ -9,9 +9,10 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::names::{self, Component};
 use crate::durable::{Existing, check_new_file, write_file};
 use crate::edit::{Alpha, EditKind};
+use crate::error::list::first_ten;
 use crate::error::{Error, Reason};
 use crate::format::Metadata;
-use crate::format::metadata::{Source, SourceFile};
+use crate::format::metadata::{Ignored, Source, SourceFile};
 use crate::patch::Patch;
 use crate::report::Row;
 use crate::report::table::{Align, bytes, lines, percent};
@@ -25,7 +26,8 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 #[command(after_help = "\
 Reads the header, and which streams each block has. Without --spectrum nothing is decoded, and no base is needed. Errors, costs and masks \
-are shown as the patch's metadata states them; where its blocks contradict the metadata, that is shown too.
+are shown as the patch's metadata states them; where its blocks contradict the metadata, that is shown too, and so is what of the \
+metadata is not what the format says, and counts as absent.
 
 Examples:
   lcepatch show debias.lcepatch
@@ -61,6 +63,8 @@ struct Shown<'a> {
     /// What the blocks carry. None if a block is damaged.
     carried: Option<Carried>,
     metadata: &'a Metadata,
+    /// What of the metadata counts as absent.
+    ignored_metadata: &'a [Ignored],
     stat: &'a Stat,
     kind: &'a Kind,
     /// None if it was not asked for.
@@ -93,14 +97,15 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     }
     if arguments.json {
         let (carried, metadata, spectrum) = (carried.ok(), patch.metadata(), spectrum.as_deref());
-        print_json(&Shown { carried, metadata, stat: &stat, kind: &kind, spectrum })?;
+        let ignored_metadata = patch.ignored_metadata();
+        print_json(&Shown { carried, metadata, ignored_metadata, stat: &stat, kind: &kind, spectrum })?;
         return Ok(Answer::Yes);
     }
     print(&kind.sentence)?;
     print("")?;
     let name = arguments.patch.display();
     print(format_args!("{name}: {}, patch id {}", bytes(stat.file_bytes), stat.id))?;
-    for (label, text) in facts(patch.metadata(), &stat, &carried) {
+    for (label, text) in facts(patch.metadata(), &stat, &carried).into_iter().chain(ignored(&patch)) {
         print(format_args!("  {label:<12} {}", text))?;
     }
     if let Some(masks) = patch.metadata().masks.as_ref().filter(|masks| !masks.by_component.is_empty()) {
@@ -170,6 +175,13 @@ fn facts(metadata: &Metadata, stat: &Stat, carried: &Result<Carried, Error>) -> 
     facts.extend(metadata.x.iter().map(|(key, value)| ("x", format!("{key}: {value}"))));
     facts.push(("made by", metadata.tool.clone()));
     facts
+}
+
+/// The parts of the metadata that are not what the format says.
+fn ignored(patch: &Patch) -> Vec<(&'static str, String)> {
+    let (first, more) = first_ten(patch.ignored_metadata().iter().map(Ignored::to_string));
+    let more = (more > 0).then(|| format!("and {} of the metadata more", counted(more, "part")));
+    first.into_iter().chain(more).map(|part| ("ignored", part)).collect()
 }
 
 /// What the blocks carry. Figures that only the metadata has are added where the blocks bear the metadata out, and claims that the blocks

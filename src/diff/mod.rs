@@ -190,8 +190,9 @@ fn diff_mapped(
     let keeps_masks = matches!(options.localize, Localize::Mask | Localize::Random { .. });
     let masks_kept = masks.as_ref().filter(|_| keeps_masks).map(|masks| &masks.pair);
     let coding = EncodeOptions { encoding: options.encoding(), masks: masks_kept, unpruned: options.unpruned };
-    let found = find(&pair, &candidates.tensors, options.localize, masks.as_ref(), coding, context)?;
-    let mut outline = Outline::new(&pair, candidates, options);
+    let tensors = candidates.tensors.clone();
+    let mut outline = Outline::new(&pair, candidates, options)?;
+    let found = find(&pair, &tensors, options.localize, masks.as_ref(), coding, context)?;
     outline.metadata.masks = masks.as_ref().map(|masks| masks.description.clone());
     if options.sha256 {
         outline.add_sha256(&pair, context)?;

@@ -15,6 +15,7 @@ use crate::localize::candidates::Candidates;
 use crate::localize::scan::PairDigests;
 use crate::localize::value::Amount;
 use crate::pair::{Pair, TensorPair};
+use crate::patch::{Patch, Unwritten};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -62,7 +63,10 @@ struct FileContent {
 
 impl Outline {
     /// Describes `pair`, from whose `candidates` the `options` select.
-    pub fn new(pair: &Pair<'_>, candidates: Candidates, options: &DiffOptions<'_>) -> Self {
+    ///
+    /// # Errors
+    /// Metadata that is larger than readers take: said now, and not only when everything is encoded.
+    pub fn new(pair: &Pair<'_>, candidates: Candidates, options: &DiffOptions<'_>) -> Result<Self, Unwritten> {
         let labels = options.labels.clone();
         let metadata = Metadata {
             localization: describe(options.localize),
@@ -78,7 +82,8 @@ impl Outline {
         };
         let is_whole = options.localize == Localize::Full;
         let outline = Self::of_pair(pair, metadata, options.portability, is_whole);
-        Self { unrecognized: candidates.unrecognized, ..outline }
+        Patch::check_metadata(&outline.metadata)?;
+        Ok(Self { unrecognized: candidates.unrecognized, ..outline })
     }
 
     /// Describes `pair`, and completes `metadata`.
@@ -243,7 +248,11 @@ mod json {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metadata, D::Error> {
-        Metadata::read(&Vec::deserialize(deserializer)?).map_err(D::Error::custom)
+        // Written by this program, and so without anything to ignore.
+        match Metadata::read(&Vec::deserialize(deserializer)?) {
+            (metadata, ignored) if ignored.is_empty() => Ok(metadata),
+            (_, ignored) => Err(D::Error::custom(format_args!("metadata: {}", ignored[0]))),
+        }
     }
 }
 
@@ -258,7 +267,7 @@ mod tests {
         let pair = Pair::new(target, reference, &options.pair).unwrap();
         let all = CandidateOptions { params: Some(Params::All), ..CandidateOptions::default() };
         let candidates = Candidates::new(&pair.targets(), &all, Kinds::Every).unwrap();
-        Outline::new(&pair, candidates, options)
+        Outline::new(&pair, candidates, options).unwrap()
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl<'a> Job<'a> {
             Localize::Value { amount: Size::Amount(amount), scope } => value::groups(&pair, &tensors, amount, scope)?,
             _ => Vec::new(),
         };
-        let outline = Outline::new(&pair, candidates, options);
+        let outline = Outline::new(&pair, candidates, options)?;
         let wanted: Vec<u64> = groups.iter().map(|group| group.cutoff.k()).collect();
         let decides = (&outline, options.effort, wanted, shard.of);
         let decides = postcard::to_allocvec(&decides)

@@ -190,7 +190,9 @@ fn complete_metadata(metadata: &mut Metadata, new: &NewPatch, reduced: Option<&R
         masks.before_pruning = new.restores;
     }
     let total = &new.total;
-    metadata.reduced = reduced.map(|reduced| Reduced {
+    // Other numbers than floats have exact deltas.
+    let has_floats = new.tensors.iter().any(|tensor| tensor.parts.dtype.float().is_some());
+    metadata.reduced = reduced.filter(|_| has_floats).map(|reduced| Reduced {
         delta_dtype: reduced.delta_dtype.to_owned(),
         max_error: total.error_max,
         relative_error: if total.squares > 0.0 { (total.error_squares / total.squares).sqrt() } else { 0.0 },

@@ -59,6 +59,8 @@ kinds! {
 
     /// A patch breaks a rule of the format, or is something else.
     PatchInvalid = "patch.invalid",
+    /// Metadata is larger than readers take.
+    MetadataTooLarge = "metadata.too-large",
     /// A patch changed while it was read.
     PatchChanged = "patch.changed",
     /// A part of a diff in shards is not valid.
@@ -229,6 +231,7 @@ impl Reason {
             Reason::Io { .. } => ErrorKind::Io,
             Reason::Unexpected { unexpected, .. } => of_unexpected(unexpected.meant),
             Reason::Patch { .. } => ErrorKind::PatchInvalid,
+            Reason::Metadata { .. } => ErrorKind::MetadataTooLarge,
             Reason::Checkpoint { .. } => ErrorKind::CheckpointMalformed,
             Reason::Changed { .. } => ErrorKind::CheckpointChanged,
             Reason::Onnx { .. } => ErrorKind::OnnxMalformed,

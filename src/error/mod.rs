@@ -21,7 +21,8 @@ use crate::checkpoint::{Malformed, OpenError};
 use crate::context::Cancelled;
 use crate::durable;
 use crate::format::Invalid;
-use crate::format::patch::ReadError;
+use crate::format::metadata::Unwritable;
+use crate::format::patch::{ReadError, RewriteError};
 use crate::input::{Meant, Unexpected};
 use crate::mask::{MaskFault, WriteError};
 #[cfg(feature = "verify")]
@@ -29,7 +30,7 @@ use crate::measure::BadData;
 #[cfg(feature = "verify")]
 use crate::model::{ModelFault, export::ExportError, runtime::RuntimeFault};
 use crate::pair::Mismatch;
-use crate::patch::Unreadable;
+use crate::patch::{Unreadable, Unwritten};
 use crate::signature::{KeyFault, SignatureFault};
 use std::path::{Path, PathBuf};
 
@@ -68,6 +69,14 @@ pub(crate) enum Reason {
         patch: PathBuf,
         /// The broken rule.
         invalid: Invalid,
+    },
+    /// A patch cannot be written with the metadata that it shall have.
+    #[error("{}: {reason}", patch.display())]
+    Metadata {
+        /// The patch.
+        patch: PathBuf,
+        /// What it has too much of.
+        reason: Unwritable,
     },
     /// Something is not a checkpoint.
     #[error("{}: {reason}", path.display())]
@@ -312,6 +321,15 @@ impl From<Unreadable> for Error {
         match reason {
             ReadError::Io(source) => Self::io("read", &patch, source),
             ReadError::Invalid(invalid) => Self::invalid(&patch, invalid),
+        }
+    }
+}
+
+impl From<Unwritten> for Error {
+    fn from(Unwritten { patch, reason }: Unwritten) -> Self {
+        match reason {
+            RewriteError::Read(reason) => Unreadable { patch, reason }.into(),
+            RewriteError::Metadata(reason) => Reason::Metadata { patch: patch.into(), reason }.into(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::durable::{self, Existing};
 use crate::format::builder::NewPatch;
-use crate::format::patch::{ReadAt, ReadError};
+use crate::format::patch::{ReadAt, ReadError, RewriteError};
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::format::{self, Metadata};
 use crate::input::{self, Meant};
@@ -11,6 +11,9 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+
+/// The name of a patch that has no file yet.
+const NEW: &str = "the new patch";
 
 /// A patch whose header is verified, and its name in messages. Its blocks stay in the file until they are read.
 #[derive(Debug, Clone)]
@@ -28,6 +31,17 @@ pub struct Unreadable {
     /// Why it could not be read.
     #[source]
     pub reason: ReadError,
+}
+
+/// A patch that could not be written with the metadata that it shall have.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", patch.display())]
+pub struct Unwritten {
+    /// The patch's name.
+    pub patch: Box<Path>,
+    /// Why it could not be written.
+    #[source]
+    pub reason: RewriteError,
 }
 
 impl Patch {
@@ -66,10 +80,20 @@ impl Patch {
     /// Writes `new` in memory, with these metadata and digests (see [`NewPatch::write`]), and reads it as a patch. It has no file yet.
     ///
     /// # Errors
-    /// R10, when free metadata cannot be written as JSON.
-    pub fn written(new: &NewPatch, metadata: &Metadata, reference: Digest, result: Digest) -> Result<Self, Unreadable> {
-        let name = Path::new("the new patch");
-        Self::from_bytes(name, new.write(metadata, reference, result).map_err(unreadable(name))?)
+    /// Metadata that is larger than readers take.
+    pub fn written(new: &NewPatch, metadata: &Metadata, reference: Digest, result: Digest) -> Result<Self, Unwritten> {
+        let name = Path::new(NEW);
+        let bytes = new.write(metadata, reference, result).map_err(unwritten(name))?;
+        let content = format::Patch::read(bytes).map_err(unwritten(name))?;
+        Ok(Self { name: name.to_owned(), content })
+    }
+
+    /// Whether a new patch can have these metadata.
+    ///
+    /// # Errors
+    /// Metadata that is larger than readers take.
+    pub(crate) fn check_metadata(metadata: &Metadata) -> Result<(), Unwritten> {
+        metadata.write().map(|_| ()).map_err(unwritten(Path::new(NEW)))
     }
 
     /// The path of its file, or the name that it was given.
@@ -85,9 +109,9 @@ impl Patch {
     /// The same patch with other metadata, and so with another id.
     ///
     /// # Errors
-    /// I/O; R10, when free metadata cannot be written as JSON.
-    pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, Unreadable> {
-        let content = self.content.with_metadata(metadata).map_err(unreadable(&self.name))?;
+    /// I/O; metadata that is larger than readers take.
+    pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, Unwritten> {
+        let content = self.content.with_metadata(metadata).map_err(unwritten(&self.name))?;
         Ok(Self { name: self.name.clone(), content })
     }
 
@@ -132,6 +156,11 @@ impl Patch {
 /// Adds the name of the patch to an error.
 fn unreadable<E: Into<ReadError>>(patch: &Path) -> impl FnOnce(E) -> Unreadable {
     |reason| Unreadable { patch: patch.into(), reason: reason.into() }
+}
+
+/// As [`unreadable`], for a patch that is written.
+fn unwritten<E: Into<RewriteError>>(patch: &Path) -> impl FnOnce(E) -> Unwritten {
+    |reason| Unwritten { patch: patch.into(), reason: reason.into() }
 }
 
 impl Deref for Patch {

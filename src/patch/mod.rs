@@ -10,5 +10,5 @@ mod tensor_block;
 
 pub(crate) use budget::Reservation;
 pub(crate) use decode::{Decoded, DenseBlock, Undecoded};
-pub use file::{Patch, Unreadable};
+pub use file::{Patch, Unreadable, Unwritten};
 pub(crate) use tensor_block::TensorBlock;

@@ -447,6 +447,35 @@ fn what_is_no_checkpoint_is_told_apart() {
 }
 
 #[test]
+fn metadata_that_readers_would_ignore_is_refused_before_the_work_begins() {
+    let dir = bert_dir();
+    let notes: Vec<String> = (0..9).map(|n| format!("note{n}={}", "n".repeat(120_000))).collect();
+    for shard in [&[][..], &["--shard", "1/2"]] {
+        let mut words = vec!["diff", "target.safetensors", "reference.safetensors", "-o", "p", "--all"];
+        words.extend(notes.iter().flat_map(|note| ["--meta", note]));
+        words.extend(shard);
+        let run = dir.run_words(&words).fails(2);
+        run.says(&[
+            "the new patch: its metadata has 108",
+            "1048576 that readers take",
+            "help: shorten the description",
+        ]);
+        assert!(!dir.exists("p"));
+    }
+}
+
+#[test]
+fn numbers_that_are_no_floats_have_no_error_to_record() {
+    let dir = Dir::new();
+    dir.write("a", &safetensors(&[Tensor::i64("n", &[1, 2])]));
+    dir.write("b", &safetensors(&[Tensor::i64("n", &[1, 3])]));
+    dir.run("diff a b -o p --all --delta-dtype int8").ok();
+    assert_eq!(dir.run("show p --json").ok().json()["metadata"].get("reduced"), None);
+    let run = dir.run("show p").ok().prints(&["exact: alpha 1 gives the reference's bits"]);
+    assert!(!run.out.contains("wrong"), "{run:?}");
+}
+
+#[test]
 fn reduced_deltas_record_an_error_that_holds() {
     let dir = bert_dir();
     let command = "diff target.safetensors reference.safetensors --params matrices";

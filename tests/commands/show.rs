@@ -1,4 +1,6 @@
 use crate::support::*;
+use lcepatch_format::header::{Packing, Preamble, read_sections, section, write_section};
+use lcepatch_format::limits::PREAMBLE_BYTES;
 
 fn patched() -> Dir {
     let dir = bert_dir();
@@ -38,6 +40,47 @@ fn json_has_the_metadata_and_every_tensor() {
     let rows = shown["stat"]["tensors"].as_array().unwrap();
     assert_eq!(rows.iter().map(|row| row["selected"].as_u64().unwrap()).sum::<u64>(), 102);
     dir.run("show p --tensors").ok().prints(&["bert.encoder.layer.0.output.dense.weight", "[16, 16]"]);
+}
+
+/// Writes `q`: `p` with these bytes as its METADATA.
+fn with_metadata(dir: &Dir, metadata: &[u8]) {
+    let bytes = dir.read("p");
+    let payload_bytes = Preamble::read(&bytes, bytes.len() as u64).unwrap().payload_bytes;
+    let (front, payload) = bytes.split_at(bytes.len() - payload_bytes as usize);
+    let mut sections = Vec::new();
+    for part in read_sections(&front[PREAMBLE_BYTES as usize..]).unwrap() {
+        match part.kind {
+            section::METADATA => write_section(&mut sections, part.kind, metadata, Packing::Raw),
+            _ => sections.extend_from_slice(part.stored),
+        }
+    }
+    dir.write("q", &[&Preamble::write(&sections, payload_bytes), payload].concat());
+}
+
+#[test]
+fn metadata_of_other_kinds_is_left_out_and_named() {
+    let dir = patched();
+    with_metadata(&dir, br#"{"tool":7,"description":"kept","base":{"files":["a"]}}"#);
+    dir.run("show q").ok().prints(&[
+        "kept",
+        "ignored      /tool, which is a number, and not a string",
+        "/base/files, which is an array",
+    ]);
+    let ignored = dir.run("show q --json").ok().json()["ignored_metadata"].clone();
+    assert_eq!(ignored[0]["pointer"], "/tool");
+    assert_eq!(dir.run("show p --json").ok().json()["ignored_metadata"], serde_json::json!([]));
+}
+
+#[test]
+fn a_patch_whose_metadata_is_no_json_is_as_good_as_any() {
+    let dir = patched();
+    with_metadata(&dir, b"[");
+    dir.run("show q").ok().prints(&["ignored      all metadata, which is not valid JSON", "102 weights"]);
+    dir.run("check q target.safetensors").ok();
+    for (patch, result) in [("p", "of-p"), ("q", "of-q")] {
+        dir.run(&format!("apply target.safetensors {patch} --alpha 1 -o {result}")).ok();
+    }
+    assert_eq!(dir.read("of-q"), dir.read("of-p"));
 }
 
 #[test]

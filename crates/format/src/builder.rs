@@ -6,8 +6,7 @@ use crate::block::encode::Portability;
 use crate::digest::Digest;
 use crate::dtype::Dtype;
 use crate::header::{Packing, Preamble, section, write_section};
-use crate::invalid::Invalid;
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, Unwritable};
 use crate::tensor_table::{BlockEntry, Counterparts, Roots, Statistics, TensorEntry, TensorTable, elements};
 use std::collections::BTreeMap;
 
@@ -193,8 +192,8 @@ impl NewPatch {
     /// and in the result at alpha 1 (spec §12.2), or [`Digest::UNKNOWN`].
     ///
     /// # Errors
-    /// R10: the metadata exceed a limit of spec §6, or hold a value that JSON cannot express.
-    pub fn write(&self, metadata: &Metadata, reference: Digest, result: Digest) -> Result<Vec<u8>, Invalid> {
+    /// [`Unwritable`] metadata.
+    pub fn write(&self, metadata: &Metadata, reference: Digest, result: Digest) -> Result<Vec<u8>, Unwritable> {
         let roots = Roots { selected: self.selected_root(), reference, result };
         let mut offset = 0;
         let tensors = self.tensors.iter().map(|tensor| entry(tensor, &mut offset)).collect();

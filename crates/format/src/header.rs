@@ -252,15 +252,15 @@ mod tests {
     fn a_section_that_unpacks_too_far_is_stored_raw_and_refused_when_packed() {
         let content = vec![0; 1 << 22];
         let mut out = Vec::new();
-        write_section(&mut out, 1, &content, Packing::Zstd);
+        write_section(&mut out, section::TABLE, &content, Packing::Zstd);
         assert_eq!(read_sections(&out).unwrap()[0].content, content);
 
         let bomb = zstd::bulk::compress(&content, 19).unwrap();
-        let mut out = vec![1, 0, ZSTD, 0];
+        let mut out = vec![section::TABLE as u8, 0, ZSTD, 0];
         out.extend((bomb.len() as u32).to_le_bytes());
         out.extend((content.len() as u32).to_le_bytes());
         out.extend(&bomb);
         let reason = SectionFault::TooLarge(1 << 22);
-        assert_eq!(read_sections(&out), Err(Invalid::Section { kind: 1, reason }));
+        assert_eq!(read_sections(&out), Err(Invalid::Section { kind: section::TABLE, reason }));
     }
 }

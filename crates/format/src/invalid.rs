@@ -76,12 +76,6 @@ pub enum Invalid {
         /// The section's type.
         kind: u16,
     },
-    /// R10
-    #[error("metadata: {reason}")]
-    Metadata {
-        /// The message of the JSON parser, or the limit that is exceeded.
-        reason: String,
-    },
     /// R11
     #[error("tensor table: {0}")]
     Table(Corrupt),
@@ -272,7 +266,6 @@ impl Invalid {
             Invalid::Section { .. } => 7,
             Invalid::UnknownSection { .. } => 8,
             Invalid::MissingSection { .. } => 9,
-            Invalid::Metadata { .. } => 10,
             Invalid::Table(_) => 11,
             Invalid::Name { .. } => 12,
             Invalid::Dtype { .. } => 13,

@@ -17,7 +17,7 @@ pub const SECTION_RAW_BYTES_FREE: u64 = 4096;
 /// Most bytes that any section may unpack to.
 pub const SECTION_RAW_BYTES_MAX: u64 = 1 << 24;
 /// Most bytes of METADATA after unpacking.
-pub const METADATA_BYTES_MAX: u64 = 1 << 23;
+pub const METADATA_BYTES_MAX: u64 = 1 << 20;
 /// Most `{`, `[`, `,` and `:` outside of strings in METADATA. Each introduces a value or a key, which takes memory when parsed.
 pub const METADATA_MARKS_MAX: u64 = 1 << 17;
 /// Greatest nesting depth of objects and arrays in METADATA.

@@ -1,12 +1,13 @@
 //! The descriptive metadata of a patch (spec §6).
 //!
 //! Stored as canonical JSON: keys are sorted, without white space. Readers ignore unknown keys. Metadata never decides how a block is
-//! decoded.
+//! decoded, and is no reason to refuse a patch: what is not as the spec says counts as absent ([`Ignored`]).
 
 // Reads untrusted bytes.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
-use super::invalid::Invalid;
+mod known;
+
 use super::limits::{METADATA_BYTES_MAX, METADATA_DEPTH_MAX, METADATA_MARKS_MAX};
 use crate::json::Structure;
 use serde::{Deserialize, Serialize};
@@ -272,110 +273,194 @@ pub struct Reduced {
     pub relative_error: f64,
 }
 
+/// A part of a patch's metadata that counts as absent, because it is not what spec §6 says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ignored {
+    /// JSON pointer to the part; empty for all of the metadata.
+    pub pointer: String,
+    /// What it is, and what it must be.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Ignored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { pointer, reason } = self;
+        if pointer.is_empty() {
+            write!(f, "all metadata, which {reason}")
+        } else {
+            write!(f, "{pointer}, which {reason}")
+        }
+    }
+}
+
+/// Metadata that readers would ignore, since it exceeds a limit of spec §6.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("its metadata {reason}")]
+pub struct Unwritable {
+    /// What it has too much of.
+    pub reason: String,
+}
+
 impl Metadata {
     /// Serializes to canonical JSON.
     ///
     /// # Errors
-    /// R10: a limit of spec §6 is exceeded, or a value in `results` or `x` cannot be expressed in JSON.
-    pub fn write(&self) -> Result<Vec<u8>, Invalid> {
+    /// [`Unwritable`].
+    pub fn write(&self) -> Result<Vec<u8>, Unwritable> {
         // The maps of `Value` are sorted.
-        let text = serde_json::to_value(self).and_then(|value| serde_json::to_vec(&value)).map_err(refuse)?;
-        check_size(&text)?;
-        Ok(text)
-    }
-
-    /// Parses JSON, canonical or not. The limits are checked before memory is allocated.
-    ///
-    /// # Errors
-    /// R10.
-    pub fn read(bytes: &[u8]) -> Result<Self, Invalid> {
-        check_size(bytes)?;
-        let value: Value = serde_json::from_slice(bytes).map_err(refuse)?;
-        if let Some(pointer) = not_an_object(&value) {
-            return Err(Invalid::Metadata { reason: format!("{pointer:?} is not a JSON object") });
+        let text = serde_json::to_value(self).and_then(|value| serde_json::to_vec(&value));
+        let text = text.map_err(|error| Unwritable { reason: format!("cannot be written as JSON: {error}") })?;
+        match excess(&text) {
+            Some(reason) => Err(Unwritable { reason }),
+            None => Ok(text),
         }
-        serde_json::from_value(value).map_err(refuse)
+    }
+
+    /// Parses JSON, canonical or not, and says what of it counts as absent. Nothing is refused: of bytes that are not a JSON object within
+    /// the limits of spec §6, which are checked before memory is allocated, all is absent.
+    pub fn read(bytes: &[u8]) -> (Self, Vec<Ignored>) {
+        Self::known(bytes).unwrap_or_else(|reason| (Self::default(), vec![Ignored { pointer: String::new(), reason }]))
+    }
+
+    /// As [`Metadata::read`], or why all of it is absent.
+    fn known(bytes: &[u8]) -> Result<(Self, Vec<Ignored>), String> {
+        if let Some(reason) = excess(bytes) {
+            return Err(reason);
+        }
+        let invalid = |error: serde_json::Error| format!("is not valid JSON: {error}");
+        let mut value = serde_json::from_slice(bytes).map_err(invalid)?;
+        let ignored = known::keep(&mut value)?;
+        // What is left has the kinds of the fields.
+        Ok((serde_json::from_value(value).map_err(invalid)?, ignored))
     }
 }
 
-/// The JSON pointer of a value that must be an object and is not one. This needs a check because serde also deserializes a struct from an
-/// array of its fields.
-fn not_an_object(value: &Value) -> Option<&'static str> {
-    const OBJECTS: [&str; 9] = [
-        "/localization",
-        "/candidates",
-        "/base",
-        "/reference",
-        "/masks",
-        "/masks/overlap",
-        "/derived",
-        "/pairing",
-        "/reduced",
-    ];
-    const ARRAYS_OF_OBJECTS: [&str; 3] = ["/base/files", "/reference/files", "/pairing/rows"];
-    const MAP_OF_OBJECTS: &str = "/masks/by_component";
-
-    if !value.is_object() {
-        return Some("the metadata");
-    }
-    let at = |pointer: &str| value.pointer(pointer).unwrap_or(&Value::Null);
-    let is_wrong_object = |pointer: &&str| !at(pointer).is_object() && !at(pointer).is_null();
-    let has_wrong_item = |pointer: &&str| at(pointer).as_array().into_iter().flatten().any(|item| !item.is_object());
-    let has_wrong_value =
-        |pointer: &str| at(pointer).as_object().into_iter().flat_map(Map::values).any(|value| !value.is_object());
-    OBJECTS
-        .into_iter()
-        .find(is_wrong_object)
-        .or_else(|| ARRAYS_OF_OBJECTS.into_iter().find(has_wrong_item))
-        .or_else(|| has_wrong_value(MAP_OF_OBJECTS).then_some(MAP_OF_OBJECTS))
-}
-
-/// Checks the limits of spec §6.
-fn check_size(text: &[u8]) -> Result<(), Invalid> {
-    let refuse = |reason| Err(Invalid::Metadata { reason });
+/// The limit of spec §6 that a text exceeds, if any.
+fn excess(text: &[u8]) -> Option<String> {
     let (bytes, Structure { marks, depth }) = (text.len() as u64, Structure::of(text));
+    let of = |found: u64, what: &str, most: u64| format!("has {found} {what}, more than the {most} that readers take");
     match () {
-        () if bytes > METADATA_BYTES_MAX => refuse(format!("{bytes} bytes, more than {METADATA_BYTES_MAX}")),
-        () if marks > METADATA_MARKS_MAX => {
-            refuse(format!("{marks} values and keys, more than the {METADATA_MARKS_MAX} that readers take"))
-        }
+        () if bytes > METADATA_BYTES_MAX => Some(of(bytes, "bytes", METADATA_BYTES_MAX)),
+        () if marks > METADATA_MARKS_MAX => Some(of(marks, "values and keys", METADATA_MARKS_MAX)),
         () if depth > METADATA_DEPTH_MAX => {
-            refuse(format!("objects and arrays {depth} deep in each other, more than {METADATA_DEPTH_MAX}"))
+            Some(of(depth.into(), "objects and arrays in each other", METADATA_DEPTH_MAX.into()))
         }
-        () => Ok(()),
+        () => None,
     }
-}
-
-fn refuse(error: serde_json::Error) -> Invalid {
-    Invalid::Metadata { reason: error.to_string() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn refuses_arrays_in_place_of_objects() {
-        for text in ["[]", "null", r#"{"masks":[]}"#, r#"{"base":[]}"#, r#"{"base":{"files":[[]]}}"#] {
-            assert!(Metadata::read(text.as_bytes()).is_err(), "{text}");
-        }
-        assert!(Metadata::read(br#"{"masks":{"by_component":{"output":[]}}}"#).is_err());
+    fn read(text: &str) -> (Metadata, Vec<Ignored>) {
+        Metadata::read(text.as_bytes())
+    }
+
+    /// The pointers to what is ignored.
+    fn ignored(text: &str) -> Vec<String> {
+        read(text).1.into_iter().map(|ignored| ignored.pointer).collect()
     }
 
     #[test]
     fn unknown_keys_are_ignored_and_missing_ones_have_defaults() {
-        let metadata = Metadata::read(br#"{"tool":"other 2","novel":{"a":[1]},"x":{"mine":1}}"#).unwrap();
-        assert_eq!(metadata.tool, "other 2");
-        assert_eq!(metadata.x["mine"], 1);
+        let (metadata, ignored) = read(r#"{"tool":"other 2","novel":{"a":[1]},"x":{"mine":1}}"#);
+        assert_eq!((metadata.tool.as_str(), &metadata.x["mine"], ignored), ("other 2", &1.into(), vec![]));
         assert_eq!(String::from_utf8(Metadata::default().write().unwrap()).unwrap().find(' '), None);
     }
 
     #[test]
-    fn refuses_invalid_json_and_wrong_types() {
-        assert!(matches!(Metadata::read(b"[]"), Err(Invalid::Metadata { .. })));
-        assert!(matches!(Metadata::read(b"{"), Err(Invalid::Metadata { .. })));
-        assert!(matches!(Metadata::read(br#"{"tool":1}"#), Err(Invalid::Metadata { .. })));
-        let deep = [vec![b'['; 1 << 20], vec![b']'; 1 << 20]].concat();
-        assert!(matches!(Metadata::read(&deep), Err(Invalid::Metadata { .. })));
+    fn what_is_no_json_object_within_the_limits_counts_as_none() {
+        let deep = |depth: usize| format!(r#"{{"x":{{"a":{}{}}}}}"#, "[".repeat(depth), "]".repeat(depth));
+        let long =
+            |bytes: usize| format!(r#"{{"description":"{}"}}"#, "d".repeat(bytes - r#"{"description":""}"#.len()));
+        let many = |marks: usize| format!(r#"{{"x":{{"a":[0{}]}}}}"#, ",0".repeat(marks - 5));
+        assert!(read(&deep(62)).1.is_empty() && read(&long(1 << 20)).1.is_empty() && read(&many(1 << 17)).1.is_empty());
+        let outside = [
+            deep(63),
+            long((1 << 20) + 1),
+            many((1 << 17) + 1),
+            String::new(),
+            "[]".to_owned(),
+            "null".to_owned(),
+            "{".to_owned(),
+            "{} {}".to_owned(),
+            r#"{"tool":"a","x":{"a":1e999}}"#.to_owned(),
+            r#"{"tool":"a","x":{"a":"\ud800"}}"#.to_owned(),
+            r#"{"tool":"a","unknown":{"\udc00":1}}"#.to_owned(),
+            r#"{"tool":"a","recommended_alpha":NaN}"#.to_owned(),
+        ];
+        for text in outside {
+            let (metadata, ignored) = read(&text);
+            let start: String = text.chars().take(60).collect();
+            assert_eq!(metadata, Metadata::default(), "{start}");
+            assert_eq!(ignored.len(), 1, "{start}");
+            assert_eq!(ignored[0].pointer, "", "{start}");
+        }
+        assert_eq!(Metadata::read(b"{\"tool\":\"\xff\"}").0, Metadata::default());
+    }
+
+    #[test]
+    fn known_keys_of_other_kinds_count_as_absent_and_are_named() {
+        let text = r#"{
+            "tool": 1, "license": null, "portable": "yes", "recommended_alpha": -2, "portability_bytes": 1.0,
+            "localization": {"method": "value", "k": -1, "seed": 18446744073709551616, "density": 1},
+            "candidates": {"include": ["a", 1], "exclude": ["b"], "by_layer": {"0": 1, "1": "2"}, "by_component": {"q/k": 3}},
+            "base": {"model_id": null, "files": [{"name": "a", "bytes": "9", "content": 1}, {}]},
+            "reference": {"files": [{"name": "a"}, "b"]},
+            "masks": {"overlap": {"both": 1e3, "neither": 7}, "by_component": {"a/b~": {"both": 1, "neither": []}}},
+            "derived": [], "pairing": {"prefix": ["a", "b", "c"], "renamed": [["a", "b"]], "prefixes": [["a"]], "rows": [[]]},
+            "reduced": {"max_error": "big", "relative_error": 3}, "results": 7, "x": {"null": null}
+        }"#;
+        let (metadata, ignored) = read(text);
+        let mut pointers: Vec<&str> = ignored.iter().map(|ignored| ignored.pointer.as_str()).collect();
+        pointers.sort_unstable();
+        let expected = [
+            "/base/files/0/bytes",
+            "/base/files/0/content",
+            "/base/model_id",
+            "/candidates/by_layer",
+            "/candidates/include",
+            "/derived",
+            "/license",
+            "/localization/k",
+            "/localization/seed",
+            "/masks/by_component/a~1b~0/neither",
+            "/masks/overlap/both",
+            "/pairing/prefix",
+            "/pairing/prefixes",
+            "/pairing/rows",
+            "/portability_bytes",
+            "/portable",
+            "/reduced/max_error",
+            "/reference/files",
+            "/results",
+            "/tool",
+        ];
+        assert_eq!(pointers, expected);
+        assert_eq!(ignored[0].to_string(), "/tool, which is a number, and not a string");
+        assert_eq!((metadata.recommended_alpha, metadata.localization.density), (Some(-2.0), Some(1.0)));
+        assert_eq!(metadata.candidates.exclude, ["b"]);
+        assert_eq!((metadata.base.files.len(), metadata.base.files[0].name.as_str()), (2, "a"));
+        let masks = metadata.masks.unwrap();
+        assert_eq!((masks.overlap.neither, masks.by_component["a/b~"].both), (7, 1));
+        assert_eq!(metadata.pairing.unwrap().renamed, [("a".to_owned(), "b".to_owned())]);
+        assert_eq!(metadata.reduced.unwrap().relative_error, 3.0);
+        assert_eq!(metadata.x["null"], Value::Null);
+    }
+
+    #[test]
+    fn of_a_key_given_twice_the_last_counts() {
+        assert_eq!(read(r#"{"tool":1,"tool":"a","x":1,"x":{"b":2,"b":3}}"#).0.x["b"], 3);
+        assert_eq!(ignored(r#"{"tool":1,"tool":"a"}"#), [""; 0]);
+        assert_eq!(ignored(r#"{"tool":"a","tool":1}"#), ["/tool"]);
+    }
+
+    #[test]
+    fn what_readers_would_ignore_is_not_written() {
+        let described = |bytes: usize| Metadata { description: Some("d".repeat(bytes)), ..Metadata::default() };
+        assert!(described(1 << 19).write().is_ok());
+        let error = described(1 << 20).write().unwrap_err().to_string();
+        assert!(error.starts_with("its metadata has 1048") && error.ends_with("1048576 that readers take"), "{error}");
     }
 }

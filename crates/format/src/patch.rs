@@ -6,7 +6,7 @@
 use super::header::{KNOWN, Packing, Preamble, Section, header_digest, read_sections, section, write_section};
 use super::invalid::Invalid;
 use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES, SELECTED_FREE, SELECTED_RATIO_MAX};
-use super::metadata::Metadata;
+use super::metadata::{Ignored, Metadata, Unwritable};
 use super::tensor_table::{BlockEntry, TableSections, TensorEntry, TensorTable};
 use crate::block::DENSE_FRONT;
 use crate::digest::Digest;
@@ -23,6 +23,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 pub struct Patch {
     id: Digest,
     metadata: Metadata,
+    ignored: Vec<Ignored>,
     table: TensorTable,
     header_bytes: u64,
     file_bytes: u64,
@@ -64,6 +65,17 @@ pub enum ReadError {
     Invalid(#[from] Invalid),
 }
 
+/// Why a patch could not be given other metadata.
+#[derive(Debug, thiserror::Error)]
+pub enum RewriteError {
+    /// The patch could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Readers would ignore the metadata.
+    #[error(transparent)]
+    Metadata(#[from] Unwritable),
+}
+
 impl Patch {
     /// Reads and verifies the header of a patch.
     ///
@@ -93,7 +105,7 @@ impl Patch {
         if let Some(unknown) = sections.iter().find(is_refused) {
             return Err(Invalid::UnknownSection { kind: unknown.kind }.into());
         }
-        let metadata = Metadata::read(required(section::METADATA)?)?;
+        let (metadata, ignored) = Metadata::read(required(section::METADATA)?);
         let contents = TableSections {
             table: required(section::TABLE)?,
             digests: required(section::DIGESTS)?,
@@ -107,7 +119,7 @@ impl Patch {
             return Err(Invalid::Work { found, most, file_bytes }.into());
         }
         let header_bytes = PREAMBLE_BYTES + u64::from(preamble.sections_bytes);
-        Ok(Self { id: preamble.digest, metadata, table, header_bytes, file_bytes, source })
+        Ok(Self { id: preamble.digest, metadata, ignored, table, header_bytes, file_bytes, source })
     }
 
     /// BLAKE3 of the header. As the header contains the digests of all blocks, the id identifies the whole content (spec §12.1).
@@ -115,9 +127,14 @@ impl Patch {
         self.id
     }
 
-    /// The descriptive metadata.
+    /// The descriptive metadata, as far as it is what spec §6 says.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// The parts of the metadata that are not what spec §6 says, and count as absent.
+    pub fn ignored_metadata(&self) -> &[Ignored] {
+        &self.ignored
     }
 
     /// The tensors that the patch changes, and the offsets of their blocks.
@@ -163,13 +180,17 @@ impl Patch {
     /// The same patch with other metadata. This changes its id.
     ///
     /// # Errors
-    /// I/O; R10, as [`Metadata::write`].
-    pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, ReadError> {
+    /// I/O; [`Unwritable`] metadata.
+    pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, RewriteError> {
+        Ok(self.with_metadata_section(&metadata.write()?)?)
+    }
+
+    fn with_metadata_section(&self, metadata: &[u8]) -> Result<Self, ReadError> {
         let sections = self.source.read_at(PREAMBLE_BYTES, self.header_bytes - PREAMBLE_BYTES)?;
         let mut header = Vec::new();
         for section in read_sections(&sections)? {
             match section.kind {
-                section::METADATA => write_section(&mut header, section.kind, &metadata.write()?, Packing::Zstd),
+                section::METADATA => write_section(&mut header, section.kind, metadata, Packing::Zstd),
                 _ => header.extend_from_slice(section.stored),
             }
         }

@@ -19,6 +19,7 @@ use crate::patch::encode::EncodeError;
 pub fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::SelectionImpossible
+        | ErrorKind::MetadataTooLarge
         | ErrorKind::OutputExists
         | ErrorKind::OutputInUse
         | ErrorKind::OutputNotAFile
@@ -119,6 +120,10 @@ pub fn help(error: &Error) -> Option<String> {
         }
         Reason::Unexpected { unexpected, .. } => Some(files::unexpected(unexpected)),
         Reason::Patch { invalid, .. } => Some(files::patch(invalid).to_owned()),
+        Reason::Metadata { .. } => Some(
+            "shorten the description, or keep long results and lists beside the patch: readers would show none of it"
+                .to_owned(),
+        ),
         Reason::Checkpoint { reason, .. } => files::checkpoint(reason).map(str::to_owned),
         Reason::Onnx { .. } => Some("export the model again, or download the file again".to_owned()),
         Reason::Changed { .. } => {

@@ -1,7 +1,7 @@
-//! Compresses long sequences with pcodec (spec §9.2), in the part of its standalone format that spec §P defines.
+//! Compresses long sequences with pcodec (spec §9.2), in the part of its standalone format that spec §P.2 to §P.5 define.
 //!
 //! pcodec reads more than this part: other modes, delta encodings and versions of its format. They are refused here, before pcodec sees
-//! them, so that every reader takes the same files. What is left of the rules of spec §P, pcodec checks itself.
+//! them, so that every reader takes the same files. The other rules of that text, pcodec checks itself.
 
 use super::{Corrupt, Effort, Number};
 use pco::standalone::{DecompressorItem, FileCompressor, FileDecompressor};
