@@ -245,38 +245,62 @@ fn find_in<const N: usize, T: Copy + PartialOrd + Sub<Output = T> + Into<f64>>(
     abs: impl Fn(T) -> T,
     found: &mut Vec<(u32, u64)>,
 ) -> u64 {
-    let (low, high) = rough.into_inner();
-    let (first, last) = (*range.start(), *range.end());
+    let wanted = Wanted { range, rough, value, abs };
     let mut above = 0;
-    let mut find_in_stride = |start: usize, targets: &[[u8; N]], references: &[[u8; N]]| {
+    let (targets, last_targets) = target.as_chunks::<N>().0.as_chunks::<STRIDE>();
+    let (references, last_references) = reference.as_chunks::<N>().0.as_chunks::<STRIDE>();
+    for ((targets, references), start) in targets.iter().zip(references).zip((0..).step_by(STRIDE)) {
+        above += wanted.find(start, targets, references, found);
+    }
+    above + wanted.find(STRIDE * targets.len(), last_targets, last_references, found)
+}
+
+/// Which elements [`find_in`] finds.
+struct Wanted<'a, T, Value, Abs> {
+    range: &'a RangeInclusive<u64>,
+    rough: RangeInclusive<T>,
+    value: Value,
+    abs: Abs,
+}
+
+impl<T: Copy + PartialOrd + Sub<Output = T> + Into<f64>, Value, Abs: Fn(T) -> T> Wanted<'_, T, Value, Abs> {
+    /// Appends those of the next at most [`STRIDE`] elements to `found`, and returns how many are above.
+    // A method, since a closure that is called twice is not compiled for the processors that `find` is compiled for.
+    #[inline(always)]
+    fn find<const N: usize>(
+        &self,
+        start: usize,
+        targets: &[[u8; N]],
+        references: &[[u8; N]],
+        found: &mut Vec<(u32, u64)>,
+    ) -> u64
+    where
+        Value: Fn([u8; N]) -> T,
+    {
+        let Self { range, rough, value, abs } = self;
         let difference = |(target, reference): (&[u8; N], &[u8; N])| abs(value(*reference) - value(*target));
         // Loops without branches, which the compiler vectorizes.
         let differences = || targets.iter().zip(references).map(difference).enumerate();
-        let reaching = differences().fold(0u32, |set, (at, difference)| set | u32::from(difference >= low) << at);
+        let reaching =
+            differences().fold(0u32, |set, (at, difference)| set | u32::from(difference >= *rough.start()) << at);
         if reaching == 0 {
-            return;
+            return 0;
         }
-        let over = differences().fold(0u32, |set, (at, difference)| set | u32::from(difference > high) << at);
-        above += u64::from(over.count_ones());
+        let over = differences().fold(0u32, |set, (at, difference)| set | u32::from(difference > *rough.end()) << at);
+        let mut above = u64::from(over.count_ones());
         let mut near = reaching & !over;
         while near != 0 {
             let index = near.trailing_zeros() as usize;
             near &= near - 1;
             let (target, reference): (f64, f64) = (value(targets[index]).into(), value(references[index]).into());
             let key = (reference - target).abs().to_bits();
-            above += u64::from(key > last);
-            if first <= key && key <= last {
+            above += u64::from(key > *range.end());
+            if range.contains(&key) {
                 found.push(((start + index) as u32, key));
             }
         }
-    };
-    let (targets, last_targets) = target.as_chunks::<N>().0.as_chunks::<STRIDE>();
-    let (references, last_references) = reference.as_chunks::<N>().0.as_chunks::<STRIDE>();
-    for ((targets, references), start) in targets.iter().zip(references).zip((0..).step_by(STRIDE)) {
-        find_in_stride(start, targets, references);
+        above
     }
-    find_in_stride(STRIDE * targets.len(), last_targets, last_references);
-    above
 }
 
 /// Checks a part of a block of `pair`; `start` is the flat index of the block's first element.
