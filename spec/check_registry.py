@@ -48,6 +48,19 @@ class Items(list):
     size = property(len)
 
 
+class Names:
+    """What names stand for in an expression of a node."""
+
+    def __init__(self, node, own):
+        self.node, self.own = node, own
+
+    def __getitem__(self, name):
+        try:
+            return self.own[name] if name in self.own else getattr(self.node, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+
 class Node:
     """A type of the description, read from bytes. Fields, instances and parameters are attributes, as expressions name them."""
 
@@ -68,18 +81,11 @@ class Node:
         self._fields[name] = self._evaluate(instance["value"]) if "if" not in instance or self._evaluate(instance["if"]) else None
         return self._fields[name]
 
-    def __getitem__(self, name):
-        """The value of a name in an expression."""
-        try:
-            return self._names[name] if name in self._names else getattr(self, name)
-        except AttributeError:
-            raise KeyError(name) from None
-
     def _evaluate(self, expression, **names):
         if not isinstance(expression, str):
             return expression
-        self._names = {f"_{name}": value for name, value in names.items()}
-        return eval(self._description.python(expression), {"__builtins__": {}}, self)  # of our own file, not of a patch
+        names = Names(self, {f"_{name}": value for name, value in names.items()})
+        return eval(self._description.python(expression), {"__builtins__": {}}, names)  # of our own file, not of a patch
 
     def _repeat(self, field, io):
         kind = field.get("repeat")
