@@ -146,7 +146,7 @@ fn check_result(name: &str, expected: &Value, result: &[(String, Vec<u8>)]) {
 #[test]
 fn there_is_a_vector_for_every_rule() {
     let found: Vec<String> = all().iter().map(|(_, _, e)| e["expect"].as_str().unwrap().to_owned()).collect();
-    for rule in 1..=22 {
+    for rule in 1..=21 {
         assert!(found.contains(&format!("R{rule}")), "no vector breaks R{rule}");
     }
 }
