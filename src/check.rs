@@ -1,8 +1,6 @@
 //! Whether a patch is intact, and whether what it declares about its base and its result is true.
 
-use crate::apply::{
-    Carried, Check, base_block, carried_digest, carried_root_fits, counterparts_fit, results, root_fits,
-};
+use crate::apply::{Carried, Check, base_block, carried_root_fits, counterparts_fit, results, root_fits};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::error::Error;
@@ -44,8 +42,7 @@ pub fn intact(patch: &Patch, context: &Context<'_>) -> Result<Intact, Error> {
         if streams.needs_base() {
             return Ok((carried, false, None));
         }
-        let decoded = patch.decode_bytes(entry, block, &bytes, None).map_err(|e| e.error)?;
-        Ok((carried, true, carried_digest(entry, &decoded)))
+        Ok((carried, true, patch.check_bytes(entry, block, &bytes)?))
     });
     let each = each.collect::<Result<Vec<_>, Error>>()?;
     let digests: Vec<_> = each.iter().map(|(.., digest)| *digest).collect();

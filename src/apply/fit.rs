@@ -6,8 +6,8 @@ use crate::context::{Cancelled, Context};
 use crate::digest::Digest;
 use crate::error::{BaseState, Difference, Error};
 use crate::format::Invalid;
+use crate::format::block::BaseElements;
 use crate::format::block::encode::values_digest;
-use crate::format::block::{BaseElements, DecodedBlock};
 use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::pair::PrefixMap;
 use crate::patch::{Patch, TensorBlock, Undecoded};
@@ -213,15 +213,9 @@ pub(crate) fn carried_values_fit(patch: &Patch, context: &Context<'_>) -> Result
     let blocks: Vec<_> = patch.table().blocks().collect();
     let digests = blocks.par_iter().map(|(entry, block)| {
         context.advance(0)?;
-        let decoded = patch.decode(entry, block, None).map_err(|e| e.error)?;
-        Ok(carried_digest(entry, &decoded))
+        Ok(patch.check_bytes(entry, block, &patch.block(entry, block)?)?)
     });
     carried_root_fits(patch, &digests.collect::<Result<Vec<_>, Error>>()?)
-}
-
-/// The digest of the base values that a block carries; `None` if it carries none.
-pub(crate) fn carried_digest(entry: &TensorEntry, decoded: &DecodedBlock) -> Option<Digest> {
-    decoded.carried_base().map(|bits| values_digest(entry.dtype, bits))
 }
 
 /// Compares the digests of the base values that blocks carry with the digest over all of them. Passes a patch of which any block carries

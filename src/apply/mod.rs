@@ -27,7 +27,7 @@ pub use onnx::OnnxBase;
 pub use plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 pub use run::Applied;
 
-pub(crate) use fit::{base_block, carried_digest, carried_root_fits, carried_values_fit, counterparts_fit, root_fits};
+pub(crate) use fit::{base_block, carried_root_fits, carried_values_fit, counterparts_fit, root_fits};
 pub(crate) use job::{Destination, KeepMask};
 pub(crate) use plan::results;
 pub(crate) use rewrite::Pruning;

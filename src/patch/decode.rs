@@ -1,8 +1,11 @@
 //! Decodes the blocks of a patch, within the budget for their memory.
 
 use super::{Patch, Reservation, Unreadable};
+use crate::digest::Digest;
 use crate::format::Invalid;
-use crate::format::block::decode::{BlockError, decode, dense_deltas, dense_memory, memory, streams};
+use crate::format::block::decode::{
+    BlockError, decode, dense_deltas, dense_memory, memory, streams, verify, verify_memory,
+};
 use crate::format::block::dense::AddDeltas;
 use crate::format::block::{BaseElements, DecodedBlock, Streams};
 use crate::format::invalid::StreamFault;
@@ -111,8 +114,7 @@ impl Patch {
         bytes: &[u8],
         base: Option<&dyn BaseElements>,
     ) -> Result<Decoded, Undecoded> {
-        let range = self.table().elements_of(entry, block);
-        let (elements, selected, dtype) = ((range.end - range.start) as u32, block.selected, entry.dtype);
+        let (elements, selected, dtype) = (self.elements(entry, block), block.selected, entry.dtype);
         let decoded = streams(bytes, dtype).map_err(BlockError::from).and_then(|streams| {
             // Reserved before anything is allocated.
             let memory = Reservation::new(bytes.len() as u64, memory(&streams, dtype, elements, selected));
@@ -125,6 +127,31 @@ impl Patch {
             Ok(Decoded { block, _memory: memory })
         });
         decoded.map_err(|reason| self.undecoded(entry, block, bytes, reason))
+    }
+
+    /// Checks the verified `bytes` of one block that needs no base as [`Patch::decode_bytes`] does, in less memory: that of one of its
+    /// streams. Returns the digest of the base values that it carries.
+    ///
+    /// # Errors
+    /// R19, R20.
+    pub(crate) fn check_bytes(
+        &self,
+        entry: &TensorEntry,
+        block: &BlockEntry,
+        bytes: &[u8],
+    ) -> Result<Option<Digest>, Unreadable> {
+        let (elements, selected, dtype) = (self.elements(entry, block), block.selected, entry.dtype);
+        let checked = streams(bytes, dtype).map_err(BlockError::from).and_then(|streams| {
+            // Reserved before anything is allocated.
+            let memory = Reservation::new(bytes.len() as u64, verify_memory(&streams, dtype, selected));
+            if memory.is_shared() {
+                let bytes = bytes.to_vec();
+                memory.allocate(move || verify(&bytes, dtype, elements, selected))
+            } else {
+                verify(bytes, dtype, elements, selected)
+            }
+        });
+        checked.map_err(|reason| self.undecoded(entry, block, bytes, reason).error)
     }
 
     /// Reads one block, compares it with its digest, and decodes its deltas if it is dense. `None` for other blocks.
@@ -140,13 +167,18 @@ impl Patch {
             return Ok(None);
         }
         let bytes = self.block(entry, block)?;
-        let range = self.table().elements_of(entry, block);
-        let (elements, selected, dtype) = ((range.end - range.start) as u32, block.selected, entry.dtype);
+        let (elements, selected, dtype) = (self.elements(entry, block), block.selected, entry.dtype);
         // Reserved before anything is allocated.
         let memory = Reservation::new(bytes.len() as u64, dense_memory(dtype, elements, selected));
         let deltas = dense_deltas(&bytes, dtype, elements, selected);
         let deltas = deltas.map_err(|reason| self.undecoded(entry, block, &bytes, reason).error)?;
         Ok(deltas.map(|deltas| DenseBlock { deltas, of: (self, entry, block), _memory: memory }))
+    }
+
+    /// The number of elements of a block.
+    fn elements(&self, entry: &TensorEntry, block: &BlockEntry) -> u32 {
+        let range = self.table().elements_of(entry, block);
+        (range.end - range.start) as u32
     }
 
     fn undecoded(&self, entry: &TensorEntry, block: &BlockEntry, bytes: &[u8], reason: BlockError) -> Undecoded {

@@ -2,12 +2,15 @@
 
 use super::base::BaseElements;
 use super::dense::{AddDeltas, DenseDeltas};
+use super::encode::values_digest;
 use super::loops::DeltaNumber;
-use super::masks::{Kept, Masks, count, spread};
+use super::masks::{self, Kept, Masks, count, spread};
 use super::{DeltaCodec, PositionCodec, Streams};
 use crate::codec::gaps::{self, GroupedPositions};
+use crate::codec::groups::Sequences;
 use crate::codec::reader::Reader;
 use crate::codec::{Corrupt, Number, groups};
+use crate::digest::Digest;
 use crate::dtype::{Dtype, FloatFormat};
 use crate::invalid::StreamFault;
 use crate::limits::DENSE_LIVE_RATIO_MAX;
@@ -99,6 +102,12 @@ pub fn memory(streams: &Streams<&[u8]>, dtype: Dtype, elements: u32, selected: u
     of_selected + if streams.deltas.0 == DeltaCodec::Dense { dense_memory(dtype, elements, selected) } else { 0 }
 }
 
+/// About how many bytes of memory [`verify`] takes: the numbers of one stream as they are encoded and as they are meant, and the masks.
+pub fn verify_memory(streams: &Streams<&[u8]>, dtype: Dtype, selected: u32) -> u64 {
+    let encoded = with_number!(dtype, N => size_of::<N>() as u64);
+    u64::from(selected) * (encoded + 8 + u64::from(streams.masks.is_some()))
+}
+
 /// The most bytes that the deltas of all elements of a dense block take, with their symbols and escapes.
 pub fn dense_memory(dtype: Dtype, elements: u32, selected: u32) -> u64 {
     let encoded = with_number!(dtype, N => size_of::<N>() as u64);
@@ -145,12 +154,7 @@ pub fn decode(
     let kept = masks.as_ref().map(|masks| &masks.kept[..]);
     let n_deltas = kept.map_or(selected as usize, |kept| count(kept, |kept| kept.in_reference()));
     let deltas = match streams.deltas {
-        (DeltaCodec::Ulp, bytes) => {
-            let ulps = with_number!(dtype, N => {
-                unwrap_ulps(groups::decode::<N>(bytes, 1, n_deltas)?.into_numbers(), dtype)?
-            });
-            Deltas::Ulp(aligned(ulps, kept))
-        }
+        (DeltaCodec::Ulp, bytes) => Deltas::Ulp(aligned(ulp_deltas(bytes, n_deltas, dtype)?, kept)),
         (DeltaCodec::ClassUlp, bytes) => {
             if base_bits.is_none() {
                 base_bits = Some(base.ok_or(BlockError::NeedsBase)?.bits_at(&positions));
@@ -169,6 +173,47 @@ pub fn decode(
     };
     let carries_base = streams.base_values.is_some();
     Ok(DecodedBlock { positions, deltas, base_bits, carries_base, masks })
+}
+
+/// Checks everything that [`decode`] checks of a block that needs no base. The numbers of each stream are dropped before those of the next
+/// are decoded, so that this takes the memory of one ([`verify_memory`]). Returns the digest of the base values that the block stores.
+///
+/// # Errors
+/// [`BlockError`].
+pub fn verify(bytes: &[u8], dtype: Dtype, elements: u32, selected: u32) -> Result<Option<Digest>, BlockError> {
+    let streams = streams(bytes, dtype)?;
+    if streams.needs_base() {
+        return Err(BlockError::NeedsBase);
+    }
+    let selected = selected as usize;
+    gaps::decode(streams.positions.1, selected, elements)?;
+    let kept = streams.masks.map(|(_, bytes)| masks::kept(bytes, selected)).transpose()?;
+    let has_delta = |entry: usize| kept.as_ref().is_none_or(|kept| kept[entry].in_reference());
+    let n_deltas = kept.as_ref().map_or(selected, |kept| count(kept, |kept| kept.in_reference()));
+    if let Some(kept) = &kept {
+        masks::values_before(&streams, kept, dtype)?;
+    }
+    let (mut digest, mut of_classes) = (None, vec![0; dtype.classes()]);
+    if let Some((_, bytes)) = streams.base_values {
+        let base_bits = numbers(bytes, selected, dtype)?;
+        digest = Some(values_digest(dtype, &base_bits));
+        let layout = dtype.bit_layout();
+        for (_, bits) in base_bits.into_iter().enumerate().filter(|(entry, _)| has_delta(*entry)) {
+            of_classes[usize::from(layout.class(bits))] += 1;
+        }
+    }
+    match streams.deltas {
+        (DeltaCodec::Ulp, bytes) => drop(ulp_deltas(bytes, n_deltas, dtype)?),
+        (DeltaCodec::ClassUlp, bytes) => with_number!(dtype, N => {
+            let deltas = groups::decode::<N>(bytes, dtype.classes(), n_deltas)?;
+            check_classes(&deltas, &of_classes)?;
+            unwrap_ulps(deltas.into_numbers(), dtype)?;
+        }),
+        (DeltaCodec::Bf16, bytes) => drop(bf16_deltas(bytes, n_deltas)?),
+        (DeltaCodec::Int8, bytes) => drop(int8_deltas(bytes, n_deltas)?),
+        (DeltaCodec::Dense, _) => return Err(StreamFault::Dense.into()),
+    }
+    Ok(digest)
 }
 
 /// The deltas of a dense block, to be added to its base; `None` for other blocks. Arguments and errors are those of [`decode`].
@@ -276,11 +321,32 @@ fn class_deltas<N: Number>(
         deltas.push(numbers[*slot]);
         *slot += 1;
     }
-    if deltas.len() == count {
-        return Ok(deltas);
+    if deltas.len() == count { Ok(deltas) } else { Err(other_classes(deltas.len(), count).into()) }
+}
+
+/// Checks that there are as many `deltas` in each group as base values, of which there are `of_classes` in each class. [`class_deltas`]
+/// finds out the same.
+fn check_classes<N: Number>(deltas: &Sequences<N>, of_classes: &[usize]) -> Result<(), Corrupt> {
+    let partition = deltas.partition();
+    let mut left: Vec<usize> = deltas.ends().iter().zip(deltas.starts()).map(|(end, start)| end - start).collect();
+    let mut placed = 0;
+    for (class, values) in of_classes.iter().enumerate() {
+        let group = &mut left[partition.group(class as u16)];
+        let here = (*group).min(*values);
+        *group -= here;
+        placed += here;
     }
-    let (found, expected) = (deltas.len() as u64, count as u64);
-    Err(Corrupt::Count { field: "deltas of the base's classes", found, expected }.into())
+    let count = deltas.numbers().len();
+    if placed == count { Ok(()) } else { Err(other_classes(placed, count)) }
+}
+
+fn other_classes(found: usize, expected: usize) -> Corrupt {
+    Corrupt::Count { field: "deltas of the base's classes", found: found as u64, expected: expected as u64 }
+}
+
+/// Decodes deltas in the order of positions (spec §9.5).
+fn ulp_deltas(bytes: &[u8], count: usize, dtype: Dtype) -> Result<Vec<u64>, Corrupt> {
+    with_number!(dtype, N => unwrap_ulps(groups::decode::<N>(bytes, 1, count)?.into_numbers(), dtype))
 }
 
 /// Decodes `count` bit patterns of `dtype` (spec §9.8).

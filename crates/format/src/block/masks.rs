@@ -67,15 +67,9 @@ impl Masks {
     /// Decodes the masks of a block with `selected` selected elements; `None` if it has none.
     pub(super) fn decode(streams: &Streams<&[u8]>, selected: usize, dtype: Dtype) -> Result<Option<Self>, Corrupt> {
         let Some((codec, bytes)) = streams.masks else { return Ok(None) };
-        let symbols = groups::decode::<u16>(bytes, 1, selected)?.into_numbers();
-        let kept = symbols.into_iter().map(Kept::from_symbol).collect::<Result<Vec<_>, Corrupt>>()?;
-        let before = match streams.values_before {
-            Some((BaseCodec::Bits, bytes)) => {
-                let values = numbers(bytes, count(&kept, |kept| !kept.in_base()), dtype)?;
-                Some(spread(values, &kept, |kept| !kept.in_base()))
-            }
-            None => None,
-        };
+        let kept = kept(bytes, selected)?;
+        let before = values_before(streams, &kept, dtype)?;
+        let before = before.map(|values| spread(values, &kept, |kept| !kept.in_base()));
         Ok(Some(Self { kept, codec, before }))
     }
 
@@ -88,6 +82,21 @@ impl Masks {
             (None, MaskCodec::PrunedBase) => None,
         }
     }
+}
+
+/// Decodes a stream of masks (spec §9.9).
+pub(super) fn kept(bytes: &[u8], selected: usize) -> Result<Vec<Kept>, Corrupt> {
+    groups::decode::<u16>(bytes, 1, selected)?.into_numbers().into_iter().map(Kept::from_symbol).collect()
+}
+
+/// Decodes the bit patterns before pruning of the elements that are pruned in the base (spec §9.10); `None` if there is no such stream.
+pub(super) fn values_before(
+    streams: &Streams<&[u8]>,
+    kept: &[Kept],
+    dtype: Dtype,
+) -> Result<Option<Vec<u64>>, Corrupt> {
+    let Some((BaseCodec::Bits, bytes)) = streams.values_before else { return Ok(None) };
+    numbers(bytes, count(kept, |kept| !kept.in_base()), dtype).map(Some)
 }
 
 /// Number of elements that have an entry in a stream.
