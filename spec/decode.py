@@ -111,7 +111,7 @@ class Bits:
 # §5 Header
 
 MAGIC = bytes.fromhex("894C43500D0A1A0A")
-DAMAGED = [b"\x89LCP" + tail for tail in (b"\n\x1a\n", b"\r\r\n", b"\r\n\x1a\r\n", b"\r\n\x1a\r")]
+DAMAGED = [b"\x89LCP" + tail for tail in (b"\n\x1a\n", b"\r\r\n", b"\r\n\x1a\r")]
 METADATA, TABLE, DIGESTS, STATISTICS, COUNTERPARTS = KNOWN_SECTIONS = 1, 2, 3, 0x8004, 0x8005
 
 
@@ -171,14 +171,13 @@ def unpack(content, raw, rule=7):
     if content[:4] != bytes.fromhex("28B52FFD"):
         raise Reject(rule, "not a zstd frame")
     try:
-        window = zstandard.get_frame_parameters(content).window_size
         for at in range(0, len(content), 64):
             out += unpacker.decompress(content[at : at + 64])
             if len(out) > raw:
                 break
     except zstandard.ZstdError as error:
         raise Reject(rule, f"zstd: {error}") from None
-    if window > 2**24 or not unpacker.eof or unpacker.unused_data or len(out) != raw:
+    if not unpacker.eof or unpacker.unused_data or len(out) != raw:
         raise Reject(rule, "not one zstd frame of the stated size, with a window of at most 2^24 bytes")
     return bytes(out)
 

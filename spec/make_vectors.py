@@ -9,6 +9,7 @@ Case with a base and the expected result. The same script gives the same bytes e
 """
 import hashlib
 import json
+import math
 import os
 import struct
 import sys
@@ -23,7 +24,8 @@ from blake3 import blake3
 MAGIC = bytes.fromhex("894C43500D0A1A0A")
 DEVELOPMENT_MAGIC = bytes.fromhex("894C43450D0A1A0A")
 CODES = {"BOOL": 1, "U8": 2, "I8": 3, "U16": 4, "I16": 5, "U32": 6, "I32": 7, "U64": 8, "I64": 9, "F8_E4M3": 16, "F8_E5M2": 17,
-         "F16": 18, "BF16": 19, "F32": 20, "F64": 21, "C64": 32, "F4": 36}
+         "F16": 18, "BF16": 19, "F32": 20, "F64": 21, "C64": 32, "F8_E8M0": 33, "F8_E4M3FNUZ": 34, "F8_E5M2FNUZ": 35, "F4": 36, "F6_E2M3": 37,
+         "F6_E3M2": 38}
 FLOATS = {"F8_E4M3": (4, 3), "F8_E5M2": (5, 2), "F16": (5, 10), "BF16": (8, 7), "F32": (8, 23), "F64": (11, 52)}
 WIDTHS = {"U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64}
 
@@ -286,6 +288,11 @@ class Case:
             s += alpha * delta
         return round_float(s, dtype)
 
+    def on_tensors(self, other):
+        """Also expect to be refused on a base of these tensors, as `safetensors` takes them."""
+        self.other, self.elsewhere = other, [(1.0, None)]
+        return self
+
     def on(self, other, *alphas, refused=False):
         """Also expect this on another base (§A10), whose bits are `other` by name: a result at each of `alphas`, or to be refused."""
         self.other = {name: (dtype, shape, other[name]) for name, (dtype, shape, _) in self.base.items()}
@@ -293,6 +300,14 @@ class Case:
         at = lambda alpha: {n: [moved(n, i, alpha) if alpha and i in self.where[n] else u for i, u in enumerate(bits)] for n, (_, _, bits) in self.other.items()}
         self.elsewhere = [(alpha, None if refused else at(alpha)) for alpha in alphas]
         return self
+
+    def fits_other(self):
+        """Whether the other base fits (§A2), by a full check and by a quick one."""
+        names = [name for name in self.base if self.where[name]]
+        if not all(name in self.other and self.other[name][:2] == self.base[name][:2] for name in names):
+            return False, False
+        pairs = [(name, self.base[name][2], self.other[name][2]) for name in names]
+        return all(own == other for _, own, other in pairs), all(own[i] == other[i] for name, own, other in pairs for i in self.where[name])
 
     def with_another(self, name, other, alphas):
         """Also expect this of the vector `name`, whose case is `other`, and then this one, applied together to their base (§A5)."""
@@ -528,8 +543,12 @@ def value(u, dtype):
 
 
 def as_float(u, dtype):
-    exact = value(u, dtype)
-    return -0.0 if exact == 0 and u >> (width(dtype) - 1) else float(exact)
+    """Also of NaN and infinity."""
+    exact, negative = value(u, dtype), u >> (width(dtype) - 1)
+    if exact is None:
+        magnitude = math.inf if dtype != "F8_E4M3" and u & (2 ** FLOATS[dtype][1] - 1) == 0 else math.nan
+        return -magnitude if negative else magnitude
+    return -0.0 if exact == 0 and negative else float(exact)
 
 
 def round_float(number, dtype):
@@ -549,16 +568,24 @@ def round_float(number, dtype):
     return None if bits >= top else sign | bits
 
 
-def edit(base, reference, alpha, dtype):
+def not_finite(number, dtype):
+    """§10.3: the bits of NaN, or of an overflow."""
+    e, m = FLOATS[dtype]
+    top = 127 if dtype == "F8_E4M3" else (2**e - 1) << m
+    if math.isnan(number):
+        return top if dtype == "F8_E4M3" else top | 1 << (m - 1)
+    return top | (1 << (width(dtype) - 1) if number < 0 else 0)
+
+
+def edit(base, reference, alpha, dtype, allow_non_finite=False):
     if alpha == 1:
         return reference
     if alpha == 0:
         return base
-    if value(base, dtype) is None or value(reference, dtype) is None:
-        return None
     t, r = as_float(base, dtype), as_float(reference, dtype)
     number = t + alpha * (r - t)
-    return round_float(number, dtype) if np.isfinite(number) else None
+    bits = round_float(number, dtype) if math.isfinite(number) else None
+    return not_finite(number, dtype) if bits is None and allow_non_finite else bits
 
 
 def one(dtype):
@@ -828,6 +855,8 @@ def of_dtype(dtype, shape=None, n=30):
     def vector():
         base = numbers(CODES[dtype], n, dtype)
         case = Case({"w": (dtype, shape or [n], base, changed(base, dtype))})
+        if dtype not in FLOATS:
+            case.alphas.append((0.5, None))  # refused
         return case.at(-0.5) if dtype in FLOATS and dtype != "F64" and dtype != "F32" and not any(
             edit(b, r, -0.5, dtype) is None for b, r in zip(base, case.result["w"])) else case
     vector.__doc__ = f"Dtype {dtype}."
@@ -1632,6 +1661,29 @@ def reject_r03_version_0():
     return small().file(version=0)
 
 
+def reject_r03_before_r04():
+    """Version 2, and a file that is a byte too short."""
+    return small().file(version=2)[:-1]
+
+
+def reject_r03_before_r05():
+    """Version 2, and a reserved field that is not 0."""
+    return small().file(version=2, reserved_too=1)
+
+
+def reject_r05_before_r04():
+    """A reserved field that is not 0, and a file that is a byte too short."""
+    return small().file(reserved=1)[:-1]
+
+
+def reject_r04_lengths_modulo_2_64():
+    """A payload of 2^64 - 1 bytes, and a file that lacks the last byte of its sections: the sum is right modulo 2^64."""
+    case = small()
+    sections = case.sections()[:-1]
+    front = case.file(payload_length=2**64 - 1)[:32]
+    return front + H(front + sections) + sections
+
+
 def reject_r04_one_byte_short():
     """The last byte of the payload is missing."""
     return small().file()[:-1]
@@ -1666,6 +1718,12 @@ def reject_r05_reserved_of_section():
     """The reserved byte of a section head."""
     case = small()
     return case.file(sections=section(1, b"{}", reserved=1) + case.sections()[len(section(1, b"{}")) :])
+
+
+def reject_r05_before_the_order_of_sections():
+    """METADATA twice, the second one with a reserved byte that is not 0."""
+    case = small()
+    return case.file(sections=section(1, b"{}") + section(1, b"{}", reserved=1) + case.sections()[len(section(1, b"{}")) :])
 
 
 def reject_r06_header_digest():
@@ -1825,7 +1883,149 @@ def accept_unknown_optional_section_not_unpacked():
     """Of a type that it does not know a reader only checks that it is as long as it says, and where it stands."""
     case = small()
     bomb = struct.pack("<HBBII", 0xFF01, 1, 0, 3, 2**32 - 1) + b"abc" + struct.pack("<HBBII", 0xFF02, 7, 0, 3, 0) + b"abc"
+    bomb += struct.pack("<HBBII", 0xFF03, 0, 0, 3, 9) + b"abc"
     return case, case.file(sections=case.sections(extra=bomb))
+
+
+def reject_r07_cut_short_before_its_reserved_byte():
+    """A section that is longer than what follows, with a reserved byte that is not 0."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(0x9000, b"abc", reserved=1)[:-1]))
+
+
+def reject_r07_zstd_nothing_but_a_skippable_frame():
+    """A frame to be skipped, and no bytes of content."""
+    case = small()
+    head = struct.pack("<HBBII", 1, 1, 0, len(SKIPPABLE), 0)
+    return case.file(sections=head + SKIPPABLE + section(2, case.table()) + section(3, case.digests()))
+
+
+def reject_r07_zstd_checksum_cut_short():
+    """A frame that lacks the last byte of its checksum."""
+    return zstd_metadata(zstandard.ZstdCompressor(write_checksum=True).compress(b"{}")[:-1], 2)[1]
+
+
+def reject_r07_zstd_wrong_checksum():
+    """A frame with a bit of its checksum changed."""
+    frame = zstandard.ZstdCompressor(write_checksum=True).compress(b"{}")
+    return zstd_metadata(frame[:-1] + bytes([frame[-1] ^ 1]), 2)[1]
+
+
+def reject_r07_zstd_window_just_above_2_24():
+    """A frame that asks for a window of 2^24 + 2^21 bytes."""
+    return zstd_metadata(bytes.fromhex("28B52FFD0071") + (2 << 3 | 1).to_bytes(3, "little") + b"{}", 2)[1]
+
+
+def reject_r07_zstd_dictionary():
+    """A frame that names a dictionary."""
+    return zstd_metadata(bytes.fromhex("28B52FFD2107") + b"\2" + (2 << 3 | 1).to_bytes(3, "little") + b"{}", 2)[1]
+
+
+def reject_r07_zstd_longer_than_stated():
+    """A section that says that it unpacks to a byte less than it does."""
+    return packed(b"{} ", raw=2)[1]
+
+
+def reject_r07_zstd_shorter_than_stated():
+    """A section that says that it unpacks to a byte more than it does."""
+    return packed(b"{}", raw=3)[1]
+
+
+def zstd_metadata(frame, raw):
+    case = small()
+    head = struct.pack("<HBBII", 1, 1, 0, len(frame), raw)
+    return case, case.file(sections=head + frame + section(2, case.table()) + section(3, case.digests()))
+
+
+def zstd_run(first, repeated, n, last):
+    """A zstd frame by hand: `first` as it is, `n` times the byte `repeated`, `last` as it is."""
+    blocks = [(len(first) << 3, first)]
+    while n:
+        run = min(n, 1 << 17)
+        blocks.append((run << 3 | 2, repeated))
+        n -= run
+    blocks.append((len(last) << 3 | 1, last))
+    total = len(first) + len(last) + sum(head >> 3 for head, _ in blocks[1:-1])
+    return bytes.fromhex("28B52FFDA0") + struct.pack("<I", total) + b"".join(head.to_bytes(3, "little") + data for head, data in blocks), total
+
+
+def of_ratio(excess):
+    """METADATA that unpacks to `excess` bytes more than 4096 + 256 times its size."""
+    frame, _ = zstd_run(b"{", b" ", 1000, b"}")
+    frame, raw = zstd_run(b"{", b" ", 4096 + 256 * len(frame) - 2 + excess, b"}")
+    assert raw == 4096 + 256 * len(frame) + excess
+    return zstd_metadata(frame, raw)
+
+
+def accept_zstd_most_for_its_size():
+    """METADATA that unpacks to 4096 + 256 times its size, the most that is legal."""
+    return of_ratio(0)
+
+
+def reject_r07_zstd_more_than_its_size_justifies():
+    """METADATA that unpacks to a byte more than 4096 + 256 times its size."""
+    return of_ratio(1)[1]
+
+
+def table_of(raw):
+    """A table of blocks of 2^7 elements, which is refused, and many bytes."""
+    frame, total = zstd_run(b"\x07" + bytes(65_599), b"\0", raw - 65_601, b"\0")
+    assert total == raw <= 4096 + 256 * len(frame)
+    return file_of(section(1, b"{}") + struct.pack("<HBBII", 2, 1, 0, len(frame), raw) + frame + section(3, small().digests()))
+
+
+def reject_r11_table_of_2_24_bytes():
+    """A table of 2^24 bytes, the most that is legal: what is refused is its L of 7."""
+    return table_of(2**24)
+
+
+def reject_r07_table_of_more_than_2_24_bytes():
+    """A table of 2^24 + 1 bytes."""
+    return table_of(2**24 + 1)
+
+
+def reject_r07_unknown_encoding_of_a_frame():
+    """Encoding 2 of a zstd frame."""
+    case = small()
+    frame = zstd_of(b"{}")
+    return case.file(sections=struct.pack("<HBBII", 1, 2, 0, len(frame), 2) + frame + section(2, case.table()) + section(3, case.digests()))
+
+
+def reject_r07_after_an_unknown_section():
+    """STATISTICS of an unknown encoding, after an unknown required section."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(9, b"") + section(0x8004, bytes(4), encoding=2)))
+
+
+def reject_r08_before_r09():
+    """An unknown required section, and METADATA is missing."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(9, b""))[len(section(1, b"{}")) :])
+
+
+def reject_r08_largest_required_type():
+    """Type 0x7FFF, which is for private use and required."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(0x7FFF, b"")))
+
+
+def accept_smallest_optional_types():
+    """Types 0x8000 and 0x8006, which no version knows."""
+    case = small()
+    extra = section(0x8000, b"a") + section(0x8006, b"b")
+    return case, case.file(sections=case.sections(extra=extra))
+
+
+def accept_statistics_packed():
+    """STATISTICS in zstd."""
+    case = small()
+    return case, case.file(sections=case.sections(extra=section(0x8004, bytes.fromhex("003c803c"), True)))
+
+
+def reject_r09_no_table():
+    """TABLE is missing."""
+    case = small()
+    return case.file(sections=section(1, b"{}") + section(3, case.digests()))
 
 
 def reject_r07_unknown_encoding():
@@ -1955,14 +2155,14 @@ def reject_r17_more_blocks_than_payload():
     return case.file(sections=section(1, b"{}") + section(2, table, True) + section(3, case.digests()))
 
 
-def work(selected, blocks):
+def work(selected, blocks, extra=b"", wrong=False):
     """`blocks` blocks of 2^22 elements, the last with fewer selected, so that they are `selected` in all and the file's size counts:
     `selected` gets the file's bytes."""
     def file(counts):
         body = block((1, 1, b"\0"), (2, 1, b"\0"))
         table = b"\x16\x01" + table_tensor(b"w", "U8", [blocks << 22]) + b"".join(varint(k) + varint(len(body)) for k in counts)
-        digests = bytes(128) + H(body) * blocks
-        return file_of(section(1, b"{}") + section(2, table) + section(3, digests), body * blocks)
+        digests = bytes(128) + H(body + b"\0" * wrong) * blocks
+        return file_of(section(1, b"{}") + section(2, table) + section(3, digests) + extra, body * blocks)
     size = len(file([1 << 22] * (blocks - 1) + [1 << 20]))
     last = selected(size) - (blocks - 1 << 22)
     assert len(file([1 << 22] * (blocks - 1) + [last])) == size
@@ -1989,6 +2189,131 @@ def reject_r11_long_varint():
     """A varint that is not in shortest form."""
     case = small()
     return case.file(sections=case.sections(table=b"\x08\x81\x00" + case.table()[2:]))
+
+
+def reject_r11_varint_of_65_bits():
+    """A dimension whose tenth byte is 2: 2^64."""
+    return with_table("", tensors=[b"\1w\x13\1" + b"\x80" * 9 + b"\2"])()
+
+
+def reject_r11_varint_of_11_bytes():
+    """A dimension of eleven bytes."""
+    return with_table("", tensors=[b"\1w\x13\1" + b"\x80" * 10 + b"\1"])()
+
+
+def reject_r11_more_tensors_than_a_fifth_of_the_bytes():
+    """One tensor, for which four bytes follow, and no digest."""
+    case = small()
+    return case.file(sections=case.sections(table=b"\x08\1\1w\x13\0", digests=bytes(96)))
+
+
+def reject_r16_a_fifth_of_the_bytes():
+    """One tensor, for which five bytes follow, and no digest."""
+    case = small()
+    return case.file(sections=case.sections(table=b"\x08\1\1w\x13\0\1", digests=bytes(96)))
+
+
+def accept_names_in_the_order_of_bytes():
+    """U+FF5E before U+10000, as in UTF-8, but not in UTF-16; and a name that begins another one; and a longer name first."""
+    bits = numbers(2, 6)
+    return Case({name: ("BF16", [6], bits, changed(bits, "BF16")) for name in ("\uff5e", "\U00010000", "aa", "aaa", "b", "B")})
+
+
+def reject_r12_names_in_the_order_of_utf_16():
+    """U+10000 before U+FF5E."""
+    return disordered("\U00010000", "\uff5e")
+
+
+def reject_r12_names_without_case():
+    """a before B."""
+    return disordered("a", "B")
+
+
+def disordered(first, second):
+    bits = numbers(13, 3)
+    case = Case({name: ("BF16", [3], bits, changed(bits, "BF16")) for name in (first, second)})
+    return case.file(sections=case.sections(table=case.table(tensors=case.table_tensors[::-1])))
+
+
+def reject_r12_before_r13():
+    """The same name twice, the second time with an unknown dtype."""
+    case = small()
+    return case.file(sections=case.sections(table=case.table(tensors=one_tensor() + one_tensor(code=255)), digests=case.digests() + bytes(64)))
+
+
+def reject_r12_surrogate():
+    """A name of a surrogate, which is not UTF-8."""
+    return with_table("", tensors=one_tensor(b"\xed\xa0\x80"))()
+
+
+def reject_r13_before_r11():
+    """An unknown dtype, and seventeen dimensions."""
+    return with_table("", tensors=one_tensor(code=255, shape=[1] * 16 + [8]))()
+
+
+def reject_r15_before_r11():
+    """A tensor without a selected element, and a byte after the table."""
+    return with_table("", blocks=varint(0) + b"\0")()
+
+
+def reject_r11_before_r17():
+    """A byte after the table, and a payload that is a byte longer than the blocks."""
+    case = small()
+    return case.file(sections=case.sections(table=case.table() + b"\0"), payload=b"".join(case.blocks) + b"\0")
+
+
+def reject_r17_before_r16():
+    """A payload that is a byte longer than the blocks, and a digest too many."""
+    case = small()
+    return case.file(sections=case.sections(digests=case.digests() + bytes(32)), payload=b"".join(case.blocks) + b"\0")
+
+
+def reject_r17_modulo_2_64():
+    """2^16 blocks of 2^48 bytes, and one of the payload's: the sum is right modulo 2^64."""
+    case = small()
+    counts = hashlib.shake_256(b"modulo").digest(2**16)
+    blocks = b"".join(bytes([1 + u % 100]) + varint(2**48) for u in counts) + b"\1" + varint(len(case.blocks[0]))
+    table = b"\x08\1" + table_tensor(b"w", "U8", [256 * (2**16 + 1)]) + blocks
+    return case.file(sections=section(1, b"{}") + section(2, table, True) + section(3, case.digests()))
+
+
+def reject_r16_one_byte_long():
+    """DIGESTS with a byte after the last digest."""
+    case = small()
+    return case.file(sections=case.sections(digests=case.digests() + b"\0"))
+
+
+def reject_r16_statistics_long():
+    """STATISTICS of eight bytes for one tensor."""
+    case = small()
+    return case.file(sections=case.sections(extra=section(0x8004, bytes(8))))
+
+
+def reject_r16_before_r10():
+    """More selected elements than are legal, and STATISTICS of three bytes."""
+    return work(lambda size: 2**27 + 64 * size + 1, 33, section(0x8004, bytes(3)))
+
+
+def reject_r10_before_r18():
+    """More selected elements than are legal, and a block whose digest is another."""
+    return work(lambda size: 2**27 + 64 * size + 1, 33, wrong=True)
+
+
+def accept_dtype_f4_odd():
+    """Of 513 entries of 4 bits there are 257 elements, in two blocks. (No base: safetensors has no file of half a byte.)"""
+    return without_a_base("F4", [27, 19], 257)
+
+
+def accept_dtype_f6_odd():
+    """Of 341 entries of 6 bits there are 256 elements."""
+    return without_a_base("F6_E3M2", [341], 256)
+
+
+def without_a_base(dtype, shape, n):
+    """A patch whose base is not there: one element of each block is selected."""
+    bodies = [block((1, 1, grouped([[min(n - start, 256) - 1]], 32)), (2, 1, grouped([[0]], 16))) for start in range(0, n, 256)]
+    table = b"\x08\1" + table_tensor(b"w", dtype, shape) + b"".join(b"\1" + varint(len(body)) for body in bodies)
+    return file_of(section(1, b"{}") + section(2, table) + section(3, bytes(128) + b"".join(map(H, bodies))), b"".join(bodies))
 
 
 def reject_r12_names_equal():
@@ -2138,10 +2463,17 @@ def reject_r20_int8_deltas_of_pruned_elements():
 
 
 VECTORS = {name: function for name, function in globals().items() if name.startswith(("accept_", "reject_"))}
-VECTORS |= {f"accept_dtype_{dtype.lower()}": of_dtype(dtype) for dtype in CODES if dtype not in ("C64", "F4")}
+VECTORS |= {f"accept_dtype_{dtype.lower()}": of_dtype(dtype) for dtype in CODES if CODES[dtype] < 32}
 VECTORS |= {
     "accept_dtype_c64_as_bytes": of_dtype("C64", [5], 40),
     "accept_dtype_f4_as_bytes": of_dtype("F4", [4, 5], 10),
+    "accept_dtype_c64_of_a_block": of_dtype("C64", [32], 256),
+    "accept_dtype_f4_of_a_block": of_dtype("F4", [2, 256], 256),
+    "accept_dtype_f6_e2m3_of_a_block": of_dtype("F6_E2M3", [340], 255),
+    "accept_dtype_f6_e3m2_of_a_block": of_dtype("F6_E3M2", [340], 255),
+    "accept_dtype_f8_e8m0_as_bytes": of_dtype("F8_E8M0"),
+    "accept_dtype_f8_e4m3fnuz_as_bytes": of_dtype("F8_E4M3FNUZ"),
+    "accept_dtype_f8_e5m2fnuz_as_bytes": of_dtype("F8_E5M2FNUZ"),
     **{f"accept_masks_dtype_{dtype.lower()}": masks_of_dtype(dtype) for dtype in FLOATS},
     "accept_companion_f32": companion("F32", "The base has a_mask beside a_orig, which becomes the mask of the result."),
     "accept_companion_bf16": companion("BF16", "A companion of the tensor's own dtype."),
@@ -2196,6 +2528,9 @@ VECTORS |= {
     "accept_metadata_renamed_with_one_name": one_wrong_key("/pairing/renamed", [["a", "b"], ["c"]], "An array of pairs, one of which is none, is not there at all."),
     "accept_metadata_rows_not_objects": one_wrong_key("/pairing/rows", [{"name": "v"}, ["w", 8, 9]], "An array of objects with an array in it is not there at all."),
     "accept_metadata_file_not_an_object": one_wrong_key("/reference/files", [{"name": 1}, "content"], "An array of objects with a string in it is not there at all."),
+    "accept_metadata_alpha_true": one_wrong_key("/recommended_alpha", True, "The key recommended_alpha with true."),
+    "accept_metadata_seed_with_a_fraction": one_wrong_key("/localization/seed", 0.5, "A seed with a fraction."),
+    "accept_metadata_brackets_after_an_escaped_quotation_mark": with_metadata(b'{"tool": "\\"' + b"[" * 70 + b'"}', "Brackets in a string, after an escaped quotation mark.", {"tool": '"' + "[" * 70}),
     "accept_metadata_k_1_0": with_metadata(b'{"localization": {"k": 1.0, "seed": 2}}', "An integer with a fraction.", {"localization": {"seed": 2}}, ["/localization/k"]),
     "accept_metadata_k_1e0": with_metadata(b'{"localization": {"k": 1e0, "seed": 2}}', "An integer with an exponent.", {"localization": {"seed": 2}}, ["/localization/k"]),
     "accept_metadata_k_negative_zero": with_metadata(b'{"localization": {"k": -0, "seed": 2}}', "An integer with a sign.", {"localization": {"seed": 2}}, ["/localization/k"]),
@@ -2225,6 +2560,13 @@ VECTORS |= {
     "reject_r13_dtype_255": with_table("Dtype 255.", tensors=one_tensor(code=255)),
     "reject_r14_no_element": with_table("A dimension of 0.", tensors=one_tensor(shape=[8, 0])),
     "reject_r14_too_large": with_table("A shape of 2^49 bytes.", tensors=one_tensor(shape=[2**48])),
+    "reject_r14_product_modulo_2_64": with_table("Dimensions whose product is 1 modulo 2^64.", tensors=one_tensor(shape=[3, 0xAAAAAAAAAAAAAAAB])),
+    "reject_r14_bits_modulo_2_64": with_table("2^60 + 8 elements, whose bits are 128 modulo 2^64.", tensors=one_tensor(shape=[2**60 + 8])),
+    "reject_r14_2_48_bytes_and_one": with_table("A shape of 2^48 + 1 bytes.", tensors=one_tensor(dtype="U8", shape=[2**48 + 1])),
+    "reject_r14_2_48_elements": with_table("A shape of 2^48 elements of two bytes.", tensors=one_tensor(shape=[2**24, 2**24])),
+    "reject_r11_2_48_bytes": with_table("A shape of 2^48 bytes is legal: what is refused is the table, which lacks its blocks.", tensors=one_tensor(dtype="U8", shape=[2**48]), log2=22),
+    "reject_r11_block_of_2_48_bytes_and_one": with_table("A block of 2^48 + 1 bytes.", blocks=varint(2) + varint(2**48 + 1)),
+    "reject_r17_block_of_2_48_bytes": with_table("A block of 2^48 bytes is legal: what is refused is the payload.", blocks=varint(2) + varint(2**48)),
     "reject_r14_overflow": with_table("Dimensions whose product exceeds 64 bits.", tensors=one_tensor(shape=[2**63, 2**63, 4])),
     "reject_r15_nothing_selected": with_table("A tensor without a selected element.", blocks=varint(0)),
     "reject_r16_counterparts_empty": with_counterparts(0, "COUNTERPARTS of no bytes for one tensor."),
@@ -2347,6 +2689,8 @@ def write(folder, name, function):
     expect = "accept" if name.startswith("accept") else f"R{int(name[8:10])}"
     hexed = lambda result: {n: tensor_bytes(bits, case.base[n][0]).hex() for n, bits in result.items()}
     described = {"comment": function.__doc__, "expect": expect, "base": f"{name}.base.safetensors" if case else None}
+    if expect == "accept" and not case:
+        described |= {"result": {}, "alphas": []}
     if hasattr(case, "shown"):
         described["metadata"], described["ignored"] = case.shown
     if case and expect == "accept":
@@ -2356,7 +2700,9 @@ def write(folder, name, function):
             described["edits"] = {kind: result and hexed(result) for kind, result in case.edits.items()}
         if hasattr(case, "elsewhere"):
             other = f"{name}.elsewhere.safetensors"
-            described["elsewhere"] = [{"base": other, "alpha": alpha, "result": result and hexed(result)} for alpha, result in case.elsewhere]
+            fits, quick = case.fits_other()
+            described["elsewhere"] = [{"base": other, "fits": fits, "quick": quick, "alpha": alpha, "result": result and hexed(result)}
+                                      for alpha, result in case.elsewhere]
             with open(os.path.join(folder, other), "wb") as file:
                 file.write(safetensors(case.other))
         if hasattr(case, "together"):
@@ -2386,10 +2732,19 @@ def arithmetic():
                 rows.append((dtype, base, reference, alpha))
         nan = 127 if dtype == "F8_E4M3" else top + 2
         rows += [(dtype, nan, one, 1.0), (dtype, one, nan, 1.0), (dtype, nan, one, 0.0), (dtype, one, nan, 0.5), (dtype, nan, one, 0.5)]
+        infinity = [] if dtype == "F8_E4M3" else [(top + 1, one), (one, top + 1 | sign), (top + 1, top + 1 | sign), (top + 1, top + 1)]
+        rows += [(dtype, base, reference, alpha) for base, reference in [(nan | sign, one), (one, nan | sign), *infinity] for alpha in (0.5, -2.0)]
+        # Just above the middle between two numbers, or just below: another rounding before the last one would end in the middle.
+        for alpha in (0.5 + 2**-33, 0.5 - 2**-33, 0.5 + 2**-13, 0.5 - 2**-13, 0.5 + 2**-50, 0.5 - 2**-50):
+            rows += [(dtype, one, one + 1, alpha), (dtype, one + 1, one + 2, alpha), (dtype, one | sign, one + 1 | sign, alpha),
+                     (dtype, 1, 2, alpha), (dtype, 2, 3, alpha), (dtype, sign | 1, sign | 2, alpha), (dtype, top - 1, top, 1 + alpha), (dtype, sign | top - 1, sign | top, 1 + alpha)]
+        # An alpha that F32 does not hold; products that are rounded before they are added; and -0.
+        rows += [(dtype, base, reference, alpha) for base, reference in zip(moderate(w + e, 8, dtype), moderate(w + e + 2, 8, dtype)) for alpha in (0.1, 1 / 3, 1 + 2**-52)]
+        rows += [(dtype, sign, one, -0.0), (dtype, one + 1, nan, -0.0), (dtype, sign, sign, 0.5), (dtype, 0, sign, 0.5), (dtype, sign, 0, 1.5)]
     with np.errstate(all="ignore"):
-        results = [edit(base, reference, alpha, dtype) for dtype, base, reference, alpha in rows]
-    lines = [json.dumps({"dtype": d, "base": f"{b:x}", "reference": f"{r:x}", "alpha": a, "result": None if u is None else f"{u:x}"})
-             for (d, b, r, a), u in zip(rows, results)]
+        results = [[edit(base, reference, alpha, dtype, allow) for allow in (False, True)] for dtype, base, reference, alpha in rows]
+    lines = [json.dumps({"dtype": d, "base": f"{b:x}", "reference": f"{r:x}", "alpha": a, "result": None if u is None else f"{u:x}"}
+                        | ({"allowed": f"{allowed:x}"} if u is None else {})) for (d, b, r, a), (u, allowed) in zip(rows, results)]
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
