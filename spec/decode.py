@@ -70,7 +70,7 @@ class Reader:
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 break
-        if byte >= 0x80 or value >= 2**64 or shift and byte == 0:
+        if byte >= 0x80 or shift and byte == 0:
             raise Reject(self.rule, f"{what} is not a varint of at most 64 bits in its shortest form")
         if not least <= value <= most:
             raise Reject(self.rule, f"{what} is {value}, not {least} to {most}")

@@ -155,7 +155,13 @@ def grouped(groups, bits, methods=None, spans=()):
     out += pack_bits([bit for numbers, m in zip(groups, methods) if m != 64 for bit in rice(numbers, m, bits)])
     if 64 in methods:
         out += pco([v for numbers, m in zip(groups, methods) if m == 64 for v in numbers], bits)
+    GROUPS[out] = [list(numbers) for numbers in groups]
     return out
+
+
+# What made these bytes, for the key `blocks`: of grouped integers the integers by groups, of a block its streams, of dense deltas the escape
+# integers and the symbols.
+GROUPS, STREAMS, DENSE = {}, {}, {}
 
 
 def gaps(positions):
@@ -175,6 +181,17 @@ def fold(delta, w):
     return ((2 * signed if signed >= 0 else -2 * signed - 1) - 1) % 2**w
 
 
+def unfold(c, w):
+    """§9.5: from a coded integer to the delta."""
+    z = (c + 1) % 2**w
+    return z // 2 if z % 2 == 0 else -(z + 1) // 2
+
+
+def from_image(u, dtype):
+    sign = 2 ** (width(dtype) - 1)
+    return u if dtype not in FLOATS or u < sign else sign | (-1 - u) % 2 ** width(dtype)
+
+
 def ulps(base, reference, dtype):
     w = width(dtype)
     return [fold((image(r, dtype) - image(b, dtype)) % 2**w, w) for b, r in zip(base, reference)]
@@ -187,7 +204,9 @@ def exponent(u, dtype):
 
 def block(*streams, terminator=b"\0", tail=b""):
     """§8: streams are (kind, codec, bytes)."""
-    return b"".join(bytes([k, c]) + varint(len(d)) for k, c, d in streams) + terminator + b"".join(d for _, _, d in streams) + tail
+    out = b"".join(bytes([k, c]) + varint(len(d)) for k, c, d in streams) + terminator + b"".join(d for _, _, d in streams) + tail
+    STREAMS[out] = streams
+    return out
 
 
 def table_tensor(name, dtype, shape, code=None):
@@ -218,7 +237,7 @@ class Case:
         self.reference = {name: reference for name, (_, _, _, reference) in tensors.items()}
         self.result, self.alphas, self.where = {}, [], {}
         self.table_tensors, self.table_blocks, self.blocks, self.base_digests, self.picked = [], b"", [], [], []
-        self.reference_digests, self.result_digests, self.put_back_digests, self.log2 = [], [], [], log2
+        self.reference_digests, self.result_digests, self.put_back_digests, self.log2, self.parts = [], [], [], log2, []
         for name in sorted(tensors, key=str.encode):
             dtype, shape, base, reference = tensors[name]
             where = (selected or {}).get(name, [i for i, (b, r) in enumerate(zip(base, reference)) if b != r])
@@ -242,6 +261,7 @@ class Case:
                     self.blocks.append(self.block_of(name, start, encode, inside, bits, aims, dtype, part))
                     self.table_blocks += varint(len(self.blocks[-1]))
                     self.picked.append(H(tensor_bytes(bits, dtype)))
+                    self.parts.append((name, start, inside, bits, aims))
 
     def block_of(self, name, start, encode, *arguments):
         return (encode or plain)(*arguments)
@@ -301,6 +321,29 @@ class Case:
         self.elsewhere = [(alpha, None if refused else at(alpha)) for alpha in alphas]
         return self
 
+    def block_values(self):
+        """The key `blocks`: what comes between the bytes of each block and the result."""
+        rows = []
+        for data, (name, start, positions, bits, aims) in zip(self.blocks, self.parts):
+            dtype, streams, deltas = self.base[name][0], {}, None
+            w = width(dtype)
+            for kind, codec, content in STREAMS[data]:
+                streams[str(kind)] = {"codec": codec}
+                if (kind, codec) == (2, 5):
+                    streams["2"]["integers"], streams["2"]["symbols"] = DENSE[content]
+                elif kind < 6 and (kind, codec) != (1, 3):
+                    streams[str(kind)]["integers"] = groups = GROUPS[content[4:] if (kind, codec) == (2, 4) else content]
+                if (kind, codec) == (2, 3):
+                    deltas = [as_float(from_image(unfold(c, 16) % 2**16, "BF16"), "BF16") for c in groups[0]]
+                if (kind, codec) == (2, 4):
+                    deltas = [unfold(c, 8) * struct.unpack("<f", content[:4])[0] for c in groups[0]]
+            if deltas is None:
+                kept = [i for i, p in enumerate(positions) if self.kept(name, start + p) & 2]
+                deltas = [(image(aims[i], dtype) - image(bits[i], dtype) + 2 ** (w - 1)) % 2**w - 2 ** (w - 1) for i in kept]
+            rows.append({"tensor": name, "start": start, "streams": streams, "positions": positions, "base": [f"{u:0{w // 4}x}" for u in bits],
+                         "classes": [exponent(u, dtype) if dtype in FLOATS else 0 for u in bits], "deltas": deltas})
+        return rows
+
     def fits_other(self):
         """Whether the other base fits (§A2), by a full check and by a quick one."""
         names = [name for name in self.base if self.where[name]]
@@ -312,17 +355,32 @@ class Case:
     def with_another(self, name, other, alphas):
         """Also expect this of the vector `name`, whose case is `other`, and then this one, applied together to their base (§A5)."""
         assert self.base == other.base
+        cases = [(case, alpha) for case, alpha in ((other, alphas[0]), (self, alphas[1])) if alpha]
         result = {}
         for tensor, (dtype, _, base) in self.base.items():
             result[tensor] = list(base)
-            for i in self.where[tensor] & other.where[tensor]:
-                counts = self.kept(tensor, i) & other.kept(tensor, i) & 1
-                result[tensor][i] = self.moved(base[i], alphas, [other.delta(tensor, i), self.delta(tensor, i)], dtype, counts)
-            for case, alpha, rest in ((other, alphas[0], other.where[tensor] - self.where[tensor]), (self, alphas[1], self.where[tensor] - other.where[tensor])):
-                for i in rest:
-                    result[tensor][i] = case.element(tensor, i, alpha)
+            for i in range(len(base)):
+                here = [(case, alpha) for case, alpha in cases if i in case.where[tensor]]
+                if len(here) == 1:
+                    result[tensor][i] = here[0][0].element(tensor, i, here[0][1])
+                elif here:
+                    counts = all(case.kept(tensor, i) & 1 for case, _ in here)
+                    result[tensor][i] = self.moved(base[i], [alpha for _, alpha in here], [case.delta(tensor, i) for case, _ in here], dtype, counts)
+        for tensor, mask in self.companions():
+            if not any(case.where[mask] for case in (self, other)):
+                for i in self.where[tensor] | other.where[tensor]:
+                    here = [(case, alpha) for case, alpha in cases if i in case.where[tensor]]
+                    kept = len(here) > 1 or here[0][1] != 1 or here[0][0].kept(tensor, i) & 2
+                    result[mask][i] = one(self.base[mask][0]) if kept else 0
         self.together = name, alphas, result
         return self
+
+    def companions(self):
+        """Tensors with masks beside which the base has a mask, and its name (§A8)."""
+        for name, (_, shape, _) in self.base.items():
+            mask = name.removesuffix("_orig") + "_mask"
+            if name.endswith("_orig") and mask in self.base and self.base[mask][1] == shape and (self.base[mask][0] in FLOATS or self.base[mask][0] in ("BOOL", "U8")):
+                yield name, mask
 
     def outcome(self, element):
         """All tensors of the base, with `element(name, i)` at the selected ones."""
@@ -398,13 +456,10 @@ class Masked(Case):
     def outcome(self, element, kept=lambda name, i: True):
         """Also the masks of the result, §A8, with `kept(name, i)` at the selected elements."""
         result = super().outcome(element)
-        for name, (_, shape, _) in self.base.items():
-            mask = name.removesuffix("_orig") + "_mask"
-            if name.endswith("_orig") and name in self.sums and mask in self.base:
-                dtype, mask_shape, _ = self.base[mask]
-                if mask_shape == shape and (dtype in FLOATS or dtype in ("BOOL", "U8")):
-                    for i in self.where[name]:
-                        result[mask][i] = one(dtype) if kept(name, i) else 0
+        for name, mask in self.companions():
+            if name in self.sums and not self.where[mask]:
+                for i in self.where[name]:
+                    result[mask][i] = one(self.base[mask][0]) if kept(name, i) else 0
         return result
 
 
@@ -517,7 +572,9 @@ class Dense:
         return out + varint(self.escapes) + varint(len(self.escape_integers)) + self.escape_integers
 
     def stream(self):
-        return self.table() + b"".join(frame + low for frame, low in zip(self.frames, self.low_bits)) + self.tail
+        out = self.table() + b"".join(frame + low for frame, low in zip(self.frames, self.low_bits)) + self.tail
+        DENSE[out] = GROUPS.get(self.escape_integers), self.symbols
+        return out
 
     def block(self, *others, positions=3, deltas=5):
         return block((1, positions, self.map), (2, deltas, self.stream()), *others)
@@ -803,6 +860,33 @@ def accept_base_values_of_integers():
     return Case({"w": ("U8", [4], [0, 200, 3, 255], [1, 200, 4, 0])}, encode=encode)
 
 
+def accept_rice_escapes_of_small_integers():
+    """Integers that are escaped though they are small: 0 and 5 with parameter 1."""
+    def encode(positions, b, r, dtype, part):
+        escape = lambda v, bits: [1] * 24 + bits_of_number(v, bits)
+        first = varint(0) + varint(2) + b"\1" + pack_bits(escape(0, 32) + escape(5, 32))
+        return block((1, 1, first), (2, 1, varint(0) + varint(2) + b"\1" + pack_bits([bit for c in ulps(b, r, dtype) for bit in escape(c, 16)])))
+    return Case({"w": ("U16", [7], [0] * 7, [1, 0, 0, 0, 0, 0, 6])}, encode=encode)
+
+
+def accept_last_group_of_no_integers():
+    """The last of three groups covers the classes that are left, of which no element is."""
+    base = [u & 0x807F | 0x3E00 for u in numbers(121, 20)]
+    encode = lambda *a: by_class(*a, spans=[120, 100])
+    return Case({"w": ("BF16", [20], base, changed(base, "BF16"))}, encode=encode)
+
+
+def accept_last_group_of_one_class():
+    """The last group has only the class of NaN and infinity."""
+    base = [0x7F80, 0x3F80, 0xFFC1, 0x4000]
+    return Case({"w": ("BF16", [4], base, [u ^ 1 for u in base])}, encode=lambda *a: by_class(*a, spans=[255]))
+
+
+def accept_positions_at_both_ends():
+    """The first and the last element of a block of 256, and of one of a single element."""
+    return Case({"w": ("U8", [257], [0] * 257, [int(i in (0, 255, 256)) for i in range(257)])})
+
+
 def reduced_case(encode, reference):
     case = Case({"w": ("F32", [4], [0x3F800000, 0x40000000, 0xC0400000, 0], reference)}, encode=encode, selected={"w": [0, 2, 3]})
     return case
@@ -821,6 +905,30 @@ def accept_int8_deltas():
     def encode(positions, b, r, dtype, part):
         return block((1, 1, grouped([gaps(positions)], 32)), (2, 4, struct.pack("<f", 0.25) + grouped([[fold(s % 256, 8) for s in (2, -1, 127)]], 16, [3])))
     return reduced_case(encode, [0x3FC00000, 0x40000000, 0xC0500000, 0x41FE0000])
+
+
+def accept_int8_products_in_f64():
+    """127 times a scale that F32 holds as 24 bits is a product of more bits."""
+    def encode(positions, b, r, dtype, part):
+        return block((1, 1, grouped([gaps(positions)], 32)), (2, 4, struct.pack("<f", 0.1) + grouped([[fold(s % 256, 8) for s in (127, -77)]], 16, [3])))
+    [scale] = struct.unpack("<f", struct.pack("<f", 0.1))
+    bits = lambda v: struct.unpack("<Q", struct.pack("<d", v))[0]
+    base = [bits(0.0), bits(1.0), bits(1e-3)]
+    return Case({"w": ("F64", [3], base, [bits(127 * scale), base[1], bits(1e-3 + -77 * scale)])}, encode=encode)
+
+
+def accept_int8_negative_scale():
+    """A scale of -0.25."""
+    def encode(positions, b, r, dtype, part):
+        return block((1, 1, grouped([gaps(positions)], 32)), (2, 4, struct.pack("<f", -0.25) + grouped([[fold(s % 256, 8) for s in (-2, 1, -128)]], 16, [3])))
+    return reduced_case(encode, [0x3FC00000, 0x40000000, 0xC0500000, 0x42000000])
+
+
+def accept_int8_scale_of_0():
+    """A scale of 0: nothing moves."""
+    def encode(positions, b, r, dtype, part):
+        return block((1, 1, grouped([gaps(positions)], 32)), (2, 4, bytes(4) + grouped([[0, 1, 2]], 16, [3])))
+    return reduced_case(encode, [0x3F800000, 0x40000000, 0xC0400000, 0])
 
 
 def accept_zero_delta():
@@ -1166,6 +1274,57 @@ def accept_masks_portable_on_another_base():
     return case.on({"w": moderate(108, 40, "BF16")}, 1.0, 0.5, -2.0)
 
 
+def accept_another_base_that_differs_elsewhere():
+    """A base that differs at an element that is not selected fits by a quick check only; by leave it is edited as another one."""
+    base = moderate(112, 60, "BF16")
+    other = [u ^ 1 if i == 59 else u for i, u in enumerate(base)]
+    reference = [u ^ 1 if i in (0, 30) else u for i, u in enumerate(base)]
+    return Case({"w": ("BF16", [60], base, reference)}, encode=portable).on({"w": other}, 1.0, 0.5)
+
+
+def accept_another_base_whose_second_tensor_differs():
+    """Two tensors, of which the other base has the first as it should be."""
+    a, b = moderate(113, 20, "BF16"), moderate(114, 20, "BF16")
+    tensors = {"a": ("BF16", [20], a, changed(a, "BF16")), "b": ("BF16", [20], b, changed(b, "BF16"))}
+    return Case(tensors, encode=portable).on({"a": a, "b": moderate(115, 20, "BF16")}, 1.0, -2.0)
+
+
+def portable_case():
+    base = moderate(116, 60, "BF16")
+    return Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=portable), base
+
+
+def accept_another_base_of_another_dtype():
+    """A portable patch, and a tensor of the same bytes and another dtype: refused."""
+    case, base = portable_case()
+    return case.on_tensors({"w": ("F16", [60], base)})
+
+
+def accept_another_base_of_another_shape():
+    """A portable patch, and a tensor of the same bytes and another shape: refused."""
+    case, base = portable_case()
+    return case.on_tensors({"w": ("BF16", [6, 10], base)})
+
+
+def accept_another_base_without_the_tensor():
+    """A portable patch, and a base that has not its tensor: refused."""
+    case, base = portable_case()
+    return case.on_tensors({"v": ("BF16", [60], base)})
+
+
+def accept_not_portable_without_base_values():
+    """Positions without a class, but no base values: not portable, and refused elsewhere."""
+    base = moderate(117, 60, "BF16")
+    return Case({"w": ("BF16", [60], base, changed(base, "BF16"))}).on({"w": moderate(118, 60, "BF16")}, 1.0, refused=True)
+
+
+def accept_not_portable_in_one_block():
+    """Two blocks, of which one has no base values: not portable, and refused elsewhere."""
+    base = moderate(119, 300, "BF16")
+    encode = lambda *a: portable(*a) if len(a[0]) > 20 else plain(*a)
+    return Case({"w": ("BF16", [300], base, changed(base, "BF16"))}, encode=encode).on({"w": moderate(120, 300, "BF16")}, 1.0, refused=True)
+
+
 SEVERAL_BASE, SEVERAL_KEPT = [0x3F80, 0x4000, 0xBF00, 0x3E80, 0x3F00], ([1, 0, 1, 0, 1], [1, 1, 0, 1, 0])
 
 
@@ -1181,13 +1340,72 @@ def accept_several_patches_with_masks():
     return case.with_another("accept_several_patches", accept_several_patches(), [1.0, 1.0])
 
 
-def companion_of(change, comment, refused=True):
-    """A mask beside `a_orig` that is right, but for the element 2, which is pruned: that is `change`."""
+def accept_several_patches_in_their_order():
+    """Applied after accept_several_patches_of_f64, at alpha 1 and 2^53: 1 + 2^53 * 1 is 2^53, and so is that + 1; but 1 + 1 + 2^53 is not."""
+    base, reference = [0x3FF0000000000000] * 2, [0x4000000000000000, 0x3FF0000000000001]
+    return Case({"w": ("F64", [2], base, reference)}).with_another("accept_several_patches_of_f64", accept_several_patches_of_f64(), [2.0**53, 1.0])
+
+
+def accept_several_patches_of_f64():
+    """A patch of the base of accept_several_patches_in_their_order."""
+    return Case({"w": ("F64", [2], [0x3FF0000000000000] * 2, [0x4000000000000000, 0x3FF8000000000000])})
+
+
+def accept_several_patches_one_at_alpha_0():
+    """Together with accept_several_patches at alpha 0: it is left out, and alpha 1 gives the reference's bits."""
+    case = Case({"w": ("BF16", [5], SEVERAL_BASE, [0x3F82, 0x4000, 0x8000, 0x7FC1, 0x3F01])})
+    return case.with_another("accept_several_patches", accept_several_patches(), [0.0, 1.0])
+
+
+def accept_alpha_negative_zero():
+    """Alpha -0 is 0: the base's bits stay, also where they are pruned, are -0, or would overflow."""
+    base, reference = [0x3F80, 0xBF80, 0x8000, 0x7F00], [0, 0x4000, 0x3F80, 0xFF00]
+    return Masked({"w": ("BF16", [4], base, reference, [1, 0, 1, 1], [0, 1, 1, 1])}, codec=2).at(-0.0).at(0.0)
+
+
+def accept_companion_in_the_table():
+    """A tensor a_mask that the patch changes itself is no companion."""
+    kind, _, base, reference, *kept = pruned(56, 24, "BF16", True)
+    mask = [one("F32") if k else 0 for k in kept[0]]
+    case = Masked({"a_orig": (kind, [24], base, reference, *kept), "a_mask": ("F32", [24], mask, [0x3F000000 if i < 3 else u for i, u in enumerate(mask)])}, codec=2)
+    return case.at(0.5)
+
+
+def companions_together():
+    kind, _, base, reference, *kept = pruned(56, 24, "BF16", True)
+    mask = [one("F32") if k else 0 for k in kept[0]]
+    return kind, base, reference, kept, mask
+
+
+def accept_companion_of_the_first_patch():
+    """A patch of a_orig, with masks, beside which the base has a_mask."""
+    kind, base, reference, kept, mask = companions_together()
+    return Masked({"a_orig": (kind, [24], base, reference, *kept), "a_mask": ("F32", [24], mask, mask)}, codec=2).at(0.5)
+
+
+def accept_companion_of_both_patches():
+    """Applied together with accept_companion_of_the_first_patch: what both select is kept in the mask of the result."""
+    kind, base, _, kept, mask = companions_together()
+    reference = [0 if i % 2 else moved(u, kind, 2) for i, u in enumerate(base)]
+    in_reference = [int(i % 2 == 0) for i in range(24)]
+    case = Masked({"a_orig": (kind, [24], base, reference, kept[0], in_reference), "a_mask": ("F32", [24], mask, mask)}, codec=2, selected={"a_orig": [i for i in range(3, 24) if kept[0][i] or in_reference[i]]})
+    return case.with_another("accept_companion_of_the_first_patch", accept_companion_of_the_first_patch(), [1.0, 1.0])
+
+
+def accept_companion_in_the_table_of_another_patch():
+    """Applied together with accept_companion_of_the_first_patch: a_mask, which this one changes, is no companion then."""
+    kind, base, _, kept, mask = companions_together()
+    case = Case({"a_orig": (kind, [24], base, base), "a_mask": ("F32", [24], mask, [0x3F000000 if i < 3 else u for i, u in enumerate(mask)])})
+    return case.with_another("accept_companion_of_the_first_patch", accept_companion_of_the_first_patch(), [1.0, 1.0])
+
+
+def companion_of(change, comment, refused=True, at=2):
+    """A mask beside `a_orig` that is right, but for the element `at`, by default 2, which is pruned: that is `change`."""
     def vector():
         kind, _, base, reference, *kept = pruned(56, 24, "BF16", True)
         mask = [one("F32") if k else 0 for k in kept[0]]
         assert not mask[2] and kept[1][2]
-        mask[2] = change
+        mask[at] = change
         case = Masked({"a_orig": (kind, [24], base, reference, *kept), "a_mask": ("F32", [24], mask, mask)}, codec=2)
         return case.refused() if refused else case.at(0.5)
     vector.__doc__ = comment
@@ -1227,6 +1445,7 @@ def accept_content_of_files():
     """The keys sha256 and content of the base's file: three tensors, not in the order of their names, one of no bytes."""
     tensors = {name: ("BF16", [n], numbers(seed, n), changed(numbers(seed, n), "BF16")) for name, n, seed in (("b", 700, 81), ("c", 0, 82), ("a", 5, 83))}
     case, name = Case(tensors), "accept_content_of_files.base.safetensors"
+    case.content = content_of(case).hex()
     whole = safetensors(case.base)
     file = {"name": name, "bytes": len(whole), "sha256": sha256(whole).hex(), "content": content_of(case).hex()}
     return case, case.file(sections=case.sections(metadata=json.dumps({"base": {"files": [file]}}).encode()))
@@ -1234,9 +1453,7 @@ def accept_content_of_files():
 
 def moved(u, dtype, ulps):
     """The bits that are `ulps` from `u` (§10.2)."""
-    w, sign = width(dtype), 2 ** (width(dtype) - 1)
-    to = (image(u, dtype) + ulps) % 2**w
-    return to if dtype not in FLOATS or to < sign else sign | (-1 - to) % 2**w
+    return from_image((image(u, dtype) + ulps) % 2 ** width(dtype), dtype)
 
 
 def drifted(bits, dtype, seed, every=1, most=3, step=1, far=40):
@@ -1526,6 +1743,21 @@ def reject_r20_dense_too_few_selected():
     base = moderate(126, 400, "BF16")
     reference = [u ^ (i % 32 == 0 and 0 < i < 256) for i, u in enumerate(base)]
     return Case({"w": ("BF16", [400], base, reference)}, log2=9, encode=dense(parameters=((3, 0, 0),)))
+
+
+def reject_r20_dense_escape_of_17_bits():
+    """The escape integer 2^16 by a Rice code that is no escape."""
+    def encode(*arguments):
+        made = Dense(*arguments, parameters=((3, 0, 0),))
+        made.escape_integers = varint(0) + varint(1) + b"\x0f" + pack_bits([1, 1, 0] + [0] * 15)
+        return made.block()
+    return Case({"w": ("U16", [1], [5], [6])}, encode=encode)
+
+
+def reject_r20_dense_33_elements_for_each_selected():
+    """Changed chunks have 132 elements and 4 are selected."""
+    base = moderate(126, 132, "BF16")
+    return Case({"w": ("BF16", [132], base, [u ^ (i in (0, 50, 127, 131)) for i, u in enumerate(base)])}, encode=dense(parameters=((3, 0, 0),)))
 
 
 def reject_r20_dense_selected_element_of_no_delta():
@@ -1852,6 +2084,12 @@ def reject_r07_metadata_of_more_than_2_20_bytes():
     return packed(text_of(2**20 + 1))[1]
 
 
+def reject_r07_stored_metadata_of_more_than_2_20_bytes():
+    """METADATA of 2^20 + 1 bytes that are stored as they are."""
+    case = small()
+    return case.file(sections=case.sections(metadata=b"{" + b" " * (2**20 - 1) + b"}"))
+
+
 def digits(n):
     """`n` numbers, most of them 0, that zstd packs by less than 256 to 1."""
     return b",".join(b"%d" % (u % 10 if u < 24 else 0) for u in hashlib.shake_256(b"digits").digest(n))
@@ -1946,7 +2184,7 @@ def zstd_run(first, repeated, n, last):
         n -= run
     blocks.append((len(last) << 3 | 1, last))
     total = len(first) + len(last) + sum(head >> 3 for head, _ in blocks[1:-1])
-    return bytes.fromhex("28B52FFDA0") + struct.pack("<I", total) + b"".join(head.to_bytes(3, "little") + data for head, data in blocks), total
+    return bytes.fromhex("28B52FFD8070") + struct.pack("<I", total) + b"".join(head.to_bytes(3, "little") + data for head, data in blocks), total
 
 
 def of_ratio(excess):
@@ -2401,6 +2639,27 @@ def reject_r21_base_values():
     return Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=lying_portable)
 
 
+def reject_r21_base_values_elsewhere():
+    """The same, and another base with the tensor: it is not edited, for the file itself shows that base values lie."""
+    base = moderate(110, 60, "BF16")
+    case = Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=lying_portable)
+    return case.on({"w": moderate(111, 60, "BF16")}, 1.0, 0.5, refused=True)
+
+
+def reject_r21_base_values_without_a_base():
+    """The same, without its base."""
+    base = moderate(110, 60, "BF16")
+    return Case({"w": ("BF16", [60], base, changed(base, "BF16"))}, encode=lying_portable).file()
+
+
+def reject_r21_base_values_beside_right_deltas():
+    """A base value that is one ULP off, no selected root, and ULP deltas that are right: only the base shows it."""
+    def encode(positions, base, reference, dtype, part):
+        return block(good_positions(positions), good_deltas(base, reference, dtype), (3, 1, bits_of([base[0] ^ 1, *base[1:]], dtype)))
+    case = small(encode=encode)
+    return case, case.file(sections=case.sections(digests=bytes(32) + case.digests()[32:]))
+
+
 def reject_r21_base_values_root_not_known():
     """The same without a selected root: the base itself shows it."""
     base = moderate(110, 60, "BF16")
@@ -2408,12 +2667,13 @@ def reject_r21_base_values_root_not_known():
     return case, case.file(sections=case.sections(digests=bytes(32) + case.digests()[32:]))
 
 
-def with_root(at, comment, extra=False):
+def with_root(at, comment, extra=False, with_base=True):
     def vector():
         case = small()
         digests = bytearray(case.digests())
         digests[32 * at] ^= 1
-        return case, case.file(sections=case.sections(digests=bytes(digests), extra=section(0x8005, b"".join(case.reference_digests)) if extra else b""))
+        file = case.file(sections=case.sections(digests=bytes(digests), extra=section(0x8005, b"".join(case.reference_digests)) if extra else b""))
+        return (case, file) if with_base else file
     vector.__doc__ = comment
     return vector
 
@@ -2486,6 +2746,9 @@ VECTORS |= {
     "accept_companion_without_masks": companion("F32", "The entry of a_orig has no masks: a_mask stays.", bare=True),
     "accept_companion_contradicts": companion_of(one("F32"), "The mask keeps an element that is pruned by the patch: refused at every alpha."),
     "accept_companion_of_a_half": companion_of(0x3F000000, "An element of the mask is 0.5, neither 0 nor 1: refused at every alpha."),
+    "accept_companion_of_a_half_for_one": companion_of(0x3F000000, "An element of the mask is 0.5 where the patch keeps it: refused at every alpha.", at=0),
+    "accept_companion_of_two": companion_of(0x40000000, "An element of the mask is 2 where the patch keeps it: refused at every alpha.", at=0),
+    "accept_companion_of_nan": companion_of(0x7FC00000, "An element of the mask is NaN: refused at every alpha."),
     "accept_companion_of_negative_zero": companion_of(0x80000000, "-0 is 0.", refused=False),
     "reject_r21_selected_root": with_root(0, "Another selected root, found with the base."),
     "reject_r21_result_root": with_root(2, "Another result root, found with the base."),
@@ -2548,6 +2811,8 @@ VECTORS |= {
                 "/localization/among", "/masks/source", "/masks/before_pruning", "/masks/overlap/both", "/masks/by_component/mlp/both", "/base/model_id",
                 "/base/elements", "/base/files/0/bytes", "/base/files/1/name", "/base/files/1/content", "/pairing/rows/0/base", "/pairing/cast",
                 "/reduced/delta_dtype", "/reduced/max_error"]),
+    "reject_r21_counterparts_of_another_reference_alone": with_root(1, "COUNTERPARTS of another reference than the reference root, without a base.", True, False),
+    "reject_r21_counterparts_of_another_result_alone": with_root(2, "COUNTERPARTS of another result than the result root, without a base.", True, False),
     "reject_r11_log2_7": with_table("Blocks of 128 elements.", log2=7),
     "reject_r11_log2_23": with_table("Blocks of 2^23 elements.", log2=23),
     "reject_r11_name_empty": with_table("A name of no bytes.", tensors=one_tensor(b"")),
@@ -2599,7 +2864,30 @@ VECTORS |= {
     "reject_r20_count_above_k": with_block(lambda p, b, r, d, part: block((1, 1, grouped([[0, 0, 0]], 32)), good_deltas(b, r, d)), "Three gaps for two elements."),
     "reject_r20_two_groups_of_one_class": with_block(lambda p, b, r, d, part: block((1, 1, grouped([[0], [2]], 32, spans=[1])), good_deltas(b, r, d)), "Two groups where there is one class."),
     "reject_r20_span_leaves_no_class": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 2, grouped([[0], [1]], 16, spans=[256]))), "A group that takes all classes, and another."),
-    "reject_r20_method_32": with_block(lambda p, b, r, d, part: block((1, 1, grouped([gaps(p)], 32)[:2] + b"\x20"), good_deltas(b, r, d)), "Rice parameter 32 for 32 bits."),
+    "reject_r20_method_32": with_block(lambda p, b, r, d, part: block((1, 1, grouped([gaps(p)], 32, [32])), good_deltas(b, r, d)), "Rice parameter 32 for 32 bits."),
+    "reject_r20_method_16": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 1, grouped([ulps(b, r, d)], 16, [16]))), "Rice parameter 16 for 16 bits."),
+    "reject_r20_method_of_no_integers": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 2, grouped([[], ulps(b, r, d)], 16, [40, 2], [127]))), "An unknown method of a group of no integers."),
+    "reject_r20_no_class_for_a_group_of_no_integers": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 2, grouped([ulps(b, r, d), []], 16, [2, 2], [256]))), "A group that takes all classes, and another of no integers."),
+    "reject_r20_groups_for_every_class_and_one": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 2, grouped([[]] * 127 + [ulps(b, r, d)] + [[]] * 129, 16, [2] * 257, [1] * 256))), "257 groups of 256 classes."),
+    "reject_r20_no_class_for_the_third_group": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 2, grouped([ulps(b, r, d), [], []], 16, [2] * 3, [255, 1]))), "Two groups that take all classes, and a third of no integers."),
+    "reject_r20_no_pco_file_of_no_integers": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 2, varint(1) + varint(126) + b"\0\x40" + varint(2) + b"\2" + grouped([ulps(b, r, d)], 16, [2])[3:])), "A pco group of no integers, and no pco file."),
+    "reject_r20_positions_modulo_2_32": with_block(lambda p, b, r, d, part: block((1, 1, grouped([[3, 2**32 - 4]], 32, [31])), good_deltas(b, r, d)), "Positions 3 and 2^32."),
+    "reject_r20_first_position_past_end": with_block(lambda p, b, r, d, part: block((1, 1, grouped([[2**32 - 1, 0]], 32, [31])), good_deltas(b, r, d)), "Position 2^32 - 1, and the next one."),
+    "reject_r20_int8_step_256": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 4, struct.pack("<f", 1) + grouped([[0, 256]], 16, [8]))), "An INT8 step of nine bits."),
+    "reject_r20_int8_scale_infinite": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 4, struct.pack("<f", math.inf) + grouped([[0, 1]], 16))), "A scale of infinity."),
+    "reject_r20_bf16_delta_nan": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 3, grouped([[fold(image(0xFFC1, "BF16"), 16), 0]], 16, [14]))), "A BF16 delta of NaN."),
+    "reject_r19_int8_deltas_of_integers": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 4, struct.pack("<f", 1) + grouped([[0] * len(p)], 16))), "INT8 deltas of an integer tensor.", {"w": ("I16", [2], [1, 2], [2, 2])}),
+    "reject_r19_kind_127": with_block(lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d), (127, 1, b"")), "Kind 127, the last one that is required."),
+    "accept_kind_128": with_block(lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d), (128, 0, b"a"), (255, 255, b"")), "Kinds 128 and 255, the first and the last that are optional."),
+    "reject_r19_codec_0_of_positions": with_block(lambda p, b, r, d, part: block((1, 0, grouped([gaps(p)], 32)), good_deltas(b, r, d)), "Codec 0 of positions."),
+    "reject_r19_codec_0_of_deltas": with_block(lambda p, b, r, d, part: block(good_positions(p), (2, 0, grouped([ulps(b, r, d)], 16))), "Codec 0 of deltas."),
+    "reject_r19_codec_2_of_base_values": with_block(lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d), (3, 2, bits_of(b, d))), "Codec 2 of base values."),
+    "reject_r19_no_positions": with_block(lambda p, b, r, d, part: block(good_deltas(b, r, d)), "Deltas only."),
+    "reject_r19_dense_deltas_alone": with_block(lambda p, b, r, d, part: block((2, 5, Dense(p, b, r, d, part).stream())), "Dense deltas only."),
+    "reject_r20_dense_packing_4_of_no_deltas": spoiled(assign(parameters_0=(4, 0, 0)), "Packing 4 of a group of no deltas.", parameters=((0, 0, 0), (1, 0, 0)), spans=[1]),
+    "reject_r20_dense_low_bits_16_of_no_deltas": spoiled(assign(parameters_0=(0, 16, 0)), "16 low bits of a group of no deltas.", parameters=((0, 0, 0), (1, 0, 0)), spans=[1]),
+    "reject_r20_dense_zero_bits_16_of_no_deltas": spoiled(assign(parameters_0=(0, 0, 16)), "16 zero bits of a group of no deltas.", parameters=((0, 0, 0), (1, 0, 0)), spans=[1]),
+    "reject_r20_dense_no_class_for_a_group_of_no_deltas": spoiled(assign(spans=[256]), "A group of all classes, and another of no deltas.", parameters=((0, 0, 0), (1, 0, 0)), spans=[255]),
     "reject_r20_method_65": with_block(lambda p, b, r, d, part: block((1, 1, grouped([gaps(p)], 32)[:2] + b"\x41"), good_deltas(b, r, d)), "An unknown method."),
     "reject_r20_padding": with_block(lambda p, b, r, d, part: block((1, 1, grouped([gaps(p)], 32)[:-1] + bytes([grouped([gaps(p)], 32)[-1] | 0x80])), good_deltas(b, r, d)), "A padding bit that is 1."),
     "reject_r20_rice_cut_short": with_block(lambda p, b, r, d, part: block((1, 1, grouped([gaps(p)], 32)[:-1]), good_deltas(b, r, d)), "Rice integers without their last byte."),
@@ -2681,6 +2969,14 @@ VECTORS |= {
 
 # Writing
 
+# The vectors that also have what comes between bytes and result: a few of each codec.
+WITH_BLOCKS = {"accept_" + name for name in (
+    "worked_example", "several_blocks_some_empty", "rice_escapes", "pco", "class_gaps_and_class_ulps",
+    "class_gaps_plain_ulps", "many_groups", "rice_and_pco_groups_mixed", "class_gaps_of_integers", "portable", "base_values_of_integers",
+    "bf16_deltas", "int8_deltas", "int8_negative_scale", "zero_delta", "special_values_f32", "dtype_i8", "dtype_f64", "dtype_f8_e4m3", "masks_all_sums",
+    "masks_class_ulps", "masks_portable", "masks_bf16_deltas", "masks_in_some_blocks", "values_before_pruning", "dense_worked_example",
+    "dense_several_groups", "dense_low_and_zero_bits", "dense_escapes_in_two_groups", "dense_changed_chunks", "last_group_of_no_integers")}
+
 
 def write(folder, name, function):
     made = function()
@@ -2698,17 +2994,21 @@ def write(folder, name, function):
         described["alphas"] = [{"alpha": alpha, "result": result and hexed(result)} for alpha, result in case.alphas]
         if hasattr(case, "edits"):
             described["edits"] = {kind: result and hexed(result) for kind, result in case.edits.items()}
-        if hasattr(case, "elsewhere"):
-            other = f"{name}.elsewhere.safetensors"
-            fits, quick = case.fits_other()
-            described["elsewhere"] = [{"base": other, "fits": fits, "quick": quick, "alpha": alpha, "result": result and hexed(result)}
-                                      for alpha, result in case.elsewhere]
-            with open(os.path.join(folder, other), "wb") as file:
-                file.write(safetensors(case.other))
         if hasattr(case, "together"):
             first, alphas, result = case.together
             patches = [{"patch": patch + ".lcepatch", "alpha": alpha} for patch, alpha in zip((first, name), alphas)]
             described["together"] = [{"patches": patches, "result": hexed(result)}]
+    if name in WITH_BLOCKS:
+        described["blocks"] = case.block_values()
+    if hasattr(case, "content"):
+        described["content"] = case.content
+    if hasattr(case, "elsewhere"):
+        other = f"{name}.elsewhere.safetensors"
+        fits = case.fits_other() if expect == "accept" else (expect, expect)
+        described["elsewhere"] = [{"base": other, "fits": fits[0], "quick": fits[1], "alpha": alpha, "result": result and hexed(result)}
+                                  for alpha, result in case.elsewhere]
+        with open(os.path.join(folder, other), "wb") as file:
+            file.write(safetensors(case.other))
     if case:
         with open(os.path.join(folder, described["base"]), "wb") as file:
             file.write(safetensors(case.base))

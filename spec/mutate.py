@@ -88,6 +88,12 @@ class Vectors:
         for row in [{"alpha": 1.0, "result": expected["result"]}, kept, *expected["alphas"]]:
             if applied(decode, base, "ip", [(patch, row["alpha"])]) != row["result"]:
                 return f"alpha {row['alpha']}"
+        if expected["result"]:
+            decode.apply(checkpoint, "ip", [(patch, 1.0)], False, False)
+            changes = tensors(checkpoint.data) != kept["result"]
+            applied_too = patch.result_root is not None and changes
+            if decode.fits(patch, checkpoint) != (not changes, None if changes and patch.result_root is None else applied_too):
+                return "whether the patch is already applied"
         for kind, result in expected.get("edits", {}).items():
             if applied(decode, base, kind, [(patch, 1.0)]) != result:
                 return f"edit {kind}"
@@ -176,9 +182,9 @@ def unpacked(decode, row):
 MUTATIONS = [
     # §2 Conventions
     ("a varint may end in a byte of 0", " or shift and byte == 0", ""),
-    ("a varint of ten bytes may pass 2^64", "byte >= 0x80 or value >= 2**64 or", "byte >= 0x80 or"),
+    ("a varint of ten bytes may pass 2^64", "least=0, most=2**64 - 1", "least=0, most=2**70"),
     ("a varint has at most nine bytes", "range(0, 70, 7)", "range(0, 63, 7)"),
-    ("a varint of eleven bytes is cut off after ten", "byte >= 0x80 or value >= 2**64 or shift", "shift"),
+    ("a varint of eleven bytes is cut off after ten", "byte >= 0x80 or shift", "shift"),
     ("a varint is checked to be at least its least alone", "if not least <= value <= most:", "if value < least:"),
     ("a varint is checked to be at most its most alone", "if not least <= value <= most:", "if value > most:"),
     ("padding of bit streams may be anything", "if self.number(-self.at % 8):", "if self.number(-self.at % 8) < 0:"),
@@ -545,6 +551,11 @@ MUTATIONS = [
     ("a base of another dtype fits", 'info["dtype"] != tensor.dtype.name or ', ""),
     ("a base of another shape fits", 'tensor.dtype.name or info["shape"] != tensor.shape', 'tensor.dtype.name'),
     ("a base of which the first tensor is right fits", "same = digests == [tensor.digest for tensor in patch.tensors]", "same = digests[:1] == [tensor.digest for tensor in patch.tensors][:1]"),
+    ("that a patch is already applied is not told", 'H(b"".join(digests)) == patch.result_root', "False"),
+    ("a patch is already applied if the base is the reference", 'H(b"".join(digests)) == patch.result_root', 'H(b"".join(digests)) == patch.reference_root'),
+    ("a patch without a result root is not applied", "        return False, None\n    return same", "        return False, False\n    return same"),
+    ("a quick check compares whole blocks", "digests.append(H(here[decode_block(", "digests.append(H(here[0 * decode_block("),
+    ("a base that fits quickly need not have the selected root", '    return H(b"".join(digests)) == patch.selected_root\n', "    return True\n"),
     ("a base fits if its selected elements do", "    same = digests == [tensor.digest for tensor in patch.tensors]\n", "    same = digests == [tensor.digest for tensor in patch.tensors] or bool(fits_quickly(patch, base))\n"),
     ("another base is taken without leave", "if not (allow_different_base and there and", "if not (there and"),
     ("a base without the tensors is another base", "there and is_portable(patch)", "is_portable(patch)"),
@@ -562,7 +573,6 @@ MUTATIONS = [
     ("the reference's bits of one of several patches count", "rest = times[term.where] > 1", "rest = times[term.where] > 2"),
     ("several patches are rounded one by one", "total[term.where[rest]] += term.alpha * term.d[rest]", "total[term.where[rest]] += term.alpha * term.d[rest]\n            total = values(round_to(total, dtype)[0], dtype)"),
     ("several patches are added in the other order", "    times = selections(bits, terms)\n", "    times, terms = selections(bits, terms), terms[::-1]\n"),
-    ("deltas are added before the base", "total[term.where[rest]] += term.alpha * term.d[rest]", "total[term.where[rest]] += term.alpha * term.d[rest] if len(terms) == 1 else sum(t.alpha * t.d[t.where == w][0] for t in terms for w in term.where[rest][:1] if w in t.where) if term is terms[0] else 0"),
     ("products are rounded to F32", "total[term.where[rest]] += term.alpha * term.d[rest]", "total[term.where[rest]] += (term.alpha * term.d[rest]).astype(np.float32) if dtype.w < 64 else term.alpha * term.d[rest]"),
     ("alpha is rounded to F32", "total[term.where[rest]] += term.alpha * term.d[rest]", "total[term.where[rest]] += float(np.float32(term.alpha)) * term.d[rest]"),
     ("sum and product are rounded once", "total[term.where[rest]] += term.alpha * term.d[rest]", "total[term.where[rest]] = (total[term.where[rest]] + np.longdouble(term.alpha) * term.d[rest]).astype(np.float64)"),
@@ -597,6 +607,18 @@ MUTATIONS = [
 
 # Why no vector can tell.
 EXPLAINED = {
+    "no bytes are a frame of none": "a frame of no bytes has no end either",
+    "a zstd frame is unpacked to its end, however long": "it is refused for its length then; only memory is saved",
+    "sections may have any number of bytes": "a vector would have 64 MiB",
+    "sections have at most 2^26 - 1 bytes": "a vector would have 64 MiB",
+    "stored sections have at most 2^24 bytes": "a vector would have 16 MiB",
+    "blocks beyond the digests are kept": "such a table is refused at its end; only memory is saved",
+    "as many groups as classes and one more": "the classes do not suffice for the spans, so that one of them is refused",
+    "only the next group must be left a class": "the span of the next group is refused then",
+    "more escapes than deltas": "escape integers are left over then",
+    "more escapes than integers are 0": "the numbers of both are compared at the end, too",
+    "a chunk may have more integers than are left": "their number is compared at the end, too; only memory is saved",
+    "a patch is portable if it has base values": "other positions cannot be decoded without the base, and are refused for that",
 }
 
 
