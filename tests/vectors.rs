@@ -52,7 +52,7 @@ fn apply(patch: &Path, base: Option<&Path>, kind: EditKind) -> Result<Vec<(Strin
 }
 
 /// Applies patches; the result's tensors.
-fn together(edits: &[Edit], base: &Path, different_base: DifferentBase) -> Result<Vec<(String, Vec<u8>)>, Error> {
+pub fn together(edits: &[Edit], base: &Path, different_base: DifferentBase) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let (context, base) = (Context::silent(), Checkpoint::open(base)?);
     let mut options = PlanOptions::default();
     options.different_base = different_base;
