@@ -166,7 +166,7 @@ fn facts(metadata: &Metadata, stat: &Stat, carried: &Result<Carried, Error>) -> 
     }
     if let Some(pairing) = &metadata.pairing {
         let left_out = pairing.only_in_base.len() + pairing.only_in_reference.len() + pairing.mismatched.len();
-        let (cast, rows) = (pairing.cast.len(), pairing.rows.len());
+        let (cast, rows) = (pairing.cast, pairing.rows.len());
         let rows = if rows > 0 { format!(", {rows} by the rows that both have") } else { String::new() };
         let left_out = counted(left_out, "tensor");
         facts.push(("pairing", format!("{left_out} left out, {cast} cast{rows}; `--json` lists them")));

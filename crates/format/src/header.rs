@@ -51,7 +51,11 @@ impl Preamble {
     /// R1 to R5.
     pub fn read(front: &[u8], file_bytes: u64) -> Result<Self, Invalid> {
         check_magic(front)?;
-        let short = |_| Invalid::Length { found: file_bytes, expected: PREAMBLE_BYTES };
+        let too_short = Invalid::Length { found: file_bytes, expected: PREAMBLE_BYTES };
+        if (front.len() as u64) < PREAMBLE_BYTES {
+            return Err(too_short);
+        }
+        let short = |_| too_short.clone();
         let mut reader = Reader::new(front);
         reader.take(MAGIC.len() as u64, "magic").map_err(short)?;
         let version = reader.u16("version").map_err(short)?;

@@ -232,9 +232,9 @@ pub struct Pairing {
     /// Tensors with different shapes or kinds of dtype, which were left out on request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mismatched: Vec<String>,
-    /// Tensors whose reference was rounded to the base's dtype.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub cast: Vec<String>,
+    /// Number of tensors whose reference was rounded to the base's dtype.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cast: u64,
     /// A prefix of names in the reference, and the prefix that replaces it in the base.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<(String, String)>,
@@ -299,6 +299,12 @@ impl std::fmt::Display for Ignored {
 pub struct Unwritable {
     /// What it has too much of.
     pub reason: String,
+}
+
+/// Whether a count is left out.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Metadata {

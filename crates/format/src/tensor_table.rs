@@ -196,9 +196,12 @@ impl TensorTable {
             return Err(Invalid::Table(Corrupt::Range { field: "block_log2", found: block_log2, least, most }));
         }
         let block_log2 = block_log2 as u32;
+        let count = reader.varint("tensors", 0, u64::MAX).map_err(Invalid::Table)?;
         // A tensor takes at least five bytes.
         let most = reader.rest().len() as u64 / 5;
-        let count = reader.varint("tensors", 0, most).map_err(Invalid::Table)?;
+        if count > most {
+            return Err(Invalid::Table(Corrupt::Range { field: "tensors", found: count, least: 0, most }));
+        }
         // Each tensor and block has a digest, so that the size of the file bounds how many of them are allocated below.
         let n_digests = digests.len() as u64 / 32;
         if n_digests < 3 + count {
@@ -207,10 +210,8 @@ impl TensorTable {
         }
         let mut tensors: Vec<TensorEntry> = Vec::new();
         for index in 0..count as usize {
-            let tensor = read_tensor(&mut reader, index)?;
-            if tensors.last().is_some_and(|before| before.name.as_bytes() >= tensor.name.as_bytes()) {
-                return Err(Invalid::Name { index });
-            }
+            let before = tensors.last().map(|before| &before.name[..]);
+            let tensor = read_tensor(&mut reader, index, before)?;
             tensors.push(tensor);
         }
         let mut totals = BlockTotals { n_blocks: 0, bytes: 0, n_blocks_max: n_digests - 3 - count };
@@ -281,10 +282,14 @@ fn read_counterparts(content: &[u8], tensors: &mut [TensorEntry]) -> Result<(), 
     Ok(())
 }
 
-fn read_tensor(reader: &mut Reader<'_>, index: usize) -> Result<TensorEntry, Invalid> {
+/// Parses tensor number `index`; `before` is the name of the one before.
+fn read_tensor(reader: &mut Reader<'_>, index: usize, before: Option<&str>) -> Result<TensorEntry, Invalid> {
     let name_bytes = reader.varint("name length", 1, NAME_BYTES_MAX).map_err(Invalid::Table)?;
     let name = reader.take(name_bytes, "name").map_err(Invalid::Table)?;
     let name = std::str::from_utf8(name).map_err(|_| Invalid::Name { index })?.to_owned();
+    if before.is_some_and(|before| before.as_bytes() >= name.as_bytes()) {
+        return Err(Invalid::Name { index });
+    }
     let code = reader.u8("dtype").map_err(Invalid::Table)?;
     let dtype = Dtype::from_code(code).ok_or_else(|| Invalid::Dtype { name: name.clone(), code })?;
     let rank = reader.varint("rank", 0, RANK_MAX).map_err(Invalid::Table)?;

@@ -81,7 +81,7 @@ const PAIRING: &[(&str, Kind)] = &[
     ("only_in_base", TEXTS),
     ("only_in_reference", TEXTS),
     ("mismatched", TEXTS),
-    ("cast", TEXTS),
+    ("cast", Integer),
     ("prefix", TextPair),
     ("prefixes", TEXT_PAIRS),
     ("renamed", TEXT_PAIRS),
