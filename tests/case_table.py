@@ -4,7 +4,7 @@
     python3 tests/case_table.py LCEPATCH fixtures/imp SCRATCH_DIRECTORY
 
 Nothing here looks at the tool's code: selections and results are worked out from equations 1 to 6 (with the arithmetic
-and the generator of spec sections 11 and 20), then compared with what the command line writes, element by element.
+and the generator of spec sections A3 to A7 and A11), then compared with what the command line writes, element by element.
 """
 import json
 import os

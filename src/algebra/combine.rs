@@ -54,7 +54,7 @@ pub struct Combined {
 }
 
 /// The patch whose result at alpha 1 is base + the sum of every patch's alpha times its delta, in the order given, rounded
-/// once (spec §11.3).
+/// once (spec §A5).
 ///
 /// Portable patches need no checkpoint; others need their base. Memory: the contents of one tensor, and the encoded blocks.
 ///

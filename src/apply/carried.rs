@@ -17,7 +17,7 @@ use serde::Serialize;
 pub struct Carried {
     /// All blocks.
     pub blocks: u64,
-    /// Blocks with base-free positions and the base's values at them (spec §13).
+    /// Blocks with base-free positions and the base's values at them (spec §8).
     pub portable: u64,
     /// Blocks whose deltas are rounded to bfloat16.
     pub bf16: u64,
@@ -74,7 +74,7 @@ impl Carried {
         }
     }
 
-    /// Whether the patch can be used without its base: every block is portable (spec §13).
+    /// Whether the patch can be used without its base: every block is portable (spec §8).
     pub fn is_portable(&self) -> bool {
         self.portable == self.blocks
     }

@@ -1,4 +1,4 @@
-//! Whether a checkpoint is the base of a patch (spec §12.4).
+//! Whether a checkpoint is the base of a patch (spec §A2).
 
 use crate::checkpoint::names::is_of_adapter;
 use crate::checkpoint::{Checkpoint, Tensor};
@@ -203,7 +203,7 @@ fn selected_root(
     Ok(digests.into_iter().collect::<Option<Vec<Digest>>>().map(|digests| Digest::root(&digests)))
 }
 
-/// Checks the base values that the portable `patch` carries against the digest that it declares of them (spec §9.8).
+/// Checks the base values that the portable `patch` carries against the digest that it declares of them (spec §11.5).
 ///
 /// Decodes the patch, in parallel. Passes a patch that declares no digest.
 ///
@@ -231,7 +231,7 @@ pub(crate) fn root_fits(patch: &Patch, what: &'static str, digests: &[Digest], e
     if found == expected || !expected.is_known() { Ok(()) } else { Err(root_differs(patch, what, found, expected)) }
 }
 
-/// Checks that the digests of the reference's and the result's tensors (spec §12.5) are those of which the patch declares the roots.
+/// Checks that the digests of the reference's and the result's tensors (spec §11.4) are those of which the patch declares the roots.
 ///
 /// # Errors
 /// R21.

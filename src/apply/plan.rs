@@ -87,7 +87,7 @@ pub struct Plan<'a> {
     pub(super) added: Vec<bool>,
     /// By the name of a tensor that changes: the index of each edit that changes it, and the edit's entry, in the order of the edits.
     pub(super) by_tensor: BTreeMap<String, Vec<(usize, &'a TensorEntry)>>,
-    /// By the name of a pruning mask in the base: the weights it belongs to, if they change (spec §11.6).
+    /// By the name of a pruning mask in the base: the weights it belongs to, if they change (spec §A8).
     pub(super) companions: BTreeMap<String, Tensor<'a>>,
     check: Check,
     /// Replaces a prefix of the patches' tensor names by the base's.
@@ -144,7 +144,7 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// Leaves out the edits that change nothing, once the base's masks of their weights are checked (spec §11.6).
+    /// Leaves out the edits that change nothing, once the base's masks of their weights are checked (spec §A8).
     fn leave_out_alpha_zero(&mut self, context: &Context<'_>) -> Result<(), Error> {
         let is_zero = |index: usize| self.edits[index].kind.alpha().is_some_and(|alpha| alpha.value() == 0.0);
         for (mask, weights) in &self.companions {

@@ -1,4 +1,4 @@
-//! The pruning mask of a result (spec §11.6).
+//! The pruning mask of a result (spec §A8).
 
 use super::plan::Plan;
 use super::tensor::mask_differs;

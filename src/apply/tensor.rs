@@ -1,4 +1,4 @@
-//! One tensor through its edits, as a stream of bytes (spec §11).
+//! One tensor through its edits, as a stream of bytes (spec §A3 to §A8).
 
 use super::plan::{Edit, NotFinite, Plan};
 use super::rewrite::{EachPart, Edits, Sink};
@@ -149,7 +149,7 @@ impl Plan<'_> {
     }
 
     /// Calls `each` for every selected element of `weights` in `range` with its flat index, whether the masks of the patches keep it in the
-    /// base, and whether the result keeps it (spec §11.6).
+    /// base, and whether the result keeps it (spec §A8).
     pub(super) fn kept(
         &self,
         weights: Tensor<'_>,
@@ -266,7 +266,7 @@ impl Plan<'_> {
             (_, Some(EditKind::Prune)) => return dtype.float().map(|_| 0).ok_or_else(|| integer(EditKind::Prune)),
             _ => {}
         }
-        // In the order of the patches, which is the order of the sum (spec §11.3).
+        // In the order of the patches, which is the order of the sum (spec §A5).
         let term = |cursor: &Cursor<'_>| {
             let alpha = cursor.edit.kind.alpha()?;
             Some(cursor.delta(dtype, base).ok_or_else(|| of_cursor(cursor)).map(|delta| (alpha, delta)))
@@ -324,7 +324,7 @@ fn advance(cursors: &mut [Cursor<'_>], element: u64) {
     cursors.iter_mut().filter(|cursor| cursor.element() == Some(element)).for_each(Cursor::advance);
 }
 
-/// Whether the result keeps an element (spec §11.6). `selecting` are the cursors that select it.
+/// Whether the result keeps an element (spec §A8). `selecting` are the cursors that select it.
 fn kept_in_result<'c>(selecting: impl Iterator<Item = &'c Cursor<'c>> + Clone) -> bool {
     match only(selecting.clone()) {
         Some(cursor) => match cursor.edit.kind {
@@ -459,7 +459,7 @@ impl Cursor<'_> {
         decoded.delta(self.entry, dtype, patch_base)
     }
 
-    /// The bits of the next element after a mask switch (spec §11.5).
+    /// The bits of the next element after a mask switch (spec §A7).
     fn switched(&self, base: u64) -> Result<u64, Error> {
         let patch = || self.edit.patch.name().to_owned();
         let (_, decoded) = &self.blocks[self.block];
@@ -493,7 +493,7 @@ mod tests {
         })
     }
 
-    /// One element after the other, as spec §11.2 and §11.3 say: base + the sum of alpha * (reference - base) in double precision,
+    /// One element after the other, as spec §A3 and §A5 say: base + the sum of alpha * (reference - base) in double precision,
     /// rounded once; the reference's own bits where one patch alone selects the element, at alpha 1.
     fn expected(base: &[f32], references: &[Vec<f32>], alphas: &[f64]) -> Vec<f32> {
         let element = |at: usize| {

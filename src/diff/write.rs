@@ -219,7 +219,7 @@ fn edited_digests(
     digests
 }
 
-/// Whether the patch can be inverted without its checkpoints, so that it has to know the digests on the other side (spec §12.5).
+/// Whether the patch can be inverted without its checkpoints, so that it has to know the digests on the other side (spec §11.4).
 fn is_invertible(outline: &Outline, new: &NewPatch) -> bool {
     new.invertible && outline.portability == Portability::Portable && outline.metadata.pairing.is_none()
 }

@@ -221,7 +221,7 @@ impl Error {
         self.kind().code()
     }
 
-    /// The rule of the format (spec §14) that a patch breaks, if that is the failure.
+    /// The rule of the format (spec §12) that a patch breaks, if that is the failure.
     pub fn rule(&self) -> Option<u8> {
         match &*self.reason {
             Reason::Patch { invalid, .. } => Some(invalid.rule()),

@@ -1,4 +1,4 @@
-//! Random localization: an uninformed baseline, to which a selection of the same size is compared (spec §20).
+//! Random localization: an uninformed baseline, to which a selection of the same size is compared (spec §A11).
 
 use super::Impossible;
 use super::scan::{blocks_of, elements_in};

@@ -83,7 +83,7 @@ impl Patch {
         self.decode_bytes(entry, block, &bytes, base)
     }
 
-    /// As [`Patch::decode`], with the base that the patch is for: the base's values that the block carries must equal it (spec §9.8).
+    /// As [`Patch::decode`], with the base that the patch is for: the base's values that the block carries must equal it (spec §11.5).
     ///
     /// # Errors
     /// I/O, R18 to R21.

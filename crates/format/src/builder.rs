@@ -1,4 +1,4 @@
-//! Builds the bytes of a patch file from tensors and their blocks (spec §4, §12.3). Deterministic: the same input gives the same bytes.
+//! Builds the bytes of a patch file from tensors and their blocks (spec §4, §11.3). Deterministic: the same input gives the same bytes.
 
 use crate::block::Magnitude;
 use crate::block::choose::{BlockEncodings, ChosenBlocks, choose};
@@ -21,7 +21,7 @@ pub struct TensorParts {
     pub shape: Vec<u64>,
     /// Digest of the tensor's bytes in the base.
     pub base_digest: Digest,
-    /// Digests of the tensor in reference and result, for portable patches (spec §12.5).
+    /// Digests of the tensor in reference and result, for portable patches (spec §11.4).
     pub counterparts: Option<Counterparts>,
 }
 
@@ -189,7 +189,7 @@ impl NewPatch {
     }
 
     /// The bytes of the patch file. `reference` and `result` are the digests over the digests of the patch's tensors in the reference
-    /// and in the result at alpha 1 (spec §12.2), or [`Digest::UNKNOWN`].
+    /// and in the result at alpha 1 (spec §11.2), or [`Digest::UNKNOWN`].
     ///
     /// # Errors
     /// [`Unwritable`] metadata.

@@ -1,4 +1,4 @@
-//! Digests, which identify files, tensors, blocks and patches (spec §12).
+//! Digests, which identify files, tensors, blocks and patches (spec §11).
 //!
 //! All digests of the format are by BLAKE3, a tree hash that allows hashing the parts of a tensor in parallel. Whole files are also
 //! identified by SHA-256, by which hubs list them.
@@ -17,7 +17,7 @@ impl Digest {
         Self(blake3::hash(bytes).into())
     }
 
-    /// BLAKE3 of the concatenation of `parts`, which identifies an ordered list of digests (spec §12.2).
+    /// BLAKE3 of the concatenation of `parts`, which identifies an ordered list of digests (spec §11.2).
     pub fn root<'a>(parts: impl IntoIterator<Item = &'a Digest>) -> Self {
         let mut hasher = Hasher::default();
         parts.into_iter().for_each(|part| hasher.update(&part.0));
@@ -29,7 +29,7 @@ impl Digest {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
-    /// Written in place of a digest that the patch's writer did not know (spec §12.2).
+    /// Written in place of a digest that the patch's writer did not know (spec §11.2).
     pub const UNKNOWN: Self = Self([0; 32]);
 
     /// Whether this is not [`Digest::UNKNOWN`].

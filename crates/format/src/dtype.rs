@@ -294,7 +294,7 @@ impl Dtype {
         }
     }
 
-    /// The class of a bit pattern: its biased exponent for floats, 0 for all other dtypes (spec §9.3).
+    /// The class of a bit pattern: its biased exponent for floats, 0 for all other dtypes (spec §9.1).
     #[inline(always)]
     pub const fn class(self, bits: u64) -> u16 {
         match self.float() {

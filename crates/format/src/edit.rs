@@ -1,4 +1,4 @@
-//! The arithmetic of edits (spec §11), without files and patches.
+//! The arithmetic of edits (spec §A3 to §A7), without files and patches.
 
 use crate::dtype::{FloatFormat, Rounded};
 use serde::Serialize;
@@ -76,7 +76,7 @@ impl std::fmt::Display for Alpha {
     }
 }
 
-/// Computes `base + alpha * delta + ...` and rounds it once to `format` (paper eq 3 and 4; spec §11.2). Terms are added in order; each
+/// Computes `base + alpha * delta + ...` and rounds it once to `format` (paper eq 3 and 4; spec §A3, §A5). Terms are added in order; each
 /// product and each sum is rounded to `f64`, without fused multiply-add.
 #[inline]
 pub fn interpolate(format: FloatFormat, base: f64, terms: impl IntoIterator<Item = (Alpha, f64)>) -> Rounded {

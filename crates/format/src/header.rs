@@ -16,11 +16,11 @@ pub mod section {
     pub const METADATA: u16 = 1;
     /// Tensors and blocks (spec §7).
     pub const TABLE: u16 = 2;
-    /// Digests of tensors and blocks (spec §12).
+    /// Digests of tensors and blocks (spec §11).
     pub const DIGESTS: u16 = 3;
     /// Magnitudes of deltas, optional (spec §7.3).
     pub const STATISTICS: u16 = 0x8004;
-    /// Digests that the inverse of a portable patch needs, optional (spec §12.5).
+    /// Digests that the inverse of a portable patch needs, optional (spec §11.4).
     pub const COUNTERPARTS: u16 = 0x8005;
 }
 
@@ -96,7 +96,7 @@ impl Preamble {
     }
 }
 
-/// The digest that the preamble must contain, which is the patch id (spec §12.1).
+/// The digest that the preamble must contain, which is the patch id (spec §11.1).
 pub fn header_digest(preamble: &[u8], sections: &[u8]) -> Digest {
     let mut hasher = Hasher::default();
     hasher.update(preamble.get(..PREAMBLE_DIGESTED_BYTES).unwrap_or(preamble));
@@ -228,7 +228,7 @@ fn unpack(kind: u16, encoding: u8, stored: &[u8], raw_bytes: u64) -> Result<Cow<
     Ok(Cow::Owned(content))
 }
 
-/// The most bytes that a section of `stored_bytes` bytes may unpack to (spec §15).
+/// The most bytes that a section of `stored_bytes` bytes may unpack to (spec §13).
 fn raw_bytes_max(stored_bytes: u64) -> u64 {
     (SECTION_RAW_BYTES_FREE + SECTION_RATIO_MAX * stored_bytes).min(SECTION_RAW_BYTES_MAX)
 }

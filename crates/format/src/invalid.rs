@@ -1,4 +1,4 @@
-//! The reasons for which a reader must reject a patch; each variant belongs to a numbered rule (spec §14).
+//! The reasons for which a reader must reject a patch; each variant belongs to a numbered rule (spec §12).
 
 // Reads untrusted bytes.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -254,7 +254,7 @@ pub enum StreamFault {
 }
 
 impl Invalid {
-    /// The rule's number in spec §14.
+    /// The rule's number in spec §12.
     pub fn rule(&self) -> u8 {
         match self {
             Invalid::NotAPatch { .. } => 1,

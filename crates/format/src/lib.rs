@@ -4,8 +4,8 @@
 //! memory. A [`Patch`] reads its bytes through [`patch::ReadAt`], and the base's elements through [`block::BaseElements`].
 //!
 //! The specification is `spec/lcepatch-v1.md`. The modules follow its sections: [`header`] (§5), [`metadata`] (§6), [`tensor_table`] (§7),
-//! [`block`] (§8), [`codec`] (§9), [`dtype`] (§10), [`edit`] (§11), [`digest`] (§12), [`invalid`] (§14, the reasons for which a reader
-//! rejects a patch) and [`limits`] (§15, what a reader may allocate).
+//! [`block`] (§8), [`codec`] (§9), [`dtype`] (§10), [`digest`] (§11), [`invalid`] (§12, the reasons for which a reader rejects a patch) and
+//! [`limits`] (§13). What applying means is `spec/apply-v1.md`, with sections A1 to A11: its arithmetic is [`edit`] (§A3 to §A7).
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

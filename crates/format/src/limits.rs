@@ -1,4 +1,4 @@
-//! The constants and limits of the format, with the names of the spec (§5 to §8, §15).
+//! The constants and limits of the format, with the names of the spec (§5 to §8, §13).
 
 /// First bytes of a file (spec §5.1).
 pub const MAGIC: [u8; 8] = *b"\x89LCP\r\n\x1a\n";

@@ -78,11 +78,11 @@ pub struct Localization {
     /// The requested share of the candidates, in [0, 1].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub density: Option<f64>,
-    /// The seed of a random selection (spec §20).
+    /// The seed of a random selection (spec §A11).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Which weights a random selection was drawn from: those that `either` of target and reference keeps, or those that the `target`
-    /// keeps (spec §20).
+    /// keeps (spec §A11).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub among: Option<String>,
 }

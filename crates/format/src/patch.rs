@@ -80,7 +80,7 @@ impl Patch {
     /// Reads and verifies the header of a patch.
     ///
     /// Allocates a small multiple of the size of the sections, and at most [`super::limits::SECTION_RAW_BYTES_MAX`] bytes for each of the
-    /// three that may be packed (spec §15).
+    /// three that may be packed (spec §13).
     ///
     /// # Errors
     /// I/O, and R1 to R17.
@@ -122,7 +122,7 @@ impl Patch {
         Ok(Self { id: preamble.digest, metadata, ignored, table, header_bytes, file_bytes, source })
     }
 
-    /// BLAKE3 of the header. As the header contains the digests of all blocks, the id identifies the whole content (spec §12.1).
+    /// BLAKE3 of the header. As the header contains the digests of all blocks, the id identifies the whole content (spec §11.1).
     pub fn id(&self) -> Digest {
         self.id
     }

@@ -1,4 +1,4 @@
-//! The pseudo-random number generator SplitMix64 (Steele, Lea, Flood 2014; spec §20). Any number of a sequence can be computed without
+//! The pseudo-random number generator SplitMix64 (Steele, Lea, Flood 2014; spec §A11). Any number of a sequence can be computed without
 //! the ones before it, and sequences are the same on all machines.
 
 /// Number `i` of the sequence with this `seed`.

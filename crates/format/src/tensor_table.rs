@@ -1,4 +1,4 @@
-//! The tensor table and the sections that belong to it: digests, statistics and counterparts (spec §7, §12).
+//! The tensor table and the sections that belong to it: digests, statistics and counterparts (spec §7, §11).
 
 // Reads untrusted bytes.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -57,7 +57,7 @@ pub struct Statistics {
     pub max: f32,
 }
 
-/// Digests of a tensor in the checkpoints that a patch leads to (spec §12.5).
+/// Digests of a tensor in the checkpoints that a patch leads to (spec §11.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counterparts {
     /// Digest in the reference.
@@ -83,7 +83,7 @@ pub struct BlockEntry {
     pub digest: Digest,
 }
 
-/// The digests over the whole patch (spec §12.2).
+/// The digests over the whole patch (spec §11.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roots {
     /// Digest over the base's values at the selected positions, tensor by tensor.

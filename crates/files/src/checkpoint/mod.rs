@@ -203,7 +203,7 @@ impl Checkpoint {
         self.by_name.get(name).map(|(file_index, index)| self.at(*file_index, *index))
     }
 
-    /// The pruning mask `X_mask` of weights that are named `X_orig`, as `torch.nn.utils.prune` names them (spec §11.6).
+    /// The pruning mask `X_mask` of weights that are named `X_orig`, as `torch.nn.utils.prune` names them (spec §A8).
     pub fn companion_mask(&self, weights: &str) -> Option<Tensor<'_>> {
         let mask = self.tensor(&format!("{}_mask", weights.strip_suffix("_orig")?))?;
         let dtype = mask.info.dtype;

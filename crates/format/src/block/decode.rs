@@ -50,12 +50,12 @@ impl DecodedBlock {
         }
     }
 
-    /// The base's value of selected element `entry`, whose bits in the base are `base`; 0 if it is pruned there (t of spec §11.1).
+    /// The base's value of selected element `entry`, whose bits in the base are `base`; 0 if it is pruned there (t of spec §A3).
     pub fn value(&self, entry: usize, float: FloatFormat, base: u64) -> f64 {
         if self.kept(entry).in_base() { float.value(base) } else { 0.0 }
     }
 
-    /// Reference minus base of selected element `entry` as a value (d of spec §11.1); `None` for dtypes that are not floats.
+    /// Reference minus base of selected element `entry` as a value (d of spec §A3); `None` for dtypes that are not floats.
     pub fn delta(&self, entry: usize, dtype: Dtype, base: u64) -> Option<f64> {
         let float = dtype.float()?;
         let value = self.value(entry, float, base);

@@ -396,7 +396,7 @@ fn class_gaps(base: &dyn BaseElements, positions: &[u32], selected_per_class: &[
     gaps
 }
 
-/// The digest of bit patterns, such as the base's values at the selected positions of a block (spec §12.2).
+/// The digest of bit patterns, such as the base's values at the selected positions of a block (spec §11.2).
 pub fn values_digest(dtype: Dtype, bits: &[u64]) -> Digest {
     let mut hasher = Hasher::default();
     update_values(&mut hasher, dtype, bits);
