@@ -56,6 +56,10 @@ const START: &[u8] = b"pco!\x03\x00";
 /// Version of pcodec's format: major, minor (spec §P.2).
 const VERSION: (u8, u8) = (4, 1);
 
+/// Most states of a chunk's table, as a power of two (spec §P.3): pcodec's compression levels up to 8 need no more, and with its own limit
+/// a chunk of 24 bytes could ask for 16 times as much work.
+const TABLE_LOG_MAX: u8 = 10;
+
 /// Stands where the type of a chunk would be, after the last one.
 const END: u8 = 0;
 
@@ -104,7 +108,7 @@ pub fn decode<N: Number>(bytes: &[u8], count: usize) -> Result<Vec<N>, Corrupt> 
 }
 
 /// Checks the first fields of a chunk, if one begins here (spec §P.3): it has no more numbers than are `missing` of `count`, and is of the
-/// only mode and delta encoding. pcodec checks its type, and finds out where it is cut short.
+/// only mode and delta encoding, and its table is small. pcodec checks its type, and finds out where it is cut short.
 fn check_chunk(bytes: &[u8], missing: usize, count: usize) -> Result<(), Corrupt> {
     let [kind, low, middle, high, rest @ ..] = bytes else { return Ok(()) };
     if *kind == END {
@@ -114,9 +118,10 @@ fn check_chunk(bytes: &[u8], missing: usize, count: usize) -> Result<(), Corrupt
     if numbers > missing {
         return Err(wrong_count(count - missing + numbers, count));
     }
-    match rest.first() {
-        Some(mode_and_delta) if mode_and_delta & 0xF != 0 => Err(Corrupt::PcoVariant { field: "mode" }),
-        Some(mode_and_delta) if *mode_and_delta != 0 => Err(Corrupt::PcoVariant { field: "delta encoding" }),
+    match *rest {
+        [mode_and_delta, ..] if mode_and_delta & 0xF != 0 => Err(Corrupt::PcoVariant { field: "mode" }),
+        [mode_and_delta, ..] if mode_and_delta != 0 => Err(Corrupt::PcoVariant { field: "delta encoding" }),
+        [_, table, ..] if table & 0xF > TABLE_LOG_MAX => Err(Corrupt::PcoVariant { field: "table" }),
         _ => Ok(()),
     }
 }
