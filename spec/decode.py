@@ -454,7 +454,7 @@ def pco_chunk(bits, b, most):
     if bits.number(4) or bits.number(4):
         raise Reject(20, "pco's mode or delta encoding is not 0")
     L, B = bits.number(4), bits.number(15)
-    if L > 14 or not (B == 1 if L == 0 else 2 <= B <= 2**L):
+    if L > 10 or not (B == 1 if L == 0 else 2 <= B <= 2**L):
         raise Reject(20, f"{B} pco bins for L = {L}")
     weights, lowers, widths = zip(*((bits.number(L) + 1, bits.number(b), bits.number(b.bit_length())) for _ in range(B)))
     if max(widths) > b or sum(weights) != 2**L:

@@ -3198,11 +3198,12 @@ def pco_rows():
         accept("several bins", b, *of_bins(300, b, [(5, 0, 3), (1, 40, 7), (9, 8, 5), (1, 2**15, b - 1)], 4))
     for n in (1, 2, 3, 4, 5, 255, 256, 257, 511, 512, 513, 769):
         accept(f"{n} integers of three bins: batches of 256", 16, *of_bins(n, 16, [(5, 0, 4), (2, 200, 8), (1, 1000, 1)], 3))
-    for L in range(1, 15):
+    for L in range(1, 11):
         bins = [(2 ** (L - 1), 5, 2), (2 ** (L - 1), 9, 0)] if L == 1 else [(2 ** (L - 1) + 1, 0, 1), (1, 7, 3), (2 ** (L - 1) - 2, 900, 5)]
         bins = [(weight, *rest) for weight, *rest in bins if weight]
         accept(f"L = {L}", 32, *of_bins(150, 32, bins, L))
     accept("as many bins as states", 16, *of_bins(40, 16, [(1, 3 * i, 1) for i in range(64)], 6))
+    accept("1024 bins, the most that are legal", 16, *of_bins(40, 16, [(1, 3 * i, 1) for i in range(1024)], 10))
     accept("bins that overlap, are alike, fall, and of which two are never used", 16, *of_bins(30, 16, [(1, 6, 1), (1, 6, 1), (2, 2, 2), (3, 2**16 - 1, 0), (1, 7, 0)], 3))
     accept("states at the end that are not 0", 16, PCO_EXAMPLE, pco_file(6, pco_example(last=(3, 1, 2, 3))))
     accept("hint 0", 16, PCO_EXAMPLE, pco_file(6, pco_example(), hint=0))
@@ -3254,7 +3255,7 @@ def pco_rows():
             ("no bins", 0, [], 0), ("L = 0 and two bins", 0, [(1, 0, 0)] * 2), ("L = 1 and one bin of both states", 1, [(2, 0, 0)]),
             ("weights that add up to less", 2, [(2, 0, 0), (1, 1, 0)]), ("weights that add up to more", 2, [(2, 0, 0), (3, 1, 0)]),
             ("more bins than states", 1, [(1, 0, 0)] * 3), ("a width of 17 of 16 bits", 0, [(1, 0, 17)]), ("a width of 31 of 16 bits", 0, [(1, 0, 31)]),
-            ("a width of 17 in the last of two bins, which is not used", 1, [(1, 0, 0), (1, 0, 17)]), ("L = 15", 15, [(2**15 - 1, 0, 0), (1, 0, 0)])):
+            ("a width of 17 in the last of two bins, which is not used", 1, [(1, 0, 0), (1, 0, 17)]), *((f"L = {L}", L, [(2**L - 1, 0, 0), (1, 0, 0)]) for L in (11, 12, 13, 14, 15))):
         reject(comment, pco_file(1, pco_bins_alone(L, bins, *B)), 1)
     return rows
 
