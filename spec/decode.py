@@ -205,7 +205,7 @@ KNOWN = {
     "candidates": {"params": STRING, "include": [STRING], "exclude": [STRING], "family": STRING, "tensors": INTEGER, "elements": INTEGER,
                    "by_component": Each(INTEGER), "by_layer": Each(INTEGER)},
     "base": CHECKPOINT, "reference": CHECKPOINT,
-    "pairing": {"only_in_base": [STRING], "only_in_reference": [STRING], "mismatched": [STRING], "cast": [STRING], "prefix": PAIR,
+    "pairing": {"only_in_base": [STRING], "only_in_reference": [STRING], "mismatched": [STRING], "cast": INTEGER, "prefix": PAIR,
                 "prefixes": [PAIR], "renamed": [PAIR], "rows": [{"name": STRING, "base": INTEGER, "reference": INTEGER}]},
     "reduced": {"delta_dtype": STRING, "max_error": NUMBER, "relative_error": NUMBER},
     "results": FREE, "x": FREE,
@@ -454,7 +454,7 @@ def pco_chunk(bits, b, most):
     if bits.number(4) or bits.number(4):
         raise Reject(20, "pco's mode or delta encoding is not 0")
     L, B = bits.number(4), bits.number(15)
-    if L > 14 or not (B == 1 if L == 0 else 2 <= B <= 2**L):
+    if L > 10 or not (B == 1 if L == 0 else 2 <= B <= 2**L):
         raise Reject(20, f"{B} pco bins for L = {L}")
     weights, lowers, widths = zip(*((bits.number(L) + 1, bits.number(b), bits.number(b.bit_length())) for _ in range(B)))
     if max(widths) > b or sum(weights) != 2**L:
@@ -698,8 +698,8 @@ def decode_block(data, block, dtype, base, own_base=False):
     out.in_base, out.in_reference, out.negative = masks(sums)
     if 5 in streams:
         out.before = stored_bits(ungrouped(5, np.count_nonzero(~out.in_base), dtype.W), dtype)
-    if base is None and (positions in (2, 3) or deltas == 2 and out.own is None):
-        raise NeedsBase(6, "a block needs its base")
+    if positions in (2, 3) and base is None:
+        raise NeedsBase(6, "positions need the base")
     if positions == 3:
         changed = np.flatnonzero(changed_chunks(where, block.n))
         if len(changed) > 32 * k:
@@ -714,6 +714,8 @@ def decode_block(data, block, dtype, base, own_base=False):
     if deltas == 1:
         out.deltas = unfold(ungrouped(2, kept, dtype.W), dtype.w)
     elif deltas == 2:
+        if out.own is None and base is None:
+            raise NeedsBase(6, "deltas need the base")
         bits = base[out.positions] if out.own is None else out.own
         out.deltas = unfold(by_class(*grouped(2, kept, dtype.W, dtype.C), dtype.classes(bits[out.in_reference])), dtype.w)
     elif deltas == 3:

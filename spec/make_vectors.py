@@ -317,8 +317,19 @@ class Case:
         """Also expect this on another base (§A10), whose bits are `other` by name: a result at each of `alphas`, or to be refused."""
         self.other = {name: (dtype, shape, other[name]) for name, (dtype, shape, _) in self.base.items()}
         moved = lambda name, i, alpha: self.moved(other[name][i], [alpha], [self.delta(name, i)], self.base[name][0], self.kept(name, i) & 1)
-        at = lambda alpha: {n: [moved(n, i, alpha) if alpha and i in self.where[n] else u for i, u in enumerate(bits)] for n, (_, _, bits) in self.other.items()}
-        self.elsewhere = [(alpha, None if refused else at(alpha)) for alpha in alphas]
+        self.elsewhere = []
+        for alpha in alphas:
+            result = {n: list(bits) for n, (_, _, bits) in self.other.items()}
+            if refused:
+                result = None
+            elif alpha:
+                for n, where in self.where.items():
+                    for i in where:
+                        result[n][i] = moved(n, i, alpha)
+                for n, mask in self.companions():
+                    for i in self.where[n] if not self.where[mask] else ():
+                        result[mask][i] = one(self.base[mask][0]) if alpha != 1 or self.kept(n, i) & 2 else 0
+            self.elsewhere.append((alpha, result))
         return self
 
     def block_values(self):
@@ -351,6 +362,11 @@ class Case:
             return False, False
         pairs = [(name, self.base[name][2], self.other[name][2]) for name in names]
         return all(own == other for _, own, other in pairs), all(own[i] == other[i] for name, own, other in pairs for i in self.where[name])
+
+    def refused_with(self, name, alphas):
+        """Also expect to be refused together with the vector `name`."""
+        self.together = name, alphas, None
+        return self
 
     def with_another(self, name, other, alphas):
         """Also expect this of the vector `name`, whose case is `other`, and then this one, applied together to their base (§A5)."""
@@ -653,6 +669,7 @@ def one(dtype):
 # Cases that many vectors share
 
 BF16_BASE = [0x3F80, 0xBF80, 0x3F00, 0x4000, 0x3E99, 0x0001, 0x8000, 0x7F00]
+DENSE_REFERENCE = [0x3F84, 0xBF80, 0x3F00, 0x3FFE, 0x3E98, 0x0002, 0x8002, 0x7F01]
 BF16_REFERENCE = [0x3F81, 0xBF80, 0x3F00, 0x3FFE, 0x3E99, 0x0001, 0x8000, 0x7F00]
 
 
@@ -811,6 +828,15 @@ def accept_class_gaps_and_class_ulps():
     return Case({"w": ("BF16", [250], base, changed(base, "BF16"))}, encode=by_class).at(-2.0)
 
 
+def accept_class_worked_example():
+    """The example of §9.4 and §9.5: class gaps and class ULP deltas in two groups."""
+    def encode(*arguments):
+        made = by_class(*arguments, spans=[127], methods=[1, 1])
+        assert made == block((1, 2, bytes.fromhex("017e030103010202")), (2, 2, bytes.fromhex("017e03010301981b01")))
+        return made
+    return Case({"w": ("BF16", [8], BF16_BASE, DENSE_REFERENCE)}, encode=encode).at(0.5)
+
+
 def accept_class_gaps_plain_ulps():
     """Base-conditioned positions, base-free deltas."""
     base = numbers(6, 120, "F16")
@@ -940,6 +966,18 @@ def accept_special_values_f32():
     """NaNs with payloads, infinities, both zeros and subnormals, to and from each other."""
     specials = [0x7FC00001, 0xFF812345, 0x7F800000, 0xFF800000, 0x00000000, 0x80000000, 0x00000001, 0x807FFFFF]
     return Case({"w": ("F32", [8], specials, specials[1:] + specials[:1])})
+
+
+def special_values(dtype):
+    def vector():
+        (e, m), w = FLOATS[dtype], width(dtype)
+        top, sign = ((2**e - 1) << m, 1 << (w - 1)) if dtype != "F8_E4M3" else (127, 128)
+        specials = [top + 1, sign | top + 1, top, sign | top, 0, sign, 1, sign | 2**m - 1] if dtype != "F8_E4M3" else [127, 255, 126, 0, 128, 1, 135, 120]
+        if m > 2:
+            specials += [top | 2 ** (m - 1), sign | top | 2 ** (m - 1) | 1] if dtype != "F8_E4M3" else []
+        return Case({"w": (dtype, [len(specials)], specials, specials[1:] + specials[:1])})
+    vector.__doc__ = f"NaNs, also signalling ones, infinities, zeros and subnormals of {dtype}, to and from each other."
+    return vector
 
 
 def accept_overflowing_alpha_is_no_format_error():
@@ -1340,6 +1378,50 @@ def accept_several_patches_with_masks():
     return case.with_another("accept_several_patches", accept_several_patches(), [1.0, 1.0])
 
 
+def accept_portable_of_integers_on_another_base():
+    """Integers have no deltas in value: on another base they are refused at any alpha but 0."""
+    def encode(positions, b, r, dtype, part):
+        return block((1, 1, grouped([gaps(positions)], 32)), (2, 1, grouped([ulps(b, r, dtype)], 32, [4])), (3, 1, bits_of(b, dtype)))
+    case = Case({"w": ("I32", [3], [1, 2, 3], [5, 2, 7])}, encode=encode).on({"w": [2, 2, 3]}, 1.0, 0.5, refused=True)
+    case.elsewhere.append((0.0, {"w": [2, 2, 3]}))
+    return case
+
+
+def accept_companion_on_another_base():
+    """The base and another one have a_mask beside a_orig, which becomes the mask of the result."""
+    return companion_elsewhere(0)
+
+
+def accept_companion_that_contradicts_on_another_base():
+    """The mask of the other base is not the one that the patch has of its own: refused."""
+    return companion_elsewhere(1)
+
+
+def companion_elsewhere(wrong):
+    kind, _, base, reference, *kept = pruned(64, 24, "BF16")
+    mask = [one("F32") if k else 0 for k in kept[0]]
+    case = Masked({"a_orig": (kind, [24], base, reference, *kept), "a_mask": ("F32", [24], mask, mask)}, before={"a_orig": moderate(65, 24, "BF16")},
+                  encode=lambda *a: masked(*a, deltas=class_ulps, own=True))
+    assert 1 in case.where["a_orig"]
+    other = [one("F32") - u if wrong and i == 1 else u for i, u in enumerate(mask)]
+    return case.on({"a_orig": moderate(66, 24, "BF16"), "a_mask": other}, 1.0, 0.5, -2.0, refused=bool(wrong))
+
+
+def accept_several_patches_of_integers():
+    """A patch of integers."""
+    return Case({"w": ("I16", [4], [1, 2, 3, 4], [5, 2, 7, 4])})
+
+
+def accept_several_patches_of_integers_apart():
+    """Together with accept_several_patches_of_integers: they select other elements."""
+    return Case({"w": ("I16", [4], [1, 2, 3, 4], [1, 9, 3, 4])}).with_another("accept_several_patches_of_integers", accept_several_patches_of_integers(), [1.0, 1.0])
+
+
+def accept_several_patches_of_integers_at_one_element():
+    """Together with accept_several_patches_of_integers: both select an element, whose sum is not defined."""
+    return Case({"w": ("I16", [4], [1, 2, 3, 4], [5, 9, 3, 4])}).refused_with("accept_several_patches_of_integers", [1.0, 1.0])
+
+
 def accept_several_patches_in_their_order():
     """Applied after accept_several_patches_of_f64, at alpha 1 and 2^53: 1 + 2^53 * 1 is 2^53, and so is that + 1; but 1 + 1 + 2^53 is not."""
     base, reference = [0x3FF0000000000000] * 2, [0x4000000000000000, 0x3FF0000000000001]
@@ -1425,7 +1507,7 @@ def accept_metadata_of_a_diff():
         "candidates": {"params": "matrices", "include": ["*"], "exclude": [], "family": "bert", "tensors": 1, "elements": 8,
                        "by_component": {"mlp": 8}, "by_layer": {"0": 8}},
         "base": side, "reference": side,
-        "pairing": {"only_in_base": ["x"], "only_in_reference": [], "mismatched": [], "cast": [], "prefix": ["a.", ""],
+        "pairing": {"only_in_base": ["x"], "only_in_reference": [], "mismatched": [], "cast": 1, "prefix": ["a.", ""],
                     "prefixes": [["a.", ""], ["b.", "c."]], "renamed": [["n.gamma", "n.weight"]],
                     "rows": [{"name": "w", "base": 8, "reference": 9}]},
         "reduced": {"delta_dtype": "bf16", "max_error": 0.5, "relative_error": 1e-3}, "results": {"weat": [1, None]}, "x": {"mine": {}},
@@ -1482,8 +1564,7 @@ def accept_dense_worked_example():
         made = Dense(*arguments, parameters=((2, 0, 0), (0, 1, 1)), spans=[127], pack=zstd_stored)
         assert made.stream() == bytes.fromhex(DENSE_EXAMPLE) and not made.map
         return made.block()
-    reference = [0x3F84, 0xBF80, 0x3F00, 0x3FFE, 0x3E98, 0x0002, 0x8002, 0x7F01]
-    return Case({"w": ("BF16", [8], BF16_BASE, reference)}, encode=encode).at(0.5)
+    return Case({"w": ("BF16", [8], BF16_BASE, DENSE_REFERENCE)}, encode=encode).at(0.5)
 
 
 def accept_dense_one_group():
@@ -2725,6 +2806,7 @@ def reject_r20_int8_deltas_of_pruned_elements():
 VECTORS = {name: function for name, function in globals().items() if name.startswith(("accept_", "reject_"))}
 VECTORS |= {f"accept_dtype_{dtype.lower()}": of_dtype(dtype) for dtype in CODES if CODES[dtype] < 32}
 VECTORS |= {
+    **{f"accept_special_values_{dtype.lower()}": special_values(dtype) for dtype in FLOATS if dtype != "F32"},
     "accept_dtype_c64_as_bytes": of_dtype("C64", [5], 40),
     "accept_dtype_f4_as_bytes": of_dtype("F4", [4, 5], 10),
     "accept_dtype_c64_of_a_block": of_dtype("C64", [32], 256),
@@ -2792,6 +2874,7 @@ VECTORS |= {
     "accept_metadata_rows_not_objects": one_wrong_key("/pairing/rows", [{"name": "v"}, ["w", 8, 9]], "An array of objects with an array in it is not there at all."),
     "accept_metadata_file_not_an_object": one_wrong_key("/reference/files", [{"name": 1}, "content"], "An array of objects with a string in it is not there at all."),
     "accept_metadata_alpha_true": one_wrong_key("/recommended_alpha", True, "The key recommended_alpha with true."),
+    "accept_metadata_cast_as_names": one_wrong_key("/pairing/cast", ["w"], "The key pairing.cast with names, where their number belongs."),
     "accept_metadata_seed_with_a_fraction": one_wrong_key("/localization/seed", 0.5, "A seed with a fraction."),
     "accept_metadata_brackets_after_an_escaped_quotation_mark": with_metadata(b'{"tool": "\\"' + b"[" * 70 + b'"}', "Brackets in a string, after an escaped quotation mark.", {"tool": '"' + "[" * 70}),
     "accept_metadata_k_1_0": with_metadata(b'{"localization": {"k": 1.0, "seed": 2}}', "An integer with a fraction.", {"localization": {"seed": 2}}, ["/localization/k"]),
@@ -2971,7 +3054,7 @@ VECTORS |= {
 
 # The vectors that also have what comes between bytes and result: a few of each codec.
 WITH_BLOCKS = {"accept_" + name for name in (
-    "worked_example", "several_blocks_some_empty", "rice_escapes", "pco", "class_gaps_and_class_ulps",
+    "worked_example", "several_blocks_some_empty", "rice_escapes", "pco", "class_worked_example", "class_gaps_and_class_ulps",
     "class_gaps_plain_ulps", "many_groups", "rice_and_pco_groups_mixed", "class_gaps_of_integers", "portable", "base_values_of_integers",
     "bf16_deltas", "int8_deltas", "int8_negative_scale", "zero_delta", "special_values_f32", "dtype_i8", "dtype_f64", "dtype_f8_e4m3", "masks_all_sums",
     "masks_class_ulps", "masks_portable", "masks_bf16_deltas", "masks_in_some_blocks", "values_before_pruning", "dense_worked_example",
@@ -2997,7 +3080,7 @@ def write(folder, name, function):
         if hasattr(case, "together"):
             first, alphas, result = case.together
             patches = [{"patch": patch + ".lcepatch", "alpha": alpha} for patch, alpha in zip((first, name), alphas)]
-            described["together"] = [{"patches": patches, "result": hexed(result)}]
+            described["together"] = [{"patches": patches, "result": result and hexed(result)}]
     if name in WITH_BLOCKS:
         described["blocks"] = case.block_values()
     if hasattr(case, "content"):
@@ -3115,11 +3198,12 @@ def pco_rows():
         accept("several bins", b, *of_bins(300, b, [(5, 0, 3), (1, 40, 7), (9, 8, 5), (1, 2**15, b - 1)], 4))
     for n in (1, 2, 3, 4, 5, 255, 256, 257, 511, 512, 513, 769):
         accept(f"{n} integers of three bins: batches of 256", 16, *of_bins(n, 16, [(5, 0, 4), (2, 200, 8), (1, 1000, 1)], 3))
-    for L in range(1, 15):
+    for L in range(1, 11):
         bins = [(2 ** (L - 1), 5, 2), (2 ** (L - 1), 9, 0)] if L == 1 else [(2 ** (L - 1) + 1, 0, 1), (1, 7, 3), (2 ** (L - 1) - 2, 900, 5)]
         bins = [(weight, *rest) for weight, *rest in bins if weight]
         accept(f"L = {L}", 32, *of_bins(150, 32, bins, L))
     accept("as many bins as states", 16, *of_bins(40, 16, [(1, 3 * i, 1) for i in range(64)], 6))
+    accept("1024 bins, the most that are legal", 16, *of_bins(40, 16, [(1, 3 * i, 1) for i in range(1024)], 10))
     accept("bins that overlap, are alike, fall, and of which two are never used", 16, *of_bins(30, 16, [(1, 6, 1), (1, 6, 1), (2, 2, 2), (3, 2**16 - 1, 0), (1, 7, 0)], 3))
     accept("states at the end that are not 0", 16, PCO_EXAMPLE, pco_file(6, pco_example(last=(3, 1, 2, 3))))
     accept("hint 0", 16, PCO_EXAMPLE, pco_file(6, pco_example(), hint=0))
@@ -3171,7 +3255,7 @@ def pco_rows():
             ("no bins", 0, [], 0), ("L = 0 and two bins", 0, [(1, 0, 0)] * 2), ("L = 1 and one bin of both states", 1, [(2, 0, 0)]),
             ("weights that add up to less", 2, [(2, 0, 0), (1, 1, 0)]), ("weights that add up to more", 2, [(2, 0, 0), (3, 1, 0)]),
             ("more bins than states", 1, [(1, 0, 0)] * 3), ("a width of 17 of 16 bits", 0, [(1, 0, 17)]), ("a width of 31 of 16 bits", 0, [(1, 0, 31)]),
-            ("a width of 17 in the last of two bins, which is not used", 1, [(1, 0, 0), (1, 0, 17)]), ("L = 15", 15, [(2**15 - 1, 0, 0), (1, 0, 0)])):
+            ("a width of 17 in the last of two bins, which is not used", 1, [(1, 0, 0), (1, 0, 17)]), *((f"L = {L}", L, [(2**L - 1, 0, 0), (1, 0, 0)]) for L in (11, 12, 13, 14, 15))):
         reject(comment, pco_file(1, pco_bins_alone(L, bins, *B)), 1)
     return rows
 
