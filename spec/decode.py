@@ -721,8 +721,6 @@ def decode_block(data, block, dtype, base, own_base=False):
     elif deltas == 3:
         out.deltas = bf16_deltas(ungrouped(2, kept, 16))
     else:
-        if len(content) < 4:
-            raise Reject(20, "a scale is cut short")
         out.deltas = int8_deltas(content[:4], ungrouped(2, kept, 16, skip=4))
     if own_base and out.own is not None and not np.array_equal(out.own, base[out.positions]):
         raise Reject(21, "base values are not the base's")

@@ -2925,7 +2925,7 @@ VECTORS |= {
     "reject_r19_masks_of_integers": with_masks([3, 3], "Masks of an integer tensor.", kind="I16"),
     "reject_r19_masks_of_bytes": with_masks([3, 3], "Masks of a dtype that is carried as bytes.", kind="F4"),
     "reject_r19_unknown_codec_of_values_before_pruning": with_block(lambda p, b, r, d, part: block(good_positions(p), good_deltas(b, r, d), (4, 1, grouped([[3, 3]], 16)), (5, 2, grouped([[]], 16))), "Codec 2 of values before pruning."),
-    **{f"reject_r20_mask_{s}": with_masks([3, s], f"A sum of {s} in the masks.") for s in (0, 4, 6, 7, 8)},
+    **{f"reject_r20_mask_{s}": with_masks([3, s], f"A sum of {s} in the masks.") for s in (0, 4, 6, 7, 8, 9, 11)},
     "reject_r20_masks_of_fewer": with_masks([3], "One sum for two elements.", count=2),
     "reject_r20_masks_of_more": with_masks([3, 3, 3], "Three sums for two elements.", count=2),
     "reject_r20_deltas_of_pruned_elements": with_masks([3, 1], "Two deltas, but only one element is kept in the reference.", count=2),
