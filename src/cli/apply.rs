@@ -269,6 +269,7 @@ fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<(Vec<Edit>, Vec<S
         // What can be wrong with the arguments alone is said before the file is opened.
         let kind = kind(arguments.edit, alpha.or(arguments.alpha))?;
         let (patch, signer) = signature.open(&path, &terminal.context())?;
+        patch_argument::note_ignored(&patch, terminal);
         let kind = match kind {
             Some(kind) => kind,
             None => by_default(arguments.edit, patch.default_alpha())?,

@@ -56,6 +56,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
     let (patch, signer) = arguments.signature.open_any(&arguments.patch, &context)?;
+    patch_argument::note_ignored(&patch, terminal);
     // Damage is reported before a base that does not fit.
     let Intact { blocks, mut decoded, carried } = intact(&patch, &context)?;
     let mut found = None;
@@ -93,7 +94,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
             "patch": json_path(&arguments.patch), "id": patch.id().to_string(), "intact": true, "blocks": blocks,
             "decoded": decoded, "fits": found.as_ref().map(|_| fits), "state": state, "differences": differences,
             "signature": signer.as_ref().map(signature_argument::json),
-            "carried": carried, "denied": denied,
+            "carried": carried, "denied": denied, "ignored_metadata": patch.ignored_metadata(),
         }))?;
     } else {
         let (name, id) = (arguments.patch.display(), patch.id());

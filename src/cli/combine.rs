@@ -58,6 +58,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let base = arguments.base.open()?;
     let edit = |(path, weight): (PathBuf, Option<Alpha>)| {
         let patch = patch_argument::open(&path)?;
+        patch_argument::note_ignored(&patch, terminal);
         let (default, source) = patch.default_alpha();
         if weight.is_none() && source == AlphaSource::Recommended {
             terminal.note(&format!("{} gets weight {default}, the alpha that it recommends", path.display()));

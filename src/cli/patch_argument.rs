@@ -8,11 +8,27 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::{Malformed, OpenError};
 use crate::edit::Alpha;
 use crate::patch::Patch;
+use crate::words::counted;
 use std::path::{Path, PathBuf};
 
 /// Opens a patch. Errors name its path.
 pub fn open(path: &Path) -> Result<Patch, Failure> {
     Ok(Patch::open(path)?)
+}
+
+/// Prints a note if parts of a patch's metadata count as absent: whoever wrote them meant something.
+pub fn note_ignored(patch: &Patch, terminal: &Terminal) {
+    let ignored = patch.ignored_metadata();
+    let Some(first) = ignored.first() else { return };
+    let more = match ignored.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {}", counted(more, "other part")),
+    };
+    let alpha = match ignored.iter().any(|part| matches!(&part.pointer[..], "" | "/recommended_alpha")) {
+        true => "; if it recommends an alpha, that is not known",
+        false => "",
+    };
+    terminal.note(&format!("{} ignored: {first}{more}{alpha}", patch.name().display()));
 }
 
 /// Prints a note if the index of a checkpoint lists tensors in files that do not have them.

@@ -32,6 +32,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let base = arguments.base.open()?;
     let (first, second) = (input(&arguments.first)?, input(&arguments.second)?);
     for edit in [&first, &second] {
+        patch_argument::note_ignored(&edit.patch, terminal);
         if let (alpha, AlphaSource::Recommended) = edit.patch.default_alpha() {
             let path = edit.patch.name().display();
             terminal.note(&format!("{path} recommends alpha {alpha}; squash takes both patches at alpha 1"));

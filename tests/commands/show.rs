@@ -76,7 +76,9 @@ fn a_patch_whose_metadata_is_no_json_is_as_good_as_any() {
     let dir = patched();
     with_metadata(&dir, b"[");
     dir.run("show q").ok().prints(&["ignored      all metadata, which is not valid JSON", "102 weights"]);
-    dir.run("check q target.safetensors").ok();
+    let unknown_alpha = "note: q ignored: all metadata, which is not valid JSON";
+    dir.run("check q target.safetensors").ok().says(&[unknown_alpha, "if it recommends an alpha, that is not known"]);
+    dir.run("apply target.safetensors q -o r").ok().says(&[unknown_alpha]);
     for (patch, result) in [("p", "of-p"), ("q", "of-q")] {
         dir.run(&format!("apply target.safetensors {patch} --alpha 1 -o {result}")).ok();
     }

@@ -152,6 +152,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let checkpoint = patch_argument::model(&arguments.model, terminal)?;
     let patches =
         arguments.patch.iter().map(|path| patch_argument::open(path)).collect::<Result<Vec<Patch>, Failure>>()?;
+    patches.iter().for_each(|patch| patch_argument::note_ignored(patch, terminal));
     let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[Alpha::ONE])?;
     let model = match &arguments.onnx {
         Some(onnx) => Model::with_onnx(&arguments.model, &checkpoint, onnx, &context)?,
