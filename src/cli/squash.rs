@@ -1,6 +1,7 @@
 //! `lcepatch squash`.
 
 use super::new_patch::{Base, Output, input};
+use super::patch_argument;
 use super::terminal::Terminal;
 use super::{Answer, Outcome};
 use crate::algebra::squash;
