@@ -1,0 +1,13 @@
+//! What goes wrong with files that are elsewhere.
+
+/// Why a file elsewhere could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Somebody else published meanwhile.
+    #[error("{place} has changed meanwhile")]
+    Moved {
+        /// The place.
+        place: String,
+    },
+}

@@ -1,0 +1,74 @@
+//! A place where patches are published: a repository of a hub, objects under a prefix of S3, or a directory.
+
+use crate::Fault;
+use lcepatch_format::patch::ReadAt;
+use std::path::PathBuf;
+
+/// One state of a place. What is read is of this state, whatever others publish meanwhile.
+pub trait Place: Send + Sync {
+    /// How messages, answers and logs name the place: as it was given, and with the commit where there is one.
+    fn name(&self) -> &str;
+
+    /// The commit that a hub resolved the revision to.
+    fn commit(&self) -> Option<&str>;
+
+    /// The files, in the order of their paths.
+    fn files(&self) -> &[PlaceFile];
+
+    /// Opens a file for reading parts of it.
+    ///
+    /// # Errors
+    /// [`Fault`], such as a file that is not there.
+    fn open(&self, path: &str) -> Result<Box<dyn ReadAt>, Fault>;
+
+    /// Reads a whole file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`Place::open`]; a file that is larger.
+    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Fault>;
+
+    /// Writes files, all of them or none. Fails with [`Fault::Moved`] if somebody else published meanwhile, so that the caller
+    /// looks at the new state and tries again.
+    ///
+    /// # Errors
+    /// [`Fault`]; nothing has changed then, except in places without commits, where files appear one by one in the given order.
+    fn publish(&self, files: &[NewFile], message: &str) -> Result<Published, Fault>;
+}
+
+/// A file of a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceFile {
+    /// Its path in the place, with `/` between folders.
+    pub path: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The SHA-256 digest of its content, in hexadecimal digits, where the place knows it.
+    pub sha256: Option<String>,
+}
+
+/// A file to publish.
+#[derive(Debug, Clone)]
+pub struct NewFile {
+    /// Its path in the place.
+    pub path: String,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What a new file holds.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Small texts.
+    Bytes(Vec<u8>),
+    /// The bytes of a file.
+    File(PathBuf),
+}
+
+/// What publishing did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The new commit, where there are commits.
+    pub commit: Option<String>,
+    /// Where it can be looked at, if it is a web page.
+    pub url: Option<String>,
+}
