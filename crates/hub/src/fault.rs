@@ -1,5 +1,7 @@
 //! What goes wrong with files that are elsewhere.
 
+use crate::place::directory::DirectoryFault;
+
 /// Why a file elsewhere could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -10,4 +12,7 @@ pub enum Fault {
         /// The place.
         place: String,
     },
+    /// A directory could not be read or written.
+    #[error(transparent)]
+    Directory(#[from] DirectoryFault),
 }
