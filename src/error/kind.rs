@@ -1,6 +1,6 @@
 //! Kinds of failures, and which one a reason is.
 
-use super::{Obstacle, PartFault, Reason, Refusal};
+use super::{Obstacle, PartFault, PublishFault, Reason, Refusal};
 use crate::durable::Failed;
 use crate::format::patch::ReadError;
 use crate::input::Meant;
@@ -109,6 +109,27 @@ kinds! {
     AlgebraUnpruned = "algebra.unpruned",
     /// Changes of other numbers than floats would have to be scaled or ranked.
     AlgebraInteger = "algebra.integer",
+
+    /// A place of patches also has the configuration of an adapter.
+    PublishAdapter = "publish.adapter",
+    /// A place has another patch of the name.
+    PublishExists = "publish.exists",
+    /// Patches cannot have the names that they have.
+    PublishName = "publish.name",
+    /// A file of a place cannot be changed.
+    PublishUnreadable = "publish.unreadable",
+    /// A place was changed by others each time.
+    PlaceMoved = "place.moved",
+    /// A place holds more than is read.
+    PlaceTooLarge = "place.too-large",
+    /// A place has no patches, or not the one that was asked for.
+    PatchNotFound = "patch.not-found",
+    /// Patches lead to several versions, or in a circle.
+    ChainAmbiguous = "chain.ambiguous",
+    /// Patches do not lead from the checkpoint to where they should.
+    ChainBroken = "chain.broken",
+    /// The checkpoint is the last version.
+    ChainComplete = "chain.complete",
 
     /// There is something where an output would be.
     OutputExists = "output.exists",
@@ -245,6 +266,11 @@ impl Reason {
             Reason::Part(fault) => of_part(fault),
             Reason::Signature(fault) => of_signature(fault),
             Reason::Key(fault) => of_key(fault),
+            Reason::Publish(fault) => of_publish(fault),
+            #[cfg(feature = "net")]
+            Reason::Place(lcepatch_hub::Fault::Moved { .. }) => ErrorKind::PlaceMoved,
+            #[cfg(feature = "net")]
+            Reason::Place(_) => ErrorKind::PlaceTooLarge,
             Reason::Log { .. } => ErrorKind::LogMalformed,
             #[cfg(feature = "verify")]
             Reason::Model(fault) => of_model(fault),
@@ -260,6 +286,22 @@ impl Reason {
             Reason::OtherSweep { .. } => ErrorKind::ResultsOther,
             Reason::Output(failed) => of_output(failed),
         }
+    }
+}
+
+fn of_publish(fault: &PublishFault) -> ErrorKind {
+    match fault {
+        PublishFault::Adapter { .. } => ErrorKind::PublishAdapter,
+        PublishFault::OtherPatch { .. } | PublishFault::OldSignature { .. } => ErrorKind::PublishExists,
+        PublishFault::SameName { .. } | PublishFault::Name { .. } => ErrorKind::PublishName,
+        PublishFault::LaterIndex { .. } | PublishFault::NotText { .. } => ErrorKind::PublishUnreadable,
+        PublishFault::TooMany { .. } => ErrorKind::PlaceTooLarge,
+        PublishFault::Empty { .. } | PublishFault::Unknown { .. } => ErrorKind::PatchNotFound,
+        PublishFault::Fork { .. } | PublishFault::Cycle { .. } | PublishFault::TooManyWays { .. } => {
+            ErrorKind::ChainAmbiguous
+        }
+        PublishFault::Broken { .. } => ErrorKind::ChainBroken,
+        PublishFault::Current { .. } => ErrorKind::ChainComplete,
     }
 }
 

@@ -7,6 +7,7 @@ mod kind;
 pub(crate) mod list;
 mod obstacle;
 mod part;
+mod published;
 mod refusal;
 
 pub use crate::localize::Impossible;
@@ -14,6 +15,7 @@ pub(crate) use crate::patch::encode::EncodeError;
 pub use kind::ErrorKind;
 pub(crate) use obstacle::Obstacle;
 pub use part::{PartContent, PartFault, Undivided};
+pub(crate) use published::PublishFault;
 pub use refusal::{BaseState, Difference};
 pub(crate) use refusal::{NoRevert, Refusal};
 
@@ -131,6 +133,13 @@ pub(crate) enum Reason {
     /// A patch cannot be signed.
     #[error(transparent)]
     Key(KeyFault),
+    /// Patches are not published, or do not lead anywhere.
+    #[error(transparent)]
+    Publish(PublishFault),
+    /// A place of publication could not be read or written.
+    #[cfg(feature = "net")]
+    #[error(transparent)]
+    Place(lcepatch_hub::Fault),
     /// The log of a model directory cannot be read.
     #[error("{}: not a log of patches: {reason}", path.display())]
     Log {
@@ -237,6 +246,7 @@ impl Error {
             Reason::Refused(Refusal::Base { differences, .. }) => {
                 list::lines(differences.iter().map(|(name, how)| format!("{name}: {how}")), "tensor", "")
             }
+            Reason::Publish(fault) => list::lines(fault.details().into_iter(), "patch", ""),
             #[cfg(feature = "verify")]
             Reason::Model(fault) => list::lines(fault.details().into_iter(), "tensor", ""),
             #[cfg(feature = "verify")]
@@ -413,6 +423,26 @@ impl From<KeyFault> for Error {
         match fault {
             KeyFault::File(fault) => fault.into(),
             fault => Reason::Key(fault).into(),
+        }
+    }
+}
+
+impl From<PublishFault> for Error {
+    fn from(fault: PublishFault) -> Self {
+        Reason::Publish(fault).into()
+    }
+}
+
+#[cfg(feature = "net")]
+impl From<lcepatch_hub::Fault> for Error {
+    fn from(fault: lcepatch_hub::Fault) -> Self {
+        use lcepatch_hub::place::directory::DirectoryFault;
+        match fault {
+            lcepatch_hub::Fault::Directory(DirectoryFault::Io { operation, path, source }) => {
+                Reason::Io { operation, path, source }.into()
+            }
+            lcepatch_hub::Fault::Directory(DirectoryFault::Output(failed)) => failed.into(),
+            fault => Reason::Place(fault).into(),
         }
     }
 }

@@ -72,7 +72,11 @@ impl Patch {
         Self::read(name.as_ref(), bytes)
     }
 
-    fn read(name: &Path, source: impl ReadAt + 'static) -> Result<Self, Unreadable> {
+    /// Reads a patch that is elsewhere; `name` is its name in messages.
+    ///
+    /// # Errors
+    /// I/O, R1 to R17.
+    pub(crate) fn read(name: &Path, source: impl ReadAt + 'static) -> Result<Self, Unreadable> {
         let content = format::Patch::read(source).map_err(unreadable(name))?;
         Ok(Self { name: name.to_owned(), content })
     }

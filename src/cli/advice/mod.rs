@@ -5,6 +5,7 @@ mod files;
 #[cfg(feature = "verify")]
 mod models;
 mod patches;
+mod published;
 mod signatures;
 
 #[cfg(feature = "verify")]
@@ -25,6 +26,8 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::OutputNotAFile
         | ErrorKind::OutputReserved
         | ErrorKind::OutputSame
+        | ErrorKind::PublishExists
+        | ErrorKind::PublishName
         | ErrorKind::ResultsOther
         | ErrorKind::ShardUnsupported => 2,
         ErrorKind::Io
@@ -67,6 +70,14 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::AlgebraUnpruned
         | ErrorKind::AlgebraInteger
         | ErrorKind::PartUnsuited
+        | ErrorKind::PublishAdapter
+        | ErrorKind::PublishUnreadable
+        | ErrorKind::PlaceMoved
+        | ErrorKind::PlaceTooLarge
+        | ErrorKind::PatchNotFound
+        | ErrorKind::ChainAmbiguous
+        | ErrorKind::ChainBroken
+        | ErrorKind::ChainComplete
         | ErrorKind::OutputHubCache
         | ErrorKind::OutputIsBase
         | ErrorKind::JournalOtherFile
@@ -142,6 +153,9 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::Refused(refusal) => Some(patches::refusal(refusal)),
         Reason::Algebra(obstacle) => patches::obstacle(obstacle).map(str::to_owned),
         Reason::Part(fault) => Some(patches::part(fault)),
+        Reason::Publish(fault) => Some(published::publish(fault)),
+        #[cfg(feature = "net")]
+        Reason::Place(fault) => Some(published::place(fault).to_owned()),
         Reason::Signature(fault) => signatures::signature(fault).map(str::to_owned),
         Reason::Key(fault) => signatures::key(fault),
         #[cfg(feature = "verify")]

@@ -215,12 +215,15 @@ mod tests {
         place.publish(&[new("b", b"12345"), new("a", b"x")], "").unwrap();
         std::fs::create_dir(path.join("folder")).unwrap();
         let place = Directory::open(&path).unwrap();
-        assert_eq!(place.files().iter().map(|file| (&file.path[..], file.bytes)).collect::<Vec<_>>(), [
-            ("a", 1),
-            ("b", 5)
-        ]);
+        assert_eq!(
+            place.files().iter().map(|file| (&file.path[..], file.bytes)).collect::<Vec<_>>(),
+            [("a", 1), ("b", 5)]
+        );
         assert_eq!(place.read("b", 5).unwrap(), b"12345");
-        assert!(matches!(place.read("b", 4), Err(Fault::Directory(DirectoryFault::TooLarge { bytes: 5, limit: 4, .. }))));
+        assert!(matches!(
+            place.read("b", 4),
+            Err(Fault::Directory(DirectoryFault::TooLarge { bytes: 5, limit: 4, .. }))
+        ));
         let open = place.open("b").unwrap();
         assert_eq!((open.bytes(), open.read_at(1, 3).unwrap()), (5, b"234".to_vec()));
         assert!(open.read_at(3, 3).is_err() && open.read_at(u64::MAX, 2).is_err());
