@@ -29,6 +29,8 @@ mod patch_argument;
 #[cfg(feature = "net")]
 mod place_argument;
 #[cfg(feature = "net")]
+mod pull;
+#[cfg(feature = "net")]
 mod push;
 mod recover;
 #[cfg(feature = "verify")]
@@ -133,6 +135,9 @@ enum Command {
     /// Find the published patches that fit a checkpoint
     #[cfg(feature = "net")]
     Find(find::Arguments),
+    /// Fetch published patches, or bring a checkpoint to their last version
+    #[cfg(feature = "net")]
+    Pull(Box<pull::Arguments>),
     /// Ask a model what it expects at a [MASK], or after a text, without and with patches
     #[cfg(feature = "verify")]
     Ask(Box<ask::Arguments>),
@@ -238,6 +243,8 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Push(arguments) => push::run(&arguments, &terminal),
         #[cfg(feature = "net")]
         Command::Find(arguments) => find::run(&arguments, &terminal),
+        #[cfg(feature = "net")]
+        Command::Pull(arguments) => pull::run(&arguments, &terminal),
         #[cfg(feature = "verify")]
         Command::Ask(arguments) => ask::run(&arguments, &terminal),
         #[cfg(feature = "verify")]

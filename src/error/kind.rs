@@ -295,6 +295,7 @@ fn of_publish(fault: &PublishFault) -> ErrorKind {
         PublishFault::OtherPatch { .. } | PublishFault::OldSignature { .. } => ErrorKind::PublishExists,
         PublishFault::SameName { .. } | PublishFault::Name { .. } => ErrorKind::PublishName,
         PublishFault::LaterIndex { .. } | PublishFault::NotText { .. } => ErrorKind::PublishUnreadable,
+        PublishFault::Replaced { .. } => ErrorKind::PlaceMoved,
         PublishFault::TooMany { .. } => ErrorKind::PlaceTooLarge,
         PublishFault::Empty { .. } | PublishFault::Unknown { .. } => ErrorKind::PatchNotFound,
         PublishFault::Fork { .. } | PublishFault::Cycle { .. } | PublishFault::TooManyWays { .. } => {

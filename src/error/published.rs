@@ -89,6 +89,14 @@ pub(crate) enum PublishFault {
         /// The patches that it has.
         files: Vec<String>,
     },
+    /// A patch was replaced while it was read.
+    #[error("{place} has another {file} by now")]
+    Replaced {
+        /// The place.
+        place: String,
+        /// The patch.
+        file: String,
+    },
     /// Patches lead to several versions.
     #[error("the patches of {place} lead from {} to several versions: {}", model.display(), ends.join(", "))]
     Fork {

@@ -1,7 +1,9 @@
 //! `lcepatch push`, `find` and `pull`, on directories.
 
+use super::sign::{key, public};
 use crate::support::*;
 use serde_json::Value;
+use ssh_key::LineEnding;
 
 /// Three versions of a model, and the patches from each to the next.
 fn versions() -> Dir {
@@ -141,4 +143,127 @@ fn the_header_of_a_patch_counts_and_a_wrong_index_is_noticed() {
     dir.run("find v0.safetensors --in to").ok().says(&["not an index of patches"]);
     dir.write("to/patches.json", &b"[".repeat(9 << 20));
     dir.run("find v0.safetensors --in to").fails(6).says(&["at most 8388608"]);
+}
+
+#[test]
+fn a_checkpoint_is_brought_to_the_last_version_byte_for_byte() {
+    let dir = versions();
+    dir.run("push v1.lcepatch v2.lcepatch to").ok();
+    let pulled = dir.run("pull to --for v0.safetensors -o out.safetensors").ok();
+    pulled.prints(&[
+        "v0.safetensors -> v1.lcepatch -> v2.lcepatch",
+        "2 patches applied",
+        "every byte is the last reference's",
+    ]);
+    assert_eq!(dir.read("out.safetensors"), dir.read("v2.safetensors"));
+    let json = dir.run("pull to --for v0.safetensors --to v1 -o v1-again.safetensors --json").ok().json();
+    assert_eq!((&json["is_reference"], &json["patches"][0]["file"]), (&true.into(), &"v1.lcepatch".into()));
+    assert_eq!(dir.read("v1-again.safetensors"), dir.read("v1.safetensors"));
+
+    dir.run("pull to --for v0.safetensors --squash -o all.lcepatch").ok().prints(&["wrote all.lcepatch"]);
+    dir.run("apply v0.safetensors all.lcepatch -o squashed.safetensors").ok();
+    assert_eq!(dir.read("squashed.safetensors"), dir.read("v2.safetensors"));
+
+    dir.run("pull to --for v0.safetensors -o out.safetensors").fails(2).says(&["exists already"]);
+    dir.run("pull to --for v2.safetensors -o new.safetensors").fails(6).says(&["nothing is missing"]);
+    dir.run("pull to --for v1.safetensors --to v1 -o new.safetensors").fails(6);
+    dir.run("pull to --for v0.safetensors --to v3 -o new.safetensors").fails(6).says(&["v1.lcepatch, v2.lcepatch"]);
+    dir.run("pull to --for v0.safetensors -o cache/models--a--b/snapshots/1/m.safetensors").fails(6);
+    dir.run("pull nowhere --for v0.safetensors -o new.safetensors").fails(6).says(&["has no patches"]);
+    assert!(!dir.exists("new.safetensors") && !dir.exists("cache"));
+}
+
+#[test]
+fn a_result_that_is_not_the_last_version_is_said_to_be_another() {
+    let dir = versions();
+    let (mut other, _) = bert_pair();
+    let untouched = other.iter().position(|tensor| tensor.dtype == "I64").unwrap();
+    other[untouched].bytes[0] ^= 1;
+    dir.write("other.safetensors", &safetensors(&other));
+    dir.run("push v1.lcepatch to").ok();
+    let pulled = dir.run("pull to --for other.safetensors -o out.safetensors --json").ok();
+    assert_eq!(pulled.json()["is_reference"], false);
+    pulled.says(&["not the reference of v1.lcepatch"]);
+    dir.run("pull to --for v0.safetensors -o v1-again.safetensors").ok().says(&[]);
+}
+
+#[test]
+fn a_model_directory_of_three_steps_is_one_directory_in_the_end() {
+    let dir = versions();
+    let (v0, v1) = bert_pair();
+    let v2: Vec<Tensor> =
+        v1.iter().map(|tensor| if tensor.name.contains("layer.1") { moved(tensor) } else { tensor.clone() }).collect();
+    let v3: Vec<Tensor> =
+        v2.iter().map(|tensor| if tensor.name.contains("layer.0") { moved(tensor) } else { tensor.clone() }).collect();
+    for (name, tensors) in [("m0", &v0), ("m1", &v1), ("m2", &v2), ("m3", &v3)] {
+        write_model(&dir, name, tensors);
+    }
+    for at in 1..4 {
+        dir.run(&format!("diff m{} m{at} --all -o m{at}.lcepatch", at - 1)).ok();
+    }
+    dir.run("push m1.lcepatch m2.lcepatch m3.lcepatch to").ok();
+    dir.run("pull to --for m0 -o out").ok().prints(&["3 patches applied"]);
+    for shard in ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "config.json"] {
+        assert_eq!(dir.read(&format!("out/{shard}")), dir.read(&format!("m3/{shard}")), "{shard}");
+    }
+    dir.run("log out").ok().prints(&["m1.lcepatch", "m2.lcepatch", "m3.lcepatch"]);
+}
+
+#[test]
+fn chains_that_are_broken_forked_or_closed_are_refused_by_name() {
+    let dir = versions();
+    dir.run("push v2.lcepatch to").ok();
+    let broken = dir.run("pull to --for v0.safetensors -o out.safetensors").fails(6);
+    broken.says(&["lead from v0.safetensors anywhere", "v2.lcepatch: ", "are others than in its base"]);
+    dir.run("diff v0.safetensors v2.safetensors --all -o straight.lcepatch").ok();
+    dir.run("push straight.lcepatch to").ok();
+    dir.run("pull to --for v0.safetensors -o out.safetensors").ok().prints(&["1 patch applied"]);
+    assert_eq!(dir.read("out.safetensors"), dir.read("v2.safetensors"));
+
+    dir.run("diff v0.safetensors v1.safetensors --k 50 -o few.lcepatch").ok();
+    dir.run("push few.lcepatch to").ok();
+    dir.run("pull to --for v0.safetensors -o new.safetensors")
+        .fails(6)
+        .says(&["few.lcepatch, straight.lcepatch", "--to"]);
+    dir.run("pull to --for v0.safetensors --to few -o few.safetensors").ok();
+
+    dir.run("diff v1.safetensors v0.safetensors --all -o back.lcepatch").ok();
+    dir.run("push v1.lcepatch back.lcepatch circle").ok();
+    dir.run("pull circle --for v0.safetensors -o new.safetensors")
+        .fails(6)
+        .says(&["v1.lcepatch -> back.lcepatch -> v1.lcepatch"]);
+    assert!(!dir.exists("new.safetensors"));
+}
+
+#[test]
+fn patches_are_fetched_with_their_signatures_and_only_by_allowed_signers() {
+    let dir = versions();
+    dir.write("key", key(1).to_openssh(LineEnding::LF).unwrap().as_bytes());
+    dir.write("list", format!("a@b {}\n", public(1)).as_bytes());
+    dir.run("sign v1.lcepatch --key key").ok();
+    dir.run("push v1.lcepatch v2.lcepatch to").ok();
+    assert_eq!(dir.read("to/v1.lcepatch.sig"), dir.read("v1.lcepatch.sig"));
+    assert_eq!(index(&dir, "to")["patches"][0]["signed"], true);
+
+    dir.run("pull to -o got").ok().prints(&["got/v1.lcepatch", "got/v2.lcepatch"]);
+    assert_eq!(names(&dir.path("got")), ["v1.lcepatch", "v1.lcepatch.sig", "v2.lcepatch"]);
+    dir.run("pull to -o got").ok();
+    dir.write("got/v1.lcepatch", &dir.read("v2.lcepatch"));
+    dir.run("pull to -o got").fails(2).says(&["exists already"]);
+    dir.run("pull to -o got --force").ok();
+    assert_eq!(dir.read("got/v1.lcepatch"), dir.read("v1.lcepatch"));
+
+    dir.run("pull to --for v0.safetensors --to v1 -o one.safetensors --require-signature list")
+        .ok()
+        .prints(&["signed by a@b"]);
+    dir.run("pull to --for v0.safetensors -o two.safetensors --require-signature list")
+        .fails(11)
+        .says(&["v2.lcepatch is not signed"]);
+    assert!(!dir.exists("two.safetensors"));
+
+    // A signature of another patch is neither published nor left beside one.
+    dir.write("v2.lcepatch.sig", &dir.read("v1.lcepatch.sig"));
+    dir.run("push v2.lcepatch to").fails(11);
+    dir.write("other/v1.lcepatch", &dir.read("v2.lcepatch"));
+    dir.run("push other/v1.lcepatch to --force").fails(2).says(&["v1.lcepatch.sig", "sign"]);
 }

@@ -26,6 +26,7 @@ pub fn publish(fault: &PublishFault) -> String {
                 crate::error::list::named(files.iter())
             );
         }
+        PublishFault::Replaced { .. } => "others are publishing there: try again",
         PublishFault::Fork { .. } => "say which one with --to",
         PublishFault::Cycle { .. } => "say which version you want with --to",
         PublishFault::Broken { .. } => {
