@@ -55,9 +55,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if arguments.patches.iter().any(|path| input::is(Path::new(path), Found::Part)) {
         return join_parts(arguments, terminal);
     }
-    let base = arguments.base.open()?;
+    let base = arguments.base.open(terminal)?;
     let edit = |(path, weight): (PathBuf, Option<Alpha>)| {
-        let patch = patch_argument::open(&path)?;
+        let patch = patch_argument::open(&path, terminal)?;
         patch_argument::note_ignored(&patch, terminal);
         let (default, source) = patch.default_alpha();
         if weight.is_none() && source == AlphaSource::Recommended {

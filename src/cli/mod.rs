@@ -212,7 +212,7 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Apply(arguments) => apply::run(*arguments, &terminal),
         Command::Check(arguments) => check::run(&arguments, &terminal),
         Command::Sign(arguments) => sign::run(&arguments, &terminal),
-        Command::Log(arguments) => log::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments, &terminal),
         Command::Status(arguments) => status::run(&arguments, &terminal),
         Command::Revert(arguments) => revert::run(&arguments, &terminal),
         Command::Recover(arguments) => recover::run(&arguments, &terminal),
