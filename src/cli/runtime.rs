@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 
 fn run_install(arguments: &Install, terminal: &Terminal) -> Outcome {
     let build = if arguments.cuda { Build::Cuda } else { Build::Cpu };
-    let installed = install(build, arguments.force, &terminal.context())?;
+    let installed = install(build, arguments.force, None, &terminal.context())?;
     terminal.done();
     let state = if installed.before { "is installed already" } else { "installed" };
     print(format_args!("{} {state}: {}", build.folder(), installed.library.display()))?;

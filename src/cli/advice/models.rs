@@ -82,6 +82,7 @@ pub fn runtime(fault: &RuntimeFault) -> Option<&'static str> {
         RuntimeFault::Download { .. } => {
             "pip reads its settings (index, proxy) from its own files and variables; or name a library with ORT_DYLIB_PATH"
         }
+        RuntimeFault::Altered { .. } => "it is not loaded; `lcepatch runtime install --force` installs it again",
         RuntimeFault::Digest { .. } => "nothing was installed; is the package index one that you trust?",
         RuntimeFault::Provider { .. }
         | RuntimeFault::Loaded { .. }
