@@ -13,6 +13,8 @@ use crate::model::{ModelFault, runtime::RuntimeFault};
 use crate::patch::Unreadable;
 use crate::patch::encode::EncodeError;
 use crate::signature::{KeyFault, SignatureFault};
+#[cfg(feature = "net")]
+use lcepatch_hub::Fault;
 
 /// Defines [`ErrorKind`] from one table, so that no kind is without a code, nor left out of [`ErrorKind::ALL`].
 macro_rules! kinds {
@@ -222,6 +224,43 @@ kinds! {
     RuntimeDownload = "runtime.download",
     /// What was downloaded is not what was published.
     RuntimeDigestMismatch = "runtime.digest-mismatch",
+
+    /// A name says where something is in a way that is not understood, or leads to several files.
+    RemoteName = "remote.name",
+    /// A variable about hubs or servers has a value that it cannot have.
+    RemoteSetting = "remote.setting",
+    /// Another machine would be read without encryption.
+    RemotePlainHttp = "remote.plain-http",
+    /// A hub or server has no such repository, revision or file.
+    RemoteMissing = "remote.missing",
+    /// Access to a repository has to be asked for.
+    RemoteGated = "remote.gated",
+    /// A server does not know the token.
+    RemoteToken = "remote.token",
+    /// A server refuses.
+    RemoteForbidden = "remote.forbidden",
+    /// Somebody else published meanwhile.
+    RemoteMoved = "remote.moved",
+    /// A file is larger than is read.
+    RemoteTooLarge = "remote.too-large",
+    /// Too many requests.
+    RemoteRateLimited = "remote.rate-limited",
+    /// A server fails.
+    RemoteServer = "remote.server",
+    /// A host is unknown, or cannot be connected to.
+    RemoteConnection = "remote.connection",
+    /// No encrypted connection can be made.
+    RemoteTls = "remote.tls",
+    /// An answer is not that of a hub or server of files.
+    RemoteAnswer = "remote.answer",
+    /// A file changed while it was read.
+    RemoteChanged = "remote.changed",
+    /// What arrived is damaged.
+    RemoteDigest = "remote.digest",
+    /// The network is turned off, and something is not in the cache.
+    RemoteOffline = "remote.offline",
+    /// There is not enough space for a download.
+    RemoteDiskFull = "remote.disk-full",
 }
 
 impl Reason {
@@ -259,7 +298,38 @@ impl Reason {
             #[cfg(feature = "verify")]
             Reason::OtherSweep { .. } => ErrorKind::ResultsOther,
             Reason::Output(failed) => of_output(failed),
+            #[cfg(feature = "net")]
+            Reason::Remote(fault) => of_remote(fault),
         }
+    }
+}
+
+#[cfg(feature = "net")]
+fn of_remote(fault: &Fault) -> ErrorKind {
+    match fault {
+        Fault::Name { .. } => ErrorKind::RemoteName,
+        Fault::Setting { .. } => ErrorKind::RemoteSetting,
+        Fault::PlainHttp { .. } => ErrorKind::RemotePlainHttp,
+        Fault::NoSuchRepository { .. }
+        | Fault::NoSuchRevision { .. }
+        | Fault::NoSuchFile { .. }
+        | Fault::NotFound { .. } => ErrorKind::RemoteMissing,
+        Fault::Gated { .. } => ErrorKind::RemoteGated,
+        Fault::WrongToken { .. } => ErrorKind::RemoteToken,
+        Fault::Forbidden { .. } => ErrorKind::RemoteForbidden,
+        Fault::Moved { .. } => ErrorKind::RemoteMoved,
+        Fault::TooLarge { .. } => ErrorKind::RemoteTooLarge,
+        Fault::RateLimited { .. } => ErrorKind::RemoteRateLimited,
+        Fault::Server { .. } => ErrorKind::RemoteServer,
+        Fault::NoSuchHost { .. } | Fault::Connection { .. } => ErrorKind::RemoteConnection,
+        Fault::Tls { .. } => ErrorKind::RemoteTls,
+        Fault::RedirectLoop { .. } | Fault::NotAHub { .. } | Fault::Answer { .. } => ErrorKind::RemoteAnswer,
+        Fault::Changed { .. } => ErrorKind::RemoteChanged,
+        Fault::Digest { .. } => ErrorKind::RemoteDigest,
+        Fault::Offline { .. } => ErrorKind::RemoteOffline,
+        Fault::DiskFull { .. } => ErrorKind::RemoteDiskFull,
+        Fault::Io { .. } => ErrorKind::Io,
+        Fault::Cancelled => ErrorKind::Interrupted,
     }
 }
 

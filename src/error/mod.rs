@@ -192,6 +192,10 @@ pub(crate) enum Reason {
     /// An output cannot be put in its place.
     #[error(transparent)]
     Output(durable::Failed),
+    /// A file elsewhere cannot be read or written.
+    #[cfg(feature = "net")]
+    #[error(transparent)]
+    Remote(lcepatch_hub::Fault),
     /// Asked to stop.
     #[error("interrupted; nothing was written")]
     Cancelled,
@@ -319,8 +323,29 @@ impl From<crate::onnx::OpenError> for Error {
 impl From<Unreadable> for Error {
     fn from(Unreadable { patch, reason }: Unreadable) -> Self {
         match reason {
-            ReadError::Io(source) => Self::io("read", &patch, source),
+            ReadError::Io(source) => of_reading(&patch, source),
             ReadError::Invalid(invalid) => Self::invalid(&patch, invalid),
+        }
+    }
+}
+
+/// A patch that could not be read from where it is.
+fn of_reading(patch: &Path, source: std::io::Error) -> Error {
+    #[cfg(feature = "net")]
+    let source = match source.downcast::<lcepatch_hub::Fault>() {
+        Ok(fault) => return fault.into(),
+        Err(source) => source,
+    };
+    Error::io("read", patch, source)
+}
+
+#[cfg(feature = "net")]
+impl From<lcepatch_hub::Fault> for Error {
+    fn from(fault: lcepatch_hub::Fault) -> Self {
+        match fault {
+            lcepatch_hub::Fault::Cancelled => Reason::Cancelled.into(),
+            lcepatch_hub::Fault::Io { operation, path, source } => Reason::Io { operation, path, source }.into(),
+            fault => Reason::Remote(fault).into(),
         }
     }
 }

@@ -5,6 +5,8 @@ mod files;
 #[cfg(feature = "verify")]
 mod models;
 mod patches;
+#[cfg(feature = "net")]
+mod remote;
 mod signatures;
 
 #[cfg(feature = "verify")]
@@ -26,13 +28,17 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::OutputReserved
         | ErrorKind::OutputSame
         | ErrorKind::ResultsOther
+        | ErrorKind::RemoteName
+        | ErrorKind::RemoteSetting
+        | ErrorKind::RemotePlainHttp
         | ErrorKind::ShardUnsupported => 2,
         ErrorKind::Io
         | ErrorKind::OutputIo
         | ErrorKind::OutputNoLocks
         | ErrorKind::OutputReadBack
         | ErrorKind::OutputUnsynced
-        | ErrorKind::PatchChanged => 3,
+        | ErrorKind::PatchChanged
+        | ErrorKind::RemoteDiskFull => 3,
         ErrorKind::PatchInvalid => 4,
         ErrorKind::CheckpointMalformed
         | ErrorKind::CheckpointChanged
@@ -77,7 +83,13 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::OnnxUnsuited
         | ErrorKind::OnnxUnbound
         | ErrorKind::DataUnsuited
-        | ErrorKind::RuntimeDigestMismatch => 6,
+        | ErrorKind::RuntimeDigestMismatch
+        | ErrorKind::RemoteMissing
+        | ErrorKind::RemoteGated
+        | ErrorKind::RemoteToken
+        | ErrorKind::RemoteForbidden
+        | ErrorKind::RemoteMoved
+        | ErrorKind::RemoteTooLarge => 6,
         ErrorKind::NotFinite => 7,
         ErrorKind::RuntimeMissing
         | ErrorKind::RuntimeUnusable
@@ -91,7 +103,15 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::AgentRefused
         | ErrorKind::AgentFailed
         | ErrorKind::SignatureFailed => 8,
-        ErrorKind::RuntimeDownload => 9,
+        ErrorKind::RuntimeDownload
+        | ErrorKind::RemoteRateLimited
+        | ErrorKind::RemoteServer
+        | ErrorKind::RemoteConnection
+        | ErrorKind::RemoteTls
+        | ErrorKind::RemoteAnswer
+        | ErrorKind::RemoteChanged
+        | ErrorKind::RemoteDigest
+        | ErrorKind::RemoteOffline => 9,
         ErrorKind::EditIncomplete => 10,
         ErrorKind::SignatureMissing
         | ErrorKind::SignatureMalformed
@@ -144,6 +164,8 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::Part(fault) => Some(patches::part(fault)),
         Reason::Signature(fault) => signatures::signature(fault).map(str::to_owned),
         Reason::Key(fault) => signatures::key(fault),
+        #[cfg(feature = "net")]
+        Reason::Remote(fault) => remote::help(fault),
         #[cfg(feature = "verify")]
         Reason::Model(fault) => models::model(fault),
         #[cfg(feature = "verify")]
