@@ -9,6 +9,10 @@ mod fault;
 pub mod settings;
 mod address;
 pub mod name;
+pub mod http;
+mod listing;
+mod cache;
 pub mod place;
 
 pub use fault::{Fault, Kind};
+pub use listing::{Digest, RepoFile, checkpoint_files};
