@@ -138,7 +138,13 @@ impl History {
 
 impl Step {
     /// A step that applied `patches` to `base`, if that was fetched, and ended now.
-    pub(crate) fn new(patches: Vec<AppliedPatch>, base: Option<String>, before: Digests, after: Digests, undo: Option<Undo>) -> Self {
+    pub(crate) fn new(
+        patches: Vec<AppliedPatch>,
+        base: Option<String>,
+        before: Digests,
+        after: Digests,
+        undo: Option<Undo>,
+    ) -> Self {
         Self {
             time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             tool: concat!("lcepatch ", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -74,8 +74,11 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let checkpoint = patch_argument::model(&arguments.model, terminal)?;
-    let patches =
-        arguments.patch.iter().map(|name| patch_argument::open(name, terminal)).collect::<Result<Vec<Patch>, Failure>>()?;
+    let patches = arguments
+        .patch
+        .iter()
+        .map(|name| patch_argument::open(name, terminal))
+        .collect::<Result<Vec<Patch>, Failure>>()?;
     patches.iter().for_each(|patch| patch_argument::note_ignored(patch, terminal));
     let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[])?;
     let model = Model::open(checkpoint.path(), &checkpoint)?;

@@ -44,7 +44,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         exclude: arguments.exclude.clone(),
         components: arguments.component.clone(),
     };
-    let patch = select(&input(&arguments.patch, terminal)?, &filter, arguments.top, base.as_ref(), &terminal.context())?;
+    let patch =
+        select(&input(&arguments.patch, terminal)?, &filter, arguments.top, base.as_ref(), &terminal.context())?;
     terminal.done();
     arguments.output.save(&patch)?;
     Ok(Answer::Yes)

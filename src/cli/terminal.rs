@@ -30,7 +30,12 @@ impl Terminal {
             }
         });
         let visible = !quiet && std::io::stderr().is_terminal();
-        Self { bar: if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() }, quiet, threads, sources: Sources::default() }
+        Self {
+            bar: if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() },
+            quiet,
+            threads,
+            sources: Sources::default(),
+        }
     }
 
     /// The number of threads, if it was given.

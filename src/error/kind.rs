@@ -508,7 +508,9 @@ fn of_runtime(fault: &RuntimeFault) -> ErrorKind {
         | RuntimeFault::NoPython { .. }
         | RuntimeFault::NoPip { .. } => ErrorKind::RuntimeNotInstallable,
         RuntimeFault::Download { .. } => ErrorKind::RuntimeDownload,
-        RuntimeFault::Digest { .. } | RuntimeFault::Altered { .. } | RuntimeFault::Unpack { .. } => ErrorKind::RuntimeDigestMismatch,
+        RuntimeFault::Digest { .. } | RuntimeFault::Altered { .. } | RuntimeFault::Unpack { .. } => {
+            ErrorKind::RuntimeDigestMismatch
+        }
         RuntimeFault::Io { .. } => ErrorKind::Io,
         RuntimeFault::Cancelled(_) => ErrorKind::Interrupted,
     }

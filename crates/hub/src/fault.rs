@@ -10,7 +10,6 @@ use std::time::Duration;
 ///
 /// Messages name addresses without their query, which can hold the signature of a server, and never a token.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Fault {
     /// A name that says where something is, in a way that is not understood.
     #[error("{name:?} {reason}")]

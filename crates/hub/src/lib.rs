@@ -13,6 +13,7 @@ pub mod http;
 mod listing;
 mod cache;
 pub mod place;
+pub mod python_index;
 
 pub use fault::{Fault, Kind};
 pub use listing::{Digest, RepoFile, checkpoint_files};

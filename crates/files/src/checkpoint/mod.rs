@@ -175,7 +175,15 @@ impl Checkpoint {
                 }
             }
         }
-        Ok(Self { path: path.to_owned(), source: None, layout, files, stale: Vec::new(), access: Access::Read, by_name })
+        Ok(Self {
+            path: path.to_owned(),
+            source: None,
+            layout,
+            files,
+            stale: Vec::new(),
+            access: Access::Read,
+            by_name,
+        })
     }
 
     /// Checks that nobody has written to a weight file since it was opened, so that everything read is of the same state. Must be called

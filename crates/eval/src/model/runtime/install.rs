@@ -58,20 +58,14 @@ const PACKAGES: [Package; 5] = [
         machine: ("linux", "x86_64"),
         platform: "manylinux_2_28_x86_64",
         sha256: "99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8",
-        libraries: &[(
-            "libonnxruntime.so.1.32.0",
-            "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f",
-        )],
+        libraries: &[("libonnxruntime.so.1.32.0", "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f")],
     },
     Package {
         build: Build::Cpu,
         machine: ("linux", "aarch64"),
         platform: "manylinux_2_28_aarch64",
         sha256: "e36c187006e7a7c8b8d6d57f1a209dd63f52430dca6c282b177718ad6b841054",
-        libraries: &[(
-            "libonnxruntime.so.1.32.0",
-            "49852228a93995158b2a813d4df487d47a1b76b0eaa894507ef49e91b6d7954a",
-        )],
+        libraries: &[("libonnxruntime.so.1.32.0", "49852228a93995158b2a813d4df487d47a1b76b0eaa894507ef49e91b6d7954a")],
     },
     Package {
         build: Build::Cpu,
@@ -223,10 +217,8 @@ impl Package {
     /// Unpacks the libraries and their licence into the new folder `unpacked`.
     fn unpack(&self, wheel: &Path, unpacked: &Path, context: &Context<'_>) -> Result<(), RuntimeFault> {
         context.begin("unpacking", 0);
-        let fault = |error: zip::result::ZipError| RuntimeFault::Unpack {
-            package: name_of(wheel),
-            reason: error.to_string(),
-        };
+        let fault =
+            |error: zip::result::ZipError| RuntimeFault::Unpack { package: name_of(wheel), reason: error.to_string() };
         let file = File::open(wheel).map_err(RuntimeFault::io("open", wheel))?;
         let mut archive = zip::ZipArchive::new(file).map_err(fault)?;
         std::fs::create_dir(unpacked).map_err(RuntimeFault::io("create", unpacked))?;
