@@ -91,6 +91,11 @@ impl Request {
         self
     }
 
+    /// Where it goes.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// With these bytes.
     #[must_use]
     pub fn bytes(mut self, kind: &str, bytes: Vec<u8>) -> Self {
@@ -214,6 +219,8 @@ impl Http {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("lcepatch/", env!("CARGO_PKG_VERSION")))
+            // Parts of a file are parts of what it is, not of what it would be compressed.
+            .accept_encoding("identity")
             .tls_config(tls)
             .timeout_resolve(Some(settings.answer_timeout))
             .timeout_connect(Some(settings.answer_timeout))

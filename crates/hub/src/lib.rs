@@ -12,8 +12,15 @@ pub mod name;
 pub mod http;
 mod listing;
 mod cache;
+mod client;
+mod repository;
+mod remote;
+mod download;
 pub mod place;
 pub mod python_index;
 
+pub use client::{Client, Hit};
 pub use fault::{Fault, Kind};
 pub use listing::{Digest, RepoFile, checkpoint_files};
+pub use remote::{FRONT_BYTES, Ranged, RemoteFile};
+pub use repository::Snapshot;
