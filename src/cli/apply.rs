@@ -53,7 +53,7 @@ pub struct Arguments {
     /// The checkpoint to edit: a file, an index of shards, a model directory or an ONNX file
     base: PathBuf,
     /// Patches, each with its own alpha after a colon if it is not --alpha
-    #[arg(required = true, value_name = "PATCH[:ALPHA]")]
+    #[arg(required = true, value_name = "PATCH[:ALPHA]", value_hint = clap::ValueHint::FilePath)]
     patches: Vec<String>,
     /// How strongly to apply the patches [default: what each recommends, or else 1]
     #[arg(long, short, value_parser = arguments::alpha, allow_hyphen_values = true)]

@@ -29,7 +29,7 @@ Examples:
 pub struct Arguments {
     /// Patches of one base, each with its weight after a colon [default: the alpha that it recommends, or else 1]; or all parts
     /// of one diff
-    #[arg(required = true, value_name = "PATCH[:WEIGHT]|PART")]
+    #[arg(required = true, value_name = "PATCH[:WEIGHT]|PART", value_hint = clap::ValueHint::FilePath)]
     patches: Vec<String>,
     /// What to do where patches disagree about the direction
     #[arg(long, default_value = "sum")]

@@ -11,6 +11,7 @@ mod ask;
 mod check;
 mod combine;
 mod compare;
+mod completions;
 mod demo;
 mod diff;
 mod exit;
@@ -20,6 +21,7 @@ mod export;
 mod freed_memory;
 mod invert;
 mod log;
+mod man;
 mod mask;
 mod new_patch;
 mod pair;
@@ -141,6 +143,10 @@ enum Command {
     Runtime(runtime::Arguments),
     /// See the bias of a small model go: diff, ask, measure, apply and undo, each command printed
     Demo(demo::Arguments),
+    /// Print completions of commands and flags for a shell
+    Completions(completions::Arguments),
+    /// Print or write manual pages
+    Man(man::Arguments),
 }
 
 /// Parses the arguments, runs the command, reports its error.
@@ -235,5 +241,7 @@ fn execute(arguments: Arguments) -> Outcome {
         #[cfg(feature = "verify")]
         Command::Runtime(arguments) => runtime::run(&arguments, &terminal),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
     }
 }

@@ -17,6 +17,7 @@ mod reading;
 mod runtime;
 mod shard;
 mod show;
+mod shell;
 mod sign;
 #[cfg(feature = "verify")]
 mod sweep;
