@@ -8,6 +8,7 @@ use crate::edit::EditKind;
 use crate::error::{Error, Reason};
 use crate::input::Meant;
 use crate::json;
+use crate::patch::Patch;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +35,9 @@ pub struct Step {
     pub tool: String,
     /// The patches, in the order in which they were given.
     pub patches: Vec<AppliedPatch>,
+    /// Where the base came from, with its commit, if it was fetched: `org/model@3f2a9c1…`.
+    #[serde(default)]
+    pub base: Option<String>,
     /// The weight files before.
     pub before: Digests,
     /// The weight files after.
@@ -50,6 +54,9 @@ pub struct AppliedPatch {
     pub id: String,
     /// Its file's name.
     pub file: String,
+    /// Where it came from, with its commit, if it was fetched: `org/patches@3f2a9c1…/debias.lcepatch`.
+    #[serde(default)]
+    pub source: Option<String>,
     /// `ip`, `ep`, `pr` or `sw`.
     pub edit: String,
     /// The strength, where the edit has one.
@@ -130,12 +137,19 @@ impl History {
 }
 
 impl Step {
-    /// A step that applied `patches` and ended now.
-    pub(crate) fn new(patches: Vec<AppliedPatch>, before: Digests, after: Digests, undo: Option<Undo>) -> Self {
+    /// A step that applied `patches` to `base`, if that was fetched, and ended now.
+    pub(crate) fn new(
+        patches: Vec<AppliedPatch>,
+        base: Option<String>,
+        before: Digests,
+        after: Digests,
+        undo: Option<Undo>,
+    ) -> Self {
         Self {
             time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             tool: concat!("lcepatch ", env!("CARGO_PKG_VERSION")).to_owned(),
             patches,
+            base,
             before,
             after,
             undo,
@@ -144,10 +158,16 @@ impl Step {
 }
 
 impl AppliedPatch {
-    /// The patch with this id, from the file at `path`, applied as `kind`.
-    pub(crate) fn new(id: Digest, path: &Path, kind: EditKind) -> Self {
+    /// A patch that was applied as `kind`.
+    pub(crate) fn new(patch: &Patch, kind: EditKind) -> Self {
         let alpha = kind.alpha().map(|alpha| alpha.value());
-        Self { id: id.to_string(), file: file_name(path), edit: kind.label().to_owned(), alpha }
+        Self {
+            id: patch.id().to_string(),
+            file: file_name(patch.name()),
+            source: patch.source().map(str::to_owned),
+            edit: kind.label().to_owned(),
+            alpha,
+        }
     }
 }
 
@@ -205,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_state_is_found_by_its_digests() {
-        let step = |before: &str, after: &str| Step::new(Vec::new(), files(before), files(after), None);
+        let step = |before: &str, after: &str| Step::new(Vec::new(), None, files(before), files(after), None);
         let history = History { steps: vec![step("a", "b"), step("b", "c")] };
         let states = ["a", "b", "c", "d"].map(|digest| history.state(&files(digest)));
         assert_eq!(states, [State::After(0), State::After(1), State::After(2), State::Changed]);
@@ -228,7 +248,7 @@ mod tests {
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
         assert_eq!(History::of(&checkpoint).unwrap(), Some(History::default()));
         let undo = Undo::new(Digest([7; 32]), Path::new("folder/undo.lcepatch"));
-        let history = History { steps: vec![Step::new(Vec::new(), files("a"), files("b"), Some(undo))] };
+        let history = History { steps: vec![Step::new(Vec::new(), None, files("a"), files("b"), Some(undo))] };
         std::fs::write(folder.path().join(FILE_NAME), history.to_bytes().unwrap()).unwrap();
         assert_eq!(History::of(&checkpoint).unwrap(), Some(history.clone()));
         assert_eq!(history.steps[0].undo.as_ref().unwrap().file, "undo.lcepatch");
@@ -238,7 +258,7 @@ mod tests {
     fn a_log_of_arrays_is_refused() {
         assert_eq!(History::parse(br#"{"steps": []}"#), Ok(History::default()));
         assert!(History::parse(b"[[]]").unwrap_err().contains("array"));
-        let step = r#"{"steps": [["", "", [], {}, {}, null]]}"#;
+        let step = r#"{"steps": [["", "", [], null, {}, {}, null]]}"#;
         assert!(History::parse(step.as_bytes()).unwrap_err().contains("steps[0]"));
     }
 

@@ -100,6 +100,9 @@ pub(crate) use lcepatch_onnx as onnx;
 #[cfg(test)]
 mod testing;
 
+// Names of files, and where they lead to
+pub(crate) mod source;
+
 // Nouns: pairs of checkpoints, sets of positions, patches, signatures
 pub mod pair;
 

@@ -258,9 +258,9 @@ impl OpenLog {
         context: &Context<'_>,
     ) -> Result<Vec<u8>, Error> {
         let after = digests(result, base, context)?;
-        let patches =
-            edits.iter().map(|edit| AppliedPatch::new(edit.patch.id(), edit.patch.name(), edit.kind)).collect();
-        self.history.steps.push(Step::new(patches, self.before, after, undo));
+        let patches = edits.iter().map(|edit| AppliedPatch::new(&edit.patch, edit.kind)).collect();
+        let source = base.source().map(str::to_owned);
+        self.history.steps.push(Step::new(patches, source, self.before, after, undo));
         self.history.to_bytes()
     }
 }

@@ -53,7 +53,7 @@ pub struct Arguments {
     /// The checkpoint to edit: a file, an index of shards, a model directory or an ONNX file
     base: PathBuf,
     /// Patches, each with its own alpha after a colon if it is not --alpha
-    #[arg(required = true, value_name = "PATCH[:ALPHA]")]
+    #[arg(required = true, value_name = "PATCH[:ALPHA]", value_hint = clap::ValueHint::FilePath)]
     patches: Vec<String>,
     /// How strongly to apply the patches [default: what each recommends, or else 1]
     #[arg(long, short, value_parser = arguments::alpha, allow_hyphen_values = true)]
@@ -131,18 +131,17 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         return onnx::run(&arguments, existing, terminal);
     }
     let base = match &arguments.output {
-        Some(_) => Checkpoint::open(&arguments.base)?,
-        None => Checkpoint::open_for_edit(&arguments.base)?,
+        Some(_) => patch_argument::checkpoint(&arguments.base, terminal)?,
+        None => patch_argument::own_checkpoint(&arguments.base, terminal)?,
     };
     if let Some(output) = &arguments.output {
         arguments::check_result(output, &base, existing)?;
     }
-    patch_argument::note_stale(&base, terminal);
     let (edits, signers) = edits(&arguments, terminal)?;
     let inputs = edits.iter().map(|edit| edit.patch.name()).chain(arguments.mask.as_deref());
     let outputs = files.into_iter().chain([&arguments.output]);
     arguments::refuse_inputs(outputs.flatten().map(PathBuf::as_path), inputs)?;
-    let mask_file = arguments.mask.as_deref().map(Checkpoint::open).transpose()?;
+    let mask_file = patch_argument::optional_checkpoint(arguments.mask.as_deref(), terminal)?;
     let of_base = arguments.keep_mask.as_ref().map(|_| base_mask(&base, mask_file.as_ref())).transpose()?;
     let mask = of_base.as_ref().zip(arguments.keep_mask.as_deref());
     let undo = match &arguments.undo {
@@ -268,7 +267,7 @@ fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<(Vec<Edit>, Vec<S
         let (path, alpha) = patch_argument::with_number(text)?;
         // What can be wrong with the arguments alone is said before the file is opened.
         let kind = kind(arguments.edit, alpha.or(arguments.alpha))?;
-        let (patch, signer) = signature.open(&path, &terminal.context())?;
+        let (patch, signer) = signature.open(&path, terminal)?;
         patch_argument::note_ignored(&patch, terminal);
         let kind = match kind {
             Some(kind) => kind,
@@ -318,7 +317,7 @@ fn by_default(edit: Option<EditName>, (alpha, source): (Alpha, AlphaSource)) -> 
 
 /// Who chose the alpha of an edit.
 fn alpha_source(edit: &Edit, text: &str, arguments: &Arguments) -> AlphaSource {
-    match arguments.alpha.is_some() || text != edit.patch.name().as_os_str() {
+    match arguments.alpha.is_some() || patch_argument::has_number(text) {
         true => AlphaSource::Given,
         false => edit.patch.default_alpha().1,
     }

@@ -74,12 +74,15 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let checkpoint = patch_argument::model(&arguments.model, terminal)?;
-    let patches =
-        arguments.patch.iter().map(|path| patch_argument::open(path)).collect::<Result<Vec<Patch>, Failure>>()?;
+    let patches = arguments
+        .patch
+        .iter()
+        .map(|name| patch_argument::open(name, terminal))
+        .collect::<Result<Vec<Patch>, Failure>>()?;
     patches.iter().for_each(|patch| patch_argument::note_ignored(patch, terminal));
     let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[])?;
-    let model = Model::open(&arguments.model, &checkpoint)?;
-    let tokenizer = Tokenizer::read(&arguments.model, model.config())?;
+    let model = Model::open(checkpoint.path(), &checkpoint)?;
+    let tokenizer = Tokenizer::read(checkpoint.path(), model.config())?;
     let mut plan = MeasurePlan::default();
     let prompts = Prompts::plan(&arguments.texts, query(arguments), &tokenizer, model.facts(), &mut plan.work)
         .map_err(|bad| match bad {

@@ -55,7 +55,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
-    let (patch, signer) = arguments.signature.open_any(&arguments.patch, &context)?;
+    let (patch, signer) = arguments.signature.open_any(&arguments.patch, terminal)?;
     patch_argument::note_ignored(&patch, terminal);
     // Damage is reported before a base that does not fit.
     let Intact { blocks, mut decoded, carried } = intact(&patch, &context)?;
@@ -121,12 +121,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 /// The base, and what an ONNX file lacks of it.
 fn open(base: &Path, patch: &Patch, terminal: &Terminal) -> Result<(Checkpoint, Vec<(String, Difference)>), Failure> {
     if patch_argument::is_onnx(base) {
-        let OnnxBase { tensors, missing, .. } = OnnxBase::open(base, [patch], &terminal.context())?;
+        let base = terminal.sources().file(base, &terminal.context())?;
+        let OnnxBase { tensors, missing, .. } = OnnxBase::open(&base, [patch], &terminal.context())?;
         return Ok((tensors, missing));
     }
-    let base = Checkpoint::open(base)?;
-    patch_argument::note_stale(&base, terminal);
-    Ok((base, Vec::new()))
+    Ok((patch_argument::checkpoint(base, terminal)?, Vec::new()))
 }
 
 fn verdict(fit: &Fit, tensors: usize) -> String {

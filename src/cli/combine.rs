@@ -29,7 +29,7 @@ Examples:
 pub struct Arguments {
     /// Patches of one base, each with its weight after a colon [default: the alpha that it recommends, or else 1]; or all parts
     /// of one diff
-    #[arg(required = true, value_name = "PATCH[:WEIGHT]|PART")]
+    #[arg(required = true, value_name = "PATCH[:WEIGHT]|PART", value_hint = clap::ValueHint::FilePath)]
     patches: Vec<String>,
     /// What to do where patches disagree about the direction
     #[arg(long, default_value = "sum")]
@@ -55,9 +55,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if arguments.patches.iter().any(|path| input::is(Path::new(path), Found::Part)) {
         return join_parts(arguments, terminal);
     }
-    let base = arguments.base.open()?;
+    let base = arguments.base.open(terminal)?;
     let edit = |(path, weight): (PathBuf, Option<Alpha>)| {
-        let patch = patch_argument::open(&path)?;
+        let patch = patch_argument::open(&path, terminal)?;
         patch_argument::note_ignored(&patch, terminal);
         let (default, source) = patch.default_alpha();
         if weight.is_none() && source == AlphaSource::Recommended {

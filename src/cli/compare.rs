@@ -43,8 +43,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         arguments::refuse_inputs([path.as_path()], [arguments.first.as_path(), &arguments.second])?;
         check_new_file(path, existing)?;
     }
-    let base = arguments.base.open()?;
-    let (first, second) = (input(&arguments.first)?, input(&arguments.second)?);
+    let base = arguments.base.open(terminal)?;
+    let (first, second) = (input(&arguments.first, terminal)?, input(&arguments.second, terminal)?);
     let context = terminal.context();
     let comparison = compare(&first, &second, base.as_ref(), &context)?;
     if let Some(path) = &arguments.output {

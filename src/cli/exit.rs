@@ -71,15 +71,25 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     write(format_args!("{}", printable_json(&text)))
 }
 
+/// Writes a text of this program for other programs to standard output, as it is.
+pub fn print_text(text: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    out.write_all(text).and_then(|()| out.flush()).map_err(not_written)
+}
+
 fn write(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     let written = match output_was_printed() {
         true => writeln!(anstream::stderr(), "{line}"),
         false => writeln!(anstream::stdout(), "{line}"),
     };
-    written.map_err(|error| match error.kind() {
+    written.map_err(not_written)
+}
+
+fn not_written(error: std::io::Error) -> Failure {
+    match error.kind() {
         std::io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
         _ => Failure::Output(error),
-    })
+    }
 }
 
 /// Reports an error in the arguments, or prints the answer to `--help` or `--version`.

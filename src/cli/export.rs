@@ -30,7 +30,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let checkpoint = patch_argument::model(&arguments.model, terminal)?;
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    export(&arguments.model, &checkpoint, &arguments.output, existing)?;
+    export(checkpoint.path(), &checkpoint, &arguments.output, existing)?;
     print(format_args!("wrote {}", arguments.output.join(FILE).display()))?;
     Ok(Answer::Yes)
 }

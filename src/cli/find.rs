@@ -4,8 +4,6 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, patch_argument, place_argument};
 use crate::apply::BaseState;
-use crate::checkpoint::Checkpoint;
-use crate::error::Error;
 use crate::publish::{Found, Shelf, find};
 use crate::report::table::bytes;
 use crate::words::plural;
@@ -112,8 +110,7 @@ impl Row {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
-    let model = Checkpoint::open(&arguments.model).map_err(Error::from)?;
-    patch_argument::note_stale(&model, terminal);
+    let model = patch_argument::checkpoint(&arguments.model, terminal)?;
     let place = place_argument::open_existing(&arguments.place)?;
     let shelf = Shelf::read(&*place, &context)?;
     let rows: Vec<Row> = find(&model, &shelf.patches, &context)?.iter().map(Row::of).collect();

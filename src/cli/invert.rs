@@ -26,8 +26,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     arguments.output.check([arguments.patch.as_path()])?;
-    let base = arguments.base.open()?;
-    let patch = invert(&input(&arguments.patch)?, base.as_ref(), &terminal.context())?;
+    let base = arguments.base.open(terminal)?;
+    let patch = invert(&input(&arguments.patch, terminal)?, base.as_ref(), &terminal.context())?;
     terminal.done();
     arguments.output.save(&patch)?;
     Ok(Answer::Yes)

@@ -1,8 +1,8 @@
 //! `lcepatch log`.
 
 use super::exit::{print, print_json};
-use super::{Answer, Outcome};
-use crate::checkpoint::Checkpoint;
+use super::terminal::Terminal;
+use super::{Answer, Outcome, patch_argument};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -22,8 +22,9 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Outcome {
-    let history = super::status::history(&Checkpoint::open(&arguments.model)?)?;
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    let checkpoint = patch_argument::checkpoint(&arguments.model, terminal)?;
+    let history = super::status::history(&checkpoint)?;
     if arguments.json {
         print_json(&history)?;
         return Ok(Answer::Yes);

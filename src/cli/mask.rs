@@ -2,7 +2,7 @@
 
 use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
-use super::{Answer, Outcome, arguments};
+use super::{Answer, Outcome, arguments, patch_argument};
 use crate::apply::{Pruning, SideFiles, to_path};
 use crate::checkpoint::{Checkpoint, Tensor, names};
 use crate::context::Context;
@@ -79,7 +79,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if mask.is_some() && mask == pruned {
         return Err(Failure::usage("the mask and the pruned checkpoint would be one file", "give two names"));
     }
-    let checkpoint = Checkpoint::open(&arguments.checkpoint)?;
+    let checkpoint = patch_argument::checkpoint(&arguments.checkpoint, terminal)?;
     if let Some(path) = &arguments.pruned {
         arguments::check_result(path, &checkpoint, existing)?;
     }
@@ -89,7 +89,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         exclude: arguments.exclude.clone(),
     };
     let candidates = candidates(&checkpoint, &options)?;
-    let from = arguments.from.as_deref().map(Checkpoint::open).transpose()?;
+    let from = patch_argument::optional_checkpoint(arguments.from.as_deref(), terminal)?;
     let context = terminal.context();
     context.begin("pruning", 0);
     let before = from.as_ref().map(|file| PruningMask::stored(file, &checkpoint)).transpose()?;
@@ -100,7 +100,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         (None, Some(before)) => before,
         (None, None) => own_mask(&checkpoint, &candidates),
     };
-    let other = arguments.compare.as_deref().map(Checkpoint::open).transpose()?;
+    let other = patch_argument::optional_checkpoint(arguments.compare.as_deref(), terminal)?;
     let other_mask = match &other {
         Some(other) => Some(compared_mask(other, &checkpoint)?),
         None => None,

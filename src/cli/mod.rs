@@ -11,6 +11,7 @@ mod ask;
 mod check;
 mod combine;
 mod compare;
+mod completions;
 mod demo;
 mod diff;
 mod exit;
@@ -22,6 +23,7 @@ mod find;
 mod freed_memory;
 mod invert;
 mod log;
+mod man;
 mod mask;
 mod new_patch;
 mod pair;
@@ -158,6 +160,10 @@ enum Command {
     Runtime(runtime::Arguments),
     /// See the bias of a small model go: diff, ask, measure, apply and undo, each command printed
     Demo(demo::Arguments),
+    /// Print completions of commands and flags for a shell
+    Completions(completions::Arguments),
+    /// Print or write manual pages
+    Man(man::Arguments),
 }
 
 /// Parses the arguments, runs the command, reports its error.
@@ -229,7 +235,7 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Apply(arguments) => apply::run(*arguments, &terminal),
         Command::Check(arguments) => check::run(&arguments, &terminal),
         Command::Sign(arguments) => sign::run(&arguments, &terminal),
-        Command::Log(arguments) => log::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments, &terminal),
         Command::Status(arguments) => status::run(&arguments, &terminal),
         Command::Revert(arguments) => revert::run(&arguments, &terminal),
         Command::Recover(arguments) => recover::run(&arguments, &terminal),
@@ -258,5 +264,7 @@ fn execute(arguments: Arguments) -> Outcome {
         #[cfg(feature = "verify")]
         Command::Runtime(arguments) => runtime::run(&arguments, &terminal),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
     }
 }

@@ -1,6 +1,7 @@
 //! Arguments and output that the commands which make a patch from patches share.
 
 use super::exit::{Failure, print, print_json};
+use super::terminal::Terminal;
 use super::{arguments, patch_argument, show};
 use crate::apply::Edit;
 use crate::checkpoint::Checkpoint;
@@ -36,8 +37,8 @@ impl Base {
         self.base.is_some()
     }
 
-    pub fn open(&self) -> Result<Option<Checkpoint>, Failure> {
-        Ok(self.base.as_deref().map(Checkpoint::open).transpose()?)
+    pub fn open(&self, terminal: &Terminal) -> Result<Option<Checkpoint>, Failure> {
+        patch_argument::optional_checkpoint(self.base.as_deref(), terminal)
     }
 }
 
@@ -64,7 +65,7 @@ impl Output {
 }
 
 /// Opens a patch, to be used at alpha 1.
-pub fn input(path: &Path) -> Result<Edit, Failure> {
+pub fn input(name: &Path, terminal: &Terminal) -> Result<Edit, Failure> {
     let kind = EditKind::Interpolate(Alpha::ONE);
-    Ok(Edit { patch: patch_argument::open(path)?, kind })
+    Ok(Edit { patch: patch_argument::open(name, terminal)?, kind })
 }

@@ -88,9 +88,11 @@ enum MaskFrom {
 impl PairArguments {
     /// Opens the checkpoints and mask files.
     pub fn open(&self, terminal: &Terminal) -> Result<Opened, Failure> {
-        let open = |path: &Option<PathBuf>| path.as_deref().map(Checkpoint::open).transpose();
+        let open = |name: &Option<PathBuf>| patch_argument::optional_checkpoint(name.as_deref(), terminal);
+        let locate = |name| terminal.sources().checkpoint(name, &terminal.context());
+        let (target, reference) = (locate(&self.target)?, locate(&self.reference)?);
         // Of large models, reading the headers takes a noticeable time.
-        let both = rayon::join(|| Checkpoint::open(&self.target), || Checkpoint::open(&self.reference));
+        let both = rayon::join(|| Checkpoint::open(&target), || Checkpoint::open(&reference));
         let (target, reference) = (both.0?, both.1?);
         [&target, &reference].into_iter().for_each(|side| patch_argument::note_stale(side, terminal));
         Ok(Opened {

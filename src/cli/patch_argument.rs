@@ -11,9 +11,30 @@ use crate::patch::Patch;
 use crate::words::counted;
 use std::path::{Path, PathBuf};
 
-/// Opens a patch. Errors name its path.
-pub fn open(path: &Path) -> Result<Patch, Failure> {
-    Ok(Patch::open(path)?)
+/// Opens a patch that is read as a whole. Errors name it as it was given.
+pub fn open(name: &Path, terminal: &Terminal) -> Result<Patch, Failure> {
+    let path = terminal.sources().patch(name, &terminal.context())?;
+    Ok(Patch::open(path)?.named(name))
+}
+
+/// Opens a checkpoint for reading, and prints a note if its index is wrong.
+pub fn checkpoint(name: &Path, terminal: &Terminal) -> Result<Checkpoint, Failure> {
+    let path = terminal.sources().checkpoint(name, &terminal.context())?;
+    let checkpoint = Checkpoint::open(path)?;
+    note_stale(&checkpoint, terminal);
+    Ok(checkpoint)
+}
+
+/// Opens a checkpoint to edit it in place, which is possible only if it is the user's own.
+pub fn own_checkpoint(name: &Path, terminal: &Terminal) -> Result<Checkpoint, Failure> {
+    let checkpoint = Checkpoint::open_for_edit(terminal.sources().own(name)?)?;
+    note_stale(&checkpoint, terminal);
+    Ok(checkpoint)
+}
+
+/// As [`checkpoint`], if there is a name.
+pub fn optional_checkpoint(name: Option<&Path>, terminal: &Terminal) -> Result<Option<Checkpoint>, Failure> {
+    name.map(|name| checkpoint(name, terminal)).transpose()
 }
 
 /// Prints a note if parts of a patch's metadata count as absent: whoever wrote them meant something.
@@ -47,6 +68,7 @@ pub fn note_stale(checkpoint: &Checkpoint, terminal: &Terminal) {
 /// Opens a model directory.
 #[cfg(feature = "verify")]
 pub fn model(path: &Path, terminal: &Terminal) -> Result<Checkpoint, Failure> {
+    let path = &terminal.sources().checkpoint(path, &terminal.context())?;
     let opened = Checkpoint::open(path);
     let other = matches!(&opened, Err(OpenError::Malformed { reason: Malformed::Unexpected(_), .. }));
     if path.is_file() && !other {
@@ -82,6 +104,11 @@ pub fn with_number(text: &str) -> Result<(PathBuf, Option<Alpha>), Failure> {
         }
         Err(_) => Ok((text.into(), None)),
     }
+}
+
+/// Whether an argument is `PATCH:NUMBER`.
+pub fn has_number(text: &str) -> bool {
+    matches!(with_number(text), Ok((_, Some(_))))
 }
 
 #[cfg(test)]

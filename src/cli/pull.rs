@@ -5,9 +5,8 @@ use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, patch_argument, place_argument, show};
 use crate::check::intact;
-use crate::checkpoint::Checkpoint;
 use crate::durable::{Existing, check_new_file, refuse_hub_cache};
-use crate::error::{Error, PublishFault};
+use crate::error::PublishFault;
 use crate::patch::Patch;
 use crate::publish::{Listed, Shelf, apply_in_order, chosen, copy, leads_to_reference, scratch, squashed, way};
 use crate::report::Stat;
@@ -98,7 +97,7 @@ struct Used {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     let context = terminal.context();
-    let model = arguments.model.as_ref().map(Checkpoint::open).transpose().map_err(Error::from)?;
+    let model = patch_argument::optional_checkpoint(arguments.model.as_deref(), terminal)?;
     match &model {
         Some(_) if arguments.squash => check_new_file(&arguments.output, existing)?,
         Some(model) => arguments::check_result(&arguments.output, model, existing)?,
@@ -110,16 +109,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let name = place.name();
     let to = arguments.to.as_deref();
     let way = match &model {
-        Some(model) => {
-            patch_argument::note_stale(model, terminal);
-            way(model, &shelf.patches, to, name, &context)?
-        }
+        Some(model) => way(model, &shelf.patches, to, name, &context)?,
         None => chosen(&shelf.patches, to, name)?,
     };
     let opener = arguments.signature.for_patches(way.len())?;
     let fetch = |listed: &&Listed, folder: &Path, existing: Existing| -> Result<(Patch, Option<Signer>), Failure> {
         let path = copy(&*place, listed, folder, existing, &context)?;
-        let (patch, signer) = opener.open(&path, &context)?;
+        let (patch, signer) = opener.open(&path, terminal)?;
         if patch.id() != listed.patch.id() {
             let (place, file) = (name.to_owned(), listed.file.clone());
             return Err(PublishFault::Replaced { place, file }.into());

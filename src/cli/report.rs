@@ -46,7 +46,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         arguments::refuse_inputs([output.as_path()], arguments.results.iter().map(PathBuf::as_path))?;
         check_new_file(output, existing)?;
     }
-    let results = arguments.results.iter().map(|path| read(path)).collect::<Result<Vec<_>, Error>>()?;
+    let results = arguments
+        .results
+        .iter()
+        .map(|name| read(&terminal.sources().file(name, &terminal.context())?))
+        .collect::<Result<Vec<_>, Error>>()?;
     if shown {
         let lines = lines(&results, terminal.characters());
         if lines.is_empty() {

@@ -2,9 +2,8 @@
 
 use super::exit::{after, print};
 use super::terminal::Terminal;
-use super::{Answer, Outcome, status};
+use super::{Answer, Outcome, patch_argument, status};
 use crate::apply::Revert;
-use crate::checkpoint::Checkpoint;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -25,7 +24,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    let model = Checkpoint::open_for_edit(&arguments.model)?;
+    let model = patch_argument::own_checkpoint(&arguments.model, terminal)?;
     let step = Revert { model: &model, undo: arguments.undo.as_deref() }.run(&terminal.context())?;
     terminal.done();
     after(print(format_args!("{}: took back {}", arguments.model.display(), status::patches(&step))))?;

@@ -4,8 +4,14 @@ use super::exit::{json_path, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, advice};
 use crate::model::runtime::{Build, Provider, RuntimeFault, about, find, install, load};
+#[cfg(feature = "net")]
+use crate::{context::Context, model::runtime::Wheel};
 use clap::{Args, Subcommand};
+#[cfg(feature = "net")]
+use lcepatch_hub::{http::Http, python_index, settings::Settings};
 use serde_json::json;
+#[cfg(feature = "net")]
+use std::{fs::File, sync::Arc, time::Duration};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -32,8 +38,9 @@ enum Command {
 
 #[derive(Args)]
 #[command(after_help = "\
-`python3 -m pip` downloads a pinned version with your own pip settings, and its SHA-256 is compared with the published one. The library \
-is installed into $LCEPATCH_HOME, or else into the folder lcepatch of your data directory.
+A pinned version is downloaded from the index of Python packages that your pip is set up for (PIP_INDEX_URL, pip.conf), by pip itself \
+if that needs more than an address. Its SHA-256 is compared with the published one, and that of the library again whenever it is loaded. \
+It is installed into $LCEPATCH_HOME, or else into the folder lcepatch of your data directory.
 
 CUDA's own libraries are not part of ONNX Runtime. They are loaded from where the system's loader finds them (LD_LIBRARY_PATH), \
 or from NVIDIA's packages in the active virtual environment or in python3's: nvidia-cuda-runtime, nvidia-cublas, nvidia-curand, \
@@ -69,7 +76,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 
 fn run_install(arguments: &Install, terminal: &Terminal) -> Outcome {
     let build = if arguments.cuda { Build::Cuda } else { Build::Cpu };
-    let installed = install(build, arguments.force, &terminal.context())?;
+    #[cfg(feature = "net")]
+    let installed = install(build, arguments.force, Some(&download), &terminal.context())?;
+    #[cfg(not(feature = "net"))]
+    let installed = install(build, arguments.force, None, &terminal.context())?;
     terminal.done();
     let state = if installed.before { "is installed already" } else { "installed" };
     print(format_args!("{} {state}: {}", build.folder(), installed.library.display()))?;
@@ -78,6 +88,19 @@ fn run_install(arguments: &Install, terminal: &Terminal) -> Outcome {
             .note("it does not contain CUDA's own libraries; `lcepatch runtime status --cuda` says what is missing");
     }
     Ok(Answer::Yes)
+}
+
+/// Downloads a wheel from the index that pip would use.
+#[cfg(feature = "net")]
+fn download(wheel: &Wheel, to: &mut File, context: &Context<'_>) -> Result<(), String> {
+    let index = python_index::of_pip(|name| std::env::var(name).ok());
+    let index = index.ok_or("the index of Python packages that is set up needs pip")?;
+    let mut settings = Settings::from_environment().map_err(|fault| fault.to_string())?;
+    // Where it fails, pip is next.
+    settings.back_off = Duration::from_millis(50);
+    let http = Http::new(Arc::new(settings), Arc::new(|_| {}));
+    let fetched = python_index::download(&http, &index, (wheel.project, &wheel.file), to, context);
+    fetched.map_err(|fault| fault.to_string())
 }
 
 fn run_status(arguments: &Status) -> Outcome {

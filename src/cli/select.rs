@@ -38,13 +38,14 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     arguments.output.check([arguments.patch.as_path()])?;
-    let base = arguments.base.open()?;
+    let base = arguments.base.open(terminal)?;
     let filter = Filter {
         include: arguments.include.clone(),
         exclude: arguments.exclude.clone(),
         components: arguments.component.clone(),
     };
-    let patch = select(&input(&arguments.patch)?, &filter, arguments.top, base.as_ref(), &terminal.context())?;
+    let patch =
+        select(&input(&arguments.patch, terminal)?, &filter, arguments.top, base.as_ref(), &terminal.context())?;
     terminal.done();
     arguments.output.save(&patch)?;
     Ok(Answer::Yes)

@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         arguments::is_svg(path)?;
         check_new_file(path, existing)?;
     }
-    let patch = patch_argument::open(&arguments.patch)?;
+    let patch = patch_argument::open(&arguments.patch, terminal)?;
     // A header that is intact is shown even if a block is damaged.
     let carried = match Carried::read(&patch, &terminal.context()) {
         Err(error) if !matches!(error.reason(), Reason::Patch { .. }) => return Err(error.into()),
@@ -87,7 +87,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let (stat, mut kind) = (Stat::new(&patch), Kind::of(&patch));
     let mut spectrum = None;
     if arguments.spectrum {
-        let base = arguments.base.as_deref().map(Checkpoint::open).transpose()?;
+        let base = patch_argument::optional_checkpoint(arguments.base.as_deref(), terminal)?;
         let measured = measure_spectrum(&patch, base.as_ref(), terminal)?;
         kind = kind.with_spectrum(&measured);
         spectrum = Some(measured);

@@ -2,7 +2,7 @@
 
 use super::exit::{Failure, json_path};
 use super::patch_argument;
-use crate::context::Context;
+use super::terminal::Terminal;
 use crate::patch::Patch;
 use crate::report::table::printable;
 use crate::signature::{AllowedSigners, Requirement, Signer, beside, open_required, open_signed};
@@ -47,31 +47,34 @@ impl Required {
     }
 
     /// Opens the one patch. If no signature is required, one that is there must be of the patch all the same.
-    pub fn open_any(&self, patch: &Path, context: &Context<'_>) -> Result<(Patch, Option<Signer>), Failure> {
-        let signature = self.signature.clone().unwrap_or_else(|| beside(patch));
+    pub fn open_any(&self, name: &Path, terminal: &Terminal) -> Result<(Patch, Option<Signer>), Failure> {
+        let path = terminal.sources().patch(name, &terminal.context())?;
+        let signature = self.signature.clone().unwrap_or_else(|| beside(&path));
         let there = self.signature.is_some() || signature.symlink_metadata().is_ok();
         if self.require_signature.is_none() && there {
-            let (patch, signer) = open_signed(patch, &signature, context)?;
-            return Ok((patch, Some(signer)));
+            let (patch, signer) = open_signed(&path, &signature, &terminal.context())?;
+            return Ok((patch.named(name), Some(signer)));
         }
-        self.for_patches(1)?.open(patch, context)
+        self.for_patches(1)?.open(name, terminal)
     }
 }
 
 impl Opener<'_> {
     /// Opens a patch; if a signature is required, only with it.
-    pub fn open(&self, path: &Path, context: &Context<'_>) -> Result<(Patch, Option<Signer>), Failure> {
+    pub fn open(&self, name: &Path, terminal: &Terminal) -> Result<(Patch, Option<Signer>), Failure> {
         match (&self.requirement, self.signature) {
-            (Some(required), named) => {
-                let beside = beside(path);
-                let (patch, signer) = open_required(path, named.unwrap_or(&beside), required, context)?;
-                Ok((patch, Some(signer)))
+            (Some(required), signature) => {
+                let path = terminal.sources().patch(name, &terminal.context())?;
+                let beside = beside(&path);
+                let signature = signature.unwrap_or(&beside);
+                let (patch, signer) = open_required(&path, signature, required, &terminal.context())?;
+                Ok((patch.named(name), Some(signer)))
             }
             (None, Some(_)) => Err(Failure::usage(
                 "--signature alone says nothing about who may sign",
                 "give the list of signers with --require-signature",
             )),
-            (None, None) => Ok((patch_argument::open(path)?, None)),
+            (None, None) => Ok((patch_argument::open(name, terminal)?, None)),
         }
     }
 }

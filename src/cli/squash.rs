@@ -30,8 +30,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     arguments.output.check([arguments.first.as_path(), &arguments.second])?;
-    let base = arguments.base.open()?;
-    let (first, second) = (input(&arguments.first)?, input(&arguments.second)?);
+    let base = arguments.base.open(terminal)?;
+    let (first, second) = (input(&arguments.first, terminal)?, input(&arguments.second, terminal)?);
     for edit in [&first, &second] {
         patch_argument::note_ignored(&edit.patch, terminal);
         if let (alpha, AlphaSource::Recommended) = edit.patch.default_alpha() {

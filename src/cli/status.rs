@@ -2,7 +2,7 @@
 
 use super::exit::{Failure, json_path, print, print_json};
 use super::terminal::Terminal;
-use super::{Answer, Outcome};
+use super::{Answer, Outcome, patch_argument};
 use crate::checkpoint::Checkpoint;
 use crate::durable::abandoned;
 use crate::history::{History, State, Step, digests, folder};
@@ -28,7 +28,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let checkpoint = patch_argument::checkpoint(&arguments.model, terminal)?;
     let history = history(&checkpoint)?;
     let files = digests(&checkpoint, &checkpoint, &terminal.context())?;
     terminal.done();

@@ -90,9 +90,9 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let grid = grid(arguments)?;
-    arguments.measures.check()?;
+    let measures = arguments.measures.found(terminal)?;
     let opened = arguments.pair.open(terminal)?;
-    if !arguments.pair.target.is_dir() {
+    if !opened.target.path().is_dir() {
         let message = format!("{} is a file", arguments.pair.target.display());
         return Err(Failure::usage(
             message,
@@ -113,14 +113,14 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let mut file = ResultsFile::open(&arguments.output)?;
     let options = arguments.pair.options(&opened, masks, Localize::Mask);
     let context = terminal.context();
-    let model = Model::open(&arguments.pair.target, &opened.target)?;
-    let tokenizer = Tokenizer::read(&arguments.pair.target, model.config())?;
+    let model = Model::open(opened.target.path(), &opened.target)?;
+    let tokenizer = Tokenizer::read(opened.target.path(), model.config())?;
     let mut plan = MeasurePlan::default();
-    arguments.measures.plan(&tokenizer, model.facts(), true, &mut plan)?;
+    measures.plan(&tokenizer, model.facts(), true, &mut plan)?;
     tokenizer.check(&plan.work)?;
     // ONNX Runtime may be missing. It is looked for last, so that wrong arguments are reported first.
     let engine = arguments.computing.engine(terminal)?;
-    let seed = arguments.measures.seed();
+    let seed = measures.seed();
     let verify_options = VerifyOptions { check: Check::Quick, prefix: None, seed };
     context.begin("hashing the files", opened.target.bytes() + opened.reference.bytes());
     let weights = file_digests(&opened.target, &context)?;

@@ -4,6 +4,7 @@ use crate::context::{Context, Progress};
 #[cfg(feature = "verify")]
 use crate::report::plot::Characters;
 use crate::report::table::printable;
+use crate::source::Sources;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ pub struct Terminal {
     quiet: bool,
     #[cfg_attr(not(feature = "verify"), allow(dead_code))]
     threads: Option<usize>,
+    sources: Sources,
 }
 
 impl Terminal {
@@ -28,13 +30,23 @@ impl Terminal {
             }
         });
         let visible = !quiet && std::io::stderr().is_terminal();
-        Self { bar: if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() }, quiet, threads }
+        Self {
+            bar: if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() },
+            quiet,
+            threads,
+            sources: Sources::default(),
+        }
     }
 
     /// The number of threads, if it was given.
     #[cfg(feature = "verify")]
     pub fn threads(&self) -> Option<usize> {
         self.threads
+    }
+
+    /// Where the names in arguments lead to.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     pub fn context(&self) -> Context<'_> {

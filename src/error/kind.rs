@@ -13,6 +13,8 @@ use crate::model::{ModelFault, runtime::RuntimeFault};
 use crate::patch::Unreadable;
 use crate::patch::encode::EncodeError;
 use crate::signature::{KeyFault, SignatureFault};
+#[cfg(feature = "net")]
+use lcepatch_hub::Fault;
 
 /// Defines [`ErrorKind`] from one table, so that no kind is without a code, nor left out of [`ErrorKind::ALL`].
 macro_rules! kinds {
@@ -118,10 +120,6 @@ kinds! {
     PublishName = "publish.name",
     /// A file of a place cannot be changed.
     PublishUnreadable = "publish.unreadable",
-    /// A place was changed by others each time.
-    PlaceMoved = "place.moved",
-    /// A place holds more than is read.
-    PlaceTooLarge = "place.too-large",
     /// A place has no patches, or not the one that was asked for.
     PatchNotFound = "patch.not-found",
     /// Patches lead to several versions, or in a circle.
@@ -243,6 +241,43 @@ kinds! {
     RuntimeDownload = "runtime.download",
     /// What was downloaded is not what was published.
     RuntimeDigestMismatch = "runtime.digest-mismatch",
+
+    /// A name says where something is in a way that is not understood, or leads to several files.
+    RemoteName = "remote.name",
+    /// A variable about hubs or servers has a value that it cannot have.
+    RemoteSetting = "remote.setting",
+    /// Another machine would be read without encryption.
+    RemotePlainHttp = "remote.plain-http",
+    /// A hub or server has no such repository, revision or file.
+    RemoteMissing = "remote.missing",
+    /// Access to a repository has to be asked for.
+    RemoteGated = "remote.gated",
+    /// A server does not know the token.
+    RemoteToken = "remote.token",
+    /// A server refuses.
+    RemoteForbidden = "remote.forbidden",
+    /// Somebody else published meanwhile.
+    RemoteMoved = "remote.moved",
+    /// A file is larger than is read.
+    RemoteTooLarge = "remote.too-large",
+    /// Too many requests.
+    RemoteRateLimited = "remote.rate-limited",
+    /// A server fails.
+    RemoteServer = "remote.server",
+    /// A host is unknown, or cannot be connected to.
+    RemoteConnection = "remote.connection",
+    /// No encrypted connection can be made.
+    RemoteTls = "remote.tls",
+    /// An answer is not that of a hub or server of files.
+    RemoteAnswer = "remote.answer",
+    /// A file changed while it was read.
+    RemoteChanged = "remote.changed",
+    /// What arrived is damaged.
+    RemoteDigest = "remote.digest",
+    /// The network is turned off, and something is not in the cache.
+    RemoteOffline = "remote.offline",
+    /// There is not enough space for a download.
+    RemoteDiskFull = "remote.disk-full",
 }
 
 impl Reason {
@@ -267,10 +302,6 @@ impl Reason {
             Reason::Signature(fault) => of_signature(fault),
             Reason::Key(fault) => of_key(fault),
             Reason::Publish(fault) => of_publish(fault),
-            #[cfg(feature = "net")]
-            Reason::Place(lcepatch_hub::Fault::Moved { .. }) => ErrorKind::PlaceMoved,
-            #[cfg(feature = "net")]
-            Reason::Place(_) => ErrorKind::PlaceTooLarge,
             Reason::Log { .. } => ErrorKind::LogMalformed,
             #[cfg(feature = "verify")]
             Reason::Model(fault) => of_model(fault),
@@ -285,6 +316,8 @@ impl Reason {
             #[cfg(feature = "verify")]
             Reason::OtherSweep { .. } => ErrorKind::ResultsOther,
             Reason::Output(failed) => of_output(failed),
+            #[cfg(feature = "net")]
+            Reason::Remote(fault) => of_remote(fault),
         }
     }
 }
@@ -295,14 +328,44 @@ fn of_publish(fault: &PublishFault) -> ErrorKind {
         PublishFault::OtherPatch { .. } | PublishFault::OldSignature { .. } => ErrorKind::PublishExists,
         PublishFault::SameName { .. } | PublishFault::Name { .. } => ErrorKind::PublishName,
         PublishFault::LaterIndex { .. } | PublishFault::NotText { .. } => ErrorKind::PublishUnreadable,
-        PublishFault::Replaced { .. } => ErrorKind::PlaceMoved,
-        PublishFault::TooMany { .. } => ErrorKind::PlaceTooLarge,
+        PublishFault::Replaced { .. } => ErrorKind::RemoteMoved,
+        PublishFault::TooMany { .. } => ErrorKind::RemoteTooLarge,
         PublishFault::Empty { .. } | PublishFault::Unknown { .. } => ErrorKind::PatchNotFound,
         PublishFault::Fork { .. } | PublishFault::Cycle { .. } | PublishFault::TooManyWays { .. } => {
             ErrorKind::ChainAmbiguous
         }
         PublishFault::Broken { .. } => ErrorKind::ChainBroken,
         PublishFault::Current { .. } => ErrorKind::ChainComplete,
+    }
+}
+
+#[cfg(feature = "net")]
+fn of_remote(fault: &Fault) -> ErrorKind {
+    match fault {
+        Fault::Name { .. } => ErrorKind::RemoteName,
+        Fault::Setting { .. } => ErrorKind::RemoteSetting,
+        Fault::PlainHttp { .. } => ErrorKind::RemotePlainHttp,
+        Fault::NoSuchRepository { .. }
+        | Fault::NoSuchRevision { .. }
+        | Fault::NoSuchFile { .. }
+        | Fault::NotFound { .. } => ErrorKind::RemoteMissing,
+        Fault::Gated { .. } => ErrorKind::RemoteGated,
+        Fault::WrongToken { .. } => ErrorKind::RemoteToken,
+        Fault::Forbidden { .. } => ErrorKind::RemoteForbidden,
+        Fault::Moved { .. } => ErrorKind::RemoteMoved,
+        Fault::TooLarge { .. } => ErrorKind::RemoteTooLarge,
+        Fault::RateLimited { .. } => ErrorKind::RemoteRateLimited,
+        Fault::Server { .. } => ErrorKind::RemoteServer,
+        Fault::NoSuchHost { .. } | Fault::Connection { .. } => ErrorKind::RemoteConnection,
+        Fault::Tls { .. } => ErrorKind::RemoteTls,
+        Fault::RedirectLoop { .. } | Fault::NotAHub { .. } | Fault::Answer { .. } => ErrorKind::RemoteAnswer,
+        Fault::Changed { .. } => ErrorKind::RemoteChanged,
+        Fault::Digest { .. } => ErrorKind::RemoteDigest,
+        Fault::Offline { .. } => ErrorKind::RemoteOffline,
+        Fault::DiskFull { .. } => ErrorKind::RemoteDiskFull,
+        Fault::Io { .. } => ErrorKind::Io,
+        Fault::Output(failed) => of_output(failed),
+        Fault::Cancelled => ErrorKind::Interrupted,
     }
 }
 
@@ -481,7 +544,9 @@ fn of_runtime(fault: &RuntimeFault) -> ErrorKind {
         | RuntimeFault::NoPython { .. }
         | RuntimeFault::NoPip { .. } => ErrorKind::RuntimeNotInstallable,
         RuntimeFault::Download { .. } => ErrorKind::RuntimeDownload,
-        RuntimeFault::Digest { .. } | RuntimeFault::Unpack { .. } => ErrorKind::RuntimeDigestMismatch,
+        RuntimeFault::Digest { .. } | RuntimeFault::Altered { .. } | RuntimeFault::Unpack { .. } => {
+            ErrorKind::RuntimeDigestMismatch
+        }
         RuntimeFault::Io { .. } => ErrorKind::Io,
         RuntimeFault::Cancelled(_) => ErrorKind::Interrupted,
     }

@@ -136,10 +136,6 @@ pub(crate) enum Reason {
     /// Patches are not published, or do not lead anywhere.
     #[error(transparent)]
     Publish(PublishFault),
-    /// A place of publication could not be read or written.
-    #[cfg(feature = "net")]
-    #[error(transparent)]
-    Place(lcepatch_hub::Fault),
     /// The log of a model directory cannot be read.
     #[error("{}: not a log of patches: {reason}", path.display())]
     Log {
@@ -201,6 +197,10 @@ pub(crate) enum Reason {
     /// An output cannot be put in its place.
     #[error(transparent)]
     Output(durable::Failed),
+    /// A file elsewhere cannot be read or written.
+    #[cfg(feature = "net")]
+    #[error(transparent)]
+    Remote(lcepatch_hub::Fault),
     /// Asked to stop.
     #[error("interrupted; nothing was written")]
     Cancelled,
@@ -329,8 +329,30 @@ impl From<crate::onnx::OpenError> for Error {
 impl From<Unreadable> for Error {
     fn from(Unreadable { patch, reason }: Unreadable) -> Self {
         match reason {
-            ReadError::Io(source) => Self::io("read", &patch, source),
+            ReadError::Io(source) => of_reading(&patch, source),
             ReadError::Invalid(invalid) => Self::invalid(&patch, invalid),
+        }
+    }
+}
+
+/// A patch that could not be read from where it is.
+fn of_reading(patch: &Path, source: std::io::Error) -> Error {
+    #[cfg(feature = "net")]
+    let source = match source.downcast::<lcepatch_hub::Fault>() {
+        Ok(fault) => return fault.into(),
+        Err(source) => source,
+    };
+    Error::io("read", patch, source)
+}
+
+#[cfg(feature = "net")]
+impl From<lcepatch_hub::Fault> for Error {
+    fn from(fault: lcepatch_hub::Fault) -> Self {
+        match fault {
+            lcepatch_hub::Fault::Cancelled => Reason::Cancelled.into(),
+            lcepatch_hub::Fault::Io { operation, path, source } => Reason::Io { operation, path, source }.into(),
+            lcepatch_hub::Fault::Output(failed) => failed.into(),
+            fault => Reason::Remote(fault).into(),
         }
     }
 }
@@ -430,20 +452,6 @@ impl From<KeyFault> for Error {
 impl From<PublishFault> for Error {
     fn from(fault: PublishFault) -> Self {
         Reason::Publish(fault).into()
-    }
-}
-
-#[cfg(feature = "net")]
-impl From<lcepatch_hub::Fault> for Error {
-    fn from(fault: lcepatch_hub::Fault) -> Self {
-        use lcepatch_hub::place::directory::DirectoryFault;
-        match fault {
-            lcepatch_hub::Fault::Directory(DirectoryFault::Io { operation, path, source }) => {
-                Reason::Io { operation, path, source }.into()
-            }
-            lcepatch_hub::Fault::Directory(DirectoryFault::Output(failed)) => failed.into(),
-            fault => Reason::Place(fault).into(),
-        }
     }
 }
 

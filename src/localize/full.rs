@@ -44,7 +44,8 @@ pub(crate) fn differing(
                 list(elements, first, target, reference);
                 let end = first + (target.len() / dtype.width().bytes()) as u32;
                 // What a block begins with says what most of it will be.
-                if encoding.is_dense_at_once() && is_dense(elements.positions.len() as u64, end) {
+                let expected = elements.positions.len() as u64 * u64::from(n) / u64::from(end);
+                if encoding.is_dense_at_once() && is_dense(expected, n) {
                     let mut dense = Box::new(DenseElements::new(dtype, n));
                     block.read_again(end, |_, target, reference| dense.extend(target, reference));
                     differing = Differing::Dense(dense);

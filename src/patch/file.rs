@@ -19,6 +19,8 @@ const NEW: &str = "the new patch";
 #[derive(Debug, Clone)]
 pub struct Patch {
     name: PathBuf,
+    /// Where it came from, if it was fetched.
+    source: Option<String>,
     content: format::Patch,
 }
 
@@ -78,7 +80,7 @@ impl Patch {
     /// I/O, R1 to R17.
     pub(crate) fn read(name: &Path, source: impl ReadAt + 'static) -> Result<Self, Unreadable> {
         let content = format::Patch::read(source).map_err(unreadable(name))?;
-        Ok(Self { name: name.to_owned(), content })
+        Ok(Self { name: name.to_owned(), source: None, content })
     }
 
     /// Writes `new` in memory, with these metadata and digests (see [`NewPatch::write`]), and reads it as a patch. It has no file yet.
@@ -89,7 +91,7 @@ impl Patch {
         let name = Path::new(NEW);
         let bytes = new.write(metadata, reference, result).map_err(unwritten(name))?;
         let content = format::Patch::read(bytes).map_err(unwritten(name))?;
-        Ok(Self { name: name.to_owned(), content })
+        Ok(Self { name: name.to_owned(), source: None, content })
     }
 
     /// Whether a new patch can have these metadata.
@@ -110,13 +112,23 @@ impl Patch {
         Self { name: name.into(), ..self }
     }
 
+    /// Where it came from, with its commit, if it was fetched.
+    pub(crate) fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// The same patch, which came from `source`.
+    pub(crate) fn with_source(self, source: Option<String>) -> Self {
+        Self { source, ..self }
+    }
+
     /// The same patch with other metadata, and so with another id.
     ///
     /// # Errors
     /// I/O; metadata that is larger than readers take.
     pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, Unwritten> {
         let content = self.content.with_metadata(metadata).map_err(unwritten(&self.name))?;
-        Ok(Self { name: self.name.clone(), content })
+        Ok(Self { name: self.name.clone(), source: None, content })
     }
 
     /// Whether a block begins as a dense one does ([`format::Patch::begins_dense`](crate::format::Patch::begins_dense)).

@@ -8,7 +8,7 @@ use crate::checkpoint::{Checkpoint, Layout};
 use crate::context::Context;
 use crate::durable::{Existing, NewDirectory, NewFile};
 use crate::error::{Error, PublishFault};
-use crate::patch::Patch;
+use crate::patch::{Patch, Unreadable};
 use crate::signature::beside;
 use lcepatch_hub::place::Place;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ fn copy_file(
     let pieces = (0..source.bytes()).step_by(PIECE_BYTES as usize);
     let read = |start: u64| {
         let bytes = PIECE_BYTES.min(source.bytes() - start);
-        source.read_at(start, bytes).map_err(|e| Error::io("read", &inside, e))
+        source.read_at(start, bytes).map_err(|e| Unreadable { patch: inside.as_path().into(), reason: e.into() })
     };
     if source.bytes() <= PIECE_BYTES
         && path.is_file()

@@ -41,7 +41,7 @@ const DTYPES: [(&str, usize); 6] = [("BF16", 2), ("F32", 4), ("F64", 8), ("F8_E4
 #[test]
 fn a_dense_patch_leads_to_the_reference_and_back() {
     for (dtype, width) in DTYPES {
-        let dir = dir(dtype, width, 40_000);
+        let dir = dir(dtype, width, 360_000);
         dir.run("diff a b --all -o p").ok();
         assert_eq!(blocks(&dir, "p"), (3, 1), "{dtype}");
         dir.run("check p a").ok().prints(&["fits"]);
@@ -59,7 +59,7 @@ fn a_dense_patch_leads_to_the_reference_and_back() {
 #[test]
 fn in_place_and_by_a_new_file_and_back_are_the_same_bytes() {
     for (dtype, width) in DTYPES {
-        let dir = dir(dtype, width, 40_000);
+        let dir = dir(dtype, width, 360_000);
         dir.run("diff a b --all -o p").ok();
         dir.write("model/model.safetensors", &dir.read("a"));
         dir.write("model/config.json", b"{}");
@@ -72,7 +72,7 @@ fn in_place_and_by_a_new_file_and_back_are_the_same_bytes() {
 
 #[test]
 fn a_dense_patch_and_a_list_of_the_same_elements_edit_alike() {
-    let dir = dir("BF16", 2, 40_000);
+    let dir = dir("BF16", 2, 360_000);
     dir.run("diff a b --all -o dense").ok();
     dir.run("diff a b --all --portable -o listed").ok();
     assert_eq!((blocks(&dir, "dense").1, blocks(&dir, "listed").1), (1, 0));
@@ -90,7 +90,7 @@ fn a_dense_patch_and_a_list_of_the_same_elements_edit_alike() {
 
 #[test]
 fn a_selection_can_be_dense() {
-    let dir = dir("F32", 4, 40_000);
+    let dir = dir("F32", 4, 500_000);
     dir.run("diff a b --density 30% --params all -o dense").ok();
     dir.run("diff a b --density 30% --params all --portable -o listed").ok();
     assert_eq!((blocks(&dir, "dense").1, blocks(&dir, "listed").1), (1, 0));
@@ -104,7 +104,7 @@ fn a_selection_can_be_dense() {
 #[test]
 fn shards_and_threads_make_the_same_dense_blocks() {
     // More than one block, the second one with a short last chunk.
-    let dir = dir("U8", 1, (1 << 22) + 12_004);
+    let dir = dir("U8", 1, (1 << 22) + 400_004);
     dir.run("diff a b --all -o p").ok();
     assert_eq!(blocks(&dir, "p"), (4, 2));
     for threads in ["1", "3"] {
@@ -122,7 +122,7 @@ fn shards_and_threads_make_the_same_dense_blocks() {
 
 #[test]
 fn another_base_is_refused_before_anything_is_written() {
-    let dir = dir("F32", 4, 40_000);
+    let dir = dir("F32", 4, 360_000);
     dir.run("diff a b --all -o p").ok();
     let mut other = dir.read("a");
     *other.last_mut().unwrap() ^= 0x40;

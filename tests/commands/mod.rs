@@ -19,6 +19,7 @@ mod reading;
 mod runtime;
 mod shard;
 mod show;
+mod shell;
 mod sign;
 #[cfg(feature = "verify")]
 mod sweep;

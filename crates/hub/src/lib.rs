@@ -3,8 +3,24 @@
 //! They are read in parts, or fetched into the cache that Python's `huggingface_hub` keeps on the same machine; and patches are
 //! published there. What is in the files is for others to know.
 
-pub mod place;
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod fault;
+pub mod settings;
+mod address;
+pub mod name;
+pub mod http;
+mod listing;
+mod cache;
+mod client;
+mod repository;
+mod remote;
+mod download;
+pub mod place;
+pub mod python_index;
 
-pub use fault::Fault;
+pub use client::{Client, Hit};
+pub use fault::{Fault, Kind};
+pub use listing::{Digest, RepoFile, checkpoint_files};
+pub use remote::{FRONT_BYTES, Ranged, RemoteFile};
+pub use repository::Snapshot;

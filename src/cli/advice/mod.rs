@@ -6,6 +6,8 @@ mod files;
 mod models;
 mod patches;
 mod published;
+#[cfg(feature = "net")]
+mod remote;
 mod signatures;
 
 #[cfg(feature = "verify")]
@@ -29,13 +31,17 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::PublishExists
         | ErrorKind::PublishName
         | ErrorKind::ResultsOther
+        | ErrorKind::RemoteName
+        | ErrorKind::RemoteSetting
+        | ErrorKind::RemotePlainHttp
         | ErrorKind::ShardUnsupported => 2,
         ErrorKind::Io
         | ErrorKind::OutputIo
         | ErrorKind::OutputNoLocks
         | ErrorKind::OutputReadBack
         | ErrorKind::OutputUnsynced
-        | ErrorKind::PatchChanged => 3,
+        | ErrorKind::PatchChanged
+        | ErrorKind::RemoteDiskFull => 3,
         ErrorKind::PatchInvalid => 4,
         ErrorKind::CheckpointMalformed
         | ErrorKind::CheckpointChanged
@@ -72,8 +78,6 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::PartUnsuited
         | ErrorKind::PublishAdapter
         | ErrorKind::PublishUnreadable
-        | ErrorKind::PlaceMoved
-        | ErrorKind::PlaceTooLarge
         | ErrorKind::PatchNotFound
         | ErrorKind::ChainAmbiguous
         | ErrorKind::ChainBroken
@@ -88,7 +92,13 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::OnnxUnsuited
         | ErrorKind::OnnxUnbound
         | ErrorKind::DataUnsuited
-        | ErrorKind::RuntimeDigestMismatch => 6,
+        | ErrorKind::RuntimeDigestMismatch
+        | ErrorKind::RemoteMissing
+        | ErrorKind::RemoteGated
+        | ErrorKind::RemoteToken
+        | ErrorKind::RemoteForbidden
+        | ErrorKind::RemoteMoved
+        | ErrorKind::RemoteTooLarge => 6,
         ErrorKind::NotFinite => 7,
         ErrorKind::RuntimeMissing
         | ErrorKind::RuntimeUnusable
@@ -102,7 +112,15 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::AgentRefused
         | ErrorKind::AgentFailed
         | ErrorKind::SignatureFailed => 8,
-        ErrorKind::RuntimeDownload => 9,
+        ErrorKind::RuntimeDownload
+        | ErrorKind::RemoteRateLimited
+        | ErrorKind::RemoteServer
+        | ErrorKind::RemoteConnection
+        | ErrorKind::RemoteTls
+        | ErrorKind::RemoteAnswer
+        | ErrorKind::RemoteChanged
+        | ErrorKind::RemoteDigest
+        | ErrorKind::RemoteOffline => 9,
         ErrorKind::EditIncomplete => 10,
         ErrorKind::SignatureMissing
         | ErrorKind::SignatureMalformed
@@ -154,10 +172,10 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::Algebra(obstacle) => patches::obstacle(obstacle).map(str::to_owned),
         Reason::Part(fault) => Some(patches::part(fault)),
         Reason::Publish(fault) => Some(published::publish(fault)),
-        #[cfg(feature = "net")]
-        Reason::Place(fault) => Some(published::place(fault).to_owned()),
         Reason::Signature(fault) => signatures::signature(fault).map(str::to_owned),
         Reason::Key(fault) => signatures::key(fault),
+        #[cfg(feature = "net")]
+        Reason::Remote(fault) => remote::help(fault),
         #[cfg(feature = "verify")]
         Reason::Model(fault) => models::model(fault),
         #[cfg(feature = "verify")]

@@ -80,8 +80,9 @@ pub fn runtime(fault: &RuntimeFault) -> Option<&'static str> {
             "install Python with pip, or download the library by hand and name it with ORT_DYLIB_PATH"
         }
         RuntimeFault::Download { .. } => {
-            "pip reads its settings (index, proxy) from its own files and variables; or name a library with ORT_DYLIB_PATH"
+            "set the index with PIP_INDEX_URL, and the proxy with HTTPS_PROXY; or name a library with ORT_DYLIB_PATH"
         }
+        RuntimeFault::Altered { .. } => "it is not loaded; `lcepatch runtime install --force` installs it again",
         RuntimeFault::Digest { .. } => "nothing was installed; is the package index one that you trust?",
         RuntimeFault::Provider { .. }
         | RuntimeFault::Loaded { .. }

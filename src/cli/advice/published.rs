@@ -39,11 +39,3 @@ pub fn publish(fault: &PublishFault) -> String {
     };
     help.to_owned()
 }
-
-#[cfg(feature = "net")]
-pub fn place(fault: &lcepatch_hub::Fault) -> &'static str {
-    match fault {
-        lcepatch_hub::Fault::Moved { .. } => "others are publishing there: try again",
-        _ => "is it a file of a place for patches?",
-    }
-}

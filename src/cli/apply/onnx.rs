@@ -27,7 +27,11 @@ pub fn run(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Ou
     check_new_file(output, existing)?;
     let context = terminal.context();
     let ((edits, signers), options) = (edits(arguments, terminal)?, plan_options(arguments));
-    let base = OnnxBase::open(&arguments.base, edits.iter().map(|edit| &edit.patch), &context)?;
+    let base = OnnxBase::open(
+        &terminal.sources().file(&arguments.base, &context)?,
+        edits.iter().map(|edit| &edit.patch),
+        &context,
+    )?;
     let plan = base.plan(&edits, &options, &context)?;
     let applied = base.write(&plan, output, existing, &context)?;
     terminal.done();

@@ -2,6 +2,7 @@
 
 use super::super::arguments;
 use super::super::exit::Failure;
+use super::super::terminal::Terminal;
 use crate::error::Reason;
 use crate::measure::crows_pairs::{self, CrowsPairs, Variant};
 use crate::measure::divergence::DivergenceOptions;
@@ -15,7 +16,7 @@ use crate::verify::MeasurePlan;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub struct Measures {
     /// WEAT tests: numbers of published lists, such as 6,7,8 or 6b, or files in the format of sent-bias
     #[arg(long, value_delimiter = ',', value_name = "LIST|FILE,...", help_heading = "Measures")]
@@ -144,19 +145,22 @@ impl Measures {
         self.seed
     }
 
-    /// Checks, before the model is read, that something is measured and that its files exist.
-    pub fn check(&self) -> Result<(), Failure> {
-        let files = [&self.seat, &self.crows_pairs, &self.stereoset, &self.perplexity];
+    /// Checks, before the model is read, that something is measured, and finds its files.
+    pub fn found(&self, terminal: &Terminal) -> Result<Self, Failure> {
+        let mut found = self.clone();
+        let files = [&mut found.seat, &mut found.crows_pairs, &mut found.stereoset, &mut found.perplexity];
         let mut files = files.into_iter().flatten().peekable();
         if self.weat.is_empty() && files.peek().is_none() {
             let help = "say what with --weat, --seat, --crows-pairs, --stereoset or --perplexity";
             return Err(Failure::usage("there is nothing to measure", help));
         }
         for path in files {
+            *path = terminal.sources().file(path, &terminal.context())?;
             let unreadable = |source| Reason::Io { operation: "read", path: path.clone(), source };
-            std::fs::metadata(path).map_err(unreadable)?;
+            std::fs::metadata(&*path).map_err(unreadable)?;
         }
-        self.weat.iter().try_for_each(|test| named(test).map(|_| ()))
+        self.weat.iter().try_for_each(|test| named(test).map(|_| ()))?;
+        Ok(found)
     }
 
     /// Reads the data, and adds the measures and their questions to `plan`. `has_patch` is whether edited models will be measured.

@@ -147,28 +147,31 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if arguments.record && arguments.patch.len() > 1 {
         return Err(Failure::usage("--record writes into one patch", "give one --patch"));
     }
-    arguments.measures.check()?;
+    let measures = arguments.measures.found(terminal)?;
     let context = terminal.context();
     let checkpoint = patch_argument::model(&arguments.model, terminal)?;
-    let patches =
-        arguments.patch.iter().map(|path| patch_argument::open(path)).collect::<Result<Vec<Patch>, Failure>>()?;
+    let patches = arguments
+        .patch
+        .iter()
+        .map(|name| patch_argument::open(name, terminal))
+        .collect::<Result<Vec<Patch>, Failure>>()?;
     patches.iter().for_each(|patch| patch_argument::note_ignored(patch, terminal));
     let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[Alpha::ONE])?;
     let model = match &arguments.onnx {
-        Some(onnx) => Model::with_onnx(&arguments.model, &checkpoint, onnx, &context)?,
-        None => Model::open(&arguments.model, &checkpoint)?,
+        Some(onnx) => Model::with_onnx(checkpoint.path(), &checkpoint, onnx, &context)?,
+        None => Model::open(checkpoint.path(), &checkpoint)?,
     };
     if let Some(exported) = model.exported_graph() {
         note_unbound(exported, terminal);
     }
-    let tokenizer = Tokenizer::read(&arguments.model, model.config())?;
+    let tokenizer = Tokenizer::read(checkpoint.path(), model.config())?;
     let mut plan = MeasurePlan::default();
-    arguments.measures.plan(&tokenizer, model.facts(), !patches.is_empty(), &mut plan)?;
+    measures.plan(&tokenizer, model.facts(), !patches.is_empty(), &mut plan)?;
     tokenizer.check(&plan.work)?;
     let options = VerifyOptions {
         check: if arguments.quick { Check::Quick } else { Check::Full },
         prefix: PrefixMap::new(arguments.map_prefix.clone()),
-        seed: arguments.measures.seed(),
+        seed: measures.seed(),
     };
     // ONNX Runtime may be missing. It is looked for last, so that wrong arguments are reported first.
     let engine = arguments.computing.engine(terminal)?;

@@ -47,6 +47,7 @@ pub enum Layout {
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
+    source: Option<String>,
     layout: Layout,
     files: Vec<WeightFile>,
     stale: Vec<String>,
@@ -71,6 +72,16 @@ impl Checkpoint {
     /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it came from, with its commit, if it was fetched.
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// The same checkpoint, which came from `source`.
+    pub fn with_source(self, source: Option<String>) -> Self {
+        Self { source, ..self }
     }
 
     /// The layout on disk.
@@ -164,7 +175,15 @@ impl Checkpoint {
                 }
             }
         }
-        Ok(Self { path: path.to_owned(), layout, files, stale: Vec::new(), access: Access::Read, by_name })
+        Ok(Self {
+            path: path.to_owned(),
+            source: None,
+            layout,
+            files,
+            stale: Vec::new(),
+            access: Access::Read,
+            by_name,
+        })
     }
 
     /// Checks that nobody has written to a weight file since it was opened, so that everything read is of the same state. Must be called

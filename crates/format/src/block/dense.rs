@@ -17,8 +17,8 @@ use crate::limits::DENSE_LIVE_RATIO_MAX;
 /// many bytes at one in five hundred.
 const DENSE_SHARE: u64 = 12;
 
-/// The tables of a dense block are too large for fewer selected elements.
-const SELECTED_MIN: u64 = 4096;
+/// The tables of a dense block, some 800 bytes, are too large a share of its bytes for fewer selected elements.
+const SELECTED_MIN: u64 = 1 << 17;
 
 /// The ULP deltas of all elements of a block, 0 for those that are not selected, as two's complement integers of the width of `N`.
 pub fn deltas_of<N: Number>(elements: &Elements, n: u32) -> Vec<N> {
@@ -381,9 +381,9 @@ fn append<N: DeltaNumber>(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &
 mod tests {
     use super::*;
     use crate::block::base::InMemory;
-    use crate::block::choose::choose;
+    use crate::block::choose::{EncodedBlock, choose};
     use crate::block::decode::{decode, dense_deltas};
-    use crate::block::encode::{Portability, Precision, encode as encode_elements};
+    use crate::block::encode::{Portability, Precision, encode as encode_elements, values_digest};
     use crate::block::{Deltas, PositionCodec};
     use crate::random::Numbers;
     use std::cell::Cell;
@@ -423,6 +423,33 @@ mod tests {
         elements
     }
 
+    /// Encodes a block as it is found in a pair of checkpoints: part by part.
+    fn found_dense(dtype: Dtype, base: &[u8], reference: &[u8]) -> BlockEncodings {
+        let part = 3072 * dtype.width().bytes();
+        let block = InMemory { dtype, bytes: base };
+        let mut dense = DenseElements::new(dtype, block.elements());
+        for (base, reference) in base.chunks(part).zip(reference.chunks(part)) {
+            dense.extend(base, reference);
+        }
+        dense.encode(ID, &block, ENCODING)
+    }
+
+    fn chosen(encodings: BlockEncodings) -> EncodedBlock {
+        choose(vec![encodings], Portability::NeedsBase).blocks.remove(0)
+    }
+
+    #[test]
+    fn a_list_of_many_elements_becomes_the_same_dense_block() {
+        let (base, reference) = pair(Dtype::Bf16, 400_000, 0.5, &mut Numbers::new(6));
+        let elements = listed(Dtype::Bf16, &base, &reference);
+        let block = InMemory { dtype: Dtype::Bf16, bytes: &base };
+        let encoded = chosen(encode_elements(ID, &elements, Some(&block), ENCODING).unwrap());
+        let found = chosen(found_dense(Dtype::Bf16, &base, &reference));
+        assert_eq!(encoded.streams.positions.0, PositionCodec::Chunks);
+        assert_eq!(found.streams, encoded.streams);
+        assert_eq!((found.selected, found.base_digest), (encoded.selected, encoded.base_digest));
+    }
+
     #[test]
     fn dense_blocks_of_all_dtypes_come_back_and_turn_the_base_into_the_reference() {
         let random = &mut Numbers::new(3);
@@ -432,21 +459,11 @@ mod tests {
                 let (base, reference) = pair(dtype, n, density, random);
                 let elements = listed(dtype, &base, &reference);
                 let (block, selected) = (InMemory { dtype, bytes: &base }, elements.positions.len() as u32);
-                let encodings = encode_elements(ID, &elements, Some(&block), ENCODING).unwrap();
-                let encoded = choose(vec![encodings], Portability::NeedsBase).blocks.remove(0);
+                let encoded = chosen(found_dense(dtype, &base, &reference));
                 assert_eq!(encoded.streams.positions.0, PositionCodec::Chunks, "{dtype}");
-
-                // As they are found in a pair of checkpoints: part by part.
-                let width = dtype.width().bytes();
-                let mut dense = DenseElements::new(dtype, n as u32);
-                for (base, reference) in base.chunks(3072 * width).zip(reference.chunks(3072 * width)) {
-                    dense.extend(base, reference);
-                }
-                assert_eq!(dense.selected(), selected, "{dtype}");
-                let found = choose(vec![dense.encode(ID, &block, ENCODING)], Portability::NeedsBase).blocks.remove(0);
-                assert_eq!(found.streams, encoded.streams, "{dtype}");
-                assert_eq!((found.selected, found.base_digest), (selected, encoded.base_digest), "{dtype}");
-                let (one, other) = (found.magnitude, encoded.magnitude);
+                let base_digest = values_digest(dtype, &elements.base);
+                assert_eq!((encoded.selected, encoded.base_digest), (selected, base_digest), "{dtype}");
+                let (one, other) = (encoded.magnitude, elements.magnitude());
                 assert_eq!((one.max, one.unchanged), (other.max, 0), "{dtype}");
                 assert!((one.sum - other.sum).abs() <= 1e-9 * other.sum, "{dtype}: {} {}", one.sum, other.sum);
 
@@ -458,6 +475,7 @@ mod tests {
                 assert_eq!(decoded.base_bits, Some(elements.base), "{dtype}");
 
                 let mut deltas = dense_deltas(&bytes, dtype, n as u32, selected).unwrap().unwrap();
+                let width = dtype.width().bytes();
                 let mut result = base.clone();
                 for (at, part) in (0..).step_by(2048).zip(result.chunks_mut(2048 * width)) {
                     deltas.add(at, part);
@@ -472,10 +490,8 @@ mod tests {
     fn another_base_or_count_is_refused() {
         let random = &mut Numbers::new(4);
         let (base, reference) = pair(Dtype::Bf16, 50_000, 0.5, random);
-        let (elements, block) = (listed(Dtype::Bf16, &base, &reference), InMemory { dtype: Dtype::Bf16, bytes: &base });
-        let encodings = encode_elements(ID, &elements, Some(&block), ENCODING).unwrap();
-        let bytes = choose(vec![encodings], Portability::NeedsBase).blocks[0].streams.write();
-        let selected = elements.positions.len() as u32;
+        let found = chosen(found_dense(Dtype::Bf16, &base, &reference));
+        let (bytes, selected) = (found.streams.write(), found.selected);
         let decode = |selected, bytes: &[u8], base: &[u8]| {
             decode(bytes, Dtype::Bf16, 50_000, selected, Some(&InMemory { dtype: Dtype::Bf16, bytes: base }))
                 .map(|_| ())
@@ -514,9 +530,9 @@ mod tests {
     #[test]
     fn a_base_that_changes_while_it_is_encoded_does_no_harm() {
         let random = &mut Numbers::new(5);
-        let (base, reference) = pair(Dtype::Bf16, 50_000, 0.5, random);
+        let (base, reference) = pair(Dtype::Bf16, 400_000, 0.5, random);
         let elements = listed(Dtype::Bf16, &base, &reference);
-        for other in [vec![0; base.len()], reference, pair(Dtype::Bf16, 50_000, 0.0, random).0] {
+        for other in [vec![0; base.len()], reference, pair(Dtype::Bf16, 400_000, 0.0, random).0] {
             let bytes = [base.clone(), other];
             for effort in [Effort::Default, Effort::Best] {
                 let changing = Changing { walks: Cell::new(0), bytes: bytes.clone() };
@@ -527,6 +543,7 @@ mod tests {
 
     #[test]
     fn few_changes_are_listed() {
-        assert!(is_dense(4096, 4096 * 12) && !is_dense(4096, 4096 * 12 + 1) && !is_dense(4095, 4095));
+        let (least, most) = (SELECTED_MIN, SELECTED_MIN as u32 * 12);
+        assert!(is_dense(least, most) && !is_dense(least, most + 1) && !is_dense(least - 1, least as u32));
     }
 }

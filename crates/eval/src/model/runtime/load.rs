@@ -1,6 +1,6 @@
 //! Loads the library, once for the process, and starts a provider.
 
-use super::{Library, Provider, RuntimeFault, search};
+use super::{Library, Origin, Provider, RuntimeFault, install, search};
 use ort::environment::Environment;
 use ort::ep::{self, ArenaExtendStrategy, ExecutionProvider as _, ExecutionProviderDispatch};
 use ort::session::Session;
@@ -42,6 +42,9 @@ pub fn load(found: &Library) -> Result<Environment, RuntimeFault> {
         }
         Some((_, environment)) => environment.clone(),
         None => {
+            if let (Origin::Installed, Some(folder)) = (found.origin, found.library.parent()) {
+                install::check_installed(folder)?;
+            }
             let environment = open(&found.library)?;
             *loaded = Some((found.library.clone(), environment.clone()));
             environment

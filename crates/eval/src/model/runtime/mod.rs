@@ -9,7 +9,7 @@ mod load;
 mod search;
 
 pub use fault::RuntimeFault;
-pub use install::{Installed, install};
+pub use install::{Download, Installed, Wheel, install};
 pub use load::{About, DRIVER, about, execution_providers, load};
 pub use search::{Library, Origin, SearchPaths, find};
 

@@ -1,0 +1,460 @@
+//! Files that are read in parts, over the network.
+
+use crate::Fault;
+use crate::address::shown;
+use crate::client::{About, Client};
+use crate::http::{Answer, Failure, Http, Notice, Request, Tries};
+use crate::name::RepoName;
+use crate::repository::{DEFAULT_REVISION, commit_of};
+use lcepatch_files::context::Context;
+use lcepatch_format::patch::ReadAt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many bytes the first request asks for, and every later one at least.
+pub const FRONT_BYTES: u64 = 64 << 10;
+
+/// The longest part that is kept for later reads, in bytes.
+const WINDOW_BYTES_MAX: u64 = 1 << 20;
+
+/// Whoever makes the requests for one file.
+pub trait Ranged: std::fmt::Debug + Send + Sync {
+    /// A request for the file from its beginning on, without a `Range`.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    fn request(&self) -> Result<Request, Fault>;
+
+    /// What an answer that is no success means.
+    fn refused(&self, answer: Answer) -> Fault;
+
+    /// Whether later requests go to where redirects led: then no more is asked on the way.
+    fn reuses_redirect(&self) -> bool {
+        true
+    }
+}
+
+/// A file elsewhere, of which parts are read. It is always the same state of the file: a change between two reads is a fault.
+#[derive(Debug)]
+pub struct RemoteFile {
+    http: Http,
+    ranged: Box<dyn Ranged>,
+    address: String,
+    bytes: u64,
+    commit: Option<String>,
+    tags: Tags,
+    state: Mutex<State>,
+}
+
+/// What servers call a content, to notice when it changes.
+#[derive(Debug, Clone, Default)]
+struct Tags {
+    /// By the hub that leads to the content: its digest.
+    linked: Option<String>,
+    /// By the server that sends the content.
+    sent: Option<String>,
+}
+
+impl Tags {
+    fn of(answer: &Answer) -> Self {
+        let [linked, sent] = [answer.first_header("x-linked-etag"), answer.header("etag")];
+        Self { linked: linked.map(str::to_owned), sent: sent.map(str::to_owned) }
+    }
+
+    /// The tags before and after, if these are not of the same content. Servers that a hub leads to need not agree, but each has to
+    /// agree with itself.
+    fn differ<'a>(&'a self, after: &'a Self) -> Option<(&'a str, &'a str)> {
+        let pair = match (&self.linked, &after.linked) {
+            (Some(before), Some(after)) => (before, after),
+            _ => (self.sent.as_ref()?, after.sent.as_ref()?),
+        };
+        (pair.0 != pair.1).then_some((pair.0, pair.1))
+    }
+}
+
+/// What is here of the file, and how to get more.
+#[derive(Debug)]
+struct State {
+    /// The first bytes.
+    front: Vec<u8>,
+    /// Where the last part began that was read, and the part.
+    window: (u64, Vec<u8>),
+    /// Where redirects led.
+    direct: Option<String>,
+    /// The whole file, from a server that sends no parts.
+    whole: Option<File>,
+}
+
+/// An answer with bytes of the file.
+struct Part {
+    bytes: Vec<u8>,
+    /// The length of the whole file.
+    length: u64,
+    tags: Tags,
+    /// Where the bytes came from in the end.
+    direct: String,
+    commit: Option<String>,
+    whole: Option<File>,
+}
+
+impl RemoteFile {
+    /// Opens a file: asks for its first 64 KiB, and so learns its length.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(http: &Http, ranged: Box<dyn Ranged>, context: &Context) -> Result<Self, Fault> {
+        let request = ranged.request()?;
+        let part = fetch(http, &*ranged, &request, 0..FRONT_BYTES, &Tags::default(), context)?;
+        let direct = Some(part.direct).filter(|direct| direct != request.address() && ranged.reuses_redirect());
+        Ok(Self {
+            http: http.clone(),
+            address: shown(request.address()),
+            ranged,
+            bytes: part.length,
+            commit: part.commit,
+            tags: part.tags,
+            state: Mutex::new(State { front: part.bytes, window: (0, Vec::new()), direct, whole: part.whole }),
+        })
+    }
+
+    /// How the file is named in messages.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The commit that it is of, if it is in a repository.
+    pub fn commit(&self) -> Option<&str> {
+        self.commit.as_deref()
+    }
+
+    /// The server's tag of its content: of a file in a hub, its digest.
+    pub fn etag(&self) -> Option<&str> {
+        self.tags.linked.as_deref().or(self.tags.sent.as_deref())
+    }
+
+    /// Reads bytes at an offset.
+    ///
+    /// # Errors
+    /// [`Fault`]; [`Fault::Answer`] past the end.
+    pub fn read(&self, offset: u64, bytes: u64, context: &Context) -> Result<Vec<u8>, Fault> {
+        let end = offset.checked_add(bytes).filter(|end| *end <= self.bytes).ok_or_else(|| Fault::Answer {
+            address: self.address.clone(),
+            reason: format!("it has {} bytes, and {bytes} at {offset} were asked for", self.bytes),
+        })?;
+        let mut state = self.state();
+        if let Some(whole) = &mut state.whole {
+            return read_whole(whole, offset, bytes)
+                .map_err(|error| Fault::io("read the copy of", self.address.as_ref(), error));
+        }
+        let mut out = Vec::new();
+        let mut at = offset;
+        while at < end {
+            let State { front, window, .. } = &*state;
+            let here = [(0, front), (window.0, &window.1)];
+            let part = here.into_iter().find_map(|(start, part)| within(part, start, at..end));
+            if let Some(part) = part {
+                out.extend_from_slice(part);
+                at += part.len() as u64;
+                continue;
+            }
+            let until = end.max(at.saturating_add(FRONT_BYTES)).min(self.bytes);
+            let part = self.fetch_more(&mut state, at..until, context)?;
+            let taken = part.get(..usize::try_from(end - at).map_or(part.len(), |left| left.min(part.len())));
+            if let Some(whole) = &mut state.whole {
+                return read_whole(whole, offset, bytes)
+                    .map_err(|error| Fault::io("read the copy of", self.address.as_ref(), error));
+            }
+            let taken = taken.unwrap_or_default();
+            out.extend_from_slice(taken);
+            let start = at;
+            at += taken.len() as u64;
+            if part.len() as u64 <= WINDOW_BYTES_MAX {
+                state.window = (start, part);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Asks for a part, where redirects led before, and again from the beginning if that has expired.
+    fn fetch_more(&self, state: &mut State, range: Range<u64>, context: &Context) -> Result<Vec<u8>, Fault> {
+        let direct = state.direct.take().map(Request::get);
+        let direct =
+            direct.map(|request| fetch(&self.http, &*self.ranged, &request, range.clone(), &self.tags, context));
+        let part = match direct {
+            Some(Ok(part)) => part,
+            Some(Err(fault @ (Fault::Changed { .. } | Fault::Cancelled))) => return Err(fault),
+            _ => fetch(&self.http, &*self.ranged, &self.ranged.request()?, range, &self.tags, context)?,
+        };
+        let changed = |before: String, after: String| Fault::Changed { address: self.address.clone(), before, after };
+        if part.length != self.bytes {
+            return Err(changed(format!("{} bytes", self.bytes), format!("{} bytes", part.length)));
+        }
+        if let (Some(before), Some(after)) = (&self.commit, &part.commit)
+            && before != after
+        {
+            return Err(changed(before.clone(), after.clone()));
+        }
+        state.direct = Some(part.direct).filter(|direct| direct != self.address() && self.ranged.reuses_redirect());
+        state.whole = part.whole;
+        Ok(part.bytes)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What is in the state is valid after every step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReadAt for RemoteFile {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, offset: u64, bytes: u64) -> std::io::Result<Vec<u8>> {
+        if offset.checked_add(bytes).is_none_or(|end| end > self.bytes) {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(self.read(offset, bytes, &Context::silent())?)
+    }
+}
+
+/// The bytes of `wanted` that `part` has, which begins at `start`; none if it does not have the first.
+fn within(part: &[u8], start: u64, wanted: Range<u64>) -> Option<&[u8]> {
+    let from = usize::try_from(wanted.start.checked_sub(start)?).ok()?;
+    let to = usize::try_from(wanted.end - start).map_or(part.len(), |to| to.min(part.len()));
+    part.get(from..to).filter(|found| !found.is_empty())
+}
+
+fn read_whole(whole: &mut File, offset: u64, bytes: u64) -> std::io::Result<Vec<u8>> {
+    whole.seek(SeekFrom::Start(offset))?;
+    let mut out = Vec::new();
+    whole.take(bytes).read_to_end(&mut out)?;
+    if out.len() as u64 == bytes { Ok(out) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Asks for a part of a file whose tags were `before`, with tries again.
+fn fetch(
+    http: &Http,
+    ranged: &dyn Ranged,
+    request: &Request,
+    range: Range<u64>,
+    before: &Tags,
+    context: &Context,
+) -> Result<Part, Fault> {
+    let mut request = request.clone().header("Range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+    // A hub may lead to another server, which has another tag.
+    if let Some(etag) = before.sent.as_ref().filter(|etag| before.linked.is_none() && !etag.starts_with("W/")) {
+        request = request.header("If-Range", etag);
+    }
+    let mut tries = Tries::default();
+    loop {
+        let failure = match http.try_once(&request) {
+            Ok(answer) => match read_part(http, ranged, answer, &range, before, context) {
+                Ok(part) => return Ok(part),
+                Err(failure) => failure,
+            },
+            Err(failure) => failure,
+        };
+        http.again(failure, &mut tries, context)?;
+    }
+}
+
+/// Reads an answer to a request for `range`.
+fn read_part(
+    http: &Http,
+    ranged: &dyn Ranged,
+    mut answer: Answer,
+    range: &Range<u64>,
+    before: &Tags,
+    context: &Context,
+) -> Result<Part, Failure> {
+    let address = answer.address.clone();
+    let wrong = |reason: String| Failure::Final(Fault::Answer { address: shown(&address), reason });
+    let (tags, commit) = (Tags::of(&answer), commit_of(&answer));
+    if answer.is_success()
+        && let Some((before, after)) = before.differ(&tags)
+    {
+        let [before, after] = [before, after].map(str::to_owned);
+        return Err(Failure::Final(Fault::Changed { address: shown(&address), before, after }));
+    }
+    let part = |bytes, length, whole| Part {
+        bytes,
+        length,
+        tags: tags.clone(),
+        direct: address.clone(),
+        commit: commit.clone(),
+        whole,
+    };
+    let said = answer.header("content-range").unwrap_or_default().to_owned();
+    match answer.status {
+        206 => {
+            let (found, length) =
+                content_range(&said).ok_or_else(|| wrong(format!("its Content-Range is {said:?}")))?;
+            if found.start != range.start || found.end != range.end.min(length) {
+                return Err(wrong(format!(
+                    "it is of {said:?}, and bytes {}-{} were asked for",
+                    range.start,
+                    range.end - 1
+                )));
+            }
+            let wanted = found.end - found.start;
+            let mut bytes = Vec::new();
+            answer.reader().take(wanted + 1).read_to_end(&mut bytes).map_err(|error| http.broken(&address, &error))?;
+            if bytes.len() as u64 != wanted {
+                let short = std::io::Error::other(format!("{} bytes of {wanted} arrived", bytes.len()));
+                return Err(http.broken(&address, &short));
+            }
+            Ok(part(bytes, length, None))
+        }
+        // All of the file instead of the part. It is not kept in memory.
+        200 => {
+            let length = answer.length();
+            let mut front = Vec::new();
+            answer.reader().take(FRONT_BYTES).read_to_end(&mut front).map_err(|error| http.broken(&address, &error))?;
+            if length == Some(front.len() as u64) || (length.is_none() && (front.len() as u64) < FRONT_BYTES) {
+                let length = front.len() as u64;
+                let bytes = if range.start == 0 { front.clone() } else { Vec::new() };
+                let whole = spool(&front, &mut std::io::empty(), context);
+                return Ok(part(bytes, length, Some(whole.map_err(|error| spooled(http, &address, error))?)));
+            }
+            http.notify(&Notice::WholeFile { address: shown(&address) });
+            let whole = spool(&front, &mut answer.reader(), context).map_err(|error| spooled(http, &address, error))?;
+            let found = whole.metadata().map_or(0, |metadata| metadata.len());
+            if length.is_some_and(|length| length != found) {
+                return Err(http.broken(&address, &std::io::Error::other("it ended early")));
+            }
+            Ok(part(front, found, Some(whole)))
+        }
+        // An empty file has no part.
+        416 if range.start == 0 && said.trim() == "bytes */0" => Ok(part(Vec::new(), 0, None)),
+        _ => Err(Failure::Final(ranged.refused(answer))),
+    }
+}
+
+/// Why the whole of a file did not become a temporary one.
+enum NotSpooled {
+    Cancelled,
+    Read(std::io::Error),
+    Write(std::io::Error),
+}
+
+fn spooled(http: &Http, address: &str, error: NotSpooled) -> Failure {
+    match error {
+        NotSpooled::Cancelled => Failure::Final(Fault::Cancelled),
+        NotSpooled::Read(error) => http.broken(address, &error),
+        NotSpooled::Write(error) => Failure::Final(Fault::io("write a copy in", &std::env::temp_dir(), error)),
+    }
+}
+
+/// Writes `front` and what follows it to a temporary file without a name.
+fn spool(front: &[u8], rest: &mut dyn Read, context: &Context) -> Result<File, NotSpooled> {
+    let mut whole = tempfile::tempfile().map_err(NotSpooled::Write)?;
+    whole.write_all(front).map_err(NotSpooled::Write)?;
+    let mut buffer = vec![0; FRONT_BYTES as usize];
+    loop {
+        context.advance(0).map_err(|_| NotSpooled::Cancelled)?;
+        let read = rest.read(&mut buffer).map_err(NotSpooled::Read)?;
+        if read == 0 {
+            return Ok(whole);
+        }
+        whole.write_all(buffer.get(..read).unwrap_or_default()).map_err(NotSpooled::Write)?;
+    }
+}
+
+/// The range and the length of the whole in `bytes 0-99/1000`.
+pub(crate) fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
+    let (range, length) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, length) = (first.parse().ok()?, last.parse::<u64>().ok()?, length.parse().ok()?);
+    (first <= last && last < length).then_some((first..last + 1, length))
+}
+
+/// A file of a repository.
+#[derive(Debug, Clone)]
+struct InRepository {
+    client: Client,
+    id: String,
+    revision: String,
+    path: String,
+}
+
+impl Ranged for InRepository {
+    fn request(&self) -> Result<Request, Fault> {
+        Ok(Request::get(self.client.resolve_address(&self.id, &self.revision, &self.path)))
+    }
+
+    fn refused(&self, answer: Answer) -> Fault {
+        let about = About { repository: &self.id, revision: &self.revision, path: Some(&self.path) };
+        self.client.refused(answer, about, &Context::silent())
+    }
+}
+
+/// A file at a web address.
+#[derive(Debug)]
+struct AtAddress(String);
+
+impl Ranged for AtAddress {
+    fn request(&self) -> Result<Request, Fault> {
+        Ok(Request::get(&self.0))
+    }
+
+    fn refused(&self, mut answer: Answer) -> Fault {
+        let (address, status) = (shown(&answer.address), answer.status);
+        match status {
+            404 | 410 => Fault::NotFound { address, status },
+            _ => Fault::Forbidden { address, status, message: answer.said() },
+        }
+    }
+}
+
+impl Client {
+    /// Opens a file of a repository, of which parts are read.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn file(&self, name: &RepoName, context: &Context) -> Result<RemoteFile, Fault> {
+        let (id, path) = (name.id.clone(), name.path.clone().unwrap_or_default());
+        let revision = name.revision.clone().unwrap_or_else(|| DEFAULT_REVISION.to_owned());
+        let ranged = InRepository { client: self.clone(), id, revision, path };
+        let mut file = RemoteFile::open(self.http(), Box::new(ranged.clone()), context)?;
+        let Some(commit) = file.commit.clone() else {
+            let reason = "it does not say which commit its answer is of".to_owned();
+            return Err(Fault::NotAHub { address: file.address, reason });
+        };
+        // Whatever is published meanwhile.
+        file.ranged = Box::new(InRepository { revision: commit, ..ranged });
+        Ok(file)
+    }
+
+    /// Opens a file at a web address, of which parts are read.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn web(&self, address: &str, context: &Context) -> Result<RemoteFile, Fault> {
+        RemoteFile::open(self.http(), Box::new(AtAddress(address.to_owned())), context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_they_are_written() {
+        assert_eq!(content_range("bytes 0-99/1000"), Some((0..100, 1000)));
+        for wrong in ["bytes 0-99/*", "bytes */1000", "0-99/1000", "bytes 5-4/1000", "bytes 0-1000/1000", ""] {
+            assert_eq!(content_range(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn parts_overlap_what_is_wanted() {
+        assert_eq!(within(b"abcd", 10, 11..13), Some(&b"bc"[..]));
+        assert_eq!(within(b"abcd", 10, 12..99), Some(&b"cd"[..]));
+        for wanted in [9..11, 14..15, 20..30] {
+            assert_eq!(within(b"abcd", 10, wanted), None);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Completions and manual pages, in the shells and programs that read them.
+
+use crate::support::*;
+use std::process::Command;
+
+/// What a shell answers to a script that may source the completions, `c`. The test is ignored where the shell is missing.
+#[track_caller]
+fn in_shell(shell: &str, arguments: &[&str], script: &str) -> String {
+    let dir = Dir::new();
+    dir.write("c", dir.run(&format!("completions {shell}")).ok().out.as_bytes());
+    dir.write("debias.lcepatch", b"");
+    let mut command = Command::new(shell);
+    command
+        .args(arguments)
+        .arg(script)
+        .current_dir(dir.path(""))
+        .env("HOME", dir.path(""))
+        .env_remove("XDG_CONFIG_HOME");
+    match command.output() {
+        Ok(output) => {
+            let run = Run::new(script, output).ok();
+            assert_eq!(run.err, "", "{run:#?}");
+            run.out
+        }
+        Err(error) => missing(format!("needs {shell}: {error}")),
+    }
+}
+
+/// Asks bash as its Tab key does: the function of the command gets all words, and the one to complete.
+fn in_bash(words: &str) -> String {
+    let last = words.split(' ').count() - 1;
+    let script = format!(
+        "source c; COMP_WORDS=({words}); COMP_CWORD={last}; _lcepatch lcepatch \"${{COMP_WORDS[-1]}}\" \
+         \"${{COMP_WORDS[-2]}}\"; echo \"${{COMPREPLY[@]}}\""
+    );
+    in_shell("bash", &["--norc", "-c"], &script)
+}
+
+#[test]
+fn bash_completes_commands_flags_values_and_files() {
+    assert_eq!(in_bash("lcepatch ap"), "apply\n");
+    assert_eq!(in_bash("lcepatch apply --in-"), "--in-place\n");
+    assert_eq!(in_bash("lcepatch completions powersh"), "powershell\n");
+    // Where the function has no answer, bash completes files.
+    assert_eq!(in_bash("lcepatch show deb"), "\n");
+    assert!(in_shell("bash", &["--norc", "-c"], "source c; complete -p lcepatch").contains("-o default"));
+}
+
+#[test]
+fn fish_completes_commands_flags_values_and_files() {
+    let complete = |words: &str| in_shell("fish", &["--no-config", "-c"], &format!("source c; complete -C '{words}'"));
+    assert_eq!(complete("lcepatch ap"), "apply\tApply patches to a base, at any alpha\n");
+    assert!(complete("lcepatch apply --in-").starts_with("--in-place\t"));
+    assert!(complete("lcepatch diff --params ").contains("encoder-dense"));
+    assert_eq!(complete("lcepatch show deb"), "debias.lcepatch\n");
+}
+
+#[test]
+fn zsh_completes_with_it_and_patches_are_files() {
+    let script = "autoload -U compinit; compinit -D; source ./c; echo $_comps[lcepatch]; functions _lcepatch";
+    let said = in_shell("zsh", &["-f", "-c"], script);
+    assert!(said.starts_with("_lcepatch\n"), "{said}");
+    let patches = said.lines().find(|line| line.contains("*::patches")).unwrap();
+    assert!(patches.ends_with(":_files' \\") || patches.contains(":_files'"), "{patches}");
+}
+
+#[test]
+fn every_shell_has_the_commands() {
+    let dir = Dir::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish", "nushell"] {
+        let script = dir.run(&format!("completions {shell}")).ok().out;
+        for word in ["apply", "in-place", "completions"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    dir.run("completions tcsh").fails(2).says(&["tcsh", "nushell"]);
+}
+
+#[test]
+fn manual_pages_are_printed_or_written_and_not_replaced() {
+    let dir = Dir::new();
+    dir.run("man").ok().prints(&[".TH lcepatch 1 ", "lcepatch\\-apply(1)"]);
+    dir.run("man runtime status").ok().prints(&[".TH lcepatch-runtime-status 1 "]);
+    dir.run("man nothing").fails(2).says(&["has no command \"nothing\"", "apply"]);
+    dir.run("man show twice").fails(2).says(&["lcepatch show has no command", "lcepatch man show"]);
+    dir.run("man apply -o pages").ok().prints(&["wrote pages/lcepatch-apply.1"]);
+    dir.run("man -o pages").fails(2).says(&["lcepatch-apply.1", "exists already"]);
+    assert_eq!(names(&dir.path("pages")), ["lcepatch-apply.1"], "nothing is written beside what is refused");
+    dir.run("man -o pages --force").ok();
+    assert!(dir.exists("pages/lcepatch.1") && !names(&dir.path("pages")).iter().any(|name| name.contains("help")));
+}
+
+#[test]
+fn man_reads_the_pages_without_a_warning() {
+    let dir = Dir::new();
+    dir.run("man -o pages").ok();
+    for page in names(&dir.path("pages")) {
+        let mut command = Command::new("man");
+        command.args(["--warnings", "-l", &page]).env("LC_ALL", "C.UTF-8").env("MANWIDTH", "80");
+        let output = match command.current_dir(dir.path("pages")).output() {
+            Ok(output) => Run::new(&page, output).ok(),
+            Err(error) => missing(format!("needs man: {error}")),
+        };
+        assert!(output.err.is_empty() && output.out.contains("NAME"), "{output:#?}");
+    }
+}
