@@ -25,7 +25,6 @@ const SAID_MAX: usize = 300;
 
 /// Something that a person who waits wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Notice {
     /// A request is tried again.
     Again {
