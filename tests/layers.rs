@@ -86,7 +86,7 @@ fn source_folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let packages = std::fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path());
     let folders: Vec<PathBuf> = packages.chain([root.to_owned()]).map(|package| package.join("src")).collect();
-    assert_eq!(folders.len(), 5, "packages");
+    assert_eq!(folders.len(), 6, "packages");
     folders
 }
 

@@ -14,6 +14,8 @@ mod dependencies; // what the packages are built from
 mod documentation; // every command line in README and docs runs
 mod goldens; // published numbers
 mod hostile; // small files that would cost a lot
+#[cfg(feature = "net")]
+mod hub; // repositories of a hub, over loopback
 mod interop; // spec/decode.py gives the same bytes and breaks the same rules
 mod layers; // modules use only those before them
 mod lies; // metadata that lies, over fixtures/vectors
@@ -29,5 +31,10 @@ mod surface; // the names that the library shows
 mod vectors; // fixtures/vectors, by discovery
 
 fn main() -> std::process::ExitCode {
+    // A process that a test starts to end it in the middle.
+    #[cfg(feature = "net")]
+    if let Ok(name) = std::env::var("LCEPATCH_TEST_FETCH") {
+        return hub::download::fetch_alone(&name);
+    }
     harness::run().exit_code()
 }

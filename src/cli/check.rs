@@ -32,7 +32,7 @@ Examples:
   lcepatch check debias.lcepatch model/ --quick
   lcepatch check debias.lcepatch model.onnx")]
 pub struct Arguments {
-    /// The patch
+    /// The patch, or - for standard input
     patch: PathBuf,
     /// The checkpoint that it may be for, or an ONNX export of it
     base: Option<PathBuf>,

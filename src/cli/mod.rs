@@ -96,6 +96,10 @@ struct Arguments {
     /// No progress on the terminal
     #[arg(long, short, global = true, help_heading = "Everywhere")]
     quiet: bool,
+    /// Read from other machines over plain http, too
+    #[cfg(feature = "net")]
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    allow_http: bool,
 }
 
 #[derive(Subcommand)]
@@ -228,6 +232,9 @@ fn start_threads(wanted: Option<usize>) {
 fn execute(arguments: Arguments) -> Outcome {
     let threads = arguments.threads.map(usize::from);
     let terminal = terminal::Terminal::new(arguments.quiet, threads);
+    #[cfg(feature = "net")]
+    let terminal = terminal
+        .with_sources(crate::source::Options { allow_http: arguments.allow_http, ..crate::source::Options::default() });
     start_threads(threads);
     match arguments.command {
         Command::Diff(arguments) => diff::run(*arguments, &terminal),

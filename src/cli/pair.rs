@@ -92,7 +92,7 @@ impl PairArguments {
         let locate = |name| terminal.sources().checkpoint(name, &terminal.context());
         let (target, reference) = (locate(&self.target)?, locate(&self.reference)?);
         // Of large models, reading the headers takes a noticeable time.
-        let both = rayon::join(|| Checkpoint::open(&target), || Checkpoint::open(&reference));
+        let both = rayon::join(|| target.checkpoint(), || reference.checkpoint());
         let (target, reference) = (both.0?, both.1?);
         [&target, &reference].into_iter().for_each(|side| patch_argument::note_stale(side, terminal));
         Ok(Opened {

@@ -8,19 +8,18 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::{Malformed, OpenError};
 use crate::edit::Alpha;
 use crate::patch::Patch;
+use crate::source::Parts;
 use crate::words::counted;
 use std::path::{Path, PathBuf};
 
 /// Opens a patch that is read as a whole. Errors name it as it was given.
 pub fn open(name: &Path, terminal: &Terminal) -> Result<Patch, Failure> {
-    let path = terminal.sources().patch(name, &terminal.context())?;
-    Ok(Patch::open(path)?.named(name))
+    Ok(terminal.sources().patch(name, Parts::All, &terminal.context())?)
 }
 
 /// Opens a checkpoint for reading, and prints a note if its index is wrong.
 pub fn checkpoint(name: &Path, terminal: &Terminal) -> Result<Checkpoint, Failure> {
-    let path = terminal.sources().checkpoint(name, &terminal.context())?;
-    let checkpoint = Checkpoint::open(path)?;
+    let checkpoint = terminal.sources().checkpoint(name, &terminal.context())?.checkpoint()?;
     note_stale(&checkpoint, terminal);
     Ok(checkpoint)
 }
@@ -68,14 +67,14 @@ pub fn note_stale(checkpoint: &Checkpoint, terminal: &Terminal) {
 /// Opens a model directory.
 #[cfg(feature = "verify")]
 pub fn model(path: &Path, terminal: &Terminal) -> Result<Checkpoint, Failure> {
-    let path = &terminal.sources().checkpoint(path, &terminal.context())?;
-    let opened = Checkpoint::open(path);
+    let found = terminal.sources().checkpoint(path, &terminal.context())?;
+    let opened = Checkpoint::open(&found.path);
     let other = matches!(&opened, Err(OpenError::Malformed { reason: Malformed::Unexpected(_), .. }));
-    if path.is_file() && !other {
+    if found.path.is_file() && !other {
         let message = format!("{} is a file", path.display());
         return Err(Failure::usage(message, "give the model directory, with config.json, tokenizer and weights"));
     }
-    let checkpoint = opened?;
+    let checkpoint = opened?.with_source(found.source());
     note_stale(&checkpoint, terminal);
     Ok(checkpoint)
 }

@@ -17,6 +17,7 @@ use crate::patch::Patch;
 use crate::report::Row;
 use crate::report::table::{Align, bytes, lines, percent};
 use crate::report::{Kind, Stat, plot, table};
+use crate::source::{Parts, patch_from_stdin};
 use crate::words::{count, counted};
 use anstyle::Style;
 use clap::Args;
@@ -25,17 +26,18 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
-Reads the header, and which streams each block has. Without --spectrum nothing is decoded, and no base is needed. Errors, costs and masks \
+Reads the header, and which streams each block has; of a patch on a hub or the web, only the header is fetched. Without --spectrum nothing is decoded, and no base is needed. Errors, costs and masks \
 are shown as the patch's metadata states them; where its blocks contradict the metadata, that is shown too, and so is what of the \
 metadata is not what the format says, and counts as absent.
 
 Examples:
   lcepatch show debias.lcepatch
+  lcepatch show org/patches
   lcepatch show debias.lcepatch --json | jq .stat.components
   lcepatch show debias.lcepatch --spectrum --base model/
   lcepatch show debias.lcepatch --plot selection.svg")]
 pub struct Arguments {
-    /// The patch
+    /// The patch, or - for standard input
     patch: PathBuf,
     /// List every tensor
     #[arg(long)]
@@ -60,7 +62,7 @@ pub struct Arguments {
 
 #[derive(serde::Serialize)]
 struct Shown<'a> {
-    /// What the blocks carry. None if a block is damaged.
+    /// What the blocks carry. None if a block is damaged, or the patch is elsewhere and only its header was fetched.
     carried: Option<Carried>,
     metadata: &'a Metadata,
     /// What of the metadata counts as absent.
@@ -78,11 +80,17 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         arguments::is_svg(path)?;
         check_new_file(path, existing)?;
     }
-    let patch = patch_argument::open(&arguments.patch, terminal)?;
-    // A header that is intact is shown even if a block is damaged.
-    let carried = match Carried::read(&patch, &terminal.context()) {
-        Err(error) if !matches!(error.reason(), Reason::Patch { .. }) => return Err(error.into()),
-        carried => carried,
+    let patch = match arguments.patch.as_os_str() == "-" {
+        true => patch_from_stdin()?,
+        false => terminal.sources().patch(&arguments.patch, Parts::Some, &terminal.context())?,
+    };
+    // A header that is intact is shown even if a block is damaged. Of a patch that is elsewhere, only the header is fetched.
+    let carried = match patch.is_remote() {
+        true => None,
+        false => match Carried::read(&patch, &terminal.context()) {
+            Err(error) if !matches!(error.reason(), Reason::Patch { .. }) => return Err(error.into()),
+            carried => Some(carried),
+        },
     };
     let (stat, mut kind) = (Stat::new(&patch), Kind::of(&patch));
     let mut spectrum = None;
@@ -96,7 +104,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         write_file(path, plot::selection(&stat).as_bytes(), existing)?;
     }
     if arguments.json {
-        let (carried, metadata, spectrum) = (carried.ok(), patch.metadata(), spectrum.as_deref());
+        let (carried, metadata, spectrum) = (carried.and_then(Result::ok), patch.metadata(), spectrum.as_deref());
         let ignored_metadata = patch.ignored_metadata();
         print_json(&Shown { carried, metadata, ignored_metadata, stat: &stat, kind: &kind, spectrum })?;
         return Ok(Answer::Yes);
@@ -128,7 +136,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 }
 
 /// What is said about the patch as a whole: labels, and what is said under them.
-fn facts(metadata: &Metadata, stat: &Stat, carried: &Result<Carried, Error>) -> Vec<(&'static str, String)> {
+fn facts(metadata: &Metadata, stat: &Stat, carried: &Option<Result<Carried, Error>>) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     facts.extend(metadata.description.clone().map(|text| ("description", text)));
     facts.extend(metadata.license.clone().map(|text| ("licence", text)));
@@ -144,8 +152,9 @@ fn facts(metadata: &Metadata, stat: &Stat, carried: &Result<Carried, Error>) -> 
     let header = bytes(stat.header_bytes);
     facts.push(("size", format!("{of_base} of the base's; header {header}, {bits:.1} bits a weight")));
     match carried {
-        Ok(carried) => facts.extend(block_facts(metadata, carried)),
-        Err(error) => facts.push(("damaged", error.to_string())),
+        Some(Ok(carried)) => facts.extend(block_facts(metadata, carried)),
+        Some(Err(error)) => facts.push(("damaged", error.to_string())),
+        None => facts.push(("blocks", "not fetched; `lcepatch check` fetches them, and verifies each".to_owned())),
     }
     facts.extend(
         metadata

@@ -6,6 +6,7 @@ use super::terminal::Terminal;
 use crate::patch::Patch;
 use crate::report::table::printable;
 use crate::signature::{AllowedSigners, Requirement, Signer, beside, open_required, open_signed};
+use crate::source::patch_from_stdin;
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -48,12 +49,15 @@ impl Required {
 
     /// Opens the one patch. If no signature is required, one that is there must be of the patch all the same.
     pub fn open_any(&self, name: &Path, terminal: &Terminal) -> Result<(Patch, Option<Signer>), Failure> {
-        let path = terminal.sources().patch(name, &terminal.context())?;
-        let signature = self.signature.clone().unwrap_or_else(|| beside(&path));
+        if name.as_os_str() == "-" && self.require_signature.is_none() && self.signature.is_none() {
+            return Ok((patch_from_stdin()?, None));
+        }
+        let found = terminal.sources().patch_file(name, &terminal.context())?;
+        let signature = self.signature.clone().unwrap_or_else(|| beside(&found.path));
         let there = self.signature.is_some() || signature.symlink_metadata().is_ok();
         if self.require_signature.is_none() && there {
-            let (patch, signer) = open_signed(&path, &signature, &terminal.context())?;
-            return Ok((patch.named(name), Some(signer)));
+            let (patch, signer) = open_signed(&found.path, &signature, &terminal.context())?;
+            return Ok((found.named(patch), Some(signer)));
         }
         self.for_patches(1)?.open(name, terminal)
     }
@@ -64,11 +68,11 @@ impl Opener<'_> {
     pub fn open(&self, name: &Path, terminal: &Terminal) -> Result<(Patch, Option<Signer>), Failure> {
         match (&self.requirement, self.signature) {
             (Some(required), signature) => {
-                let path = terminal.sources().patch(name, &terminal.context())?;
-                let beside = beside(&path);
+                let found = terminal.sources().patch_file(name, &terminal.context())?;
+                let beside = beside(&found.path);
                 let signature = signature.unwrap_or(&beside);
-                let (patch, signer) = open_required(&path, signature, required, &terminal.context())?;
-                Ok((patch.named(name), Some(signer)))
+                let (patch, signer) = open_required(&found.path, signature, required, &terminal.context())?;
+                Ok((found.named(patch), Some(signer)))
             }
             (None, Some(_)) => Err(Failure::usage(
                 "--signature alone says nothing about who may sign",

@@ -4,9 +4,13 @@ use crate::context::{Context, Progress};
 #[cfg(feature = "verify")]
 use crate::report::plot::Characters;
 use crate::report::table::printable;
+#[cfg(feature = "net")]
+use crate::source;
 use crate::source::Sources;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
+#[cfg(feature = "net")]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -38,6 +42,15 @@ impl Terminal {
         }
     }
 
+    /// The same terminal, where names lead to what is elsewhere as the options say.
+    #[cfg(feature = "net")]
+    pub fn with_sources(mut self, options: source::Options) -> Self {
+        let bar = self.bar.clone();
+        let say = move |text: &str| bar.suspend(|| note(text));
+        self.sources = Sources::new(options, Arc::new(say));
+        self
+    }
+
     /// The number of threads, if it was given.
     #[cfg(feature = "verify")]
     pub fn threads(&self) -> Option<usize> {
@@ -55,10 +68,7 @@ impl Terminal {
 
     /// Prints something that the user should know although the command succeeds.
     pub fn note(&self, text: &str) {
-        let text = printable(text);
-        self.bar.suspend(|| {
-            let _ = writeln!(anstream::stderr(), "note: {text}");
-        });
+        self.bar.suspend(|| note(text));
     }
 
     /// Asks on the terminal. Where nobody is asked, because input or output is not a terminal, the command that was typed counts.
@@ -106,6 +116,10 @@ impl Terminal {
         self.bar.set_length(total);
         self.bar.set_message(printable(stage));
     }
+}
+
+fn note(text: &str) {
+    let _ = writeln!(anstream::stderr(), "note: {}", printable(text));
 }
 
 impl Progress for Terminal {

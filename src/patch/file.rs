@@ -21,6 +21,8 @@ pub struct Patch {
     name: PathBuf,
     /// Where it came from, if it was fetched.
     source: Option<String>,
+    /// Whether its bytes are elsewhere, and each part that is read is fetched.
+    remote: bool,
     content: format::Patch,
 }
 
@@ -74,13 +76,17 @@ impl Patch {
         Self::read(name.as_ref(), bytes)
     }
 
-    /// Reads a patch that is elsewhere; `name` is its name in messages.
+    /// Reads a patch that is elsewhere, in parts; `name` is its name in messages.
     ///
     /// # Errors
     /// I/O, R1 to R17.
-    pub(crate) fn read(name: &Path, source: impl ReadAt + 'static) -> Result<Self, Unreadable> {
+    pub(crate) fn from_source(name: &Path, source: impl ReadAt + 'static) -> Result<Self, Unreadable> {
+        Ok(Self { remote: true, ..Self::read(name, source)? })
+    }
+
+    fn read(name: &Path, source: impl ReadAt + 'static) -> Result<Self, Unreadable> {
         let content = format::Patch::read(source).map_err(unreadable(name))?;
-        Ok(Self { name: name.to_owned(), source: None, content })
+        Ok(Self { name: name.to_owned(), source: None, remote: false, content })
     }
 
     /// Writes `new` in memory, with these metadata and digests (see [`NewPatch::write`]), and reads it as a patch. It has no file yet.
@@ -91,7 +97,7 @@ impl Patch {
         let name = Path::new(NEW);
         let bytes = new.write(metadata, reference, result).map_err(unwritten(name))?;
         let content = format::Patch::read(bytes).map_err(unwritten(name))?;
-        Ok(Self { name: name.to_owned(), source: None, content })
+        Ok(Self { name: name.to_owned(), source: None, remote: false, content })
     }
 
     /// Whether a new patch can have these metadata.
@@ -117,6 +123,11 @@ impl Patch {
         self.source.as_deref()
     }
 
+    /// Whether its bytes are elsewhere, and each part that is read is fetched.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.remote
+    }
+
     /// The same patch, which came from `source`.
     pub(crate) fn with_source(self, source: Option<String>) -> Self {
         Self { source, ..self }
@@ -128,7 +139,7 @@ impl Patch {
     /// I/O; metadata that is larger than readers take.
     pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, Unwritten> {
         let content = self.content.with_metadata(metadata).map_err(unwritten(&self.name))?;
-        Ok(Self { name: self.name.clone(), source: None, content })
+        Ok(Self { name: self.name.clone(), source: None, remote: false, content })
     }
 
     /// Whether a block begins as a dense one does ([`format::Patch::begins_dense`](crate::format::Patch::begins_dense)).

@@ -78,7 +78,7 @@ impl Shelf {
         let opened = names.par_iter().map(|name| {
             let source = place.open(name)?;
             context.advance(1)?;
-            Ok((*name, Patch::read(&inside(place, name), source)))
+            Ok((*name, Patch::from_source(&inside(place, name), source)))
         });
         let (mut patches, mut unreadable) = (Vec::new(), Vec::new());
         for (name, patch) in opened.collect::<Result<Vec<_>, Error>>()? {

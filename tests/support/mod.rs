@@ -1,5 +1,8 @@
 //! Scratch directories, checkpoints made by the element, runs of the command.
 
+#[cfg(feature = "net")]
+pub mod hub;
+
 pub use crate::harness::missing;
 use lcepatch_format::random::Numbers;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@ use crate::Fault;
 use crate::address::{Origin, encoded, shown};
 use crate::fault::nearest;
 use crate::http::{ANSWER_BYTES_MAX, Answer, Http, Notify, Request};
+use crate::listing::{RepoFile, parse_page};
 use crate::settings::Settings;
 use lcepatch_files::context::Context;
 use serde::Deserialize;
@@ -114,7 +115,9 @@ impl Client {
             }
             ("EntryNotFound", _) => {
                 let path = about.path.unwrap_or_default().to_owned();
-                Fault::NoSuchFile { place: format!("{repository}@{}", about.revision), path, nearest: Vec::new() }
+                let files = self.first_files(about, context);
+                let nearest = nearest(&path, files.iter().map(|file| file.path.as_str()));
+                Fault::NoSuchFile { place: format!("{repository}@{}", about.revision), path, nearest }
             }
             ("GatedRepo", _) => Fault::Gated { page: format!("{endpoint}/{repository}"), repository, with_token },
             ("RepoNotFound", _) => Fault::NoSuchRepository { endpoint, repository, with_token },
@@ -127,6 +130,14 @@ impl Client {
             }
             _ => Fault::Forbidden { address, status, message },
         }
+    }
+
+    /// The files on the first page of a listing; none if there is no answer.
+    fn first_files(&self, about: About, context: &Context) -> Vec<RepoFile> {
+        let revision = encoded(about.revision, false);
+        let address = self.api(&format!("models/{}/tree/{revision}?recursive=true", about.repository));
+        let read = self.http.send_and_read(&Request::get(address), ANSWER_BYTES_MAX, context);
+        read.ok().and_then(|(_, bytes)| parse_page(&bytes).ok()).unwrap_or_default()
     }
 
     /// The branches, tags and pull requests of a repository; none if it does not say.

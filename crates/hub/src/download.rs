@@ -57,6 +57,12 @@ impl Snapshot {
         Ok(cache.snapshot(&self.commit))
     }
 
+    /// Whether a file is in the cache.
+    pub fn is_cached(&self, client: &Client, path: &str) -> bool {
+        let cache = RepoCache::new(&client.settings().cache, &self.id);
+        self.file(path).is_ok_and(|file| cache.has(&self.commit, file))
+    }
+
     /// Fetches the files side by side. After the first failure no other file is begun, and those that are under way stop.
     fn fetch_all(
         &self,

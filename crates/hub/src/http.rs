@@ -8,7 +8,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use ureq::http::{self, Method, StatusCode, Uri, header};
+use ureq::http::{self, StatusCode, Uri, header};
+
+pub use ureq::http::Method;
 
 /// How many redirects of one request are followed.
 const REDIRECTS_MAX: u32 = 5;
@@ -25,7 +27,6 @@ const SAID_MAX: usize = 300;
 
 /// Something that a person who waits wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Notice {
     /// A request is tried again.
     Again {

@@ -168,12 +168,12 @@ pub fn absent(path: &Path) -> Option<&'static str> {
             .then_some(())
     };
     if text == "-" {
-        Some("standard input is not read: save it to a file, and give that (a file of this name is `./-`)")
+        Some("only `show` and `check` read standard input: save it to a file, and give that (a file of this name is `./-`)")
     } else if text.contains("://") {
-        Some("lcepatch downloads nothing here: download it first, and give the path of the file or the directory")
+        Some("nothing is downloaded here: download it first, and give the path of the file or the directory")
     } else if is_repository().is_some() {
         Some(
-            "if this is the name of a model on a hub: download it first, with the hub's own tool, and give the directory",
+            "if this is the name of a model on a hub: this lcepatch is built without the network, so download it first",
         )
     } else {
         None

@@ -1,0 +1,43 @@
+//! Without the feature `net`, names are paths.
+
+use super::{Found, Origin, Parts};
+use crate::context::Context;
+use crate::error::Error;
+use crate::patch::Patch;
+use std::path::{Path, PathBuf};
+
+/// Finds files by their names, which are paths.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {}
+
+impl Sources {
+    /// A checkpoint.
+    pub fn checkpoint(&self, name: &Path, _: &Context<'_>) -> Result<Found, Error> {
+        Ok(Found::here(name))
+    }
+
+    /// The file of a patch, whose signature is beside it if there is one.
+    pub fn patch_file(&self, name: &Path, _: &Context<'_>) -> Result<Found, Error> {
+        Ok(Found::here(name))
+    }
+
+    /// A patch.
+    pub fn patch(&self, name: &Path, _: Parts, _: &Context<'_>) -> Result<Patch, Error> {
+        Found::here(name).patch()
+    }
+
+    /// Any other file.
+    pub fn file(&self, name: &Path, _: &Context<'_>) -> Result<PathBuf, Error> {
+        Ok(name.to_owned())
+    }
+
+    /// A file or folder that will be changed, and so has to be on this machine.
+    pub fn own(&self, name: &Path) -> Result<PathBuf, Error> {
+        Ok(name.to_owned())
+    }
+
+    /// Where everything came from so far.
+    pub fn origins(&self) -> Vec<Origin> {
+        Vec::new()
+    }
+}

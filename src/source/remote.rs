@@ -1,0 +1,379 @@
+//! Names of what is elsewhere.
+
+use super::{Found, Origin, Parts};
+use crate::context::Context;
+use crate::durable::Failed;
+use crate::error::Error;
+use crate::patch::Patch;
+use lcepatch_hub::http::Notice;
+use lcepatch_hub::name::{Name, RepoName};
+use lcepatch_hub::settings::Settings;
+use lcepatch_hub::{Client, Fault, RemoteFile, Snapshot, checkpoint_files};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tempfile::TempDir;
+
+/// How many bytes of a file are asked for at once where all of it is read.
+const PART_BYTES: u64 = 8 << 20;
+
+/// The end of the names of patches.
+const PATCH_SUFFIX: &str = ".lcepatch";
+
+/// What is set beside the environment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
+    /// The hub, if the environment names none.
+    pub endpoint: Option<String>,
+    /// Whether other machines may be asked without encryption.
+    pub allow_http: bool,
+}
+
+/// Receives what a person should know, on any thread.
+pub(crate) type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Finds files by their names, and fetches those that are elsewhere.
+pub(crate) struct Sources {
+    options: Options,
+    say: Say,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    client: Option<Client>,
+    origins: Vec<Origin>,
+    /// Files from web addresses, which no cache keeps.
+    fetched: Option<TempDir>,
+}
+
+impl Default for Sources {
+    /// Says nothing.
+    fn default() -> Self {
+        Self::new(Options::default(), Arc::new(|_| {}))
+    }
+}
+
+impl Sources {
+    /// `say` is called with what a person should know: which commit something is of, and what is waited for.
+    pub fn new(options: Options, say: Say) -> Self {
+        Self { options, say, state: Mutex::default() }
+    }
+
+    /// A checkpoint: of a repository, its weights, configuration and tokenizer, or the file or folder that is named.
+    ///
+    /// # Errors
+    /// [Kinds](crate::ErrorKind) `Remote…`.
+    pub fn checkpoint(&self, name: &Path, context: &Context<'_>) -> Result<Found, Error> {
+        match self.parse(name)? {
+            Name::Path(_) | Name::Stdin => Ok(Found::here(name)),
+            Name::Hub(repository) => {
+                let (client, snapshot) = self.open(&repository, context)?;
+                let wanted = wanted_of_checkpoint(&snapshot, repository.path.as_deref())?;
+                let folder = snapshot.fetch(&client, &wanted, context)?;
+                Ok(self.found(name, &snapshot, repository.path, folder))
+            }
+            Name::Web(address) => self.fetch(name, &address, context),
+            Name::S3 { .. } => Err(no_s3(name)),
+        }
+    }
+
+    /// The file of a patch. Its signature is beside it, if there is one.
+    ///
+    /// # Errors
+    /// [Kinds](crate::ErrorKind) `Remote…`.
+    pub fn patch_file(&self, name: &Path, context: &Context<'_>) -> Result<Found, Error> {
+        match self.parse(name)? {
+            Name::Path(_) | Name::Stdin => Ok(Found::here(name)),
+            Name::Hub(repository) => {
+                let (client, snapshot) = self.open(&repository, context)?;
+                let file = patch_in(&snapshot, &repository)?;
+                let signature = format!("{file}.sig");
+                let has_signature = snapshot.files.iter().any(|other| other.path == signature);
+                let wanted: Vec<&str> =
+                    [file.as_str()].into_iter().chain(has_signature.then_some(&*signature)).collect();
+                let folder = snapshot.fetch(&client, &wanted, context)?;
+                Ok(self.found(name, &snapshot, Some(file), folder))
+            }
+            Name::Web(address) => self.fetch(name, &address, context),
+            Name::S3 { .. } => Err(no_s3(name)),
+        }
+    }
+
+    /// A patch.
+    ///
+    /// # Errors
+    /// [Kinds](crate::ErrorKind) `Remote…`; as [`Patch::open`].
+    pub fn patch(&self, name: &Path, parts: Parts, context: &Context<'_>) -> Result<Patch, Error> {
+        if parts == Parts::All {
+            return self.patch_file(name, context)?.patch();
+        }
+        match self.parse(name)? {
+            Name::Path(_) | Name::Stdin => Found::here(name).patch(),
+            Name::Hub(repository) => {
+                let client = self.client()?;
+                let is_file = repository.path.as_deref().is_some_and(|path| path.ends_with(PATCH_SUFFIX));
+                if is_file && !client.settings().offline {
+                    let remote = client.file(&repository, context)?;
+                    let commit = remote.commit().map(str::to_owned);
+                    let revision = repository.revision.clone().unwrap_or_else(|| "main".to_owned());
+                    let (name, file) = (repository.id.clone(), repository.path.clone());
+                    self.remember(Origin { name, revision: Some(revision), commit: commit.clone(), file });
+                    let source = RepoName { revision: commit, ..repository.clone() }.to_string();
+                    return Ok(
+                        Patch::from_source(Path::new(&repository.to_string()), remote)?.with_source(Some(source))
+                    );
+                }
+                let (client, snapshot) = self.open(&repository, context)?;
+                let file = patch_in(&snapshot, &repository)?;
+                if client.settings().offline || snapshot.is_cached(&client, &file) {
+                    let folder = snapshot.fetch(&client, &[&file], context)?;
+                    return self.found(name, &snapshot, Some(file), folder).patch();
+                }
+                let at = RepoName {
+                    id: snapshot.id.clone(),
+                    revision: Some(snapshot.commit.clone()),
+                    path: Some(file.clone()),
+                };
+                let remote = client.file(&at, context)?;
+                let found = self.found(name, &snapshot, Some(file), PathBuf::new());
+                Ok(found.named(Patch::from_source(&found.name, remote)?))
+            }
+            Name::Web(address) => {
+                let remote = self.client()?.web(&address, context)?;
+                self.remember(Origin { name: remote.address().to_owned(), revision: None, commit: None, file: None });
+                let source = Some(remote.address().to_owned());
+                Ok(Patch::from_source(name, remote)?.with_source(source))
+            }
+            Name::S3 { .. } => Err(no_s3(name)),
+        }
+    }
+
+    /// Any other file.
+    ///
+    /// # Errors
+    /// [Kinds](crate::ErrorKind) `Remote…`.
+    pub fn file(&self, name: &Path, context: &Context<'_>) -> Result<PathBuf, Error> {
+        match self.parse(name)? {
+            Name::Path(_) | Name::Stdin => Ok(name.to_owned()),
+            Name::Hub(repository) => {
+                let (client, snapshot) = self.open(&repository, context)?;
+                let Some(file) = repository.path else {
+                    let reason = "is a repository, and a file is meant: add its path in it".to_owned();
+                    return Err(Fault::Name { name: repository.id, reason }.into());
+                };
+                snapshot.file(&file)?;
+                let folder = snapshot.fetch(&client, &[&file], context)?;
+                Ok(self.found(name, &snapshot, Some(file), folder).path)
+            }
+            Name::Web(address) => Ok(self.fetch(name, &address, context)?.path),
+            Name::S3 { .. } => Err(no_s3(name)),
+        }
+    }
+
+    /// A file or folder that will be changed, and so has to be on this machine.
+    ///
+    /// # Errors
+    /// [Kind](crate::ErrorKind) `OutputHubCache` for what is elsewhere.
+    pub fn own(&self, name: &Path) -> Result<PathBuf, Error> {
+        match self.parse(name)? {
+            Name::Path(_) | Name::Stdin => Ok(name.to_owned()),
+            Name::Hub(_) | Name::Web(_) | Name::S3 { .. } => Err(Failed::HubCache { path: name.to_owned() }.into()),
+        }
+    }
+
+    /// Where everything came from so far, in the order in which it was found.
+    pub fn origins(&self) -> Vec<Origin> {
+        self.state().origins.clone()
+    }
+
+    /// A client of hubs, with the settings of the environment.
+    ///
+    /// # Errors
+    /// [Kinds](crate::ErrorKind) `RemoteSetting`, `Io`.
+    pub fn client(&self) -> Result<Client, Error> {
+        let mut state = self.state();
+        if let Some(client) = &state.client {
+            return Ok(client.clone());
+        }
+        let say = self.say.clone();
+        let client = Client::with_notices(self.settings()?, Arc::new(move |notice| say(&waiting(notice))));
+        state.client = Some(client.clone());
+        Ok(client)
+    }
+
+    fn settings(&self) -> Result<Settings, Error> {
+        let mut settings = Settings::from_environment()?;
+        if let Some(endpoint) = &self.options.endpoint
+            && std::env::var_os("HF_ENDPOINT").is_none_or(|value| value.is_empty())
+        {
+            settings.endpoint = endpoint.trim_end_matches('/').to_owned();
+        }
+        settings.allow_http |= self.options.allow_http;
+        Ok(settings)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parse(&self, name: &Path) -> Result<Name, Error> {
+        // What can only be a path needs no settings, which can be wrong.
+        let text = name.to_str().filter(|text| text.contains('/') && name.symlink_metadata().is_err());
+        match text {
+            Some(text) => Ok(Name::parse(text, self.client()?.settings())?),
+            None => Ok(Name::Path(name.to_owned())),
+        }
+    }
+
+    fn open(&self, repository: &RepoName, context: &Context<'_>) -> Result<(Client, Snapshot), Error> {
+        let client = self.client()?;
+        let snapshot = client.open(repository, context)?;
+        Ok((client, snapshot))
+    }
+
+    /// What was found in a repository.
+    fn found(&self, name: &Path, snapshot: &Snapshot, file: Option<String>, folder: PathBuf) -> Found {
+        let origin = Origin {
+            name: snapshot.id.clone(),
+            revision: Some(snapshot.revision.clone()),
+            commit: Some(snapshot.commit.clone()),
+            file: file.clone(),
+        };
+        self.remember(origin.clone());
+        let path = file.as_ref().map_or(folder.clone(), |file| folder.join(file));
+        let name = match &file {
+            Some(file) if !name.ends_with(file) => name.join(file),
+            _ => name.to_owned(),
+        };
+        Found { path, name, origin: Some(origin) }
+    }
+
+    fn remember(&self, origin: Origin) {
+        let mut state = self.state();
+        if state.origins.contains(&origin) {
+            return;
+        }
+        if let (Some(revision), Some(commit)) = (&origin.revision, &origin.commit)
+            && revision != commit
+        {
+            (self.say)(&format!("{}@{revision} is commit {commit}", origin.name));
+        }
+        state.origins.push(origin);
+    }
+
+    /// Fetches the file at a web address into a folder that is removed at the end.
+    fn fetch(&self, name: &Path, address: &str, context: &Context<'_>) -> Result<Found, Error> {
+        let client = self.client()?;
+        let remote = client.web(address, context)?;
+        let path = self.new_file(remote.address())?;
+        let io = |error| Error::io("write", &path, error);
+        let mut file = File::create_new(&path).map_err(io)?;
+        copy(&remote, &mut file, &path, context)?;
+        let origin = Origin { name: remote.address().to_owned(), revision: None, commit: None, file: None };
+        self.remember(origin.clone());
+        Ok(Found { path, name: name.to_owned(), origin: Some(origin) })
+    }
+
+    /// Where a file from an address goes: under its own name, in a folder of its own.
+    fn new_file(&self, address: &str) -> Result<PathBuf, Error> {
+        let mut state = self.state();
+        let io = |error| Error::io("create a folder in", &std::env::temp_dir(), error);
+        if state.fetched.is_none() {
+            state.fetched = Some(tempfile::Builder::new().prefix("lcepatch-").tempdir().map_err(io)?);
+        }
+        let root = state.fetched.as_ref().map(TempDir::path).unwrap_or(Path::new("")).to_owned();
+        let folder = (0..).map(|number: u32| root.join(number.to_string())).find(|folder| !folder.exists());
+        let folder = folder.unwrap_or(root);
+        std::fs::create_dir(&folder).map_err(io)?;
+        let name = address.rsplit('/').next().unwrap_or_default();
+        let is_plain =
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) && name != "..";
+        Ok(folder.join(if is_plain && name != "." { name } else { "file" }))
+    }
+}
+
+/// What is waited for.
+fn waiting(notice: &Notice) -> String {
+    match notice {
+        Notice::Again { origin, reason, wait } => {
+            format!("{origin}: {reason}; trying again in {:.0} s", wait.as_secs_f64().ceil())
+        }
+        Notice::WaitsForLock { file, process: Some(process), .. } => {
+            format!("waiting for process {process}, which downloads {file}, too")
+        }
+        Notice::WaitsForLock { file, lock, .. } => {
+            format!("waiting for another process that downloads {file}, too; its lock is {}", lock.display())
+        }
+        Notice::WholeFile { address } => {
+            format!("{address}: the server sends no parts of files, so all of it is fetched")
+        }
+    }
+}
+
+/// All of a file, part by part.
+fn copy(remote: &RemoteFile, file: &mut File, path: &Path, context: &Context<'_>) -> Result<(), Error> {
+    use crate::format::patch::ReadAt as _;
+    let bytes = remote.bytes();
+    context.begin("download", bytes);
+    for start in (0..bytes).step_by(PART_BYTES as usize) {
+        let part = remote.read(start, PART_BYTES.min(bytes - start), context)?;
+        file.write_all(&part).map_err(|error| Error::io("write", path, error))?;
+        context.advance(part.len() as u64)?;
+    }
+    Ok(())
+}
+
+/// The files of a repository that make the checkpoint at a path in it, or in the repository itself.
+fn wanted_of_checkpoint<'a>(snapshot: &'a Snapshot, path: Option<&str>) -> Result<Vec<&'a str>, Fault> {
+    let all = || snapshot.files.iter().map(|file| file.path.as_str());
+    let Some(path) = path else {
+        let files: Vec<&str> = checkpoint_files(&snapshot.files).into_iter().map(|file| file.path.as_str()).collect();
+        return if files.iter().any(|file| file.ends_with(".safetensors")) {
+            Ok(files)
+        } else {
+            Err(Fault::NoSuchFile { place: snapshot.name(), path: "*.safetensors".to_owned(), nearest: Vec::new() })
+        };
+    };
+    let folder = format!("{path}/");
+    let inside: Vec<&str> = all().filter(|file| file.starts_with(&folder)).collect();
+    if !inside.is_empty() {
+        return Ok(inside);
+    }
+    let file = snapshot.file(path)?.path.as_str();
+    // Shards are beside their index.
+    let is_index = file.ends_with(crate::checkpoint::INDEX_SUFFIX);
+    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let is_beside = |other: &&str| other.rsplit_once('/').map_or("", |(folder, _)| folder) == folder;
+    let shards = all().filter(|other| is_index && is_beside(other) && other.ends_with(".safetensors"));
+    let config = all().filter(|other| is_index && is_beside(other) && other.ends_with("config.json"));
+    Ok([file].into_iter().chain(shards).chain(config).collect())
+}
+
+/// The patch at a path in a repository, or the only one there.
+fn patch_in(snapshot: &Snapshot, name: &RepoName) -> Result<String, Fault> {
+    let path = name.path.as_deref().unwrap_or_default();
+    if snapshot.files.iter().any(|file| file.path == path) {
+        return Ok(path.to_owned());
+    }
+    let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
+    let is_patch = |file: &&str| file.starts_with(&folder) && file.ends_with(PATCH_SUFFIX);
+    let patches: Vec<&str> = snapshot.files.iter().map(|file| file.path.as_str()).filter(is_patch).collect();
+    match patches[..] {
+        [] if path.is_empty() => {
+            Err(Fault::NoSuchFile { place: snapshot.name(), path: "*.lcepatch".to_owned(), nearest: Vec::new() })
+        }
+        [] => snapshot.file(path).map(|file| file.path.clone()),
+        [only] => Ok(only.to_owned()),
+        [..] => {
+            let shown = patches.iter().take(10).copied().collect::<Vec<_>>().join(", ");
+            let reason = format!("has {} patches, and one is meant: {shown}", patches.len());
+            Err(Fault::Name { name: name.to_string(), reason })
+        }
+    }
+}
+
+fn no_s3(name: &Path) -> Error {
+    Fault::Name { name: name.display().to_string(), reason: "is in S3".to_owned() }.into()
+}

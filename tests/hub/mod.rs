@@ -1,0 +1,6 @@
+//! Repositories of a hub, over loopback: every failure that the hub can produce, downloads that are cut and continued, parts of files,
+//! publishing, and one cache with Python.
+
+pub mod download;
+mod parts;
+mod refusals;
