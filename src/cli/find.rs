@@ -18,14 +18,15 @@ and of the checkpoint the tensors that one of them changes. What patches.json sa
 exit code is 1 if none fits.
 
 Examples:
+  lcepatch find alice/base --in alice/patches
   lcepatch find model/ --in published/
   lcepatch find model/ --in published/ --json | jq -r '.patches[] | select(.fits) | .file'")]
 pub struct Arguments {
     /// The checkpoint
     model: PathBuf,
-    /// Where the patches are: a directory
+    /// Where the patches are: a repository of a hub, ORG/NAME[@REVISION], or a directory
     #[arg(long = "in", value_name = "DEST")]
-    place: String,
+    place: PathBuf,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -111,7 +112,7 @@ impl Row {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
     let model = patch_argument::checkpoint(&arguments.model, terminal)?;
-    let place = place_argument::open_existing(&arguments.place)?;
+    let place = place_argument::open_existing(&arguments.place, terminal)?;
     let shelf = Shelf::read(&*place, &context)?;
     let rows: Vec<Row> = find(&model, &shelf.patches, &context)?.iter().map(Row::of).collect();
     terminal.done();

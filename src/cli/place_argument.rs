@@ -1,20 +1,17 @@
-//! Opens the place of publication that an argument names.
+//! Opens the place of patches that an argument names.
 
 use super::exit::Failure;
-use crate::error::Error;
+use super::terminal::Terminal;
+use crate::error::PublishFault;
 use lcepatch_hub::place::Place;
-use lcepatch_hub::place::directory::Directory;
-
-/// Opens a place of patches.
-pub fn open(text: &str) -> Result<Box<dyn Place>, Error> {
-    Ok(Box::new(Directory::open(text)?))
-}
+use lcepatch_hub::place::repository::Absent;
+use std::path::Path;
 
 /// Opens a place that must have something in it.
-pub fn open_existing(text: &str) -> Result<Box<dyn Place>, Failure> {
-    let place = open(text)?;
+pub fn open_existing(name: &Path, terminal: &Terminal) -> Result<Box<dyn Place>, Failure> {
+    let place = terminal.sources().place(name, Absent::Refuse, &terminal.context())?;
     if place.files().is_empty() {
-        return Err(crate::error::PublishFault::Empty { place: place.name().to_owned() }.into());
+        return Err(PublishFault::Empty { place: place.name().to_owned() }.into());
     }
     Ok(place)
 }

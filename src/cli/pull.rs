@@ -30,15 +30,16 @@ Without --for, the patches are only fetched to the folder -o, with their signatu
 With --require-signature every patch that is used must be signed as required.
 
 Examples:
+  lcepatch pull alice/patches --for alice/base -o newest/
   lcepatch pull published/ --for model/ -o newest/
   lcepatch pull published/ --for model/ --to v2.lcepatch -o v2/
   lcepatch pull published/ --for model/ --squash -o all.lcepatch
   lcepatch pull published/ -o patches/
   lcepatch pull published/ --for model/ -o newest/ --require-signature ~/.ssh/allowed_signers")]
 pub struct Arguments {
-    /// Where the patches are: a directory
+    /// Where the patches are: a repository of a hub, ORG/NAME[@REVISION], or a directory
     #[arg(value_name = "DEST")]
-    place: String,
+    place: PathBuf,
     /// The checkpoint to begin with
     #[arg(long = "for", value_name = "MODEL")]
     model: Option<PathBuf>,
@@ -103,7 +104,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         Some(model) => arguments::check_result(&arguments.output, model, existing)?,
         None => refuse_hub_cache(&arguments.output.join("patch"))?,
     }
-    let place = place_argument::open_existing(&arguments.place)?;
+    let place = place_argument::open_existing(&arguments.place, terminal)?;
     let shelf = Shelf::read(&*place, &context)?;
     shelf.notes().for_each(|note| terminal.note(note));
     let name = place.name();

@@ -2,12 +2,13 @@
 
 use super::exit::{Failure, after, json_path, print, print_json};
 use super::terminal::Terminal;
-use super::{Answer, Outcome, place_argument};
+use super::{Answer, Outcome};
 use crate::durable::Existing;
 use crate::publish::{Change, NewPatch, Plan, Planned, Pushed, push};
 use crate::report::table::{Align, bytes, lines};
 use crate::words::counted;
 use clap::Args;
+use lcepatch_hub::place::repository::Absent;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ needs for patches. In README.md only what stands between the marks of lcepatch i
 Of what the place has already, nothing is sent again. If nothing is left, nothing happens: no commit, exit code 0.
 
 Examples:
+  lcepatch push debias.lcepatch alice/patches
   lcepatch push debias.lcepatch published/
   lcepatch push v1.lcepatch v2.lcepatch published/ --dry-run
   lcepatch push debias.lcepatch published/ --yes --json")]
@@ -27,9 +29,13 @@ pub struct Arguments {
     /// The patches
     #[arg(required = true, value_name = "PATCH")]
     patches: Vec<PathBuf>,
-    /// Where to: a directory, which is made if it is not there
+    /// Where to: a repository of a hub, ORG/NAME[@BRANCH], or a directory; it is made if it is not there. A new directory is named so
+    /// that it is no repository: ./name or name/
     #[arg(value_name = "DEST")]
-    destination: String,
+    destination: PathBuf,
+    /// Only the owner may see a repository that is made
+    #[arg(long)]
+    private: bool,
     /// What the commit says [default: the names of the patches]
     #[arg(long, short, value_name = "TEXT")]
     message: Option<String>,
@@ -71,7 +77,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
     let opened = arguments.patches.iter().map(|path| NewPatch::open(path, &context));
     let patches = opened.collect::<Result<Vec<_>, _>>()?;
-    let open = || place_argument::open(&arguments.destination);
+    let absent = Absent::Create { private: arguments.private };
+    let open = || terminal.sources().place(&arguments.destination, absent, &context);
     let place = open()?;
     let name = place.name().to_owned();
     let plan = Plan::new(&*place, &patches, existing, &context)?;

@@ -88,7 +88,7 @@ fn what_would_be_lost_or_misread_is_refused() {
     dir.run("push d to").fails(2).says(&["not a name", "ends in .lcepatch"]);
     dir.run("push v1.lcepatch v2.lcepatch").fails(3);
     dir.run("push v0.safetensors to").fails(4);
-    dir.run("push v2.lcepatch cache/models--a--b/snapshots/1").fails(6);
+    dir.run("push v2.lcepatch ./cache/models--a--b/snapshots/1").fails(6);
     assert_eq!(all(&dir, "to"), before);
     dir.run("push other/v1.lcepatch to --force").ok();
     assert_eq!(dir.read("to/v1.lcepatch"), dir.read("v2.lcepatch"));
