@@ -6,9 +6,9 @@
 mod advice;
 mod apply;
 mod arguments;
-mod card;
 #[cfg(feature = "verify")]
 mod ask;
+mod card;
 mod check;
 mod combine;
 mod compare;

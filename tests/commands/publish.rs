@@ -43,7 +43,7 @@ fn what_is_pushed_is_there_with_its_index_and_a_second_push_changes_nothing() {
     let dir = versions();
     dir.run("push v1.lcepatch to/ --dry-run").ok().prints(&["v1.lcepatch", "patches.json", "nothing was sent"]);
     assert!(!dir.exists("to"), "a dry run makes nothing");
-    dir.run("push v1.lcepatch to/").ok().prints(&["new", "sent 3 files to to/"]);
+    dir.run("push v1.lcepatch to/").ok().prints(&["new", "sent 5 files to to/"]);
     assert_eq!(dir.read("to/v1.lcepatch"), dir.read("v1.lcepatch"));
     let attributes = String::from_utf8(dir.read("to/.gitattributes")).unwrap();
     assert_eq!(attributes, "*.lcepatch filter=lfs diff=lcepatch merge=lfs -text\n");
@@ -142,7 +142,7 @@ fn the_header_of_a_patch_counts_and_a_wrong_index_is_noticed() {
     dir.write("to/patches.json", b"\x1b[31m");
     dir.run("find v0.safetensors --in to").ok().says(&["not an index of patches"]);
     dir.write("to/patches.json", &b"[".repeat(9 << 20));
-    dir.run("find v0.safetensors --in to").fails(6).says(&["at most 8388608"]);
+    dir.run("find v0.safetensors --in to").fails(6).says(&["at most 8,388,608 are read"]);
 }
 
 #[test]
