@@ -17,6 +17,8 @@ mod diff;
 mod exit;
 #[cfg(feature = "verify")]
 mod export;
+#[cfg(feature = "net")]
+mod find;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod freed_memory;
 mod invert;
@@ -26,6 +28,12 @@ mod mask;
 mod new_patch;
 mod pair;
 mod patch_argument;
+#[cfg(feature = "net")]
+mod place_argument;
+#[cfg(feature = "net")]
+mod pull;
+#[cfg(feature = "net")]
+mod push;
 mod recover;
 #[cfg(feature = "verify")]
 mod report;
@@ -147,6 +155,15 @@ enum Command {
     /// Compare two patches; with -o, write what both select
     #[command(visible_alias = "intersect")]
     Compare(compare::Arguments),
+    /// Publish patches, with an index and a model card
+    #[cfg(feature = "net")]
+    Push(push::Arguments),
+    /// Find the published patches that fit a checkpoint
+    #[cfg(feature = "net")]
+    Find(find::Arguments),
+    /// Fetch published patches, or bring a checkpoint to their last version
+    #[cfg(feature = "net")]
+    Pull(Box<pull::Arguments>),
     /// Ask a model what it expects at a [MASK], or after a text, without and with patches
     #[cfg(feature = "verify")]
     Ask(Box<ask::Arguments>),
@@ -282,6 +299,12 @@ fn run_command(command: Command, terminal: &terminal::Terminal) -> Outcome {
         Command::Combine(arguments) => combine::run(&arguments, terminal),
         Command::Select(arguments) => select::run(&arguments, terminal),
         Command::Compare(arguments) => compare::run(&arguments, terminal),
+        #[cfg(feature = "net")]
+        Command::Push(arguments) => push::run(&arguments, terminal),
+        #[cfg(feature = "net")]
+        Command::Find(arguments) => find::run(&arguments, terminal),
+        #[cfg(feature = "net")]
+        Command::Pull(arguments) => pull::run(&arguments, terminal),
         #[cfg(feature = "verify")]
         Command::Ask(arguments) => ask::run(&arguments, terminal),
         #[cfg(feature = "verify")]

@@ -157,6 +157,19 @@ impl Terminal {
         self.bar.suspend(|| note(text));
     }
 
+    /// Asks on the terminal. Where nobody is asked, because input or output is not a terminal, the command that was typed counts.
+    #[cfg(feature = "net")]
+    pub fn agrees(&self, question: &str) -> bool {
+        if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+            return true;
+        }
+        let question = printable(question);
+        let _ = write!(anstream::stderr(), "{question} [y/N] ");
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
     /// Prints the progress of a long run, unless it is quiet, or for programs.
     #[cfg(feature = "verify")]
     pub fn progress(&self, text: &str) {

@@ -7,6 +7,9 @@ use crate::error::Error;
 use crate::patch::Patch;
 use lcepatch_hub::http::Notice;
 use lcepatch_hub::name::{Name, RepoName};
+use lcepatch_hub::place::Place;
+use lcepatch_hub::place::directory::Directory;
+use lcepatch_hub::place::repository::{Absent, Repository};
 use lcepatch_hub::settings::Settings;
 use lcepatch_hub::{Client, Fault, RemoteFile, Snapshot, checkpoint_files};
 use std::fs::File;
@@ -180,6 +183,23 @@ impl Sources {
         match self.parse(name)? {
             Name::Path(_) | Name::Stdin => Ok(name.to_owned()),
             Name::Hub(_) | Name::Web(_) | Name::S3 { .. } => Err(Failed::HubCache { path: name.to_owned() }.into()),
+        }
+    }
+
+    /// A place where patches are published: a directory, which need not be there, or a repository. `absent` says what to do if there is
+    /// no repository.
+    ///
+    /// # Errors
+    /// [Kinds](crate::ErrorKind) `Remote…`, `Io`.
+    pub fn place(&self, name: &Path, absent: Absent, context: &Context<'_>) -> Result<Box<dyn Place>, Error> {
+        match self.parse(name)? {
+            Name::Path(_) => Ok(Box::new(Directory::open(name)?)),
+            Name::Hub(repository) => Ok(Box::new(Repository::open(&self.client()?, &repository, absent, context)?)),
+            Name::Stdin | Name::Web(_) => {
+                let reason = "is no place for patches: that is a directory or a repository, ORG/NAME".to_owned();
+                Err(Fault::Name { name: name.display().to_string(), reason }.into())
+            }
+            Name::S3 { .. } => Err(no_s3(name)),
         }
     }
 

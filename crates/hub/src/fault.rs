@@ -1,6 +1,7 @@
 //! What goes wrong with files that are elsewhere.
 
 use lcepatch_files::context::Cancelled;
+use lcepatch_files::durable::Failed;
 use lcepatch_format::words::count;
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -230,6 +231,9 @@ pub enum Fault {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A file could not be put in its place in a directory.
+    #[error(transparent)]
+    Output(#[from] Failed),
     /// Someone asked to stop. What was downloaded so far is kept, and the next call continues there.
     #[error("interrupted")]
     Cancelled,
@@ -275,7 +279,7 @@ impl Fault {
             | Fault::Changed { .. }
             | Fault::Digest { .. }
             | Fault::Offline { .. } => Kind::Network,
-            Fault::DiskFull { .. } | Fault::Io { .. } => Kind::Io,
+            Fault::DiskFull { .. } | Fault::Io { .. } | Fault::Output(_) => Kind::Io,
             Fault::Cancelled => Kind::Interrupted,
         }
     }

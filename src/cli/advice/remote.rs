@@ -42,6 +42,7 @@ pub fn help(fault: &Fault) -> Option<String> {
         Fault::Offline { .. } => "unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE to download it",
         Fault::TooLarge { .. } => "look at the name: this is not such a file",
         Fault::DiskFull { .. } => "make room, or put the cache on another disk with HF_HOME; what has arrived is kept",
+        Fault::Output(failed) => return super::files::output(failed),
         Fault::Io { .. } | Fault::Cancelled => return None,
     };
     Some(help.to_owned())
