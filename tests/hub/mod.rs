@@ -3,4 +3,5 @@
 
 pub mod download;
 mod parts;
+mod publish;
 mod refusals;

@@ -61,7 +61,7 @@ pub type Notify = Arc<dyn Fn(&Notice) + Send + Sync>;
 pub struct Request {
     method: Method,
     address: String,
-    headers: Vec<(&'static str, String)>,
+    headers: Vec<(String, String)>,
     body: Body,
 }
 
@@ -87,8 +87,8 @@ impl Request {
 
     /// With a header. A token that is set here goes to the address itself, and to no address that it redirects to.
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -97,11 +97,17 @@ impl Request {
         &self.address
     }
 
-    /// With these bytes.
+    /// With these bytes, which are of a content type.
     #[must_use]
-    pub fn bytes(mut self, kind: &str, bytes: Vec<u8>) -> Self {
+    pub fn bytes(self, kind: &str, bytes: Vec<u8>) -> Self {
+        self.header("Content-Type", kind).untyped(bytes)
+    }
+
+    /// With these bytes, of which no content type is said: an address that is signed may be signed for none.
+    #[must_use]
+    pub fn untyped(mut self, bytes: Vec<u8>) -> Self {
         self.body = Body::Bytes(Arc::new(bytes));
-        self.header("Content-Type", kind)
+        self
     }
 
     /// With a part of a file, which is `length` bytes from `start` on.
@@ -365,7 +371,7 @@ impl Http {
         let mut builder = http::Request::builder().method(request.method.clone()).uri(address.clone());
         for (name, value) in &request.headers {
             if at_first_origin || !name.eq_ignore_ascii_case("authorization") {
-                builder = builder.header(*name, value);
+                builder = builder.header(name, value);
             }
         }
         let is_authorized = builder.headers_ref().is_some_and(|headers| headers.contains_key(header::AUTHORIZATION));

@@ -2,6 +2,7 @@
 
 use crate::Fault;
 use crate::address::shown;
+use crate::cache::RepoCache;
 use crate::client::{About, Client};
 use crate::http::{Answer, Failure, Http, Notice, Request, Tries};
 use crate::name::RepoName;
@@ -116,6 +117,21 @@ impl RemoteFile {
             commit: part.commit,
             tags: part.tags,
             state: Mutex::new(State { front: part.bytes, window: (0, Vec::new()), direct, whole: part.whole }),
+        })
+    }
+
+    /// A file that is in the cache.
+    fn cached(http: &Http, ranged: InRepository, whole: File, commit: String, name: &RepoName) -> Result<Self, Fault> {
+        let bytes =
+            whole.metadata().map_err(|error| Fault::io("read the copy of", name.to_string().as_ref(), error))?.len();
+        Ok(Self {
+            http: http.clone(),
+            address: name.to_string(),
+            ranged: Box::new(ranged),
+            bytes,
+            commit: Some(commit),
+            tags: Tags::default(),
+            state: Mutex::new(State { front: Vec::new(), window: (0, Vec::new()), direct: None, whole: Some(whole) }),
         })
     }
 
@@ -410,14 +426,24 @@ impl Ranged for AtAddress {
 }
 
 impl Client {
-    /// Opens a file of a repository, of which parts are read.
+    /// Opens a file of a repository, of which parts are read: from the cache, offline or by its commit, and else over the network.
     ///
     /// # Errors
     /// [`Fault`].
     pub fn file(&self, name: &RepoName, context: &Context) -> Result<RemoteFile, Fault> {
+        name.check()?;
         let (id, path) = (name.id.clone(), name.path.clone().unwrap_or_default());
         let revision = name.revision.clone().unwrap_or_else(|| DEFAULT_REVISION.to_owned());
+        let (cache, offline) = (RepoCache::new(&self.settings().cache, &id), self.settings().offline);
         let ranged = InRepository { client: self.clone(), id, revision, path };
+        let commit = cache.commit_of(&ranged.revision).filter(|commit| offline || *commit == ranged.revision);
+        let here = commit.and_then(|commit| Some((File::open(cache.pointer(&commit, &ranged.path)).ok()?, commit)));
+        if let Some((file, commit)) = here {
+            return RemoteFile::cached(self.http(), ranged, file, commit, name);
+        }
+        if offline {
+            return Err(Fault::Offline { what: name.to_string(), cache: self.settings().cache.clone() });
+        }
         let mut file = RemoteFile::open(self.http(), Box::new(ranged.clone()), context)?;
         let Some(commit) = file.commit.clone() else {
             let reason = "it does not say which commit its answer is of".to_owned();
