@@ -12,6 +12,7 @@ mod check;
 mod combine;
 mod compare;
 mod completions;
+mod config;
 mod demo;
 mod diff;
 mod exit;
@@ -65,6 +66,7 @@ Examples:
   lcepatch apply model/ undo.lcepatch --in-place            and back, exactly
 
 Checkpoints are a .safetensors file, a *.safetensors.index.json, or a model directory.
+Defaults for threads, colour, progress and signers may stand in ~/.config/lcepatch/config.toml.
 Exit codes: 0 done or yes, 1 no, 2 usage, 3 files, 4 invalid patch, 5 invalid checkpoint, 6 refused, 7 numbers, 8 something \
 is missing, 9 network, 10 not finished, 11 not signed as required.";
 
@@ -243,13 +245,20 @@ fn start_threads(wanted: Option<usize>) {
     };
 }
 
-fn execute(arguments: Arguments) -> Outcome {
-    let threads = arguments.threads.map(usize::from);
-    if let Some(color) = arguments.color {
+fn execute(mut arguments: Arguments) -> Outcome {
+    let config = config::Config::read()?;
+    let threads = arguments.threads.or(config.threads).map(usize::from);
+    if let Some(color) = arguments.color.or(config.color) {
         color.choose();
     }
-    let form = if arguments.quiet { terminal::Form::None } else { arguments.progress.unwrap_or(terminal::Form::Auto) };
-    let terminal = terminal::Terminal::new(form, threads);
+    let form = arguments.progress.or(config.progress).unwrap_or(terminal::Form::Auto);
+    let form = if arguments.quiet { terminal::Form::None } else { form };
+    match (&mut arguments.command, config.allowed_signers) {
+        (Command::Apply(arguments), Some(list)) => arguments.signature.require_unless_given(list),
+        (Command::Check(arguments), Some(list)) => arguments.signature.require_unless_given(list),
+        _ => {}
+    }
+    let terminal = terminal::Terminal::new(form, threads, config.endpoint);
     start_threads(threads);
     let outcome = run_command(arguments.command, &terminal);
     if outcome.is_ok() {

@@ -95,11 +95,12 @@ pub struct Terminal {
     counted: AtomicBool,
     #[cfg_attr(not(feature = "verify"), allow(dead_code))]
     threads: Option<usize>,
+    endpoint: Option<String>,
 }
 
 impl Terminal {
     /// `form` is the one that is wanted: there is no bar where there is no terminal.
-    pub fn new(form: Form, threads: Option<usize>) -> Self {
+    pub fn new(form: Form, threads: Option<usize>, endpoint: Option<String>) -> Self {
         // The first interruption cancels the work, which then removes its temporary files; the second one ends the process.
         let _ = ctrlc::set_handler(|| {
             if INTERRUPTED.swap(true, Ordering::Relaxed) {
@@ -118,7 +119,14 @@ impl Terminal {
             bytes: AtomicU64::new(0),
             counted: AtomicBool::new(false),
             threads,
+            endpoint,
         }
+    }
+
+    /// The address of the hub, if the environment or the configuration says: HF_ENDPOINT, or else LCEPATCH_ENDPOINT, or else `endpoint`.
+    #[allow(dead_code)] // until names of repositories are read
+    pub fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
     }
 
     /// The number of threads, if it was given.
