@@ -102,7 +102,7 @@ What to do with the selected weights:
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
     map_prefix: Vec<Prefix>,
     #[command(flatten)]
-    signature: Required,
+    pub signature: Required,
     /// Do not record this apply in the model directory's log
     #[arg(long)]
     no_log: bool,

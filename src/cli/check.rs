@@ -47,7 +47,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
     map_prefix: Vec<Prefix>,
     #[command(flatten)]
-    signature: Required,
+    pub signature: Required,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,

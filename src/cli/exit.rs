@@ -65,9 +65,20 @@ pub fn json_path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Writes a value as JSON to standard output.
-pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Output(error.into()))?;
+/// The version of the answers' keys, `docs/json.md`. It changes if a key goes or means something else, and not if one is added.
+const SCHEMA: u32 = 1;
+
+#[derive(serde::Serialize)]
+struct Versioned<'a, T> {
+    schema: u32,
+    #[serde(flatten)]
+    answer: &'a T,
+}
+
+/// Writes a struct or map as JSON to standard output, with the version of its keys before them.
+pub fn print_json(answer: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(&Versioned { schema: SCHEMA, answer })
+        .map_err(|error| Failure::Output(error.into()))?;
     write(format_args!("{}", printable_json(&text)))
 }
 

@@ -12,6 +12,7 @@ mod check;
 mod combine;
 mod compare;
 mod completions;
+mod config;
 mod demo;
 mod diff;
 mod exit;
@@ -73,6 +74,7 @@ Examples:
   lcepatch apply model/ undo.lcepatch --in-place            and back, exactly
 
 Checkpoints are a .safetensors file, a *.safetensors.index.json, or a model directory.
+Defaults for threads, colour, progress and signers may stand in ~/.config/lcepatch/config.toml.
 Exit codes: 0 done or yes, 1 no, 2 usage, 3 files, 4 invalid patch, 5 invalid checkpoint, 6 refused, 7 numbers, 8 something \
 is missing, 9 network, 10 not finished, 11 not signed as required.";
 
@@ -264,16 +266,23 @@ fn start_threads(wanted: Option<usize>) {
     };
 }
 
-fn execute(arguments: Arguments) -> Outcome {
-    let threads = arguments.threads.map(usize::from);
-    if let Some(color) = arguments.color {
+fn execute(mut arguments: Arguments) -> Outcome {
+    let config = config::Config::read()?;
+    let threads = arguments.threads.or(config.threads).map(usize::from);
+    if let Some(color) = arguments.color.or(config.color) {
         color.choose();
     }
-    let form = if arguments.quiet { terminal::Form::None } else { arguments.progress.unwrap_or(terminal::Form::Auto) };
+    let form = arguments.progress.or(config.progress).unwrap_or(terminal::Form::Auto);
+    let form = if arguments.quiet { terminal::Form::None } else { form };
+    match (&mut arguments.command, config.allowed_signers) {
+        (Command::Apply(arguments), Some(list)) => arguments.signature.require_unless_given(list),
+        (Command::Check(arguments), Some(list)) => arguments.signature.require_unless_given(list),
+        _ => {}
+    }
     let terminal = terminal::Terminal::new(form, threads);
     #[cfg(feature = "net")]
-    let terminal = terminal
-        .with_sources(crate::source::Options { allow_http: arguments.allow_http, ..crate::source::Options::default() });
+    let terminal =
+        terminal.with_sources(crate::source::Options { endpoint: config.endpoint, allow_http: arguments.allow_http });
     start_threads(threads);
     let outcome = run_command(arguments.command, &terminal);
     if outcome.is_ok() {

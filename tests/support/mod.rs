@@ -87,7 +87,7 @@ impl Dir {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lcepatch"));
-        command.current_dir(self.0.path()).env_remove("LCEPATCH_THREADS");
+        command.current_dir(self.0.path()).env_remove("LCEPATCH_THREADS").env("LCEPATCH_CONFIG", "");
         command
     }
 }
