@@ -1,9 +1,11 @@
 //! Failures on the terminal, and the exit codes of answers.
 
+use super::terminal::Terminal;
 use super::{Answer, advice};
 use crate::durable::output_was_printed;
 use crate::error::{Error, Reason};
 use crate::report::table::{printable, printable_json};
+use crate::source::Origin;
 use anstyle::{AnsiColor, Style};
 use clap::error::ContextValue;
 use std::io::Write;
@@ -71,13 +73,16 @@ const SCHEMA: u32 = 1;
 #[derive(serde::Serialize)]
 struct Versioned<'a, T> {
     schema: u32,
+    /// What was fetched for this answer.
+    sources: Vec<Origin>,
     #[serde(flatten)]
     answer: &'a T,
 }
 
-/// Writes a struct or map as JSON to standard output, with the version of its keys before them.
-pub fn print_json(answer: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(&Versioned { schema: SCHEMA, answer })
+/// Writes a struct or map as JSON to standard output, with the version of its keys and what was fetched before them.
+pub fn print_json(terminal: &Terminal, answer: &impl serde::Serialize) -> Result<(), Failure> {
+    let sources = terminal.sources().origins();
+    let text = serde_json::to_string_pretty(&Versioned { schema: SCHEMA, sources, answer })
         .map_err(|error| Failure::Output(error.into()))?;
     write(format_args!("{}", printable_json(&text)))
 }

@@ -120,7 +120,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     match arguments.json {
         true => {
             let (name, commit, notes) = (place.name(), place.commit(), shelf.notes().collect());
-            print_json(&Answered { place: name, commit, patches: rows, notes })?;
+            print_json(terminal, &Answered { place: name, commit, patches: rows, notes })?;
         }
         false => {
             shelf.notes().for_each(|note| terminal.note(note));

@@ -194,7 +194,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 fn end(arguments: &Arguments, answered: &Answered<'_>, said: Vec<String>, terminal: &Terminal) -> Outcome {
     terminal.done();
     after(match arguments.json {
-        true => print_json(answered),
+        true => print_json(terminal, answered),
         false => said.into_iter().try_for_each(print),
     })?;
     Ok(Answer::Yes)
