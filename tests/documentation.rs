@@ -134,7 +134,12 @@ fn run_documentation(runtime: Option<&Path>) -> usize {
             }
             for (command, expected) in &block.commands {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", command]).current_dir(dir.path("")).env("PATH", &path).env_remove("LCEPATCH_THREADS");
+                shell
+                    .args(["-c", command])
+                    .current_dir(dir.path(""))
+                    .env("PATH", &path)
+                    .env_remove("LCEPATCH_THREADS")
+                    .env("LCEPATCH_CONFIG", "");
                 runtime.map(|library| shell.env("ORT_DYLIB_PATH", library));
                 let output = Run::new(command, shell.output().unwrap());
                 // `check` of what does not fit says so with its exit code.

@@ -9,5 +9,5 @@ fn sessions_print_what_they_printed() {
     let cases = trycmd::TestCases::new();
     cases.register_bin("lcepatch", Path::new(env!("CARGO_BIN_EXE_lcepatch")));
     // Help is wrapped to the terminal that there is.
-    cases.env("COLUMNS", "100").env("NO_COLOR", "1").case("tests/golden/*.md");
+    cases.env("COLUMNS", "100").env("NO_COLOR", "1").env("LCEPATCH_CONFIG", "").case("tests/golden/*.md");
 }

@@ -102,7 +102,7 @@ What to do with the selected weights:
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
     map_prefix: Vec<Prefix>,
     #[command(flatten)]
-    signature: Required,
+    pub signature: Required,
     /// Do not record this apply in the model directory's log
     #[arg(long)]
     no_log: bool,
@@ -202,13 +202,16 @@ fn report(
         terminal.note(&format!("not carried along, since they cannot be read: {names}"));
     }
     if arguments.json {
-        return print_json(&json!({
-            "result": json_path(result), "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
-            "is_reference": is_reference, "left_behind": applied.left_behind, "unreadable": applied.unreadable, "undo": undo.as_deref().map(json_path), "added": done.added,
-            "external_weights": external_weights.iter().map(|path| json_path(path)).collect::<Vec<_>>(),
-            "patches": edits.iter().zip(&arguments.patches).map(|(edit, text)| of_edit(edit, text, arguments)).collect::<Vec<_>>(),
-            "signatures": signers.iter().map(signature_argument::json).collect::<Vec<_>>(),
-        }));
+        return print_json(
+            terminal,
+            &json!({
+                "result": json_path(result), "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,
+                "is_reference": is_reference, "left_behind": applied.left_behind, "unreadable": applied.unreadable, "undo": undo.as_deref().map(json_path), "added": done.added,
+                "external_weights": external_weights.iter().map(|path| json_path(path)).collect::<Vec<_>>(),
+                "patches": edits.iter().zip(&arguments.patches).map(|(edit, text)| of_edit(edit, text, arguments)).collect::<Vec<_>>(),
+                "signatures": signers.iter().map(signature_argument::json).collect::<Vec<_>>(),
+            }),
+        );
     }
     for signer in signers {
         print(signature_argument::line(signer))?;

@@ -102,7 +102,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let answers = ask(evaluation, &prompts, &tokenizer, &patches, &cases, &terminal.context())?;
     terminal.done();
     if arguments.json {
-        print_json(&json(&answers, &arguments.computing.setup(&engine, terminal)))?;
+        print_json(terminal, &json(&answers, &arguments.computing.setup(&engine, terminal)))?;
     } else {
         lines(&answers).into_iter().try_for_each(print)?;
     }

@@ -63,7 +63,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     write_file(output, card::renewed(&existing, &card::Card::new(&[described])).as_bytes(), Existing::Replace)?;
     let (card, figure) = (output.display().to_string(), figure.display().to_string());
     match arguments.json {
-        true => print_json(&Answered { id: patch.id().to_string(), card, figure })?,
+        true => print_json(terminal, &Answered { id: patch.id().to_string(), card, figure })?,
         false => print(format_args!("wrote {card} and {figure}"))?,
     }
     Ok(Answer::Yes)

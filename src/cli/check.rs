@@ -47,7 +47,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PATCH=BASE", value_parser = arguments::prefix_map)]
     map_prefix: Vec<Prefix>,
     #[command(flatten)]
-    signature: Required,
+    pub signature: Required,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -90,12 +90,15 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         let differences: Vec<_> = found.iter().flat_map(|fit| &fit.differences).collect();
         let differences: Vec<_> =
             differences.iter().map(|(name, how)| json!({"tensor": name, "difference": how.to_string()})).collect();
-        print_json(&json!({
-            "patch": json_path(&arguments.patch), "id": patch.id().to_string(), "intact": true, "blocks": blocks,
-            "decoded": decoded, "fits": found.as_ref().map(|_| fits), "state": state, "differences": differences,
-            "signature": signer.as_ref().map(signature_argument::json),
-            "carried": carried, "denied": denied, "ignored_metadata": patch.ignored_metadata(),
-        }))?;
+        print_json(
+            terminal,
+            &json!({
+                "patch": json_path(&arguments.patch), "id": patch.id().to_string(), "intact": true, "blocks": blocks,
+                "decoded": decoded, "fits": found.as_ref().map(|_| fits), "state": state, "differences": differences,
+                "signature": signer.as_ref().map(signature_argument::json),
+                "carried": carried, "denied": denied, "ignored_metadata": patch.ignored_metadata(),
+            }),
+        )?;
     } else {
         let (name, id) = (arguments.patch.display(), patch.id());
         print(format_args!("{name}: intact, {decoded} of {} decoded, patch id {id}", counted(blocks, "block")))?;

@@ -79,7 +79,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         count(overlapping),
         count(conflicting)
     ));
-    arguments.output.save(&patch)?;
+    arguments.output.save(terminal, &patch)?;
     Ok(Answer::Yes)
 }
 
@@ -91,6 +91,6 @@ fn join_parts(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let diffed = shard::join(&parts, &terminal.context())?;
     terminal.done();
     pair::print_notes(&diffed, terminal);
-    arguments.output.save(&diffed.patch)?;
+    arguments.output.save(terminal, &diffed.patch)?;
     Ok(Answer::Yes)
 }

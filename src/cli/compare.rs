@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     }
     terminal.done();
     if arguments.json {
-        print_json(&comparison)?;
+        print_json(terminal, &comparison)?;
     } else {
         print_table(&comparison)?;
         if let Some(path) = &arguments.output {

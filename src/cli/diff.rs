@@ -179,7 +179,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
         patch.save(output, arguments.existing())?;
     }
     if arguments.json {
-        print_json(&Printed { stat: &stat, kind: &kind, spectrum: spectrum.as_deref() })?;
+        print_json(terminal, &Printed { stat: &stat, kind: &kind, spectrum: spectrum.as_deref() })?;
     } else if diffed.unchanged == stat.selected {
         match stat.tensors.is_empty() {
             true => {

@@ -1,9 +1,11 @@
 //! Failures on the terminal, and the exit codes of answers.
 
+use super::terminal::Terminal;
 use super::{Answer, advice};
 use crate::durable::output_was_printed;
 use crate::error::{Error, Reason};
 use crate::report::table::{printable, printable_json};
+use crate::source::Origin;
 use anstyle::{AnsiColor, Style};
 use clap::error::ContextValue;
 use std::io::Write;
@@ -65,9 +67,23 @@ pub fn json_path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Writes a value as JSON to standard output.
-pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Output(error.into()))?;
+/// The version of the answers' keys, `docs/json.md`. It changes if a key goes or means something else, and not if one is added.
+const SCHEMA: u32 = 1;
+
+#[derive(serde::Serialize)]
+struct Versioned<'a, T> {
+    schema: u32,
+    /// What was fetched for this answer.
+    sources: Vec<Origin>,
+    #[serde(flatten)]
+    answer: &'a T,
+}
+
+/// Writes a struct or map as JSON to standard output, with the version of its keys and what was fetched before them.
+pub fn print_json(terminal: &Terminal, answer: &impl serde::Serialize) -> Result<(), Failure> {
+    let sources = terminal.sources().origins();
+    let text = serde_json::to_string_pretty(&Versioned { schema: SCHEMA, sources, answer })
+        .map_err(|error| Failure::Output(error.into()))?;
     write(format_args!("{}", printable_json(&text)))
 }
 

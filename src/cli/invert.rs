@@ -29,6 +29,6 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let base = arguments.base.open(terminal)?;
     let patch = invert(&input(&arguments.patch, terminal)?, base.as_ref(), &terminal.context())?;
     terminal.done();
-    arguments.output.save(&patch)?;
+    arguments.output.save(terminal, &patch)?;
     Ok(Answer::Yes)
 }

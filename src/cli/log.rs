@@ -26,7 +26,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let checkpoint = patch_argument::checkpoint(&arguments.model, terminal)?;
     let history = super::status::history(&checkpoint)?;
     if arguments.json {
-        print_json(&history)?;
+        print_json(terminal, &history)?;
         return Ok(Answer::Yes);
     }
     if history.steps.is_empty() {

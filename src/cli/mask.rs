@@ -124,7 +124,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
             .collect();
         let mut all = json_counts(&masks.overlap, other.is_some());
         all["by_component"] = by_component.into();
-        print_json(&all)?;
+        print_json(terminal, &all)?;
     } else if other.is_some() {
         print_overlap(&masks)?;
     } else {

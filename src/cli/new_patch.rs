@@ -54,11 +54,11 @@ impl Output {
     }
 
     /// Writes the patch and prints where it is.
-    pub fn save(&self, patch: &Patch) -> Result<(), Failure> {
+    pub fn save(&self, terminal: &Terminal, patch: &Patch) -> Result<(), Failure> {
         patch.save(&self.output, self.existing())?;
         let stat = Stat::new(patch);
         if self.json {
-            return print_json(&stat);
+            return print_json(terminal, &stat);
         }
         print(show::written(&self.output, &stat))
     }

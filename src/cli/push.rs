@@ -85,15 +85,18 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     terminal.done();
     plan.notes.iter().for_each(|note| terminal.note(note));
     let answer = |plan: &Plan, sent, commit: Option<&str>, url: Option<&str>| {
-        print_json(&Answered {
-            place: &name,
-            patches: arguments.patches.iter().map(|path| json_path(path)).collect(),
-            files: &plan.planned,
-            sent,
-            commit,
-            url,
-            notes: &plan.notes,
-        })
+        print_json(
+            terminal,
+            &Answered {
+                place: &name,
+                patches: arguments.patches.iter().map(|path| json_path(path)).collect(),
+                files: &plan.planned,
+                sent,
+                commit,
+                url,
+                notes: &plan.notes,
+            },
+        )
     };
     if plan.is_empty() {
         match arguments.json {

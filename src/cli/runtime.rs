@@ -70,7 +70,7 @@ struct Status {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     match &arguments.command {
         Command::Install(arguments) => run_install(arguments, terminal),
-        Command::Status(arguments) => run_status(arguments),
+        Command::Status(arguments) => run_status(arguments, terminal),
     }
 }
 
@@ -103,14 +103,17 @@ fn download(wheel: &Wheel, to: &mut File, context: &Context<'_>) -> Result<(), S
     fetched.map_err(|fault| fault.to_string())
 }
 
-fn run_status(arguments: &Status) -> Outcome {
+fn run_status(arguments: &Status, terminal: &Terminal) -> Outcome {
     let provider = if arguments.cuda { Provider::Cuda { device: 0 } } else { Provider::Cpu };
     let found = match find(provider) {
         Ok(found) => found,
         Err(fault @ RuntimeFault::NotFound { .. }) => {
             if arguments.json {
                 let (places, help) = (fault.details(), advice::runtime(&fault));
-                print_json(&json!({ "provider": provider.label(), "library": null, "looked": places, "help": help }))?;
+                print_json(
+                    terminal,
+                    &json!({ "provider": provider.label(), "library": null, "looked": places, "help": help }),
+                )?;
             } else {
                 print(&fault)?;
                 for place in fault.details() {
@@ -125,14 +128,17 @@ fn run_status(arguments: &Status) -> Outcome {
     let environment = load(&found)?;
     let about = about(&found, &environment)?;
     if arguments.json {
-        print_json(&json!({
-            "provider": provider.label(),
-            "library": json_path(&found.library),
-            "reason": found.origin.label(),
-            "version": about.version,
-            "build": about.build,
-            "providers": about.providers,
-        }))?;
+        print_json(
+            terminal,
+            &json!({
+                "provider": provider.label(),
+                "library": json_path(&found.library),
+                "reason": found.origin.label(),
+                "version": about.version,
+                "build": about.build,
+                "providers": about.providers,
+            }),
+        )?;
     } else {
         print(format_args!("ONNX Runtime {}: {}", about.version, found.library.display()))?;
         print(format_args!("  {}", found.origin.label()))?;

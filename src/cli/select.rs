@@ -47,6 +47,6 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let patch =
         select(&input(&arguments.patch, terminal)?, &filter, arguments.top, base.as_ref(), &terminal.context())?;
     terminal.done();
-    arguments.output.save(&patch)?;
+    arguments.output.save(terminal, &patch)?;
     Ok(Answer::Yes)
 }

@@ -106,7 +106,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if arguments.json {
         let (carried, metadata, spectrum) = (carried.and_then(Result::ok), patch.metadata(), spectrum.as_deref());
         let ignored_metadata = patch.ignored_metadata();
-        print_json(&Shown { carried, metadata, ignored_metadata, stat: &stat, kind: &kind, spectrum })?;
+        print_json(terminal, &Shown { carried, metadata, ignored_metadata, stat: &stat, kind: &kind, spectrum })?;
         return Ok(Answer::Yes);
     }
     print(&kind.sentence)?;

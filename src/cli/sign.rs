@@ -54,9 +54,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     terminal.done();
     let signer = signature.signer(None, &output);
     if arguments.json {
-        print_json(&serde_json::json!({
-            "patch": json_path(&arguments.patch), "id": patch.id().to_string(), "signature": signature_argument::json(&signer),
-        }))?;
+        print_json(
+            terminal,
+            &serde_json::json!({
+                "patch": json_path(&arguments.patch), "id": patch.id().to_string(), "signature": signature_argument::json(&signer),
+            }),
+        )?;
     } else {
         let (output, patch) = (output.display(), arguments.patch.display());
         print(format_args!("wrote {output}: {patch}, signed by {} key {}", signer.algorithm, signer.fingerprint))?;

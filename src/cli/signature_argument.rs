@@ -15,11 +15,11 @@ use std::time::SystemTime;
 #[derive(Args)]
 #[command(next_help_heading = "Signatures")]
 pub struct Required {
-    /// Accept a patch only with a signature by a key in this list (as in ssh-keygen(1), ALLOWED SIGNERS)
+    /// Accept a patch only with a signature by a key in this list (as in ssh-keygen(1), ALLOWED SIGNERS) [env: LCEPATCH_ALLOWED_SIGNERS]
     #[arg(long, value_name = "ALLOWED_SIGNERS")]
     require_signature: Option<PathBuf>,
     /// Of those in the list, accept this one only
-    #[arg(long, value_name = "NAME", requires = "require_signature")]
+    #[arg(long, value_name = "NAME")]
     signer: Option<String>,
     /// The signature [default: PATCH.sig]
     #[arg(long, value_name = "FILE")]
@@ -33,11 +33,20 @@ pub struct Opener<'a> {
 }
 
 impl Required {
+    /// Makes `list` the one that is required, unless the arguments name another.
+    pub fn require_unless_given(&mut self, list: PathBuf) {
+        self.require_signature.get_or_insert(list);
+    }
+
     /// For opening as many patches.
     pub fn for_patches(&self, patches: usize) -> Result<Opener<'_>, Failure> {
         if self.signature.is_some() && patches > 1 {
             let help = "put each signature beside its patch, as PATCH.sig, and leave --signature out";
             return Err(Failure::usage(format!("one --signature for {patches} patches"), help));
+        }
+        if self.signer.is_some() && self.require_signature.is_none() {
+            let help = "give the list of signers with --require-signature";
+            return Err(Failure::usage("--signer is one of a list of signers, and there is none", help));
         }
         let read = |list: &PathBuf| -> Result<Requirement, Failure> {
             let signers = AllowedSigners::read(list)?;
@@ -54,7 +63,8 @@ impl Required {
         }
         let found = terminal.sources().patch_file(name, &terminal.context())?;
         let signature = self.signature.clone().unwrap_or_else(|| beside(&found.path));
-        let there = self.signature.is_some() || signature.symlink_metadata().is_ok();
+        // `--signer` without a list is refused with the others.
+        let there = self.signer.is_none() && (self.signature.is_some() || signature.symlink_metadata().is_ok());
         if self.require_signature.is_none() && there {
             let (patch, signer) = open_signed(&found.path, &signature, &terminal.context())?;
             return Ok((found.named(patch), Some(signer)));

@@ -41,6 +41,6 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     }
     let patch = squash(&first, &second, base.as_ref(), &terminal.context())?;
     terminal.done();
-    arguments.output.save(&patch)?;
+    arguments.output.save(terminal, &patch)?;
     Ok(Answer::Yes)
 }

@@ -38,10 +38,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let abandoned = folder(&checkpoint).map_or(Vec::new(), |folder| abandoned(&folder));
     if arguments.json {
         let steps = history.steps.len();
-        print_json(&json!({
-            "model": json_path(&arguments.model), "state": state, "steps": steps, "files": files,
-            "abandoned": abandoned.iter().map(|path| json_path(path)).collect::<Vec<_>>(),
-        }))?;
+        print_json(
+            terminal,
+            &json!({
+                "model": json_path(&arguments.model), "state": state, "steps": steps, "files": files,
+                "abandoned": abandoned.iter().map(|path| json_path(path)).collect::<Vec<_>>(),
+            }),
+        )?;
     } else {
         let steps = history.steps.len();
         match state {

@@ -1,4 +1,4 @@
-//! Completions and manual pages, in the shells and programs that read them.
+//! Completions and manual pages, in the shells and programs that read them, and the configuration.
 
 use crate::support::*;
 use std::process::Command;
@@ -103,4 +103,77 @@ fn man_reads_the_pages_without_a_warning() {
         };
         assert!(output.err.is_empty() && output.out.contains("NAME"), "{output:#?}");
     }
+}
+
+/// Runs with a configuration file of this text.
+fn configured(dir: &Dir, text: &str, variables: &[(&str, &str)], arguments: &str) -> Run {
+    let path = dir.write("home/lcepatch/config.toml", text.as_bytes());
+    let mut command = dir.command();
+    for name in ["NO_COLOR", "CLICOLOR_FORCE", "LCEPATCH_CONFIG", "LCEPATCH_COLOR", "LCEPATCH_PROGRESS"] {
+        command.env_remove(name);
+    }
+    // On Windows APPDATA is what XDG_CONFIG_HOME is elsewhere.
+    let home = path.parent().unwrap().parent().unwrap();
+    command.env("XDG_CONFIG_HOME", home).env("APPDATA", home).envs(variables.iter().copied());
+    Run::new(arguments, command.args(arguments.split_whitespace()).output().unwrap())
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
+    let dir = bert_dir();
+    let diff = "diff target.safetensors reference.safetensors --density 10% --force -o p";
+    let colour_and_json = |variables: &[(&str, &str)], flags: &str| {
+        let text = "color = 'always'\nprogress = 'json'\nthreads = 2\n";
+        let run = configured(&dir, text, variables, &format!("{diff} {flags}")).ok();
+        (run.out.contains('\x1b'), run.err.starts_with('{'))
+    };
+    assert_eq!(colour_and_json(&[], ""), (true, true));
+    assert_eq!(colour_and_json(&[("LCEPATCH_CONFIG", "")], ""), (false, false));
+    let variables = [("LCEPATCH_COLOR", "never"), ("LCEPATCH_PROGRESS", "none")];
+    assert_eq!(colour_and_json(&variables, ""), (false, false));
+    assert_eq!(colour_and_json(&variables, "--color always --progress json"), (true, true));
+    assert_eq!(colour_and_json(&[], "--color never --quiet"), (false, false));
+}
+
+#[test]
+fn the_configuration_changes_no_byte_of_a_patch() {
+    let dir = bert_dir();
+    let diff = "diff target.safetensors reference.safetensors --density 10%";
+    dir.run(&format!("{diff} -o p")).ok();
+    let text =
+        "threads = 1\ncolor = 'always'\nprogress = 'plain'\nendpoint = 'http://127.0.0.1:1'\nallowed_signers = 'l'";
+    configured(&dir, text, &[], &format!("{diff} -o q")).ok();
+    assert_eq!(dir.read("p"), dir.read("q"));
+}
+
+#[test]
+fn what_is_wrong_in_the_configuration_is_an_error() {
+    let dir = bert_dir();
+    let fails = |text: &str, says: &[&str]| {
+        configured(&dir, text, &[], "mask target.safetensors --sparsity 1%").fails(2).says(says)
+    };
+    fails("colour = 'never'", &["config.toml: there is no key \"colour\"", "help: color is similar"]);
+    fails("alpha = 2", &["no key \"alpha\"", "allowed_signers"]);
+    fails("color = 'blue'", &["blue", "always"]);
+    fails("threads = 2\ncolor", &["config.toml: line 2: "]);
+    let absent = [("LCEPATCH_CONFIG", "absent.toml")];
+    configured(&dir, "", &absent, "show p").fails(3).says(&["absent.toml"]);
+    // The version and the help do not depend on it.
+    configured(&dir, "alpha = 2", &[], "--version").ok();
+}
+
+#[test]
+fn a_configured_list_of_signers_is_required() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors --density 10% -o p").ok();
+    dir.write(
+        "home/lcepatch/list",
+        b"alice@example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c\n",
+    );
+    let text = "allowed_signers = 'list'";
+    configured(&dir, text, &[], "check p").fails(11).says(&["p.sig"]);
+    configured(&dir, text, &[], "apply target.safetensors p -o r").fails(11);
+    configured(&dir, text, &[("LCEPATCH_ALLOWED_SIGNERS", "absent")], "check p").fails(3).says(&["absent"]);
+    configured(&dir, text, &[("LCEPATCH_ALLOWED_SIGNERS", "")], "check p").ok();
+    dir.run("check p --signer alice@example.com").fails(2).says(&["--require-signature"]);
 }

@@ -4,4 +4,5 @@
 pub mod download;
 mod parts;
 mod publish;
+mod python;
 mod refusals;

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// The token of `alice`, who owns what is under her name.
 pub const TOKEN: &str = "hf_alice_secret";
 
+/// How a repository is given to the server (`--repo`, `--private` or `--gated`), its name, and its files.
+pub type Repository<'a> = (&'a str, &'a str, &'a [(&'a str, &'a [u8])]);
+
 /// A hub that runs until the value is dropped, with a cache of its own.
 pub struct Hub {
     server: Child,
@@ -33,14 +36,13 @@ impl Drop for Hub {
 }
 
 impl Hub {
-    /// Starts a hub with repositories, each given as `--repo`, `--private` or `--gated`, its name, and its files. A test that asks for
-    /// it is ignored where there is no Python.
-    pub fn start(repositories: &[(&str, &str, &[(&str, &[u8])])]) -> Self {
+    /// Starts a hub with repositories. A test that asks for it is ignored where there is no Python.
+    pub fn start(repositories: &[Repository]) -> Self {
         Self::with(repositories, &[])
     }
 
     /// As [`Hub::start`], with further arguments of the server.
-    pub fn with(repositories: &[(&str, &str, &[(&str, &[u8])])], arguments: &[&str]) -> Self {
+    pub fn with(repositories: &[Repository], arguments: &[&str]) -> Self {
         let dir = Dir::new();
         let mut command = Command::new("python3");
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/hubserver.py"));

@@ -303,10 +303,8 @@ impl From<Cancelled> for Fault {
 
 impl From<Fault> for std::io::Error {
     fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Cancelled => std::io::Error::new(std::io::ErrorKind::Interrupted, fault),
-            _ => std::io::Error::other(fault),
-        }
+        // Also where someone asked to stop: readers try again what was `Interrupted`.
+        std::io::Error::other(fault)
     }
 }
 

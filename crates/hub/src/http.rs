@@ -147,6 +147,11 @@ impl Answer {
         self.redirects.iter().chain([&self.headers]).find_map(|headers| headers.get(name)?.to_str().ok())
     }
 
+    /// Whether it came from another address than was asked.
+    pub(crate) fn is_redirected(&self) -> bool {
+        !self.redirects.is_empty()
+    }
+
     /// Whether the status says that it worked.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -517,45 +522,9 @@ impl Read for FilePart<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{answer, http, serve};
     use std::io::Write;
     use std::net::TcpListener;
-
-    /// A server on loopback that gives each connection the next answer, and returns what it was sent.
-    fn serve(answers: Vec<String>) -> (String, std::thread::JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let thread = std::thread::spawn(move || {
-            answers
-                .into_iter()
-                .map(|answer| {
-                    let (mut stream, _) = listener.accept().unwrap();
-                    let mut request = Vec::new();
-                    let mut byte = [0];
-                    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
-                        request.push(byte[0]);
-                    }
-                    stream.write_all(answer.as_bytes()).unwrap();
-                    String::from_utf8(request).unwrap()
-                })
-                .collect()
-        });
-        (address, thread)
-    }
-
-    fn answer(status: &str, headers: &str, body: &str) -> String {
-        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
-    }
-
-    fn http(endpoint: &str) -> Http {
-        let variables = |name: &str| match name {
-            "HF_ENDPOINT" => Some(endpoint.to_owned()),
-            "HF_TOKEN" => Some("hf_secret".to_owned()),
-            _ => None,
-        };
-        let mut settings = Settings::from_variables(variables).unwrap();
-        settings.back_off = Duration::from_millis(1);
-        Http::new(Arc::new(settings), Arc::new(|_| {}))
-    }
 
     fn get(http: &Http, address: &str) -> Result<(Answer, Vec<u8>), Fault> {
         http.send_and_read(&Request::get(address), 100, &Context::silent())

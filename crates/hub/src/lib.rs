@@ -19,6 +19,9 @@ mod download;
 pub mod place;
 pub mod python_index;
 
+#[cfg(test)]
+mod testing;
+
 pub use client::{Client, Hit};
 pub use fault::{Fault, Kind};
 pub use listing::{Digest, RepoFile, checkpoint_files};

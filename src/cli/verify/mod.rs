@@ -196,7 +196,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         write_file(path, sweep(&report).as_bytes(), existing)?;
     }
     if arguments.json {
-        print_json(&json(&report, &setup, if arguments.items { Detail::Items } else { Detail::Scores }))?;
+        print_json(terminal, &json(&report, &setup, if arguments.items { Detail::Items } else { Detail::Scores }))?;
     } else {
         lines(&report, &setup).into_iter().try_for_each(print)?;
         if plot_in_terminal {
