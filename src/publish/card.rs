@@ -103,8 +103,12 @@ fn front(patches: &[Described<'_>]) -> Vec<(&'static str, String)> {
     let mut front = Vec::new();
     let models = distinct(patches, |metadata| metadata.base.model_id.clone().filter(|id| is_model_id(id)));
     if !models.is_empty() {
-        let lines: String = models.iter().map(|id| format!("- {}\n", quoted(id))).collect();
-        front.push(("base_model", format!("base_model:\n{lines}")));
+        // Names of models are text in YAML without quotes.
+        let lines = match &models[..] {
+            [one] => format!(" {one}\n"),
+            several => format!("\n{}", several.iter().map(|id| format!("- {id}\n")).collect::<String>()),
+        };
+        front.push(("base_model", format!("base_model:{lines}")));
         front.push(("base_model_relation", "base_model_relation: adapter\n".to_owned()));
     }
     front.push(("library_name", "library_name: lcepatch\n".to_owned()));
