@@ -6,6 +6,7 @@
 mod advice;
 mod apply;
 mod arguments;
+mod card;
 #[cfg(feature = "verify")]
 mod ask;
 mod check;
@@ -157,6 +158,8 @@ enum Command {
     /// Compare two patches; with -o, write what both select
     #[command(visible_alias = "intersect")]
     Compare(compare::Arguments),
+    /// Write the model card of a patch
+    Card(card::Arguments),
     /// Publish patches, with an index and a model card
     #[cfg(feature = "net")]
     Push(push::Arguments),
@@ -308,6 +311,7 @@ fn run_command(command: Command, terminal: &terminal::Terminal) -> Outcome {
         Command::Combine(arguments) => combine::run(&arguments, terminal),
         Command::Select(arguments) => select::run(&arguments, terminal),
         Command::Compare(arguments) => compare::run(&arguments, terminal),
+        Command::Card(arguments) => card::run(&arguments, terminal),
         #[cfg(feature = "net")]
         Command::Push(arguments) => push::run(&arguments, terminal),
         #[cfg(feature = "net")]

@@ -56,11 +56,9 @@ pub(crate) enum PublishFault {
         found: u64,
     },
     /// A text that is to be changed cannot be read.
-    #[error("{file} of {place} is not text in UTF-8")]
+    #[error("{file} is not text in UTF-8")]
     NotText {
-        /// The place.
-        place: String,
-        /// The file.
+        /// The file, with its place.
         file: String,
     },
     /// More patches than are opened.

@@ -3,6 +3,7 @@
 //! Beside the patches a place has their signatures, an index of them (`patches.json`), and a model card. Whatever the index says, the
 //! header of a patch decides: every patch that is listed, found or applied is opened first.
 
+pub(crate) mod card;
 #[cfg(feature = "net")]
 mod chain;
 #[cfg(feature = "net")]

@@ -1,5 +1,6 @@
 //! Puts patches into a place, with all that goes beside them.
 
+use super::card::{self, Card, Described};
 use super::index::{self, Index, Unread};
 use super::shelf::{is_patch_name, signature_name};
 use super::{Listed, Shelf};
@@ -22,8 +23,6 @@ use std::path::{Path, PathBuf};
 const ADAPTER: &str = "adapter_config.json";
 /// Tells git how to keep and to show patches.
 const ATTRIBUTES: (&str, &str) = (".gitattributes", "*.lcepatch filter=lfs diff=lcepatch merge=lfs -text");
-/// The largest text that is read to be changed, in bytes.
-const TEXT_BYTES_MAX: u64 = 4 << 20;
 /// The largest signature, in bytes.
 const SIGNATURE_BYTES_MAX: u64 = 64 << 10;
 /// How often a place is read again because others published meanwhile.
@@ -155,6 +154,15 @@ impl Plan {
         if let Some(text) = with_line(&text(place, ATTRIBUTES.0)?.unwrap_or_default(), ATTRIBUTES.1) {
             plan.add_text(place, ATTRIBUTES.0, text.into_bytes())?;
         }
+        shelf.patches.sort_by(|a, b| a.file.cmp(&b.file));
+        let described = shelf.patches.iter().map(|listed| Described { file: &listed.file, patch: &listed.patch });
+        let described: Vec<_> = described.collect();
+        for described in &described {
+            plan.add_text(place, &described.figure_name(), described.figure().into_bytes())?;
+        }
+        let readme = text(place, card::FILE_NAME)?.unwrap_or_default();
+        let readme = card::renewed(&readme, &Card::new(&described));
+        plan.add_text(place, card::FILE_NAME, readme.into_bytes())?;
         plan.add_text(place, index::FILE_NAME, Index::of(&shelf.patches).to_bytes())?;
         Ok(plan)
     }
@@ -274,8 +282,8 @@ fn text(place: &dyn Place, file: &str) -> Result<Option<String>, Error> {
     if there(place, file).is_none() {
         return Ok(None);
     }
-    let not_text = |_| PublishFault::NotText { place: place.name().to_owned(), file: file.to_owned() };
-    Ok(Some(String::from_utf8(place.read(file, TEXT_BYTES_MAX)?).map_err(not_text)?))
+    let not_text = |_| PublishFault::NotText { file: super::shelf::inside(place, file).display().to_string() };
+    Ok(Some(String::from_utf8(place.read(file, card::TEXT_BYTES_MAX)?).map_err(not_text)?))
 }
 
 /// The text with one line more; None if it has the line.
