@@ -61,6 +61,26 @@ pub struct Arguments {
     /// Replace an existing plot
     #[arg(long)]
     force: bool,
+    /// Whether the text is compared with that of another version, so that it has every tensor, and not the file's name.
+    #[arg(skip)]
+    for_diff: bool,
+}
+
+impl Arguments {
+    /// For a comparison of versions of a patch.
+    pub fn for_diff(patch: &Path) -> Self {
+        Self {
+            patch: patch.to_owned(),
+            tensors: true,
+            all_layers: true,
+            json: false,
+            spectrum: false,
+            base: None,
+            plot: None,
+            force: false,
+            for_diff: true,
+        }
+    }
 }
 
 #[derive(serde::Serialize)]
@@ -113,12 +133,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         print_json(terminal, &Shown { carried, metadata, ignored_metadata, stat: &stat, kind: &kind, spectrum })?;
         return Ok(Answer::Yes);
     }
-    let layout = Layout { width: terminal.width(), all_layers: arguments.all_layers };
+    let layout = Layout { width: terminal.width().filter(|_| !arguments.for_diff), all_layers: arguments.all_layers };
     let print_paragraph = |indent, text: String| paragraph(layout.width, indent, &text).into_iter().try_for_each(print);
     print_paragraph(0, kind.sentence.clone())?;
     print("")?;
-    let name = arguments.patch.display();
-    print_paragraph(2, format!("{name}: {}, patch id {}", bytes(stat.file_bytes), stat.id))?;
+    let name = if arguments.for_diff { String::new() } else { format!("{}: ", arguments.patch.display()) };
+    print_paragraph(2, format!("{name}{}, patch id {}", bytes(stat.file_bytes), stat.id))?;
     for (label, text) in facts(patch.metadata(), &stat, &carried).into_iter().chain(ignored(&patch)) {
         print_paragraph(15, format!("  {label:<12} {text}"))?;
     }
