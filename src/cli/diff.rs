@@ -112,6 +112,9 @@ pub struct Arguments {
     /// Replace an existing output
     #[arg(long)]
     force: bool,
+    /// On a terminal, list every layer, where more than twelve would be shortened
+    #[arg(long)]
+    all_layers: bool,
     /// Print the stat table as JSON
     #[arg(long)]
     json: bool,
@@ -198,7 +201,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
             masks::print_overlap(masks)?;
             print("")?;
         }
-        show::print_tables(&stat)?;
+        show::print_tables(&stat, &show::Layout { width: terminal.width(), all_layers: arguments.all_layers })?;
         if let Some(spectrum) = &spectrum {
             print("")?;
             show::print_ranks(spectrum)?;
