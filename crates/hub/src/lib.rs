@@ -5,6 +5,9 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+#[cfg(test)]
+mod testing;
+
 mod fault;
 pub mod settings;
 mod address;
@@ -18,9 +21,6 @@ mod remote;
 mod download;
 pub mod place;
 pub mod python_index;
-
-#[cfg(test)]
-mod testing;
 
 pub use client::{Client, Hit};
 pub use fault::{Fault, Kind};
