@@ -1,5 +1,6 @@
 //! What goes wrong with files that are elsewhere.
 
+use crate::refusal::Refusal;
 use lcepatch_files::context::Cancelled;
 use lcepatch_format::words::count;
 use std::fmt::{Display, Formatter};
@@ -99,6 +100,14 @@ pub enum Fault {
         status: u16,
         /// What the server says.
         message: String,
+    },
+    /// A store of objects refuses.
+    #[error("{name}: {refusal}")]
+    Store {
+        /// The object, or the bucket.
+        name: String,
+        /// Why.
+        refusal: Refusal,
     },
     /// Somebody else published meanwhile.
     #[error("{place} has changed meanwhile")]
@@ -262,6 +271,7 @@ impl Fault {
             | Fault::NotFound { .. }
             | Fault::WrongToken { .. }
             | Fault::Forbidden { .. }
+            | Fault::Store { .. }
             | Fault::Moved { .. }
             | Fault::TooLarge { .. } => Kind::Refused,
             Fault::RateLimited { .. }

@@ -12,7 +12,8 @@ mod place;
 mod replace;
 mod temporary;
 
-pub(crate) use disk::{is_at, read_at};
+pub(crate) use disk::is_at;
+pub use disk::read_at;
 pub use disk::{is_same, set_len, write_at};
 pub use journal::{Commit, EditJournal, Editable, NewEditJournal, Segments, Unfinished};
 pub use journal::{is_undo_patch, undo_name};
