@@ -135,6 +135,9 @@ pub mod sweep;
 // What people look at
 pub mod report;
 
+// What others find
+pub(crate) mod publish;
+
 // The command: what `src/main.rs` runs, and no part of the library's interface.
 #[cfg(feature = "cli")]
 #[doc(hidden)]

@@ -11,7 +11,7 @@ use clap_complete_nushell::Nushell;
 #[command(after_help = "\
 Where each shell looks for it, for a single user:
   bash        lcepatch completions bash > ~/.local/share/bash-completion/completions/lcepatch
-  zsh         lcepatch completions zsh > ~/.zfunc/_lcepatch      with fpath=(~/.zfunc $fpath) before compinit in ~/.zshrc
+  zsh         lcepatch completions zsh > ~/.zfunc/_lcepatch, a directory in $fpath before compinit
   fish        lcepatch completions fish > ~/.config/fish/completions/lcepatch.fish
   powershell  lcepatch completions powershell >> $PROFILE
   elvish      lcepatch completions elvish >> ~/.config/elvish/rc.elv

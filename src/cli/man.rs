@@ -12,7 +12,7 @@ use std::path::PathBuf;
 Examples:
   lcepatch man | man -l -                                   the page of lcepatch itself
   lcepatch man apply | man -l -
-  lcepatch man -o ~/.local/share/man/man1                   one page for each command; then `man lcepatch-apply`")]
+  lcepatch man -o ~/.local/share/man/man1                   one page for each command")]
 pub struct Arguments {
     /// The command that the page is about, such as `apply` or `runtime install` [default: lcepatch itself]
     #[arg(value_name = "COMMAND")]

@@ -17,6 +17,8 @@ mod diff;
 mod exit;
 #[cfg(feature = "verify")]
 mod export;
+#[cfg(feature = "net")]
+mod find;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod freed_memory;
 mod invert;
@@ -26,6 +28,12 @@ mod mask;
 mod new_patch;
 mod pair;
 mod patch_argument;
+#[cfg(feature = "net")]
+mod place_argument;
+#[cfg(feature = "net")]
+mod pull;
+#[cfg(feature = "net")]
+mod push;
 mod recover;
 #[cfg(feature = "verify")]
 mod report;
@@ -44,8 +52,8 @@ mod terminal;
 #[cfg(feature = "verify")]
 mod verify;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
-use std::ffi::OsStr;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -85,7 +93,27 @@ struct Arguments {
         help_heading = "Everywhere"
     )]
     threads: Option<u16>,
-    /// No progress on the terminal
+    /// When to colour text: `auto` is on a terminal only, unless NO_COLOR or CLICOLOR_FORCE says otherwise [default: auto]
+    #[arg(
+        long,
+        global = true,
+        env = "LCEPATCH_COLOR",
+        hide_env_values = true,
+        value_name = "WHEN",
+        help_heading = "Everywhere"
+    )]
+    color: Option<terminal::Color>,
+    /// How to show progress, on standard error: a bar (`auto`: on a terminal only), lines, JSON objects, or not at all [default: auto]
+    #[arg(
+        long,
+        global = true,
+        env = "LCEPATCH_PROGRESS",
+        hide_env_values = true,
+        value_name = "FORM",
+        help_heading = "Everywhere"
+    )]
+    progress: Option<terminal::Form>,
+    /// No progress, the same as --progress none
     #[arg(long, short, global = true, help_heading = "Everywhere")]
     quiet: bool,
     /// Read from other machines over plain http, too
@@ -127,6 +155,15 @@ enum Command {
     /// Compare two patches; with -o, write what both select
     #[command(visible_alias = "intersect")]
     Compare(compare::Arguments),
+    /// Publish patches, with an index and a model card
+    #[cfg(feature = "net")]
+    Push(push::Arguments),
+    /// Find the published patches that fit a checkpoint
+    #[cfg(feature = "net")]
+    Find(find::Arguments),
+    /// Fetch published patches, or bring a checkpoint to their last version
+    #[cfg(feature = "net")]
+    Pull(Box<pull::Arguments>),
     /// Ask a model what it expects at a [MASK], or after a text, without and with patches
     #[cfg(feature = "verify")]
     Ask(Box<ask::Arguments>),
@@ -155,12 +192,27 @@ enum Command {
 
 /// Parses the arguments, runs the command, reports its error.
 pub fn run() -> ExitCode {
+    // What is said about the arguments themselves has its colour before they are parsed.
+    if let Some(color) = color_of(std::env::args_os()) {
+        color.choose();
+    }
     let parsed = Arguments::command().try_get_matches();
     let parsed = parsed.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
     match parsed {
         Ok((arguments, matches)) => exit::from(execute(arguments), |path| order(&matches, path)),
         Err(error) => exit::usage(error),
     }
+}
+
+/// The last value of `--color` among arguments, or else of its variable.
+fn color_of(arguments: impl Iterator<Item = OsString>) -> Option<terminal::Color> {
+    let words: Vec<OsString> = arguments.take_while(|word| word != "--").collect();
+    let given = words.iter().enumerate().rev().find_map(|(at, word)| match word.to_str()?.strip_prefix("--color")? {
+        "" => words.get(at + 1)?.to_str(),
+        value => value.strip_prefix('='),
+    });
+    let given = given.map(str::to_owned).or_else(|| std::env::var("LCEPATCH_COLOR").ok())?;
+    terminal::Color::from_str(&given, false).ok()
 }
 
 /// The usage line of the command, if `path` is one of the arguments whose order it tells, and not the value of an option.
@@ -214,39 +266,57 @@ fn start_threads(wanted: Option<usize>) {
 
 fn execute(arguments: Arguments) -> Outcome {
     let threads = arguments.threads.map(usize::from);
-    let terminal = terminal::Terminal::new(arguments.quiet, threads);
+    if let Some(color) = arguments.color {
+        color.choose();
+    }
+    let form = if arguments.quiet { terminal::Form::None } else { arguments.progress.unwrap_or(terminal::Form::Auto) };
+    let terminal = terminal::Terminal::new(form, threads);
     #[cfg(feature = "net")]
     let terminal = terminal
         .with_sources(crate::source::Options { allow_http: arguments.allow_http, ..crate::source::Options::default() });
     start_threads(threads);
-    match arguments.command {
-        Command::Diff(arguments) => diff::run(*arguments, &terminal),
-        Command::Show(arguments) => show::run(&arguments, &terminal),
-        Command::Apply(arguments) => apply::run(*arguments, &terminal),
-        Command::Check(arguments) => check::run(&arguments, &terminal),
-        Command::Sign(arguments) => sign::run(&arguments, &terminal),
-        Command::Log(arguments) => log::run(&arguments, &terminal),
-        Command::Status(arguments) => status::run(&arguments, &terminal),
-        Command::Revert(arguments) => revert::run(&arguments, &terminal),
-        Command::Recover(arguments) => recover::run(&arguments, &terminal),
-        Command::Mask(arguments) => mask::run(&arguments, &terminal),
-        Command::Invert(arguments) => invert::run(&arguments, &terminal),
-        Command::Squash(arguments) => squash::run(&arguments, &terminal),
-        Command::Combine(arguments) => combine::run(&arguments, &terminal),
-        Command::Select(arguments) => select::run(&arguments, &terminal),
-        Command::Compare(arguments) => compare::run(&arguments, &terminal),
+    let outcome = run_command(arguments.command, &terminal);
+    if outcome.is_ok() {
+        terminal.say_duration();
+    }
+    outcome
+}
+
+fn run_command(command: Command, terminal: &terminal::Terminal) -> Outcome {
+    match command {
+        Command::Diff(arguments) => diff::run(*arguments, terminal),
+        Command::Show(arguments) => show::run(&arguments, terminal),
+        Command::Apply(arguments) => apply::run(*arguments, terminal),
+        Command::Check(arguments) => check::run(&arguments, terminal),
+        Command::Sign(arguments) => sign::run(&arguments, terminal),
+        Command::Log(arguments) => log::run(&arguments, terminal),
+        Command::Status(arguments) => status::run(&arguments, terminal),
+        Command::Revert(arguments) => revert::run(&arguments, terminal),
+        Command::Recover(arguments) => recover::run(&arguments, terminal),
+        Command::Mask(arguments) => mask::run(&arguments, terminal),
+        Command::Invert(arguments) => invert::run(&arguments, terminal),
+        Command::Squash(arguments) => squash::run(&arguments, terminal),
+        Command::Combine(arguments) => combine::run(&arguments, terminal),
+        Command::Select(arguments) => select::run(&arguments, terminal),
+        Command::Compare(arguments) => compare::run(&arguments, terminal),
+        #[cfg(feature = "net")]
+        Command::Push(arguments) => push::run(&arguments, terminal),
+        #[cfg(feature = "net")]
+        Command::Find(arguments) => find::run(&arguments, terminal),
+        #[cfg(feature = "net")]
+        Command::Pull(arguments) => pull::run(&arguments, terminal),
         #[cfg(feature = "verify")]
-        Command::Ask(arguments) => ask::run(&arguments, &terminal),
+        Command::Ask(arguments) => ask::run(&arguments, terminal),
         #[cfg(feature = "verify")]
-        Command::Verify(arguments) => verify::run(&arguments, &terminal),
+        Command::Verify(arguments) => verify::run(&arguments, terminal),
         #[cfg(feature = "verify")]
-        Command::Sweep(arguments) => sweep::run(&arguments, &terminal),
+        Command::Sweep(arguments) => sweep::run(&arguments, terminal),
         #[cfg(feature = "verify")]
-        Command::Report(arguments) => report::run(&arguments, &terminal),
+        Command::Report(arguments) => report::run(&arguments, terminal),
         #[cfg(feature = "verify")]
-        Command::Export(arguments) => export::run(&arguments, &terminal),
+        Command::Export(arguments) => export::run(&arguments, terminal),
         #[cfg(feature = "verify")]
-        Command::Runtime(arguments) => runtime::run(&arguments, &terminal),
+        Command::Runtime(arguments) => runtime::run(&arguments, terminal),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),

@@ -1,6 +1,6 @@
 //! Kinds of failures, and which one a reason is.
 
-use super::{Obstacle, PartFault, Reason, Refusal};
+use super::{Obstacle, PartFault, PublishFault, Reason, Refusal};
 use crate::durable::Failed;
 use crate::format::patch::ReadError;
 use crate::input::Meant;
@@ -111,6 +111,23 @@ kinds! {
     AlgebraUnpruned = "algebra.unpruned",
     /// Changes of other numbers than floats would have to be scaled or ranked.
     AlgebraInteger = "algebra.integer",
+
+    /// A place of patches also has the configuration of an adapter.
+    PublishAdapter = "publish.adapter",
+    /// A place has another patch of the name.
+    PublishExists = "publish.exists",
+    /// Patches cannot have the names that they have.
+    PublishName = "publish.name",
+    /// A file of a place cannot be changed.
+    PublishUnreadable = "publish.unreadable",
+    /// A place has no patches, or not the one that was asked for.
+    PatchNotFound = "patch.not-found",
+    /// Patches lead to several versions, or in a circle.
+    ChainAmbiguous = "chain.ambiguous",
+    /// Patches do not lead from the checkpoint to where they should.
+    ChainBroken = "chain.broken",
+    /// The checkpoint is the last version.
+    ChainComplete = "chain.complete",
 
     /// There is something where an output would be.
     OutputExists = "output.exists",
@@ -284,6 +301,7 @@ impl Reason {
             Reason::Part(fault) => of_part(fault),
             Reason::Signature(fault) => of_signature(fault),
             Reason::Key(fault) => of_key(fault),
+            Reason::Publish(fault) => of_publish(fault),
             Reason::Log { .. } => ErrorKind::LogMalformed,
             #[cfg(feature = "verify")]
             Reason::Model(fault) => of_model(fault),
@@ -304,6 +322,23 @@ impl Reason {
     }
 }
 
+fn of_publish(fault: &PublishFault) -> ErrorKind {
+    match fault {
+        PublishFault::Adapter { .. } => ErrorKind::PublishAdapter,
+        PublishFault::OtherPatch { .. } | PublishFault::OldSignature { .. } => ErrorKind::PublishExists,
+        PublishFault::SameName { .. } | PublishFault::Name { .. } => ErrorKind::PublishName,
+        PublishFault::LaterIndex { .. } | PublishFault::NotText { .. } => ErrorKind::PublishUnreadable,
+        PublishFault::Replaced { .. } => ErrorKind::RemoteMoved,
+        PublishFault::TooMany { .. } => ErrorKind::RemoteTooLarge,
+        PublishFault::Empty { .. } | PublishFault::Unknown { .. } => ErrorKind::PatchNotFound,
+        PublishFault::Fork { .. } | PublishFault::Cycle { .. } | PublishFault::TooManyWays { .. } => {
+            ErrorKind::ChainAmbiguous
+        }
+        PublishFault::Broken { .. } => ErrorKind::ChainBroken,
+        PublishFault::Current { .. } => ErrorKind::ChainComplete,
+    }
+}
+
 #[cfg(feature = "net")]
 fn of_remote(fault: &Fault) -> ErrorKind {
     match fault {
@@ -313,10 +348,11 @@ fn of_remote(fault: &Fault) -> ErrorKind {
         Fault::NoSuchRepository { .. }
         | Fault::NoSuchRevision { .. }
         | Fault::NoSuchFile { .. }
-        | Fault::NotFound { .. } => ErrorKind::RemoteMissing,
+        | Fault::NotFound { .. }
+        | Fault::Store { refusal: lcepatch_hub::Refusal::NoSuchBucket, .. } => ErrorKind::RemoteMissing,
         Fault::Gated { .. } => ErrorKind::RemoteGated,
         Fault::WrongToken { .. } => ErrorKind::RemoteToken,
-        Fault::Forbidden { .. } => ErrorKind::RemoteForbidden,
+        Fault::Forbidden { .. } | Fault::Store { .. } => ErrorKind::RemoteForbidden,
         Fault::Moved { .. } => ErrorKind::RemoteMoved,
         Fault::TooLarge { .. } => ErrorKind::RemoteTooLarge,
         Fault::RateLimited { .. } => ErrorKind::RemoteRateLimited,
@@ -329,6 +365,7 @@ fn of_remote(fault: &Fault) -> ErrorKind {
         Fault::Offline { .. } => ErrorKind::RemoteOffline,
         Fault::DiskFull { .. } => ErrorKind::RemoteDiskFull,
         Fault::Io { .. } => ErrorKind::Io,
+        Fault::Output(failed) => of_output(failed),
         Fault::Cancelled => ErrorKind::Interrupted,
     }
 }

@@ -7,6 +7,7 @@ mod kind;
 pub(crate) mod list;
 mod obstacle;
 mod part;
+mod published;
 mod refusal;
 
 pub use crate::localize::Impossible;
@@ -14,6 +15,7 @@ pub(crate) use crate::patch::encode::EncodeError;
 pub use kind::ErrorKind;
 pub(crate) use obstacle::Obstacle;
 pub use part::{PartContent, PartFault, Undivided};
+pub(crate) use published::PublishFault;
 pub use refusal::{BaseState, Difference};
 pub(crate) use refusal::{NoRevert, Refusal};
 
@@ -131,6 +133,9 @@ pub(crate) enum Reason {
     /// A patch cannot be signed.
     #[error(transparent)]
     Key(KeyFault),
+    /// Patches are not published, or do not lead anywhere.
+    #[error(transparent)]
+    Publish(PublishFault),
     /// The log of a model directory cannot be read.
     #[error("{}: not a log of patches: {reason}", path.display())]
     Log {
@@ -241,6 +246,7 @@ impl Error {
             Reason::Refused(Refusal::Base { differences, .. }) => {
                 list::lines(differences.iter().map(|(name, how)| format!("{name}: {how}")), "tensor", "")
             }
+            Reason::Publish(fault) => list::lines(fault.details().into_iter(), "patch", ""),
             #[cfg(feature = "verify")]
             Reason::Model(fault) => list::lines(fault.details().into_iter(), "tensor", ""),
             #[cfg(feature = "verify")]
@@ -345,6 +351,7 @@ impl From<lcepatch_hub::Fault> for Error {
         match fault {
             lcepatch_hub::Fault::Cancelled => Reason::Cancelled.into(),
             lcepatch_hub::Fault::Io { operation, path, source } => Reason::Io { operation, path, source }.into(),
+            lcepatch_hub::Fault::Output(failed) => failed.into(),
             fault => Reason::Remote(fault).into(),
         }
     }
@@ -439,6 +446,12 @@ impl From<KeyFault> for Error {
             KeyFault::File(fault) => fault.into(),
             fault => Reason::Key(fault).into(),
         }
+    }
+}
+
+impl From<PublishFault> for Error {
+    fn from(fault: PublishFault) -> Self {
+        Reason::Publish(fault).into()
     }
 }
 

@@ -46,6 +46,25 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// Bytes a second.
+pub fn rate(bytes: u64, milliseconds: u64) -> String {
+    let per_second = bytes as f64 * 1000.0 / milliseconds.max(1) as f64;
+    let (unit, size) =
+        [("GB", 1e9), ("MB", 1e6)].into_iter().find(|(_, size)| per_second >= *size).unwrap_or(("kB", 1e3));
+    format!("{:.1} {unit}/s", per_second / size)
+}
+
+/// How long something took, or will take.
+pub fn duration(milliseconds: u64) -> String {
+    let seconds = milliseconds.div_ceil(1000);
+    match seconds {
+        0..=9 => format!("{:.1} s", milliseconds as f64 / 1000.0),
+        10..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 /// A share as a percentage, with enough digits to distinguish small ones.
 pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
@@ -96,6 +115,9 @@ mod tests {
     fn numbers_are_scaled() {
         assert_eq!(bytes(999), "999 bytes");
         assert_eq!(bytes(1_500_000), "1.500 MB");
+        assert_eq!(rate(1_600_000_000, 1000), "1.6 GB/s");
+        assert_eq!(rate(50_000, 2000), "25.0 kB/s");
+        assert_eq!([1300, 75_000, 600_000, 9_000_000].map(duration), ["1.3 s", "75 s", "10 min", "2 h 30 min"]);
         assert_eq!(percent(1, 1000), "0.1000 %");
         assert_eq!(percent(5, 100), "5.00 %");
     }

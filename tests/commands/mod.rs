@@ -12,6 +12,8 @@ mod mask;
 mod onnx;
 #[cfg(unix)]
 mod permissions;
+#[cfg(feature = "net")]
+mod publish;
 mod reading;
 #[cfg(feature = "verify")]
 mod runtime;

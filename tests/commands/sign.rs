@@ -4,11 +4,11 @@ use ssh_key::{HashAlg, LineEnding, PrivateKey};
 use std::path::Path;
 use std::process::Command;
 
-fn key(seed: u8) -> PrivateKey {
+pub fn key(seed: u8) -> PrivateKey {
     PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])), "a comment").unwrap()
 }
 
-fn public(seed: u8) -> String {
+pub fn public(seed: u8) -> String {
     key(seed).public_key().to_openssh().unwrap()
 }
 

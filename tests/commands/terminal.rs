@@ -117,6 +117,66 @@ fn the_programs_own_line_breaks_stay() {
     assert!(!dir.run("compare p p --base target.safetensors -o q").ok().out.contains("\\n"));
 }
 
+/// Runs with these variables, and no others that have a say in colour or progress.
+fn run_with(dir: &Dir, variables: &[(&str, &str)], arguments: &str) -> Run {
+    let mut command = dir.command();
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "LCEPATCH_COLOR", "LCEPATCH_PROGRESS"] {
+        command.env_remove(name);
+    }
+    Run::new(arguments, command.envs(variables.iter().copied()).args(arguments.split_whitespace()).output().unwrap())
+}
+
+#[test]
+fn colour_is_by_the_flag_then_by_variables_then_by_the_terminal() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors -o p --density 10%").ok();
+    let force = ("CLICOLOR_FORCE", "1");
+    let colour = ("LCEPATCH_COLOR", "always");
+    for arguments in ["show p", "show --help", "show absent", "show --absent"] {
+        let is_coloured = |variables: &[(&str, &str)], more: &str| {
+            let run = run_with(&dir, variables, &format!("{arguments} {more}"));
+            format!("{}{}", run.out, run.err).contains('\x1b')
+        };
+        assert!(!is_coloured(&[], "") && !is_coloured(&[], "--color auto"), "{arguments}");
+        assert!(
+            is_coloured(&[force], "") && is_coloured(&[colour], "") && is_coloured(&[], "--color=always"),
+            "{arguments}"
+        );
+        assert!(is_coloured(&[("NO_COLOR", "1")], "--color always"), "{arguments}");
+        assert!(!is_coloured(&[force, colour], "--color never"), "{arguments}");
+        assert!(!is_coloured(&[force, ("NO_COLOR", "1")], ""), "{arguments}");
+    }
+    run_with(&dir, &[], "show p --color blue").fails(2).says(&["blue", "always"]);
+}
+
+#[test]
+fn progress_for_programs_is_an_object_a_line() {
+    let dir = bert_dir();
+    let diff = "diff target.safetensors reference.safetensors --force -o p --density 10%";
+    let run = run_with(&dir, &[], &format!("{diff} --progress json --json")).ok();
+    run.json();
+    let lines: Vec<serde_json::Value> = run.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let bytes = dir.read("target.safetensors").len() as u64;
+    let localizing: Vec<_> = lines.iter().filter(|line| line["stage"] == "localizing").collect();
+    assert!(!localizing.is_empty() && localizing[0]["done"] == 0 && localizing[0]["unit"] == "bytes", "{lines:?}");
+    assert!(localizing[0]["total"].as_u64().unwrap() > bytes, "{lines:?}");
+    let last = lines.last().unwrap();
+    assert!(last["done"].as_u64() > Some(0), "{lines:?}");
+    let from_variable = run_with(&dir, &[("LCEPATCH_PROGRESS", "json")], diff).ok();
+    assert!(from_variable.err.starts_with('{'), "{from_variable:#?}");
+}
+
+#[test]
+fn progress_is_lines_or_nothing_where_there_is_no_terminal() {
+    let dir = bert_dir();
+    let diff = "diff target.safetensors reference.safetensors --force -o p --density 10%";
+    let plain = run_with(&dir, &[], &format!("{diff} --progress plain")).ok();
+    assert!(plain.err.lines().any(|line| line.starts_with("localizing: 0 bytes of ")), "{plain:#?}");
+    for form in ["", "--progress auto", "--progress bar", "--progress none", "--progress plain --quiet"] {
+        assert_eq!(run_with(&dir, &[], &format!("{diff} {form}")).ok().err, "", "{form}");
+    }
+}
+
 #[test]
 fn of_figures() {
     let dir = hostile();

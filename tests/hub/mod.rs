@@ -3,4 +3,6 @@
 
 pub mod download;
 mod parts;
+mod publish;
+mod python;
 mod refusals;

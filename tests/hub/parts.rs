@@ -1,8 +1,10 @@
 //! Files that are read in parts.
 
-use crate::support::hub::{Asks, Hub, noise};
+use crate::support::hub::{Asks, Hub, noise, repo};
 use lcepatch_files::context::Context;
 use lcepatch_format::patch::ReadAt;
+use lcepatch_hub::place::repository::{Absent, Repository};
+use lcepatch_hub::place::{Content, NewFile, Place};
 use lcepatch_hub::{FRONT_BYTES, Fault};
 use serde_json::json;
 
@@ -98,6 +100,33 @@ fn a_web_address_is_read_in_parts_as_well() {
     assert!(file.commit().is_some(), "it is a hub's after all");
     let missing = client.web(&format!("{}/nothing", hub.endpoint), &Context::silent()).unwrap_err();
     assert!(matches!(missing, Fault::NotFound { status: 404, .. }), "{missing:?}");
+}
+
+#[test]
+fn a_file_that_changes_between_two_reads_is_noticed() {
+    let text = |letter: &str| letter.repeat(200_000);
+    let hub = Hub::start(&[("--repo", "alice/p", &[("a.txt", text("a").as_bytes())])]);
+    let client = hub.client();
+    let open = || Repository::open(&client, &repo("alice/p"), Absent::Refuse, &Context::silent()).unwrap();
+    let publish = |text: String| {
+        let new = NewFile { path: "a.txt".into(), content: Content::Bytes(text.into_bytes()) };
+        open().publish(&[new], "another").unwrap();
+    };
+    let address = format!("{}/alice/p/resolve/main/a.txt", hub.endpoint);
+    let [at_address, longer, of_commit] = [
+        client.web(&address, &Context::silent()),
+        client.web(&address, &Context::silent()),
+        client.part_of("alice/p/a.txt"),
+    ]
+    .map(Result::unwrap);
+    publish(text("b"));
+    let fault = at_address.read(100_000, 10, &Context::silent()).unwrap_err();
+    assert!(matches!(&fault, Fault::Changed { before, after, .. } if before != after), "{fault:?}");
+    publish(text("bb"));
+    assert!(matches!(longer.read(100_000, 10, &Context::silent()), Err(Fault::Changed { .. })));
+    // In a repository it is the same commit, whatever is published.
+    assert_eq!(of_commit.read_at(100_000, 10).unwrap(), b"aaaaaaaaaa");
+    assert_eq!(client.part_of("alice/p/a.txt").unwrap().read_at(100_000, 3).unwrap(), b"bbb");
 }
 
 #[test]

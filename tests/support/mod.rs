@@ -124,21 +124,22 @@ fn install_runtime() -> Result<PathBuf, String> {
 /// for themselves. A test that asks for it is ignored where there is no Python or pip cannot download the packages.
 pub fn python() -> PathBuf {
     static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    PYTHON.get_or_init(make_python).clone().unwrap_or_else(|reason| missing(reason))
+    let make = || make_python("spec/requirements.txt", "python", "");
+    PYTHON.get_or_init(make).clone().unwrap_or_else(|reason| missing(reason))
 }
 
-fn make_python() -> Result<PathBuf, String> {
-    if let Some(named) = std::env::var_os("LCEPATCH_PYTHON").filter(|path| !path.is_empty()) {
-        return Ok(named.into());
-    }
-    let (folder, _lock) = shared_folder("python");
-    let environment = folder.join("environment");
-    let python = environment.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/requirements.txt");
-    let (wanted, done) = (std::fs::read(&requirements).unwrap(), folder.join("requirements.txt"));
-    if std::fs::read(&done).is_ok_and(|there| there == wanted) {
-        return Ok(python);
-    }
+/// A Python with `tests/hub/requirements.txt`, found and made as [`python`].
+#[cfg(feature = "net")]
+pub fn python_with_hub() -> PathBuf {
+    static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let check = "import huggingface_hub; assert huggingface_hub.__version__ == '2.4.0', huggingface_hub.__version__";
+    let make = || make_python("tests/hub/requirements.txt", "python-with-hub", check);
+    PYTHON.get_or_init(make).clone().unwrap_or_else(|reason| missing(reason))
+}
+
+/// The Python that LCEPATCH_PYTHON names, which has to run `check`, or a virtual environment in a folder of this name.
+fn make_python(requirements: &str, name: &str, check: &str) -> Result<PathBuf, String> {
+    let needs = |reason| format!("needs a Python with {requirements}, or LCEPATCH_PYTHON: {reason}");
     let run = |program: &Path, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output();
         let said = output.map(|output| (output.status.success(), [output.stderr, output.stdout].concat()));
@@ -147,7 +148,18 @@ fn make_python() -> Result<PathBuf, String> {
         let why = text.lines().map(str::trim).find(|line| line.starts_with("ERROR: No")).or(text.lines().next_back());
         if said.0 { Ok(()) } else { Err(why.unwrap_or_default().to_owned()) }
     };
-    let needs = |reason| format!("needs a Python with spec/requirements.txt, or LCEPATCH_PYTHON: {reason}");
+    if let Some(named) = std::env::var_os("LCEPATCH_PYTHON").filter(|path| !path.is_empty()) {
+        let named = PathBuf::from(named);
+        return if check.is_empty() { Ok(named) } else { run(&named, &["-c", check]).map_err(needs).map(|()| named) };
+    }
+    let (folder, _lock) = shared_folder(name);
+    let environment = folder.join("environment");
+    let python = environment.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join(requirements);
+    let (wanted, done) = (std::fs::read(&requirements).unwrap(), folder.join("requirements.txt"));
+    if std::fs::read(&done).is_ok_and(|there| there == wanted) {
+        return Ok(python);
+    }
     run("python3".as_ref(), &["-m", "venv", "--clear", environment.to_str().unwrap()]).map_err(needs)?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements.to_str().unwrap()];
     run(&python, &pip).map_err(needs)?;

@@ -54,6 +54,16 @@ impl ReadAt for Vec<u8> {
     }
 }
 
+impl ReadAt for Box<dyn ReadAt> {
+    fn bytes(&self) -> u64 {
+        (**self).bytes()
+    }
+
+    fn read_at(&self, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
+        (**self).read_at(offset, bytes)
+    }
+}
+
 /// Why a patch could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

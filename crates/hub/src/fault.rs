@@ -2,6 +2,7 @@
 
 use crate::refusal::Refusal;
 use lcepatch_files::context::Cancelled;
+use lcepatch_files::durable::Failed;
 use lcepatch_format::words::count;
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -239,6 +240,9 @@ pub enum Fault {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A file could not be put in its place in a directory.
+    #[error(transparent)]
+    Output(#[from] Failed),
     /// Someone asked to stop. What was downloaded so far is kept, and the next call continues there.
     #[error("interrupted")]
     Cancelled,
@@ -285,7 +289,7 @@ impl Fault {
             | Fault::Changed { .. }
             | Fault::Digest { .. }
             | Fault::Offline { .. } => Kind::Network,
-            Fault::DiskFull { .. } | Fault::Io { .. } => Kind::Io,
+            Fault::DiskFull { .. } | Fault::Io { .. } | Fault::Output(_) => Kind::Io,
             Fault::Cancelled => Kind::Interrupted,
         }
     }
@@ -309,10 +313,8 @@ impl From<Cancelled> for Fault {
 
 impl From<Fault> for std::io::Error {
     fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Cancelled => std::io::Error::new(std::io::ErrorKind::Interrupted, fault),
-            _ => std::io::Error::other(fault),
-        }
+        // Also where someone asked to stop: readers try again what was `Interrupted`.
+        std::io::Error::other(fault)
     }
 }
 

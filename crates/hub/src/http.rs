@@ -61,7 +61,7 @@ pub type Notify = Arc<dyn Fn(&Notice) + Send + Sync>;
 pub struct Request {
     method: Method,
     address: String,
-    headers: Vec<(&'static str, String)>,
+    headers: Vec<(String, String)>,
     body: Body,
     /// Whether redirects are answers, instead of being followed.
     stays: bool,
@@ -89,8 +89,8 @@ impl Request {
 
     /// With a header. A token that is set here goes to the address itself, and to no address that it redirects to.
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -106,11 +106,17 @@ impl Request {
         &self.address
     }
 
-    /// With these bytes.
+    /// With these bytes, which are of a content type.
     #[must_use]
-    pub fn bytes(mut self, kind: &str, bytes: Vec<u8>) -> Self {
+    pub fn bytes(self, kind: &str, bytes: Vec<u8>) -> Self {
+        self.header("Content-Type", kind).untyped(bytes)
+    }
+
+    /// With these bytes, of which no content type is said: an address that is signed may be signed for none.
+    #[must_use]
+    pub fn untyped(mut self, bytes: Vec<u8>) -> Self {
         self.body = Body::Bytes(Arc::new(bytes));
-        self.header("Content-Type", kind)
+        self
     }
 
     /// With a part of a file, which is `length` bytes from `start` on.
@@ -148,6 +154,11 @@ impl Answer {
     /// A header of the first answer that has it, redirects included.
     pub(crate) fn first_header(&self, name: &str) -> Option<&str> {
         self.redirects.iter().chain([&self.headers]).find_map(|headers| headers.get(name)?.to_str().ok())
+    }
+
+    /// Whether it came from another address than was asked.
+    pub(crate) fn is_redirected(&self) -> bool {
+        !self.redirects.is_empty()
     }
 
     /// Whether the status says that it worked.
@@ -376,7 +387,7 @@ impl Http {
         let mut builder = http::Request::builder().method(request.method.clone()).uri(address.clone());
         for (name, value) in &request.headers {
             if at_first_origin || !name.eq_ignore_ascii_case("authorization") {
-                builder = builder.header(*name, value);
+                builder = builder.header(name, value);
             }
         }
         let is_authorized = builder.headers_ref().is_some_and(|headers| headers.contains_key(header::AUTHORIZATION));
@@ -522,45 +533,9 @@ impl Read for FilePart<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{answer, http, serve};
     use std::io::Write;
     use std::net::TcpListener;
-
-    /// A server on loopback that gives each connection the next answer, and returns what it was sent.
-    fn serve(answers: Vec<String>) -> (String, std::thread::JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let thread = std::thread::spawn(move || {
-            answers
-                .into_iter()
-                .map(|answer| {
-                    let (mut stream, _) = listener.accept().unwrap();
-                    let mut request = Vec::new();
-                    let mut byte = [0];
-                    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
-                        request.push(byte[0]);
-                    }
-                    stream.write_all(answer.as_bytes()).unwrap();
-                    String::from_utf8(request).unwrap()
-                })
-                .collect()
-        });
-        (address, thread)
-    }
-
-    fn answer(status: &str, headers: &str, body: &str) -> String {
-        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
-    }
-
-    fn http(endpoint: &str) -> Http {
-        let variables = |name: &str| match name {
-            "HF_ENDPOINT" => Some(endpoint.to_owned()),
-            "HF_TOKEN" => Some("hf_secret".to_owned()),
-            _ => None,
-        };
-        let mut settings = Settings::from_variables(variables).unwrap();
-        settings.back_off = Duration::from_millis(1);
-        Http::new(Arc::new(settings), Arc::new(|_| {}))
-    }
 
     fn get(http: &Http, address: &str) -> Result<(Answer, Vec<u8>), Fault> {
         http.send_and_read(&Request::get(address), 100, &Context::silent())

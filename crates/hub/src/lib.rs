@@ -21,6 +21,9 @@ pub mod place;
 pub mod s3;
 pub mod python_index;
 
+#[cfg(test)]
+mod testing;
+
 pub use client::{Client, Hit};
 pub use fault::{Fault, Kind};
 pub use listing::{Digest, RepoFile, checkpoint_files};

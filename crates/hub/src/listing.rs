@@ -62,6 +62,20 @@ impl Display for Digest {
     }
 }
 
+/// The digests of a content that is read from its beginning to its end: SHA-256, and git's of `bytes` bytes.
+pub(crate) fn digests_of(reader: &mut dyn std::io::Read, bytes: u64) -> std::io::Result<[Digest; 2]> {
+    let mut hashers =
+        [Digest::Sha256(String::new()), Digest::Git(String::new())].map(|like| Hasher::like(&like, bytes));
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let read = reader.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(hashers.map(Hasher::finish));
+        }
+        hashers.iter_mut().for_each(|hasher| hasher.update(buffer.get(..read).unwrap_or_default()));
+    }
+}
+
 /// Computes digests.
 pub(crate) enum Hasher {
     Sha256(sha2::Sha256),

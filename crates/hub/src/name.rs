@@ -37,6 +37,13 @@ pub struct RepoName {
     pub path: Option<String>,
 }
 
+impl RepoName {
+    /// Checks that it can be a name, since parts of it become paths in the cache.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        if is_possible(self) { Ok(()) } else { Err(wrong(&self.to_string(), "cannot be in a repository")) }
+    }
+}
+
 impl std::fmt::Display for RepoName {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
         out.write_str(&self.id)?;
@@ -230,10 +237,14 @@ fn repository(text: &str) -> Option<RepoName> {
 
 /// The name if it can be one.
 fn checked(name: RepoName) -> Option<RepoName> {
+    is_possible(&name).then_some(name)
+}
+
+fn is_possible(name: &RepoName) -> bool {
     let is_id =
         name.id.split('/').count() == 2 && name.id.split('/').all(is_repository_word) && !name.id.ends_with(".git");
     let revision = name.revision.as_deref().unwrap_or("main");
-    (is_id && is_revision(revision) && name.path.as_deref().is_none_or(is_inner_path)).then_some(name)
+    is_id && is_revision(revision) && name.path.as_deref().is_none_or(is_inner_path)
 }
 
 /// Whether a hub takes this as the name of an owner or a repository.

@@ -1,5 +1,8 @@
 //! A place where patches are published: a repository of a hub, objects under a prefix of S3, or a directory.
 
+pub mod directory;
+pub mod repository;
+
 use crate::Fault;
 use lcepatch_format::patch::ReadAt;
 use std::path::PathBuf;

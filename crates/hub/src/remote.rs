@@ -1,11 +1,12 @@
 //! Files that are read in parts, over the network.
 
-use crate::Fault;
 use crate::address::shown;
+use crate::cache::RepoCache;
 use crate::client::{About, Client};
 use crate::http::{Answer, Failure, Http, Notice, Request, Tries};
 use crate::name::RepoName;
 use crate::repository::{DEFAULT_REVISION, commit_of};
+use crate::{Fault, Kind};
 use lcepatch_files::context::Context;
 use lcepatch_format::patch::ReadAt;
 use std::fs::File;
@@ -93,8 +94,8 @@ struct Part {
     /// The length of the whole file.
     length: u64,
     tags: Tags,
-    /// Where the bytes came from in the end.
-    direct: String,
+    /// Where redirects led, if there were any.
+    direct: Option<String>,
     commit: Option<String>,
     whole: Option<File>,
 }
@@ -107,7 +108,7 @@ impl RemoteFile {
     pub fn open(http: &Http, ranged: Box<dyn Ranged>, context: &Context) -> Result<Self, Fault> {
         let request = ranged.request()?;
         let part = fetch(http, &*ranged, &request, 0..FRONT_BYTES, &Tags::default(), context)?;
-        let direct = Some(part.direct).filter(|direct| direct != request.address() && ranged.reuses_redirect());
+        let direct = part.direct.filter(|_| ranged.reuses_redirect());
         Ok(Self {
             http: http.clone(),
             address: shown(request.address()),
@@ -116,6 +117,21 @@ impl RemoteFile {
             commit: part.commit,
             tags: part.tags,
             state: Mutex::new(State { front: part.bytes, window: (0, Vec::new()), direct, whole: part.whole }),
+        })
+    }
+
+    /// A file that is in the cache.
+    fn cached(http: &Http, ranged: InRepository, whole: File, commit: String, name: &RepoName) -> Result<Self, Fault> {
+        let bytes =
+            whole.metadata().map_err(|error| Fault::io("read the copy of", name.to_string().as_ref(), error))?.len();
+        Ok(Self {
+            http: http.clone(),
+            address: name.to_string(),
+            ranged: Box::new(ranged),
+            bytes,
+            commit: Some(commit),
+            tags: Tags::default(),
+            state: Mutex::new(State { front: Vec::new(), window: (0, Vec::new()), direct: None, whole: Some(whole) }),
         })
     }
 
@@ -179,13 +195,13 @@ impl RemoteFile {
 
     /// Asks for a part, where redirects led before, and again from the beginning if that has expired.
     fn fetch_more(&self, state: &mut State, range: Range<u64>, context: &Context) -> Result<Vec<u8>, Fault> {
-        let direct = state.direct.take().map(Request::get);
-        let direct =
-            direct.map(|request| fetch(&self.http, &*self.ranged, &request, range.clone(), &self.tags, context));
-        let part = match direct {
-            Some(Ok(part)) => part,
-            Some(Err(fault @ (Fault::Changed { .. } | Fault::Cancelled))) => return Err(fault),
-            _ => fetch(&self.http, &*self.ranged, &self.ranged.request()?, range, &self.tags, context)?,
+        let direct = state.direct.take();
+        let from = |request: &Request| fetch(&self.http, &*self.ranged, request, range.clone(), &self.tags, context);
+        let part = match direct.map(|direct| (from(&Request::get(&direct)), direct)) {
+            Some((Ok(part), direct)) => Part { direct: part.direct.or(Some(direct)), ..part },
+            // An address that has expired is refused.
+            Some((Err(fault), _)) if fault.kind() != Kind::Refused => return Err(fault),
+            _ => from(&self.ranged.request()?)?,
         };
         let changed = |before: String, after: String| Fault::Changed { address: self.address.clone(), before, after };
         if part.length != self.bytes {
@@ -196,7 +212,7 @@ impl RemoteFile {
         {
             return Err(changed(before.clone(), after.clone()));
         }
-        state.direct = Some(part.direct).filter(|direct| direct != self.address() && self.ranged.reuses_redirect());
+        state.direct = part.direct.filter(|_| self.ranged.reuses_redirect());
         state.whole = part.whole;
         Ok(part.bytes)
     }
@@ -272,7 +288,7 @@ fn read_part(
 ) -> Result<Part, Failure> {
     let address = answer.address.clone();
     let wrong = |reason: String| Failure::Final(Fault::Answer { address: shown(&address), reason });
-    let (tags, commit) = (Tags::of(&answer), commit_of(&answer));
+    let (tags, commit, is_redirected) = (Tags::of(&answer), commit_of(&answer), answer.is_redirected());
     if answer.is_success()
         && let Some((before, after)) = before.differ(&tags)
     {
@@ -283,7 +299,7 @@ fn read_part(
         bytes,
         length,
         tags: tags.clone(),
-        direct: address.clone(),
+        direct: is_redirected.then(|| address.clone()),
         commit: commit.clone(),
         whole,
     };
@@ -411,14 +427,24 @@ impl Ranged for AtAddress {
 }
 
 impl Client {
-    /// Opens a file of a repository, of which parts are read.
+    /// Opens a file of a repository, of which parts are read: from the cache, offline or by its commit, and else over the network.
     ///
     /// # Errors
     /// [`Fault`].
     pub fn file(&self, name: &RepoName, context: &Context) -> Result<RemoteFile, Fault> {
+        name.check()?;
         let (id, path) = (name.id.clone(), name.path.clone().unwrap_or_default());
         let revision = name.revision.clone().unwrap_or_else(|| DEFAULT_REVISION.to_owned());
+        let (cache, offline) = (RepoCache::new(&self.settings().cache, &id), self.settings().offline);
         let ranged = InRepository { client: self.clone(), id, revision, path };
+        let commit = cache.commit_of(&ranged.revision).filter(|commit| offline || *commit == ranged.revision);
+        let here = commit.and_then(|commit| Some((File::open(cache.pointer(&commit, &ranged.path)).ok()?, commit)));
+        if let Some((file, commit)) = here {
+            return RemoteFile::cached(self.http(), ranged, file, commit, name);
+        }
+        if offline {
+            return Err(Fault::Offline { what: name.to_string(), cache: self.settings().cache.clone() });
+        }
         let mut file = RemoteFile::open(self.http(), Box::new(ranged.clone()), context)?;
         let Some(commit) = file.commit.clone() else {
             let reason = "it does not say which commit its answer is of".to_owned();
@@ -441,6 +467,68 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{answer, http, serve};
+
+    /// What comes of opening a file that these answers are given for, and of reading 10 bytes of it from `offset` on.
+    fn read(answers: &[String], offset: u64) -> Result<Vec<u8>, Fault> {
+        let (address, _) = serve(answers.to_vec());
+        let ranged = Box::new(AtAddress(address.clone()));
+        RemoteFile::open(&http(&address), ranged, &Context::silent())?.read(offset, 10, &Context::silent())
+    }
+
+    /// An answer with a part of a file of 100,000 times the letter x.
+    fn part(said: &str, headers: &str, bytes: usize) -> String {
+        answer("206 Partial", &format!("Content-Range: {said}\r\n{headers}"), &"x".repeat(bytes))
+    }
+
+    fn front(headers: &str) -> String {
+        part("bytes 0-65535/100000", headers, 65536)
+    }
+
+    #[test]
+    fn a_part_that_was_not_asked_for_is_a_fault() {
+        let right = part("bytes 70000-99999/100000", "", 30_000);
+        assert_eq!(read(&[front(""), right], 70_000).unwrap(), b"xxxxxxxxxx");
+        for wrong in
+            ["bytes 0-29999/100000", "bytes 70001-99999/100000", "bytes 70000-99999/*", "", "bytes 70000-99998/100000"]
+        {
+            let answers = [front(""), part(wrong, "", 30_000)];
+            assert!(matches!(read(&answers, 70_000), Err(Fault::Answer { .. })), "{wrong}");
+        }
+        let longer = part("bytes 70000-100000/100001", "", 30_001);
+        assert!(matches!(
+            read(&[front(""), longer.clone()], 70_000),
+            Err(Fault::Answer { .. } | Fault::Changed { .. })
+        ));
+        assert!(matches!(read(&[longer], 70_000), Err(Fault::Answer { .. })));
+    }
+
+    #[test]
+    fn another_tag_is_a_change_also_in_an_answer_of_the_whole() {
+        let whole = |headers: &str| answer("200 OK", headers, &"y".repeat(100_000));
+        let right = part("bytes 70000-99999/100000", "ETag: \"1\"\r\n", 30_000);
+        assert!(read(&[front("ETag: \"1\"\r\n"), right], 70_000).is_ok());
+        for other in [part("bytes 70000-99999/100000", "ETag: \"2\"\r\n", 30_000), whole("ETag: \"2\"\r\n")] {
+            let fault = read(&[front("ETag: \"1\"\r\n"), other], 70_000).unwrap_err();
+            assert!(
+                matches!(&fault, Fault::Changed { before, after, .. } if before == "\"1\"" && after == "\"2\""),
+                "{fault:?}"
+            );
+        }
+        assert_eq!(read(&[front("ETag: \"1\"\r\n"), whole("ETag: \"1\"\r\n")], 70_000).unwrap(), b"yyyyyyyyyy");
+    }
+
+    #[test]
+    fn an_answer_of_the_whole_is_used_also_without_its_length() {
+        let chunked = "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+        let chunk = format!("{:x}\r\n{}\r\n", 50_000, "z".repeat(50_000));
+        assert_eq!(read(&[chunked.clone() + &chunk + &chunk + "0\r\n\r\n"], 99_990).unwrap(), b"zzzzzzzzzz");
+        assert_eq!(read(&[chunked.clone() + &chunk + "0\r\n\r\n"], 0).unwrap(), b"zzzzzzzzzz");
+        // A body that ends early is asked for again.
+        assert_eq!(read(&[chunked.clone() + &chunk, chunked + &chunk + "0\r\n\r\n"], 0).unwrap(), b"zzzzzzzzzz");
+        let empty = answer("416 Not Satisfiable", "Content-Range: bytes */0\r\n", "");
+        assert!(matches!(read(&[empty], 0), Err(Fault::Answer { .. })), "there are no 10 bytes");
+    }
 
     #[test]
     fn ranges_are_read_as_they_are_written() {

@@ -60,6 +60,7 @@ impl Client {
     /// # Errors
     /// [`Fault`].
     pub fn open(&self, name: &RepoName, context: &Context) -> Result<Snapshot, Fault> {
+        name.check()?;
         let revision = name.revision.clone().unwrap_or_else(|| DEFAULT_REVISION.to_owned());
         let cache = RepoCache::new(&self.settings().cache, &name.id);
         let id = name.id.clone();

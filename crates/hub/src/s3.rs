@@ -243,7 +243,7 @@ impl Bucket {
         let mark = if query.is_empty() { "" } else { "?" };
         let mut request = Request::new(method.clone(), format!("{scheme}://{authority}{path}{mark}{query}")).stays();
         for (name, value) in ask.headers {
-            request = request.header(name, *value);
+            request = request.header(*name, *value);
         }
         let Some(keys) = &self.access.keys else { return Ok(request) };
         let time = timestamp(SystemTime::now());

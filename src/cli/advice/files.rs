@@ -168,7 +168,9 @@ pub fn absent(path: &Path) -> Option<&'static str> {
             .then_some(())
     };
     if text == "-" {
-        Some("only `show` and `check` read standard input: save it to a file, and give that (a file of this name is `./-`)")
+        Some(
+            "only `show` and `check` read standard input: save it to a file, and give that (a file of this name is `./-`)",
+        )
     } else if text.contains("://") {
         Some("nothing is downloaded here: download it first, and give the path of the file or the directory")
     } else if is_repository().is_some() {

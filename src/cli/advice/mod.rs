@@ -5,6 +5,7 @@ mod files;
 #[cfg(feature = "verify")]
 mod models;
 mod patches;
+mod published;
 #[cfg(feature = "net")]
 mod remote;
 mod signatures;
@@ -27,6 +28,8 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::OutputNotAFile
         | ErrorKind::OutputReserved
         | ErrorKind::OutputSame
+        | ErrorKind::PublishExists
+        | ErrorKind::PublishName
         | ErrorKind::ResultsOther
         | ErrorKind::RemoteName
         | ErrorKind::RemoteSetting
@@ -73,6 +76,12 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::AlgebraUnpruned
         | ErrorKind::AlgebraInteger
         | ErrorKind::PartUnsuited
+        | ErrorKind::PublishAdapter
+        | ErrorKind::PublishUnreadable
+        | ErrorKind::PatchNotFound
+        | ErrorKind::ChainAmbiguous
+        | ErrorKind::ChainBroken
+        | ErrorKind::ChainComplete
         | ErrorKind::OutputHubCache
         | ErrorKind::OutputIsBase
         | ErrorKind::JournalOtherFile
@@ -162,6 +171,7 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::Refused(refusal) => Some(patches::refusal(refusal)),
         Reason::Algebra(obstacle) => patches::obstacle(obstacle).map(str::to_owned),
         Reason::Part(fault) => Some(patches::part(fault)),
+        Reason::Publish(fault) => Some(published::publish(fault)),
         Reason::Signature(fault) => signatures::signature(fault).map(str::to_owned),
         Reason::Key(fault) => signatures::key(fault),
         #[cfg(feature = "net")]

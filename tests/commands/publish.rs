@@ -1,0 +1,269 @@
+//! `lcepatch push`, `find` and `pull`, on directories.
+
+use super::sign::{key, public};
+use crate::support::*;
+use serde_json::Value;
+use ssh_key::LineEnding;
+
+/// Three versions of a model, and the patches from each to the next.
+fn versions() -> Dir {
+    let dir = Dir::new();
+    let (v0, v1) = bert_pair();
+    // Other tensors change in the second step than in the first.
+    let v2: Vec<Tensor> =
+        v1.iter().map(|tensor| if tensor.name.contains("layer.1") { moved(tensor) } else { tensor.clone() }).collect();
+    for (name, tensors) in [("v0", &v0), ("v1", &v1), ("v2", &v2)] {
+        dir.write(&format!("{name}.safetensors"), &safetensors(tensors));
+    }
+    dir.run(
+        "diff v0.safetensors v1.safetensors --all --base-model alice/base --meta created=2026-11-28 -o v1.lcepatch",
+    )
+    .ok();
+    dir.run("diff v1.safetensors v2.safetensors --all -o v2.lcepatch").ok();
+    dir
+}
+
+/// Every element a quarter larger.
+fn moved(tensor: &Tensor) -> Tensor {
+    let values: Vec<f32> = f32s(tensor).into_iter().map(|value| value * 1.25).collect();
+    Tensor::f32(&tensor.name, &tensor.shape, &values)
+}
+
+fn index(dir: &Dir, place: &str) -> Value {
+    serde_json::from_slice(&dir.read(&format!("{place}/patches.json"))).unwrap()
+}
+
+/// All files of a folder, with their bytes.
+fn all(dir: &Dir, folder: &str) -> Vec<(String, Vec<u8>)> {
+    names(&dir.path(folder)).into_iter().map(|name| (name.clone(), dir.read(&format!("{folder}/{name}")))).collect()
+}
+
+#[test]
+fn what_is_pushed_is_there_with_its_index_and_a_second_push_changes_nothing() {
+    let dir = versions();
+    dir.run("push v1.lcepatch to/ --dry-run").ok().prints(&["v1.lcepatch", "patches.json", "nothing was sent"]);
+    assert!(!dir.exists("to"), "a dry run makes nothing");
+    dir.run("push v1.lcepatch to/").ok().prints(&["new", "sent 3 files to to/"]);
+    assert_eq!(dir.read("to/v1.lcepatch"), dir.read("v1.lcepatch"));
+    let attributes = String::from_utf8(dir.read("to/.gitattributes")).unwrap();
+    assert_eq!(attributes, "*.lcepatch filter=lfs diff=lcepatch merge=lfs -text\n");
+    let shown = dir.run("show v1.lcepatch --json").ok().json();
+    let entry = &index(&dir, "to")["patches"][0];
+    assert_eq!((&entry["file"], &entry["id"]), (&"v1.lcepatch".into(), &shown["stat"]["id"]));
+    assert_eq!((&entry["base_model"], &entry["created"]), (&"alice/base".into(), &"2026-11-28".into()));
+    assert_eq!((&entry["reference"], &entry["signed"]), (&entry["result"], &false.into()));
+
+    let before = all(&dir, "to");
+    dir.run("push v1.lcepatch to/").ok().prints(&["nothing was sent"]);
+    let again = dir.run("push v1.lcepatch to/ --json").ok().json();
+    assert_eq!((&again["sent"], &again["files"]), (&false.into(), &Value::Array(vec![])));
+    assert_eq!(all(&dir, "to"), before);
+
+    let sent = dir.run("push v2.lcepatch to/ --json").ok().json();
+    assert_eq!(sent["sent"], true);
+    let files: Vec<&str> = index(&dir, "to")["patches"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["file"].as_str().unwrap())
+        .map(|file| if file == "v1.lcepatch" { "v1.lcepatch" } else { "v2.lcepatch" })
+        .collect();
+    assert_eq!(files, ["v1.lcepatch", "v2.lcepatch"], "what was there stays listed");
+}
+
+#[test]
+fn what_would_be_lost_or_misread_is_refused() {
+    let dir = versions();
+    dir.run("push v1.lcepatch to").ok();
+    dir.write("other/v1.lcepatch", &dir.read("v2.lcepatch"));
+    let before = all(&dir, "to");
+    dir.run("push other/v1.lcepatch to").fails(2).says(&["another v1.lcepatch", "--force"]);
+    dir.run("push v1.lcepatch other/v1.lcepatch to").fails(2).says(&["have one name"]);
+    dir.write(
+        "damaged/d.lcepatch",
+        &dir.read("v1.lcepatch").split_last().unwrap().1.iter().copied().chain([0]).collect::<Vec<_>>(),
+    );
+    dir.run("push damaged/d.lcepatch to").fails(4);
+    dir.write("d", &dir.read("v1.lcepatch"));
+    dir.run("push d to").fails(2).says(&["not a name", "ends in .lcepatch"]);
+    dir.run("push v1.lcepatch v2.lcepatch").fails(3);
+    dir.run("push v0.safetensors to").fails(4);
+    dir.run("push v2.lcepatch ./cache/models--a--b/snapshots/1").fails(6);
+    assert_eq!(all(&dir, "to"), before);
+    dir.run("push other/v1.lcepatch to --force").ok();
+    assert_eq!(dir.read("to/v1.lcepatch"), dir.read("v2.lcepatch"));
+
+    dir.write("to/adapter_config.json", b"{}");
+    dir.run("push v1.lcepatch to --force").fails(6).says(&["adapter_config.json", "transformers"]);
+    dir.write("later/patches.json", br#"{"schema": 7}"#);
+    dir.run("push v1.lcepatch later").fails(6).says(&["schema 7"]);
+    dir.write("bytes/.gitattributes", b"\xff");
+    dir.run("push v1.lcepatch bytes").fails(6).says(&["UTF-8"]);
+}
+
+#[test]
+fn lines_and_patches_that_are_there_stay() {
+    let dir = versions();
+    dir.write("to/.gitattributes", b"*.bin filter=lfs");
+    dir.write("to/by-hand.lcepatch", &dir.read("v2.lcepatch"));
+    dir.write("to/broken.lcepatch", b"no patch");
+    dir.write("to/patches.json", b"{]");
+    dir.run("push v1.lcepatch to").ok().says(&["broken.lcepatch", "left out"]);
+    assert!(dir.read("to/.gitattributes").starts_with(b"*.bin filter=lfs\n*.lcepatch "));
+    let files: Vec<Value> =
+        index(&dir, "to")["patches"].as_array().unwrap().iter().map(|entry| entry["file"].clone()).collect();
+    assert_eq!(files, ["by-hand.lcepatch", "v1.lcepatch"]);
+}
+
+#[test]
+fn a_checkpoint_finds_the_patches_that_fit_it() {
+    let dir = versions();
+    dir.run("push v1.lcepatch v2.lcepatch to").ok();
+    dir.run("find v0.safetensors --in to").ok().prints(&[
+        "v1.lcepatch: fits",
+        "for alice/base",
+        "v2.lcepatch: does not fit",
+    ]);
+    let found = dir.run("find v1.safetensors --in to --json").ok().json();
+    let states: Vec<_> = found["patches"].as_array().unwrap().iter().map(|row| (&row["fits"], &row["state"])).collect();
+    assert_eq!(states, [(&false.into(), &"result".into()), (&true.into(), &"base".into())]);
+    dir.run("find v2.safetensors --in to").fails(1).prints(&["no patch fits", "is applied already"]);
+    dir.run("find v0.safetensors --in nowhere").fails(6).says(&["has no patches"]);
+    dir.run("find v0.safetensors --in v1.lcepatch").fails(3);
+}
+
+#[test]
+fn the_header_of_a_patch_counts_and_a_wrong_index_is_noticed() {
+    let dir = versions();
+    dir.run("push v1.lcepatch to").ok();
+    let wrong = String::from_utf8(dir.read("to/patches.json")).unwrap().replace("\"base\": \"", "\"base\": \"0");
+    dir.write("to/patches.json", wrong.as_bytes());
+    dir.run("find v0.safetensors --in to").ok().prints(&["fits"]).says(&["wrong about the base of v1.lcepatch"]);
+    dir.write("to/patches.json", b"\x1b[31m");
+    dir.run("find v0.safetensors --in to").ok().says(&["not an index of patches"]);
+    dir.write("to/patches.json", &b"[".repeat(9 << 20));
+    dir.run("find v0.safetensors --in to").fails(6).says(&["at most 8388608"]);
+}
+
+#[test]
+fn a_checkpoint_is_brought_to_the_last_version_byte_for_byte() {
+    let dir = versions();
+    dir.run("push v1.lcepatch v2.lcepatch to").ok();
+    let pulled = dir.run("pull to --for v0.safetensors -o out.safetensors").ok();
+    pulled.prints(&[
+        "v0.safetensors -> v1.lcepatch -> v2.lcepatch",
+        "2 patches applied",
+        "every byte is the last reference's",
+    ]);
+    assert_eq!(dir.read("out.safetensors"), dir.read("v2.safetensors"));
+    let json = dir.run("pull to --for v0.safetensors --to v1 -o v1-again.safetensors --json").ok().json();
+    assert_eq!((&json["is_reference"], &json["patches"][0]["file"]), (&true.into(), &"v1.lcepatch".into()));
+    assert_eq!(dir.read("v1-again.safetensors"), dir.read("v1.safetensors"));
+
+    dir.run("pull to --for v0.safetensors --squash -o all.lcepatch").ok().prints(&["wrote all.lcepatch"]);
+    dir.run("apply v0.safetensors all.lcepatch -o squashed.safetensors").ok();
+    assert_eq!(dir.read("squashed.safetensors"), dir.read("v2.safetensors"));
+
+    dir.run("pull to --for v0.safetensors -o out.safetensors").fails(2).says(&["exists already"]);
+    dir.run("pull to --for v2.safetensors -o new.safetensors").fails(6).says(&["nothing is missing"]);
+    dir.run("pull to --for v1.safetensors --to v1 -o new.safetensors").fails(6);
+    dir.run("pull to --for v0.safetensors --to v3 -o new.safetensors").fails(6).says(&["v1.lcepatch, v2.lcepatch"]);
+    dir.run("pull to --for v0.safetensors -o cache/models--a--b/snapshots/1/m.safetensors").fails(6);
+    dir.run("pull nowhere --for v0.safetensors -o new.safetensors").fails(6).says(&["has no patches"]);
+    assert!(!dir.exists("new.safetensors") && !dir.exists("cache"));
+}
+
+#[test]
+fn a_result_that_is_not_the_last_version_is_said_to_be_another() {
+    let dir = versions();
+    let (mut other, _) = bert_pair();
+    let untouched = other.iter().position(|tensor| tensor.dtype == "I64").unwrap();
+    other[untouched].bytes[0] ^= 1;
+    dir.write("other.safetensors", &safetensors(&other));
+    dir.run("push v1.lcepatch to").ok();
+    let pulled = dir.run("pull to --for other.safetensors -o out.safetensors --json").ok();
+    assert_eq!(pulled.json()["is_reference"], false);
+    pulled.says(&["not the reference of v1.lcepatch"]);
+    dir.run("pull to --for v0.safetensors -o v1-again.safetensors").ok().says(&[]);
+}
+
+#[test]
+fn a_model_directory_of_three_steps_is_one_directory_in_the_end() {
+    let dir = versions();
+    let (v0, v1) = bert_pair();
+    let v2: Vec<Tensor> =
+        v1.iter().map(|tensor| if tensor.name.contains("layer.1") { moved(tensor) } else { tensor.clone() }).collect();
+    let v3: Vec<Tensor> =
+        v2.iter().map(|tensor| if tensor.name.contains("layer.0") { moved(tensor) } else { tensor.clone() }).collect();
+    for (name, tensors) in [("m0", &v0), ("m1", &v1), ("m2", &v2), ("m3", &v3)] {
+        write_model(&dir, name, tensors);
+    }
+    for at in 1..4 {
+        dir.run(&format!("diff m{} m{at} --all -o m{at}.lcepatch", at - 1)).ok();
+    }
+    dir.run("push m1.lcepatch m2.lcepatch m3.lcepatch to").ok();
+    dir.run("pull to --for m0 -o out").ok().prints(&["3 patches applied"]);
+    for shard in ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "config.json"] {
+        assert_eq!(dir.read(&format!("out/{shard}")), dir.read(&format!("m3/{shard}")), "{shard}");
+    }
+    dir.run("log out").ok().prints(&["m1.lcepatch", "m2.lcepatch", "m3.lcepatch"]);
+}
+
+#[test]
+fn chains_that_are_broken_forked_or_closed_are_refused_by_name() {
+    let dir = versions();
+    dir.run("push v2.lcepatch to").ok();
+    let broken = dir.run("pull to --for v0.safetensors -o out.safetensors").fails(6);
+    broken.says(&["lead from v0.safetensors anywhere", "v2.lcepatch: ", "are others than in its base"]);
+    dir.run("diff v0.safetensors v2.safetensors --all -o straight.lcepatch").ok();
+    dir.run("push straight.lcepatch to").ok();
+    dir.run("pull to --for v0.safetensors -o out.safetensors").ok().prints(&["1 patch applied"]);
+    assert_eq!(dir.read("out.safetensors"), dir.read("v2.safetensors"));
+
+    dir.run("diff v0.safetensors v1.safetensors --k 50 -o few.lcepatch").ok();
+    dir.run("push few.lcepatch to").ok();
+    dir.run("pull to --for v0.safetensors -o new.safetensors")
+        .fails(6)
+        .says(&["few.lcepatch, straight.lcepatch", "--to"]);
+    dir.run("pull to --for v0.safetensors --to few -o few.safetensors").ok();
+
+    dir.run("diff v1.safetensors v0.safetensors --all -o back.lcepatch").ok();
+    dir.run("push v1.lcepatch back.lcepatch circle").ok();
+    dir.run("pull circle --for v0.safetensors -o new.safetensors")
+        .fails(6)
+        .says(&["v1.lcepatch -> back.lcepatch -> v1.lcepatch"]);
+    assert!(!dir.exists("new.safetensors"));
+}
+
+#[test]
+fn patches_are_fetched_with_their_signatures_and_only_by_allowed_signers() {
+    let dir = versions();
+    dir.write("key", key(1).to_openssh(LineEnding::LF).unwrap().as_bytes());
+    dir.write("list", format!("a@b {}\n", public(1)).as_bytes());
+    dir.run("sign v1.lcepatch --key key").ok();
+    dir.run("push v1.lcepatch v2.lcepatch to").ok();
+    assert_eq!(dir.read("to/v1.lcepatch.sig"), dir.read("v1.lcepatch.sig"));
+    assert_eq!(index(&dir, "to")["patches"][0]["signed"], true);
+
+    dir.run("pull to -o got").ok().prints(&["got/v1.lcepatch", "got/v2.lcepatch"]);
+    assert_eq!(names(&dir.path("got")), ["v1.lcepatch", "v1.lcepatch.sig", "v2.lcepatch"]);
+    dir.run("pull to -o got").ok();
+    dir.write("got/v1.lcepatch", &dir.read("v2.lcepatch"));
+    dir.run("pull to -o got").fails(2).says(&["exists already"]);
+    dir.run("pull to -o got --force").ok();
+    assert_eq!(dir.read("got/v1.lcepatch"), dir.read("v1.lcepatch"));
+
+    dir.run("pull to --for v0.safetensors --to v1 -o one.safetensors --require-signature list")
+        .ok()
+        .prints(&["signed by a@b"]);
+    dir.run("pull to --for v0.safetensors -o two.safetensors --require-signature list")
+        .fails(11)
+        .says(&["v2.lcepatch is not signed"]);
+    assert!(!dir.exists("two.safetensors"));
+
+    // A signature of another patch is neither published nor left beside one.
+    dir.write("v2.lcepatch.sig", &dir.read("v1.lcepatch.sig"));
+    dir.run("push v2.lcepatch to").fails(11);
+    dir.write("other/v1.lcepatch", &dir.read("v2.lcepatch"));
+    dir.run("push other/v1.lcepatch to --force").fails(2).says(&["v1.lcepatch.sig", "sign"]);
+}
