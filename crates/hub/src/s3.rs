@@ -29,6 +29,8 @@ use ureq::http::{Method, Uri};
 
 /// How many objects a list may have.
 const OBJECTS_MAX: usize = 100_000;
+/// How many pages a list may have, usually of 1000 objects or folders.
+const PAGES_MAX: usize = 1000;
 /// The longest refusal that is read, in bytes.
 const REFUSAL_BYTES_MAX: u64 = 64 << 10;
 /// How much of what a server says stands in a message, in characters.
@@ -98,7 +100,7 @@ impl Bucket {
     /// # Errors
     /// [`Fault`].
     pub fn list(&self, prefix: &str, context: &Context) -> Result<Vec<Object>, Fault> {
-        self.list_some(prefix, &[], OBJECTS_MAX, context)
+        self.list_some(prefix, &[], context)
     }
 
     /// The object of this key, if there is one.
@@ -111,39 +113,29 @@ impl Bucket {
         Ok(page.objects.into_iter().next().filter(|object| object.key == key))
     }
 
-    /// The objects in a folder, which is a prefix that ends with `/` or is empty, and how many bytes that is. Those in folders in it are
-    /// left out.
+    /// The objects in a folder, which is a prefix that ends with `/` or is empty. Those in folders in it are left out.
     fn list_folder(&self, folder: &str, context: &Context) -> Result<Vec<Object>, Fault> {
-        let mut objects = self.list_some(folder, &[("delimiter", "/")], OBJECTS_MAX, context)?;
+        let mut objects = self.list_some(folder, &[("delimiter", "/")], context)?;
         // What consoles make that show folders.
         objects.retain(|object| object.key != folder);
         Ok(objects)
     }
 
-    fn list_some(
-        &self,
-        prefix: &str,
-        more: &[(&str, &str)],
-        limit: usize,
-        context: &Context,
-    ) -> Result<Vec<Object>, Fault> {
+    fn list_some(&self, prefix: &str, more: &[(&str, &str)], context: &Context) -> Result<Vec<Object>, Fault> {
+        let wrong = |reason: String| Fault::Answer { address: self.name_of(prefix), reason };
         let mut objects = Vec::new();
         let mut next: Option<String> = None;
-        loop {
+        for _ in 0..PAGES_MAX {
             context.advance(0)?;
             let token = next.as_deref().map(|token| ("continuation-token", token));
             let parts = [&[("list-type", "2"), ("prefix", prefix)], more, token.as_slice()].concat();
             let page = self.page(&parts, context)?;
-            let wrong = |reason: String| Fault::Answer { address: self.name_of(prefix), reason };
-            if page.next.is_some() && (page.next == next || page.objects.is_empty() && more.is_empty()) {
-                return Err(wrong("its list goes on without end".to_owned()));
-            }
             if page.objects.iter().any(|object| !object.key.starts_with(prefix)) {
                 return Err(wrong("its list has objects that were not asked for".to_owned()));
             }
             objects.extend(page.objects);
-            if objects.len() > limit {
-                return Err(wrong(format!("it has more than {limit} objects")));
+            if objects.len() > OBJECTS_MAX {
+                return Err(wrong(format!("it has more than {OBJECTS_MAX} objects")));
             }
             next = page.next;
             if next.is_none() {
@@ -151,6 +143,7 @@ impl Bucket {
                 return Ok(objects);
             }
         }
+        Err(wrong(format!("its list has more than {PAGES_MAX} pages")))
     }
 
     fn page(&self, parts: &[(&str, &str)], context: &Context) -> Result<Page, Fault> {
