@@ -1,5 +1,6 @@
 //! What goes wrong with files that are elsewhere.
 
+use crate::refusal::Refusal;
 use lcepatch_files::context::Cancelled;
 use lcepatch_files::durable::Failed;
 use lcepatch_format::words::count;
@@ -100,6 +101,14 @@ pub enum Fault {
         status: u16,
         /// What the server says.
         message: String,
+    },
+    /// A store of objects refuses.
+    #[error("{name}: {refusal}")]
+    Store {
+        /// The object, or the bucket.
+        name: String,
+        /// Why.
+        refusal: Refusal,
     },
     /// Somebody else published meanwhile.
     #[error("{place} has changed meanwhile")]
@@ -266,6 +275,7 @@ impl Fault {
             | Fault::NotFound { .. }
             | Fault::WrongToken { .. }
             | Fault::Forbidden { .. }
+            | Fault::Store { .. }
             | Fault::Moved { .. }
             | Fault::TooLarge { .. } => Kind::Refused,
             Fault::RateLimited { .. }

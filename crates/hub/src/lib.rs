@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod testing;
 
+mod refusal;
 mod fault;
 pub mod settings;
 mod address;
@@ -20,10 +21,12 @@ mod repository;
 mod remote;
 mod download;
 pub mod place;
+pub mod s3;
 pub mod python_index;
 
 pub use client::{Client, Hit};
 pub use fault::{Fault, Kind};
 pub use listing::{Digest, RepoFile, checkpoint_files};
+pub use refusal::Refusal;
 pub use remote::{FRONT_BYTES, Ranged, RemoteFile};
 pub use repository::Snapshot;
