@@ -300,7 +300,7 @@ fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<(Vec<Edit>, Vec<S
         let (path, alpha) = patch_argument::with_number(text)?;
         // What can be wrong with the arguments alone is said before the file is opened.
         let kind = kind(arguments.edit, alpha.or(arguments.alpha))?;
-        let (patch, signer) = signature.open(&path, parts, terminal)?;
+        let (patch, signer) = signature.open_parts(&path, parts, terminal)?;
         patch_argument::note_ignored(&patch, terminal);
         kinds.push(match kind {
             Some(kind) => kind,

@@ -68,13 +68,23 @@ impl Required {
             let (patch, signer) = open_signed(&found.path, &signature, &terminal.context())?;
             return Ok((found.named(patch), Some(signer)));
         }
-        self.for_patches(1)?.open(name, Parts::All, terminal)
+        self.for_patches(1)?.open(name, terminal)
     }
 }
 
 impl Opener<'_> {
-    /// Opens a patch, of which `parts` will be read; if a signature is required, all of it, and only with that.
-    pub fn open(&self, name: &Path, parts: Parts, terminal: &Terminal) -> Result<(Patch, Option<Signer>), Failure> {
+    /// Opens a patch; if a signature is required, only with it.
+    pub fn open(&self, name: &Path, terminal: &Terminal) -> Result<(Patch, Option<Signer>), Failure> {
+        self.open_parts(name, Parts::All, terminal)
+    }
+
+    /// As [`Opener::open`], for a patch of which `parts` will be read. Where a signature is required, all of it is.
+    pub fn open_parts(
+        &self,
+        name: &Path,
+        parts: Parts,
+        terminal: &Terminal,
+    ) -> Result<(Patch, Option<Signer>), Failure> {
         match (&self.requirement, self.signature) {
             (Some(required), signature) => {
                 let found = terminal.sources().patch_file(name, &terminal.context())?;
