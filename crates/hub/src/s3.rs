@@ -180,7 +180,7 @@ impl Bucket {
                 true => (self.name_of(key), "*.safetensors".to_owned()),
                 false => (self.name_of(""), key.to_owned()),
             };
-            let nearest = crate::fault::nearest(&path, files.iter().map(|file| file.path.as_str()));
+            let nearest = lcepatch_format::words::nearest(&path, files.iter().map(|file| file.path.as_str()));
             return Err(Fault::NoSuchFile { place, path, nearest });
         }
         if let Some(path) = wanted.iter().find(|path| !is_inner_path(path)) {

@@ -35,7 +35,7 @@ impl Prefix {
     /// The object of a file.
     fn object(&self, path: &str) -> Result<&Object, Fault> {
         self.objects.iter().find(|object| inner(object, &self.folder) == path).ok_or_else(|| {
-            let nearest = crate::fault::nearest(path, self.files.iter().map(|file| file.path.as_str()));
+            let nearest = lcepatch_format::words::nearest(path, self.files.iter().map(|file| file.path.as_str()));
             Fault::NoSuchFile { place: self.name.clone(), path: path.to_owned(), nearest }
         })
     }
