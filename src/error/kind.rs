@@ -395,7 +395,8 @@ fn of_localize(impossible: &Impossible) -> ErrorKind {
         | Impossible::SameMasks
         | Impossible::NoMasks
         | Impossible::NoCandidates { .. }
-        | Impossible::Glob { .. } => ErrorKind::SelectionImpossible,
+        | Impossible::Glob { .. }
+        | Impossible::Unmatched { .. } => ErrorKind::SelectionImpossible,
         Impossible::Cancelled(_) => ErrorKind::Interrupted,
     }
 }
