@@ -90,6 +90,10 @@ pub(crate) fn refusal(status: u16, said: Said, region: Option<String>, is_signed
         ("AccessDenied" | "AllAccessDisabled" | "", 401 | 403) | ("AccessDenied", _) => {
             Refusal::Denied { is_signed, message: said.message }
         }
+        // Not all servers have a word for a request without a signature.
+        (code, 400 | 401 | 403) if !is_signed => {
+            Refusal::Denied { is_signed, message: format!("{code}: {}", said.message) }
+        }
         _ => Refusal::Other { status, code: said.code, message: said.message },
     }
 }
@@ -161,6 +165,8 @@ mod tests {
             (&said.code[..], &said.message[..], said.region.as_deref()),
             ("AuthorizationHeaderMalformed", "m", Some("eu-west-1"))
         );
+        let unsigned = Said { code: "UnsupportedAlgorithm".into(), ..Said::default() };
+        assert!(matches!(refusal(400, unsigned, None, false), Refusal::Denied { is_signed: false, .. }));
         assert_eq!(super::said(b"<html>no</html>"), None);
         assert_eq!(super::said(b""), None);
         assert_eq!(upload(b"<R><Bucket>b</Bucket><UploadId>u</UploadId></R>").unwrap(), "u");
