@@ -4,6 +4,7 @@ use super::exit::{Failure, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, patch_argument, place_argument};
 use crate::apply::BaseState;
+use crate::error::ErrorKind;
 use crate::publish::{Found, Shelf, find};
 use crate::report::table::bytes;
 use crate::words::plural;
@@ -18,6 +19,7 @@ and of the checkpoint the tensors that one of them changes. What patches.json sa
 exit code is 1 if none fits.
 
 Examples:
+  lcepatch find alice/base
   lcepatch find alice/base --in alice/patches
   lcepatch find model/ --in published/
   lcepatch find model/ --in published/ --json | jq -r '.patches[] | select(.fits) | .file'")]
@@ -25,29 +27,28 @@ pub struct Arguments {
     /// The checkpoint
     model: PathBuf,
     /// Where the patches are: a repository of a hub, ORG/NAME[@REVISION], or a directory
+    /// [default: the repositories of the hub whose cards name MODEL as their base]
     #[arg(long = "in", value_name = "DEST")]
-    place: PathBuf,
+    place: Option<PathBuf>,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// The patches of a place, and which of them fit.
-#[derive(Debug, Serialize)]
-struct Answered<'a> {
-    /// The place.
-    place: &'a str,
-    /// Its commit. None in a place without commits.
-    commit: Option<&'a str>,
-    /// The patches, in the order of their names.
+/// The patches of one or several places, and which of them fit.
+#[derive(Debug, Default, Serialize)]
+struct Answered {
+    /// The patches, place by place, in the order of their names.
     patches: Vec<Row>,
-    /// What is not as it should be in the place.
-    notes: Vec<&'a str>,
+    /// What is not as it should be in the places.
+    notes: Vec<String>,
 }
 
 /// A patch of a place.
 #[derive(Debug, Serialize)]
 struct Row {
+    /// Its place, with the commit where there is one.
+    place: String,
     /// Its file.
     file: String,
     /// The patch id.
@@ -71,7 +72,7 @@ struct Row {
 }
 
 impl Row {
-    fn of(found: &Found<'_>) -> Self {
+    fn of(place: &str, found: &Found<'_>) -> Self {
         let (listed, metadata) = (found.listed, found.listed.patch.metadata());
         let state = match found.state {
             BaseState::Base => "base",
@@ -80,6 +81,7 @@ impl Row {
             BaseState::Adapter | BaseState::Unknown => "unknown",
         };
         Self {
+            place: place.to_owned(),
             file: listed.file.clone(),
             id: listed.patch.id().to_string(),
             bytes: listed.patch.file_bytes(),
@@ -111,30 +113,52 @@ impl Row {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
+    let places = match &arguments.place {
+        Some(place) => vec![place.clone()],
+        None => terminal.sources().patches_for(&arguments.model, &context)?.ok_or_else(|| {
+            let message = format!(
+                "{} is not a repository of a hub, where patches could be looked for",
+                arguments.model.display()
+            );
+            Failure::usage(message, "say where the patches are with --in")
+        })?,
+    };
     let model = patch_argument::checkpoint(&arguments.model, terminal)?;
-    let place = place_argument::open_existing(&arguments.place, terminal)?;
-    let shelf = Shelf::read(&*place, &context)?;
-    let rows: Vec<Row> = find(&model, &shelf.patches, &context)?.iter().map(Row::of).collect();
+    let mut answered = Answered::default();
+    for place in &places {
+        // Of the repositories that a search finds, one may be gone or locked by now, which says nothing of the others.
+        let opened = match place_argument::open_existing(place, terminal) {
+            Err(Failure::Library(error)) if arguments.place.is_none() && error.kind() != ErrorKind::Interrupted => {
+                answered.notes.push(error.to_string());
+                continue;
+            }
+            opened => opened?,
+        };
+        let shelf = Shelf::read(&*opened, &context)?;
+        let found = find(&model, &shelf.patches, &context)?;
+        answered.patches.extend(found.iter().map(|found| Row::of(opened.name(), found)));
+        answered.notes.extend(shelf.notes().map(str::to_owned));
+    }
     terminal.done();
-    let fits = rows.iter().any(|row| row.fits);
+    let fits = answered.patches.iter().any(|row| row.fits);
     match arguments.json {
-        true => {
-            let (name, commit, notes) = (place.name(), place.commit(), shelf.notes().collect());
-            print_json(terminal, &Answered { place: name, commit, patches: rows, notes })?;
-        }
+        true => print_json(terminal, &answered)?,
         false => {
-            shelf.notes().for_each(|note| terminal.note(note));
-            print_rows(rows, place.name(), fits)?;
+            answered.notes.iter().for_each(|note| terminal.note(note));
+            print_rows(answered.patches, arguments.place.is_none(), fits)?;
         }
     }
     Ok(if fits { Answer::Yes } else { Answer::No })
 }
 
 /// Prints the patches that fit first.
-fn print_rows(mut rows: Vec<Row>, place: &str, fits: bool) -> Result<(), Failure> {
+fn print_rows(mut rows: Vec<Row>, with_place: bool, fits: bool) -> Result<(), Failure> {
     if !fits {
-        print(format_args!("{place}: no patch fits"))?;
+        print(format_args!("no patch fits, of {}", rows.len()))?;
     }
     rows.sort_by_key(|row| !row.fits);
-    rows.iter().try_for_each(|row| print(row.line()))
+    rows.iter().try_for_each(|row| match with_place {
+        true => print(format_args!("{}: {}", row.place, row.line())),
+        false => print(row.line()),
+    })
 }

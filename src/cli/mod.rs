@@ -6,9 +6,9 @@
 mod advice;
 mod apply;
 mod arguments;
-mod card;
 #[cfg(feature = "verify")]
 mod ask;
+mod card;
 mod check;
 mod combine;
 mod compare;
@@ -283,6 +283,8 @@ fn execute(mut arguments: Arguments) -> Outcome {
     match (&mut arguments.command, config.allowed_signers) {
         (Command::Apply(arguments), Some(list)) => arguments.signature.require_unless_given(list),
         (Command::Check(arguments), Some(list)) => arguments.signature.require_unless_given(list),
+        #[cfg(feature = "net")]
+        (Command::Pull(arguments), Some(list)) => arguments.signature.require_unless_given(list),
         _ => {}
     }
     let terminal = terminal::Terminal::new(form, threads);

@@ -53,7 +53,7 @@ pub struct Arguments {
     #[arg(long, requires = "model")]
     squash: bool,
     #[command(flatten)]
-    signature: Required,
+    pub signature: Required,
     /// Replace existing files, never a directory
     #[arg(long)]
     force: bool,
@@ -109,8 +109,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     shelf.notes().for_each(|note| terminal.note(note));
     let name = place.name();
     let to = arguments.to.as_deref();
+    let name_of_model = arguments.model.clone().unwrap_or_default();
     let way = match &model {
-        Some(model) => way(model, &shelf.patches, to, name, &context)?,
+        Some(model) => way((model, &name_of_model), &shelf.patches, to, name, &context)?,
         None => chosen(&shelf.patches, to, name)?,
     };
     let opener = arguments.signature.for_patches(way.len())?;
@@ -161,7 +162,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         patches.push(patch);
     }
     let names: Vec<&str> = way.iter().map(|listed| &listed.file[..]).collect();
-    let chain = format!("{} -> {}", model.path().display(), names.join(" -> "));
+    let chain = format!("{} -> {}", name_of_model.display(), names.join(" -> "));
     if arguments.squash {
         if let Some(patch) = squashed(&model, patches, &context)? {
             patch.save(&arguments.output, existing)?;
@@ -177,7 +178,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         let file = &last.file;
         terminal.note(&format!(
             "the result is not the reference of {file}: what the patches do not change is other in {} than in their base",
-            model.path().display()
+            name_of_model.display()
         ));
     }
     let verified = match (done.is_reference, done.applied.verified) {

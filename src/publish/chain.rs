@@ -14,13 +14,14 @@ use crate::localize::scan::of_files;
 use crate::patch::Patch;
 use crate::words::plural;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
 
 /// How many orders of patches are looked at.
 const WAYS_MAX: usize = 4096;
 /// The fewest digits of an id that name a patch.
 const ID_DIGITS_MIN: usize = 4;
 
-/// The patches that lead from `model` to the last version, or to the patch `to`, in order. There is at least one. Of several ways the
+/// The patches that lead from `model`, which messages call `name`, to the last version, or to the patch `to`, in order. There is at least one. Of several ways the
 /// one with the fewest patches.
 ///
 /// Hashes the checkpoint.
@@ -29,7 +30,7 @@ const ID_DIGITS_MIN: usize = 4;
 /// [`PublishFault`]: `Empty`, `Unknown`, `Fork`, `Cycle`, `Broken`, `Current`, `TooManyWays`; a checkpoint that changed meanwhile;
 /// cancellation.
 pub(crate) fn way<'a>(
-    model: &Checkpoint,
+    (model, name): (&Checkpoint, &Path),
     patches: &'a [Listed],
     to: Option<&str>,
     place: &str,
@@ -41,7 +42,7 @@ pub(crate) fn way<'a>(
     let to = to.map(|wanted| named(patches, wanted, place)).transpose()?;
     let start = State::of(model, patches, context);
     let start = model.settled(start)?;
-    let ways = Ways { patches, place, model };
+    let ways = Ways { patches, place, model: name };
     Ok(ways.search(start, to)?.into_iter().map(|at| &patches[at]).collect())
 }
 
@@ -202,7 +203,7 @@ fn reference_files(patch: &Patch) -> Option<Vec<&str>> {
 struct Ways<'a, 'm> {
     patches: &'a [Listed],
     place: &'m str,
-    model: &'m Checkpoint,
+    model: &'m Path,
 }
 
 impl<'a> Ways<'a, '_> {
@@ -245,7 +246,7 @@ impl<'a> Ways<'a, '_> {
                 ends.push(path);
             }
         }
-        let model = self.model.path().to_owned();
+        let model = self.model.to_owned();
         let place = self.place.to_owned();
         let file = |at: usize| self.patches[at].file.clone();
         let mut versions: Vec<&Vec<usize>> = Vec::new();
@@ -330,7 +331,8 @@ mod tests {
 
     /// The files of the way, or the code of the error.
     fn found(model: &Checkpoint, patches: &[Listed], to: Option<&str>) -> Result<String, ErrorKind> {
-        let way = way(model, patches, to, "place", &Context::silent()).map_err(|error| error.kind())?;
+        let way =
+            way((model, "model".as_ref()), patches, to, "place", &Context::silent()).map_err(|error| error.kind())?;
         Ok(way.iter().map(|listed| listed.file.strip_suffix(".lcepatch").unwrap()).collect::<Vec<_>>().join(" "))
     }
 
@@ -374,11 +376,11 @@ mod tests {
         for portability in [Portability::Portable, Portability::NeedsBase] {
             let patch = |file, base, reference| listed(file, base, reference, portability);
             let fork = [patch("1", &v0, &v1), patch("other", &v0, &other), patch("2", &v1, &v2)];
-            let refused = way(&v0, &fork, None, "place", &Context::silent()).unwrap_err();
+            let refused = way((&v0, "v0".as_ref()), &fork, None, "place", &Context::silent()).unwrap_err();
             assert!(refused.to_string().contains("other.lcepatch, 2.lcepatch"), "{refused}");
             assert_eq!(found(&v0, &fork, Some("other")).as_deref(), Ok("other"));
             let circle = [patch("1", &v0, &v1), patch("back", &v1, &v0)];
-            let refused = way(&v0, &circle, None, "place", &Context::silent()).unwrap_err();
+            let refused = way((&v0, "v0".as_ref()), &circle, None, "place", &Context::silent()).unwrap_err();
             assert!(refused.to_string().contains("1.lcepatch -> back.lcepatch -> 1.lcepatch"), "{refused}");
             assert_eq!(found(&v0, &circle, Some("1")).as_deref(), Ok("1"));
         }

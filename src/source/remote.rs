@@ -212,6 +212,20 @@ impl Sources {
         }
     }
 
+    /// The repositories whose cards say that they have patches for this one; None if the name is not that of a repository.
+    ///
+    /// # Errors
+    /// [Kinds](crate::ErrorKind) `Remote…`.
+    pub fn patches_for(&self, name: &Path, context: &Context<'_>) -> Result<Option<Vec<PathBuf>>, Error> {
+        match self.parse(name)? {
+            Name::Hub(repository) => {
+                let hits = self.client()?.search(&repository.id, context)?;
+                Ok(Some(hits.into_iter().map(|hit| hit.id.into()).collect()))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// A place where patches are published: a directory, which need not be there, a repository, or a prefix of S3. `absent` says what to do if there is
     /// no repository.
     ///

@@ -43,7 +43,7 @@ fn what_is_pushed_is_there_with_its_index_and_a_second_push_changes_nothing() {
     let dir = versions();
     dir.run("push v1.lcepatch to/ --dry-run").ok().prints(&["v1.lcepatch", "patches.json", "nothing was sent"]);
     assert!(!dir.exists("to"), "a dry run makes nothing");
-    dir.run("push v1.lcepatch to/").ok().prints(&["new", "sent 3 files to to/"]);
+    dir.run("push v1.lcepatch to/").ok().prints(&["new", "sent 5 files to to/"]);
     assert_eq!(dir.read("to/v1.lcepatch"), dir.read("v1.lcepatch"));
     let attributes = String::from_utf8(dir.read("to/.gitattributes")).unwrap();
     assert_eq!(attributes, "*.lcepatch filter=lfs diff=lcepatch merge=lfs -text\n");
@@ -127,7 +127,7 @@ fn a_checkpoint_finds_the_patches_that_fit_it() {
     let found = dir.run("find v1.safetensors --in to --json").ok().json();
     let states: Vec<_> = found["patches"].as_array().unwrap().iter().map(|row| (&row["fits"], &row["state"])).collect();
     assert_eq!(states, [(&false.into(), &"result".into()), (&true.into(), &"base".into())]);
-    dir.run("find v2.safetensors --in to").fails(1).prints(&["no patch fits", "is applied already"]);
+    dir.run("find v2.safetensors --in to").fails(1).prints(&["no patch fits, of 2", "is applied already"]);
     dir.run("find v0.safetensors --in nowhere").fails(6).says(&["has no patches"]);
     dir.run("find v0.safetensors --in v1.lcepatch").fails(3);
 }
@@ -142,7 +142,7 @@ fn the_header_of_a_patch_counts_and_a_wrong_index_is_noticed() {
     dir.write("to/patches.json", b"\x1b[31m");
     dir.run("find v0.safetensors --in to").ok().says(&["not an index of patches"]);
     dir.write("to/patches.json", &b"[".repeat(9 << 20));
-    dir.run("find v0.safetensors --in to").fails(6).says(&["at most 8388608"]);
+    dir.run("find v0.safetensors --in to").fails(6).says(&["at most 8,388,608 are read"]);
 }
 
 #[test]
@@ -266,4 +266,108 @@ fn patches_are_fetched_with_their_signatures_and_only_by_allowed_signers() {
     dir.run("push v2.lcepatch to").fails(11);
     dir.write("other/v1.lcepatch", &dir.read("v2.lcepatch"));
     dir.run("push other/v1.lcepatch to --force").fails(2).says(&["v1.lcepatch.sig", "sign"]);
+}
+
+/// What a patch can say that would be more than text in YAML, in Markdown, in HTML or in a shell.
+const HOSTILE: &str = "x\"\n---\nlicense: evil\n<!-- lcepatch: end -->\n<script>alert(1)</script> [a](javascript:b) ```\n| c | `$(touch pwned)`\u{202e}";
+
+#[test]
+fn a_card_has_what_people_and_hubs_look_for_and_text_of_others_is_only_text() {
+    let dir = versions();
+    let hostile = ["--description", HOSTILE, "--license", HOSTILE, "--base-model", HOSTILE, "--meta"];
+    let meta = format!("base_model_revision={HOSTILE}");
+    let words = [
+        &["diff", "v0.safetensors", "v1.safetensors", "--all", "-o", "h.lcepatch"],
+        &hostile[..],
+        &[&meta, "--result", "weat.x=0.5"],
+    ];
+    dir.run_words(&words.concat()).ok();
+    dir.run("card h.lcepatch -o README.md").ok().prints(&["wrote README.md and h.lcepatch.svg"]);
+    let card = String::from_utf8(dir.read("README.md")).unwrap();
+    assert_eq!(dir.run("card h.lcepatch").ok().out, card);
+    let lines = |wanted: &str| card.lines().filter(|line| *line == wanted).count();
+    assert_eq!((lines("---"), lines("<!-- lcepatch: end -->"), lines("license: evil")), (2, 1, 0), "{card}");
+    for never in ["<script", "](javascript", "\u{202e}", "base_model:"] {
+        assert!(!card.contains(never), "{never:?} is in {card}");
+    }
+    for part in [
+        "library_name: lcepatch",
+        "license: other",
+        "model-index:",
+        "value: 0.5",
+        "lcepatch apply model/ h.lcepatch -o edited/",
+        "### Limits",
+        "(./h.lcepatch.svg)",
+    ] {
+        assert!(card.contains(part), "{part:?} is not in {card}");
+    }
+    let by_hand = format!("---\nlanguage: de\n---\nMine.\n{}", card.split_once("---\n\n").unwrap().1);
+    dir.write("README.md", by_hand.as_bytes());
+    dir.run("card v1.lcepatch -o README.md").ok();
+    let renewed = String::from_utf8(dir.read("README.md")).unwrap();
+    assert!(
+        renewed.starts_with("---\nlanguage: de\n") && renewed.contains("\nMine.\n") && !renewed.contains("h.lcepatch"),
+        "{renewed}"
+    );
+    assert!(
+        renewed.contains("- \"alice/base\"") && renewed.contains("lcepatch apply alice/base v1.lcepatch"),
+        "{renewed}"
+    );
+}
+
+#[test]
+fn the_cards_that_are_pushed_are_read_by_huggingface_hub() {
+    let dir = versions();
+    let words = ["diff", "v0.safetensors", "v1.safetensors", "--all", "--description", HOSTILE, "--license", HOSTILE];
+    let more =
+        ["--base-model", "alice/base", "--result", "weat.x=0.5", "--recommended-alpha", "1e-7", "-o", "h.lcepatch"];
+    dir.run_words(&[&words[..], &more].concat()).ok();
+    dir.run("push h.lcepatch v2.lcepatch to").ok();
+    let script = "import json, sys\nfrom huggingface_hub import ModelCard\ncard = ModelCard.load(sys.argv[1])\n\
+        print(json.dumps({**card.data.to_dict(), 'metric': [[r.metric_type, r.metric_value] for r in card.data.eval_results]}))";
+    let output = std::process::Command::new(python_with_hub())
+        .args(["-c", script])
+        .arg(dir.path("to/README.md"))
+        .output()
+        .unwrap();
+    let data = Run::new("ModelCard.load", output).ok().json();
+    assert_eq!(data["base_model"], serde_json::json!(["alice/base"]));
+    assert_eq!((&data["base_model_relation"], &data["library_name"]), (&"adapter".into(), &"lcepatch".into()));
+    assert_eq!(
+        (&data["tags"], &data["metric"]),
+        (&serde_json::json!(["lcepatch", "model-editing"]), &serde_json::json!([["weat.x", 0.5]]))
+    );
+    let ids: Vec<&Value> = data["lcepatch"]["patches"].as_array().unwrap().iter().map(|patch| &patch["id"]).collect();
+    let listed = index(&dir, "to");
+    assert_eq!(ids, listed["patches"].as_array().unwrap().iter().map(|entry| &entry["id"]).collect::<Vec<_>>());
+    assert_eq!(data["lcepatch"]["patches"][0]["recommended_alpha"], 1e-7);
+}
+
+#[test]
+fn a_hub_gets_one_commit_is_searched_and_brings_a_checkpoint_to_the_last_version() {
+    let dir = versions();
+    let [v0, v1] = ["v0", "v1"].map(|name| dir.read(&format!("{name}.safetensors")));
+    let hub = crate::support::hub::Hub::start(&[(
+        "--repo",
+        "alice/base",
+        &[("model.safetensors", &v0), ("config.json", b"{}")],
+    )]);
+    let run = |arguments: &str| {
+        let output = dir.command().envs(hub.environment()).args(arguments.split_whitespace()).output().unwrap();
+        Run::new(arguments, output)
+    };
+    run("push v1.lcepatch alice/patches").ok().prints(&["sent 5 files to alice/patches: commit"]);
+    hub.clear_log();
+    run("push v1.lcepatch alice/patches").ok().prints(&["nothing was sent"]);
+    assert!(
+        hub.log().iter().all(|request| request["method"] == "GET" || request["method"] == "HEAD"),
+        "nothing is written"
+    );
+    run("find alice/base --in alice/patches").ok().prints(&["v1.lcepatch: fits"]);
+    run("find alice/base").ok().prints(&["alice/patches@", "v1.lcepatch: fits"]);
+    run("find v1.safetensors").fails(2).says(&["--in"]);
+    run("pull alice/patches --for alice/base -o out").ok().prints(&["alice/base -> v1.lcepatch", "every byte"]);
+    assert_eq!(dir.read("out/model.safetensors"), v1);
+    run("pull alice/nowhere --for alice/base -o new").fails(6);
+    assert!(hub.log().iter().all(|request| request["leaked_token"] != true));
 }
