@@ -8,7 +8,7 @@ use crate::edit::EditKind;
 use crate::error::{Error, Reason};
 use crate::input::Meant;
 use crate::json;
-use crate::patch::Patch;
+use crate::patch::{Chosen, Patch};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -57,6 +57,9 @@ pub struct AppliedPatch {
     /// Where it came from, with its commit, if it was fetched: `org/patches@3f2a9c1…/debias.lcepatch`.
     #[serde(default)]
     pub source: Option<String>,
+    /// Which of its tensors were edited, if not all.
+    #[serde(default)]
+    pub part: Option<Chosen>,
     /// `ip`, `ep`, `pr` or `sw`.
     pub edit: String,
     /// The strength, where the edit has one.
@@ -165,6 +168,7 @@ impl AppliedPatch {
             id: patch.id().to_string(),
             file: file_name(patch.name()),
             source: patch.source().map(str::to_owned),
+            part: patch.chosen().cloned(),
             edit: kind.label().to_owned(),
             alpha,
         }

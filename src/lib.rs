@@ -100,9 +100,6 @@ pub(crate) use lcepatch_onnx as onnx;
 #[cfg(test)]
 mod testing;
 
-// Names of files, and where they lead to
-pub(crate) mod source;
-
 // Nouns: pairs of checkpoints, sets of positions, patches, signatures
 pub mod pair;
 
@@ -115,6 +112,9 @@ mod localize;
 
 // Verbs
 mod error;
+
+// Names of files, and where they lead to
+pub(crate) mod source;
 
 pub mod history;
 

@@ -2,8 +2,8 @@
 //!
 //! Blocks marked `console` are run in their order by a shell, those of a file in one scratch directory with small models. What follows
 //! a command in its block is its output, where a line `...` stands for any lines, and `[..]` for any text. Words behind `console` say what else a block
-//! needs: `needs-runtime` (an ONNX Runtime, run by a test of its own), `not-run` (never run here, but its flags are looked up in the
-//! help).
+//! needs: `needs-runtime` (an ONNX Runtime, run by a test of its own), `needs-hub` (a hub on loopback, on which `alice/base` and
+//! `alice/next` are the models, run by a test of its own), `not-run` (never run here, but its flags are looked up in the help).
 
 use crate::support::*;
 use std::collections::BTreeMap;
@@ -102,18 +102,35 @@ fn scratch() -> Dir {
 
 #[test]
 fn every_command_line_in_the_documentation_runs() {
-    let run = run_documentation(None);
+    let run = run_documentation(None, None);
     assert!(run >= 40, "only {run} command lines were run");
 }
 
 #[test]
+#[cfg(feature = "net")]
+fn every_command_line_that_asks_a_hub_does_too() {
+    let [base, next] = [("alice/base", "target/pruned"), ("alice/next", "reference/pruned")].map(|(name, fixture)| {
+        let folder = root().join("fixtures/imp").join(fixture);
+        let files: Vec<_> =
+            names(&folder).into_iter().map(|file| (file.clone(), std::fs::read(folder.join(&file)).unwrap())).collect();
+        (name, files)
+    });
+    let [base, next] = [&base, &next].map(|(name, files)| {
+        (*name, files.iter().map(|(file, bytes)| (file.as_str(), bytes.as_slice())).collect::<Vec<_>>())
+    });
+    let hub = hub::Hub::start(&[("--repo", base.0, &base.1), ("--repo", next.0, &next.1)]);
+    let run = run_documentation(None, Some(&hub.environment()));
+    assert!(run >= 47, "only {run} command lines were run");
+}
+
+#[test]
 fn every_command_line_that_runs_a_model_does_too() {
-    let run = run_documentation(Some(&runtime()));
+    let run = run_documentation(Some(&runtime()), None);
     assert!(run >= 50, "only {run} command lines were run");
 }
 
-/// Runs every block, those that need a runtime only if there is one; returns how many command lines.
-fn run_documentation(runtime: Option<&Path>) -> usize {
+/// Runs every block, those that need a runtime or a hub only if there is one; returns how many command lines.
+fn run_documentation(runtime: Option<&Path>, hub: Option<&[(&str, String)]>) -> usize {
     let bin = Path::new(env!("CARGO_BIN_EXE_lcepatch")).parent().unwrap();
     let path = std::env::join_paths(
         [bin.to_owned()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
@@ -126,6 +143,7 @@ fn run_documentation(runtime: Option<&Path>) -> usize {
         for block in blocks(&std::fs::read_to_string(&document).unwrap()) {
             let is_left_out = block.marks.iter().any(|mark| match mark.as_str() {
                 "needs-runtime" => runtime.is_none(),
+                "needs-hub" => hub.is_none(),
                 "not-run" => true,
                 other => panic!("{name}: what is {other:?}?"),
             });
@@ -141,12 +159,11 @@ fn run_documentation(runtime: Option<&Path>) -> usize {
                     .env_remove("LCEPATCH_THREADS")
                     .env("LCEPATCH_CONFIG", "");
                 runtime.map(|library| shell.env("ORT_DYLIB_PATH", library));
+                shell.envs(hub.into_iter().flatten().map(|(name, value)| (*name, value)));
                 let output = Run::new(command, shell.output().unwrap());
-                // `check` of what does not fit says so with its exit code.
-                assert!(
-                    output.code == Some(0) || command.ends_with("# exit code 1") && output.code == Some(1),
-                    "{name}: {output:#?}"
-                );
+                // What ends with another exit code says so.
+                let code = command.rsplit_once("# exit code ").map_or(0, |(_, code)| code.parse().unwrap());
+                assert_eq!(output.code, Some(code), "{name}: {output:#?}");
                 let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
                 let shown = format!("{}{}", output.out, output.err);
                 let shown: Vec<&str> = shown.lines().collect();

@@ -25,6 +25,8 @@ mod mutation; // every bit flipped, every prefix: an error or the same result
 mod properties; // diff then apply, apply then undo, on random pairs
 mod races; // edits in place on many threads, of several processes
 mod released; // fixtures/released: what the release wrote gives the same bytes
+#[cfg(feature = "net")]
+mod s3; // objects of servers that speak like S3
 mod sessions; // help texts and whole sessions, line by line
 mod stories; // what a person does, on real files
 mod surface; // the names that the library shows

@@ -12,10 +12,11 @@ mod select;
 mod spectrum;
 mod squash;
 
+pub use crate::patch::Filter;
 pub use combine::{Combined, Signs, combine};
 pub use compare::{Comparison, Likeness, compare};
 pub use invert::invert;
-pub use select::{Filter, restrict, select};
+pub use select::{restrict, select};
 pub(crate) use spectrum::{Spectrum, spectrum};
 pub use squash::squash;
 

@@ -5,28 +5,15 @@ use super::content::Content;
 use super::draft::Draft;
 use super::invert::known_roots;
 use crate::apply::{Carried, Edit};
-use crate::checkpoint::{Checkpoint, names};
+use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::error::{Error, Obstacle};
 use crate::format::block::encode::Portability;
 use crate::format::builder::TensorParts;
 use crate::format::metadata::{Derived, Metadata};
 use crate::format::tensor_table::TensorEntry;
-use crate::localize::candidates::globs;
 use crate::localize::value::Amount;
-use crate::patch::Patch;
-
-/// Which tensors stay.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Filter {
-    /// Globs. A tensor's name must match one of them, if there are any.
-    pub include: Vec<String>,
-    /// Globs. A tensor's name must match none of them.
-    pub exclude: Vec<String>,
-    /// Components, such as `attention.output`. A tensor must belong to one of them, if there are any.
-    pub components: Vec<String>,
-}
+use crate::patch::{Filter, Patch};
 
 /// The part of a patch in the tensors that pass `filter`, and of this part the `top` elements with the largest |reference - base|. Of
 /// elements with equal magnitude, those that are first by tensor name and flat index stay.
@@ -44,14 +31,8 @@ pub fn select(
     base: Option<&Checkpoint>,
     context: &Context<'_>,
 ) -> Result<Patch, Error> {
-    let (include, exclude) = (globs(&filter.include)?, globs(&filter.exclude)?);
-    let passes = |entry: &&TensorEntry| {
-        let component = names::place(&entry.name).component.label();
-        (filter.include.is_empty() || include.is_match(&entry.name))
-            && !exclude.is_match(&entry.name)
-            && (filter.components.is_empty() || filter.components.iter().any(|wanted| wanted == component))
-    };
-    let entries: Vec<&TensorEntry> = edit.patch.table().tensors.iter().filter(passes).collect();
+    let accepts = filter.accepts()?;
+    let entries: Vec<&TensorEntry> = edit.patch.table().tensors.iter().filter(|entry| accepts(entry)).collect();
     let all: u64 = entries.iter().map(|entry| entry.selected).sum();
     let too_many = |k| Obstacle::TooMany { patch: edit.patch.name().to_owned(), k, selected: all };
     let k = match top {

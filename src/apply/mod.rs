@@ -1,11 +1,12 @@
 //! From a base and patches to a result.
 //!
-//! `fit` says whether a base is a patch's own. [`plan::Plan`] exists only for bases that fit (or may differ), and every result is
+//! `choose` leaves some tensors out. `fit` says whether a base is a patch's own. [`plan::Plan`] exists only for bases that fit (or may differ), and every result is
 //! made by one. `tensor` edits one tensor as a stream of bytes. `run` writes results to new files, `in_place` in the place of
 //! their base, and [`OnnxBase`] to ONNX files. `job` does all that an apply or a revert includes.
 
 mod carried;
 mod carry;
+mod choose;
 mod fit;
 mod in_place;
 mod job;
@@ -20,6 +21,7 @@ mod undo;
 
 pub use crate::error::{BaseState, Difference};
 pub use carried::Carried;
+pub use choose::choose;
 pub use fit::{Check, Fit, fit};
 pub use in_place::{Recovered, recover};
 pub use job::{Apply, Done, Revert, UndoTo};

@@ -195,11 +195,13 @@ impl<'a> Plan<'a> {
         self.added.contains(&true)
     }
 
-    /// The metadata of the only patch, if it carries every difference between its base and its reference and is applied at alpha 1: then
+    /// The metadata of the only patch, if all of it is applied, and it carries every difference between its base and its reference and is applied at alpha 1: then
     /// the result is the reference.
     pub fn whole_difference(&self) -> Option<&'a Metadata> {
-        let metadata = self.declaring()?.patch.metadata();
-        (metadata.localization.method == "full" && metadata.pairing.is_none()).then_some(metadata)
+        let patch = &self.declaring()?.patch;
+        let metadata = patch.metadata();
+        let whole = patch.chosen().is_none() && metadata.pairing.is_none();
+        (metadata.localization.method == "full" && whole).then_some(metadata)
     }
 
     /// The only edit, if its patch declares the digest of the result: one patch at alpha 1 on its own base, fully checked.

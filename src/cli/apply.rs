@@ -7,7 +7,9 @@ use super::exit::{Failure, after, json_path, print, print_json};
 use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
-use crate::apply::{Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, UndoTo};
+use crate::apply::{
+    Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, UndoTo, choose,
+};
 use crate::checkpoint::Checkpoint;
 use crate::durable::{Existing, check_new_file};
 use crate::edit::{Alpha, AlphaSource, EditKind};
@@ -15,7 +17,9 @@ use crate::error::Refusal;
 use crate::localize::candidates::CandidateOptions;
 use crate::mask::PruningMask;
 use crate::pair::{Prefix, PrefixMap};
+use crate::patch::{Filter, Patch};
 use crate::signature::Signer;
+use crate::source::Parts;
 use crate::words::counted;
 use clap::Args;
 use serde_json::json;
@@ -35,6 +39,10 @@ copy, and after a crash one command (`lcepatch recover`) ends it. Where most wei
 with several names, new files take the place of the old ones. Either way what was changed is read back from the files and compared \
 before it counts. A hub's cache is never written to.
 
+--include and --exclude edit some of the tensors only. Nothing else of the patches has to fit, and of a patch that is elsewhere \
+little more is fetched than what these tensors need. What was written is compared with the digests of these tensors in the \
+result if the patch has them, as portable ones do.
+
 In a model directory the apply is logged, and a patch that takes it back exactly is kept beside the log, for `lcepatch revert`.
 
 A directory gives a directory: configuration, tokenizer and index come along; weights in other formats do not. An .onnx file \
@@ -46,6 +54,7 @@ Examples:
   lcepatch apply model/ debias.lcepatch --alpha -0.5 -o edited-a-little/
   lcepatch apply model.safetensors a.lcepatch:0.5 b.lcepatch:-2 -o edited.safetensors
   lcepatch apply model/ debias.lcepatch --in-place
+  lcepatch apply model/ org/patches/debias.lcepatch --include '*.layer.11.*' -o last-layer/
   lcepatch apply model/ debias.lcepatch -o edited/ --require-signature ~/.ssh/allowed_signers
   lcepatch apply model.onnx debias.lcepatch --alpha -2 -o edited/model.onnx
   lcepatch apply pruned/ p.lcepatch --edit sw -o switched/ --keep-mask switched-mask.safetensors")]
@@ -70,6 +79,12 @@ What to do with the selected weights:
 [default: ip or ep, by alpha]"
     )]
     edit: Option<EditName>,
+    /// Edit only tensors whose name in the patches matches this glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Edit no tensor whose name in the patches matches this glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
     /// Write the pruning mask of the result to this mask file
     #[arg(long, value_name = "MASK", help_heading = "Pruned models")]
     keep_mask: Option<PathBuf>,
@@ -88,7 +103,7 @@ What to do with the selected weights:
     /// Write no undo patch: `lcepatch revert` will not be possible
     #[arg(long, conflicts_with = "undo")]
     no_undo: bool,
-    /// Check the base's values at the selected weights only
+    /// Check the base's values at the selected weights only; with --include or --exclude all of the tensors is checked
     #[arg(long)]
     quick: bool,
     /// Add the deltas of a portable patch to a checkpoint that is not its base
@@ -218,11 +233,24 @@ fn report(
     }
     let verified = match (*is_reference, applied.verified) {
         (true, _) => "; read back: every byte is the reference's, by its digest",
+        (false, true) if edits.iter().any(|edit| edit.patch.chosen().is_some()) => {
+            "; read back: their digests are those that the patch declares of them"
+        }
         (false, true) => "; read back: the digest is the one that the patch declares",
         (false, false) => "",
     };
     let (edited, tensors) = (counted(applied.edited, "weight"), counted(applied.tensors, "tensor"));
     print(format_args!("wrote {}: {edited} edited in {tensors}{verified}", result.display()))?;
+    for Edit { patch, .. } in edits {
+        if let Some(chosen) = patch.chosen() {
+            print(format_args!(
+                "  a part of {}: {} of its {}",
+                patch.name().display(),
+                chosen.tensors,
+                counted(chosen.of, "tensor")
+            ))?;
+        }
+    }
     for (edit, text) in edits.iter().zip(&arguments.patches) {
         let said = match alpha_source(edit, text, arguments) {
             AlphaSource::Recommended => ", which the patch recommends",
@@ -265,24 +293,29 @@ fn plan_options(arguments: &Arguments) -> PlanOptions {
 /// The patches as edits, and who signed them, where that is required.
 fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<(Vec<Edit>, Vec<Signer>), Failure> {
     let signature = arguments.signature.for_patches(arguments.patches.len())?;
-    let (mut edits, mut signers): (Vec<Edit>, Vec<Signer>) = (Vec::new(), Vec::new());
+    let filter = Filter { include: arguments.include.clone(), exclude: arguments.exclude.clone(), ..Filter::default() };
+    let parts = if filter.is_empty() { Parts::All } else { Parts::Some };
+    let (mut patches, mut kinds, mut signers): (Vec<Patch>, Vec<EditKind>, Vec<Signer>) = Default::default();
     for text in &arguments.patches {
         let (path, alpha) = patch_argument::with_number(text)?;
         // What can be wrong with the arguments alone is said before the file is opened.
         let kind = kind(arguments.edit, alpha.or(arguments.alpha))?;
-        let (patch, signer) = signature.open(&path, terminal)?;
+        let (patch, signer) = signature.open_parts(&path, parts, terminal)?;
         patch_argument::note_ignored(&patch, terminal);
-        let kind = match kind {
+        kinds.push(match kind {
             Some(kind) => kind,
             None => by_default(arguments.edit, patch.default_alpha())?,
-        };
-        if edits.iter().any(|edit| edit.patch.id() == patch.id()) {
+        });
+        if patches.iter().any(|other| other.id() == patch.id()) {
             terminal.note(&format!("{} is given more than once: what it changes adds up", path.display()));
         }
-        edits.push(Edit { patch, kind });
+        patches.push(patch);
         signers.extend(signer);
     }
-    Ok((edits, signers))
+    if !filter.is_empty() {
+        patches = choose(patches, &filter, &terminal.context())?;
+    }
+    Ok((patches.into_iter().zip(kinds).map(|(patch, kind)| Edit { patch, kind }).collect(), signers))
 }
 
 /// The edit that the arguments name; none where the patch decides about its alpha.
@@ -330,6 +363,7 @@ fn of_edit(edit: &Edit, text: &str, arguments: &Arguments) -> serde_json::Value 
     let alpha = edit.kind.alpha();
     json!({
         "patch": json_path(edit.patch.name()), "id": edit.patch.id().to_string(), "edit": edit.kind.label(), "alpha": alpha.map(Alpha::value),
+        "part": edit.patch.chosen(),
         "alpha_source": alpha.map(|_| alpha_source(edit, text, arguments)),
     })
 }

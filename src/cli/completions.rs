@@ -22,13 +22,13 @@ Examples:
   lcepatch completions fish | source")]
 pub struct Arguments {
     /// The shell
-    shell: Shell,
+    shell: ShellName,
 }
 
 // Comments on its values would be in the help.
 /// The shells that clap writes completions for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Shell {
+enum ShellName {
     Bash,
     Zsh,
     Fish,
@@ -43,12 +43,12 @@ pub fn run(arguments: &Arguments, mut command: clap::Command) -> Outcome {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     let known = match arguments.shell {
-        Shell::Bash => Some(Known::Bash),
-        Shell::Zsh => Some(Known::Zsh),
-        Shell::Fish => Some(Known::Fish),
-        Shell::PowerShell => Some(Known::PowerShell),
-        Shell::Elvish => Some(Known::Elvish),
-        Shell::Nushell => None,
+        ShellName::Bash => Some(Known::Bash),
+        ShellName::Zsh => Some(Known::Zsh),
+        ShellName::Fish => Some(Known::Fish),
+        ShellName::PowerShell => Some(Known::PowerShell),
+        ShellName::Elvish => Some(Known::Elvish),
+        ShellName::Nushell => None,
     };
     match known {
         Some(shell) => generate(shell, &mut command, name, &mut script),

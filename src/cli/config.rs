@@ -58,7 +58,7 @@ impl Config {
             text => text.map_err(|error| Error::io("read", path, error))?,
         };
         let mut config = Self::parse(&text).map_err(|(message, help)| {
-            Failure::usage(format!("{}: {message}", path.display()), help.unwrap_or_else(|| known()))
+            Failure::usage(format!("{}: {message}", path.display()), help.unwrap_or_else(known))
         })?;
         config.allowed_signers = config.allowed_signers.map(|list| from_file(path, &list));
         Ok(config)
@@ -70,7 +70,7 @@ impl Config {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
             (format!("line {line}: {}", error.message()), None)
         })?;
-        for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+        if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
             let nearest = KEYS.into_iter().map(|known| (strsim::jaro_winkler(key, known), known));
             let nearest = nearest.filter(|(likeness, _)| *likeness >= SIMILAR).max_by(|a, b| a.0.total_cmp(&b.0));
             let help = nearest.map(|(_, known)| format!("{known} is similar, and there is such a key"));

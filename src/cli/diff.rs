@@ -33,7 +33,8 @@ Examples:
   lcepatch diff t/ r/ -o random.lcepatch --localize random --seed 1 --k from-mask --sparsity 30%
   lcepatch diff bert/ bert-mlm/ -o p.lcepatch --k 425000 --common --map-prefix bert.=
 
-In several processes, on one machine or many; `combine` makes the same patch of the parts as one process:
+In several processes, on one machine or many; `combine` makes the same patch of the parts as one process. Each reads the headers of \
+all weight files, and of their data its own share alone:
   lcepatch diff A B --all --shard 1/4 -o 1.part                         and so for 2/4, 3/4, 4/4; then
   lcepatch combine 1.part 2.part 3.part 4.part -o p.lcepatch
 With --density or --k each shard first writes its ranks, and finds its blocks once all have:
@@ -112,6 +113,9 @@ pub struct Arguments {
     /// Replace an existing output
     #[arg(long)]
     force: bool,
+    /// On a terminal, list every layer, where more than twelve would be shortened
+    #[arg(long)]
+    all_layers: bool,
     /// Print the stat table as JSON
     #[arg(long)]
     json: bool,
@@ -198,7 +202,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
             masks::print_overlap(masks)?;
             print("")?;
         }
-        show::print_tables(&stat)?;
+        show::print_tables(&stat, &show::Layout { width: terminal.width(), all_layers: arguments.all_layers })?;
         if let Some(spectrum) = &spectrum {
             print("")?;
             show::print_ranks(spectrum)?;

@@ -178,7 +178,7 @@ pub fn from(outcome: Result<Answer, Failure>, order: impl FnOnce(&Path) -> Optio
 }
 
 /// The messages of an error and its sources, without repetitions.
-fn message(error: &Error) -> String {
+pub fn message(error: &Error) -> String {
     let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     chain.map(|error| error.to_string()).collect::<Vec<_>>().join(": ")
 }

@@ -3,6 +3,7 @@
 use super::exit::{print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, patch_argument};
+use crate::patch::Chosen;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -36,6 +37,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         print(format_args!("{}  {}  {}", number + 1, step.time, super::status::patches(step)))?;
         for patch in &step.patches {
             print(format_args!("   patch {}", patch.id))?;
+            if let Some(Chosen { include, exclude, components, .. }) = &patch.part {
+                let chosen = [("include", include), ("exclude", exclude), ("component", components)];
+                let flags =
+                    chosen.iter().flat_map(|(flag, values)| values.iter().map(move |v| format!("--{flag} '{v}'")));
+                print(format_args!("   of it {}", flags.collect::<Vec<_>>().join(" ")))?;
+            }
         }
         match &step.undo {
             Some(undo) => print(format_args!("   undo  {} in {}", undo.id, undo.file))?,

@@ -23,6 +23,7 @@ mod export;
 mod find;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod freed_memory;
+mod git;
 mod invert;
 mod log;
 mod man;
@@ -189,6 +190,8 @@ enum Command {
     Runtime(runtime::Arguments),
     /// See the bias of a small model go: diff, ask, measure, apply and undo, each command printed
     Demo(demo::Arguments),
+    /// Let git show patches and checkpoints as text
+    Git(git::Arguments),
     /// Print completions of commands and flags for a shell
     Completions(completions::Arguments),
     /// Print or write manual pages
@@ -333,6 +336,7 @@ fn run_command(command: Command, terminal: &terminal::Terminal) -> Outcome {
         #[cfg(feature = "verify")]
         Command::Runtime(arguments) => runtime::run(&arguments, terminal),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Git(arguments) => git::run(&arguments, terminal),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),
     }

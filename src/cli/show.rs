@@ -15,7 +15,7 @@ use crate::format::Metadata;
 use crate::format::metadata::{Ignored, Source, SourceFile};
 use crate::patch::Patch;
 use crate::report::Row;
-use crate::report::table::{Align, bytes, lines, percent};
+use crate::report::table::{Align, bytes, lines_within, paragraph, percent};
 use crate::report::{Kind, Stat, plot, table};
 use crate::source::{Parts, patch_from_stdin};
 use crate::words::{count, counted};
@@ -42,6 +42,9 @@ pub struct Arguments {
     /// List every tensor
     #[arg(long)]
     tensors: bool,
+    /// On a terminal, list every layer, where more than twelve would be shortened
+    #[arg(long)]
+    all_layers: bool,
     /// Print metadata and tables as JSON
     #[arg(long)]
     json: bool,
@@ -58,6 +61,26 @@ pub struct Arguments {
     /// Replace an existing plot
     #[arg(long)]
     force: bool,
+    /// Whether the text is compared with that of another version, so that it has every tensor, and not the file's name.
+    #[arg(skip)]
+    for_diff: bool,
+}
+
+impl Arguments {
+    /// For a comparison of versions of a patch.
+    pub fn for_diff(patch: &Path) -> Self {
+        Self {
+            patch: patch.to_owned(),
+            tensors: true,
+            all_layers: true,
+            json: false,
+            spectrum: false,
+            base: None,
+            plot: None,
+            force: false,
+            for_diff: true,
+        }
+    }
 }
 
 #[derive(serde::Serialize)]
@@ -92,6 +115,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
             carried => Some(carried),
         },
     };
+    terminal.done();
     let (stat, mut kind) = (Stat::new(&patch), Kind::of(&patch));
     let mut spectrum = None;
     if arguments.spectrum {
@@ -109,12 +133,14 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         print_json(terminal, &Shown { carried, metadata, ignored_metadata, stat: &stat, kind: &kind, spectrum })?;
         return Ok(Answer::Yes);
     }
-    print(&kind.sentence)?;
+    let layout = Layout { width: terminal.width().filter(|_| !arguments.for_diff), all_layers: arguments.all_layers };
+    let print_paragraph = |indent, text: String| paragraph(layout.width, indent, &text).into_iter().try_for_each(print);
+    print_paragraph(0, kind.sentence.clone())?;
     print("")?;
-    let name = arguments.patch.display();
-    print(format_args!("{name}: {}, patch id {}", bytes(stat.file_bytes), stat.id))?;
+    let name = if arguments.for_diff { String::new() } else { format!("{}: ", arguments.patch.display()) };
+    print_paragraph(2, format!("{name}{}, patch id {}", bytes(stat.file_bytes), stat.id))?;
     for (label, text) in facts(patch.metadata(), &stat, &carried).into_iter().chain(ignored(&patch)) {
-        print(format_args!("  {label:<12} {}", text))?;
+        print_paragraph(15, format!("  {label:<12} {text}"))?;
     }
     if let Some(masks) = patch.metadata().masks.as_ref().filter(|masks| !masks.by_component.is_empty()) {
         print("")?;
@@ -122,7 +148,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     }
     if !stat.tensors.is_empty() {
         print("")?;
-        print_tables(&stat)?;
+        print_tables(&stat, &layout)?;
     }
     if let Some(spectrum) = &spectrum {
         print("")?;
@@ -130,7 +156,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     }
     if arguments.tensors {
         print("")?;
-        print_tensors(&stat)?;
+        print_tensors(&stat, &layout)?;
     }
     Ok(Answer::Yes)
 }
@@ -285,14 +311,44 @@ fn method(metadata: &Metadata) -> String {
     }
 }
 
+/// How much room tables have. Where there is no terminal, programs may read them, and they are what they always are.
+pub struct Layout {
+    /// The columns of the terminal, if there is one.
+    pub width: Option<usize>,
+    pub all_layers: bool,
+}
+
+/// On a terminal, as many layers are listed unless all are wanted.
+const LAYERS: usize = 12;
+
 /// Prints the selected weights by component and by layer.
-pub fn print_tables(stat: &Stat) -> Result<(), Failure> {
-    print_section("component", &stat.components)?;
-    if stat.layers.len() > 1 {
-        print("")?;
-        print_section("layer", &stat.layers)?;
+pub fn print_tables(stat: &Stat, layout: &Layout) -> Result<(), Failure> {
+    print_section("component", &stat.components, layout)?;
+    if stat.layers.len() <= 1 {
+        return Ok(());
     }
-    Ok(())
+    print("")?;
+    let is_folded = layout.width.is_some() && !layout.all_layers && stat.layers.len() > LAYERS;
+    if !is_folded {
+        return print_section("layer", &stat.layers, layout);
+    }
+    let (first, last) = (LAYERS / 2, stat.layers.len() - (LAYERS - LAYERS / 2 - 1));
+    let folded = &stat.layers[first..last];
+    let rows = [&stat.layers[..first], &[together(folded)], &stat.layers[last..]].concat();
+    print_section("layer", &rows, layout)?;
+    print(format_args!("{} are one row; --all-layers lists them", counted(folded.len(), "layer")))
+}
+
+/// Layers that follow each other, as one row.
+fn together(rows: &[Row]) -> Row {
+    let mut all = rows[0].clone();
+    all.label = format!("{} to {}", all.label, rows[rows.len() - 1].label);
+    all.selected = rows.iter().map(|row| row.selected).sum();
+    all.elements = rows.iter().map(|row| row.elements).sum();
+    let sum: Option<f64> = rows.iter().map(|row| Some(row.mean_delta? * row.selected as f64)).sum();
+    all.mean_delta = sum.filter(|_| all.selected > 0).map(|sum| sum / all.selected as f64);
+    all.max_delta = rows.iter().filter_map(|row| row.max_delta).reduce(f64::max);
+    all
 }
 
 /// Measures along how many directions the matrices of a patch change. Patches that are not portable need their base.
@@ -337,7 +393,7 @@ pub fn written(path: &Path, stat: &Stat) -> String {
 }
 
 /// Prints the selected weights by component or by layer, `title` says which.
-fn print_section(title: &str, rows: &[Row]) -> Result<(), Failure> {
+fn print_section(title: &str, rows: &[Row], layout: &Layout) -> Result<(), Failure> {
     const BAR: f64 = 20.0;
     let share = |row: &Row| if row.elements == 0 { 0.0 } else { row.selected as f64 / row.elements as f64 };
     let largest = rows.iter().map(share).fold(0.0, f64::max);
@@ -362,11 +418,22 @@ fn print_section(title: &str, rows: &[Row]) -> Result<(), Failure> {
             delta(row.max_delta),
         ]
     };
-    print_table(&header, &rows.iter().map(cells).collect::<Vec<_>>())
+    let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    // Bars of one length say nothing.
+    let says_nothing = rows.iter().all(|row| row[4] == rows[0][4]);
+    let expendable = ["", "mean |delta|", "of"];
+    match layout.width {
+        Some(_) if says_nothing => {
+            let header = [&header[..4], &header[5..]].concat();
+            let rows: Vec<_> = rows.iter().map(|row| [&row[..4], &row[5..]].concat()).collect();
+            print_table_within(layout.width, &expendable, &header, &rows)
+        }
+        width => print_table_within(width, &expendable, &header, &rows),
+    }
 }
 
 /// Prints the selected weights by tensor.
-fn print_tensors(stat: &Stat) -> Result<(), Failure> {
+fn print_tensors(stat: &Stat, layout: &Layout) -> Result<(), Failure> {
     let header = [
         ("tensor", Align::Left),
         ("dtype", Align::Left),
@@ -391,12 +458,22 @@ fn print_tensors(stat: &Stat) -> Result<(), Failure> {
             tensor.base_digest[..12].to_owned(),
         ]
     });
-    print_table(&header, &rows.collect::<Vec<_>>())
+    let expendable = ["base digest", "mean |delta|", "bytes", "max |delta|", "dtype"];
+    print_table_within(layout.width, &expendable, &header, &rows.collect::<Vec<_>>())
 }
 
 fn print_table(header: &[(&str, table::Align)], rows: &[Vec<String>]) -> Result<(), Failure> {
+    print_table_within(None, &[], header, rows)
+}
+
+fn print_table_within(
+    width: Option<usize>,
+    expendable: &[&str],
+    header: &[(&str, table::Align)],
+    rows: &[Vec<String>],
+) -> Result<(), Failure> {
     let bold = Style::new().bold();
-    for (at, line) in lines(header, rows).into_iter().enumerate() {
+    for (at, line) in lines_within(width, expendable, header, rows).into_iter().enumerate() {
         if at == 0 { print_styled(bold, &line)? } else { print(line)? }
     }
     Ok(())

@@ -1,12 +1,11 @@
 //! What a signature of a patch must be, as flags, and what is said about it.
 
 use super::exit::{Failure, json_path};
-use super::patch_argument;
 use super::terminal::Terminal;
 use crate::patch::Patch;
 use crate::report::table::printable;
 use crate::signature::{AllowedSigners, Requirement, Signer, beside, open_required, open_signed};
-use crate::source::patch_from_stdin;
+use crate::source::{Parts, patch_from_stdin};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -76,6 +75,16 @@ impl Required {
 impl Opener<'_> {
     /// Opens a patch; if a signature is required, only with it.
     pub fn open(&self, name: &Path, terminal: &Terminal) -> Result<(Patch, Option<Signer>), Failure> {
+        self.open_parts(name, Parts::All, terminal)
+    }
+
+    /// As [`Opener::open`], for a patch of which `parts` will be read. Where a signature is required, all of it is.
+    pub fn open_parts(
+        &self,
+        name: &Path,
+        parts: Parts,
+        terminal: &Terminal,
+    ) -> Result<(Patch, Option<Signer>), Failure> {
         match (&self.requirement, self.signature) {
             (Some(required), signature) => {
                 let found = terminal.sources().patch_file(name, &terminal.context())?;
@@ -88,7 +97,7 @@ impl Opener<'_> {
                 "--signature alone says nothing about who may sign",
                 "give the list of signers with --require-signature",
             )),
-            (None, None) => Ok((patch_argument::open(name, terminal)?, None)),
+            (None, None) => Ok((terminal.sources().patch(name, parts, &terminal.context())?, None)),
         }
     }
 }

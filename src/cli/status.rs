@@ -5,7 +5,7 @@ use super::terminal::Terminal;
 use super::{Answer, Outcome, patch_argument};
 use crate::checkpoint::Checkpoint;
 use crate::durable::abandoned;
-use crate::history::{History, State, Step, digests, folder};
+use crate::history::{AppliedPatch, History, State, Step, digests, folder};
 use crate::words::counted;
 use clap::Args;
 use serde_json::json;
@@ -86,9 +86,13 @@ fn described(history: &History, steps: usize) -> String {
 
 /// What a step applied.
 pub fn patches(step: &Step) -> String {
-    let patch = |patch: &crate::history::AppliedPatch| match patch.alpha {
-        Some(alpha) => format!("{}:{alpha}", patch.file),
-        None => format!("{} ({})", patch.file, patch.edit),
+    let patch = |patch: &AppliedPatch| {
+        let part =
+            patch.part.as_ref().map_or(String::new(), |part| format!(" ({} of {} tensors)", part.tensors, part.of));
+        match patch.alpha {
+            Some(alpha) => format!("{}:{alpha}{part}", patch.file),
+            None => format!("{} ({}){part}", patch.file, patch.edit),
+        }
     };
     step.patches.iter().map(patch).collect::<Vec<_>>().join(" + ")
 }

@@ -92,6 +92,7 @@ pub struct Terminal {
     done: AtomicU64,
     /// When the next line is due, in milliseconds after the start.
     due: AtomicU64,
+    is_begun: AtomicBool,
     /// Whether the stage is one whose bytes are known before: those of checkpoints and patches.
     reads_files: AtomicBool,
     /// Bytes done of all these.
@@ -120,6 +121,7 @@ impl Terminal {
             stage: Mutex::default(),
             done: AtomicU64::new(0),
             due: AtomicU64::new(LONG),
+            is_begun: AtomicBool::new(false),
             reads_files: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
             counted: AtomicBool::new(false),
@@ -135,6 +137,12 @@ impl Terminal {
         let say = move |text: &str| bar.suspend(|| note(text));
         self.sources = Sources::new(options, Arc::new(say));
         self
+    }
+
+    /// The columns of standard output, if it is a terminal; at least 60.
+    pub fn width(&self) -> Option<usize> {
+        let (terminal_size::Width(columns), _) = terminal_size::terminal_size_of(std::io::stdout())?;
+        Some(usize::from(columns).max(60))
     }
 
     /// The number of threads, if it was given.
@@ -192,6 +200,7 @@ impl Terminal {
 
     /// The work is done, or will not be.
     pub fn done(&self) {
+        self.is_begun.store(false, Ordering::Relaxed);
         self.bar.finish_and_clear();
         if self.form == Form::Json {
             self.report(self.elapsed());
@@ -215,6 +224,7 @@ impl Terminal {
     }
 
     fn start(&self, stage: Stage, template: &str) {
+        self.is_begun.store(true, Ordering::Relaxed);
         self.reads_files.store(stage.is_bytes && stage.total > 0, Ordering::Relaxed);
         if !stage.is_bytes {
             self.counted.store(true, Ordering::Relaxed);
@@ -307,7 +317,10 @@ impl Progress for Terminal {
     }
 
     fn advance(&self, done: u64) {
-        self.bar.inc(done);
+        // Short work has no stage, and needs no bar.
+        if self.is_begun.load(Ordering::Relaxed) {
+            self.bar.inc(done);
+        }
         if self.reads_files.load(Ordering::Relaxed) {
             self.bytes.fetch_add(done, Ordering::Relaxed);
         }

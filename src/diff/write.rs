@@ -7,9 +7,9 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::digest::{Digest, PartDigest, join};
 use crate::error::Error;
-use crate::format::block::BlockId;
 use crate::format::block::choose::BlockEncodings;
 use crate::format::block::encode::{Portability, Precision};
+use crate::format::block::{BlockId, Elements};
 use crate::format::builder::{NewPatch, PatchBuilder, TensorParts};
 use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Metadata, Reduced};
@@ -22,6 +22,7 @@ use crate::pair::Pair;
 use crate::patch::Patch;
 use crate::patch::encode::{
     EncodeError, EncodeOptions, PatchedDigests, SelectedElements, encode_block, encode_dense_block, encode_selection,
+    no_elements,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -94,14 +95,14 @@ impl Found {
     ) -> Result<Self, Error> {
         context.begin("coding", 0);
         let with_digests = coding.encoding.precision == Precision::Exact;
-        let encode = |block: &LargestInBlock| {
+        let encode = |elements: &mut Elements, block: &LargestInBlock| {
             let tensor = &pair.tensors[block.id.tensor];
-            let mut selected =
-                SelectedElements::new(tensor, block.id, block.elements as usize, coding, with_digests, context)?;
+            let n = block.elements as usize;
+            let mut selected = SelectedElements::new(tensor, block.id, n, elements, coding, with_digests, context)?;
             largest.read(*block, |part, indices| selected.add(part.first, indices, part.target, part.reference))?;
             Ok(selected.encode()?)
         };
-        let encoded = largest.blocks().par_iter().map(encode).collect::<Result<Vec<_>, Error>>()?;
+        let encoded = largest.blocks().par_iter().map_init(no_elements, encode).collect::<Result<Vec<_>, Error>>()?;
         Ok(Self { encoded, digests })
     }
 }

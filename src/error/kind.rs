@@ -348,10 +348,11 @@ fn of_remote(fault: &Fault) -> ErrorKind {
         Fault::NoSuchRepository { .. }
         | Fault::NoSuchRevision { .. }
         | Fault::NoSuchFile { .. }
-        | Fault::NotFound { .. } => ErrorKind::RemoteMissing,
+        | Fault::NotFound { .. }
+        | Fault::Store { refusal: lcepatch_hub::Refusal::NoSuchBucket, .. } => ErrorKind::RemoteMissing,
         Fault::Gated { .. } => ErrorKind::RemoteGated,
         Fault::WrongToken { .. } => ErrorKind::RemoteToken,
-        Fault::Forbidden { .. } => ErrorKind::RemoteForbidden,
+        Fault::Forbidden { .. } | Fault::Store { .. } => ErrorKind::RemoteForbidden,
         Fault::Moved { .. } => ErrorKind::RemoteMoved,
         Fault::TooLarge { .. } => ErrorKind::RemoteTooLarge,
         Fault::RateLimited { .. } => ErrorKind::RemoteRateLimited,
@@ -395,7 +396,8 @@ fn of_localize(impossible: &Impossible) -> ErrorKind {
         | Impossible::SameMasks
         | Impossible::NoMasks
         | Impossible::NoCandidates { .. }
-        | Impossible::Glob { .. } => ErrorKind::SelectionImpossible,
+        | Impossible::Glob { .. }
+        | Impossible::Unmatched { .. } => ErrorKind::SelectionImpossible,
         Impossible::Cancelled(_) => ErrorKind::Interrupted,
     }
 }

@@ -3,6 +3,9 @@
 use super::Impossible;
 use crate::checkpoint::{Tensor, TensorInfo, names};
 use crate::format::metadata;
+use crate::format::tensor_table::TensorEntry;
+use crate::patch::Filter;
+use crate::words::nearest;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::collections::BTreeMap;
 
@@ -112,6 +115,36 @@ impl Candidates {
             by_layer,
         };
         Ok(Self { tensors: candidates, description, unrecognized })
+    }
+}
+
+impl Filter {
+    /// Whether it accepts a tensor of a patch.
+    ///
+    /// # Errors
+    /// [`Impossible::Glob`].
+    pub(crate) fn accepts(&self) -> Result<impl Fn(&TensorEntry) -> bool, Impossible> {
+        let (include, exclude) = (globs(&self.include)?, globs(&self.exclude)?);
+        Ok(move |entry: &TensorEntry| {
+            let component = names::place(&entry.name).component.label();
+            (self.include.is_empty() || include.is_match(&entry.name))
+                && !exclude.is_match(&entry.name)
+                && (self.components.is_empty() || self.components.iter().any(|wanted| wanted == component))
+        })
+    }
+
+    /// Checks that every glob matches the name of a tensor of a patch.
+    ///
+    /// # Errors
+    /// [`Impossible::Glob`], [`Impossible::Unmatched`].
+    pub(crate) fn must_match<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Result<(), Impossible> {
+        for pattern in self.include.iter().chain(&self.exclude) {
+            let glob = globs(std::slice::from_ref(pattern))?;
+            if !names.clone().any(|name| glob.is_match(name)) {
+                return Err(Impossible::Unmatched { pattern: pattern.clone(), nearest: nearest(pattern, names) });
+            }
+        }
+        Ok(())
     }
 }
 

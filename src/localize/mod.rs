@@ -85,9 +85,22 @@ pub enum Impossible {
         /// Why it does not parse.
         reason: String,
     },
+    /// A glob matches no tensor of any patch.
+    #[error("no tensor of the patch matches {pattern:?}{}", like(nearest))]
+    Unmatched {
+        /// The glob.
+        pattern: String,
+        /// The names that are most like it.
+        nearest: Vec<String>,
+    },
     /// Asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+/// The names that may have been meant.
+fn like(nearest: &[String]) -> String {
+    if nearest.is_empty() { String::new() } else { format!("; it has {}", nearest.join(", ")) }
 }
 
 impl From<MaskFault> for Impossible {

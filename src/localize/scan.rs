@@ -70,8 +70,9 @@ impl Block<'_> {
                 let start = part.start;
                 let bytes = target.elements(part.clone());
                 let cast = self.pair.reference_elements(part.clone(), &mut cast_bytes);
-                hashers.update(reference, part, bytes, cast);
+                // The caller reads in order, as processors expect it; the hash, which reads many places at once, finds the bytes in the cache.
                 each((start - range.start) as u32, bytes, cast)?;
+                hashers.update(reference, part, bytes, cast);
             }
             context.advance((window.end - window.start) * widths)?;
             self.pair.release(window);

@@ -5,7 +5,7 @@ use super::patched::PatchedHasher;
 use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};
 use crate::digest::{Digest, PartDigest};
-use crate::dtype::Width;
+use crate::dtype::{Dtype, Width};
 use crate::format::block::choose::BlockEncodings;
 use crate::format::block::dense::DenseElements;
 use crate::format::block::encode::{self, Encoding, Portability};
@@ -80,25 +80,31 @@ pub(crate) fn encode_selection(
     with_digests: bool,
     context: &Context<'_>,
 ) -> Result<Vec<(BlockEncodings, Option<PatchedDigests>)>, EncodeError> {
-    let encode = |selected: &SelectedBlock| {
+    let encode = |elements: &mut Elements, selected: &SelectedBlock| {
         let tensor = &pair.tensors[selected.tensor];
-        read(tensor, selected, options, with_digests, context)?.encode()
+        read(tensor, selected, elements, options, with_digests, context)?.encode()
     };
-    selection.blocks.par_iter().map(encode).collect()
+    selection.blocks.par_iter().map_init(no_elements, encode).collect()
+}
+
+/// Memory for the elements of one block after another. Fresh memory for each would be handed out by the system page by page.
+pub(crate) fn no_elements() -> Elements {
+    Elements::new(Dtype::U8)
 }
 
 /// Reads the elements of `tensor` that are `selected`.
 fn read<'a>(
     tensor: &'a TensorPair<'a>,
     selected: &SelectedBlock,
+    elements: &'a mut Elements,
     options: EncodeOptions<'a>,
     with_digests: bool,
     context: &Context<'_>,
 ) -> Result<SelectedElements<'a>, EncodeError> {
     let range = block_range(selected.index, tensor.target.info.elements());
     let width = tensor.dtype().width().bytes();
-    let mut block =
-        SelectedElements::new(tensor, selected.id(), selected.positions.len(), options, with_digests, context)?;
+    let n = selected.positions.len();
+    let mut block = SelectedElements::new(tensor, selected.id(), n, elements, options, with_digests, context)?;
     let mut rest = &selected.positions[..];
     let mut indices = Vec::new();
     tensor.windows(range.clone(), context, |start, target, reference| {
@@ -119,7 +125,7 @@ pub(crate) struct SelectedElements<'a> {
     tensor: &'a TensorPair<'a>,
     id: BlockId,
     options: EncodeOptions<'a>,
-    elements: Elements,
+    elements: &'a mut Elements,
     /// The masks of base and reference, if they are stored with the selection.
     masks: Option<(Bits, Bits)>,
     result: Option<PatchedHasher>,
@@ -127,7 +133,7 @@ pub(crate) struct SelectedElements<'a> {
 }
 
 impl<'a> SelectedElements<'a> {
-    /// For `selected` elements of the block `id`, which is a block of `tensor`.
+    /// For `selected` elements of the block `id`, which is a block of `tensor`. They are put into the memory of `elements`.
     ///
     /// # Errors
     /// [`EncodeError`]: masks, cancellation.
@@ -135,6 +141,7 @@ impl<'a> SelectedElements<'a> {
         tensor: &'a TensorPair<'a>,
         id: BlockId,
         selected: usize,
+        elements: &'a mut Elements,
         options: EncodeOptions<'a>,
         with_digests: bool,
         context: &Context<'_>,
@@ -144,7 +151,7 @@ impl<'a> SelectedElements<'a> {
         let is_portable = options.encoding.portability == Portability::Portable;
         let is_invertible = is_portable && !tensor.is_cast() && !tensor.has_other_rows();
         let hasher = || PatchedHasher::new(tensor.target, id.index);
-        let mut elements = Elements::new(tensor.dtype());
+        elements.clear(tensor.dtype());
         elements.positions.reserve_exact(selected);
         elements.base.reserve_exact(selected);
         elements.reference.reserve_exact(selected);
@@ -163,7 +170,7 @@ impl<'a> SelectedElements<'a> {
     /// Adds the next part of the block: the position of its first element, the indices in it of the selected elements, ascending, and
     /// its bytes on both sides, in the target's dtype.
     pub fn add(&mut self, first: u32, indices: &[u32], target: &[u8], reference: &[u8]) {
-        let elements = &mut self.elements;
+        let elements = &mut *self.elements;
         let added = elements.positions.len()..;
         match elements.dtype.width() {
             Width::W1 => elements.extend::<1>(first, indices, target, reference),
@@ -172,7 +179,7 @@ impl<'a> SelectedElements<'a> {
             Width::W8 => elements.extend::<8>(first, indices, target, reference),
         }
         self.add_kept(added.start);
-        let (elements, width) = (&self.elements, self.elements.dtype.width());
+        let (elements, width) = (&*self.elements, self.elements.dtype.width());
         if let Some(hasher) = &mut self.result {
             hasher.update(target, width, indices, &elements.reference[added.clone()]);
         }
@@ -184,7 +191,7 @@ impl<'a> SelectedElements<'a> {
     /// Adds what the pruning masks keep of the elements from `added` on. Where the reference is pruned its bits become zero, whatever
     /// its file holds there.
     fn add_kept(&mut self, added: usize) {
-        let Elements { dtype, positions, reference, kept: Some(kept), holds_zeros, .. } = &mut self.elements else {
+        let Elements { dtype, positions, reference, kept: Some(kept), holds_zeros, .. } = &mut *self.elements else {
             return;
         };
         let Some((in_base, in_reference)) = &self.masks else { return };
@@ -202,7 +209,7 @@ impl<'a> SelectedElements<'a> {
 
     /// Adds the base's values from before it was pruned.
     fn add_before_pruning(&mut self) {
-        let (elements, tensor) = (&mut self.elements, self.tensor);
+        let (elements, tensor) = (&mut *self.elements, self.tensor);
         elements.before =
             self.options.unpruned.and_then(|checkpoint| checkpoint.tensor(tensor.name())).map(|unpruned| {
                 let kept = elements.kept.iter().flatten();
@@ -222,7 +229,7 @@ impl<'a> SelectedElements<'a> {
         if self.masks.is_some() {
             self.add_before_pruning();
         }
-        let encodings = encode_block(self.tensor, self.id, &self.elements, self.options)?;
+        let encodings = encode_block(self.tensor, self.id, self.elements, self.options)?;
         let unknown = PartDigest::Whole(Digest::UNKNOWN);
         let digests = self.result.map(|result| PatchedDigests {
             result: result.finish(),
@@ -263,7 +270,6 @@ pub(crate) fn encode_dense_block(
 mod tests {
     use super::*;
     use crate::codec::Effort;
-    use crate::dtype::Dtype;
     use crate::format::block::encode::Precision;
     use crate::mask::PruningMask;
     use crate::pair::PairOptions;
@@ -292,11 +298,13 @@ mod tests {
 
     /// The elements of the pair's only tensor at `positions`, with what is added to them when they are encoded.
     fn elements(pair: &Pair<'_>, positions: &[u32], options: EncodeOptions<'_>) -> Elements {
-        let mut block = read(&pair.tensors[0], &selected(positions), options, false, &Context::silent()).unwrap();
+        let mut elements = no_elements();
+        let silent = &Context::silent();
+        let mut block = read(&pair.tensors[0], &selected(positions), &mut elements, options, false, silent).unwrap();
         if block.masks.is_some() {
             block.add_before_pruning();
         }
-        block.elements
+        elements
     }
 
     #[test]
@@ -316,7 +324,9 @@ mod tests {
         let (old_target, old_reference) = pair_of(&target, &reference);
         let pair = Pair::new(&old_target, &old_reference, &PairOptions::default()).unwrap();
         let positions: Vec<u32> = (0..100_000).step_by(777).collect();
-        let block = read(&pair.tensors[0], &selected(&positions), without_masks(), true, &Context::silent()).unwrap();
+        let (mut elements, silent) = (no_elements(), &Context::silent());
+        let block =
+            read(&pair.tensors[0], &selected(&positions), &mut elements, without_masks(), true, silent).unwrap();
         let digests = block.encode().unwrap().1.unwrap();
         for position in positions {
             let at = position as usize;
@@ -362,7 +372,8 @@ mod tests {
         let pair = Pair::new(&target, &reference, &options).unwrap();
         let elements = elements(&pair, &[0, 1], without_masks());
         assert_eq!(elements.reference, bits(&[2.0, 3.0]));
-        let block = read(&pair.tensors[0], &selected(&[0, 1]), without_masks(), true, &Context::silent()).unwrap();
+        let (mut elements, silent) = (no_elements(), &Context::silent());
+        let block = read(&pair.tensors[0], &selected(&[0, 1]), &mut elements, without_masks(), true, silent).unwrap();
         let digests = block.encode().unwrap().1.unwrap();
         assert!(matches!(digests.inverse_result, PartDigest::Whole(Digest::UNKNOWN)));
         assert!(!matches!(digests.result, PartDigest::Whole(Digest::UNKNOWN)));

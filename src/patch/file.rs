@@ -1,5 +1,6 @@
 //! Patches in files.
 
+use super::Chosen;
 use crate::digest::Digest;
 use crate::durable::{self, Existing};
 use crate::format::builder::NewPatch;
@@ -11,6 +12,7 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The name of a patch that has no file yet.
 const NEW: &str = "the new patch";
@@ -23,6 +25,8 @@ pub struct Patch {
     source: Option<String>,
     /// Whether its bytes are elsewhere, and each part that is read is fetched.
     remote: bool,
+    /// How the tensors that are seen of it were chosen, if they are not all.
+    chosen: Option<Chosen>,
     content: format::Patch,
 }
 
@@ -64,8 +68,7 @@ impl Patch {
     /// # Errors
     /// I/O, R1 to R17.
     pub fn from_file(path: &Path, file: File) -> Result<Self, Unreadable> {
-        let bytes = file.metadata().map_err(unreadable(path))?.len();
-        Self::read(path, PatchFile { file, bytes })
+        Self::read(path, PatchFile::new(file).map_err(unreadable(path))?)
     }
 
     /// Reads a patch that is in memory; `name` is its name in messages.
@@ -86,7 +89,7 @@ impl Patch {
 
     fn read(name: &Path, source: impl ReadAt + 'static) -> Result<Self, Unreadable> {
         let content = format::Patch::read(source).map_err(unreadable(name))?;
-        Ok(Self { name: name.to_owned(), source: None, remote: false, content })
+        Ok(Self { name: name.to_owned(), source: None, remote: false, chosen: None, content })
     }
 
     /// Writes `new` in memory, with these metadata and digests (see [`NewPatch::write`]), and reads it as a patch. It has no file yet.
@@ -97,7 +100,7 @@ impl Patch {
         let name = Path::new(NEW);
         let bytes = new.write(metadata, reference, result).map_err(unwritten(name))?;
         let content = format::Patch::read(bytes).map_err(unwritten(name))?;
-        Ok(Self { name: name.to_owned(), source: None, remote: false, content })
+        Ok(Self { name: name.to_owned(), source: None, remote: false, chosen: None, content })
     }
 
     /// Whether a new patch can have these metadata.
@@ -128,6 +131,21 @@ impl Patch {
         self.remote
     }
 
+    /// The same patch, of which `content` is left.
+    pub(super) fn of_part(self, content: format::Patch, chosen: Chosen) -> Self {
+        Self { content, chosen: Some(chosen), ..self }
+    }
+
+    /// How its tensors were chosen, if they are not all that the patch changes.
+    pub fn chosen(&self) -> Option<&Chosen> {
+        self.chosen.as_ref()
+    }
+
+    /// The same patch, whose bytes are here, in `source`.
+    pub(crate) fn fetched(self, source: impl ReadAt + 'static) -> Self {
+        Self { remote: false, content: self.content.with_reader(Arc::new(source)), ..self }
+    }
+
     /// The same patch, which came from `source`.
     pub(crate) fn with_source(self, source: Option<String>) -> Self {
         Self { source, ..self }
@@ -139,7 +157,7 @@ impl Patch {
     /// I/O; metadata that is larger than readers take.
     pub fn with_metadata(&self, metadata: &Metadata) -> Result<Self, Unwritten> {
         let content = self.content.with_metadata(metadata).map_err(unwritten(&self.name))?;
-        Ok(Self { name: self.name.clone(), source: None, remote: false, content })
+        Ok(Self { name: self.name.clone(), source: None, remote: false, chosen: None, content })
     }
 
     /// Whether a block begins as a dense one does ([`format::Patch::begins_dense`](crate::format::Patch::begins_dense)).
@@ -200,9 +218,18 @@ impl Deref for Patch {
 
 /// An open patch file. Its size is that at the time of opening.
 #[derive(Debug)]
-struct PatchFile {
+pub(crate) struct PatchFile {
     file: File,
     bytes: u64,
+}
+
+impl PatchFile {
+    /// # Errors
+    /// I/O.
+    pub fn new(file: File) -> std::io::Result<Self> {
+        let bytes = file.metadata()?.len();
+        Ok(Self { file, bytes })
+    }
 }
 
 impl ReadAt for PatchFile {

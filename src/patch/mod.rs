@@ -2,6 +2,7 @@
 //! pair, and `TensorBlock` gives a decoder the elements of a base.
 
 mod budget;
+mod chosen;
 mod decode;
 pub(crate) mod encode;
 mod file;
@@ -9,6 +10,8 @@ mod patched;
 mod tensor_block;
 
 pub(crate) use budget::Reservation;
+pub use chosen::{Chosen, Filter};
 pub(crate) use decode::{Decoded, DenseBlock, Undecoded};
+pub(crate) use file::PatchFile;
 pub use file::{Patch, Unreadable, Unwritten};
 pub(crate) use tensor_block::TensorBlock;

@@ -37,6 +37,73 @@ pub fn lines(header: &[(&str, Align)], rows: &[Vec<String>]) -> Vec<String> {
     out
 }
 
+/// The same within a width, if there is one: of the columns that are `expendable`, by title, the first ones are left out, and then the
+/// cells of the first column are cut.
+pub fn lines_within(
+    width: Option<usize>,
+    expendable: &[&str],
+    header: &[(&str, Align)],
+    rows: &[Vec<String>],
+) -> Vec<String> {
+    let out = lines(header, rows);
+    let Some(width) = width else { return out };
+    let widest = out.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+    if widest <= width {
+        return out;
+    }
+    if let Some((first, others)) = expendable.split_first() {
+        let kept = |at: &usize| header[*at].0 != *first;
+        let columns: Vec<usize> = (0..header.len()).filter(kept).collect();
+        let header: Vec<(&str, Align)> = columns.iter().map(|at| header[*at]).collect();
+        let cells = |row: &Vec<String>| columns.iter().filter_map(|at| row.get(*at).cloned()).collect();
+        return lines_within(Some(width), others, &header, &rows.iter().map(cells).collect::<Vec<_>>());
+    }
+    let first = |row: &Vec<String>| row.first().map_or(0, |cell| printable(cell).chars().count());
+    let room = rows.iter().map(first).max().unwrap_or(0).saturating_sub(widest - width).max(CUT);
+    let cut = |row: &Vec<String>| {
+        let first = row.first().map(|cell| cut_middle(&printable(cell), room));
+        first.into_iter().chain(row.iter().skip(1).cloned()).collect()
+    };
+    lines(header, &rows.iter().map(cut).collect::<Vec<_>>())
+}
+
+/// To how many characters identities and names are cut at least: seven at each end.
+const CUT: usize = 17;
+
+/// Text without its middle, if it has more than `width` characters.
+fn cut_middle(text: &str, width: usize) -> String {
+    let all: Vec<char> = text.chars().collect();
+    if all.len() <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(3);
+    let (start, end) = (kept.div_ceil(2), kept / 2);
+    all[..start].iter().chain(&['.'; 3]).chain(&all[all.len() - end..]).collect()
+}
+
+/// One line of text within a width, if there is one: where it is longer, digests in it are cut, and it is broken between words. The
+/// lines after the first begin with `indent` blanks.
+pub fn paragraph(width: Option<usize>, indent: usize, text: &str) -> Vec<String> {
+    let text = printable(text);
+    let Some(width) = width.filter(|width| text.chars().count() > *width) else { return vec![text] };
+    let is_digest = |word: &str| word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut out = vec![String::new()];
+    // Blanks belong to the word before them, so that columns stay.
+    for word in text.split_inclusive(' ') {
+        let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        let word = if is_digest(bare) { word.replace(bare, &cut_middle(bare, CUT)) } else { word.to_owned() };
+        let last = out.last().map_or(0, |line| line.chars().count());
+        let begun = last > if out.len() > 1 { indent } else { 0 };
+        if begun && last + word.trim_end().chars().count() > width {
+            out.push(" ".repeat(indent));
+        }
+        if let Some(line) = out.last_mut() {
+            line.push_str(&word);
+        }
+    }
+    out.iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
 /// Bytes in the largest decimal unit that leaves a number above 1.
 pub fn bytes(n: u64) -> String {
     let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
@@ -127,6 +194,30 @@ mod tests {
         let header = [("name", Align::Left), ("n", Align::Right)];
         let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["long name".to_owned(), "5".to_owned()]];
         assert_eq!(lines(&header, &rows), ["name        n", "a          10", "long name   5"]);
+    }
+
+    #[test]
+    fn tables_fit_into_a_width() {
+        let header = [("name", Align::Left), ("n", Align::Right), ("#", Align::Left)];
+        let row = |name: &str| vec![name.to_owned(), "10".to_owned(), "##########".to_owned()];
+        let rows = [row("a"), row("encoder.layer.10.attention")];
+        let within = |width| lines_within(width, &["#"], &header, &rows);
+        assert_eq!(within(None), lines(&header, &rows));
+        assert_eq!(within(Some(60)), lines(&header, &rows));
+        assert_eq!(within(Some(30))[2], "encoder.layer.10.attention  10");
+        assert_eq!(within(Some(25))[1..], ["a                      10", "encoder.l...attention  10"]);
+        assert_eq!(within(Some(5))[2], "encoder...tention  10", "no narrower than names can be told apart");
+    }
+
+    #[test]
+    fn paragraphs_fit_into_a_width() {
+        let id = "0123456789abcdef".repeat(4);
+        let text = format!("p: 3 bytes, patch id {id}, and more words");
+        assert_eq!(paragraph(None, 2, &text), [text.as_str()]);
+        assert_eq!(paragraph(Some(200), 2, &text), [text.as_str()]);
+        assert_eq!(paragraph(Some(40), 2, &text), ["p: 3 bytes, patch id 0123456...9abcdef,", "  and more words"]);
+        assert_eq!(paragraph(Some(4), 2, "a verylongword b"), ["a", "  verylongword", "  b"]);
+        assert_eq!(paragraph(Some(24), 4, "  label        a\u{1b} b c d"), ["  label        a\\u{1b} b", "    c d"]);
     }
 
     #[test]

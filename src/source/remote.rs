@@ -10,6 +10,7 @@ use lcepatch_hub::name::{Name, RepoName};
 use lcepatch_hub::place::Place;
 use lcepatch_hub::place::directory::Directory;
 use lcepatch_hub::place::repository::{Absent, Repository};
+use lcepatch_hub::s3::{Bucket, Object, Prefix};
 use lcepatch_hub::settings::Settings;
 use lcepatch_hub::{Client, Fault, RemoteFile, Snapshot, checkpoint_files};
 use std::fs::File;
@@ -78,7 +79,14 @@ impl Sources {
                 Ok(self.found(name, &snapshot, repository.path, folder))
             }
             Name::Web(address) => self.fetch(name, &address, context),
-            Name::S3 { .. } => Err(no_s3(name)),
+            Name::S3 { bucket, key } => {
+                let bucket = Bucket::open(&self.client()?, &bucket)?;
+                let (folder, objects) = bucket.checkpoint(&key, crate::checkpoint::INDEX_SUFFIX, context)?;
+                let path = bucket.fetch(&folder, &objects, context)?;
+                // A folder, unless a file in it was named.
+                let file = key.get(folder.len()..).unwrap_or_default();
+                Ok(self.in_store(name, &bucket, &key, path.join(file)))
+            }
         }
     }
 
@@ -100,7 +108,11 @@ impl Sources {
                 Ok(self.found(name, &snapshot, Some(file), folder))
             }
             Name::Web(address) => self.fetch(name, &address, context),
-            Name::S3 { .. } => Err(no_s3(name)),
+            Name::S3 { bucket, key } => {
+                let bucket = Bucket::open(&self.client()?, &bucket)?;
+                let objects = bucket.patch(&key, PATCH_SUFFIX, context)?;
+                self.objects(name, &bucket, &objects, context)
+            }
         }
     }
 
@@ -149,7 +161,13 @@ impl Sources {
                 let source = Some(remote.address().to_owned());
                 Ok(Patch::from_source(name, remote)?.with_source(source))
             }
-            Name::S3 { .. } => Err(no_s3(name)),
+            Name::S3 { bucket, key } => {
+                let bucket = Bucket::open(&self.client()?, &bucket)?;
+                let objects = bucket.patch(&key, PATCH_SUFFIX, context)?;
+                let key = objects.first().map_or(key, |patch| patch.key.clone());
+                let found = self.in_store(name, &bucket, &key, PathBuf::new());
+                Ok(found.named(Patch::from_source(&found.name, bucket.file(&key, context)?)?))
+            }
         }
     }
 
@@ -171,7 +189,15 @@ impl Sources {
                 Ok(self.found(name, &snapshot, Some(file), folder).path)
             }
             Name::Web(address) => Ok(self.fetch(name, &address, context)?.path),
-            Name::S3 { .. } => Err(no_s3(name)),
+            Name::S3 { bucket, key } => {
+                let bucket = Bucket::open(&self.client()?, &bucket)?;
+                let object = bucket.find(&key, context)?.ok_or_else(|| Fault::NoSuchFile {
+                    place: bucket.name_of(""),
+                    path: key,
+                    nearest: Vec::new(),
+                })?;
+                Ok(self.objects(name, &bucket, &[object], context)?.path)
+            }
         }
     }
 
@@ -200,7 +226,7 @@ impl Sources {
         }
     }
 
-    /// A place where patches are published: a directory, which need not be there, or a repository. `absent` says what to do if there is
+    /// A place where patches are published: a directory, which need not be there, a repository, or a prefix of S3. `absent` says what to do if there is
     /// no repository.
     ///
     /// # Errors
@@ -210,10 +236,14 @@ impl Sources {
             Name::Path(_) => Ok(Box::new(Directory::open(name)?)),
             Name::Hub(repository) => Ok(Box::new(Repository::open(&self.client()?, &repository, absent, context)?)),
             Name::Stdin | Name::Web(_) => {
-                let reason = "is no place for patches: that is a directory or a repository, ORG/NAME".to_owned();
+                let reason =
+                    "is no place for patches: that is a directory, a repository ORG/NAME, or s3://BUCKET/PREFIX"
+                        .to_owned();
                 Err(Fault::Name { name: name.display().to_string(), reason }.into())
             }
-            Name::S3 { .. } => Err(no_s3(name)),
+            Name::S3 { bucket, key } => {
+                Ok(Box::new(Prefix::open(Bucket::open(&self.client()?, &bucket)?, &key, context)?))
+            }
         }
     }
 
@@ -295,6 +325,23 @@ impl Sources {
             (self.say)(&format!("{}@{revision} is commit {commit}", origin.name));
         }
         state.origins.push(origin);
+    }
+
+    /// Fetches objects, of which the first is what is meant, and the others are beside it.
+    fn objects(&self, name: &Path, bucket: &Bucket, objects: &[Object], context: &Context<'_>) -> Result<Found, Error> {
+        let key = objects.first().map(|object| object.key.as_str()).unwrap_or_default();
+        let (folder, file) = key.split_at(key.rfind('/').map_or(0, |at| at + 1));
+        let path = bucket.fetch(folder, objects, context)?.join(file);
+        Ok(self.in_store(name, bucket, key, path))
+    }
+
+    /// What was found in a store of objects.
+    fn in_store(&self, name: &Path, bucket: &Bucket, key: &str, path: PathBuf) -> Found {
+        let origin = Origin { name: bucket.name_of(key), revision: None, commit: None, file: None };
+        self.remember(origin.clone());
+        let is_named = name.to_str().is_some_and(|name| name.ends_with(key));
+        let name = if is_named { name.to_owned() } else { PathBuf::from(bucket.name_of(key)) };
+        Found { path, name, origin: Some(origin) }
     }
 
     /// Fetches the file at a web address into a folder that is removed at the end.
@@ -406,8 +453,4 @@ fn patch_in(snapshot: &Snapshot, name: &RepoName) -> Result<String, Fault> {
             Err(Fault::Name { name: name.to_string(), reason })
         }
     }
-}
-
-fn no_s3(name: &Path) -> Error {
-    Fault::Name { name: name.display().to_string(), reason: "is in S3".to_owned() }.into()
 }

@@ -167,6 +167,7 @@ fn of_check_and_sign() {
     let apply = [
         dir.run(&format!("{apply} --undo u --require-signature list")).ok().json(),
         dir.run("apply target.safetensors p:0.5 q --json --no-undo -o s").ok().json(),
+        dir.run("apply target.safetensors p --include *.query.* --exclude *.1.* --json -o t").ok().json(),
     ];
     documented("apply", &["signatures"], &apply);
 }
@@ -176,7 +177,8 @@ fn of_log_and_status() {
     let dir = patched();
     let before = dir.run("status model --json").ok().json();
     dir.run("apply model p -o edited").ok();
-    documented("log", &[], &[dir.run("log edited --json").ok().json()]);
+    dir.run("apply model p --include *.query.* --exclude *.1.* -o part").ok();
+    documented("log", &[], &["log edited --json", "log part --json"].map(|line| dir.run(line).ok().json()));
     documented("status", &[], &[before, dir.run("status edited --json").ok().json()]);
 }
 

@@ -7,6 +7,7 @@ mod dense;
 mod diff;
 mod history;
 mod in_place;
+mod include;
 mod json;
 mod mask;
 #[cfg(feature = "verify")]

@@ -245,3 +245,31 @@ fn a_part_is_no_patch_and_says_so() {
     dir.run("show 1.part").fails(4).says(&["this is a part of a patch", "lcepatch combine"]);
     dir.run("apply target.safetensors 1.part -o r").fails(4).says(&["this is a part of a patch", "lcepatch combine"]);
 }
+
+#[test]
+fn a_shard_reads_the_headers_of_all_files_and_the_data_of_its_own_blocks_alone() {
+    let dir = Dir::new();
+    let files: Vec<String> = (1..=4).map(|number| format!("model-{number:05}-of-00004.safetensors")).collect();
+    let mut random = Random::new(13);
+    for model in ["a", "b"] {
+        for (at, file) in files.iter().enumerate() {
+            let tensor = Tensor::new(&format!("t{at}"), "U8", &[100_000], random.bytes(100_000));
+            dir.write(&format!("{model}/{file}"), &safetensors(&[tensor]));
+        }
+    }
+    dir.run("diff a b --all --shard 2/4 -o whole.part").ok();
+    // Of the other files only the header is left: their data are a hole.
+    for (model, file) in ["a", "b"].iter().flat_map(|model| files.iter().map(move |file| (model, file))) {
+        let name = format!("{model}/{file}");
+        let bytes = dir.read(&name);
+        let header = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap());
+        if *file != files[1] {
+            dir.write(&name, &bytes[..header as usize]);
+            std::fs::File::options().write(true).open(dir.path(&name)).unwrap().set_len(bytes.len() as u64).unwrap();
+        }
+    }
+    dir.run("diff a b --all --shard 2/4 -o own.part").ok();
+    assert!(dir.read("own.part") == dir.read("whole.part") && dir.read("own.part").len() > 100_000);
+    dir.run("diff a b --all --shard 1/4 -o other.part").ok();
+    assert!(dir.read("other.part").len() < 10_000, "holes are equal");
+}

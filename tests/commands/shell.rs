@@ -177,3 +177,78 @@ fn a_configured_list_of_signers_is_required() {
     configured(&dir, text, &[("LCEPATCH_ALLOWED_SIGNERS", "")], "check p").ok();
     dir.run("check p --signer alice@example.com").fails(2).says(&["--require-signature"]);
 }
+
+/// Runs git here, with a home of its own and this `lcepatch` on the path.
+fn git(dir: &Dir, words: &[&str]) -> Run {
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_lcepatch")).parent().unwrap().to_owned();
+    let paths = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect::<Vec<_>>();
+    let path = std::env::join_paths([bin].into_iter().chain(paths)).unwrap();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).current_dir(dir.path("")).env("PATH", path).env("HOME", dir.path("home"));
+    command
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env_remove("XDG_CONFIG_HOME")
+        .env("LCEPATCH_CONFIG", "")
+        .env("GIT_PAGER", "cat");
+    for name in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{name}_NAME"), "a").env(format!("GIT_{name}_EMAIL"), "a@b");
+    }
+    match command.output() {
+        Ok(output) => Run::new(&words.join(" "), output),
+        Err(error) => missing(format!("needs {}: {error}", words[0])),
+    }
+}
+
+/// A repository with a checkpoint `a.safetensors` and a patch `p.lcepatch` in two versions, the second one not committed.
+fn repository() -> Dir {
+    let dir = bert_dir();
+    std::fs::create_dir(dir.path("home")).unwrap();
+    dir.run("diff target.safetensors reference.safetensors --density 5% -o p.lcepatch").ok();
+    std::fs::copy(dir.path("target.safetensors"), dir.path("a.safetensors")).unwrap();
+    dir.write("pointer.lcepatch", b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 7\n");
+    git(&dir, &["git", "init", "-q"]).ok();
+    git(&dir, &["git", "add", "p.lcepatch", "a.safetensors", "pointer.lcepatch"]).ok();
+    git(&dir, &["git", "commit", "-q", "-m", "first"]).ok();
+    dir.run("diff target.safetensors reference.safetensors --density 9% -o p.lcepatch --force").ok();
+    std::fs::copy(dir.path("reference.safetensors"), dir.path("a.safetensors")).unwrap();
+    dir.write("pointer.lcepatch", b"version https://git-lfs.github.com/spec/v1\noid sha256:0b\nsize 7\n");
+    dir
+}
+
+#[test]
+fn git_shows_patches_and_checkpoints_as_text() {
+    let dir = repository();
+    git(&dir, &["git", "diff"]).ok().prints(&["Binary files"]);
+    git(&dir, &["lcepatch", "git", "install"]).ok().prints(&["set diff.lcepatch.textconv", "added 2 lines to"]);
+    git(&dir, &["lcepatch", "git", "install"]).ok().prints(&["has its lines already"]);
+    let diff = git(&dir, &["git", "diff"]).ok().prints(&["-  selected ", "+  selected ", "patch id", "+oid sha256:0b"]);
+    let line = "bert.encoder.layer.0.attention.output.dense.weight";
+    assert!(diff.out.lines().any(|text| text.starts_with(&format!("-{line}")) && text.contains("F32")), "{}", diff.out);
+    let names_files = |text: &&str| text.starts_with(['-', '+']) && text.contains("lcepatch:");
+    assert_eq!(diff.out.lines().find(names_files), None, "the file's name, which is git's own for the first");
+    git(&dir, &["lcepatch", "git", "uninstall"]).ok().prints(&["removed diff.lcepatch.textconv", "removed 2 lines"]);
+    git(&dir, &["git", "diff"]).ok().prints(&["Binary files"]);
+}
+
+#[test]
+fn git_is_set_up_for_all_repositories_too_and_other_lines_stay() {
+    let dir = repository();
+    dir.write("home/.config/git/attributes", b"*.png binary");
+    git(&dir, &["lcepatch", "git", "install", "--global"]).ok();
+    let text = String::from_utf8(dir.read("home/.config/git/attributes")).unwrap();
+    assert_eq!(text, "*.png binary\n*.lcepatch diff=lcepatch\n*.safetensors diff=lcepatch\n");
+    assert!(!dir.exists(".gitattributes"));
+    git(&dir, &["git", "diff"]).ok().prints(&["+  selected "]);
+    git(&dir, &["lcepatch", "git", "uninstall", "--global"]).ok();
+    assert_eq!(dir.read("home/.config/git/attributes"), b"*.png binary\n");
+}
+
+#[test]
+fn git_goes_on_where_a_file_cannot_be_shown() {
+    let dir = Dir::new();
+    dir.write("x.lcepatch", b"neither");
+    dir.run("git textconv x.lcepatch").ok().prints(&["cannot be shown: this file"]);
+    dir.run("git textconv absent").fails(3).says(&["absent"]);
+    let outside = git(&dir, &["lcepatch", "git", "install"]);
+    outside.fails(2).says(&["not in a git repository", "--global"]);
+}

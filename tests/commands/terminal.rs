@@ -177,6 +177,70 @@ fn progress_is_lines_or_nothing_where_there_is_no_terminal() {
     }
 }
 
+/// Runs on a terminal of so many columns. The test is ignored where `script` is missing.
+#[cfg(target_os = "linux")]
+fn on_terminal(dir: &Dir, columns: u32, arguments: &str) -> String {
+    let line = format!("stty cols {columns} rows 24; {} {arguments}", env!("CARGO_BIN_EXE_lcepatch"));
+    let mut command = std::process::Command::new("script");
+    command
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(dir.path(""))
+        .env("LCEPATCH_CONFIG", "")
+        .env("NO_COLOR", "1");
+    match command.stdin(std::process::Stdio::null()).output() {
+        Ok(output) => Run::new(arguments, output).ok().out.replace("\r\n", "\n"),
+        Err(error) => missing(format!("needs script: {error}")),
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn show_fits_the_terminal_and_folds_layers() {
+    let dir = Dir::new();
+    let side = |moved: f32| {
+        let tensor = |layer: u32| {
+            let values: Vec<f32> = (0..16 + layer).map(|at| at as f32 + moved * (layer + 1) as f32).collect();
+            Tensor::f32(
+                &format!("bert.encoder.layer.{layer}.output.dense.weight"),
+                &[16 + u64::from(layer), 1],
+                &values,
+            )
+        };
+        safetensors(&(0..24).map(tensor).collect::<Vec<_>>())
+    };
+    dir.write("a.safetensors", &side(0.0));
+    dir.write("b.safetensors", &side(0.25));
+    dir.run("diff a.safetensors b.safetensors --all -o p").ok();
+    let piped = dir.run("show p").ok().out;
+    for columns in [60, 80, 120] {
+        let shown = on_terminal(&dir, columns, "show p");
+        let widest = shown.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= columns as usize, "{widest} of {columns}:\n{shown}");
+        assert!(shown.contains("\n6 to 18") && shown.contains("13 layers are one row; --all-layers"), "{shown}");
+        assert!(!shown.contains("\n7  ") && shown.contains("\n23  "), "{shown}");
+        assert!(on_terminal(&dir, columns, "show p --all-layers").contains("\n7  "), "{shown}");
+        let widest = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest(&on_terminal(&dir, columns, "show p --tensors")) <= columns as usize);
+    }
+    // Where nothing has to be cut, the identity is whole.
+    let id = dir.run("check p --json").ok().json()["id"].as_str().unwrap().to_owned();
+    assert!(!on_terminal(&dir, 60, "show p").contains(&id) && on_terminal(&dir, 200, "show p").contains(&id));
+    assert!(
+        piped.contains(&id) && piped.contains("\n7  ") && piped.contains("####") && !piped.contains(" to "),
+        "{piped}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn bars_of_one_length_are_left_out_on_a_terminal() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors --all -o p --include *.0.*query.weight").ok();
+    assert!(dir.run("diff target.safetensors reference.safetensors --include *query.weight").ok().out.contains("####"));
+    let shown = on_terminal(&dir, 120, "show p");
+    assert!(shown.contains("mean |delta|") && !shown.contains("####"), "{shown}");
+}
+
 #[test]
 fn of_figures() {
     let dir = hostile();

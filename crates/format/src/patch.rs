@@ -7,7 +7,7 @@ use super::header::{KNOWN, Packing, Preamble, Section, header_digest, read_secti
 use super::invalid::Invalid;
 use super::limits::{OPTIONAL_SECTION, PREAMBLE_BYTES, SELECTED_FREE, SELECTED_RATIO_MAX};
 use super::metadata::{Ignored, Metadata, Unwritable};
-use super::tensor_table::{BlockEntry, TableSections, TensorEntry, TensorTable};
+use super::tensor_table::{BlockEntry, Counterparts, Roots, TableSections, TensorEntry, TensorTable};
 use crate::block::DENSE_FRONT;
 use crate::digest::Digest;
 use crate::edit::{Alpha, AlphaSource};
@@ -168,6 +168,38 @@ impl Patch {
             Some(alpha) => (alpha, AlphaSource::Recommended),
             None => (Alpha::ONE, AlphaSource::Default),
         }
+    }
+
+    /// The same patch, of which only the tensors that `keeps` accepts are in the table. Its id, its metadata and its bytes are those of
+    /// all of it.
+    ///
+    /// The digests over the patch become those over the tensors that are left, where their counterparts (spec §11.4) are known; the one
+    /// over selected values becomes unknown.
+    #[must_use]
+    pub fn part(&self, keeps: impl Fn(&TensorEntry) -> bool) -> Self {
+        let tensors: Vec<TensorEntry> = self.table.tensors.iter().filter(|tensor| keeps(tensor)).cloned().collect();
+        if tensors.len() == self.table.tensors.len() {
+            return self.clone();
+        }
+        let root = |digest: fn(&Counterparts) -> Digest| {
+            let of_tensor = |tensor: &TensorEntry| tensor.counterparts.as_ref().map(digest).filter(Digest::is_known);
+            let digests: Option<Vec<Digest>> = tensors.iter().map(of_tensor).collect();
+            digests.map_or(Digest::UNKNOWN, |digests| Digest::root(&digests))
+        };
+        let (reference, result) = (root(|tensor| tensor.reference), root(|tensor| tensor.result));
+        let roots = Roots { selected: Digest::UNKNOWN, reference, result };
+        Self { table: TensorTable { block_log2: self.table.block_log2, roots, tensors }, ..self.clone() }
+    }
+
+    /// Where the bytes are read from.
+    pub fn reader(&self) -> &Arc<dyn ReadAt> {
+        &self.source
+    }
+
+    /// The same patch, whose bytes are read from `reader`.
+    #[must_use]
+    pub fn with_reader(self, reader: Arc<dyn ReadAt>) -> Self {
+        Self { source: reader, ..self }
     }
 
     /// Reads all bytes of the patch file.

@@ -6,7 +6,6 @@ use crate::Fault;
 use crate::http::{Http, Notice};
 use crate::listing::{Digest, RepoFile, Tree};
 use crate::name::{is_inner_path, is_revision};
-use lcepatch_files::context::Context;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -133,8 +132,14 @@ impl RepoCache {
     }
 
     /// Locks the content of a file against other processes, of this program and of others, as long as the lock lives. Waits for them
-    /// without limit, and says so after two seconds.
-    pub(crate) fn lock(&self, file: &str, digest: &Digest, http: &Http, context: &Context) -> Result<Lock, Fault> {
+    /// without limit, and says so after two seconds. Stops when `check` fails.
+    pub(crate) fn lock(
+        &self,
+        file: &str,
+        digest: &Digest,
+        http: &Http,
+        check: &dyn Fn() -> Result<(), Fault>,
+    ) -> Result<Lock, Fault> {
         let path = self.locks.join(format!("{}.lock", digest.hex()));
         let began = Instant::now();
         let mut is_said = false;
@@ -157,7 +162,7 @@ impl RepoCache {
                 let process = holder(&lock);
                 http.notify(&Notice::WaitsForLock { file: file.to_owned(), process, lock: path.clone() });
             }
-            context.advance(0)?;
+            check()?;
             std::thread::sleep(PAUSE);
         }
     }
@@ -362,9 +367,9 @@ mod tests {
         let notes = said.clone();
         let settings = Arc::new(Settings::from_variables(|_| None).unwrap());
         let http = Http::new(settings, Arc::new(move |notice: &Notice| notes.lock().unwrap().push(notice.clone())));
-        let held = cache.lock("x", &digest, &http, &Context::silent()).unwrap();
+        let held = cache.lock("x", &digest, &http, &|| Ok(())).unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| cache.lock("x", &digest, &http, &Context::silent()).is_ok());
+            let waiting = scope.spawn(|| cache.lock("x", &digest, &http, &|| Ok(())).is_ok());
             std::thread::sleep(SILENT_WAIT + 4 * PAUSE);
             drop(held);
             assert!(waiting.join().unwrap());

@@ -2,11 +2,11 @@
 
 use crate::Fault;
 use crate::address::{Origin, encoded, shown};
-use crate::fault::nearest;
 use crate::http::{ANSWER_BYTES_MAX, Answer, Http, Notify, Request};
 use crate::listing::{RepoFile, parse_page};
 use crate::settings::Settings;
 use lcepatch_files::context::Context;
+use lcepatch_format::words::nearest;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;

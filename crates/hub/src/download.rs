@@ -140,7 +140,7 @@ impl Download<'_> {
             .digest
             .as_ref()
             .ok_or_else(|| Fault::Answer { address: name(), reason: "the listing has no digest of it".into() })?;
-        let _lock = self.cache.lock(&name(), digest, self.client.http(), self.context)?;
+        let _lock = self.cache.lock(&name(), digest, self.client.http(), &|| self.check_stop())?;
         let commit = &self.snapshot.commit;
         if self.cache.has(commit, self.file) {
             self.context.advance(self.file.bytes)?;

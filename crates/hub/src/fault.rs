@@ -1,5 +1,6 @@
 //! What goes wrong with files that are elsewhere.
 
+use crate::refusal::Refusal;
 use lcepatch_files::context::Cancelled;
 use lcepatch_files::durable::Failed;
 use lcepatch_format::words::count;
@@ -100,6 +101,14 @@ pub enum Fault {
         status: u16,
         /// What the server says.
         message: String,
+    },
+    /// A store of objects refuses.
+    #[error("{name}: {refusal}")]
+    Store {
+        /// The object, or the bucket.
+        name: String,
+        /// Why.
+        refusal: Refusal,
     },
     /// Somebody else published meanwhile.
     #[error("{place} has changed meanwhile")]
@@ -266,6 +275,7 @@ impl Fault {
             | Fault::NotFound { .. }
             | Fault::WrongToken { .. }
             | Fault::Forbidden { .. }
+            | Fault::Store { .. }
             | Fault::Moved { .. }
             | Fault::TooLarge { .. } => Kind::Refused,
             Fault::RateLimited { .. }
@@ -342,52 +352,9 @@ impl Display for Wait {
     }
 }
 
-/// How many names are compared with one that is not there, and how long they may be.
-const NAMES_MAX: usize = 10_000;
-const NAME_MAX: usize = 256;
-
-/// The names that are most like `wanted`, at most three, best first.
-pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let short = names.into_iter().filter(|name| name.len() <= NAME_MAX).take(NAMES_MAX);
-    let mut found: Vec<(usize, &str)> = short.map(|name| (distance(wanted, name), name)).collect();
-    found.retain(|(distance, name)| *distance <= wanted.len().max(name.len()) / 2);
-    found.sort();
-    found.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
-}
-
-/// How many bytes have to be changed, added or left out to make `a` of `b` (Levenshtein), letters of both cases being equal.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.to_ascii_lowercase().into_bytes(), b.to_ascii_lowercase().into_bytes());
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
-            let above = *cell;
-            left = (diagonal + usize::from(x != y)).min(above + 1).min(left + 1);
-            diagonal = above;
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nearest_names_come_first_and_others_not_at_all() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("abc", "ABC"), 0);
-        let names = ["model.safetensors", "config.json", "models.safetensors", "README.md"];
-        assert_eq!(nearest("modell.safetensors", names), ["model.safetensors", "models.safetensors"]);
-        assert_eq!(nearest("p.lcepatch", ["config.json"]), Vec::<String>::new());
-    }
 
     #[test]
     fn messages_say_what_was_found_and_what_was_expected() {

@@ -63,6 +63,8 @@ pub struct Request {
     address: String,
     headers: Vec<(String, String)>,
     body: Body,
+    /// Whether redirects are answers, instead of being followed.
+    stays: bool,
 }
 
 /// What is sent along.
@@ -77,7 +79,7 @@ enum Body {
 impl Request {
     /// A request without a body.
     pub fn new(method: Method, address: impl Into<String>) -> Self {
-        Self { method, address: address.into(), headers: Vec::new(), body: Body::None }
+        Self { method, address: address.into(), headers: Vec::new(), body: Body::None, stays: false }
     }
 
     /// A request for what is at an address.
@@ -89,6 +91,13 @@ impl Request {
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Without following redirects: a signature is for one host.
+    #[must_use]
+    pub(crate) fn stays(mut self) -> Self {
+        self.stays = true;
         self
     }
 
@@ -313,6 +322,7 @@ impl Http {
         tries.0 += 1;
         let origin = match &fault {
             Fault::RateLimited { origin, .. } | Fault::Connection { origin, .. } => origin.clone(),
+            Fault::Server { address, .. } => origin_shown(address),
             _ => self.settings.endpoint.clone(),
         };
         self.notify(&Notice::Again { origin, reason: fault.to_string(), wait });
@@ -345,7 +355,8 @@ impl Http {
             let mut answer = self.exchange(request, &address, Origin::of(&address) == first)?;
             let location = answer.header("location").map(str::to_owned);
             let follows = matches!(answer.status, 301 | 302 | 303 | 307 | 308)
-                && [Method::GET, Method::HEAD].contains(&request.method);
+                && [Method::GET, Method::HEAD].contains(&request.method)
+                && !request.stays;
             let Some(location) = location.filter(|_| follows) else {
                 let failure = self.asks_again(&mut answer);
                 answer.redirects = redirects;

@@ -5,6 +5,10 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+#[cfg(test)]
+mod testing;
+
+mod refusal;
 mod fault;
 pub mod settings;
 mod address;
@@ -17,13 +21,12 @@ mod repository;
 mod remote;
 mod download;
 pub mod place;
+pub mod s3;
 pub mod python_index;
-
-#[cfg(test)]
-mod testing;
 
 pub use client::{Client, Hit};
 pub use fault::{Fault, Kind};
 pub use listing::{Digest, RepoFile, checkpoint_files};
+pub use refusal::Refusal;
 pub use remote::{FRONT_BYTES, Ranged, RemoteFile};
 pub use repository::Snapshot;

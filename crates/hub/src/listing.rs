@@ -158,6 +158,11 @@ impl Entry {
 }
 
 impl RepoFile {
+    /// A file of which nothing else is known.
+    pub(crate) fn of_path(path: String, bytes: u64) -> Self {
+        Self { path, bytes, digest: None, xet: None, blob: None }
+    }
+
     fn checked(self) -> Result<Self, String> {
         match (is_inner_path(&self.path), &self.digest) {
             (false, _) => Err(format!("{:?} is no path of a file in a repository", self.path)),

@@ -305,7 +305,8 @@ fn read_part(
     };
     let said = answer.header("content-range").unwrap_or_default().to_owned();
     match answer.status {
-        206 => {
+        // Some servers of S3 send a part with the status of the whole: what it is of says so.
+        206 | 200 if answer.status == 206 || content_range(&said).is_some() => {
             let (found, length) =
                 content_range(&said).ok_or_else(|| wrong(format!("its Content-Range is {said:?}")))?;
             if found.start != range.start || found.end != range.end.min(length) {

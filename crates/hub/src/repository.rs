@@ -7,11 +7,11 @@ use crate::Fault;
 use crate::address::{encoded, join, shown};
 use crate::cache::{RepoCache, is_commit};
 use crate::client::{About, Client, not_json};
-use crate::fault::nearest;
 use crate::http::{Answer, Request};
 use crate::listing::{RepoFile, parse_page};
 use crate::name::RepoName;
 use lcepatch_files::context::Context;
+use lcepatch_format::words::nearest;
 use serde::Deserialize;
 
 /// How many files a repository may have.

@@ -52,6 +52,7 @@ pub fn localize(impossible: &Impossible) -> Option<&'static str> {
         Impossible::NoCandidates { params: Params::All, .. } => "look at --include and --exclude",
         Impossible::NoCandidates { .. } => "`--params all` considers every tensor; --include and --exclude narrow it",
         Impossible::Mask(fault) => return mask(fault),
+        Impossible::Unmatched { .. } => "`lcepatch show PATCH --tensors` lists the names; `*` stands for any text",
         Impossible::Glob { .. } | Impossible::Cancelled(_) => return None,
     })
 }

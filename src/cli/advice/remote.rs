@@ -1,6 +1,6 @@
 //! What to do about files that are elsewhere.
 
-use lcepatch_hub::Fault;
+use lcepatch_hub::{Fault, Refusal};
 
 /// One thing to do.
 pub fn help(fault: &Fault) -> Option<String> {
@@ -24,6 +24,7 @@ pub fn help(fault: &Fault) -> Option<String> {
             "make a new token on the hub and set HF_TOKEN, or run `hf auth login`; without any, what is public can be read"
         }
         Fault::Forbidden { .. } => "the token, or the credentials, must be of somebody who may do this",
+        Fault::Store { refusal, .. } => return Some(of_store(refusal).to_owned()),
         Fault::Moved { .. } => "do it again: it is compared with what is there now",
         Fault::RateLimited { .. } => "wait; with a token (HF_TOKEN) more requests are allowed",
         Fault::Server { .. } => "try again later: the server has a fault, or too much to do",
@@ -46,4 +47,26 @@ pub fn help(fault: &Fault) -> Option<String> {
         Fault::Io { .. } | Fault::Cancelled => return None,
     };
     Some(help.to_owned())
+}
+
+/// What to do where a store of objects refuses.
+fn of_store(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoSuchBucket => "look at the name of the bucket, and at AWS_ENDPOINT_URL",
+        Refusal::Denied { is_signed: false, .. } => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; other credentials come from \
+             `aws configure export-credentials --format env`"
+        }
+        Refusal::Denied { .. } => {
+            "look at the name, and ask whoever owns the bucket for access; of what is not there the same is said to those who may not list it"
+        }
+        Refusal::UnknownKey => {
+            "look at AWS_ACCESS_KEY_ID or AWS_PROFILE, and whether AWS_ENDPOINT_URL is of the service that gave you the key"
+        }
+        Refusal::Signature => "look at AWS_SECRET_ACCESS_KEY: it is not that of the access key",
+        Refusal::Expired => "log in again, and set what `aws configure export-credentials --format env` prints",
+        Refusal::Clock => "set the clock of this machine",
+        Refusal::OtherRegion { .. } => "set AWS_REGION to the bucket's region",
+        Refusal::Other { .. } => "look at what the server says, and at AWS_ENDPOINT_URL",
+    }
 }

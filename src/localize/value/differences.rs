@@ -81,7 +81,7 @@ impl<'a> Differences<'a> {
         let pair = &self.pair.tensors[id.tensor];
         let start = block_range(id.index, pair.target.info.elements()).start;
         let both_keep = self.masks.map(|masks| masks.both_keep(pair, id.index, self.context)).transpose()?;
-        Ok(Finder { pair, start, both_keep, range, found: Vec::new(), ranked: 0, inside: 0, above: 0 })
+        Ok(Finder { pair, start, both_keep, range, found: Found::default(), ranked: 0, inside: 0, above: 0 })
     }
 }
 
@@ -103,13 +103,13 @@ impl Keys for Differences<'_> {
         let pair = &self.pair.tensors[id.tensor];
         let elements = block_range(id.index, pair.target.info.elements());
         let run = SAMPLED_BYTES / pair.dtype().width().bytes() as u64;
-        let (mut keys, mut found, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keys, mut found, mut buffer) = (Vec::new(), Found::default(), Vec::new());
         let mut runs = sampled(id, elements.clone(), run, step).peekable();
         for window in pair.target.element_windows(elements) {
             while let Some(run) = runs.next_if(|run| run.start < window.end) {
                 let reference = pair.reference_elements(run.clone(), &mut buffer);
                 find(pair.dtype(), pair.target.elements(run), reference, &(0..=u64::MAX), &mut found);
-                keys.extend(found.iter().map(|(_, key)| key));
+                keys.extend(found.entries().iter().map(|(_, key)| key));
             }
             pair.release(window);
         }
@@ -138,7 +138,7 @@ struct Finder<'a> {
     start: u64,
     both_keep: Option<Bits>,
     range: RangeInclusive<u64>,
-    found: Vec<(u32, u64)>,
+    found: Found,
     /// The numbers of elements that have a key, of those in the range, and of those above it.
     ranked: u64,
     inside: u64,
@@ -162,16 +162,16 @@ impl Finder<'_> {
             Some(both_keep) => {
                 let both_keep = &both_keep[part.first as usize..][..elements];
                 find(pair.dtype(), target, reference, &(*range.start()..=u64::MAX), found);
-                found.retain(|(index, key)| {
-                    let is_ranked = both_keep[*index as usize];
-                    self.above += u64::from(is_ranked && key > range.end());
-                    is_ranked && key <= range.end()
+                found.retain(|index, key| {
+                    let is_ranked = both_keep[index as usize];
+                    self.above += u64::from(is_ranked && key > *range.end());
+                    is_ranked && key <= *range.end()
                 });
                 self.ranked += both_keep.count_ones() as u64;
             }
         }
-        self.inside += found.len() as u64;
-        found
+        self.inside += found.entries().len() as u64;
+        found.entries()
     }
 
     fn check_finite(&self, part: Part<'_>) -> Result<(), Impossible> {
@@ -184,20 +184,51 @@ impl Finder<'_> {
     }
 }
 
+/// The index in a part and the key of each element whose key is in a range, ascending by index.
+#[derive(Debug, Default)]
+struct Found {
+    /// The elements, followed by room for others. Room is written to and not taken wherever an element turns out not to be one of them,
+    /// because a branch that no processor foresees costs more.
+    entries: Vec<(u32, u64)>,
+    /// The number of elements.
+    n: usize,
+}
+
+impl Found {
+    /// No elements, and room for at least `most`.
+    fn clear(&mut self, most: usize) {
+        self.n = 0;
+        if self.entries.len() < most {
+            self.entries.resize(most, (0, 0));
+        }
+    }
+
+    /// Adds an element if `is_found`.
+    #[inline(always)]
+    fn push_if(&mut self, is_found: bool, index: u32, key: u64) {
+        self.entries[self.n] = (index, key);
+        self.n += usize::from(is_found);
+    }
+
+    fn retain(&mut self, mut is_kept: impl FnMut(u32, u64) -> bool) {
+        self.entries.truncate(self.n);
+        self.entries.retain(|(index, key)| is_kept(*index, *key));
+        self.n = self.entries.len();
+    }
+
+    fn entries(&self) -> &[(u32, u64)] {
+        &self.entries[..self.n]
+    }
+}
+
 /// Replaces `found` by the index and key of each element whose key is in `range`, ascending. Returns the number of elements whose key
 /// is above it.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
     "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
 ))]
-fn find(
-    dtype: Dtype,
-    target: &[u8],
-    reference: &[u8],
-    range: &RangeInclusive<u64>,
-    found: &mut Vec<(u32, u64)>,
-) -> u64 {
-    found.clear();
+fn find(dtype: Dtype, target: &[u8], reference: &[u8], range: &RangeInclusive<u64>, found: &mut Found) -> u64 {
+    found.clear(target.len() / dtype.width().bytes() + TOGETHER);
     // A difference of two numbers that an F32 can hold, rounded to an F32, is that of the key, so that it does not change the order.
     let [low, high] = [*range.start(), *range.end()].map(|key| f64::from_bits(key.min(f64::INFINITY.to_bits())));
     let rough = (low as f32).max(if low > 0.0 { f32::from_bits(1) } else { 0.0 })..=high as f32;
@@ -234,6 +265,9 @@ fn small(float: FloatFormat, bits: u32) -> f32 {
 /// Elements that are compared together: one for each bit of a `u32`.
 const STRIDE: usize = 32;
 
+/// Elements of a stride whose keys are computed without asking how many there are.
+const TOGETHER: usize = 4;
+
 /// As [`find`], for elements of `N` bytes. A difference in `T` is in `rough` if its key is in `range`.
 #[inline(always)]
 fn find_in<const N: usize, T: Copy + PartialOrd + Sub<Output = T> + Into<f64>>(
@@ -243,7 +277,7 @@ fn find_in<const N: usize, T: Copy + PartialOrd + Sub<Output = T> + Into<f64>>(
     rough: RangeInclusive<T>,
     value: impl Fn([u8; N]) -> T,
     abs: impl Fn(T) -> T,
-    found: &mut Vec<(u32, u64)>,
+    found: &mut Found,
 ) -> u64 {
     let wanted = Wanted { range, rough, value, abs };
     let mut above = 0;
@@ -267,13 +301,7 @@ impl<T: Copy + PartialOrd + Sub<Output = T> + Into<f64>, Value, Abs: Fn(T) -> T>
     /// Appends those of the next at most [`STRIDE`] elements to `found`, and returns how many are above.
     // A method, since a closure that is called twice is not compiled for the processors that `find` is compiled for.
     #[inline(always)]
-    fn find<const N: usize>(
-        &self,
-        start: usize,
-        targets: &[[u8; N]],
-        references: &[[u8; N]],
-        found: &mut Vec<(u32, u64)>,
-    ) -> u64
+    fn find<const N: usize>(&self, start: usize, targets: &[[u8; N]], references: &[[u8; N]], found: &mut Found) -> u64
     where
         Value: Fn([u8; N]) -> T,
     {
@@ -290,13 +318,14 @@ impl<T: Copy + PartialOrd + Sub<Output = T> + Into<f64>, Value, Abs: Fn(T) -> T>
         let mut above = u64::from(over.count_ones());
         let mut near = reaching & !over;
         while near != 0 {
-            let index = near.trailing_zeros() as usize;
-            near &= near - 1;
-            let (target, reference): (f64, f64) = (value(targets[index]).into(), value(references[index]).into());
-            let key = (reference - target).abs().to_bits();
-            above += u64::from(key > *range.end());
-            if range.contains(&key) {
-                found.push(((start + index) as u32, key));
+            for _ in 0..TOGETHER {
+                // The first element, whatever its key, if none is left.
+                let (is_near, index) = (near != 0, near.trailing_zeros() as usize % STRIDE);
+                near &= near.wrapping_sub(1);
+                let (target, reference): (f64, f64) = (value(targets[index]).into(), value(references[index]).into());
+                let key = (reference - target).abs().to_bits();
+                above += u64::from(is_near & (key > *range.end()));
+                found.push_if(is_near & range.contains(&key), (start + index) as u32, key);
             }
         }
         above
@@ -399,10 +428,10 @@ mod tests {
             let bytes = |side: fn(&(u64, u64)) -> u64| {
                 bits.iter().flat_map(|pair| side(pair).to_le_bytes()[..dtype.width().bytes()].to_vec()).collect::<Vec<u8>>()
             };
-            let mut found = vec![(7, 7)];
+            let mut found = Found { entries: vec![(7, 7)], n: 1 };
             let above = find(dtype, &bytes(|pair| pair.0), &bytes(|pair| pair.1), &range, &mut found);
             let expected: Vec<(u32, u64)> = (0..).zip(keys.iter().copied()).filter(|(_, key)| range.contains(key)).collect();
-            prop_assert_eq!(found, expected);
+            prop_assert_eq!(found.entries(), expected);
             prop_assert_eq!(above as usize, keys.iter().filter(|key| *key > range.end()).count());
         }
     }

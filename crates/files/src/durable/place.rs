@@ -121,8 +121,8 @@ pub(super) fn refuse_reserved(path: &Path) -> Result<(), Failed> {
     }
 }
 
-/// Refuses paths in a hub's cache (`models--ORG--NAME/` with `blobs`, `refs` and `snapshots` in it). All programs on the machine load
-/// files from there, and expect them to be those of the upstream commit.
+/// Refuses paths in a hub's cache (`models--ORG--NAME/` with `blobs`, `refs` and `snapshots` in it), and in that of objects of S3
+/// (`lcepatch/s3/DIGEST/DIGEST/`). All programs on the machine load files from there, and expect them to be those of the upstream commit.
 ///
 /// # Errors
 /// [`Failed::HubCache`].
@@ -137,6 +137,20 @@ pub fn refuse_hub_cache(path: &Path) -> Result<(), Failed> {
 }
 
 fn in_hub_cache(path: &Path) -> bool {
+    in_repository(path) || in_objects(path)
+}
+
+/// Whether a path is in the cache of objects.
+fn in_objects(path: &Path) -> bool {
+    let names: Vec<_> = path.components().map(|component| component.as_os_str().to_string_lossy()).collect();
+    let is_digest = |name: &str| name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    names.windows(4).any(|names| {
+        matches!(names, [a, b, place, state] if a == "lcepatch" && b == "s3" && is_digest(place) && is_digest(state))
+    })
+}
+
+/// Whether a path is in a repository of a hub's cache.
+fn in_repository(path: &Path) -> bool {
     const KINDS: [&str; 3] = ["models--", "datasets--", "spaces--"];
     const FOLDERS: [&str; 3] = ["blobs", "refs", "snapshots"];
     let mut reached = PathBuf::new();
@@ -161,6 +175,9 @@ mod tests {
     fn a_hubs_cache_is_recognized_by_its_layout() {
         let cached = ["/c/models--a--b/snapshots/1f/x", "/c/models--a--b/blobs/77", "/c/datasets--a--b/refs/main"];
         cached.iter().for_each(|path| assert!(in_hub_cache(Path::new(path)), "{path}"));
+        let digest = "0123456789abcdef".repeat(2);
+        assert!(in_hub_cache(Path::new(&format!("/c/lcepatch/s3/{digest}/{digest}/model.safetensors"))));
+        assert!(!in_hub_cache(Path::new(&format!("/c/lcepatch/s3/{digest}/x/y"))));
         let others = ["/c/models--a--b/x", "/c/a/snapshots/1f/x", "/c/models/snapshots/x"];
         others.iter().for_each(|path| assert!(!in_hub_cache(Path::new(path)), "{path}"));
     }

@@ -80,34 +80,36 @@ pub fn sample<N: Number>(base: &dyn BaseElements, deltas: &[N]) -> (Vec<N>, Vec<
 
 /// Counts the classes of the elements of a part of a block that are in one of `chunks`. The part begins at position `start`.
 fn count_classes(chunks: &Chunks, start: usize, classes: &Classes, counts: &mut [u64]) {
-    // Four counters for each class: incrementing one for each of a run of equal classes would wait for the previous store.
-    let mut four = vec![[0u32; 4]; counts.len()];
     match classes {
-        Classes::Narrow(classes) => each_chunk(chunks, start, classes, |classes| {
-            classes.iter().enumerate().for_each(|(at, class)| four[usize::from(*class)][at % 4] += 1);
-        }),
-        Classes::Wide(classes) => each_chunk(chunks, start, classes, |classes| {
-            classes.iter().enumerate().for_each(|(at, class)| four[usize::from(*class)][at % 4] += 1);
-        }),
+        Classes::Narrow(classes) => count_lanes::<_, NARROW>(chunks, start, classes, counts),
+        Classes::Wide(classes) => count_lanes::<_, WIDE>(chunks, start, classes, counts),
+    }
+}
+
+fn count_lanes<L: Copy + Into<u16>, const ROOM: usize>(
+    chunks: &Chunks,
+    start: usize,
+    classes: &[L],
+    counts: &mut [u64],
+) {
+    // Four counters for each class: incrementing one for each of a run of equal classes would wait for the previous store.
+    let mut four = [[0u32; 4]; ROOM];
+    let first = start / CHUNK;
+    let live = (first..).zip(classes.chunks(CHUNK)).filter(|(chunk, _)| chunks.contains(*chunk));
+    for (_, classes) in live {
+        for (at, class) in classes.iter().enumerate() {
+            let class: u16 = (*class).into();
+            four[usize::from(class) % ROOM][at % 4] += 1;
+        }
     }
     for (count, four) in counts.iter_mut().zip(four) {
         *count += four.iter().map(|count| u64::from(*count)).sum::<u64>();
     }
 }
 
-/// Calls `each` with the elements of every chunk in `chunks` of a part that begins at position `start`, a multiple of [`CHUNK`].
-fn each_chunk<T>(chunks: &Chunks, start: usize, elements: &[T], each: impl FnMut(&[T])) {
-    let first = start / CHUNK;
-    let live = (first..).zip(elements.chunks(CHUNK)).filter(|(chunk, _)| chunks.contains(*chunk));
-    live.map(|(_, elements)| elements).for_each(each);
-}
-
 /// Room for the classes of all dtypes with narrow classes, or of all dtypes. Indices below need no check against these bounds.
 const NARROW: usize = 1 << 8;
 const WIDE: usize = 1 << 11;
-
-/// Number of elements of which the values are compared at a time: few, so that they stay in a core's first cache.
-const PART: usize = 1 << 11;
 
 /// What is known of the elements of a dense block that change.
 pub struct DenseSummary {
@@ -301,15 +303,8 @@ pub struct DenseElements {
     selected: u32,
     lanes: Lanes,
     base_values: Hasher,
-    /// Buffers of [`DenseElements::extend`].
-    buffers: Buffers,
-}
-
-#[derive(Debug, Default)]
-struct Buffers {
-    base: Vec<f64>,
-    reference: Vec<f64>,
-    selected: Vec<u8>,
+    /// A buffer of [`DenseElements::extend`]: the base's bytes of the elements of a part that differ.
+    selected_bytes: Vec<u8>,
 }
 
 /// A delta for each element of a block.
@@ -328,8 +323,8 @@ impl DenseElements {
             Width::W4 => AllDeltas::W32(Vec::with_capacity(n as usize)),
             Width::W8 => AllDeltas::W64(Vec::with_capacity(n as usize)),
         };
-        let (lanes, base_values, buffers) = (Lanes::default(), Hasher::default(), Buffers::default());
-        Self { dtype, deltas, classes: Vec::new(), selected: 0, lanes, base_values, buffers }
+        let (lanes, base_values) = (Lanes::default(), Hasher::default());
+        Self { dtype, deltas, classes: Vec::new(), selected: 0, lanes, base_values, selected_bytes: Vec::new() }
     }
 
     /// Number of elements that change, of those that were added.
@@ -339,23 +334,16 @@ impl DenseElements {
 
     /// Adds the next part of the block. It has a multiple of [`CHUNK`] elements, unless it is the last one.
     pub fn extend(&mut self, base: &[u8], reference: &[u8]) {
-        let Self { dtype, deltas, classes, selected, lanes, base_values, buffers } = self;
-        let width = dtype.width().bytes();
+        let Self { dtype, deltas, classes, selected, lanes, base_values, selected_bytes } = self;
         classes.push(dtype.classes_of(base, Classes::Narrow(Vec::new())));
         match deltas {
-            AllDeltas::W16(deltas) => append(*dtype, base, reference, deltas, &mut buffers.selected),
-            AllDeltas::W32(deltas) => append(*dtype, base, reference, deltas, &mut buffers.selected),
-            AllDeltas::W64(deltas) => append(*dtype, base, reference, deltas, &mut buffers.selected),
+            AllDeltas::W16(deltas) => append(*dtype, base, reference, deltas, selected_bytes),
+            AllDeltas::W32(deltas) => append(*dtype, base, reference, deltas, selected_bytes),
+            AllDeltas::W64(deltas) => append(*dtype, base, reference, deltas, selected_bytes),
         }
-        *selected += (buffers.selected.len() / width) as u32;
-        base_values.update(&buffers.selected);
-        if dtype.float().is_some() {
-            for (base, reference) in base.chunks(PART * width).zip(reference.chunks(PART * width)) {
-                dtype.values_of(base, &mut buffers.base);
-                dtype.values_of(reference, &mut buffers.reference);
-                add_magnitude(lanes, &buffers.base, &buffers.reference);
-            }
-        }
+        *selected += (selected_bytes.len() / dtype.width().bytes()) as u32;
+        base_values.update(selected_bytes);
+        add_magnitude(lanes, *dtype, base, reference);
     }
 
     /// Encodes the block, whose elements in the base are `base`.

@@ -30,6 +30,14 @@ impl Elements {
         Self { dtype, positions, base, reference, kept: None, before: None, holds_zeros: true }
     }
 
+    /// Removes all elements, and keeps their memory for those of a block of `dtype`.
+    pub fn clear(&mut self, dtype: Dtype) {
+        self.positions.clear();
+        self.base.clear();
+        self.reference.clear();
+        (self.dtype, self.kept, self.before, self.holds_zeros) = (dtype, None, None, true);
+    }
+
     /// Appends the elements with `indices` of a part of the block. The part begins at position `first`; `base` and `reference` are its
     /// bytes, in elements of `WIDTH` bytes.
     pub fn extend<const WIDTH: usize>(&mut self, first: u32, indices: &[u32], base: &[u8], reference: &[u8]) {

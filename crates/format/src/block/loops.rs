@@ -23,6 +23,37 @@ impl Lanes {
         let max = self.max.into_iter().fold(0.0, f64::max);
         Magnitude { sum: self.sum.iter().sum(), squares: self.squares.iter().sum(), max, ..Magnitude::default() }
     }
+
+    /// Adds the elements of a part, of `WIDTH` bytes each.
+    #[inline(always)]
+    fn add_all<const WIDTH: usize>(&mut self, base: &[u8], reference: &[u8], value: impl Fn([u8; WIDTH]) -> f64) {
+        let (bases, base_rest) = base.as_chunks::<WIDTH>().0.as_chunks::<LANES>();
+        let (references, reference_rest) = reference.as_chunks::<WIDTH>().0.as_chunks::<LANES>();
+        let mut lanes = *self;
+        for (base, reference) in bases.iter().zip(references) {
+            lanes.add(base, reference, &value);
+        }
+        *self = lanes;
+        self.add(base_rest, reference_rest, &value);
+    }
+
+    /// Adds at most [`LANES`] elements.
+    // A method, since a closure that is called twice is not compiled for the processors that `add_magnitude` is compiled for.
+    #[inline(always)]
+    fn add<const WIDTH: usize>(
+        &mut self,
+        base: &[[u8; WIDTH]],
+        reference: &[[u8; WIDTH]],
+        value: &impl Fn([u8; WIDTH]) -> f64,
+    ) {
+        for (lane, (base, reference)) in base.iter().zip(reference).enumerate() {
+            let delta = (value(*reference) - value(*base)).abs();
+            let finite = if delta.is_finite() { delta } else { 0.0 };
+            self.sum[lane] += finite;
+            self.squares[lane] += finite * finite;
+            self.max[lane] = if finite > self.max[lane] { finite } else { self.max[lane] };
+        }
+    }
 }
 
 /// Writes the ULP deltas of all elements of a part, and replaces the content of `selected` by the base's bytes of those that differ.
@@ -148,25 +179,23 @@ impl DeltaNumber for u64 {
     }
 }
 
-/// Adds the differences of values, element by element, to the sums of their lanes.
+/// Adds the differences of the values of a part, element by element, to the sums of their lanes. Nothing for dtypes that are not floats.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
     "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
 ))]
-pub(super) fn add_magnitude(sums: &mut Lanes, base: &[f64], reference: &[f64]) {
-    let mut lanes = *sums;
-    let mut add = |base: &[f64], reference: &[f64]| {
-        for (lane, (base, reference)) in base.iter().zip(reference).enumerate() {
-            let delta = (reference - base).abs();
-            let finite = if delta.is_finite() { delta } else { 0.0 };
-            lanes.sum[lane] += finite;
-            lanes.squares[lane] += finite * finite;
-            lanes.max[lane] = if finite > lanes.max[lane] { finite } else { lanes.max[lane] };
+pub(super) fn add_magnitude(sums: &mut Lanes, dtype: Dtype, base: &[u8], reference: &[u8]) {
+    match (dtype, dtype.float(), dtype.width()) {
+        // Loops of their own for the dtypes of most checkpoints: `FloatFormat::value` would match on the format at each element.
+        (Dtype::Bf16, ..) => sums.add_all::<2>(base, reference, |element| {
+            f64::from(f32::from_bits(u32::from(u16::from_le_bytes(element)) << 16))
+        }),
+        (Dtype::F32, ..) => sums.add_all::<4>(base, reference, |element| f64::from(f32::from_le_bytes(element))),
+        (_, Some(float), Width::W1) => sums.add_all::<1>(base, reference, |[element]| float.value(element.into())),
+        (_, Some(float), Width::W2) => {
+            sums.add_all::<2>(base, reference, |element| float.value(u16::from_le_bytes(element).into()))
         }
-    };
-    let (bases, base_rest) = base.as_chunks::<LANES>();
-    let (references, reference_rest) = reference.as_chunks::<LANES>();
-    bases.iter().zip(references).for_each(|(base, reference)| add(base, reference));
-    add(base_rest, reference_rest);
-    *sums = lanes;
+        (_, Some(_), _) => sums.add_all::<8>(base, reference, f64::from_le_bytes),
+        (_, None, _) => {}
+    }
 }

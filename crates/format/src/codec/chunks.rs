@@ -2,6 +2,7 @@
 
 use super::{Corrupt, Number};
 use crate::zstd_frame;
+use multiversion::multiversion;
 
 /// Number of elements in a chunk; the last one of a block may have fewer.
 pub const CHUNK: usize = 128;
@@ -18,14 +19,7 @@ pub struct Chunks {
 impl Chunks {
     /// The chunks of a block in which one of its `numbers`, one for each element, is not zero.
     pub fn of<N: Number>(numbers: &[N]) -> Self {
-        let mut live = vec![0; numbers.len().div_ceil(8 * CHUNK)];
-        for (byte, chunks) in live.iter_mut().zip(numbers.chunks(8 * CHUNK)) {
-            for (bit, chunk) in chunks.chunks(CHUNK).enumerate() {
-                let any = chunk.iter().fold(0, |any, number| any | Into::<u64>::into(*number));
-                *byte |= u8::from(any != 0) << bit;
-            }
-        }
-        Self { elements: numbers.len(), live }
+        Self { elements: numbers.len(), live: live(numbers) }
     }
 
     fn all(elements: usize) -> Self {
@@ -72,6 +66,22 @@ impl Chunks {
         }
         Ok(Self { elements, live })
     }
+}
+
+/// One bit for each chunk: whether one of its numbers is not zero.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
+))]
+fn live<N: Number>(numbers: &[N]) -> Vec<u8> {
+    let mut live = vec![0; numbers.len().div_ceil(8 * CHUNK)];
+    for (byte, chunks) in live.iter_mut().zip(numbers.chunks(8 * CHUNK)) {
+        for (bit, chunk) in chunks.chunks(CHUNK).enumerate() {
+            let any = chunk.iter().fold(false, |any, number| any | (*number != N::default()));
+            *byte |= u8::from(any) << bit;
+        }
+    }
+    live
 }
 
 #[cfg(test)]
