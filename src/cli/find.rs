@@ -26,7 +26,7 @@ Examples:
 pub struct Arguments {
     /// The checkpoint
     model: PathBuf,
-    /// Where the patches are: a repository of a hub, ORG/NAME[@REVISION], or a directory
+    /// Where the patches are: a repository of a hub, ORG/NAME[@REVISION], s3://BUCKET/PREFIX, or a directory
     /// [default: the repositories of the hub whose cards name MODEL as their base]
     #[arg(long = "in", value_name = "DEST")]
     place: Option<PathBuf>,

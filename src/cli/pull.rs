@@ -37,7 +37,7 @@ Examples:
   lcepatch pull published/ -o patches/
   lcepatch pull published/ --for model/ -o newest/ --require-signature ~/.ssh/allowed_signers")]
 pub struct Arguments {
-    /// Where the patches are: a repository of a hub, ORG/NAME[@REVISION], or a directory
+    /// Where the patches are: a repository of a hub, ORG/NAME[@REVISION], s3://BUCKET/PREFIX, or a directory
     #[arg(value_name = "DEST")]
     place: PathBuf,
     /// The checkpoint to begin with

@@ -237,3 +237,24 @@ fn of_ask_verify_and_runtime_status() {
     ];
     documented("verify", &["rows[].measures[].groups[].scores"], &verify);
 }
+
+#[test]
+#[cfg(feature = "net")]
+fn publishing_is_documented() {
+    let dir = patched();
+    dir.run("diff target.safetensors reference.safetensors --all --base-model a/b -o all.lcepatch").ok();
+    dir.write("key", super::sign::key(1).to_openssh(ssh_key::LineEnding::LF).unwrap().as_bytes());
+    dir.write("list", format!("a@b {}", super::sign::public(1)).as_bytes());
+    dir.run("sign all.lcepatch --key key").ok();
+    let json = |arguments: &str| dir.run(&format!("{arguments} --json")).ok().json();
+    documented("card", &[], &[json("card all.lcepatch -o README.md")]);
+    documented("push", &[], &[json("push all.lcepatch to"), json("push all.lcepatch to")]);
+    dir.write("to/patches.json", b"{}");
+    documented("find", &[], &[json("find target.safetensors --in to")]);
+    let pulled = [
+        json("pull to -o got --require-signature list"),
+        json("pull to --for target.safetensors -o new.safetensors"),
+        json("pull to --for target.safetensors --squash -o one.lcepatch"),
+    ];
+    documented("pull", &["patches[].signature"], &pulled);
+}
