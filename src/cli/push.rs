@@ -29,7 +29,7 @@ pub struct Arguments {
     /// The patches
     #[arg(required = true, value_name = "PATCH")]
     patches: Vec<PathBuf>,
-    /// Where to: a repository of a hub, ORG/NAME[@BRANCH], or a directory; it is made if it is not there. A new directory is named so
+    /// Where to: a repository of a hub, ORG/NAME[@BRANCH], a directory, or s3://BUCKET/PREFIX; it is made if it is not there. A new directory is named so
     /// that it is no repository: ./name or name/
     #[arg(value_name = "DEST")]
     destination: PathBuf,
