@@ -79,8 +79,8 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 // Whoever gets a value of a public type can say its name.
 #![warn(unnameable_types)]
-// Some of what is not public serves the command alone.
-#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
+// Some of what is not public serves the command alone, or what is elsewhere.
+#![cfg_attr(not(all(feature = "cli", feature = "net")), allow(dead_code, unused_imports))]
 
 // What it is built from, in packages of their own
 #[cfg(feature = "verify")]

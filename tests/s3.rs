@@ -142,7 +142,8 @@ fn names_of_s3_are_read_where_paths_are() {
     assert_eq!(dir.read("q.safetensors"), dir.read("next.safetensors"));
     dir.write("root/models/patches/p.lcepatch", &dir.read("p.lcepatch"));
     for name in ["s3://models/patches/p.lcepatch", "s3://models/patches", "s3://models/patches/"] {
-        server.run(&format!("show {name}")).ok().prints(&["p.lcepatch"]);
+        let id = |name: &str| server.run(&format!("show {name} --json")).ok().json()["stat"]["id"].clone();
+        assert_eq!(id(name), id("p.lcepatch"));
     }
     server.run("apply s3://models/base s3://models/patches/p.lcepatch:1 -o out").ok();
     assert_eq!(dir.read("out/model.safetensors"), dir.read("next.safetensors"));

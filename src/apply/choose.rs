@@ -100,6 +100,8 @@ impl ReadAt for Fetched {
 }
 
 #[cfg(test)]
+// Lists of one range are meant.
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
     use crate::apply::Edit;

@@ -29,8 +29,8 @@ pub struct Arguments {
     /// The patches
     #[arg(required = true, value_name = "PATCH")]
     patches: Vec<PathBuf>,
-    /// Where to: a repository of a hub, ORG/NAME[@BRANCH], s3://BUCKET/PREFIX, or a directory; it is made if it is not there. A new directory is named so
-    /// that it is no repository: ./name or name/
+    /// Where to: a repository of a hub, ORG/NAME[@BRANCH], a directory, or s3://BUCKET/PREFIX; it is made if it is not there. A new
+    /// directory is named so that it is no repository: ./name or name/
     #[arg(value_name = "DEST")]
     destination: PathBuf,
     /// Only the owner may see a repository that is made

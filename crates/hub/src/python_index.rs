@@ -21,7 +21,7 @@ pub fn of_pip(get: impl Fn(&str) -> Option<String>) -> Option<String> {
     if get("PIP_NO_INDEX").is_some_and(|value| !["0", "false", "no", "off"].contains(&&*value.to_ascii_lowercase())) {
         return None;
     }
-    let configured = || config_files(&get).iter().find_map(|path| in_config(&std::fs::read_to_string(path).ok()?));
+    let configured = || config_files(get).iter().find_map(|path| in_config(&std::fs::read_to_string(path).ok()?));
     let index = get("PIP_INDEX_URL").or_else(configured).unwrap_or_else(|| DEFAULT_INDEX.to_owned());
     let host = index.split_once("://")?.1.split('/').next()?;
     (!host.contains('@')).then_some(index)

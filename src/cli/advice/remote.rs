@@ -19,7 +19,7 @@ pub fn help(fault: &Fault) -> Option<String> {
         }
         Fault::Gated { page, .. } => return Some(format!("ask for access on {page}")),
         Fault::NoSuchRevision { .. } => "give a branch, a tag, a commit or refs/pr/N, or leave it out for main",
-        Fault::NoSuchFile { .. } | Fault::NotFound { .. } => "look at the name, and at the page of the repository",
+        Fault::NoSuchFile { .. } | Fault::NotFound { .. } => "look at the name, and at what else is there",
         Fault::WrongToken { .. } => {
             "make a new token on the hub and set HF_TOKEN, or run `hf auth login`; without any, what is public can be read"
         }
