@@ -8,9 +8,11 @@ use crate::checkpoint::{Checkpoint, Layout};
 use crate::context::Context;
 use crate::durable::{Existing, NewDirectory, NewFile};
 use crate::error::{Error, PublishFault};
+use crate::format::patch::ReadAt;
 use crate::patch::{Patch, Unreadable};
 use crate::signature::beside;
 use lcepatch_hub::place::Place;
+use lcepatch_hub::place::directory::OpenFile;
 use std::path::{Path, PathBuf};
 
 /// Bytes that are read of a place at a time.
@@ -55,7 +57,10 @@ fn copy_file(
     existing: Existing,
     context: &Context<'_>,
 ) -> Result<(), Error> {
-    let source = place.open(name)?;
+    let source: Box<dyn ReadAt> = match place.fetch(name, context)? {
+        Some(cached) => Box::new(OpenFile::open(&cached)?),
+        None => place.open(name)?,
+    };
     let inside = super::shelf::inside(place, name);
     let pieces = (0..source.bytes()).step_by(PIECE_BYTES as usize);
     let read = |start: u64| {

@@ -370,6 +370,17 @@ fn a_hub_gets_one_commit_is_searched_and_brings_a_checkpoint_to_the_last_version
     run("find v1.safetensors").fails(2).says(&["--in"]);
     run("pull alice/patches --for alice/base -o out").ok().prints(&["alice/base -> v1.lcepatch", "every byte"]);
     assert_eq!(dir.read("out/model.safetensors"), v1);
+    // What was pulled is in the cache, and the hub is not needed any more.
+    hub.clear_log();
+    let offline = dir
+        .command()
+        .envs(hub.environment())
+        .env("HF_HUB_OFFLINE", "1")
+        .args("pull alice/patches --for alice/base -o again".split(' '))
+        .output()
+        .unwrap();
+    Run::new("pull, offline", offline).ok();
+    assert_eq!((dir.read("again/model.safetensors"), hub.log().len()), (v1, 0));
     run("pull alice/nowhere --for alice/base -o new").fails(6);
     assert!(hub.log().iter().all(|request| request["leaked_token"] != true));
 }

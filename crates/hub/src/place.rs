@@ -4,6 +4,7 @@ pub mod directory;
 pub mod repository;
 
 use crate::Fault;
+use lcepatch_files::context::Context;
 use lcepatch_format::patch::ReadAt;
 use std::path::PathBuf;
 
@@ -29,6 +30,14 @@ pub trait Place: Send + Sync {
     /// # Errors
     /// As [`Place::open`]; a file that is larger.
     fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Fault>;
+
+    /// Fetches a whole file into the cache of this machine, and returns where it is there; none of a place that has no cache.
+    ///
+    /// # Errors
+    /// As [`Place::open`]; a file that is damaged on the way; cancellation.
+    fn fetch(&self, _path: &str, _context: &Context<'_>) -> Result<Option<PathBuf>, Fault> {
+        Ok(None)
+    }
 
     /// Writes files, all of them or none. Fails with [`Fault::Moved`] if somebody else published meanwhile, so that the caller
     /// looks at the new state and tries again.

@@ -58,10 +58,7 @@ impl Place for Directory {
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn ReadAt>, Fault> {
-        let path = self.inner(path)?;
-        let file = input::open_any(&path).map_err(|e| Fault::io("open", &path, e))?;
-        let bytes = file.metadata().map_err(|e| Fault::io("open", &path, e))?.len();
-        Ok(Box::new(OpenFile { file, bytes }))
+        Ok(Box::new(OpenFile::open(&self.inner(path)?)?))
     }
 
     fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Fault> {
@@ -147,9 +144,21 @@ fn write(path: &Path, content: &Content) -> Result<(), Fault> {
 
 /// A file that is read in parts.
 #[derive(Debug)]
-struct OpenFile {
+pub struct OpenFile {
     file: File,
     bytes: u64,
+}
+
+impl OpenFile {
+    /// Opens the file at `path`.
+    ///
+    /// # Errors
+    /// [`Fault::Io`].
+    pub fn open(path: &Path) -> Result<Self, Fault> {
+        let file = input::open_any(path).map_err(|e| Fault::io("open", path, e))?;
+        let bytes = file.metadata().map_err(|e| Fault::io("open", path, e))?.len();
+        Ok(Self { file, bytes })
+    }
 }
 
 impl ReadAt for OpenFile {

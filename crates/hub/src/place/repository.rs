@@ -1,5 +1,6 @@
 //! A repository of a hub as a place of publication: files are sent that are not there, and then appear with one commit.
 
+use super::directory::OpenFile;
 use super::{Content, NewFile, Place, PlaceFile, Published};
 use crate::Fault;
 use crate::address::{encoded, shown};
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How much of a file a hub looks at to find out whether it is text, in bytes.
@@ -292,6 +293,10 @@ impl Place for Repository {
     fn open(&self, path: &str) -> Result<Box<dyn ReadAt>, Fault> {
         let snapshot = self.snapshot()?;
         snapshot.file(path)?;
+        if self.client.settings().offline || snapshot.is_cached(&self.client, path) {
+            let path = snapshot.fetch(&self.client, &[path], &Context::silent())?.join(path);
+            return Ok(Box::new(OpenFile::open(&path)?));
+        }
         let [revision, path] = [&snapshot.commit, path].map(|part| Some(part.to_owned()));
         Ok(Box::new(self.client.file(&RepoName { id: self.id.clone(), revision, path }, &Context::silent())?))
     }
@@ -305,6 +310,10 @@ impl Place for Repository {
         // Through the cache, where what arrives is checked.
         let path = snapshot.fetch(&self.client, &[path], &Context::silent())?.join(path);
         std::fs::read(&path).map_err(|error| Fault::io("read", &path, error))
+    }
+
+    fn fetch(&self, path: &str, context: &Context<'_>) -> Result<Option<PathBuf>, Fault> {
+        Ok(Some(self.snapshot()?.fetch(&self.client, &[path], context)?.join(path)))
     }
 
     /// Makes the repository if it is not there. A file that is there already, byte for byte, is not sent; if this is true of all of them,
