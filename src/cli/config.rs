@@ -6,6 +6,7 @@ use super::terminal::{Color, Form};
 use crate::error::Error;
 use serde::Deserialize;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Defaults for flags.
@@ -54,7 +55,10 @@ impl Config {
     /// The file at `path`; without one the defaults, unless it was `named`.
     fn of_file(path: &Path, named: bool) -> Result<Self, Failure> {
         let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(Self::default()),
+            // A home that may not be read, as after `setpriv` or `su`, is somebody else's, and so is the file.
+            Err(error) if [ErrorKind::NotFound, ErrorKind::PermissionDenied].contains(&error.kind()) && !named => {
+                return Ok(Self::default());
+            }
             text => text.map_err(|error| Error::io("read", path, error))?,
         };
         let mut config = Self::parse(&text).map_err(|(message, help)| {

@@ -235,18 +235,29 @@ fn an_onnx_file_is_told_which_commands_take_it() {
 }
 
 #[test]
+#[cfg(feature = "net")]
 fn what_is_no_path_is_told_apart() {
     let dir = model();
-    for (path, help) in [
-        ("google-bert/bert-base-uncased", "help: if this is the name of a model on a hub: download it first"),
-        ("https://host/model.safetensors", "help: lcepatch downloads nothing here"),
-        ("-", "help: standard input is not read"),
-    ] {
-        dir.run(&format!("diff {path} base")).fails(3).says(&[help]);
-        dir.run(&format!("show {path}")).fails(3).says(&[help]);
-        dir.run(&format!("apply base {path} -o out")).fails(3).says(&[help]);
+    let offline = |arguments: &str| {
+        let mut command = dir.command();
+        command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", dir.path("home"));
+        Run::new(arguments, command.args(arguments.split_whitespace()).output().unwrap())
+    };
+    for name in ["google-bert/bert-base-uncased", "https://host/model.safetensors"] {
+        for command in [format!("diff {name} base"), format!("show {name}"), format!("apply base {name} -o out")] {
+            offline(&command).fails(9).says(&["the network is turned off", "help: unset HF_HUB_OFFLINE"]);
+        }
+        // What is changed has to be the user's own.
+        offline(&format!("apply {name} p.lcepatch --in-place")).fails(6).says(&["hub's cache", "-o"]);
     }
-    dir.run("diff base/none ref").fails(3).says(&["help: there is no such file or folder"]);
+    for command in ["diff - base", "apply base - -o out"] {
+        offline(command).fails(3).says(&["help: only `show` and `check` read standard input"]);
+    }
+    offline("show -").fails(4).says(&["standard input"]);
+    offline("diff base/none ref").fails(3).says(&["help: there is no such file or folder"]);
+    offline("diff gs://bucket/model base").fails(2).says(&["gs://bucket/model", "s3://"]);
+    offline("diff http://host/model.safetensors base").fails(2).says(&["plain http", "--allow-http"]);
+    assert!(!dir.exists("home"), "nothing is written where nothing is fetched");
 }
 
 #[test]
