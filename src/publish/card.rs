@@ -274,7 +274,7 @@ fn usage(file: &str, metadata: &Metadata) -> String {
     let commands =
         format!("lcepatch show {file}\nlcepatch check {file} {base}\nlcepatch apply {base} {file} -o edited/\n");
     format!(
-        "\n### Use\n\nWith [lcepatch](https://crates.io/crates/lcepatch), from the folder that the patch is in. `apply` takes `--alpha` for another strength, 0 being the base and 1 the reference.\n\n{}",
+        "\n### Use\n\nWith lcepatch, from the folder that the patch is in. `apply` takes `--alpha` for another strength, 0 being the base and 1 the reference.\n\n{}",
         fenced("bash", &commands)
     )
 }
