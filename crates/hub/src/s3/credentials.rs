@@ -113,8 +113,7 @@ impl Access {
             )?,
         };
         if keys.is_none() && OTHER_WAYS.iter().any(|way| settings.contains_key(*way)) {
-            let expected =
-                "a profile with keys: run `aws configure export-credentials` and set the variables";
+            let expected = "a profile with keys: run `aws configure export-credentials` and set the variables";
             return Err(Fault::Setting { variable: "AWS_PROFILE", value: profile, expected });
         }
         let region = get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).or_else(|| of_profile("region"));
