@@ -137,6 +137,8 @@ kinds! {
     OutputNoLocks = "output.no-locks",
     /// An output would be in a hub's cache.
     OutputHubCache = "output.hub-cache",
+    /// What is to be edited in place is not on this machine.
+    OutputElsewhere = "output.elsewhere",
     /// Something else than a file, or than a directory, is where an output would be.
     OutputNotAFile = "output.not-a-file",
     /// What was read back is not what was written.
@@ -561,6 +563,7 @@ fn of_output(failed: &Failed) -> ErrorKind {
         Failed::Replaced { .. } => ErrorKind::CheckpointChanged,
         Failed::NoLocks { .. } => ErrorKind::OutputNoLocks,
         Failed::HubCache { .. } => ErrorKind::OutputHubCache,
+        Failed::Elsewhere { .. } => ErrorKind::OutputElsewhere,
         Failed::NotAFile { .. } | Failed::Directory { .. } | Failed::NotADirectory { .. } => ErrorKind::OutputNotAFile,
         Failed::ReadBack { .. } => ErrorKind::OutputReadBack,
         Failed::Unsynced { .. } => ErrorKind::OutputUnsynced,

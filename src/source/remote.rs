@@ -204,11 +204,11 @@ impl Sources {
     /// A file or folder that will be changed, and so has to be on this machine.
     ///
     /// # Errors
-    /// [Kind](crate::ErrorKind) `OutputHubCache` for what is elsewhere.
+    /// [Kind](crate::ErrorKind) `OutputElsewhere` for what is elsewhere.
     pub fn own(&self, name: &Path) -> Result<PathBuf, Error> {
         match self.parse(name)? {
             Name::Path(_) | Name::Stdin => Ok(name.to_owned()),
-            Name::Hub(_) | Name::Web(_) | Name::S3 { .. } => Err(Failed::HubCache { path: name.to_owned() }.into()),
+            Name::Hub(_) | Name::Web(_) | Name::S3 { .. } => Err(Failed::Elsewhere { path: name.to_owned() }.into()),
         }
     }
 

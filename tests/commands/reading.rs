@@ -248,7 +248,7 @@ fn what_is_no_path_is_told_apart() {
             offline(&command).fails(9).says(&["the network is turned off", "help: unset HF_HUB_OFFLINE"]);
         }
         // What is changed has to be the user's own.
-        offline(&format!("apply {name} p.lcepatch --in-place")).fails(6).says(&["hub's cache", "-o"]);
+        offline(&format!("apply {name} p.lcepatch --in-place")).fails(6).says(&["is not on this machine", "-o"]);
     }
     for command in ["diff - base", "apply base - -o out"] {
         offline(command).fails(3).says(&["help: only `show` and `check` read standard input"]);

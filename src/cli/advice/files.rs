@@ -56,6 +56,7 @@ pub fn output(failed: &Failed) -> Option<String> {
         Failed::Busy { .. } => "choose another name, or wait for whoever uses it",
         Failed::Replaced { .. } => "let no other program write there, and try again",
         Failed::NoLocks { .. } => "write the result to a new place with -o",
+        Failed::Elsewhere { .. } => "write an edited copy with -o; if a path was meant, there is nothing: look at it",
         Failed::HubCache { .. } => "write to a place of your own with -o; programs load the result from there",
         Failed::NotAFile { .. } => "choose another name; a pipe or a character device is written to without --force",
         Failed::ReadBack { .. } => "check the disk and memory of this machine, then try again",

@@ -83,6 +83,7 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::ChainBroken
         | ErrorKind::ChainComplete
         | ErrorKind::OutputHubCache
+        | ErrorKind::OutputElsewhere
         | ErrorKind::OutputIsBase
         | ErrorKind::JournalOtherFile
         | ErrorKind::JournalFileGone

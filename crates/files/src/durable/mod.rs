@@ -87,6 +87,12 @@ pub enum Failed {
         /// The output.
         path: PathBuf,
     },
+    /// What is to be edited in place is not on this machine.
+    #[error("{} is not on this machine, and what is elsewhere is not edited in place", path.display())]
+    Elsewhere {
+        /// Its name.
+        path: PathBuf,
+    },
     /// The output's path is a device, a pipe or a socket.
     #[error("{} is a device, a pipe or a socket, which is not replaced", path.display())]
     NotAFile {
