@@ -97,8 +97,9 @@ fn the_demo_shows_the_bias_go_and_ends_with_the_model_as_it_was() {
 #[test]
 fn the_demo_without_a_runtime_says_so_and_does_the_rest() {
     let dir = Dir::new();
-    // No python3, so that none can be installed.
-    let run = demo(&dir, &[("PATH", dir.path("none").as_os_str())]).ok();
+    // An index of packages that nobody serves, and no python3, so that none can be installed.
+    let index = std::ffi::OsStr::new("http://127.0.0.1:9/simple");
+    let run = demo(&dir, &[("PATH", dir.path("none").as_os_str()), ("PIP_INDEX_URL", index)]).ok();
     run.prints(&["nothing is measured", "runtime install", "$ lcepatch revert", "byte for byte what it was"]);
     assert!(!dir.exists("out/sweep.jsonl"));
     demo(&dir, &[]).fails(2).says(&["is not empty"]);
