@@ -46,7 +46,7 @@ impl Snapshot {
             cache.prepare()?;
             cache.keep_listing(&self.commit, &self.files);
             check_space(&cache, &settings.cache, &missing)?;
-            context.begin("download", missing.iter().map(|file| file.bytes).sum());
+            context.begin("download", missing.iter().fold(0, |all, file| all.saturating_add(file.bytes)));
             self.fetch_all(client, &cache, &missing, context)?;
         }
         // Whoever only reads a cache that others fill need not be able to write to it.
@@ -104,7 +104,7 @@ fn check_space(cache: &RepoCache, root: &Path, files: &[&RepoFile]) -> Result<()
         Some(digest) => file.bytes.saturating_sub(here(digest)),
         None => file.bytes,
     };
-    let needed: u64 = files.iter().map(to_come).sum();
+    let needed = files.iter().map(to_come).fold(0, u64::saturating_add);
     match free_space(root) {
         Some(free) if free < needed => Err(Fault::DiskFull { path: root.to_owned(), needed, free }),
         _ => Ok(()),

@@ -2,7 +2,7 @@
 
 use crate::Fault;
 use crate::address::{Origin, join, shown};
-use crate::settings::Settings;
+use crate::settings::{Settings, Token};
 use lcepatch_files::context::Context;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
@@ -136,6 +136,8 @@ pub struct Answer {
     pub address: String,
     /// The headers of the answers that redirected, in their order.
     redirects: Vec<http::HeaderMap>,
+    /// What was sent to show who asks: a server may repeat it.
+    sent: Option<Token>,
     body: ureq::Body,
 }
 
@@ -185,6 +187,9 @@ impl Answer {
             let json: Option<serde_json::Value> = read.ok().and_then(|_| serde_json::from_slice(&bytes).ok());
             let error = json.as_ref().and_then(|json| json.get("error").or_else(|| json.get("message"))?.as_str());
             text = error.unwrap_or_default().to_owned();
+        }
+        if let Some(token) = &self.sent {
+            text = text.replace(token.secret(), "(hidden)");
         }
         text.chars().filter(|c| !c.is_control()).take(SAID_MAX).collect()
     }
@@ -391,9 +396,9 @@ impl Http {
             }
         }
         let is_authorized = builder.headers_ref().is_some_and(|headers| headers.contains_key(header::AUTHORIZATION));
-        if let Some(token) =
-            self.settings.token.as_ref().filter(|_| self.endpoint.as_ref() == Some(&origin) && !is_authorized)
-        {
+        let to_endpoint = self.endpoint.as_ref() == Some(&origin) && !is_authorized;
+        let sent = self.settings.token.as_ref().filter(|_| to_endpoint);
+        if let Some(token) = sent {
             let mut value = http::HeaderValue::try_from(format!("Bearer {}", token.secret())).map_err(|_| {
                 Fault::Setting { variable: "HF_TOKEN", value: "(hidden)".into(), expected: "letters and digits" }
             })?;
@@ -420,6 +425,7 @@ impl Http {
             headers: parts.headers,
             address: address.to_string(),
             redirects: Vec::new(),
+            sent: sent.cloned(),
             body,
         })
     }

@@ -1,7 +1,7 @@
 //! Files that are read in parts, over the network.
 
 use crate::address::shown;
-use crate::cache::RepoCache;
+use crate::cache::{RepoCache, free_space};
 use crate::client::{About, Client};
 use crate::http::{Answer, Failure, Http, Notice, Request, Tries};
 use crate::name::RepoName;
@@ -19,6 +19,9 @@ pub const FRONT_BYTES: u64 = 64 << 10;
 
 /// The longest part that is kept for later reads, in bytes.
 const WINDOW_BYTES_MAX: u64 = 1 << 20;
+
+/// The longest file that is taken whole from a server that says neither parts nor length, in bytes.
+const UNTOLD_BYTES_MAX: u64 = 256 << 20;
 
 /// Whoever makes the requests for one file.
 pub trait Ranged: std::fmt::Debug + Send + Sync {
@@ -337,10 +340,22 @@ fn read_part(
                 return Ok(part(bytes, length, Some(whole.map_err(|error| spooled(http, &address, error))?)));
             }
             http.notify(&Notice::WholeFile { address: shown(&address) });
-            let whole = spool(&front, &mut answer.reader(), context).map_err(|error| spooled(http, &address, error))?;
+            let most = length.unwrap_or(UNTOLD_BYTES_MAX);
+            if let Some(free) = length.and_then(|_| free_space(&std::env::temp_dir())).filter(|free| *free < most) {
+                return Err(Failure::Final(Fault::DiskFull { path: std::env::temp_dir(), needed: most, free }));
+            }
+            let mut rest = answer.reader().take((most + 1).saturating_sub(front.len() as u64));
+            let whole = spool(&front, &mut rest, context).map_err(|error| spooled(http, &address, error))?;
             let found = whole.metadata().map_or(0, |metadata| metadata.len());
-            if length.is_some_and(|length| length != found) {
-                return Err(http.broken(&address, &std::io::Error::other("it ended early")));
+            match length {
+                Some(length) if found < length => {
+                    return Err(http.broken(&address, &std::io::Error::other("it ended early")));
+                }
+                Some(length) if found > length => return Err(wrong(format!("it has more than its {length} bytes"))),
+                None if found > most => {
+                    return Err(wrong(format!("it does not say how long it is, and has more than {most} bytes")));
+                }
+                _ => {}
             }
             Ok(part(front, found, Some(whole)))
         }

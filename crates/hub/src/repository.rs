@@ -4,7 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use crate::Fault;
-use crate::address::{encoded, join, shown};
+use crate::address::{Origin, encoded, join, shown};
 use crate::cache::{RepoCache, is_commit};
 use crate::client::{About, Client, not_json};
 use crate::http::{Answer, Request};
@@ -16,6 +16,9 @@ use serde::Deserialize;
 
 /// How many files a repository may have.
 const FILES_MAX: usize = 100_000;
+
+/// How many pages a listing of them may have.
+const PAGES_MAX: usize = 1000;
 
 /// The branch that is meant if none is named.
 pub(crate) const DEFAULT_REVISION: &str = "main";
@@ -120,15 +123,19 @@ impl Client {
                 return Err(Fault::Changed { address: shown(&address), before, after });
             }
             commit = of_page;
+            let before = files.len();
             files.extend(parse_page(&bytes).map_err(|reason| not_json(&answer, &reason))?);
-            if files.len() > FILES_MAX || page > FILES_MAX {
+            if files.len() > FILES_MAX || page > PAGES_MAX {
                 let reason = format!("it lists more than {FILES_MAX} files");
                 return Err(Fault::Answer { address: shown(&address), reason });
             }
-            match next_page(&answer) {
-                Some(next) => address = next,
-                None => break,
+            let Some(next) = next_page(&answer) else { break };
+            let origin = |address: &str| address.parse().ok().and_then(|address| Origin::of(&address));
+            if files.len() == before && page > 0 || origin(&next) != origin(&answer.address) {
+                let reason = format!("its listing goes on at {}, without an end or elsewhere", shown(&next));
+                return Err(Fault::Answer { address: shown(&answer.address), reason });
             }
+            address = next;
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok((commit, files))

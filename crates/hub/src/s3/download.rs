@@ -44,7 +44,7 @@ impl Bucket {
         std::fs::create_dir_all(&state).map_err(|error| Fault::io("create the folder", &state, error))?;
         let _lock = self.lock(&state, folder, context)?;
         let missing: Vec<&Object> = objects.iter().filter(|object| !is_here(object)).collect();
-        let needed = missing.iter().map(|object| object.bytes).sum();
+        let needed = missing.iter().fold(0, |all, object| all.saturating_add(object.bytes));
         if let Some(free) = free_space(&state).filter(|free| *free < needed) {
             return Err(Fault::DiskFull { path: state, needed, free });
         }
