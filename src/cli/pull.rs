@@ -7,8 +7,9 @@ use super::{Answer, Outcome, arguments, patch_argument, place_argument, show};
 use crate::check::intact;
 use crate::durable::{Existing, check_new_file, refuse_hub_cache};
 use crate::error::PublishFault;
+use crate::error::list::named;
 use crate::patch::Patch;
-use crate::publish::{Listed, Shelf, apply_in_order, chosen, copy, leads_to_reference, scratch, squashed, way};
+use crate::publish::{Listed, Shelf, Way, apply_in_order, chosen, copy, leads_to_reference, scratch, squashed, way};
 use crate::report::Stat;
 use crate::report::table::bytes;
 use crate::signature::Signer;
@@ -81,7 +82,7 @@ struct Answered<'a> {
     /// The id of the patch that was written with --squash. None without.
     squashed: Option<String>,
     /// What is not as it should be in the place.
-    notes: Vec<&'a str>,
+    notes: Vec<String>,
 }
 
 /// A patch that was fetched.
@@ -110,10 +111,18 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let name = place.name();
     let to = arguments.to.as_deref();
     let name_of_model = arguments.model.clone().unwrap_or_default();
-    let way = match &model {
+    let Way { patches: way, elsewhere } = match &model {
         Some(model) => way((model, &name_of_model), &shelf.patches, to, name, &context)?,
-        None => chosen(&shelf.patches, to, name)?,
+        None => Way { patches: chosen(&shelf.patches, to, name)?, elsewhere: Vec::new() },
     };
+    let mut notes: Vec<String> = shelf.notes().map(str::to_owned).collect();
+    // Without a version that was asked for, the last one is meant, and these may be later.
+    if let (None, false) = (to, elsewhere.is_empty()) {
+        let files = named(elsewhere.iter().map(|listed| &listed.file));
+        let note = format!("not on the way, since it begins at another checkpoint, or a patch before it is missing: {files}");
+        terminal.note(&note);
+        notes.push(note);
+    }
     let opener = arguments.signature.for_patches(way.len())?;
     let fetch = |listed: &&Listed, folder: &Path, existing: Existing| -> Result<(Patch, Option<Signer>), Failure> {
         let path = copy(&*place, listed, folder, existing, &context)?;
@@ -133,7 +142,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         patches: Vec::new(),
         is_reference: None,
         squashed: None,
-        notes: shelf.notes().collect(),
+        notes,
     };
     let used = |listed: &Listed, signer: Option<&Signer>| Used {
         file: listed.file.clone(),

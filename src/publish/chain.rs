@@ -21,8 +21,19 @@ const WAYS_MAX: usize = 4096;
 /// The fewest digits of an id that name a patch.
 const ID_DIGITS_MIN: usize = 4;
 
-/// The patches that lead from `model`, which messages call `name`, to the last version, or to the patch `to`, in order. There is at least one. Of several ways the
-/// one with the fewest patches.
+/// The way from a checkpoint to a version.
+#[derive(Debug)]
+pub(crate) struct Way<'a> {
+    /// The patches in their order, at least one.
+    pub patches: Vec<&'a Listed>,
+    /// Patches of the place that are neither on a way from the checkpoint nor lead to it: those of other checkpoints, or those before
+    /// which one is missing.
+    pub elsewhere: Vec<&'a Listed>,
+}
+
+/// The way from `model`, which messages call `name`, to the last version, or to the patch `to`. Of several ways the one with the fewest
+/// patches. A patch is on it only if the whole checkpoint is its base, as far as the patch says what that is: other tensors than those that it
+/// changes are part of a version, too.
 ///
 /// Hashes the checkpoint.
 ///
@@ -35,15 +46,17 @@ pub(crate) fn way<'a>(
     to: Option<&str>,
     place: &str,
     context: &Context<'_>,
-) -> Result<Vec<&'a Listed>, Error> {
+) -> Result<Way<'a>, Error> {
     if patches.is_empty() {
         return Err(PublishFault::Empty { place: place.to_owned() }.into());
     }
     let to = to.map(|wanted| named(patches, wanted, place)).transpose()?;
     let start = State::of(model, patches, context);
     let start = model.settled(start)?;
-    let ways = Ways { patches, place, model: name };
-    Ok(ways.search(start, to)?.into_iter().map(|at| &patches[at]).collect())
+    let mut ways = Ways { patches, place, model: name, met: ways_to(&start, patches) };
+    let way = ways.search(start, to)?;
+    let elsewhere = (0..patches.len()).filter(|at| !ways.met.contains(at));
+    Ok(Way { patches: way.into_iter().map(|at| &patches[at]).collect(), elsewhere: elsewhere.map(|at| &patches[at]).collect() })
 }
 
 /// The patches of a place, or only the one that is asked for.
@@ -85,8 +98,8 @@ fn named(patches: &[Listed], wanted: &str, place: &str) -> Result<usize, Publish
 struct State<'a> {
     /// By the names of tensors that patches change.
     tensors: BTreeMap<&'a str, Content>,
-    /// The digests of the whole files, if they are those of a checkpoint that a patch knows.
-    files: Option<Vec<&'a str>>,
+    /// The digests of the whole files, as far as they are known.
+    files: Option<Vec<String>>,
 }
 
 /// What is known of a tensor.
@@ -111,13 +124,10 @@ impl<'a> State<'a> {
     /// The state of `model`, before any patch.
     fn of(model: &Checkpoint, patches: &'a [Listed], context: &Context<'_>) -> Result<Self, Error> {
         let digests = super::find::digests(model, patches, context)?;
-        let declared = || patches.iter().filter_map(|listed| files(&listed.patch.metadata().base));
         let mut known = None;
-        if declared().next().is_some() {
+        if patches.iter().any(|listed| files(&listed.patch.metadata().base).is_some()) {
             let by_name = digests.iter().map(|(name, digest)| ((*name).to_owned(), *digest)).collect();
-            let contents = of_files(model, &by_name, context)?;
-            let contents: Vec<String> = contents.iter().map(Digest::to_string).collect();
-            known = declared().find(|files| contents.iter().eq(files.iter()));
+            known = Some(of_files(model, &by_name, context)?.iter().map(Digest::to_string).collect());
         }
         let tensors = digests.into_iter().map(|(name, digest)| (name, Content::Known(digest))).collect();
         Ok(Self { tensors, files: known })
@@ -131,8 +141,14 @@ impl<'a> State<'a> {
             let content = entry.counterparts.map_or(Content::Of(at), |tensor| Content::Known(tensor.result));
             tensors.insert(&entry.name, content);
         }
-        let is_known = self.files.is_some() && self.files == files(&patch.metadata().base);
-        Self { tensors, files: reference_files(patch).filter(|_| is_known) }
+        let files = reference_files(patch).filter(|_| self.is_base_of(patch) == Some(true));
+        Self { tensors, files: files.map(|files| files.into_iter().map(str::to_owned).collect()) }
+    }
+
+    /// Whether the whole files are those of the patch's base; None if that is not known, or if they are divided in another way.
+    fn is_base_of(&self, patch: &Patch) -> Option<bool> {
+        let (known, declared) = (self.files.as_ref()?, files(&patch.metadata().base)?);
+        (known.len() == declared.len()).then(|| known.iter().eq(declared.iter()))
     }
 
     /// Whether the patch is for this state.
@@ -148,10 +164,10 @@ impl<'a> State<'a> {
                 Some(Content::Known(_)) | None => return Follows::No,
             }
         }
-        let by_files = match (&self.files, files(&patch.metadata().base)) {
-            (Some(known), Some(declared)) if *known == declared => Follows::Yes,
-            (Some(_), Some(_)) => return Follows::No,
-            _ => Follows::Perhaps,
+        let by_files = match self.is_base_of(patch) {
+            Some(true) => Follows::Yes,
+            Some(false) => return Follows::No,
+            None => Follows::Perhaps,
         };
         let by_root = between.into_iter().map(|earlier| self.joins(patches, earlier, patch)).min();
         match by_root {
@@ -159,6 +175,17 @@ impl<'a> State<'a> {
             Some(follows) => follows.max(by_files),
             None => Follows::Yes,
         }
+    }
+
+    /// Whether this is what a patch makes of its tensors.
+    fn is_result_of(&self, patch: &Patch) -> bool {
+        let table = patch.table();
+        let digest = |entry: &TensorEntry| match self.tensors.get(&entry.name[..]) {
+            Some(Content::Known(digest)) => Some(*digest),
+            _ => None,
+        };
+        let digests: Option<Vec<Digest>> = table.tensors.iter().map(digest).collect();
+        digests.is_some_and(|digests| Digest::root(&digests) == table.roots.result)
     }
 
     /// Whether `next` is for what the patch `earlier` leaves of its tensors, as far as the digest over all of them tells.
@@ -204,16 +231,43 @@ struct Ways<'a, 'm> {
     patches: &'a [Listed],
     place: &'m str,
     model: &'m Path,
+    /// Patches that lead to the checkpoint, and those that follow something on a way from it.
+    met: BTreeSet<usize>,
+}
+
+/// The patches that lead to the state, directly or through others.
+fn ways_to(start: &State<'_>, patches: &[Listed]) -> BTreeSet<usize> {
+    let mut met: BTreeSet<usize> = (0..patches.len()).filter(|at| start.is_result_of(&patches[*at].patch)).collect();
+    let mut versions: Vec<Vec<&str>> =
+        start.files.iter().map(|files| files.iter().map(String::as_str).collect()).collect();
+    versions.extend(met.iter().filter_map(|at| files(&patches[*at].patch.metadata().base)));
+    while let Some(version) = versions.pop() {
+        for (at, listed) in patches.iter().enumerate() {
+            if reference_files(&listed.patch).as_ref() == Some(&version) && met.insert(at) {
+                versions.extend(files(&listed.patch.metadata().base));
+            }
+        }
+    }
+    met
 }
 
 impl<'a> Ways<'a, '_> {
     /// The shortest way to `to`, or to the one version at the end of all ways.
-    fn search(&self, start: State<'a>, to: Option<usize>) -> Result<Vec<usize>, PublishFault> {
+    fn search(&mut self, start: State<'a>, to: Option<usize>) -> Result<Vec<usize>, PublishFault> {
         let missing = self.missing(&start);
-        let is_result = |at: &usize| self.is_result(&start, *at);
+        let is_result = |at: &usize| start.is_result_of(&self.patches[*at].patch);
         let current = match to {
             Some(to) => Some(to).filter(is_result),
-            None => (0..self.patches.len()).find(is_result),
+            // Of several the one that says so of the whole checkpoint: others may leave what later ones change as they found it.
+            None => {
+                let all: Vec<usize> = (0..self.patches.len()).filter(is_result).collect();
+                let known = start.files.as_deref();
+                let is_whole = |at: &&usize| {
+                    let files = reference_files(&self.patches[**at].patch);
+                    known.zip(files).is_some_and(|(known, files)| known.iter().eq(files.iter()))
+                };
+                all.iter().find(is_whole).or(all.last()).copied()
+            }
         };
         // By the number of steps, so that the first way that gets there is the shortest.
         let mut open = VecDeque::from([(Vec::new(), start)]);
@@ -232,6 +286,7 @@ impl<'a> Ways<'a, '_> {
                 .map(|at| (at, state.follows(self.patches, at)))
                 .filter(|(_, follows)| *follows != Follows::No)
                 .partition(|(at, _)| path.contains(at));
+            self.met.extend(unused.iter().map(|(at, _)| *at));
             if let (None, Some((again, _))) = (to, used.iter().find(|(_, follows)| *follows == Follows::Yes)) {
                 return Err(self.cycle(&path, *again));
             }
@@ -269,17 +324,6 @@ impl<'a> Ways<'a, '_> {
         }
     }
 
-    /// Whether the checkpoint is what a patch leads to.
-    fn is_result(&self, start: &State<'_>, at: usize) -> bool {
-        let table = self.patches[at].patch.table();
-        let digest = |entry: &TensorEntry| match start.tensors.get(&entry.name[..]) {
-            Some(Content::Known(digest)) => Some(*digest),
-            _ => None,
-        };
-        let digests: Option<Vec<Digest>> = table.tensors.iter().map(digest).collect();
-        digests.is_some_and(|digests| Digest::root(&digests) == table.roots.result)
-    }
-
     fn cycle(&self, path: &[usize], again: usize) -> PublishFault {
         let start = path.iter().position(|at| *at == again).unwrap_or(0);
         let files = path[start..].iter().chain([&again]).map(|at| self.patches[*at].file.clone());
@@ -293,10 +337,14 @@ impl<'a> Ways<'a, '_> {
             let is_there = |entry: &&TensorEntry| matches!(start.tensors.get(&entry.name[..]), Some(Content::Known(digest)) if *digest == entry.base_digest);
             let (n, differing) = (tensors.len(), tensors.len() - tensors.iter().filter(is_there).count());
             let base = super::index::base_root(&listed.patch).short();
-            (differing > 0).then(|| {
-                let noun = plural(n, "tensor");
-                format!("{}: {differing} of {n} {noun} are others than in its base {base}", listed.file)
-            })
+            let (file, noun) = (&listed.file, plural(n, "tensor"));
+            match differing {
+                0 if start.is_base_of(&listed.patch) == Some(false) => {
+                    Some(format!("{file}: what it changes is as in its base {base}, and the rest of the checkpoint is not"))
+                }
+                0 => None,
+                _ => Some(format!("{file}: {differing} of {n} {noun} are others than in its base {base}")),
+            }
         };
         self.patches.iter().filter_map(line).collect()
     }
@@ -333,7 +381,7 @@ mod tests {
     fn found(model: &Checkpoint, patches: &[Listed], to: Option<&str>) -> Result<String, ErrorKind> {
         let way =
             way((model, "model".as_ref()), patches, to, "place", &Context::silent()).map_err(|error| error.kind())?;
-        Ok(way.iter().map(|listed| listed.file.strip_suffix(".lcepatch").unwrap()).collect::<Vec<_>>().join(" "))
+        Ok(way.patches.iter().map(|listed| listed.file.strip_suffix(".lcepatch").unwrap()).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
@@ -366,6 +414,38 @@ mod tests {
             assert_eq!(found(&v0, &broken, Some("0-3")).as_deref(), Ok("0-3"));
             let joined = [patch("2", &v1, &v2), patch("1", &v0, &v1), patch("0-2", &v0, &v2), patch("3", &v2, &v3)];
             assert_eq!(found(&v0, &joined, None).as_deref(), Ok("0-2 3"));
+        }
+    }
+
+    /// Each step changes another tensor, so that every patch fits the tensors of every version before it.
+    #[test]
+    fn a_patch_is_on_the_way_only_if_those_before_it_are_there() {
+        let version = |changed: usize| {
+            let value = |at: usize| if at < changed { 2.0 } else { 1.0 };
+            floats(&[("a", &[value(0)]), ("b", &[value(1)]), ("c", &[value(2)])])
+        };
+        let [v0, v1, v2, v3] = [0, 1, 2, 3].map(version);
+        for portability in [Portability::Portable, Portability::NeedsBase] {
+            let patch = |file, base, reference| listed(file, base, reference, portability);
+            let all = || vec![patch("1", &v0, &v1), patch("2", &v1, &v2), patch("3", &v2, &v3)];
+            let found = |model: &Checkpoint, patches: &[Listed]| {
+                let way = way((model, "model".as_ref()), patches, None, "place", &Context::silent())?;
+                let files = |listed: Vec<&Listed>| listed.iter().map(|one| one.file[..1].to_owned()).collect::<String>();
+                Ok::<_, Error>((files(way.patches), files(way.elsewhere)))
+            };
+            let is = |way: &str, elsewhere: &str| (way.to_owned(), elsewhere.to_owned());
+            assert_eq!(found(&v0, &all()).unwrap(), is("123", ""));
+            assert_eq!(found(&v1, &all()).unwrap(), is("23", ""), "what leads to it is not elsewhere");
+            let mut without = all();
+            without.remove(1);
+            assert_eq!(found(&v0, &without).unwrap(), is("1", "3"));
+            without = all();
+            without.remove(0);
+            let refused = found(&v0, &without).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::ChainBroken);
+            assert!(refused.details().iter().any(|line| line.starts_with("2.lcepatch: what it changes is as")), "{refused:?}");
+            let current = found(&v3, &all()).unwrap_err();
+            assert!(current.to_string().contains("3.lcepatch"), "{current}");
         }
     }
 

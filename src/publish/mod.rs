@@ -18,7 +18,7 @@ mod push;
 mod shelf;
 
 #[cfg(feature = "net")]
-pub(crate) use chain::{chosen, leads_to_reference, way};
+pub(crate) use chain::{Way, chosen, leads_to_reference, way};
 #[cfg(feature = "net")]
 pub(crate) use find::{Found, find};
 #[cfg(feature = "net")]

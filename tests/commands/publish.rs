@@ -174,16 +174,16 @@ fn a_checkpoint_is_brought_to_the_last_version_byte_for_byte() {
 }
 
 #[test]
-fn a_result_that_is_not_the_last_version_is_said_to_be_another() {
+fn a_checkpoint_that_differs_elsewhere_is_no_version() {
     let dir = versions();
     let (mut other, _) = bert_pair();
     let untouched = other.iter().position(|tensor| tensor.dtype == "I64").unwrap();
     other[untouched].bytes[0] ^= 1;
     dir.write("other.safetensors", &safetensors(&other));
     dir.run("push v1.lcepatch to").ok();
-    let pulled = dir.run("pull to --for other.safetensors -o out.safetensors --json").ok();
-    assert_eq!(pulled.json()["is_reference"], false);
-    pulled.says(&["not the reference of v1.lcepatch"]);
+    let pulled = dir.run("pull to --for other.safetensors -o out.safetensors --json").fails(6);
+    pulled.says(&["v1.lcepatch: what it changes is as in its base", "the rest of the checkpoint is not", "lcepatch find"]);
+    assert!(!dir.exists("out.safetensors"));
     dir.run("pull to --for v0.safetensors -o v1-again.safetensors").ok().says(&[]);
 }
 
