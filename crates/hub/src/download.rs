@@ -46,7 +46,7 @@ impl Snapshot {
             cache.prepare()?;
             cache.keep_listing(&self.commit, &self.files);
             check_space(&cache, &settings.cache, &missing)?;
-            context.begin("download", missing.iter().fold(0, |all, file| all.saturating_add(file.bytes)));
+            context.begin("download", missing.iter().fold(0u64, |all, file| all.saturating_add(file.bytes)));
             self.fetch_all(client, &cache, &missing, context)?;
         }
         // Whoever only reads a cache that others fill need not be able to write to it.
@@ -78,9 +78,9 @@ impl Snapshot {
             {
                 let download = Download { snapshot: self, client, cache, file, stop: &stop, context };
                 if let Err(fault) = download.run() {
-                    stop.store(true, Ordering::Relaxed);
-                    // Of several the first, which the others may follow from.
+                    // Of several the first, which the others may follow from; so that it is there before they stop.
                     failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+                    stop.store(true, Ordering::Relaxed);
                 }
             }
         };

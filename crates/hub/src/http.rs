@@ -483,7 +483,7 @@ fn asked_wait(answer: &Answer) -> Option<Duration> {
     let window = answer.header("ratelimit").and_then(|value| {
         let number = |name: &str| value.split(';').find_map(|part| part.trim().strip_prefix(name)?.parse::<u64>().ok());
         // One more, since the rest is rounded down.
-        (number("r=") == Some(0)).then(|| number("t=")).flatten().map(|rest| rest + 1)
+        (number("r=") == Some(0)).then(|| number("t=")).flatten().map(|rest| rest.saturating_add(1))
     });
     window.or(after).map(Duration::from_secs)
 }
@@ -558,6 +558,17 @@ mod tests {
         assert!(to_hub.contains("authorization: bearer hf_secret"), "{to_hub}");
         assert!(to_hub.contains(concat!("user-agent: lcepatch/", env!("CARGO_PKG_VERSION"))), "{to_hub}");
         assert!(!to_cdn.contains("authorization") && !to_cdn.contains("secret"), "{to_cdn}");
+    }
+
+    #[test]
+    fn a_token_that_a_server_repeats_is_not_shown() {
+        for answered in [
+            answer("403 No", "X-Error-Message: not for Bearer hf_secret\r\n", ""),
+            answer("403 No", "", "{\"error\": \"not for Bearer hf_secret\"}"),
+        ] {
+            let (hub, _) = serve(vec![answered]);
+            assert_eq!(get(&http(&hub), &hub).unwrap().0.said(), "not for Bearer (hidden)");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub const FRONT_BYTES: u64 = 64 << 10;
 const WINDOW_BYTES_MAX: u64 = 1 << 20;
 
 /// The longest file that is taken whole from a server that says neither parts nor length, in bytes.
-const UNTOLD_BYTES_MAX: u64 = 256 << 20;
+const UNTOLD_BYTES_MAX: u64 = 64 << 20;
 
 /// Whoever makes the requests for one file.
 pub trait Ranged: std::fmt::Debug + Send + Sync {
@@ -543,6 +543,23 @@ mod tests {
         assert_eq!(read(&[chunked.clone() + &chunk, chunked + &chunk + "0\r\n\r\n"], 0).unwrap(), b"zzzzzzzzzz");
         let empty = answer("416 Not Satisfiable", "Content-Range: bytes */0\r\n", "");
         assert!(matches!(read(&[empty], 0), Err(Fault::Answer { .. })), "there are no 10 bytes");
+    }
+
+    #[test]
+    fn a_body_without_an_end_is_a_fault() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+            let chunk = format!("{:x}\r\n{}\r\n", 1 << 20, "z".repeat(1 << 20));
+            // Until nobody reads any more.
+            while stream.write_all(chunk.as_bytes()).is_ok() {}
+        });
+        let ranged = Box::new(AtAddress(address.clone()));
+        let fault = RemoteFile::open(&http(&address), ranged, &Context::silent()).unwrap_err();
+        assert!(fault.to_string().contains("does not say how long it is"), "{fault}");
+        thread.join().unwrap();
     }
 
     #[test]

@@ -154,3 +154,23 @@ fn next_page(answer: &Answer) -> Option<String> {
     let location = next.split_once('<')?.1.split_once('>')?.0;
     Some(join(&answer.address.parse().ok()?, location)?.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{answer, http, serve};
+
+    #[test]
+    fn a_listing_that_does_not_end_or_goes_on_elsewhere_is_refused() {
+        let (other, _) = serve(Vec::new());
+        for next in ["/again".to_owned(), format!("{other}/again")] {
+            let page =
+                answer("200 OK", &format!("Content-Type: application/json\r\nLink: <{next}>; rel=\"next\"\r\n"), "[]");
+            let (hub, _) = serve(vec![page.clone(), page]);
+            let client = Client::new(http(&hub).settings().clone());
+            let name = RepoName { id: "a/b".into(), revision: None, path: None };
+            let fault = client.open(&name, &Context::silent()).unwrap_err();
+            assert!(fault.to_string().contains("without an end or elsewhere"), "{fault}");
+        }
+    }
+}

@@ -16,7 +16,6 @@ use crate::client::Client;
 use crate::fault::Fault;
 use crate::http::{ANSWER_BYTES_MAX, Answer, Http, Request};
 use crate::listing::{RepoFile, checkpoint_files};
-use crate::name::is_inner_path;
 use crate::remote::{Ranged, RemoteFile};
 use answer::{Page, Said, bare};
 use lcepatch_files::context::Context;
@@ -182,10 +181,6 @@ impl Bucket {
             };
             let nearest = lcepatch_format::words::nearest(&path, files.iter().map(|file| file.path.as_str()));
             return Err(Fault::NoSuchFile { place, path, nearest });
-        }
-        if let Some(path) = wanted.iter().find(|path| !is_inner_path(path)) {
-            let reason = format!("the name {path:?} cannot be that of a file here");
-            return Err(Fault::Answer { address: self.name_of(&folder), reason });
         }
         let wanted: std::collections::BTreeSet<&str> = wanted.into_iter().collect();
         Ok((folder.clone(), objects.into_iter().filter(|object| wanted.contains(&*inner(object))).collect()))

@@ -59,6 +59,8 @@ impl Debug for Token {
 /// The hub of Hugging Face.
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Nobody waits longer than a day.
+const TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 const DEFAULT_BACK_OFF: Duration = Duration::from_secs(1);
 const DEFAULT_PARALLEL: usize = 4;
 
@@ -128,7 +130,7 @@ fn seconds(variable: &'static str, value: Option<String>) -> Result<Duration, Fa
     let Some(value) = value else { return Ok(DEFAULT_TIMEOUT) };
     match value.trim().parse() {
         Ok(0) => Ok(DEFAULT_TIMEOUT),
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Ok(seconds) => Ok(Duration::from_secs(seconds).min(TIMEOUT_MAX)),
         Err(_) => Err(Fault::Setting { variable, value, expected: "a number of seconds" }),
     }
 }

@@ -7,6 +7,7 @@ use super::{Ask, Bucket, Object, is_other};
 use crate::Fault;
 use crate::cache::free_space;
 use crate::http::{Failure, Notice, Tries};
+use crate::name::is_inner_path;
 use crate::remote::content_range;
 use base64::Engine as _;
 use lcepatch_files::context::Context;
@@ -34,7 +35,12 @@ impl Bucket {
     /// [`Fault`].
     pub fn fetch(&self, folder: &str, objects: &[Object], context: &Context) -> Result<PathBuf, Fault> {
         let state = self.cache_folder(folder, objects);
-        let path_of = |object: &Object| state.join(object.key.get(folder.len()..).unwrap_or_default());
+        let inner = |object: &Object| object.key.get(folder.len()..).unwrap_or_default().to_owned();
+        if let Some(wrong) = objects.iter().map(inner).find(|path| !is_inner_path(path)) {
+            let reason = format!("the name {wrong:?} cannot be that of a file here");
+            return Err(Fault::Answer { address: self.name_of(folder), reason });
+        }
+        let path_of = |object: &Object| state.join(inner(object));
         let is_here = |object: &&Object| {
             path_of(object).metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == object.bytes)
         };
@@ -44,7 +50,7 @@ impl Bucket {
         std::fs::create_dir_all(&state).map_err(|error| Fault::io("create the folder", &state, error))?;
         let _lock = self.lock(&state, folder, context)?;
         let missing: Vec<&Object> = objects.iter().filter(|object| !is_here(object)).collect();
-        let needed = missing.iter().fold(0, |all, object| all.saturating_add(object.bytes));
+        let needed = missing.iter().fold(0u64, |all, object| all.saturating_add(object.bytes));
         if let Some(free) = free_space(&state).filter(|free| *free < needed) {
             return Err(Fault::DiskFull { path: state, needed, free });
         }
@@ -55,9 +61,9 @@ impl Bucket {
                 missing.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !stop.load(Ordering::Relaxed))
             {
                 if let Err(fault) = self.fetch_one(object, &path_of(object), &stop, context) {
-                    stop.store(true, Ordering::Relaxed);
-                    // Of several the first, which the others may follow from.
+                    // Of several the first, which the others may follow from; so that it is there before they stop.
                     failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+                    stop.store(true, Ordering::Relaxed);
                 }
             }
         };
