@@ -71,7 +71,8 @@ impl Config {
     /// The error is a message, and what to do where it is not the usual.
     fn parse(text: &str) -> Result<Self, (String, Option<String>)> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            let line =
+                error.span().map_or(1, |span| 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
             (format!("line {line}: {}", error.message()), None)
         })?;
         if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {

@@ -126,15 +126,19 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let model = patch_argument::checkpoint(&arguments.model, terminal)?;
     let mut answered = Answered::default();
     for place in &places {
-        // Of the repositories that a search finds, one may be gone or locked by now, which says nothing of the others.
-        let opened = match place_argument::open_existing(place, terminal) {
+        // Of the repositories that a search finds, one may be gone, locked or not as it should be, which says nothing of the others.
+        let read = || -> Result<_, Failure> {
+            let opened = place_argument::open_existing(place, terminal)?;
+            let shelf = Shelf::read(&*opened, &context)?;
+            Ok((opened, shelf))
+        };
+        let (opened, shelf) = match read() {
             Err(Failure::Library(error)) if arguments.place.is_none() && error.kind() != ErrorKind::Interrupted => {
                 answered.notes.push(error.to_string());
                 continue;
             }
-            opened => opened?,
+            read => read?,
         };
-        let shelf = Shelf::read(&*opened, &context)?;
         let found = find(&model, &shelf.patches, &context)?;
         answered.patches.extend(found.iter().map(|found| Row::of(opened.name(), found)));
         answered.notes.extend(shelf.notes().map(str::to_owned));

@@ -47,6 +47,13 @@ struct Where {
     global: bool,
 }
 
+impl Arguments {
+    /// Whether git runs it.
+    pub fn is_textconv(&self) -> bool {
+        matches!(self.action, Action::Textconv { .. })
+    }
+}
+
 const KEY: &str = "diff.lcepatch.textconv";
 const TEXTCONV: &str = "lcepatch git textconv";
 const ATTRIBUTES: [&str; 2] = ["*.lcepatch diff=lcepatch", "*.safetensors diff=lcepatch"];

@@ -273,7 +273,12 @@ fn start_threads(wanted: Option<usize>) {
 }
 
 fn execute(mut arguments: Arguments) -> Outcome {
-    let config = config::Config::read()?;
+    // What other programs call does not depend on it.
+    let config = match &arguments.command {
+        Command::Completions(_) | Command::Man(_) => config::Config::default(),
+        Command::Git(own) if own.is_textconv() => config::Config::default(),
+        _ => config::Config::read()?,
+    };
     let threads = arguments.threads.or(config.threads).map(usize::from);
     if let Some(color) = arguments.color.or(config.color) {
         color.choose();

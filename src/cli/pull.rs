@@ -119,7 +119,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     // Without a version that was asked for, the last one is meant, and these may be later.
     if let (None, false) = (to, elsewhere.is_empty()) {
         let files = named(elsewhere.iter().map(|listed| &listed.file));
-        let note = format!("not on the way, since it begins at another checkpoint, or a patch before it is missing: {files}");
+        let note =
+            format!("not on the way, since it begins at another checkpoint, or a patch before it is missing: {files}");
         terminal.note(&note);
         notes.push(note);
     }

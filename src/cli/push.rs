@@ -116,7 +116,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         return Ok(Answer::Yes);
     }
     if !arguments.yes && !terminal.agrees(&format!("send this to {name}?")) {
-        print("nothing was sent")?;
+        match arguments.json {
+            true => answer(&plan, false, place.commit(), None)?,
+            false => print("nothing was sent")?,
+        }
         return Ok(Answer::No);
     }
     let message = arguments.message.clone().unwrap_or_else(|| message(&patches));
@@ -124,12 +127,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     terminal.done();
     let (commit, url) = (published.commit.as_deref(), published.url.as_deref());
     after(match arguments.json {
-        true => answer(&plan, true, commit, url),
+        true => answer(&plan, !plan.is_empty(), commit, url),
+        false if plan.is_empty() => print(format_args!("{name} has all of it by now: others have sent it")),
         false => {
             let at = commit.map_or_else(String::new, |commit| format!(": commit {commit}"));
-            let url = url.map_or_else(String::new, |url| format!("\n{url}"));
             print(format_args!("sent {} to {name}{at}", counted(plan.planned.len(), "file")))
-                .and_then(|()| if url.is_empty() { Ok(()) } else { print(url.trim_start()) })
+                .and_then(|()| url.map_or(Ok(()), print))
         }
     })?;
     Ok(Answer::Yes)

@@ -5,7 +5,7 @@ use super::terminal::Terminal;
 use crate::patch::Patch;
 use crate::report::table::printable;
 use crate::signature::{AllowedSigners, Requirement, Signer, beside, open_required, open_signed};
-use crate::source::{Parts, patch_from_stdin};
+use crate::source::{Found, Parts, patch_from_stdin};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,9 @@ impl Required {
             let (patch, signer) = open_signed(&found.path, &signature, &terminal.context())?;
             return Ok((found.named(patch), Some(signer)));
         }
-        self.for_patches(1)?.open(name, terminal)
+        let opener = self.for_patches(1)?;
+        opener.without_requirement()?;
+        opener.open_found(&found, terminal)
     }
 }
 
@@ -85,19 +87,30 @@ impl Opener<'_> {
         parts: Parts,
         terminal: &Terminal,
     ) -> Result<(Patch, Option<Signer>), Failure> {
+        self.without_requirement()?;
+        if self.requirement.is_some() {
+            return self.open_found(&terminal.sources().patch_file(name, &terminal.context())?, terminal);
+        }
+        Ok((terminal.sources().patch(name, parts, &terminal.context())?, None))
+    }
+
+    /// Opens a patch that was found, with the signature that is required.
+    fn open_found(&self, found: &Found, terminal: &Terminal) -> Result<(Patch, Option<Signer>), Failure> {
+        let Some(required) = &self.requirement else { return Ok((found.patch()?, None)) };
+        let beside = beside(&found.path);
+        let signature = self.signature.unwrap_or(&beside);
+        let (patch, signer) = open_required(&found.path, signature, required, &terminal.context())?;
+        Ok((found.named(patch), Some(signer)))
+    }
+
+    /// Refuses a signature of which nothing is required.
+    fn without_requirement(&self) -> Result<(), Failure> {
         match (&self.requirement, self.signature) {
-            (Some(required), signature) => {
-                let found = terminal.sources().patch_file(name, &terminal.context())?;
-                let beside = beside(&found.path);
-                let signature = signature.unwrap_or(&beside);
-                let (patch, signer) = open_required(&found.path, signature, required, &terminal.context())?;
-                Ok((found.named(patch), Some(signer)))
-            }
             (None, Some(_)) => Err(Failure::usage(
                 "--signature alone says nothing about who may sign",
                 "give the list of signers with --require-signature",
             )),
-            (None, None) => Ok((terminal.sources().patch(name, parts, &terminal.context())?, None)),
+            _ => Ok(()),
         }
     }
 }

@@ -56,7 +56,10 @@ pub(crate) fn way<'a>(
     let mut ways = Ways { patches, place, model: name, met: ways_to(&start, patches) };
     let way = ways.search(start, to)?;
     let elsewhere = (0..patches.len()).filter(|at| !ways.met.contains(at));
-    Ok(Way { patches: way.into_iter().map(|at| &patches[at]).collect(), elsewhere: elsewhere.map(|at| &patches[at]).collect() })
+    Ok(Way {
+        patches: way.into_iter().map(|at| &patches[at]).collect(),
+        elsewhere: elsewhere.map(|at| &patches[at]).collect(),
+    })
 }
 
 /// The patches of a place, or only the one that is asked for.
@@ -339,9 +342,9 @@ impl<'a> Ways<'a, '_> {
             let base = super::index::base_root(&listed.patch).short();
             let (file, noun) = (&listed.file, plural(n, "tensor"));
             match differing {
-                0 if start.is_base_of(&listed.patch) == Some(false) => {
-                    Some(format!("{file}: what it changes is as in its base {base}, and the rest of the checkpoint is not"))
-                }
+                0 if start.is_base_of(&listed.patch) == Some(false) => Some(format!(
+                    "{file}: what it changes is as in its base {base}, and the rest of the checkpoint is not"
+                )),
                 0 => None,
                 _ => Some(format!("{file}: {differing} of {n} {noun} are others than in its base {base}")),
             }
@@ -381,7 +384,12 @@ mod tests {
     fn found(model: &Checkpoint, patches: &[Listed], to: Option<&str>) -> Result<String, ErrorKind> {
         let way =
             way((model, "model".as_ref()), patches, to, "place", &Context::silent()).map_err(|error| error.kind())?;
-        Ok(way.patches.iter().map(|listed| listed.file.strip_suffix(".lcepatch").unwrap()).collect::<Vec<_>>().join(" "))
+        Ok(way
+            .patches
+            .iter()
+            .map(|listed| listed.file.strip_suffix(".lcepatch").unwrap())
+            .collect::<Vec<_>>()
+            .join(" "))
     }
 
     #[test]
@@ -430,7 +438,8 @@ mod tests {
             let all = || vec![patch("1", &v0, &v1), patch("2", &v1, &v2), patch("3", &v2, &v3)];
             let found = |model: &Checkpoint, patches: &[Listed]| {
                 let way = way((model, "model".as_ref()), patches, None, "place", &Context::silent())?;
-                let files = |listed: Vec<&Listed>| listed.iter().map(|one| one.file[..1].to_owned()).collect::<String>();
+                let files =
+                    |listed: Vec<&Listed>| listed.iter().map(|one| one.file[..1].to_owned()).collect::<String>();
                 Ok::<_, Error>((files(way.patches), files(way.elsewhere)))
             };
             let is = |way: &str, elsewhere: &str| (way.to_owned(), elsewhere.to_owned());
@@ -443,7 +452,10 @@ mod tests {
             without.remove(0);
             let refused = found(&v0, &without).unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::ChainBroken);
-            assert!(refused.details().iter().any(|line| line.starts_with("2.lcepatch: what it changes is as")), "{refused:?}");
+            assert!(
+                refused.details().iter().any(|line| line.starts_with("2.lcepatch: what it changes is as")),
+                "{refused:?}"
+            );
             let current = found(&v3, &all()).unwrap_err();
             assert!(current.to_string().contains("3.lcepatch"), "{current}");
         }

@@ -4,6 +4,7 @@ use super::Listed;
 use super::shelf::signature_name;
 use crate::algebra::squash;
 use crate::apply::{Apply, Done, Edit, UndoTo};
+use crate::check::intact;
 use crate::checkpoint::{Checkpoint, Layout};
 use crate::context::Context;
 use crate::durable::{Existing, NewDirectory, NewFile};
@@ -31,11 +32,13 @@ pub(crate) fn copy(
     context: &Context<'_>,
 ) -> Result<PathBuf, Error> {
     let path = folder.join(&listed.file);
-    let is_there = |path: &Path| Patch::open(path).is_ok_and(|patch| patch.id() == listed.patch.id());
-    if !is_there(&path) {
+    let is_it = |path: &Path| Patch::open(path).is_ok_and(|patch| patch.id() == listed.patch.id());
+    // The id is that of the header, and one that is there may have become damaged since.
+    let is_whole = |path: &Path| Patch::open(path).is_ok_and(|patch| intact(&patch, context).is_ok());
+    if !(is_it(&path) && is_whole(&path)) {
         context.begin("getting a patch", listed.patch.file_bytes());
         copy_file(place, &listed.file, &path, existing, context)?;
-        if !is_there(&path) {
+        if !is_it(&path) {
             // Nobody should take it for what was listed.
             let _ = std::fs::remove_file(&path);
             let (place, file) = (place.name().to_owned(), listed.file.clone());

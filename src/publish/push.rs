@@ -185,7 +185,9 @@ impl Plan {
         let listed = shelf.patches.iter().position(|listed| listed.file == *file);
         let found = listed.map(|at| shelf.patches[at].patch.id());
         let same_bytes = |there: &PlaceFile| {
-            there.bytes == patch.file_bytes() && there.sha256.as_ref().is_none_or(|sha| *sha == sha256.to_string())
+            // Where a place lists no digests, what is there may be damaged, and it is sent again if that is asked for.
+            let listed = there.sha256.as_ref().map(|sha| *sha == sha256.to_string());
+            there.bytes == patch.file_bytes() && listed.unwrap_or(existing == Existing::Keep)
         };
         let is_same = found == Some(patch.id()) && there(place, file).is_some_and(same_bytes);
         let place_name = || place.name().to_owned();
@@ -242,8 +244,10 @@ pub(crate) fn push(
     open: impl Fn() -> Result<Box<dyn Place>, Error>,
     context: &Context<'_>,
 ) -> Result<Pushed, Error> {
-    for tries_left in (0..TRIES).rev() {
+    let mut tries_left = TRIES;
+    loop {
         context.begin("publishing", 0);
+        tries_left -= 1;
         match place.publish(&plan.files, message) {
             Ok(published) => return Ok(Pushed { plan, published }),
             Err(Fault::Moved { .. }) if tries_left > 0 => {
@@ -257,7 +261,6 @@ pub(crate) fn push(
             Err(fault) => return Err(fault.into()),
         }
     }
-    Err(Fault::Moved { place: place.name().to_owned() }.into())
 }
 
 /// Refuses patches that would be one file of a place.

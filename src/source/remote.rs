@@ -220,7 +220,8 @@ impl Sources {
         match self.parse(name)? {
             Name::Hub(repository) => {
                 let hits = self.client()?.search(&repository.id, context)?;
-                Ok(Some(hits.into_iter().map(|hit| hit.id.into()).collect()))
+                // With the scheme, so that no file here, and no other place, is taken for what the hub names.
+                Ok(Some(hits.into_iter().map(|hit| format!("hf://models/{}", hit.id).into()).collect()))
             }
             _ => Ok(None),
         }
