@@ -409,28 +409,25 @@ fn copy(remote: &RemoteFile, file: &mut File, path: &Path, context: &Context<'_>
 
 /// The files of a repository that make the checkpoint at a path in it, or in the repository itself.
 fn wanted_of_checkpoint<'a>(snapshot: &'a Snapshot, path: Option<&str>) -> Result<Vec<&'a str>, Fault> {
-    let all = || snapshot.files.iter().map(|file| file.path.as_str());
-    let Some(path) = path else {
-        let files: Vec<&str> = checkpoint_files(&snapshot.files).into_iter().map(|file| file.path.as_str()).collect();
-        return if files.iter().any(|file| file.ends_with(".safetensors")) {
-            Ok(files)
-        } else {
-            Err(Fault::NoSuchFile { place: snapshot.name(), path: "*.safetensors".to_owned(), nearest: Vec::new() })
-        };
+    let of_folder = |folder: &str| -> Result<Vec<&'a str>, Fault> {
+        let files = checkpoint_files(&snapshot.files, folder).into_iter().map(|file| file.path.as_str());
+        let files: Vec<&str> = files.collect();
+        if files.iter().any(|file| file.ends_with(".safetensors")) {
+            return Ok(files);
+        }
+        Err(Fault::NoSuchFile { place: snapshot.name(), path: format!("{folder}*.safetensors"), nearest: Vec::new() })
     };
+    let Some(path) = path else { return of_folder("") };
     let folder = format!("{path}/");
-    let inside: Vec<&str> = all().filter(|file| file.starts_with(&folder)).collect();
-    if !inside.is_empty() {
-        return Ok(inside);
+    if snapshot.files.iter().any(|file| file.path.starts_with(&folder)) {
+        return of_folder(&folder);
     }
     let file = snapshot.file(path)?.path.as_str();
-    // Shards are beside their index.
-    let is_index = file.ends_with(crate::checkpoint::INDEX_SUFFIX);
-    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let is_beside = |other: &&str| other.rsplit_once('/').map_or("", |(folder, _)| folder) == folder;
-    let shards = all().filter(|other| is_index && is_beside(other) && other.ends_with(".safetensors"));
-    let config = all().filter(|other| is_index && is_beside(other) && other.ends_with("config.json"));
-    Ok([file].into_iter().chain(shards).chain(config).collect())
+    match file.ends_with(crate::checkpoint::INDEX_SUFFIX) {
+        // Shards are beside their index, and so is what makes them a model.
+        true => of_folder(file.rsplit_once('/').map_or("", |(folder, _)| &file[..=folder.len()])),
+        false => Ok(vec![file]),
+    }
 }
 
 /// The patch at a path in a repository, or the only one there.

@@ -42,7 +42,7 @@ fn a_checkpoint_is_fetched_as_python_would_keep_it() {
     let (hub, weights) = hub();
     let client = hub.client();
     let snapshot = client.opened("alice/base").unwrap();
-    let paths: Vec<&str> = checkpoint_files(&snapshot.files).iter().map(|file| file.path.as_str()).collect();
+    let paths: Vec<&str> = checkpoint_files(&snapshot.files, "").iter().map(|file| file.path.as_str()).collect();
     assert_eq!(paths, ["1_Pooling/config.json", "config.json", "model.safetensors"]);
     let folder = snapshot.fetch(&client, &paths, &Context::silent()).unwrap();
     let cached = hub.cached("alice/base");

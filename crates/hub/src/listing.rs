@@ -223,8 +223,9 @@ impl Tree {
 
 /// The files that make a checkpoint that can be loaded: weights in safetensors and their index, configurations, tokenizer and vocabularies.
 /// Weights in formats that run code when they are loaded, or of other programs, are not among them (`.bin`, `.pt`, `.gguf`, `.onnx`).
-pub fn checkpoint_files(files: &[RepoFile]) -> Vec<&RepoFile> {
-    files.iter().filter(|file| is_of_checkpoint(&file.path)).collect()
+/// Those in `folder`, which is empty or ends with a slash.
+pub fn checkpoint_files<'a>(files: &'a [RepoFile], folder: &str) -> Vec<&'a RepoFile> {
+    files.iter().filter(|file| file.path.strip_prefix(folder).is_some_and(is_of_checkpoint)).collect()
 }
 
 fn is_of_checkpoint(path: &str) -> bool {

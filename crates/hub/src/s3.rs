@@ -173,7 +173,7 @@ impl Bucket {
         let inner = |object: &Object| object.key.get(folder.len()..).unwrap_or_default().to_owned();
         let files: Vec<RepoFile> =
             objects.iter().map(|object| RepoFile::of_path(inner(object), object.bytes)).collect();
-        let wanted: Vec<&str> = checkpoint_files(&files).into_iter().map(|file| file.path.as_str()).collect();
+        let wanted: Vec<&str> = checkpoint_files(&files, "").into_iter().map(|file| file.path.as_str()).collect();
         if !wanted.iter().any(|path| path.ends_with(".safetensors")) {
             let (place, path) = match key.ends_with('/') || key.is_empty() {
                 true => (self.name_of(key), "*.safetensors".to_owned()),
