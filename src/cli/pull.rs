@@ -125,6 +125,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         notes.push(note);
     }
     let opener = arguments.signature.for_patches(way.len())?;
+    let is_applied = model.is_some();
     let fetch = |listed: &&Listed, folder: &Path, existing: Existing| -> Result<(Patch, Option<Signer>), Failure> {
         let path = copy(&*place, listed, folder, existing, &context)?;
         let (patch, signer) = opener.open(&path, terminal)?;
@@ -133,7 +134,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
             return Err(PublishFault::Replaced { place, file }.into());
         }
         patch_argument::note_ignored(&patch, terminal);
-        Ok((patch, signer))
+        if let (true, Some(alpha)) = (is_applied, patch.metadata().recommended_alpha.filter(|alpha| *alpha != 1.0)) {
+            let file = &listed.file;
+            terminal.note(&format!("{file} is applied at alpha 1, which leads to its reference, though it recommends alpha {alpha} for its base"));
+        }
+        let source = place.commit().map(|_| format!("{name}/{}", listed.file));
+        Ok((patch.with_source(source), signer))
     };
     let mut answered = Answered {
         place: name,

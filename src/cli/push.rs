@@ -75,7 +75,9 @@ struct Answered<'a> {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
     let context = terminal.context();
-    let opened = arguments.patches.iter().map(|path| NewPatch::open(path, &context));
+    let opened = arguments.patches.iter().map(|name| -> Result<NewPatch, crate::Error> {
+        NewPatch::open(&terminal.sources().patch_file(name, &context)?.path, &context)
+    });
     let patches = opened.collect::<Result<Vec<_>, _>>()?;
     let absent = Absent::Create { private: arguments.private };
     let open = || terminal.sources().place(&arguments.destination, absent, &context);

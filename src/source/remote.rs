@@ -6,13 +6,13 @@ use crate::durable::Failed;
 use crate::error::Error;
 use crate::patch::Patch;
 use lcepatch_hub::http::Notice;
-use lcepatch_hub::name::{Name, RepoName};
+use lcepatch_hub::name::{Name, RepoName, may_be_repository};
 use lcepatch_hub::place::Place;
 use lcepatch_hub::place::directory::Directory;
 use lcepatch_hub::place::repository::{Absent, Repository};
 use lcepatch_hub::s3::{Bucket, Object, Prefix};
 use lcepatch_hub::settings::Settings;
-use lcepatch_hub::{Client, Fault, RemoteFile, Snapshot, checkpoint_files};
+use lcepatch_hub::{Client, DEFAULT_REVISION, Fault, RemoteFile, Snapshot, checkpoint_files};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -132,7 +132,7 @@ impl Sources {
                 if is_file && !client.settings().offline {
                     let remote = client.file(&repository, context)?;
                     let commit = remote.commit().map(str::to_owned);
-                    let revision = repository.revision.clone().unwrap_or_else(|| "main".to_owned());
+                    let revision = repository.revision.clone().unwrap_or_else(|| DEFAULT_REVISION.to_owned());
                     let (name, file) = (repository.id.clone(), repository.path.clone());
                     self.remember(Origin { name, revision: Some(revision), commit: commit.clone(), file });
                     let source = RepoName { revision: commit, ..repository.clone() }.to_string();
@@ -234,8 +234,22 @@ impl Sources {
     /// [Kinds](crate::ErrorKind) `Remote…`, `Io`.
     pub fn place(&self, name: &Path, absent: Absent, context: &Context<'_>) -> Result<Box<dyn Place>, Error> {
         match self.parse(name)? {
+            // A folder that is named as the owner of a repository must not decide whether something is published or not.
+            Name::Path(_) if name.to_str().is_some_and(|text| may_be_repository(text) && !text.ends_with('/')) => {
+                let reason =
+                    "may be a repository, or a directory that is not there: write hf:// or ./ before it".to_owned();
+                Err(Fault::Name { name: name.display().to_string(), reason }.into())
+            }
             Name::Path(_) => Ok(Box::new(Directory::open(name)?)),
-            Name::Hub(repository) => Ok(Box::new(Repository::open(&self.client()?, &repository, absent, context)?)),
+            Name::Hub(repository) => {
+                let place = Repository::open(&self.client()?, &repository, absent, context)?;
+                if let Some(commit) = place.commit() {
+                    let revision = repository.revision.unwrap_or_else(|| DEFAULT_REVISION.to_owned());
+                    let (revision, commit) = (Some(revision), Some(commit.to_owned()));
+                    self.remember(Origin { name: repository.id, revision, commit, file: None });
+                }
+                Ok(Box::new(place))
+            }
             Name::Stdin | Name::Web(_) => {
                 let reason =
                     "is no place for patches: that is a directory, a repository ORG/NAME, or s3://BUCKET/PREFIX"

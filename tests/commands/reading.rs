@@ -254,7 +254,8 @@ fn what_is_no_path_is_told_apart() {
         offline(command).fails(3).says(&["help: only `show` and `check` read standard input"]);
     }
     offline("show -").fails(4).says(&["standard input"]);
-    offline("diff base/none ref").fails(3).says(&["help: there is no such file or folder"]);
+    offline("diff base/none ref").fails(3).says(&["help: look at the path", "hf://"]);
+    offline("diff none ref").fails(3).says(&["help: there is no such file or folder"]);
     offline("diff gs://bucket/model base").fails(2).says(&["gs://bucket/model", "s3://"]);
     offline("diff http://host/model.safetensors base").fails(2).says(&["plain http", "--allow-http"]);
     assert!(!dir.exists("home"), "nothing is written where nothing is fetched");

@@ -99,3 +99,26 @@ fn show_fetches_the_header_alone_and_nothing_elsewhere_is_changed() {
     run(&hub, "show alice/patches/q.lcepatch", &[]).fails(6).says(&["has no file \"q.lcepatch\"; it has p.lcepatch"]);
     run(&hub, "show alice/base", &[]).fails(6).says(&["has no file \"*.lcepatch\""]);
 }
+
+#[test]
+fn a_folder_that_is_named_as_an_owner_decides_nothing_in_silence() {
+    let hub = hub();
+    run(&hub, "diff alice/base alice/next --all -o p.lcepatch --recommended-alpha -2", &[]).ok();
+    hub.dir.write("alice/other", b"");
+    run(&hub, "push p.lcepatch alice/patches", &[]).fails(2).says(&["may be a repository", "hf://", "./"]);
+    assert!(!hub.dir.exists("alice/patches"));
+    run(&hub, "push p.lcepatch hf://alice/patches", &[]).ok();
+    run(&hub, "show alice/patches", &[]).fails(3).says(&["help: look at the path", "hf://"]);
+    let pulled = run(&hub, "pull hf://alice/patches --for hf://alice/base -o out --json", &[]).ok();
+    let json = pulled.json();
+    let sources: Vec<_> = json["sources"].as_array().unwrap().iter().map(|source| &source["name"]).collect();
+    assert_eq!(sources, ["alice/base", "alice/patches"]);
+    pulled.says(&["p.lcepatch is applied at alpha 1", "recommends alpha -2"]);
+    let log = run(&hub, "log out --json", &[]).ok().json();
+    let source = log["steps"][0]["patches"][0]["source"].as_str().unwrap().to_owned();
+    assert!(source.starts_with("alice/patches@") && source.ends_with("/p.lcepatch"), "{source}");
+    // What is printed leads to the same again, also as a patch to publish.
+    run(&hub, &format!("show hf://{source}"), &[]).ok();
+    run(&hub, &format!("push hf://{source} ./copy"), &[]).ok();
+    assert_eq!(hub.dir.read("copy/p.lcepatch"), hub.dir.read("p.lcepatch"));
+}

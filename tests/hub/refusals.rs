@@ -50,7 +50,7 @@ fn revisions_and_files_have_names_like_them() {
     assert_eq!(fault.to_string(), "alice/base has no revision \"mian\"; it has main");
     let snapshot = hub.client().opened("alice/base").unwrap();
     let fault = snapshot.file("modle.safetensors").unwrap_err();
-    let place = format!("alice/base@{}", &snapshot.commit[..7]);
+    let place = format!("alice/base@{}", snapshot.commit);
     assert_eq!(fault.to_string(), format!("{place} has no file \"modle.safetensors\"; it has model.safetensors"));
     let fault = hub.client().part_of("alice/base/modle.safetensors").unwrap_err();
     assert_eq!(fault.to_string(), "alice/base@main has no file \"modle.safetensors\"; it has model.safetensors");

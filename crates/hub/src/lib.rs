@@ -29,4 +29,4 @@ pub use fault::{Fault, Kind};
 pub use listing::{Digest, RepoFile, checkpoint_files};
 pub use refusal::Refusal;
 pub use remote::{FRONT_BYTES, Ranged, RemoteFile};
-pub use repository::Snapshot;
+pub use repository::{DEFAULT_REVISION, Snapshot};

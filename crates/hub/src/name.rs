@@ -114,6 +114,11 @@ impl Name {
     }
 }
 
+/// Whether a path where nothing is has the form of a repository's name, so that it may have been meant for one.
+pub fn may_be_repository(path: &str) -> bool {
+    repository(path).is_some_and(|name| name.path.is_none()) && Path::new(path).symlink_metadata().is_err()
+}
+
 fn wrong(name: &str, reason: impl Into<String>) -> Fault {
     Fault::Name { name: name.to_owned(), reason: reason.into() }
 }
@@ -278,6 +283,8 @@ fn is_drive(path: &str) -> bool {
 }
 
 /// Whether a name of the form of a repository rather is the path of a file that is not there.
+///
+/// A folder that is there and is named as the owner makes it one: paths are mistyped more often.
 fn is_missing_file(name: &RepoName) -> bool {
     let (first, second) = name.id.split_once('/').unwrap_or((&name.id, ""));
     let is_file = name.path.is_none() && name.revision.is_none() && FILE_ENDS.iter().any(|end| second.ends_with(end));

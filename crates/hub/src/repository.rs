@@ -21,7 +21,7 @@ const FILES_MAX: usize = 100_000;
 const PAGES_MAX: usize = 1000;
 
 /// The branch that is meant if none is named.
-pub(crate) const DEFAULT_REVISION: &str = "main";
+pub const DEFAULT_REVISION: &str = "main";
 
 /// A repository at a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +37,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// How messages, answers and logs name it: `ORG/NAME@COMMIT`, with the first letters of the commit.
+    /// How messages, answers and logs name it: `ORG/NAME@COMMIT`, which leads to the same again.
     pub fn name(&self) -> String {
-        format!("{}@{}", self.id, self.commit.get(..7).unwrap_or(&self.commit))
+        format!("{}@{}", self.id, self.commit)
     }
 
     /// A file.

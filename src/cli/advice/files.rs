@@ -164,9 +164,7 @@ pub fn absent(path: &Path) -> Option<&'static str> {
     };
     let is_repository = || {
         let (owner, name) = text.split_once('/')?;
-        // What is in a folder that is there is a file that is not.
-        (plain(owner) && plain(name) && !Path::new(owner).exists() && Path::new(name).extension().is_none())
-            .then_some(())
+        (plain(owner) && plain(name) && Path::new(name).extension().is_none()).then_some(Path::new(owner).exists())
     };
     if text == "-" {
         Some(
@@ -174,12 +172,18 @@ pub fn absent(path: &Path) -> Option<&'static str> {
         )
     } else if text.contains("://") {
         Some("nothing is downloaded here: download it first, and give the path of the file or the directory")
-    } else if is_repository().is_some() {
-        Some(
-            "if this is the name of a model on a hub: this lcepatch is built without the network, so download it first",
-        )
     } else {
-        None
+        match is_repository()? {
+            // What is in a folder that is there is a file that is not.
+            true if cfg!(feature = "net") => {
+                Some("look at the path; if this is the name of a repository on a hub, write hf:// before it")
+            }
+            true => None,
+            false if cfg!(feature = "net") => Some("here only a file of this machine will do: download it first"),
+            false => Some(
+                "if this is the name of a model on a hub: this lcepatch is built without the network, so download it first",
+            ),
+        }
     }
 }
 
@@ -210,9 +214,11 @@ mod tests {
     fn names_and_addresses_of_models_are_no_paths() {
         let help = |path: &str| absent(Path::new(path)).unwrap_or_default();
         assert!(help("https://host/a/b").contains("download it first"));
-        assert!(help("google-bert/bert-base-uncased").contains("on a hub"));
+        assert!(help("google-bert/bert-base-uncased").contains("download it first"));
         assert!(help("-").contains("standard input"));
-        for path in ["bert", "a/b/c", "/a/b", "./a", "../a", "src/none", "a/b.safetensors", "a/p.lcepatch", "a/"] {
+        let in_folder = help("src/none");
+        assert_eq!(in_folder.contains("hf://"), cfg!(feature = "net"), "{in_folder}");
+        for path in ["bert", "a/b/c", "/a/b", "./a", "../a", "a/b.safetensors", "a/p.lcepatch", "a/"] {
             assert_eq!(help(path), "", "{path}");
         }
     }
