@@ -1,10 +1,11 @@
 //! Objects of S3, on two servers that speak like it: rclone checks signatures, but compares nothing before it writes and sends parts
 //! with the status of the whole; moto takes any signature, compares, and lists page by page.
 
+use crate::support::hub::local;
 use crate::support::*;
 use lcepatch_files::context::Context;
-use lcepatch_hub::http::{Method, Request};
 use lcepatch_hub::place::{Content, NewFile, Place};
+use lcepatch_hub::request::{Method, Request};
 use lcepatch_hub::s3::{Access, Bucket, Prefix};
 use lcepatch_hub::settings::Settings;
 use lcepatch_hub::{Client, Fault};
@@ -239,11 +240,11 @@ fn of_two_who_push_at_once_both_are_listed() {
 fn whoever_publishes_on_an_old_state_is_told() {
     let server = Server::moto();
     let [one, other] = [0, 1].map(|_| server.place("old"));
-    one.publish(&[new("a", b"1")], "").unwrap();
-    assert!(matches!(other.publish(&[new("b", b"2")], ""), Err(Fault::Moved { .. })));
+    one.publish(&[new("a", b"1")], "", &Context::silent()).unwrap();
+    assert!(matches!(other.publish(&[new("b", b"2")], "", &Context::silent()), Err(Fault::Moved { .. })));
     let now = server.place("old");
     assert_eq!(now.files().iter().map(|file| (&file.path[..], file.bytes)).collect::<Vec<_>>(), [("a", 1)]);
-    now.publish(&[new("a", b"changed")], "").unwrap();
+    now.publish(&[new("a", b"changed")], "", &Context::silent()).unwrap();
     assert_eq!(server.place("old").read("a", 9).unwrap(), b"changed");
     assert!(matches!(now.read("a", 9), Err(Fault::Changed { .. })), "what is read is of the state that was listed");
 }
@@ -254,10 +255,10 @@ fn long_files_are_sent_in_parts() {
     let bytes = (64 << 20) + 5;
     let path = server.dir.write("long", b"first");
     std::fs::File::options().write(true).open(&path).unwrap().set_len(bytes).unwrap();
-    let long = NewFile { path: "long".to_owned(), content: Content::File(path) };
-    server.place("parts").publish(&[long], "").unwrap();
+    let long = NewFile { path: "long".to_owned(), content: Content::File(local(path)) };
+    server.place("parts").publish(&[long], "", &Context::silent()).unwrap();
     let place = server.place("parts");
-    let open = place.open("long").unwrap();
+    let open = place.open("long", &Context::silent()).unwrap();
     assert_eq!((open.bytes(), open.read_at(0, 6).unwrap()), (bytes, b"first\0".to_vec()));
     assert!(server.bucket("models").list("", &Context::silent()).unwrap()[0].tag.ends_with("-2"));
 }

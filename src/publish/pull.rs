@@ -62,7 +62,7 @@ fn copy_file(
 ) -> Result<(), Error> {
     let source: Box<dyn ReadAt> = match place.fetch(name, context)? {
         Some(cached) => Box::new(OpenFile::open(&cached)?),
-        None => place.open(name)?,
+        None => place.open(name, context)?,
     };
     let inside = super::shelf::inside(place, name);
     let pieces = (0..source.bytes()).step_by(PIECE_BYTES as usize);

@@ -13,7 +13,7 @@ use crate::input::{self, Meant};
 use crate::patch::Patch;
 use crate::signature::{beside, open_signed};
 use lcepatch_hub::Fault;
-use lcepatch_hub::place::{Content, NewFile, Place, PlaceFile, Published};
+use lcepatch_hub::place::{Content, LocalFile, NewFile, Place, PlaceFile, Published};
 use serde::Serialize;
 use sha2::Digest as _;
 use std::io::Read;
@@ -146,24 +146,24 @@ impl Plan {
         }
         let mut plan = Self::default();
         for new in patches {
-            plan.add_patch(place, &mut shelf, new, existing)?;
+            plan.add_patch(place, &mut shelf, new, existing, context)?;
         }
         // What the old index says of the patches does not matter any more.
         let is_left = |(file, _): &(String, String)| patches.iter().all(|new| new.file != *file);
         plan.notes = shelf.unreadable.iter().filter(|left| is_left(left)).map(|(_, why)| why.clone()).collect();
-        if let Some(text) = with_line(&text(place, ATTRIBUTES.0)?.unwrap_or_default(), ATTRIBUTES.1) {
-            plan.add_text(place, ATTRIBUTES.0, text.into_bytes())?;
+        if let Some(text) = with_line(&text(place, ATTRIBUTES.0, context)?.unwrap_or_default(), ATTRIBUTES.1) {
+            plan.add_text(place, ATTRIBUTES.0, text.into_bytes(), context)?;
         }
         shelf.patches.sort_by(|a, b| a.file.cmp(&b.file));
         let described = shelf.patches.iter().map(|listed| Described { file: &listed.file, patch: &listed.patch });
         let described: Vec<_> = described.collect();
         for described in &described {
-            plan.add_text(place, &described.figure_name(), described.figure().into_bytes())?;
+            plan.add_text(place, &described.figure_name(), described.figure().into_bytes(), context)?;
         }
-        let readme = text(place, card::FILE_NAME)?.unwrap_or_default();
+        let readme = text(place, card::FILE_NAME, context)?.unwrap_or_default();
         let readme = card::renewed(&readme, &Card::new(&described));
-        plan.add_text(place, card::FILE_NAME, readme.into_bytes())?;
-        plan.add_text(place, index::FILE_NAME, Index::of(&shelf.patches).to_bytes())?;
+        plan.add_text(place, card::FILE_NAME, readme.into_bytes(), context)?;
+        plan.add_text(place, index::FILE_NAME, Index::of(&shelf.patches).to_bytes(), context)?;
         Ok(plan)
     }
 
@@ -179,6 +179,7 @@ impl Plan {
         shelf: &mut Shelf,
         new: &NewPatch,
         existing: Existing,
+        context: &Context<'_>,
     ) -> Result<(), Error> {
         let NewPatch { path, file, patch, sha256, signature } = new;
         let signature_name = signature_name(file);
@@ -201,10 +202,11 @@ impl Plan {
             }
         }
         if !is_same {
-            self.add(place, file, patch.file_bytes(), Content::File(path.clone()));
+            let from = LocalFile { path: path.clone(), sha256: sha256.to_string() };
+            self.add(place, file, patch.file_bytes(), Content::File(from));
         }
         if let Some(bytes) = signature {
-            self.add_text(place, &signature_name, bytes.clone())?;
+            self.add_text(place, &signature_name, bytes.clone(), context)?;
         }
         let signed = signature.is_some() || there(place, &signature_name).is_some();
         let new = Listed { file: file.clone(), patch: patch.clone(), signed };
@@ -216,9 +218,10 @@ impl Plan {
     }
 
     /// Adds a small file, unless it is there with this content.
-    fn add_text(&mut self, place: &dyn Place, file: &str, bytes: Vec<u8>) -> Result<(), Error> {
+    fn add_text(&mut self, place: &dyn Place, file: &str, bytes: Vec<u8>, context: &Context<'_>) -> Result<(), Error> {
         let length = bytes.len() as u64;
-        if there(place, file).is_some_and(|there| there.bytes == length) && place.read(file, length)? == bytes {
+        if there(place, file).is_some_and(|there| there.bytes == length) && place.read(file, length, context)? == bytes
+        {
             return Ok(());
         }
         self.add(place, file, length, Content::Bytes(bytes));
@@ -246,9 +249,10 @@ pub(crate) fn push(
 ) -> Result<Pushed, Error> {
     let mut tries_left = TRIES;
     loop {
-        context.begin("publishing", 0);
+        let patches_bytes = plan.planned.iter().filter(|file| is_patch_name(&file.file)).map(|file| file.bytes).sum();
+        context.begin("publishing", patches_bytes);
         tries_left -= 1;
-        match place.publish(&plan.files, message) {
+        match place.publish(&plan.files, message, context) {
             Ok(published) => return Ok(Pushed { plan, published }),
             Err(Fault::Moved { .. }) if tries_left > 0 => {
                 place = open()?;
@@ -281,12 +285,12 @@ fn there<'a>(place: &'a dyn Place, path: &str) -> Option<&'a PlaceFile> {
 }
 
 /// The text of a file of a place; None if there is none.
-fn text(place: &dyn Place, file: &str) -> Result<Option<String>, Error> {
+fn text(place: &dyn Place, file: &str, context: &Context<'_>) -> Result<Option<String>, Error> {
     if there(place, file).is_none() {
         return Ok(None);
     }
     let not_text = |_| PublishFault::NotText { file: super::shelf::inside(place, file).display().to_string() };
-    Ok(Some(String::from_utf8(place.read(file, card::TEXT_BYTES_MAX)?).map_err(not_text)?))
+    Ok(Some(String::from_utf8(place.read(file, card::TEXT_BYTES_MAX, context)?).map_err(not_text)?))
 }
 
 /// The text with one line more; None if it has the line.

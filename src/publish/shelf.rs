@@ -76,7 +76,7 @@ impl Shelf {
         }
         context.count("opening patches", names.len() as u64);
         let opened = names.par_iter().map(|name| {
-            let source = place.open(name)?;
+            let source = place.open(name, context)?;
             context.advance(1)?;
             Ok((*name, Patch::from_source(&inside(place, name), source)))
         });
@@ -93,7 +93,7 @@ impl Shelf {
             }
         }
         let index = match has(index::FILE_NAME) {
-            true => Some(Index::parse(&place.read(index::FILE_NAME, index::BYTES_MAX)?)),
+            true => Some(Index::parse(&place.read(index::FILE_NAME, index::BYTES_MAX, context)?)),
             false => None,
         };
         let contradictions = match &index {

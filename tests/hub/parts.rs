@@ -72,7 +72,7 @@ fn a_server_without_parts_is_noticed_by_what_it_sends() {
     assert_eq!(file.read_at(5, 70_000).unwrap(), content[5..70_005]);
     assert_eq!(hub.requests().0.len(), 2, "the whole file was fetched once");
     let notices = hub.notices.lock().unwrap();
-    assert!(matches!(notices.as_slice(), [lcepatch_hub::http::Notice::WholeFile { .. }]), "{notices:?}");
+    assert!(matches!(notices.as_slice(), [lcepatch_hub::notice::Notice::WholeFile { .. }]), "{notices:?}");
     drop(notices);
     // The same server, which begins to ignore ranges.
     let (hub, content) = self::hub();
@@ -110,7 +110,7 @@ fn a_file_that_changes_between_two_reads_is_noticed() {
     let open = || Repository::open(&client, &repo("alice/p"), Absent::Refuse, &Context::silent()).unwrap();
     let publish = |text: String| {
         let new = NewFile { path: "a.txt".into(), content: Content::Bytes(text.into_bytes()) };
-        open().publish(&[new], "another").unwrap();
+        open().publish(&[new], "another", &Context::silent()).unwrap();
     };
     let address = format!("{}/alice/p/resolve/main/a.txt", hub.endpoint);
     let [at_address, longer, of_commit] = [

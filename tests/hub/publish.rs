@@ -1,6 +1,6 @@
 //! Publishing to a repository.
 
-use crate::support::hub::{Asks, Hub, noise, repo};
+use crate::support::hub::{Asks, Hub, local, noise, repo};
 use lcepatch_files::context::Context;
 use lcepatch_hub::place::repository::{Absent, Repository};
 use lcepatch_hub::place::{Content, NewFile, Place, Published};
@@ -18,7 +18,7 @@ fn text(path: &str, text: &str) -> NewFile {
 }
 
 fn publish(hub: &Hub, name: &str, files: &[NewFile]) -> Result<Published, Fault> {
-    place(&hub.client(), name, PRIVATE)?.publish(files, "Patches\n\nTwo of them.")
+    place(&hub.client(), name, PRIVATE)?.publish(files, "Patches\n\nTwo of them.", &Context::silent())
 }
 
 #[test]
@@ -30,14 +30,14 @@ fn a_repository_is_made_and_filled_with_one_commit_and_the_second_time_nothing_i
     let files = [
         text(".gitattributes", "*.lcepatch filter=lfs diff=lcepatch merge=lfs -text\n"),
         text("README.md", "# Patches"),
-        NewFile { path: "p.lcepatch".into(), content: Content::File(path) },
-        NewFile { path: "sub dir/small.lcepatch".into(), content: Content::File(small) },
+        NewFile { path: "p.lcepatch".into(), content: Content::File(local(path)) },
+        NewFile { path: "sub dir/small.lcepatch".into(), content: Content::File(local(small)) },
     ];
     let absent = place(&hub.client(), "alice/patches", PRIVATE).unwrap();
     assert!(!absent.exists() && absent.files().is_empty() && absent.commit().is_none());
     assert!(matches!(absent.open("x"), Err(Fault::NoSuchRepository { .. })));
     assert!(matches!(place(&hub.client(), "alice/patches", Absent::Refuse), Err(Fault::NoSuchRepository { .. })));
-    let done = absent.publish(&files, "Patches").unwrap();
+    let done = absent.publish(&files, "Patches", &Context::silent()).unwrap();
     assert!(done.url.unwrap().contains("/alice/patches/commit/"));
     let there = place(&hub.client(), "alice/patches", Absent::Refuse).unwrap();
     assert_eq!(there.commit(), done.commit.as_deref());
@@ -53,7 +53,7 @@ fn a_repository_is_made_and_filled_with_one_commit_and_the_second_time_nothing_i
     assert!(requests.iter().any(|request| request.ends_with("/lfs/objects/verify")), "{requests:?}");
     // The same again.
     hub.clear_log();
-    let same = there.publish(&files, "Patches").unwrap();
+    let same = there.publish(&files, "Patches", &Context::silent()).unwrap();
     assert_eq!(same.commit.as_deref(), there.commit());
     assert!(hub.log().is_empty());
     // One of them is new: the other ones are not sent.
@@ -70,8 +70,8 @@ fn a_repository_is_made_and_filled_with_one_commit_and_the_second_time_nothing_i
 fn who_was_overtaken_looks_again() {
     let hub = Hub::start(&[("--repo", "alice/patches", &[])]);
     let both = [1, 2].map(|_| place(&hub.client(), "alice/patches", PRIVATE).unwrap());
-    both[0].publish(&[text("a", "1")], "first").unwrap();
-    let fault = both[1].publish(&[text("b", "2")], "second").unwrap_err();
+    both[0].publish(&[text("a", "1")], "first", &Context::silent()).unwrap();
+    let fault = both[1].publish(&[text("b", "2")], "second", &Context::silent()).unwrap_err();
     assert!(matches!(&fault, Fault::Moved { place } if place.starts_with("alice/patches@")), "{fault:?}");
     publish(&hub, "alice/patches", &[text("b", "2")]).unwrap();
     assert_eq!(hub.client().opened("alice/patches").unwrap().files.len(), 3, "a, b and .gitattributes");
@@ -87,7 +87,10 @@ fn what_others_own_and_what_fails_is_said() {
     );
     assert!(matches!(publish(&hub, "bob/new", &[text("a", "1")]), Err(Fault::Forbidden { status: 403, .. })));
     let anonymous = hub.client_with(|settings| settings.token = None);
-    let fault = place(&anonymous, "alice/new", PRIVATE).unwrap().publish(&[text("a", "1")], "m").unwrap_err();
+    let fault = place(&anonymous, "alice/new", PRIVATE)
+        .unwrap()
+        .publish(&[text("a", "1")], "m", &Context::silent())
+        .unwrap_err();
     assert!(fault.to_string().contains("no token was sent"), "{fault}");
     assert!(matches!(place(&hub.client(), "alice/patches/a", PRIVATE), Err(Fault::Name { .. })));
     hub.fault(json!({"path": "/preupload/", "status": 503, "times": 2}));
@@ -115,9 +118,9 @@ fn offline_what_was_read_is_there() {
     let offline = hub.client_with(|settings| settings.offline = true);
     hub.clear_log();
     let place = place(&offline, "alice/patches", Absent::Refuse).unwrap();
-    assert_eq!(place.read("a.json", 10).unwrap(), b"{}");
-    assert_eq!(place.open("a.json").unwrap().read_at(1, 1).unwrap(), b"}");
+    assert_eq!(place.read("a.json", 10, &Context::silent()).unwrap(), b"{}");
+    assert_eq!(place.open("a.json", &Context::silent()).unwrap().read_at(1, 1).unwrap(), b"}");
     // Same content, and yet never asked for.
-    assert!(matches!(place.read("b.json", 10), Err(Fault::Offline { .. })));
+    assert!(matches!(place.read("b.json", 10, &Context::silent()), Err(Fault::Offline { .. })));
     assert!(hub.log().is_empty());
 }

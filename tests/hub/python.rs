@@ -1,10 +1,10 @@
 //! One cache with `huggingface_hub`, in both orders; and what both understand of names and settings.
 
-use crate::support::hub::{Asks, Hub, noise, repo};
+use crate::support::hub::{Asks, Hub, local, noise, repo};
 use crate::support::python_with_hub;
 use lcepatch_files::context::Context;
-use lcepatch_hub::http::Notice;
 use lcepatch_hub::name::Name;
+use lcepatch_hub::notice::Notice;
 use lcepatch_hub::place::repository::{Absent, Repository};
 use lcepatch_hub::place::{Content, NewFile, Place};
 use lcepatch_hub::settings::Settings;
@@ -126,7 +126,7 @@ fn python_reads_what_was_published_here_and_the_other_way_round() {
     let attributes = Content::Bytes(b"*.lcepatch filter=lfs diff=lcepatch merge=lfs -text\n".to_vec());
     let files = [
         NewFile { path: ".gitattributes".into(), content: attributes },
-        NewFile { path: "p.lcepatch".into(), content: Content::File(path) },
+        NewFile { path: "p.lcepatch".into(), content: Content::File(local(path)) },
         NewFile {
             path: "README.md".into(),
             content: Content::Bytes(b"---\ntags:\n- lcepatch\n---\n# Patches".to_vec()),
@@ -136,7 +136,7 @@ fn python_reads_what_was_published_here_and_the_other_way_round() {
         Repository::open(&hub.client(), &repo("alice/patches"), Absent::Create { private: false }, &Context::silent())
             .unwrap()
     };
-    open().publish(&files, "Patches").unwrap();
+    open().publish(&files, "Patches", &Context::silent()).unwrap();
     let code = "api = hub.HfApi()\n\
         names = sorted(api.list_repo_files('alice/patches'))\n\
         size = len(open(hub.hf_hub_download('alice/patches', 'p.lcepatch'), 'rb').read())\n\

@@ -2,8 +2,10 @@
 
 use super::{Dir, missing};
 use lcepatch_files::context::Context;
-use lcepatch_hub::http::{Method, Notice, Notify, Request};
 use lcepatch_hub::name::RepoName;
+use lcepatch_hub::notice::{Notice, Notify};
+use lcepatch_hub::place::LocalFile;
+use lcepatch_hub::request::{Method, Request};
 use lcepatch_hub::settings::Settings;
 use lcepatch_hub::{Client, Fault, RemoteFile, Snapshot};
 use serde_json::{Value, json};
@@ -167,6 +169,13 @@ impl Asks for Client {
     fn fetched(&self, name: &str, paths: &[&str]) -> Result<PathBuf, Fault> {
         self.opened(name)?.fetch(self, paths, &Context::silent())
     }
+}
+
+/// A file to publish, as it is now.
+pub fn local(path: PathBuf) -> LocalFile {
+    use sha2::Digest as _;
+    let sha256 = lcepatch::digest::Digest(sha2::Sha256::digest(std::fs::read(&path).unwrap()).into()).to_string();
+    LocalFile { path, sha256 }
 }
 
 /// Bytes without a pattern, the same for the same seed.

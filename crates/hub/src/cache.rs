@@ -3,9 +3,10 @@
 //! beside all repositories `.locks/models--ORG--NAME/DIGEST.lock`.
 
 use crate::Fault;
-use crate::http::{Http, Notice};
+use crate::http::Http;
 use crate::listing::{Digest, RepoFile, Tree};
 use crate::name::{is_inner_path, is_revision};
+use crate::notice::Notice;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};

@@ -2,8 +2,10 @@
 
 use crate::Fault;
 use crate::address::{Origin, encoded, shown};
-use crate::http::{ANSWER_BYTES_MAX, Answer, Http, Notify, Request};
+use crate::http::{ANSWER_BYTES_MAX, Answer, Http};
 use crate::listing::{RepoFile, parse_page};
+use crate::notice::Notify;
+use crate::request::Request;
 use crate::settings::Settings;
 use lcepatch_files::context::Context;
 use lcepatch_format::words::nearest;

@@ -1,7 +1,9 @@
-//! Requests and answers: redirects followed by hand, so that the token stays with its origin; tries again with growing waits.
+//! Sends requests: redirects followed by hand, so that the token stays with its origin; tries again with growing waits.
 
 use crate::Fault;
 use crate::address::{Origin, join, shown};
+use crate::notice::{Notice, Notify};
+use crate::request::{Body, Method, Request};
 use crate::settings::{Settings, Token};
 use lcepatch_files::context::Context;
 use std::hash::{BuildHasher, RandomState};
@@ -9,8 +11,6 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq::http::{self, StatusCode, Uri, header};
-
-pub use ureq::http::Method;
 
 /// How many redirects of one request are followed.
 const REDIRECTS_MAX: u32 = 5;
@@ -24,108 +24,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const ANSWER_BYTES_MAX: u64 = 32 << 20;
 /// How much of what a server says stands in a message, in characters.
 const SAID_MAX: usize = 300;
-
-/// Something that a person who waits wants to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// A request is tried again.
-    Again {
-        /// The server.
-        origin: String,
-        /// What went wrong.
-        reason: String,
-        /// How long is waited before.
-        wait: Duration,
-    },
-    /// Another process downloads the same file.
-    WaitsForLock {
-        /// The file, as the hub names it.
-        file: String,
-        /// The process that has the lock, where the system says so.
-        process: Option<u32>,
-        /// The lock.
-        lock: std::path::PathBuf,
-    },
-    /// A server sends no parts of files, so that all of one is fetched.
-    WholeFile {
-        /// The file.
-        address: String,
-    },
-}
-
-/// Receives notices, on any thread.
-pub type Notify = Arc<dyn Fn(&Notice) + Send + Sync>;
-
-/// What is asked.
-#[derive(Debug, Clone)]
-pub struct Request {
-    method: Method,
-    address: String,
-    headers: Vec<(String, String)>,
-    body: Body,
-    /// Whether redirects are answers, instead of being followed.
-    stays: bool,
-}
-
-/// What is sent along.
-#[derive(Debug, Clone)]
-enum Body {
-    None,
-    Bytes(Arc<Vec<u8>>),
-    /// A part of a file: where it begins, and how many bytes it has.
-    File(Arc<std::fs::File>, u64, u64),
-}
-
-impl Request {
-    /// A request without a body.
-    pub fn new(method: Method, address: impl Into<String>) -> Self {
-        Self { method, address: address.into(), headers: Vec::new(), body: Body::None, stays: false }
-    }
-
-    /// A request for what is at an address.
-    pub fn get(address: impl Into<String>) -> Self {
-        Self::new(Method::GET, address)
-    }
-
-    /// With a header. A token that is set here goes to the address itself, and to no address that it redirects to.
-    #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-
-    /// Without following redirects: a signature is for one host.
-    #[must_use]
-    pub(crate) fn stays(mut self) -> Self {
-        self.stays = true;
-        self
-    }
-
-    /// Where it goes.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// With these bytes, which are of a content type.
-    #[must_use]
-    pub fn bytes(self, kind: &str, bytes: Vec<u8>) -> Self {
-        self.header("Content-Type", kind).untyped(bytes)
-    }
-
-    /// With these bytes, of which no content type is said: an address that is signed may be signed for none.
-    #[must_use]
-    pub fn untyped(mut self, bytes: Vec<u8>) -> Self {
-        self.body = Body::Bytes(Arc::new(bytes));
-        self
-    }
-
-    /// With a part of a file, which is `length` bytes from `start` on.
-    #[must_use]
-    pub fn file(mut self, file: Arc<std::fs::File>, start: u64, length: u64) -> Self {
-        self.body = Body::File(file, start, length);
-        self
-    }
-}
 
 /// An answer: its status and headers, and its body, which is read later.
 pub struct Answer {
@@ -273,7 +171,7 @@ impl Http {
     /// # Errors
     /// [`Fault`].
     pub fn send(&self, request: &Request, context: &Context) -> Result<Answer, Fault> {
-        self.retry(context, || self.try_once(request))
+        self.retry(context, || self.try_once(request, context))
     }
 
     /// Sends a request and reads the whole body, at most `limit` bytes of it, with tries again also where the connection breaks.
@@ -282,7 +180,7 @@ impl Http {
     /// [`Fault`].
     pub fn send_and_read(&self, request: &Request, limit: u64, context: &Context) -> Result<(Answer, Vec<u8>), Fault> {
         self.retry(context, || {
-            let mut answer = self.try_once(request)?;
+            let mut answer = self.try_once(request, context)?;
             let mut bytes = Vec::new();
             let (length, address) = (answer.length(), answer.address.clone());
             // Statuses without success are explained by their headers, or by the little that `said` reads.
@@ -345,7 +243,7 @@ impl Http {
     }
 
     /// Sends a request once and follows its redirects.
-    pub(crate) fn try_once(&self, request: &Request) -> Result<Answer, Failure> {
+    pub(crate) fn try_once(&self, request: &Request, context: &Context) -> Result<Answer, Failure> {
         if self.settings.offline {
             let (what, cache) = (shown(&request.address), self.settings.cache.clone());
             return Err(Fault::Offline { what, cache }.into());
@@ -357,7 +255,7 @@ impl Http {
         let first = Origin::of(&address);
         let mut redirects = Vec::new();
         loop {
-            let mut answer = self.exchange(request, &address, Origin::of(&address) == first)?;
+            let mut answer = self.exchange(request, &address, Origin::of(&address) == first, context)?;
             let location = answer.header("location").map(str::to_owned);
             let follows = matches!(answer.status, 301 | 302 | 303 | 307 | 308)
                 && [Method::GET, Method::HEAD].contains(&request.method)
@@ -382,7 +280,13 @@ impl Http {
     }
 
     /// One request and its answer.
-    fn exchange(&self, request: &Request, address: &Uri, at_first_origin: bool) -> Result<Answer, Failure> {
+    fn exchange(
+        &self,
+        request: &Request,
+        address: &Uri,
+        at_first_origin: bool,
+        context: &Context,
+    ) -> Result<Answer, Failure> {
         let unreadable =
             || Fault::Name { name: shown(&address.to_string()), reason: "is not an address of the web".into() };
         let origin = Origin::of(address).ok_or_else(unreadable)?;
@@ -413,9 +317,9 @@ impl Http {
                 let builder = builder.header(header::CONTENT_LENGTH, bytes.len());
                 self.run(builder, ureq::SendBody::from_reader(&mut reader), true)
             }
-            Body::File(file, start, length) => {
-                let mut reader = FilePart { file, at: *start, left: *length };
-                let builder = builder.header(header::CONTENT_LENGTH, *length);
+            Body::File(part) => {
+                let mut reader = part.reader(context);
+                let builder = builder.header(header::CONTENT_LENGTH, part.length);
                 self.run(builder, ureq::SendBody::from_reader(&mut reader), true)
             }
         };
@@ -450,6 +354,9 @@ impl Http {
             ureq::Error::HostNotFound => Fault::NoSuchHost { host: origin.host().to_owned() }.into(),
             ureq::Error::Rustls(error) => Fault::Tls { origin: origin.to_string(), reason: error.to_string() }.into(),
             ureq::Error::Tls(reason) => Fault::Tls { origin: origin.to_string(), reason: reason.into() }.into(),
+            ureq::Error::Io(error) if matches!(Fault::within(&error), Some(Fault::Cancelled)) => {
+                Fault::Cancelled.into()
+            }
             ureq::Error::Io(error) => match tls_reason(&error) {
                 Some(reason) => Fault::Tls { origin: origin.to_string(), reason }.into(),
                 None if is_unknown_host(&error) => Fault::NoSuchHost { host: origin.host().to_owned() }.into(),
@@ -513,27 +420,6 @@ fn tls_reason(error: &std::io::Error) -> Option<String> {
 /// Whether the system's resolver says that there is no such host. Its answer has no kind of its own.
 fn is_unknown_host(error: &std::io::Error) -> bool {
     error.to_string().starts_with("failed to lookup address")
-}
-
-/// A part of a file, as a body. Several parts of one file can be read at once.
-struct FilePart<'a> {
-    file: &'a std::fs::File,
-    at: u64,
-    left: u64,
-}
-
-impl Read for FilePart<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let buffer = buffer.get_mut(..wanted).unwrap_or_default();
-        #[cfg(unix)]
-        let read = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.at)?;
-        #[cfg(windows)]
-        let read = std::os::windows::fs::FileExt::seek_read(self.file, buffer, self.at)?;
-        self.at += read as u64;
-        self.left -= read as u64;
-        Ok(read)
-    }
 }
 
 #[cfg(test)]

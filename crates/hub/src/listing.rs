@@ -3,10 +3,13 @@
 // Reads untrusted bytes.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+use crate::Fault;
 use crate::name::is_inner_path;
+use lcepatch_files::context::Context;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
+use std::path::Path;
 
 /// A file of a repository at a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,13 +65,18 @@ impl Display for Digest {
     }
 }
 
-/// The digests of a content that is read from its beginning to its end: SHA-256, and git's of `bytes` bytes.
-pub(crate) fn digests_of(reader: &mut dyn std::io::Read, bytes: u64) -> std::io::Result<[Digest; 2]> {
-    let mut hashers =
-        [Digest::Sha256(String::new()), Digest::Git(String::new())].map(|like| Hasher::like(&like, bytes));
+/// The digests of a content of `bytes` bytes that is read from its beginning to its end: SHA-256, and git's. `name` is for messages.
+pub(crate) fn digests_of(
+    reader: &mut dyn std::io::Read,
+    bytes: u64,
+    name: &Path,
+    context: &Context,
+) -> Result<[Digest; 2], Fault> {
+    let mut hashers = [Hasher::sha256(), Hasher::like(&Digest::Git(String::new()), bytes)];
     let mut buffer = vec![0; 256 << 10];
     loop {
-        let read = reader.read(&mut buffer)?;
+        context.advance(0)?;
+        let read = reader.read(&mut buffer).map_err(|error| Fault::io("read", name, error))?;
         if read == 0 {
             return Ok(hashers.map(Hasher::finish));
         }
@@ -83,12 +91,18 @@ pub(crate) enum Hasher {
 }
 
 impl Hasher {
+    /// For SHA-256.
+    pub(crate) fn sha256() -> Self {
+        use sha2::Digest as _;
+        Self::Sha256(sha2::Sha256::new())
+    }
+
     /// For a digest of the same kind as `digest`, of a content of `bytes` bytes.
     pub(crate) fn like(digest: &Digest, bytes: u64) -> Self {
-        use sha2::Digest as _;
         match digest {
-            Digest::Sha256(_) => Self::Sha256(sha2::Sha256::new()),
+            Digest::Sha256(_) => Self::sha256(),
             Digest::Git(_) => {
+                use sha2::Digest as _;
                 let mut git = sha1::Sha1::default();
                 git.update(format!("blob {bytes}\0").as_bytes());
                 Self::Git(git)
@@ -113,7 +127,7 @@ impl Hasher {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

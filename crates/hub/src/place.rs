@@ -6,6 +6,7 @@ pub mod repository;
 use crate::Fault;
 use lcepatch_files::context::Context;
 use lcepatch_format::patch::ReadAt;
+use std::fs::File;
 use std::path::PathBuf;
 
 /// One state of a place. What is read is of this state, whatever others publish meanwhile.
@@ -23,13 +24,13 @@ pub trait Place: Send + Sync {
     ///
     /// # Errors
     /// [`Fault`], such as a file that is not there.
-    fn open(&self, path: &str) -> Result<Box<dyn ReadAt>, Fault>;
+    fn open(&self, path: &str, context: &Context<'_>) -> Result<Box<dyn ReadAt>, Fault>;
 
     /// Reads a whole file of at most `limit` bytes.
     ///
     /// # Errors
     /// As [`Place::open`]; a file that is larger.
-    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Fault>;
+    fn read(&self, path: &str, limit: u64, context: &Context<'_>) -> Result<Vec<u8>, Fault>;
 
     /// Fetches a whole file into the cache of this machine, and returns where it is there; none of a place that has no cache.
     ///
@@ -42,9 +43,12 @@ pub trait Place: Send + Sync {
     /// Writes files, all of them or none. Fails with [`Fault::Moved`] if somebody else published meanwhile, so that the caller
     /// looks at the new state and tries again.
     ///
+    /// The bytes of files are reported as progress, those of texts are not.
+    ///
     /// # Errors
-    /// [`Fault`]; nothing has changed then, except in places without commits, where files appear one by one in the given order.
-    fn publish(&self, files: &[NewFile], message: &str) -> Result<Published, Fault>;
+    /// [`Fault`], also for a file that is not what [`LocalFile`] says; nothing has changed then, except in places without commits, where
+    /// files appear one by one in the given order.
+    fn publish(&self, files: &[NewFile], message: &str, context: &Context<'_>) -> Result<Published, Fault>;
 }
 
 /// A file of a place.
@@ -73,7 +77,31 @@ pub enum Content {
     /// Small texts.
     Bytes(Vec<u8>),
     /// The bytes of a file.
-    File(PathBuf),
+    File(LocalFile),
+}
+
+/// A file of this machine whose content is known. It may be another one by the time it is sent, and is not sent then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 of its content, in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl LocalFile {
+    pub(crate) fn open(&self) -> Result<File, Fault> {
+        lcepatch_files::input::open_any(&self.path).map_err(|error| Fault::io("open", &self.path, error))
+    }
+
+    /// Refuses another content, by its digest.
+    pub(crate) fn check(&self, sha256: &str) -> Result<(), Fault> {
+        if sha256 == self.sha256 {
+            return Ok(());
+        }
+        let [before, after] = [&self.sha256, sha256].map(|digest| digest.to_owned());
+        Err(Fault::Changed { address: self.path.display().to_string(), before, after })
+    }
 }
 
 /// What publishing did.

@@ -2,7 +2,8 @@
 
 use crate::Fault;
 use crate::address::{decoded, join, shown};
-use crate::http::{Failure, Http, Request};
+use crate::http::{Failure, Http};
+use crate::request::Request;
 use lcepatch_files::context::Context;
 use serde::Deserialize;
 use std::fs::File;
@@ -101,7 +102,7 @@ pub fn download(
     let base = answer.address.parse().map_err(|_| refused(answer.status))?;
     let address = join(&base, &url.ok_or_else(missing)?).ok_or_else(missing)?.to_string();
     http.retry(context, || {
-        let mut answer = http.try_once(&Request::get(&address))?;
+        let mut answer = http.try_once(&Request::get(&address), context)?;
         if !answer.is_success() {
             return Err(Fault::NotFound { address: shown(&address), status: answer.status }.into());
         }

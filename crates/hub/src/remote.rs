@@ -3,9 +3,11 @@
 use crate::address::shown;
 use crate::cache::{RepoCache, free_space};
 use crate::client::{About, Client};
-use crate::http::{Answer, Failure, Http, Notice, Request, Tries};
+use crate::http::{Answer, Failure, Http, Tries};
 use crate::name::RepoName;
+use crate::notice::Notice;
 use crate::repository::{DEFAULT_REVISION, commit_of};
+use crate::request::Request;
 use crate::{Fault, Kind};
 use lcepatch_files::context::Context;
 use lcepatch_format::patch::ReadAt;
@@ -269,7 +271,7 @@ fn fetch(
     }
     let mut tries = Tries::default();
     loop {
-        let failure = match http.try_once(&request) {
+        let failure = match http.try_once(&request, context) {
             Ok(answer) => match read_part(http, ranged, answer, &range, before, context) {
                 Ok(part) => return Ok(part),
                 Err(failure) => failure,
@@ -405,11 +407,18 @@ pub(crate) fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
 
 /// A file of a repository.
 #[derive(Debug, Clone)]
-struct InRepository {
+pub(crate) struct InRepository {
     client: Client,
     id: String,
     revision: String,
     path: String,
+}
+
+impl InRepository {
+    pub(crate) fn new(client: &Client, id: &str, revision: &str, path: &str) -> Self {
+        let [id, revision, path] = [id, revision, path].map(str::to_owned);
+        Self { client: client.clone(), id, revision, path }
+    }
 }
 
 impl Ranged for InRepository {
@@ -425,7 +434,7 @@ impl Ranged for InRepository {
 
 /// A file at a web address.
 #[derive(Debug)]
-struct AtAddress(String);
+pub(crate) struct AtAddress(pub(crate) String);
 
 impl Ranged for AtAddress {
     fn request(&self) -> Result<Request, Fault> {
@@ -448,10 +457,9 @@ impl Client {
     /// [`Fault`].
     pub fn file(&self, name: &RepoName, context: &Context) -> Result<RemoteFile, Fault> {
         name.check()?;
-        let (id, path) = (name.id.clone(), name.path.clone().unwrap_or_default());
-        let revision = name.revision.clone().unwrap_or_else(|| DEFAULT_REVISION.to_owned());
-        let (cache, offline) = (RepoCache::new(&self.settings().cache, &id), self.settings().offline);
-        let ranged = InRepository { client: self.clone(), id, revision, path };
+        let revision = name.revision.as_deref().unwrap_or(DEFAULT_REVISION);
+        let ranged = InRepository::new(self, &name.id, revision, name.path.as_deref().unwrap_or_default());
+        let (cache, offline) = (RepoCache::new(&self.settings().cache, &name.id), self.settings().offline);
         let commit = cache.commit_of(&ranged.revision).filter(|commit| offline || *commit == ranged.revision);
         let here = commit.and_then(|commit| Some((File::open(cache.pointer(&commit, &ranged.path)).ok()?, commit)));
         if let Some((file, commit)) = here {

@@ -2,6 +2,8 @@
 
 use super::{Content, NewFile, Place, PlaceFile, Published};
 use crate::Fault;
+use crate::listing::Hasher;
+use lcepatch_files::context::Context;
 use lcepatch_files::durable::{self, Existing, check_new_file};
 use lcepatch_files::input::{self, Identity};
 use lcepatch_format::patch::ReadAt;
@@ -57,11 +59,11 @@ impl Place for Directory {
         &self.files
     }
 
-    fn open(&self, path: &str) -> Result<Box<dyn ReadAt>, Fault> {
+    fn open(&self, path: &str, _: &Context<'_>) -> Result<Box<dyn ReadAt>, Fault> {
         Ok(Box::new(OpenFile::open(&self.inner(path)?)?))
     }
 
-    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Fault> {
+    fn read(&self, path: &str, limit: u64, _: &Context<'_>) -> Result<Vec<u8>, Fault> {
         let path = self.inner(path)?;
         let file = input::open_any(&path).map_err(|e| Fault::io("open", &path, e))?;
         let mut bytes = Vec::new();
@@ -73,7 +75,7 @@ impl Place for Directory {
         Ok(bytes)
     }
 
-    fn publish(&self, files: &[NewFile], _: &str) -> Result<Published, Fault> {
+    fn publish(&self, files: &[NewFile], _: &str, context: &Context<'_>) -> Result<Published, Fault> {
         let paths = files.iter().map(|file| self.inner(&file.path)).collect::<Result<Vec<_>, _>>()?;
         for path in &paths {
             check_new_file(path, Existing::Replace).map_err(Fault::from)?;
@@ -93,7 +95,7 @@ impl Place for Directory {
             return Err(Fault::Moved { place: self.name.clone() });
         }
         for (file, path) in files.iter().zip(&paths) {
-            write(path, &file.content)?;
+            write(path, &file.content, context)?;
         }
         Ok(Published { commit: None, url: None })
     }
@@ -126,17 +128,21 @@ fn list(path: &Path) -> Result<Vec<(PlaceFile, Identity)>, Fault> {
 }
 
 /// Puts a file in its place.
-fn write(path: &Path, content: &Content) -> Result<(), Fault> {
+fn write(path: &Path, content: &Content, context: &Context) -> Result<(), Fault> {
     let mut new = durable::NewFile::create(path, Existing::Replace)?;
     match content {
         Content::Bytes(bytes) => new = new.with(bytes)?,
         Content::File(from) => {
-            let file = input::open_any(from).map_err(|e| Fault::io("open", from, e))?;
+            let file = from.open()?;
+            let mut hasher = Hasher::sha256();
             let mut piece = Vec::new();
-            while (&file).take(PIECE_BYTES).read_to_end(&mut piece).map_err(|e| Fault::io("read", from, e))? > 0 {
+            while (&file).take(PIECE_BYTES).read_to_end(&mut piece).map_err(|e| Fault::io("read", &from.path, e))? > 0 {
+                hasher.update(&piece);
                 new = new.with(&piece)?;
+                context.advance(piece.len() as u64)?;
                 piece.clear();
             }
+            from.check(hasher.finish().hex())?;
         }
     }
     Ok(new.commit()?)
@@ -178,6 +184,7 @@ impl ReadAt for OpenFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::LocalFile;
 
     fn new(path: &str, bytes: &[u8]) -> NewFile {
         NewFile { path: path.to_owned(), content: Content::Bytes(bytes.to_vec()) }
@@ -189,16 +196,16 @@ mod tests {
         let path = folder.path().join("new/place");
         let place = Directory::open(&path).unwrap();
         assert!(place.files().is_empty());
-        place.publish(&[new("b", b"12345"), new("a", b"x")], "").unwrap();
+        place.publish(&[new("b", b"12345"), new("a", b"x")], "", &Context::silent()).unwrap();
         std::fs::create_dir(path.join("folder")).unwrap();
         let place = Directory::open(&path).unwrap();
         assert_eq!(
             place.files().iter().map(|file| (&file.path[..], file.bytes)).collect::<Vec<_>>(),
             [("a", 1), ("b", 5)]
         );
-        assert_eq!(place.read("b", 5).unwrap(), b"12345");
-        assert!(matches!(place.read("b", 4), Err(Fault::TooLarge { bytes: 5, limit: 4, .. })));
-        let open = place.open("b").unwrap();
+        assert_eq!(place.read("b", 5, &Context::silent()).unwrap(), b"12345");
+        assert!(matches!(place.read("b", 4, &Context::silent()), Err(Fault::TooLarge { bytes: 5, limit: 4, .. })));
+        let open = place.open("b", &Context::silent()).unwrap();
         assert_eq!((open.bytes(), open.read_at(1, 3).unwrap()), (5, b"234".to_vec()));
         assert!(open.read_at(3, 3).is_err() && open.read_at(u64::MAX, 2).is_err());
     }
@@ -207,9 +214,24 @@ mod tests {
     fn whoever_publishes_on_an_old_state_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let [one, other] = [0, 1].map(|_| Directory::open(folder.path()).unwrap());
-        one.publish(&[new("a", b"x")], "").unwrap();
-        assert!(matches!(other.publish(&[new("b", b"x")], ""), Err(Fault::Moved { .. })));
+        one.publish(&[new("a", b"x")], "", &Context::silent()).unwrap();
+        assert!(matches!(other.publish(&[new("b", b"x")], "", &Context::silent()), Err(Fault::Moved { .. })));
         assert!(!folder.path().join("b").exists());
+    }
+
+    #[test]
+    fn a_file_that_changed_is_not_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = folder.path().join("p");
+        std::fs::write(&from, b"x").unwrap();
+        let sha256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881".to_owned();
+        let file = NewFile { path: "p".into(), content: Content::File(LocalFile { path: from.clone(), sha256 }) };
+        let path = folder.path().join("place");
+        let publish = || Directory::open(&path).unwrap().publish(&[file.clone()], "", &Context::silent());
+        publish().unwrap();
+        std::fs::write(&from, b"y").unwrap();
+        assert!(matches!(publish(), Err(Fault::Changed { .. })));
+        assert_eq!(std::fs::read(path.join("p")).unwrap(), b"x");
     }
 
     #[test]
@@ -218,8 +240,11 @@ mod tests {
         std::fs::write(folder.path().join("outside"), b"x").unwrap();
         let place = Directory::open(folder.path().join("inner")).unwrap();
         for path in ["../outside", "..", "", "a/b", "/etc/hostname"] {
-            assert!(place.open(path).is_err() && place.read(path, 9).is_err(), "{path}");
-            assert!(place.publish(&[new(path, b"y")], "").is_err(), "{path}");
+            assert!(
+                place.open(path, &Context::silent()).is_err() && place.read(path, 9, &Context::silent()).is_err(),
+                "{path}"
+            );
+            assert!(place.publish(&[new(path, b"y")], "", &Context::silent()).is_err(), "{path}");
         }
         assert_eq!(std::fs::read(folder.path().join("outside")).unwrap(), b"x");
         assert!(Directory::open(folder.path().join("outside")).is_err(), "a file is no directory");

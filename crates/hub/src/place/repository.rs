@@ -5,10 +5,11 @@ use super::{Content, NewFile, Place, PlaceFile, Published};
 use crate::Fault;
 use crate::address::{encoded, shown};
 use crate::client::{About, Client};
-use crate::http::{ANSWER_BYTES_MAX, Method, Request};
+use crate::http::ANSWER_BYTES_MAX;
 use crate::listing::{Digest, digests_of};
 use crate::name::RepoName;
 use crate::repository::{DEFAULT_REVISION, Snapshot};
+use crate::request::{Method, Request};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lcepatch_files::context::Context;
@@ -16,7 +17,6 @@ use lcepatch_format::patch::ReadAt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,29 +106,35 @@ impl Repository {
     }
 
     /// Sends JSON and reads the answer.
-    fn post<T: for<'a> Deserialize<'a>>(&self, address: &str, kind: &str, body: &Value) -> Result<T, Fault> {
+    fn post<T: for<'a> Deserialize<'a>>(
+        &self,
+        address: &str,
+        kind: &str,
+        body: &Value,
+        context: &Context,
+    ) -> Result<T, Fault> {
         let request =
             Request::new(Method::POST, address).header("Accept", kind).bytes(kind, body.to_string().into_bytes());
-        self.client.json(&request, self.about(), &Context::silent())
+        self.client.json(&request, self.about(), context)
     }
 
     /// Makes the repository. It may have been made meanwhile.
-    fn create(&self, private: bool) -> Result<(), Fault> {
+    fn create(&self, private: bool, context: &Context) -> Result<(), Fault> {
         let (organization, name) = self.id.split_once('/').unwrap_or(("", &self.id));
         let visibility = if private { "private" } else { "public" };
         let body = json!({ "type": "model", "organization": organization, "name": name, "visibility": visibility });
         let address = self.client.api("repos/create");
         let request = Request::new(Method::POST, address).bytes(JSON, body.to_string().into_bytes());
-        let (answer, _) = self.client.http().send_and_read(&request, ANSWER_BYTES_MAX, &Context::silent())?;
+        let (answer, _) = self.client.http().send_and_read(&request, ANSWER_BYTES_MAX, context)?;
         match answer.status {
             409 => Ok(()),
             _ if answer.is_success() => Ok(()),
-            _ => Err(self.client.refused(answer, self.about(), &Context::silent())),
+            _ => Err(self.client.refused(answer, self.about(), context)),
         }
     }
 
     /// The files whose content goes through Git LFS, by path, as the hub decides.
-    fn are_large(&self, files: &[Upload]) -> Result<BTreeMap<String, bool>, Fault> {
+    fn are_large(&self, files: &[Upload], context: &Context) -> Result<BTreeMap<String, bool>, Fault> {
         #[derive(Deserialize)]
         struct Answer {
             files: Vec<Mode>,
@@ -151,14 +157,14 @@ impl Repository {
             if let Some(attributes) = files.iter().find(|file| file.path == ".gitattributes") {
                 body["gitAttributes"] = String::from_utf8_lossy(&attributes.read()?).into();
             }
-            let answer: Answer = self.post(&address, JSON, &body)?;
+            let answer: Answer = self.post(&address, JSON, &body, context)?;
             modes.extend(answer.files.into_iter().map(|file| (file.path, file.mode == "lfs")));
         }
         Ok(modes)
     }
 
     /// Sends contents to Git LFS that are not there yet.
-    fn send_large(&self, files: &[&Upload]) -> Result<(), Fault> {
+    fn send_large(&self, files: &[&Upload], context: &Context) -> Result<(), Fault> {
         #[derive(Deserialize)]
         struct Answer {
             objects: Vec<Object>,
@@ -174,7 +180,7 @@ impl Repository {
                 "ref": { "name": self.revision },
                 "objects": objects,
             });
-            let answer: Answer = self.post(&address, LFS_JSON, &body)?;
+            let answer: Answer = self.post(&address, LFS_JSON, &body, context)?;
             for object in answer.objects {
                 let file = some.iter().find(|file| file.sha256 == object.oid);
                 let file = file.ok_or_else(|| {
@@ -187,35 +193,35 @@ impl Repository {
                         message: error.message,
                     });
                 }
-                self.send_object(file, object.actions.unwrap_or_default())?;
+                self.send_object(file, object.actions.unwrap_or_default(), context)?;
             }
         }
         Ok(())
     }
 
     /// Does for one content what the hub says.
-    fn send_object(&self, file: &Upload, actions: Actions) -> Result<(), Fault> {
+    fn send_object(&self, file: &Upload, actions: Actions, context: &Context) -> Result<(), Fault> {
         // Without this action the content is there.
-        let Some(upload) = actions.upload else { return Ok(()) };
+        let Some(upload) = actions.upload else { return Ok(context.advance(file.bytes)?) };
         match upload.header.get("chunk_size") {
-            Some(size) => self.send_parts(file, &upload, size)?,
+            Some(size) => self.send_parts(file, &upload, size, context)?,
             None => {
                 let headers = upload.header.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
                 let request = headers
                     .fold(file.put(&upload.href, 0, file.bytes)?, |request, (name, value)| request.header(name, value));
-                self.client.ask(&request, self.about(), &Context::silent())?;
+                self.client.ask(&request, self.about(), context)?;
             }
         }
         if let Some(verify) = actions.verify {
             let body = json!({ "oid": file.sha256, "size": file.bytes }).to_string();
             let request = Request::new(Method::POST, &verify.href).bytes(LFS_JSON, body.into_bytes());
-            self.client.ask(&request, self.about(), &Context::silent())?;
+            self.client.ask(&request, self.about(), context)?;
         }
         Ok(())
     }
 
     /// Sends a content in parts: the header of the action has the length of each, and an address for each under its number.
-    fn send_parts(&self, file: &Upload, upload: &Action, size: &Value) -> Result<(), Fault> {
+    fn send_parts(&self, file: &Upload, upload: &Action, size: &Value, context: &Context) -> Result<(), Fault> {
         let wrong = |reason: &str| not_understood(&upload.href, reason.to_owned());
         let size = size.as_u64().or_else(|| size.as_str()?.parse().ok()).filter(|size| *size > 0);
         let size = size.ok_or_else(|| wrong("the length of its parts is no number"))?;
@@ -229,18 +235,24 @@ impl Repository {
         for (at, (_, address)) in addresses.into_iter().enumerate() {
             let start = at as u64 * size;
             let request = file.put(address, start, size.min(file.bytes - start))?;
-            let (answer, _) = self.client.ask(&request, self.about(), &Context::silent())?;
+            let (answer, _) = self.client.ask(&request, self.about(), context)?;
             let etag = answer.header("etag").ok_or_else(|| wrong("a part that was sent has no tag"))?;
             parts.push(json!({ "partNumber": at + 1, "etag": etag }));
         }
         let body = json!({ "oid": file.sha256, "parts": parts }).to_string();
         let request =
             Request::new(Method::POST, &upload.href).header("Accept", LFS_JSON).bytes(LFS_JSON, body.into_bytes());
-        self.client.ask(&request, self.about(), &Context::silent()).map(drop)
+        self.client.ask(&request, self.about(), context).map(drop)
     }
 
     /// One commit with all files, on the state that was read.
-    fn commit(&self, parent: &str, files: &[(&Upload, bool)], message: &str) -> Result<Published, Fault> {
+    fn commit_on(
+        &self,
+        parent: &str,
+        files: &[(&Upload, bool)],
+        message: &str,
+        context: &Context,
+    ) -> Result<Published, Fault> {
         #[derive(Deserialize)]
         struct Answer {
             #[serde(rename = "commitOid")]
@@ -264,7 +276,7 @@ impl Repository {
         }
         let address = self.client.api(&format!("models/{}/commit/{}", self.id, encoded(&self.revision, false)));
         let request = Request::new(Method::POST, &address).bytes("application/x-ndjson", lines.into_bytes());
-        let (answer, bytes) = self.client.http().send_and_read(&request, ANSWER_BYTES_MAX, &Context::silent())?;
+        let (answer, bytes) = self.client.http().send_and_read(&request, ANSWER_BYTES_MAX, context)?;
         match answer.status {
             412 => Err(Fault::Moved { place: self.name.clone() }),
             _ if answer.is_success() => {
@@ -272,7 +284,7 @@ impl Repository {
                     serde_json::from_slice(&bytes).map_err(|error| not_understood(&address, error.to_string()))?;
                 Ok(Published { commit: Some(done.commit), url: done.url })
             }
-            _ => Err(self.client.refused(answer, self.about(), &Context::silent())),
+            _ => Err(self.client.refused(answer, self.about(), context)),
         }
     }
 }
@@ -290,25 +302,25 @@ impl Place for Repository {
         &self.files
     }
 
-    fn open(&self, path: &str) -> Result<Box<dyn ReadAt>, Fault> {
+    fn open(&self, path: &str, context: &Context<'_>) -> Result<Box<dyn ReadAt>, Fault> {
         let snapshot = self.snapshot()?;
         snapshot.file(path)?;
         if self.client.settings().offline || snapshot.is_cached(&self.client, path) {
-            let path = snapshot.fetch(&self.client, &[path], &Context::silent())?.join(path);
+            let path = snapshot.fetch(&self.client, &[path], context)?.join(path);
             return Ok(Box::new(OpenFile::open(&path)?));
         }
         let [revision, path] = [&snapshot.commit, path].map(|part| Some(part.to_owned()));
-        Ok(Box::new(self.client.file(&RepoName { id: self.id.clone(), revision, path }, &Context::silent())?))
+        Ok(Box::new(self.client.file(&RepoName { id: self.id.clone(), revision, path }, context)?))
     }
 
-    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Fault> {
+    fn read(&self, path: &str, limit: u64, context: &Context<'_>) -> Result<Vec<u8>, Fault> {
         let snapshot = self.snapshot()?;
         let bytes = snapshot.file(path)?.bytes;
         if bytes > limit {
             return Err(Fault::TooLarge { address: format!("{}/{path}", self.name), bytes, limit });
         }
         // Through the cache, where what arrives is checked.
-        let path = snapshot.fetch(&self.client, &[path], &Context::silent())?.join(path);
+        let path = snapshot.fetch(&self.client, &[path], context)?.join(path);
         std::fs::read(&path).map_err(|error| Fault::io("read", &path, error))
     }
 
@@ -318,15 +330,15 @@ impl Place for Repository {
 
     /// Makes the repository if it is not there. A file that is there already, byte for byte, is not sent; if this is true of all of them,
     /// there is no commit, and the commit that is returned is that of the state that was read.
-    fn publish(&self, files: &[NewFile], message: &str) -> Result<Published, Fault> {
-        let uploads = files.iter().map(Upload::new).collect::<Result<Vec<_>, _>>()?;
+    fn publish(&self, files: &[NewFile], message: &str, context: &Context<'_>) -> Result<Published, Fault> {
+        let uploads = files.iter().map(|file| Upload::new(file, context)).collect::<Result<Vec<_>, _>>()?;
         let created;
         let state = match (&self.snapshot, self.absent) {
             (None, Absent::Create { private }) => {
-                self.create(private)?;
+                self.create(private, context)?;
                 let revision = Some(self.revision.clone());
                 let name = RepoName { id: self.id.clone(), revision, path: None };
-                created = self.client.open(&name, &Context::silent())?;
+                created = self.client.open(&name, context)?;
                 &created
             }
             _ => self.snapshot()?,
@@ -339,11 +351,11 @@ impl Place for Repository {
         if new.is_empty() {
             return Ok(Published { commit: Some(state.commit.clone()), url: None });
         }
-        let modes = self.are_large(&new)?;
+        let modes = self.are_large(&new, context)?;
         let is_large = |file: &Upload| modes.get(&file.path).copied().unwrap_or(false);
-        self.send_large(&new.iter().filter(|file| is_large(file)).collect::<Vec<_>>())?;
+        self.send_large(&new.iter().filter(|file| is_large(file)).collect::<Vec<_>>(), context)?;
         let files: Vec<(&Upload, bool)> = new.iter().map(|file| (file, is_large(file))).collect();
-        self.commit(&state.commit, &files, message)
+        self.commit_on(&state.commit, &files, message, context)
     }
 }
 
@@ -391,20 +403,23 @@ struct Upload<'a> {
 }
 
 impl<'a> Upload<'a> {
-    fn new(file: &'a NewFile) -> Result<Self, Fault> {
+    fn new(file: &'a NewFile, context: &Context) -> Result<Self, Fault> {
         let NewFile { path, content } = file;
-        let (bytes, read) = match content {
+        let (bytes, (digests, sample)) = match content {
             Content::Bytes(content) => {
-                (content.len() as u64, digests_and_sample(&mut content.as_slice(), content.len() as u64))
+                let bytes = content.len() as u64;
+                (bytes, digests_and_sample(&mut content.as_slice(), bytes, Path::new(path), context)?)
             }
             Content::File(from) => {
-                let mut file = open(from)?;
-                let bytes = file.metadata().map_err(|error| Fault::io("read", from, error))?.len();
-                (bytes, digests_and_sample(&mut file, bytes))
+                let mut file = from.open()?;
+                let bytes = file.metadata().map_err(|error| Fault::io("read", &from.path, error))?.len();
+                (bytes, digests_and_sample(&mut file, bytes, &from.path, context)?)
             }
         };
-        let ([sha256, git], sample) = read.map_err(|error| Fault::io("read", Path::new(path), error))?;
-        let [sha256, git] = [sha256, git].map(|digest| digest.hex().to_owned());
+        let [sha256, git] = digests.map(|digest| digest.hex().to_owned());
+        if let Content::File(from) = content {
+            from.check(&sha256)?;
+        }
         Ok(Self { path: path.clone(), content, bytes, sha256, git, sample })
     }
 
@@ -412,7 +427,7 @@ impl<'a> Upload<'a> {
     fn read(&self) -> Result<Vec<u8>, Fault> {
         match self.content {
             Content::Bytes(bytes) => Ok(bytes.clone()),
-            Content::File(from) => std::fs::read(from).map_err(|error| Fault::io("read", from, error)),
+            Content::File(from) => std::fs::read(&from.path).map_err(|error| Fault::io("read", &from.path, error)),
         }
     }
 
@@ -420,7 +435,7 @@ impl<'a> Upload<'a> {
     fn put(&self, address: &str, start: u64, length: u64) -> Result<Request, Fault> {
         let request = Request::new(Method::PUT, address);
         match self.content {
-            Content::File(from) => Ok(request.file(Arc::new(open(from)?), start, length)),
+            Content::File(from) => Ok(request.file(Arc::new(from.open()?), start, length)),
             Content::Bytes(bytes) => {
                 let start = usize::try_from(start).unwrap_or(usize::MAX);
                 let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -431,14 +446,15 @@ impl<'a> Upload<'a> {
     }
 }
 
-fn open(path: &Path) -> Result<File, Fault> {
-    lcepatch_files::input::open_any(path).map_err(|error| Fault::io("read", path, error))
-}
-
 /// The digests of a content of `bytes` bytes, and its beginning.
-fn digests_and_sample(content: &mut dyn Read, bytes: u64) -> std::io::Result<([Digest; 2], Vec<u8>)> {
+fn digests_and_sample(
+    content: &mut dyn Read,
+    bytes: u64,
+    name: &Path,
+    context: &Context,
+) -> Result<([Digest; 2], Vec<u8>), Fault> {
     let mut sample = Vec::new();
-    content.take(SAMPLE_BYTES).read_to_end(&mut sample)?;
-    let digests = digests_of(&mut sample.as_slice().chain(content), bytes)?;
+    content.take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(|error| Fault::io("read", name, error))?;
+    let digests = digests_of(&mut sample.as_slice().chain(content), bytes, name, context)?;
     Ok((digests, sample))
 }

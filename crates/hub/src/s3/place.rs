@@ -58,9 +58,9 @@ impl Place for Prefix {
         &self.files
     }
 
-    fn open(&self, path: &str) -> Result<Box<dyn ReadAt>, Fault> {
+    fn open(&self, path: &str, context: &Context<'_>) -> Result<Box<dyn ReadAt>, Fault> {
         let object = self.object(path)?;
-        let file = self.bucket.file(&object.key, &Context::silent())?;
+        let file = self.bucket.file(&object.key, context)?;
         let tag = file.etag().map(super::bare).unwrap_or_default();
         if file.bytes() != object.bytes || tag != object.tag {
             return Err(changed(self.bucket.name_of(&object.key), object, &tag));
@@ -68,14 +68,14 @@ impl Place for Prefix {
         Ok(Box::new(file))
     }
 
-    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Fault> {
+    fn read(&self, path: &str, limit: u64, context: &Context<'_>) -> Result<Vec<u8>, Fault> {
         let object = self.object(path)?;
         let address = self.bucket.name_of(&object.key);
         if object.bytes > limit {
             return Err(Fault::TooLarge { address, bytes: object.bytes, limit });
         }
         let request = self.bucket.request(&Method::GET, &Ask { key: &object.key, ..Ask::default() })?;
-        let (answer, bytes) = self.bucket.http.send_and_read(&request, limit, &Context::silent())?;
+        let (answer, bytes) = self.bucket.http.send_and_read(&request, limit, context)?;
         if !answer.is_success() {
             return Err(self.bucket.refused(answer, &object.key));
         }
@@ -87,13 +87,12 @@ impl Place for Prefix {
 
     /// Objects appear one by one. Each is written only if what is there is what was listed, on servers that compare it; others could lose
     /// what somebody else publishes in the same moment.
-    fn publish(&self, files: &[NewFile], _: &str) -> Result<Published, Fault> {
-        let context = Context::silent();
+    fn publish(&self, files: &[NewFile], _: &str, context: &Context<'_>) -> Result<Published, Fault> {
         if let Some(file) = files.iter().find(|file| file.path.is_empty() || file.path.contains('/')) {
             let reason = "is not the name of a file directly in a place".to_owned();
             return Err(Fault::Name { name: file.path.clone(), reason });
         }
-        if self.bucket.list_folder(&self.folder, &context)? != self.objects {
+        if self.bucket.list_folder(&self.folder, context)? != self.objects {
             return Err(Fault::Moved { place: self.name.clone() });
         }
         for file in files {
@@ -101,8 +100,8 @@ impl Place for Prefix {
             let there = self.objects.iter().find(|object| object.key == key);
             let before = there.map_or(Before::Nothing, |object| Before::Tag(object.tag.clone()));
             match &file.content {
-                Content::Bytes(bytes) => self.bucket.put(&key, bytes, &before, &context)?,
-                Content::File(path) => self.bucket.put_file(&key, path, &before, &context)?,
+                Content::Bytes(bytes) => self.bucket.put(&key, bytes, &before, context)?,
+                Content::File(from) => self.bucket.put_file(&key, from, &before, context)?,
             }
         }
         Ok(Published { commit: None, url: None })

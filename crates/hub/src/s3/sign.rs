@@ -3,6 +3,7 @@
 
 use super::credentials::Keys;
 use crate::address::encoded;
+use crate::listing::hex;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
 use std::time::SystemTime;
@@ -60,10 +61,6 @@ fn hmac(key: &[u8], text: &str) -> Vec<u8> {
 }
 
 /// Bytes in hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::credentials::Secret;

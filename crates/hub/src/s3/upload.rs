@@ -1,8 +1,11 @@
 //! Writes objects, whole or in parts.
 
-use super::{Ask, Bucket, answer, hex};
+use super::{Ask, Bucket, answer};
 use crate::Fault;
-use crate::http::{Answer, Request};
+use crate::http::Answer;
+use crate::listing::{Hasher, hex};
+use crate::place::LocalFile;
+use crate::request::Request;
 use base64::Engine as _;
 use lcepatch_files::context::Context;
 use sha2::{Digest as _, Sha256};
@@ -46,7 +49,15 @@ struct Part {
 }
 
 impl Part {
-    fn new(file: &File, path: &Path, start: u64, bytes: u64, context: &Context) -> Result<Self, Fault> {
+    /// Reads the part that follows what `whole` has seen.
+    fn new(
+        file: &File,
+        path: &Path,
+        start: u64,
+        bytes: u64,
+        whole: &mut Hasher,
+        context: &Context,
+    ) -> Result<Self, Fault> {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; CHUNK_BYTES];
         let mut at = start;
@@ -56,6 +67,7 @@ impl Part {
             let chunk = buffer.get_mut(..wanted).unwrap_or_default();
             lcepatch_files::durable::read_at(file, chunk, at).map_err(|error| Fault::io("read", path, error))?;
             hasher.update(&*chunk);
+            whole.update(chunk);
             at += wanted as u64;
         }
         Ok(Self { start, bytes, digest: hasher.finalize().into() })
@@ -70,15 +82,21 @@ impl Bucket {
     }
 
     /// Writes the object of a file.
-    pub(super) fn put_file(&self, key: &str, path: &Path, before: &Before, context: &Context) -> Result<(), Fault> {
-        let io = |error| Fault::io("open", path, error);
-        let file = lcepatch_files::input::open_any(path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
-        let file = Arc::new(file);
+    pub(super) fn put_file(
+        &self,
+        key: &str,
+        from: &LocalFile,
+        before: &Before,
+        context: &Context,
+    ) -> Result<(), Fault> {
+        let file = Arc::new(from.open()?);
+        let length = file.metadata().map_err(|error| Fault::io("open", &from.path, error))?.len();
         if length >= PART_BYTES {
-            return self.put_parts(key, &file, path, length, before, context);
+            return self.put_parts(key, &file, from, length, before, context);
         }
-        let part = Part::new(&file, path, 0, length, context)?;
+        let mut whole = Hasher::sha256();
+        let part = Part::new(&file, &from.path, 0, length, &mut whole, context)?;
+        from.check(whole.finish().hex())?;
         let send =
             |request: Request| request.file(file.clone(), 0, length).header("content-type", "application/octet-stream");
         self.put_once(key, &part.digest, before, &send, context)
@@ -120,7 +138,7 @@ impl Bucket {
         &self,
         key: &str,
         file: &Arc<File>,
-        path: &Path,
+        from: &LocalFile,
         length: u64,
         before: &Before,
         context: &Context,
@@ -129,7 +147,7 @@ impl Bucket {
         let bytes = self.written(&begin, key, before, context)?.1;
         let wrong = |reason: String| Fault::Answer { address: self.name_of(key), reason };
         let upload = answer::upload(&bytes).map_err(wrong)?;
-        let sent = self.send_parts(key, &upload, file, path, length, before, context);
+        let sent = self.send_parts(key, &upload, file, from, length, before, context);
         if sent.is_err() {
             // The failure counts, not whether this works.
             let ask = Ask { key, query: &[("uploadId", &upload)], ..Ask::default() };
@@ -145,15 +163,16 @@ impl Bucket {
         key: &str,
         upload: &str,
         file: &Arc<File>,
-        path: &Path,
+        from: &LocalFile,
         length: u64,
         before: &Before,
         context: &Context,
     ) -> Result<(), Fault> {
         let part_bytes = PART_BYTES.max(length.div_ceil(PARTS_MAX));
+        let mut whole = Hasher::sha256();
         let mut list = String::from("<CompleteMultipartUpload>");
         for (number, start) in (1_u64..).zip((0..length).step_by(part_bytes as usize)) {
-            let part = Part::new(file, path, start, part_bytes.min(length - start), context)?;
+            let part = Part::new(file, &from.path, start, part_bytes.min(length - start), &mut whole, context)?;
             let (content, number) = (hex(&part.digest), number.to_string());
             let query = [("partNumber", &*number), ("uploadId", upload)];
             let ask = Ask { key, query: &query, content: Some(&content), ..Ask::default() };
@@ -170,6 +189,7 @@ impl Bucket {
             list += &format!("<Part><PartNumber>{number}</PartNumber><ETag>\"{tag}\"</ETag></Part>");
             context.advance(0)?;
         }
+        from.check(whole.finish().hex())?;
         list += "</CompleteMultipartUpload>";
         let content = hex(&Sha256::digest(&list));
         let (name, value) = before.header();
