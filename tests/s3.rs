@@ -232,7 +232,8 @@ fn of_two_who_push_at_once_both_are_listed() {
         [push("p.lcepatch"), push("back.lcepatch")].map(|child| Run::new("push", child.wait_with_output().unwrap()));
     runs.into_iter().for_each(|run| drop(run.ok()));
     let index: serde_json::Value =
-        serde_json::from_slice(&server.place("both").read("patches.json", 1 << 20).unwrap()).unwrap();
+        serde_json::from_slice(&server.place("both").read("patches.json", 1 << 20, &Context::silent()).unwrap())
+            .unwrap();
     assert_eq!(index["patches"].as_array().unwrap().len(), 2, "{index}");
 }
 
@@ -245,8 +246,11 @@ fn whoever_publishes_on_an_old_state_is_told() {
     let now = server.place("old");
     assert_eq!(now.files().iter().map(|file| (&file.path[..], file.bytes)).collect::<Vec<_>>(), [("a", 1)]);
     now.publish(&[new("a", b"changed")], "", &Context::silent()).unwrap();
-    assert_eq!(server.place("old").read("a", 9).unwrap(), b"changed");
-    assert!(matches!(now.read("a", 9), Err(Fault::Changed { .. })), "what is read is of the state that was listed");
+    assert_eq!(server.place("old").read("a", 9, &Context::silent()).unwrap(), b"changed");
+    assert!(
+        matches!(now.read("a", 9, &Context::silent()), Err(Fault::Changed { .. })),
+        "what is read is of the state that was listed"
+    );
 }
 
 #[test]

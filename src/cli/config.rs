@@ -43,11 +43,8 @@ impl Config {
         if let Some(list) = variable("LCEPATCH_ALLOWED_SIGNERS") {
             config.allowed_signers = Some(PathBuf::from(list)).filter(|list| !list.as_os_str().is_empty());
         }
-        // The variable of all programs that use a hub wins over our own.
-        for name in ["LCEPATCH_ENDPOINT", "HF_ENDPOINT"] {
-            if let Some(endpoint) = variable(name).filter(|endpoint| !endpoint.is_empty()) {
-                config.endpoint = Some(endpoint.to_string_lossy().into_owned());
-            }
+        if let Some(endpoint) = variable("LCEPATCH_ENDPOINT").filter(|endpoint| !endpoint.is_empty()) {
+            config.endpoint = Some(endpoint.to_string_lossy().into_owned());
         }
         Ok(config)
     }

@@ -219,9 +219,9 @@ impl Sources {
     pub fn patches_for(&self, name: &Path, context: &Context<'_>) -> Result<Option<Vec<PathBuf>>, Error> {
         match self.parse(name)? {
             Name::Hub(repository) => {
-                let hits = self.client()?.search(&repository.id, context)?;
+                let found = self.client()?.search(&repository.id, context)?;
                 // With the scheme, so that no file here, and no other place, is taken for what the hub names.
-                Ok(Some(hits.into_iter().map(|hit| format!("hf://models/{}", hit.id).into()).collect()))
+                Ok(Some(found.into_iter().map(|id| format!("hf://models/{id}").into()).collect()))
             }
             _ => Ok(None),
         }
@@ -283,12 +283,10 @@ impl Sources {
     }
 
     fn settings(&self) -> Result<Settings, Error> {
-        let mut settings = Settings::from_environment()?;
-        if let Some(endpoint) = &self.options.endpoint
-            && std::env::var_os("HF_ENDPOINT").is_none_or(|value| value.is_empty())
-        {
-            settings.endpoint = endpoint.trim_end_matches('/').to_owned();
-        }
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        // The variable of all programs that use a hub wins over what is configured here.
+        let configured = |name: &str| self.options.endpoint.clone().filter(|_| name == "HF_ENDPOINT");
+        let mut settings = Settings::from_variables(|name| variable(name).or_else(|| configured(name)))?;
         settings.allow_http |= self.options.allow_http;
         Ok(settings)
     }
@@ -394,7 +392,9 @@ impl Sources {
 fn waiting(notice: &Notice) -> String {
     match notice {
         Notice::Again { origin, reason, wait } => {
-            format!("{origin}: {reason}; trying again in {:.0} s", wait.as_secs_f64().ceil())
+            // Most reasons say where they come from.
+            let at = if reason.contains(origin) { String::new() } else { format!("{origin}: ") };
+            format!("{at}{reason}; trying again in {:.0} s", wait.as_secs_f64().ceil())
         }
         Notice::WaitsForLock { file, process: Some(process), .. } => {
             format!("waiting for process {process}, which downloads {file}, too")

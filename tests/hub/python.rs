@@ -145,7 +145,7 @@ fn python_reads_what_was_published_here_and_the_other_way_round() {
         print(json.dumps([names, size, tags]))";
     let expected = json!([[".gitattributes", "README.md", "p.lcepatch"], weights.len(), ["lcepatch"]]);
     assert_eq!(asked(python(&hub, code)), expected);
-    assert_eq!(open().read("p.txt", 100).unwrap(), b"from python");
+    assert_eq!(open().read("p.txt", 100, &Context::silent()).unwrap(), b"from python");
 }
 
 #[test]

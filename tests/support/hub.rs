@@ -174,7 +174,8 @@ impl Asks for Client {
 /// A file to publish, as it is now.
 pub fn local(path: PathBuf) -> LocalFile {
     use sha2::Digest as _;
-    let sha256 = lcepatch::digest::Digest(sha2::Sha256::digest(std::fs::read(&path).unwrap()).into()).to_string();
+    let digest = sha2::Sha256::digest(std::fs::read(&path).unwrap());
+    let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     LocalFile { path, sha256 }
 }
 

@@ -27,18 +27,6 @@ pub(crate) struct About<'a> {
     pub(crate) path: Option<&'a str>,
 }
 
-/// A repository that a search found.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Hit {
-    /// `ORG/NAME`.
-    pub id: String,
-    /// Its newest commit, where the hub says so.
-    pub sha: Option<String>,
-    /// What its card declares.
-    #[serde(default)]
-    pub tags: Vec<String>,
-}
-
 impl Client {
     /// A client that says nothing while it waits.
     pub fn new(settings: Settings) -> Self {
@@ -64,9 +52,15 @@ impl Client {
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn search(&self, base: &str, context: &Context) -> Result<Vec<Hit>, Fault> {
+    pub fn search(&self, base: &str, context: &Context) -> Result<Vec<String>, Fault> {
+        #[derive(Deserialize)]
+        struct Hit {
+            id: String,
+        }
         let address = self.api(&format!("models?filter=base_model:adapter:{}&filter=lcepatch", encoded(base, true)));
-        self.json(&Request::get(&address), About { repository: base, ..About::default() }, context)
+        let about = About { repository: base, ..About::default() };
+        let hits: Vec<Hit> = self.json(&Request::get(&address), about, context)?;
+        Ok(hits.into_iter().map(|hit| hit.id).collect())
     }
 
     /// An address of the hub's interface.

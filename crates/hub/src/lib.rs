@@ -10,8 +10,8 @@ mod testing;
 
 mod refusal;
 mod fault;
-pub mod settings;
 mod address;
+pub mod settings;
 pub mod name;
 pub mod notice;
 pub mod request;
@@ -27,7 +27,7 @@ pub mod place;
 pub mod s3;
 pub mod python_index;
 
-pub use client::{Client, Hit};
+pub use client::Client;
 pub use fault::{Fault, Kind};
 pub use listing::{Digest, RepoFile, checkpoint_files};
 pub use refusal::Refusal;

@@ -1,9 +1,11 @@
 //! Settings, read from the environment as `huggingface_hub` 2.4.0 reads them.
 
 use crate::Fault;
+use crate::address::{Origin, shown};
 use std::fmt::{Debug, Formatter};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use ureq::http::Uri;
 
 /// Where the hub is, who asks, and how.
 #[derive(Debug, Clone)]
@@ -94,7 +96,7 @@ impl Settings {
             None => token_file(&token_path)?,
         };
         Ok(Self {
-            endpoint: get("HF_ENDPOINT").map_or(DEFAULT_ENDPOINT.into(), |value| value.trim_end_matches('/').into()),
+            endpoint: get("HF_ENDPOINT").map_or(Ok(DEFAULT_ENDPOINT.into()), endpoint)?,
             token,
             cache: cache.map_or_else(|| home.join("hub"), path),
             offline: get("HF_HUB_OFFLINE")
@@ -119,6 +121,16 @@ fn token_file(path: &Path) -> Result<Option<Token>, Fault> {
         }
         Err(error) => Err(Fault::io("read the token in", path, error)),
     }
+}
+
+/// The address of a hub, without the slash at its end.
+fn endpoint(value: String) -> Result<String, Fault> {
+    let address: Option<Uri> = value.parse().ok();
+    if address.is_none_or(|address| Origin::of(&address).is_none() || address.query().is_some()) {
+        let expected = "an address such as https://hub.example.org";
+        return Err(Fault::Setting { variable: "the hub's endpoint", value: shown(&value), expected });
+    }
+    Ok(value.trim_end_matches('/').to_owned())
 }
 
 fn is_true_value(value: &str) -> bool {
@@ -216,6 +228,9 @@ mod tests {
         let fault = read(&[("HF_HUB_ETAG_TIMEOUT", "soon")]).unwrap_err();
         assert_eq!(fault.to_string(), "HF_HUB_ETAG_TIMEOUT is \"soon\", and a number of seconds is expected");
         assert_eq!(settings(&[("HF_ENDPOINT", "http://127.0.0.1:1/")]).endpoint, "http://127.0.0.1:1");
+        for wrong in ["file:///etc", "hub.example.org", "https://", "https://h/?a", "ftp://h"] {
+            assert!(matches!(read(&[("HF_ENDPOINT", wrong)]), Err(Fault::Setting { .. })), "{wrong}");
+        }
     }
 
     #[test]

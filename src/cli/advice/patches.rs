@@ -137,7 +137,9 @@ fn no_revert(reason: &NoRevert) -> &'static str {
         NoRevert::File => "only model directories have a log: give the directory",
         NoRevert::NoStep => "there is nothing to take back; an undo patch of your own is applied with `lcepatch apply`",
         NoRevert::Changed => "`lcepatch status` says what they are",
-        NoRevert::NoUndo => "leave --no-undo out next time; the base itself can be downloaded again",
+        NoRevert::NoUndo => {
+            "the base itself can be downloaded again; `lcepatch apply` keeps an undo patch unless it is given --no-undo"
+        }
         NoRevert::UndoGone { .. } => "say where it is with --undo",
         NoRevert::OtherUndo { .. } => {
             "give the undo patch of the last step with --undo; `lcepatch log` says its id, `lcepatch show` that of a patch"

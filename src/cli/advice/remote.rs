@@ -6,7 +6,7 @@ use lcepatch_hub::{Fault, Refusal};
 pub fn help(fault: &Fault) -> Option<String> {
     let help = match fault {
         Fault::Name { .. } => "names are a path, org/name[@revision][/file], an https:// address, or s3://bucket/key",
-        Fault::Setting { .. } => "change the variable, or unset it",
+        Fault::Setting { .. } => "change the setting, or unset it",
         Fault::PlainHttp { .. } => "use its https:// address; if you trust every machine on the way, --allow-http",
         Fault::NoSuchRepository { with_token: false, .. } => {
             "look at the name; if the repository is private, set HF_TOKEN or run `hf auth login`"
@@ -31,7 +31,9 @@ pub fn help(fault: &Fault) -> Option<String> {
         Fault::NoSuchHost { .. } => {
             "look at the address, and at the network; with HF_HUB_OFFLINE=1 only what is in the cache is used"
         }
-        Fault::Connection { .. } => "try again: what has arrived is kept, and the download goes on from there",
+        Fault::Connection { .. } => {
+            "look at the address, the network and the proxy (HTTPS_PROXY), and try again: what has arrived is kept"
+        }
         Fault::Tls { .. } => {
             "the system's certificates are used: install the one of your network there, and look at the clock"
         }

@@ -87,11 +87,6 @@ impl Repository {
         })
     }
 
-    /// Whether the repository is there.
-    pub fn exists(&self) -> bool {
-        self.snapshot.is_some()
-    }
-
     /// The repository, which has to be there.
     fn snapshot(&self) -> Result<&Snapshot, Fault> {
         self.snapshot.as_ref().ok_or_else(|| Fault::NoSuchRepository {
