@@ -227,7 +227,7 @@ mod tests {
         let sha256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881".to_owned();
         let file = NewFile { path: "p".into(), content: Content::File(LocalFile { path: from.clone(), sha256 }) };
         let path = folder.path().join("place");
-        let publish = || Directory::open(&path).unwrap().publish(&[file.clone()], "", &Context::silent());
+        let publish = || Directory::open(&path).unwrap().publish(std::slice::from_ref(&file), "", &Context::silent());
         publish().unwrap();
         std::fs::write(&from, b"y").unwrap();
         assert!(matches!(publish(), Err(Fault::Changed { .. })));
