@@ -94,6 +94,10 @@ struct PlannedDivergence {
 }
 
 impl PlannedMeasure for PlannedDivergence {
+    fn measure(&self) -> &str {
+        MEASURE
+    }
+
     fn outcome(&self, answers: &Answers, unedited: &Answers) -> Outcome {
         let pairs = || {
             let pair = |question: &Question| (&*unedited.distributions[*question], &*answers.distributions[*question]);
@@ -130,7 +134,7 @@ impl PlannedMeasure for PlannedDivergence {
             scores: vec![main, agreement],
             groups: Vec::new(),
             details: Vec::new(),
-            items: Items::Values { values, weights },
+            items: Items::Divergences(values),
             counts: self.counts.clone(),
             settings: self.settings.clone(),
             data: self.data.clone(),
@@ -194,7 +198,7 @@ mod tests {
             |distributions: &Vec<Vec<f32>>| Answers { distributions: distributions.clone(), ..Answers::default() };
         let (before, after) = (answers(&found.before), answers(&found.after));
         let outcome = planned.outcome(&after, &before);
-        let Items::Values { values, .. } = &outcome.items else { panic!("no values") };
+        let Items::Divergences(values) = &outcome.items else { panic!("no divergences") };
         assert_eq!(values.len(), found.kl.len());
         for (value, expected) in values.iter().zip(&found.kl) {
             assert!((value - expected).abs() < 1e-12, "{value} {expected}");

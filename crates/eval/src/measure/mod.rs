@@ -11,6 +11,7 @@ mod data;
 pub mod divergence;
 #[cfg(test)]
 mod fake;
+pub mod expectation;
 pub mod outcome;
 mod parts;
 pub mod perplexity;
@@ -34,6 +35,9 @@ pub use work_list::{Answers, Layers, WorkList};
 
 /// A measure whose questions are in a [`WorkList`].
 pub trait PlannedMeasure: Send + Sync {
+    /// The name of the measure, which its outcomes have.
+    fn measure(&self) -> &str;
+
     /// Computes the scores from a model's answers. `unedited` are the answers of the unedited model, for which both are the same.
     fn outcome(&self, answers: &Answers, unedited: &Answers) -> Outcome;
 }

@@ -1,5 +1,6 @@
 //! The outcome of a measure: scores, and what is needed to compare them.
 
+use super::statistics::Ddof;
 use lcepatch_files::input::Unexpected;
 use lcepatch_format::digest::Digest;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -95,6 +96,16 @@ pub enum Items {
         values: Vec<f64>,
         /// The weight of each number, such as its tokens.
         weights: Vec<f64>,
+    },
+    /// Numbers that are never below 0, and 0 of the unedited model, whose mean is the main score: divergences from it. That such a score
+    /// rises is no finding, so that its change is not tested.
+    Divergences(Vec<f64>),
+    /// For each layer, the associations of the words of X, then those of Y. The main score is the mean of the layers' effect sizes.
+    Associations {
+        /// A list for each layer.
+        layers: Vec<Vec<f64>>,
+        /// Of the standard deviation in the effect size.
+        ddof: Ddof,
     },
     /// The score does not come from items.
     None,

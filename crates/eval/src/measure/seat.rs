@@ -67,12 +67,19 @@ impl Seat {
     }
 }
 
+/// The measure that is the mean of all tests.
+const MEAN: &str = "seat";
+
 /// The mean of several tests. Its questions are theirs.
 struct PlannedMean {
     tests: Vec<PlannedWeat>,
 }
 
 impl PlannedMeasure for PlannedMean {
+    fn measure(&self) -> &str {
+        MEAN
+    }
+
     fn outcome(&self, answers: &Answers, _: &Answers) -> Outcome {
         let score = |name: &str, value, meaning, better| Score {
             name: name.to_owned(),
@@ -94,7 +101,7 @@ impl PlannedMeasure for PlannedMean {
         let mut main = score("d.mean", mean, "mean over tests of the size of d", Better::Lower);
         main.n = sizes.len() as u64;
         Outcome {
-            measure: "seat".to_owned(),
+            measure: MEAN.to_owned(),
             scores: vec![main],
             groups: self.tests.iter().zip(&sizes).map(group).collect(),
             details: Vec::new(),

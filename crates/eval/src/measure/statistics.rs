@@ -3,15 +3,55 @@
 mod bootstrap;
 mod mcnemar;
 mod normal;
+mod sign_flip;
+mod test;
 mod wilcoxon;
 
+pub(super) use bootstrap::resampled;
 pub use bootstrap::{Interval, RESAMPLES, ratio_interval, shift_interval};
-pub use mcnemar::{Flips, mcnemar};
-pub use wilcoxon::{Wilcoxon, wilcoxon_greater};
+pub use mcnemar::Flips;
+pub use sign_flip::sign_flip;
+pub use test::{Alternative, Name, Test};
+pub use wilcoxon::wilcoxon;
 
-/// The Bonferroni correction of the p of one of `tests` tests: `p * tests`, at most 1.
-pub fn bonferroni(p: f64, tests: usize) -> f64 {
-    (p * tests.max(1) as f64).min(1.0)
+/// The delta degrees of freedom of the standard deviation that an effect size is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ddof {
+    /// 1: the sample's, as sent-bias and bias-bench have it.
+    One,
+    /// 0: the population's, as wefe and XWEAT have it. Effect sizes are `sqrt(n / (n - 1))` times larger, with n
+    /// targets in all.
+    Zero,
+}
+
+impl Ddof {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::One => Self::Zero,
+            Self::Zero => Self::One,
+        }
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::One => 1,
+            Self::Zero => 0,
+        }
+    }
+}
+
+/// Holm's correction for several tests: for each p, the level at which it is still significant if all are tested together. As
+/// `statsmodels.stats.multitest.multipletests(p, method="holm")`.
+pub fn holm(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
+    let mut corrected = vec![1.0; p.len()];
+    let mut largest: f64 = 0.0;
+    for (place, at) in order.into_iter().enumerate() {
+        largest = largest.max(p[at] * (p.len() - place) as f64).min(1.0);
+        corrected[at] = largest;
+    }
+    corrected
 }
 
 /// The weighted mean `sum(values) / sum(weights)`, where a value is already the sum over its weight (the loss of a text

@@ -55,7 +55,7 @@ pub struct NotACondition {
 
 /// A condition on a score that was not measured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{score} was not measured; there are {}", measured.join(", "))]
+#[error("{score} is not measured; there are {}", measured.join(", "))]
 pub struct NotMeasured {
     /// The score that the condition names.
     pub score: String,
@@ -109,6 +109,21 @@ impl Threshold {
     /// Whether it is about a change, which only an edited model has.
     pub fn is_of_change(&self) -> bool {
         !matches!(self.bound, Bound::Value(_))
+    }
+
+    /// Checks, before anything is measured, that the condition is about one of these measures.
+    ///
+    /// # Errors
+    /// [`NotMeasured`].
+    pub fn check(&self, measured: &[&str]) -> Result<(), NotMeasured> {
+        let is_of = |measure: &&str| {
+            self.score.strip_prefix(measure).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        if measured.iter().any(is_of) {
+            return Ok(());
+        }
+        let measured = measured.iter().map(|measure| (*measure).to_owned()).collect();
+        Err(NotMeasured { score: self.score.clone(), measured })
     }
 
     /// Whether a model violates the condition. `outcomes` are those of the model, `unedited` those of the unedited one.
@@ -341,9 +356,12 @@ mod tests {
         assert_eq!(error.score, "ppl");
         assert_eq!(
             error.to_string(),
-            "ppl was not measured; there are crows.diff, crows.diff.stereotype, stereoset.intra, stereoset.intra.lm, weat8, \
+            "ppl is not measured; there are crows.diff, crows.diff.stereotype, stereoset.intra, stereoset.intra.lm, weat8, \
              weat8.d.ddof0, ppl.mlm, kl"
         );
+        let check = |condition: &str| Threshold::parse(condition).unwrap().check(&["crows.diff", "kl"]);
+        assert!(check("crows.diff>1").is_ok() && check("crows.diff.stereotype>1").is_ok() && check("kl>1").is_ok());
+        assert_eq!(check("crows>1").unwrap_err().measured, ["crows.diff", "kl"]);
         assert!(Threshold::parse("crows>1").unwrap().violation(&outcomes, &outcomes).is_err());
     }
 }

@@ -8,13 +8,14 @@ mod association;
 mod encoding;
 mod lists;
 
-pub use association::Ddof;
 pub use encoding::{LayerChoice, WordEncoding};
 
 use super::data::DataFile;
+use super::statistics::Ddof;
 use super::work_list::Question;
 use super::{Answers, BadData, Better, Group, Items, ModelFacts, Outcome, PlannedMeasure, Score, Tokens, WorkList};
-use association::{associations, deviation, effect_size, permutation};
+use association::{associations, effect_size, mean_effect_size, permutation, standardized};
+pub(super) use association::{change_interval, change_test};
 use lcepatch_format::digest::Digest;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
@@ -241,22 +242,18 @@ impl PlannedWeat {
     }
 }
 
-fn mean_effect_size(layers: &[Vec<f64>], ddof: Ddof) -> f64 {
-    layers.iter().map(|layer| effect_size(layer, ddof)).sum::<f64>() / layers.len() as f64
-}
-
 impl PlannedMeasure for PlannedWeat {
+    fn measure(&self) -> &str {
+        self.name()
+    }
+
     /// The p of several layers is that of the test whose statistic is the mean of d over them: a permutation does not
     /// change the deviations, so it is the sum over X of the words' standardized associations, averaged over layers.
     /// With one layer this is the published test.
     fn outcome(&self, answers: &Answers, _: &Answers) -> Outcome {
         let Self { options, .. } = self;
         let layers = self.associations(answers);
-        let mut standardized = vec![0.0; layers.first().map_or(0, Vec::len)];
-        for layer in &layers {
-            let deviation = deviation(layer, options.ddof);
-            standardized.iter_mut().zip(layer).for_each(|(sum, s)| *sum += s / deviation);
-        }
+        let standardized = standardized(&layers, options.ddof);
         let test = |associations: &[f64]| permutation(associations, options.samples, options.seed);
         let permutation = test(&standardized);
         let other = options.ddof.other();
@@ -278,7 +275,7 @@ impl PlannedMeasure for PlannedWeat {
             scores,
             groups,
             details: Vec::new(),
-            items: Items::None,
+            items: Items::Associations { layers, ddof: options.ddof },
             counts: BTreeMap::from([("repeated examples".to_owned(), self.weat.duplicates)]),
             settings: self.settings(permutation.map(|found| found.exact)),
             data: self.data().into_iter().collect(),

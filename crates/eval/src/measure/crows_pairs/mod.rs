@@ -217,6 +217,10 @@ struct PlannedCrowsPairs {
 }
 
 impl PlannedMeasure for PlannedCrowsPairs {
+    fn measure(&self) -> &str {
+        self.variant.name()
+    }
+
     fn outcome(&self, answers: &Answers, _unedited: &Answers) -> Outcome {
         let of = |questions: &[Question]| match self.variant {
             Variant::Diff => rounded(token_questions::mean(token_questions::log_probabilities(answers, questions))),

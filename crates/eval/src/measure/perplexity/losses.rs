@@ -46,6 +46,10 @@ impl Losses {
 }
 
 impl PlannedMeasure for Losses {
+    fn measure(&self) -> &str {
+        self.measure
+    }
+
     fn outcome(&self, answers: &Answers, _: &Answers) -> Outcome {
         let loss = |question: &Question| -f64::from(answers.log_probabilities[*question]);
         let values: Vec<f64> = self.clusters.iter().map(|cluster| cluster.iter().map(loss).sum()).collect();

@@ -19,7 +19,7 @@ pub fn ratio_interval(
     resamples: u64,
     function: impl Fn(f64) -> f64 + Sync,
 ) -> Option<Interval> {
-    interval(values.len().min(weights.len()), seed, resamples, |drawn| function(ratio_of(values, weights, drawn)))
+    resampled(&[values.len().min(weights.len())], seed, resamples, |drawn| function(ratio_of(values, weights, drawn)))
 }
 
 /// The 95 % percentile interval of the shift of `function(sum(values) / sum(weights))` from `before` to `after`, given as pairs of values
@@ -35,7 +35,7 @@ pub fn shift_interval(
     if [before.1.len(), after.0.len(), after.1.len()] != [items; 3] {
         return None;
     }
-    interval(items, seed, resamples, |drawn| {
+    resampled(&[items], seed, resamples, |drawn| {
         function(ratio_of(after.0, after.1, drawn)) - function(ratio_of(before.0, before.1, drawn))
     })
 }
@@ -50,17 +50,28 @@ fn ratio_of(values: &[f64], weights: &[f64], drawn: &[usize]) -> f64 {
     ratio(&[value], &[weight])
 }
 
-/// Each resample has random numbers of its own, so the result does not depend on threads.
-fn interval(items: usize, seed: u64, resamples: u64, statistic: impl Fn(&[usize]) -> f64 + Sync) -> Option<Interval> {
-    if items < 2 || resamples == 0 {
+/// The 95 % percentile interval of a statistic of items that are drawn with replacement: of each of some `groups` of items, which follow
+/// each other, as many as it has. None if a group has fewer than two items, or if a resample is not a number.
+pub(in crate::measure) fn resampled(
+    groups: &[usize],
+    seed: u64,
+    resamples: u64,
+    statistic: impl Fn(&[usize]) -> f64 + Sync,
+) -> Option<Interval> {
+    if groups.iter().any(|items| *items < 2) || resamples == 0 {
         return None;
     }
+    let items = groups.iter().sum();
     let mut found: Vec<f64> = (0..resamples)
         .into_par_iter()
         .map_with(Vec::with_capacity(items), |drawn, resample| {
+            // Each resample has random numbers of its own, so the result does not depend on threads.
             let mut numbers = Numbers::new(number(seed, resample));
             drawn.clear();
-            drawn.extend((0..items).map(|_| numbers.below(items as u64) as usize));
+            for items in groups {
+                let first = drawn.len();
+                drawn.extend((0..*items).map(|_| first + numbers.below(*items as u64) as usize));
+            }
             statistic(drawn)
         })
         .collect();

@@ -7,6 +7,8 @@ struct Found {
     mcnemar: Vec<McNemar>,
     share_error: Vec<Share>,
     wilcoxon: Vec<SignedRank>,
+    sign_flips: Vec<Flipped>,
+    holm: Vec<Holm>,
     bootstrap: Bootstrap,
     normal: Vec<Normal>,
 }
@@ -15,7 +17,22 @@ struct Found {
 struct McNemar {
     b: u64,
     c: u64,
-    p: f64,
+    p: Tails,
+}
+
+/// The p of each alternative.
+#[derive(Deserialize)]
+struct Tails {
+    two_sided: f64,
+    greater: f64,
+    less: f64,
+}
+
+impl Tails {
+    fn each(&self) -> [(Alternative, f64); 3] {
+        let Self { two_sided, greater, less } = *self;
+        [(Alternative::TwoSided, two_sided), (Alternative::Greater, greater), (Alternative::Less, less)]
+    }
 }
 
 #[derive(Deserialize)]
@@ -31,7 +48,19 @@ struct SignedRank {
     differences: Vec<f64>,
     exact: bool,
     statistic: f64,
-    p: f64,
+    p: Tails,
+}
+
+#[derive(Deserialize)]
+struct Flipped {
+    differences: Vec<f64>,
+    p: Tails,
+}
+
+#[derive(Deserialize)]
+struct Holm {
+    p: Vec<f64>,
+    corrected: Vec<f64>,
 }
 
 #[derive(Deserialize)]
@@ -65,28 +94,69 @@ fn close(found: f64, expected: f64, relative: f64) {
 }
 
 #[test]
-fn mcnemar_is_the_two_sided_binomial_test() {
+fn mcnemar_is_the_binomial_test() {
     for case in found().mcnemar {
-        close(mcnemar(case.b, case.c), case.p, 1e-9);
-        close(mcnemar(case.c, case.b), case.p, 1e-9);
+        let flips = Flips { to_yes: case.b, to_no: case.c };
+        case.p.each().into_iter().for_each(|(alternative, p)| close(flips.test(alternative).p, p, 1e-9));
     }
-    assert_eq!(mcnemar(0, 0), 1.0);
-    assert_eq!(mcnemar(0, 100_000), 0.0);
+    let p = |to_yes, to_no| Flips { to_yes, to_no }.test(Alternative::TwoSided).p;
+    assert_eq!((p(0, 0), p(0, 100_000)), (1.0, 0.0));
     let flips = Flips::between(&[true, true, false, false, true], &[true, false, true, false, false]);
-    assert_eq!(flips, Some(Flips { to_yes: 1, to_no: 2, p: 1.0 }));
+    assert_eq!(flips, Some(Flips { to_yes: 1, to_no: 2 }));
     assert_eq!(Flips::between(&[true], &[]), None);
 }
 
 #[test]
 fn wilcoxon_is_scipys() {
     for case in found().wilcoxon {
-        let found = wilcoxon_greater(&case.differences).unwrap();
-        assert_eq!((found.exact, found.statistic), (case.exact, case.statistic), "{}", case.name);
-        close(found.p, case.p, 1e-9);
+        for (alternative, p) in case.p.each() {
+            let found = wilcoxon(&case.differences, alternative).unwrap();
+            assert_eq!((found.exact, found.statistic), (case.exact, case.statistic), "{}", case.name);
+            close(found.p, p, 1e-9);
+        }
     }
-    assert_eq!(wilcoxon_greater(&[]), None);
-    assert_eq!(wilcoxon_greater(&[0.0, 0.0]), None);
-    assert_eq!(wilcoxon_greater(&[1.0, f64::NAN]), None);
+    for nothing in [&[][..], &[0.0, 0.0], &[1.0, f64::NAN]] {
+        assert_eq!(wilcoxon(nothing, Alternative::TwoSided), None);
+    }
+}
+
+#[test]
+fn sign_flips_are_scipys_and_sampled_ones_near_them() {
+    for case in found().sign_flips {
+        for (alternative, p) in case.p.each() {
+            let found = sign_flip(&case.differences, alternative, 0).unwrap();
+            let exact = case.differences.len() <= 16;
+            assert_eq!((found.exact, found.n), (exact, case.differences.len()));
+            // 100,000 draws.
+            assert!((found.p - p).abs() <= if exact { 1e-12 } else { 0.006 }, "{found:?} {p}");
+            assert_eq!(sign_flip(&case.differences, alternative, 0), Some(found));
+        }
+    }
+    for nothing in [&[][..], &[0.0], &[1.0, f64::INFINITY]] {
+        assert_eq!(sign_flip(nothing, Alternative::TwoSided, 0), None);
+    }
+    // 0.1 + 0.2 + 0.3 differs from 0.3 + 0.2 + 0.1 in its last bit, and both are the observed sum.
+    assert_eq!(sign_flip(&[0.1, 0.2, 0.3], Alternative::Greater, 0).unwrap().p, 0.125);
+}
+
+#[test]
+fn few_items_are_never_significant() {
+    let least = |n: usize, alternative| {
+        let test = wilcoxon(&(1..=n).map(|at| at as f64).collect::<Vec<_>>(), alternative).unwrap();
+        assert_eq!(test.p, test.least_p());
+        test.p
+    };
+    assert_eq!((least(4, Alternative::TwoSided), least(4, Alternative::Greater)), (0.125, 0.0625));
+    assert_eq!((least(5, Alternative::TwoSided), least(5, Alternative::Greater)), (0.0625, 0.03125));
+    assert_eq!(least(1, Alternative::TwoSided), 1.0);
+}
+
+#[test]
+fn holms_correction_is_statsmodels() {
+    for case in found().holm {
+        holm(&case.p).into_iter().zip(case.corrected).for_each(|(found, expected)| close(found, expected, 1e-12));
+    }
+    assert_eq!(holm(&[]), Vec::<f64>::new());
 }
 
 #[test]
@@ -134,5 +204,4 @@ fn shares_have_the_error_of_noughts_and_hundreds() {
     for case in found().share_error {
         close(share_error(case.yes, case.of).unwrap(), case.error, 1e-12);
     }
-    assert_eq!((bonferroni(0.01, 4), bonferroni(0.3, 4), bonferroni(0.3, 0)), (0.04, 1.0, 0.3));
 }

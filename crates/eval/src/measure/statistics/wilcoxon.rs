@@ -1,33 +1,20 @@
 //! Wilcoxon's signed-rank test.
 
 use super::normal::upper_tail;
-use serde::{Deserialize, Serialize};
-
-/// The result of a signed-rank test.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Wilcoxon {
-    /// The sum of the ranks of positive differences.
-    pub statistic: f64,
-    /// The differences that are not 0.
-    pub n: usize,
-    /// The one-sided p.
-    pub p: f64,
-    /// Whether p is from the exact distribution, and not from the normal approximation.
-    pub exact: bool,
-}
+use super::{Alternative, Name, Test};
 
 /// Most differences for which the exact distribution is used.
 const EXACT_MOST: usize = 50;
 
-/// Wilcoxon's signed-rank test of the alternative that the `differences` lie above 0; turn the signs for the other one.
+/// Wilcoxon's signed-rank test of whether `differences` lie above or below 0.
 ///
-/// The same as `scipy.stats.wilcoxon(differences, alternative="greater")`: differences of 0 are dropped
+/// The same as `scipy.stats.wilcoxon(differences, alternative=…)`: differences of 0 are dropped
 /// (`zero_method="wilcox"`), equal sizes share their mean rank. Up to 50 differences without zeros and ties p is exact
 /// (`method="exact"`), else it is the normal approximation with the correction for ties and none for continuity
 /// (`method="asymptotic"`).
 ///
 /// None if no difference is left, or one is not a number.
-pub fn wilcoxon_greater(differences: &[f64]) -> Option<Wilcoxon> {
+pub fn wilcoxon(differences: &[f64], alternative: Alternative) -> Option<Test> {
     if differences.iter().any(|d| d.is_nan()) {
         return None;
     }
@@ -49,14 +36,17 @@ pub fn wilcoxon_greater(differences: &[f64]) -> Option<Wilcoxon> {
     }
     let exact = n <= EXACT_MOST && !ties && n == differences.len();
     let p = if exact {
-        exact_upper_tail(statistic as usize, n)
+        // The ranks of negative differences have the same distribution.
+        let negative = (n * (n + 1) / 2) as f64 - statistic;
+        alternative.p(exact_upper_tail(statistic as usize, n), exact_upper_tail(negative as usize, n))
     } else {
         let count = n as f64;
         let mean = count * (count + 1.0) / 4.0;
         let variance = count * (count + 1.0) * (2.0 * count + 1.0) / 24.0 - tie_term / 48.0;
-        upper_tail((statistic - mean) / variance.sqrt())
+        let z = (statistic - mean) / variance.sqrt();
+        alternative.p(upper_tail(z), upper_tail(-z))
     };
-    Some(Wilcoxon { statistic, n, p, exact })
+    Some(Test { name: Name::SignedRank, alternative, statistic, n, p, exact })
 }
 
 /// The share of the `2^n` sign patterns whose positive ranks sum to `statistic` or more. Counts stay below 2^50, exact

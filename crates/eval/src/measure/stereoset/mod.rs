@@ -234,6 +234,10 @@ impl PlannedStereoSet {
 }
 
 impl PlannedMeasure for PlannedStereoSet {
+    fn measure(&self) -> &str {
+        MEASURE
+    }
+
     fn outcome(&self, answers: &Answers, _unedited: &Answers) -> Outcome {
         let scored: Vec<_> = self.triples.iter().map(|planned| self.scored(planned, answers)).collect();
         let mut counts = Counts(self.counts.clone());

@@ -1,33 +1,8 @@
 //! The arithmetic of WEAT: associations, effect sizes, permutations.
 
+use crate::measure::statistics::{Alternative, Ddof, Interval, Test, resampled, sign_flip};
 use lcepatch_format::random::{Numbers, number};
 use rayon::prelude::*;
-
-/// The delta degrees of freedom of the standard deviation that an effect size is divided by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ddof {
-    /// 1: the sample's, as sent-bias and bias-bench have it.
-    One,
-    /// 0: the population's, as wefe and XWEAT have it. Effect sizes are `sqrt(n / (n - 1))` times larger, with n
-    /// targets in all.
-    Zero,
-}
-
-impl Ddof {
-    pub(super) fn other(self) -> Self {
-        match self {
-            Self::One => Self::Zero,
-            Self::Zero => Self::One,
-        }
-    }
-
-    pub(super) fn number(self) -> u32 {
-        match self {
-            Self::One => 1,
-            Self::Zero => 0,
-        }
-    }
-}
 
 /// The association `s(w) = mean cos(w, A) - mean cos(w, B)` of each target word: first those of X, then those of Y. Vectors are f32, as
 /// models give them; dot products and norms are summed in f64. Vectors need not be normalized.
@@ -47,6 +22,61 @@ fn cosine(x: &[f32], y: &[f32]) -> f64 {
 pub(super) fn effect_size(associations: &[f64], ddof: Ddof) -> f64 {
     let (x, y) = associations.split_at(associations.len() / 2);
     (mean(x) - mean(y)) / deviation(associations, ddof)
+}
+
+/// The mean over layers of their effect sizes.
+pub(super) fn mean_effect_size(layers: &[Vec<f64>], ddof: Ddof) -> f64 {
+    layers.iter().map(|layer| effect_size(layer, ddof)).sum::<f64>() / layers.len() as f64
+}
+
+/// For each word, the mean over layers of its association by the layer's deviation. The mean over X less the mean over Y is the mean of the
+/// effect sizes.
+pub(super) fn standardized(layers: &[Vec<f64>], ddof: Ddof) -> Vec<f64> {
+    let mut out = vec![0.0; layers.first().map_or(0, Vec::len)];
+    for layer in layers {
+        let deviation = deviation(layer, ddof);
+        out.iter_mut().zip(layer).for_each(|(sum, s)| *sum += s / deviation / layers.len() as f64);
+    }
+    out
+}
+
+/// Whether the effect size of a model changed by more than chance: the permutation test of the words' standardized associations before
+/// and after. Without a change, each word could as well have been before as after. None if the words differ in number.
+pub(in crate::measure) fn change_test(
+    before: &[Vec<f64>],
+    after: &[Vec<f64>],
+    ddof: Ddof,
+    alternative: Alternative,
+    seed: u64,
+) -> Option<Test> {
+    let [before, after] = [before, after].map(|layers| standardized(layers, ddof));
+    let half = before.len() / 2;
+    let change = |(at, (before, after)): (usize, (&f64, &f64))| {
+        let change = (after - before) / half as f64;
+        if at < half { change } else { -change }
+    };
+    let changes: Vec<f64> = before.iter().zip(&after).enumerate().map(change).collect();
+    if before.len() == after.len() { sign_flip(&changes, alternative, seed) } else { None }
+}
+
+/// The 95 % interval of the change of the effect size: words of X and of Y are drawn with replacement, the same ones before and after; the
+/// attributes stay as they are.
+pub(in crate::measure) fn change_interval(
+    before: &[Vec<f64>],
+    after: &[Vec<f64>],
+    ddof: Ddof,
+    seed: u64,
+    resamples: u64,
+) -> Option<Interval> {
+    let words = before.first()?.len();
+    if before.iter().chain(after).any(|layer| layer.len() != words) {
+        return None;
+    }
+    let effect = |layers: &[Vec<f64>], drawn: &[usize]| {
+        let drawn: Vec<Vec<f64>> = layers.iter().map(|layer| drawn.iter().map(|word| layer[*word]).collect()).collect();
+        mean_effect_size(&drawn, ddof)
+    };
+    resampled(&[words / 2; 2], seed, resamples, |drawn| effect(after, drawn) - effect(before, drawn))
 }
 
 fn mean(numbers: &[f64]) -> f64 {
