@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::localize::random::Among;
 use crate::mask::Scope;
 use crate::patch::Patch;
-use crate::verify::{Baseline, Measurement};
+use crate::verify::{Baseline, Evaluation, Measurement, try_edit};
 
 /// How the weights of a patch are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +156,29 @@ pub trait Recorder {
     /// # Errors
     /// Ends the sweep.
     fn row(&mut self, localization: &Localization, patch: &Patch, measurement: &Measurement) -> Result<(), Error>;
+}
+
+/// Checks, before anything is measured, that each edit without an alpha is possible: the first patch of the grid that is to be pruned, or
+/// whose masks are to be switched, is made for that. `options` are as in [`sweep`].
+///
+/// # Errors
+/// As [`diff`]; an edit for which the pair has not what it needs.
+pub(crate) fn check(
+    grid: &Grid,
+    target: &Checkpoint,
+    reference: &Checkpoint,
+    options: &DiffOptions<'_>,
+    evaluation: Evaluation<'_>,
+    context: &Context<'_>,
+) -> Result<(), Error> {
+    let cells = grid.cells(options.masks.is_some());
+    for edit in [EditKind::Prune, EditKind::Switch] {
+        let Some((localization, _)) = cells.iter().find(|(_, edits)| edits.contains(&edit)) else { continue };
+        let options = DiffOptions { localize: localization.localize(grid.scope), ..options.clone() };
+        let patch = diff(target, reference, &options, context)?.patch.named(localization.to_string());
+        try_edit(evaluation, &[patch], edit, context)?;
+    }
+    Ok(())
 }
 
 /// Measures a grid of edits from `target`, whose unedited model is `baseline`, towards `reference`. `options` hold all options of the

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::digest::Digest;
 use crate::edit::EditKind;
 use crate::error::Error;
-use crate::measure::compare::{Change, compare};
+use crate::measure::compare::{Change, Comparison};
 use crate::measure::{Answers, ModelFacts, Outcome, PlannedMeasure, WorkList};
 use crate::model::{Batches, EditedTensors, Engine, Model};
 use crate::pair::PrefixMap;
@@ -30,8 +30,8 @@ pub struct VerifyOptions {
     pub check: Check,
     /// Maps prefixes of tensor names in the patches to those in the model.
     pub prefix: Option<PrefixMap>,
-    /// The seed of the bootstrap intervals.
-    pub seed: u64,
+    /// How changes are tested.
+    pub comparison: Comparison,
 }
 
 /// The measurements of a model and its edits.
@@ -121,6 +121,13 @@ pub struct MeasurePlan {
     pub measures: Vec<Box<dyn PlannedMeasure>>,
 }
 
+impl MeasurePlan {
+    /// The names of the measures.
+    pub fn measured(&self) -> Vec<&str> {
+        self.measures.iter().map(|measure| measure.measure()).collect()
+    }
+}
+
 /// A model, the measures of it, and the runtime.
 #[derive(Clone, Copy)]
 pub struct Evaluation<'a> {
@@ -169,6 +176,19 @@ pub(crate) fn check(evaluation: Evaluation<'_>, patches: &[Patch], context: &Con
     Ok(())
 }
 
+/// Edits the model, and forgets the result: whether masks can be switched shows only where they are.
+pub(crate) fn try_edit(
+    evaluation: Evaluation<'_>,
+    patches: &[Patch],
+    edit: EditKind,
+    context: &Context<'_>,
+) -> Result<(), Error> {
+    let options = plan_options(Check::Quick, evaluation.options);
+    let edits = edits(patches, edit);
+    let plan = Plan::check(evaluation.checkpoint, &edits, &options, context)?;
+    edited_tensors(&plan, evaluation.model, context).map(|_| ())
+}
+
 /// The unedited model with its measurement, to which edited models are compared.
 pub struct Baseline<'a> {
     /// The measurement of the unedited model.
@@ -214,7 +234,7 @@ impl<'a> Baseline<'a> {
         let (answers, edited) = self.answers(patches, edit, context)?;
         let outcomes = self.outcomes(&answers);
         let pairs = self.unedited.outcomes.iter().zip(&outcomes);
-        let changes = pairs.map(|(before, after)| compare(before, after, self.evaluation.options.seed)).collect();
+        let changes = pairs.map(|(before, after)| self.evaluation.options.comparison.changes(before, after)).collect();
         Ok(Measurement { edit: Some(edit), edited, outcomes, changes, time: start.elapsed() })
     }
 

@@ -8,6 +8,7 @@ use super::{Answer, Outcome, arguments, patch_argument};
 use crate::apply::Check;
 use crate::ask::ask;
 use crate::edit::Alpha;
+use crate::measure::compare::Comparison;
 use crate::measure::predictions::{BadPrompt, PredictionQuery, Prompts};
 use crate::model::Model;
 use crate::model::tokenizer::Tokenizer;
@@ -93,7 +94,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let options = VerifyOptions {
         check: if arguments.quick { Check::Quick } else { Check::Full },
         prefix: arguments.map_prefix.clone(),
-        seed: 0,
+        comparison: Comparison::default(),
     };
     // ONNX Runtime may be missing. It is looked for last, so that wrong arguments are reported first.
     let engine = arguments.computing.engine(terminal)?;

@@ -23,6 +23,9 @@ use crate::words::counted;
 use clap::Args;
 use std::path::PathBuf;
 
+/// The alphas, if none are given.
+const ALPHAS: [f64; 5] = [-2.0, -1.0, 0.5, 1.0, 2.0];
+
 #[derive(Args)]
 #[command(after_help = "\
 Each strategy is used with each --k, and the random one also with each seed. The weights that it selects are edited in every way that \
@@ -76,8 +79,9 @@ pub struct Arguments {
     )]
     edit: Vec<EditName>,
     /// How strongly to edit
-    #[arg(long, short, default_value = "-2,-1,0.5,1,2", value_parser = arguments::alpha, value_delimiter = ',',
-        allow_hyphen_values = true, value_name = "ALPHA,...")]
+    /// [default: those of -2, -1, 0.5, 1 and 2 that --edit takes]
+    #[arg(long, short, value_parser = arguments::alpha, value_delimiter = ',', allow_hyphen_values = true,
+        value_name = "ALPHA,...", verbatim_doc_comment)]
     alpha: Vec<Alpha>,
     /// What to call the pair; `report` draws files of the same label together, such as those of several training runs
     #[arg(long, value_name = "TEXT")]
@@ -120,17 +124,17 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     tokenizer.check(&plan.work)?;
     // ONNX Runtime may be missing. It is looked for last, so that wrong arguments are reported first.
     let engine = arguments.computing.engine(terminal)?;
-    let seed = measures.seed();
-    let verify_options = VerifyOptions { check: Check::Quick, prefix: None, seed };
+    let verify_options = VerifyOptions { check: Check::Quick, prefix: None, comparison: measures.comparison() };
     context.begin("hashing the files", opened.target.bytes() + opened.reference.bytes());
     let weights = file_digests(&opened.target, &context)?;
     let reference_weights = file_digests(&opened.reference, &context)?;
     let setup = Setup { weights, ..arguments.computing.setup(&engine, terminal) };
     let (model, checkpoint, plan) = (&model, &opened.target, &plan);
     let evaluation = Evaluation { model, checkpoint, plan, options: &verify_options, engine: &engine };
+    sweep::check(&grid, &opened.target, &opened.reference, &options, evaluation, &context)?;
     let baseline = Baseline::measure(evaluation, &context)?;
     let reference = (opened.reference.path(), &reference_weights);
-    let head = SweepHead::new(&baseline, reference, &setup, seed, arguments.label.as_deref());
+    let head = SweepHead::new(&baseline, reference, &setup, &verify_options.comparison, arguments.label.as_deref());
     file.begin(&head, &baseline.unedited)?;
     terminal.progress(&brief(&baseline.unedited));
     let mut recorder = Recording { file, terminal, measured: 0, found: 0, total };
@@ -159,6 +163,20 @@ fn grid(arguments: &Arguments) -> Result<Grid, Failure> {
         Localization::Mask => Strategy::Mask,
         Localization::Random => Strategy::Random,
     };
+    let alphas = match &arguments.alpha[..] {
+        [] => ALPHAS.iter().filter_map(|alpha| Alpha::new(*alpha)).collect(),
+        // Nothing that was asked for is left out.
+        given => {
+            match given.iter().find(|alpha| alpha.value() != 0.0 && !arguments.edit.contains(&EditName::at(**alpha))) {
+                Some(alpha) => {
+                    let edit = EditName::at(*alpha);
+                    let message = format!("--alpha {alpha} is of the edit {edit}, which --edit does not name");
+                    return Err(Failure::usage(message, format!("add {edit} to --edit, or leave the alpha out")));
+                }
+                None => given.to_vec(),
+            }
+        }
+    };
     let mut edits = Vec::new();
     for edit in &arguments.edit {
         match edit {
@@ -166,7 +184,7 @@ fn grid(arguments: &Arguments) -> Result<Grid, Failure> {
             EditName::Sw => edits.push(EditKind::Switch),
             EditName::Ip | EditName::Ep => {
                 // Alpha 0 is the unedited model, which is always measured.
-                let alphas = arguments.alpha.iter().copied().filter(|alpha| alpha.value() != 0.0);
+                let alphas = alphas.iter().copied().filter(|alpha| alpha.value() != 0.0);
                 let of_edit = alphas.filter(|alpha| EditName::at(*alpha) == *edit);
                 edits.extend(of_edit.map(EditKind::Interpolate));
             }

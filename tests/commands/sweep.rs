@@ -136,3 +136,26 @@ fn a_report_has_every_strategy_and_needs_no_other_file() {
     dir.write("other", b"{}");
     dir.run("report other -o other.html").fails(5).says(&["other: not results"]);
 }
+
+#[test]
+fn nothing_that_was_asked_for_is_dropped_and_the_impossible_is_refused_before_anything_is_measured() {
+    let dir = Dir::new();
+    let refused = |flags: &str| dir.run_model(&sweep(&format!("-o a.jsonl {flags}"))).fails(2);
+    refused("--edit pr --alpha -2").says(&["--alpha -2 is of the edit ep", "add ep to --edit"]);
+    refused("--edit ip,pr --alpha 0.5,2").says(&["--alpha 2"]);
+    refused("--expect weat6<0").says(&["weat6 is not measured; there are weat8"]);
+    refused("--expect weat8").says(&["states no direction"]);
+    dir.run_model(&sweep("-o a.jsonl --strategies mask --edit ip,ep,pr,sw --alpha 1,2")).fails(6).says(&["--unpruned"]);
+    assert!(!dir.exists("a.jsonl"), "nothing was measured");
+}
+
+#[test]
+fn a_stated_direction_is_part_of_the_sweep() {
+    let dir = Dir::new();
+    let line = sweep("-o a.jsonl --strategies mask --edit ep --alpha 2 --expect weat8<0");
+    dir.run_model(&line).ok();
+    let row = lines(&dir.read("a.jsonl")).pop().unwrap();
+    let test = &row["measures"][0]["scores"][0]["change"]["test"];
+    assert_eq!((&test["alternative"], &test["name"], &test["n"]), (&"less".into(), &"sign-flip".into(), &16.into()));
+    dir.run_model(&line.replace(" --expect weat8<0", "")).fails(2).says(&["expect"]);
+}

@@ -73,7 +73,7 @@ fn a_condition_that_comes_true_is_a_no() {
     let line = format!("verify {model} --patch p --alpha 1 --weat 8 --perplexity text");
     dir.run_model(&format!("{line} --fail-if ppl.mlm>+10000% --fail-if |weat8|>3")).ok();
     dir.run_model(&format!("{line} --fail-if ppl.mlm>1")).fails(1).says(&["alpha 1", "ppl.mlm"]);
-    dir.run_model(&format!("{line} --fail-if crows.diff>60")).fails(2).says(&["was not measured", "weat8"]);
+    dir.run_model(&format!("{line} --fail-if crows.diff>60")).fails(2).says(&["is not measured", "weat8"]);
     dir.run_model(&format!("{line} --fail-if weat8")).fails(2).says(&["is not a condition"]);
     dir.run_model(&format!("verify {model} --weat 8 --fail-if |weat8|>0.000001")).fails(1).says(&["unedited"]);
 }

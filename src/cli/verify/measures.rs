@@ -4,13 +4,17 @@ use super::super::arguments;
 use super::super::exit::Failure;
 use super::super::terminal::Terminal;
 use crate::error::Reason;
+use crate::measure::compare::Comparison;
 use crate::measure::crows_pairs::{self, CrowsPairs, Variant};
 use crate::measure::divergence::DivergenceOptions;
+use crate::measure::expectation::Expectation;
 use crate::measure::perplexity::{CausalOptions, FirstToken, MaskedOptions, Masking, Perplexity, PseudoOptions};
 use crate::measure::seat::Seat;
+use crate::measure::statistics::Ddof;
 use crate::measure::stereoset::{self, Split, StereoSet};
 use crate::measure::text::{LinePolicy, Text, TextOptions, Unit};
-use crate::measure::weat::{Ddof, LayerChoice, Weat, WeatOptions, WordEncoding};
+use crate::measure::threshold::NotMeasured;
+use crate::measure::weat::{LayerChoice, Weat, WeatOptions, WordEncoding};
 use crate::measure::{ModelFacts, ModelKind, Parts, Tokens};
 use crate::verify::MeasurePlan;
 use clap::{Args, ValueEnum};
@@ -92,6 +96,10 @@ Which perplexities:
     /// Also score the first token of a text, given the token that begins texts
     #[arg(long, help_heading = "Measures")]
     first_token: bool,
+    /// State that a measure's score will fall, as in 'weat8<0', or rise, as in 'ppl.mlm>0': the test of its change is then
+    /// one-sided. All other changes are tested both ways
+    #[arg(long, value_name = "DIRECTION", value_parser = expectation, help_heading = "Measures")]
+    expect: Vec<Expectation>,
     /// The seed of everything that is drawn at random: masks, samples, permutations, bootstraps
     #[arg(long, default_value_t = 0, help_heading = "Measures")]
     seed: u64,
@@ -141,8 +149,9 @@ enum PerplexityName {
 }
 
 impl Measures {
-    pub fn seed(&self) -> u64 {
-        self.seed
+    /// How changes are tested.
+    pub fn comparison(&self) -> Comparison {
+        Comparison { seed: self.seed, expected: self.expect.clone() }
     }
 
     /// Checks, before the model is read, that something is measured, and finds its files.
@@ -206,7 +215,8 @@ impl Measures {
                 measures.push(options.plan(&text, tokens, facts, work)?);
             }
         }
-        Ok(())
+        let not_measured = |error: NotMeasured| Failure::usage(format!("--expect: {error}"), "name one of these");
+        Expectation::check(&self.expect, &plan.measured()).map_err(not_measured)
     }
 
     fn weat_options(&self) -> WeatOptions {
@@ -256,6 +266,10 @@ impl Measures {
         let empty_lines = if unit == Unit::File { LinePolicy::Keep } else { LinePolicy::LeaveOut };
         TextOptions { unit, empty_lines, headings }
     }
+}
+
+fn expectation(text: &str) -> Result<Expectation, String> {
+    Expectation::parse(text).map_err(|error| error.to_string())
 }
 
 /// A test by its number, as in `8` or `weat8`, or by its file.

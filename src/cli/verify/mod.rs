@@ -10,7 +10,7 @@ use crate::apply::Check;
 use crate::durable::{Existing, check_new_file, write_file};
 use crate::edit::{Alpha, EditKind};
 use crate::error::list::named;
-use crate::measure::threshold::Threshold;
+use crate::measure::threshold::{NotMeasured, Threshold};
 use crate::model::runtime::Provider;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::{Engine, ExportedGraph, Model};
@@ -167,11 +167,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let tokenizer = Tokenizer::read(checkpoint.path(), model.config())?;
     let mut plan = MeasurePlan::default();
     measures.plan(&tokenizer, model.facts(), !patches.is_empty(), &mut plan)?;
+    let measured = plan.measured();
+    arguments.fail_if.iter().try_for_each(|threshold| threshold.check(&measured)).map_err(not_measured)?;
     tokenizer.check(&plan.work)?;
     let options = VerifyOptions {
         check: if arguments.quick { Check::Quick } else { Check::Full },
         prefix: PrefixMap::new(arguments.map_prefix.clone()),
-        seed: measures.seed(),
+        comparison: measures.comparison(),
     };
     // ONNX Runtime may be missing. It is looked for last, so that wrong arguments are reported first.
     let engine = arguments.computing.engine(terminal)?;
@@ -254,6 +256,10 @@ fn record(patch: &Patch, report: &Report, setup: &Setup) -> Result<crate::digest
     Ok(recorded.id())
 }
 
+fn not_measured(error: NotMeasured) -> Failure {
+    Failure::usage(error.to_string(), "name one of these")
+}
+
 fn threshold(text: &str) -> Result<Threshold, String> {
     Threshold::parse(text).map_err(|error| error.to_string())
 }
@@ -270,7 +276,7 @@ fn answer(arguments: &Arguments, report: &Report, terminal: &Terminal) -> Outcom
         let rows = if edited.is_empty() && !threshold.is_of_change() { std::slice::from_ref(unedited) } else { edited };
         for row in rows {
             let violation = threshold.violation(&row.outcomes, &unedited.outcomes);
-            let violation = violation.map_err(|error| Failure::usage(error.to_string(), "name one of these"))?;
+            let violation = violation.map_err(not_measured)?;
             if let Some(violation) = violation {
                 terminal.note(&format!("{}: {}", case(row.edit), violation.sentence));
                 answer = Answer::No;

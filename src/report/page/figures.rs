@@ -13,7 +13,7 @@ use crate::report::results::{PatchLine, Row};
 use crate::report::table::{percent, printable};
 use crate::words::{count, counted};
 
-fn series(strategy: &str, name: String) -> Series {
+pub fn series(strategy: &str, name: String) -> Series {
     let (colour, marker) = match strategy {
         "random" => (Colour::GREY, Marker::Triangle),
         "mask" => (Colour::GREEN, Marker::Square),
@@ -22,7 +22,7 @@ fn series(strategy: &str, name: String) -> Series {
     Series::new(&printable(&name), colour, marker)
 }
 
-fn panel(column: &Column, x_label: &'static str) -> Panel {
+pub fn panel(column: &Column, x_label: &'static str) -> Panel {
     Panel {
         title: printable(&column.name),
         subtitle: format!("{}, n {}", printable(&column.better()), count(column.score.n)),
@@ -53,7 +53,7 @@ fn figure(page: &mut Html, panel: &mut Panel, column: &Column) {
 }
 
 /// The distinct values of a list, in its order.
-fn distinct<T: PartialEq>(list: impl IntoIterator<Item = T>) -> Vec<T> {
+pub fn distinct<T: PartialEq>(list: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut out = Vec::new();
     for item in list {
         if !out.contains(&item) {

@@ -3,8 +3,10 @@
 
 mod columns;
 mod figures;
+mod frontier;
 mod html;
 mod pool;
+mod runs;
 mod tables;
 
 use super::plot::Characters;
@@ -55,9 +57,11 @@ pub fn lines(results: &[Results], characters: Characters) -> Vec<String> {
 fn section(page: &mut Html, pool: &Pool<'_>) {
     tables::facts(page, pool);
     figures::against_alpha(page, pool);
+    frontier::frontier(page, pool);
     figures::against_k(page, pool);
     figures::places(page, pool);
     tables::numbers(page, pool);
+    runs::over_runs(page, pool);
     tables::definitions(page, pool);
     tables::sources(page, pool);
 }

@@ -50,3 +50,26 @@ fn text_of_files_is_shown_and_not_run() {
     assert!(!page.contains("<script") && !page.contains("<b>") && !page.contains("<i>") && !page.contains('\u{1b}'));
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;more&quot;"));
 }
+
+#[test]
+fn bias_is_shown_against_damage_beside_random_weights() {
+    let page = page(&[results("a", None)], "results");
+    assert!(page.contains("<h3>Bias against damage</h3>") && page.contains("crows.diff against perplexity (ppl.mlm)"));
+    // The sample's random rows are the same as the others, so that they are as good at the same damage.
+    let at = page.find("at the same damage</th>").unwrap();
+    let row = page[at..].find("value: alpha 1").unwrap() + at;
+    let cells: Vec<&str> =
+        page[row..].split("<td>").skip(1).take(9).map(|cell| cell.split("</td>").next().unwrap()).collect();
+    assert!(cells[1..].chunks(2).take(4).all(|pair| pair[0] == pair[1] && pair[0] != "-"), "{cells:?}");
+}
+
+#[test]
+fn runs_of_a_label_are_tested_together() {
+    let alone = page(&[results("a", None)], "results");
+    // The sample's WEAT tests have two layers.
+    assert!(alone.contains("<td>layers</td><td>2</td>") && !alone.contains("<td>runs</td>"));
+    let files = ["a", "b", "c"].map(|name| results(name, Some("one")));
+    let page = page(&files, "results");
+    assert!(page.contains("<td>runs</td><td>3</td>") && page.contains("3 runs are too few: p cannot be below 0.25."));
+    assert!(!page.contains("<td>kl</td><td>runs</td>"), "a divergence is not tested");
+}

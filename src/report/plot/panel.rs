@@ -42,7 +42,7 @@ pub struct Series {
     pub name: String,
     pub colour: Colour,
     pub marker: Marker,
-    /// Pairs of x and score, by ascending x.
+    /// Pairs of x and score, in the order in which they are joined: by ascending x, if there are intervals.
     pub curve: Vec<(f64, Mark)>,
     /// Pairs of the index of a slot and a score.
     pub in_slots: Vec<(usize, Mark)>,

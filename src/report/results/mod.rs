@@ -19,7 +19,7 @@ mod write;
 pub use read::{Results, read};
 pub use write::{ResultsFile, file_digests};
 
-use crate::measure::statistics::{Flips, Wilcoxon};
+use crate::measure::statistics::{Flips, Test};
 use crate::measure::{Group, ModelKind, Score};
 use crate::report::Stat;
 use crate::verify::WorkSummary;
@@ -119,6 +119,8 @@ pub struct SweepHead {
     pub reference: Option<Reference>,
     /// The seed of samples and bootstrap intervals.
     pub seed: u64,
+    /// The directions of changes that were stated before, such as `weat8<0`.
+    pub expect: Vec<String>,
     /// The measures of every row.
     pub measures: Vec<MeasureSettings>,
 }
@@ -236,10 +238,10 @@ pub struct Change {
     pub difference: Option<f64>,
     /// Its 95 % bootstrap interval.
     pub interval: Option<(f64, f64)>,
-    /// Decisions that flipped, with McNemar's test.
+    /// Decisions that flipped.
     pub flips: Option<Flips>,
-    /// Wilcoxon's signed-rank test of the items.
-    pub signed_rank: Option<Wilcoxon>,
+    /// The paired test of the items.
+    pub test: Option<Test>,
     /// Whether the change may be chance.
     pub inside_noise: Option<bool>,
 }
@@ -247,7 +249,7 @@ pub struct Change {
 /// The contributions of items to a main score: lists with one entry per item.
 #[derive(Debug, Clone, Serialize)]
 pub struct Items {
-    /// `decisions`, `values` or `logarithms`, see [`crate::measure::Items`].
+    /// `decisions`, `values`, `logarithms`, `divergences` or `associations`, see [`crate::measure::Items`].
     pub kind: &'static str,
     /// The contributions.
     pub values: ItemValues,
@@ -267,6 +269,8 @@ pub enum ItemValues {
     Decisions(Vec<bool>),
     /// Numbers; null in JSON where they are not finite.
     Numbers(Vec<f64>),
+    /// For each layer, the numbers of the words of X, then those of Y.
+    Layers(Vec<Vec<f64>>),
 }
 
 impl Row {

@@ -6,6 +6,8 @@ use crate::edit::{Alpha, EditKind};
 use crate::error::{Error, Reason};
 use crate::input::Meant;
 use crate::json;
+use crate::measure::expectation::Expectation;
+use crate::measure::statistics::Alternative;
 use crate::report::verify::case;
 use crate::sweep::Strategy;
 use serde::Serialize;
@@ -24,6 +26,8 @@ pub struct Results {
     pub setting: Setting,
     /// The user's name for the pair of models of a sweep.
     pub label: Option<String>,
+    /// The directions of changes that were stated before a sweep.
+    pub expect: Vec<Expectation>,
     /// The reference of a sweep.
     pub reference: Option<Reference>,
     /// The patches of a report of `verify`.
@@ -32,6 +36,13 @@ pub struct Results {
     pub patches: Vec<PatchLine>,
     /// The unedited model first.
     pub rows: Vec<Row>,
+}
+
+impl Results {
+    /// What the tests of a measure's changes look for.
+    pub fn expected(&self, measure: &str) -> Alternative {
+        Expectation::of(&self.expect, measure)
+    }
 }
 
 /// A line of a sweep after the first one.
@@ -125,8 +136,10 @@ pub fn read(path: &Path) -> Result<Results, Error> {
 fn read_sweep(head: Value, text: &str, path: &Path) -> Result<Results, Error> {
     check_version(&head, path)?;
     let head = parsed(head).map_err(|reason| malformed(path, Some(1), reason))?;
-    let SweepHead { setting, label, reference, .. } = head;
-    let mut results = Results { label, reference, ..empty(setting) };
+    let SweepHead { setting, label, reference, expect, .. } = head;
+    let expect: Result<_, _> = expect.iter().map(|text| Expectation::parse(text)).collect();
+    let expect = expect.map_err(|reason| malformed(path, Some(1), reason))?;
+    let mut results = Results { label, reference, expect, ..empty(setting) };
     let complete = text.rfind('\n').map_or("", |end| &text[..end]);
     for (at, line) in complete.lines().enumerate().skip(1) {
         match Line::parse(line).map_err(|error| malformed(path, Some(at + 1), error))? {
@@ -151,6 +164,7 @@ fn empty(setting: Setting) -> Results {
         digest: Digest::UNKNOWN,
         setting,
         label: None,
+        expect: Vec::new(),
         reference: None,
         applied: Vec::new(),
         patches: Vec::new(),

@@ -9,6 +9,8 @@ use crate::digest::Digest;
 use crate::durable::{Found, Lines};
 use crate::edit::EditKind;
 use crate::error::{Error, Reason};
+use crate::measure::compare::Comparison;
+use crate::measure::expectation::Expectation;
 use crate::patch::Patch;
 use crate::report::Stat;
 use crate::report::verify::{Detail, Setup, case, hexadecimal, row_of, setting};
@@ -29,12 +31,12 @@ pub fn file_digests(checkpoint: &Checkpoint, context: &Context<'_>) -> Result<BT
 
 impl SweepHead {
     /// The head of a sweep whose unedited model `baseline` has measured. `reference` is the path and the file digests of the reference,
-    /// `seed` that of the measures, `label` the user's name for the pair.
+    /// `comparison` is how changes are tested, `label` the user's name for the pair.
     pub fn new(
         baseline: &Baseline<'_>,
         reference: (&Path, &BTreeMap<String, Digest>),
         setup: &Setup,
-        seed: u64,
+        comparison: &Comparison,
         label: Option<&str>,
     ) -> Self {
         let (path, weights) = reference;
@@ -48,7 +50,8 @@ impl SweepHead {
             setting: setting(&baseline.model(), &baseline.work(), setup),
             label: label.map(str::to_owned),
             reference: Some(Reference { path: path.display().to_string(), weights: hexadecimal(weights) }),
-            seed,
+            seed: comparison.seed,
+            expect: comparison.expected.iter().map(Expectation::to_string).collect(),
             measures: measures.collect(),
         }
     }

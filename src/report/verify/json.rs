@@ -99,7 +99,7 @@ fn change_of(change: &compare::Change) -> Change {
         difference: Some(change.difference).filter(|difference| difference.is_finite()),
         interval: change.interval,
         flips: change.flips,
-        signed_rank: change.signed_rank,
+        test: change.test,
         inside_noise: change.inside_noise,
     }
 }
@@ -111,6 +111,8 @@ fn items_of(outcome: &Outcome) -> Option<Items> {
         measure::Items::Logarithms { values, weights } => {
             ("logarithms", ItemValues::Numbers(values.clone()), Some(weights))
         }
+        measure::Items::Divergences(values) => ("divergences", ItemValues::Numbers(values.clone()), None),
+        measure::Items::Associations { layers, .. } => ("associations", ItemValues::Layers(layers.clone()), None),
         measure::Items::None => return None,
     };
     let details = Some(&outcome.details).filter(|details| !details.is_empty());

@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::edit::{Alpha, EditKind};
 use crate::measure::compare::Change;
-use crate::measure::statistics::Flips;
+use crate::measure::statistics::{Alternative, Flips};
 use crate::measure::{Better, Group, Item, Items, ModelFacts, ModelKind, Outcome, Score};
 use crate::verify::{Measurement, ModelSummary, PatchSummary, Report, WorkSummary};
 use std::collections::BTreeMap;
@@ -195,8 +195,8 @@ fn changes(before: &Outcome, after: &Outcome) -> Vec<Change> {
             before: old.value,
             after: new.value,
             difference,
-            signed_rank: None,
-            flips: decisions.then_some(Flips { to_yes: 12, to_no: 9, p: 0.6636 }),
+            test: decisions.then(|| Flips { to_yes: 12, to_no: 9 }.test(Alternative::TwoSided)),
+            flips: decisions.then_some(Flips { to_yes: 12, to_no: 9 }),
             interval,
             inside_noise: by_interval.or_else(|| old.error.map(|error| difference.abs() < error)),
         }

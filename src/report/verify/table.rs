@@ -3,6 +3,7 @@
 use super::groups::groups;
 use super::words::{better, decimals, number, short, signed, time, wrapped};
 use super::{Column, Setup, case};
+use crate::measure::statistics::{Alternative, Name, Test};
 use crate::measure::{Better, ModelKind, Score};
 use crate::report::results::Runtime;
 use crate::report::table::{Align, lines as columns, printable};
@@ -144,7 +145,7 @@ fn cells(column: &Column<'_>, rows: &[Measurement]) -> Vec<String> {
 /// The standard errors, intervals and tests of main scores and their changes.
 fn confidence(report: &Report) -> Vec<String> {
     let mut rows = Vec::new();
-    let (mut tests, mut scores_tested, mut turned, mut ranked) = (0u64, false, false, false);
+    let (mut tests, mut scores_tested) = (Vec::new(), false);
     for column in Column::all(report) {
         let decimals = decimals(report.rows.iter().filter_map(|row| Some(column.of(row)?.value)));
         let mut name = printable(&column.name());
@@ -152,8 +153,7 @@ fn confidence(report: &Report) -> Vec<String> {
             let Some(score) = column.of(row) else { continue };
             let change = column.change(row);
             let flips = change.and_then(|change| change.flips);
-            let signed_rank = change.and_then(|change| change.signed_rank);
-            let test = flips.map(|flips| flips.p).or(signed_rank.map(|test| test.p));
+            let test = change.and_then(|change| change.test);
             let shift = change.and_then(|change| change.interval);
             if score.interval.is_none()
                 && score.error.is_none()
@@ -163,8 +163,8 @@ fn confidence(report: &Report) -> Vec<String> {
             {
                 continue;
             }
-            (tests, scores_tested) = (tests + u64::from(test.is_some()), scores_tested || score.p.is_some());
-            (turned, ranked) = (turned || flips.is_some(), ranked || signed_rank.is_some());
+            scores_tested |= score.p.is_some();
+            tests.extend(test);
             let plain = |value: f64| number(value, decimals);
             let sign = |value: f64| signed(value, decimals);
             rows.push(vec![
@@ -177,7 +177,7 @@ fn confidence(report: &Report) -> Vec<String> {
                 change.map_or(String::new(), |change| sign(change.difference)),
                 range(shift, sign),
                 flips.map_or(String::new(), |flips| format!("{} yes, {} no", count(flips.to_yes), count(flips.to_no))),
-                test.map_or(String::new(), p),
+                test.map_or(String::new(), |test| format!("{}{}", p(test.p), side(test.alternative))),
             ]);
         }
     }
@@ -196,21 +196,49 @@ fn confidence(report: &Report) -> Vec<String> {
     if scores_tested {
         out.push("p of a score: the test that belongs to the measure, such as the permutation test of WEAT".to_owned());
     }
-    if turned {
-        out.push("p of a change of decisions: exact two-sided McNemar test of those that turned".to_owned());
+    out.extend(about_tests(&tests));
+    out
+}
+
+/// What the tests of changes are, and what they can say.
+fn about_tests(tests: &[Test]) -> Vec<String> {
+    let mut out = Vec::new();
+    for (name, words) in [
+        (Name::Mcnemar, "of decisions: exact McNemar test of those that turned"),
+        (Name::SignedRank, "of numbers: Wilcoxon's signed-rank test of the items"),
+        (Name::SignFlip, "of WEAT: permutation test of the target words, before against after"),
+    ] {
+        if tests.iter().any(|test| test.name == name) {
+            out.push(format!("p of a change {words}"));
+        }
     }
-    if ranked {
-        out.push(
-            "p of a change of numbers: Wilcoxon's signed-rank test of the items, one-sided the way it went".to_owned(),
-        );
+    if !tests.is_empty() {
+        out.push("changes are tested both ways; < and > mark directions that were stated beforehand".to_owned());
     }
-    if tests > 1 {
-        let bound = short(0.05 / tests as f64);
+    let bound = 0.05 / tests.len().max(1) as f64;
+    if tests.len() > 1 {
         out.push(format!(
-            "{tests} changes are tested: by Bonferroni, a p below {bound} counts as much as one below 0.05 alone"
+            "{} changes are tested: by Bonferroni, a p below {} counts as much as one below 0.05 alone",
+            tests.len(),
+            short(bound)
         ));
     }
+    let powerless = tests.iter().filter(|test| test.least_p() > bound).count();
+    if powerless > 0 {
+        // The least p of n items is 2 / 2^n.
+        let needed = (2.0 / bound).log2().ceil();
+        out.push(format!("{powerless} of the tests cannot say so much: that takes {needed} items that differ"));
+    }
     out
+}
+
+/// Marks a one-sided p.
+fn side(alternative: Alternative) -> &'static str {
+    match alternative {
+        Alternative::TwoSided => "",
+        Alternative::Greater => " >",
+        Alternative::Less => " <",
+    }
 }
 
 fn range(interval: Option<(f64, f64)>, shown: impl Fn(f64) -> String) -> String {
