@@ -198,10 +198,13 @@ fn of_mask_and_compare() {
 fn of_patches_of_patches() {
     let dir = patched();
     let verbs = ["invert q -o i --json", "combine q q:2 -o c --json", "select q --top 10% -o s --json"];
+    dir.run("select p --include *.query.weight -o l").ok();
+    dir.run("export l --to shira --base target.safetensors -o adapter").ok();
+    let imports = ["import adapter --from shira --base target.safetensors -o imported --json"];
     documented(
-        "invert, squash, combine, select",
+        "invert, squash, combine, select, import",
         &["cells", "components", "layers", "tensors"],
-        &verbs.map(|line| dir.run(line).ok().json()),
+        &verbs.into_iter().chain(imports).map(|line| dir.run(line).ok().json()).collect::<Vec<_>>(),
     );
 }
 
@@ -257,4 +260,12 @@ fn publishing_is_documented() {
         json("pull to --for target.safetensors --squash -o one.lcepatch"),
     ];
     documented("pull", &["patches[].signature"], &pulled);
+}
+
+#[test]
+fn of_exports() {
+    let dir = patched();
+    dir.run("select p --include *.query.weight -o linear").ok();
+    let export = "export linear --base target.safetensors --json";
+    documented("export", &[], &[dir.run(&format!("{export} --to shira -o adapter")).ok().json()]);
 }

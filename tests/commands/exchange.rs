@@ -1,0 +1,258 @@
+//! `lcepatch export` and `import`: other tools' formats. What these tools make of them is in `tests/neighbours.rs`.
+
+use crate::support::*;
+use serde_json::{Value, json};
+
+const QUERY: &str = "bert.encoder.layer.0.attention.self.query";
+
+/// The small BERT, and a patch `p` of some of its linear weights.
+fn patched() -> Dir {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors -o all --density 10%").ok();
+    dir.run("select all --include *.weight --exclude *embeddings* -o p").ok();
+    dir
+}
+
+/// The tensors of the adapter in a directory, by name.
+fn adapter(dir: &Dir, name: &str) -> Vec<(String, Vec<u8>)> {
+    read_safetensors(&dir.read(&format!("{name}/adapter_model.safetensors")))
+}
+
+/// The file of weights of an adapter of one module.
+fn weights(indices: &[i32], deltas: &[f32]) -> Vec<u8> {
+    let places = indices.iter().flat_map(|index| index.to_le_bytes()).collect();
+    let name = |end: &str| format!("base_model.model.{QUERY}.shira_{end}");
+    safetensors(&[
+        Tensor::new(&name("indices"), "I32", &[2, indices.len() as u64 / 2], places),
+        Tensor::f32(&name("weight"), &[deltas.len() as u64], deltas),
+    ])
+}
+
+fn config() -> Value {
+    json!({ "peft_type": "SHIRA", "r": 1, "target_modules": ["query"] })
+}
+
+/// 32 places of the 16 x 16 matrix, and what is added there.
+fn honest() -> ([i32; 64], [f32; 32]) {
+    (std::array::from_fn(|at| if at < 32 { at as i32 / 2 } else { at as i32 % 2 * 5 }), [0.5; 32])
+}
+
+fn import(dir: &Dir, config: &Value, weights: &[u8]) -> Run {
+    dir.write("in/adapter_config.json", config.to_string().as_bytes());
+    dir.write("in/adapter_model.safetensors", weights);
+    dir.run("import in --from shira --base target.safetensors -o imported --force")
+}
+
+#[test]
+fn an_adapter_that_is_imported_makes_what_the_patch_makes() {
+    let dir = patched();
+    for alpha in ["1", "-2", "0.5"] {
+        let export = format!("export p --to shira --base target.safetensors --alpha {alpha} -o at{alpha} --json");
+        let exported = dir.run(&export).ok().json();
+        assert_eq!(exported["modules"], 8);
+        dir.run(&format!("import at{alpha} --from shira --base target.safetensors -o q --force")).ok();
+        dir.run(&format!("apply target.safetensors p --alpha {alpha} -o ours --force")).ok();
+        dir.run("apply target.safetensors q -o theirs --force").ok();
+        let [ours, theirs] = ["ours", "theirs"].map(|name| dir.read(name));
+        let words = |bytes: &[u8]| bytes.as_chunks::<4>().0.to_vec();
+        let differ = words(&ours).iter().zip(words(&theirs)).filter(|(one, other)| **one != *other).count();
+        assert_eq!(exported["inexact"], differ as u64, "at {alpha}");
+    }
+    // Every module lists r * (in + out) weights, in two rows of places.
+    for (name, bytes) in adapter(&dir, "at1") {
+        let r = serde_json::from_slice::<Value>(&dir.read("at1/adapter_config.json")).unwrap()["r"].as_u64().unwrap();
+        let bytes_of_each = if name.ends_with("indices") { 8 } else { 4 };
+        assert_eq!(bytes.len() as u64, r * 32 * bytes_of_each, "{name}");
+    }
+}
+
+#[test]
+fn an_export_says_what_it_needs() {
+    let dir = patched();
+    dir.run("export p -o out").fails(2).says(&["p is a patch", "--to shira"]);
+    dir.run("export p --to shira -o out").fails(2).says(&["--base"]);
+    dir.run("export p --to shira --base reference.safetensors -o out").fails(6).says(&["does not fit"]);
+    dir.run("export p --to shira --base target.safetensors --alpha 0 -o out").fails(6).says(&["changes nothing"]);
+    dir.run("export all --to shira --base target.safetensors -o out").fails(6).says(&[
+        "dense.bias: it is not the weight",
+        "word_embeddings.weight: it is an embedding",
+        "--to values",
+    ]);
+    assert!(!dir.exists("out"));
+    #[cfg(feature = "verify")]
+    dir.run("export target.safetensors --to onnx --alpha 2 -o out").fails(2).says(&["--alpha"]);
+}
+
+#[test]
+fn padding_is_bounded_unless_it_is_forced() {
+    let dir = Dir::new();
+    let mut values = vec![0.5; 512 * 512];
+    dir.write("a", &safetensors(&[Tensor::f32("x.q_proj.weight", &[512, 512], &values)]));
+    values[7] = 1.0;
+    dir.write("b", &safetensors(&[Tensor::f32("x.q_proj.weight", &[512, 512], &values)]));
+    dir.run("diff a b -o p --all").ok();
+    let export = "export p --to shira --base a";
+    let refused = dir.run(&format!("{export} -o out"));
+    if dir.read("p").len() * 16 < 1023 * 12 {
+        refused.fails(6).says(&["padding", "--force"]);
+        dir.run(&format!("{export} -o out --force")).ok().prints(&["1 weight in 1 module, r = 1"]);
+    } else {
+        refused.ok();
+    }
+}
+
+#[test]
+fn more_than_one_r_for_all_can_list_is_refused() {
+    let dir = Dir::new();
+    let tensors = |value: f32| {
+        let values: Vec<f32> = (0..15).map(|at| value + at as f32).collect();
+        safetensors(&[Tensor::f32("x.q_proj.weight", &[3, 5], &values)])
+    };
+    dir.write("a", &tensors(0.25));
+    dir.write("b", &tensors(0.5));
+    dir.run("diff a b -o p --all").ok();
+    dir.run("export p --to shira --base a -o out").fails(6).says(&["x.q_proj", "has 15 weights", "r = 2", "list 16"]);
+}
+
+#[test]
+fn weights_that_are_no_linear_layers_are_refused_by_name() {
+    let dir = Dir::new();
+    let model = |moved: f32| {
+        let mut head: Vec<f32> = (0..64).map(|at| at as f32).collect();
+        let embedding = Tensor::f32("model.embed_tokens.weight", &[8, 8], &head);
+        let of = |name: &str, shape: &[u64]| {
+            let n: u64 = shape.iter().product();
+            Tensor::f32(name, shape, &vec![moved; n as usize])
+        };
+        head[3] += moved;
+        safetensors(&[
+            embedding,
+            Tensor::f32("lm_head.weight", &[8, 8], &head),
+            of("transformer.h.0.attn.c_attn.weight", &[8, 24]),
+            of("model.norm.weight", &[8]),
+            of("model.layers.0.self_attn.q_proj.weight", &[8, 8]),
+            of("vision.model.layers.0.self_attn.q_proj.weight", &[8, 8]),
+            of("conv.weight", &[2, 2, 2]),
+            of("x.q_proj.weight_orig", &[8, 8]),
+        ])
+    };
+    dir.write("a", &model(0.0));
+    dir.write("b", &model(0.5));
+    dir.run("diff a b -o p --all").ok();
+    dir.run("export p --to shira --base a -o out").fails(6).says(&[
+        "7 of 7 tensors",
+        "lm_head.weight: it is tied to \"model.embed_tokens.weight\"",
+        "c_attn.weight: it belongs to a Conv1D",
+        "model.norm.weight: it belongs to a norm",
+        "model.layers.0.self_attn.q_proj.weight: its name is the end of \"vision.",
+        "conv.weight: it is not a matrix",
+        "weight_orig: it is not the weight",
+    ]);
+}
+
+#[test]
+fn an_adapter_is_never_beside_patches() {
+    let dir = patched();
+    dir.write("patches/other.lcepatch", b"");
+    let export = "export p --to shira --base target.safetensors -o";
+    dir.run(&format!("{export} patches --force")).fails(6).says(&["patches has patches"]);
+    dir.write("full/x", b"");
+    dir.run(&format!("{export} full --force")).fails(2).says(&["full exists"]);
+    dir.run(&format!("{export} new/adapter")).ok();
+    assert_eq!(names(&dir.path("new/adapter")), ["adapter_config.json", "adapter_model.safetensors"]);
+}
+
+#[test]
+fn what_is_not_finite_is_refused_with_its_place() {
+    let dir = Dir::new();
+    let file = |value: f32| safetensors(&[Tensor::f32("x.q_proj.weight", &[2, 2], &[1.0, 2.0, value, 4.0])]);
+    for (reference, says) in [(f32::NAN, "element 2 of \"x.q_proj.weight\" is NaN"), (f32::INFINITY, "is inf")] {
+        dir.write("a", &file(3.0));
+        dir.write("b", &file(reference));
+        dir.run("diff a b -o p --all --force").ok();
+        dir.run("export p --to shira --base a -o out").fails(7).says(&[says, "in the result", "SHiRA"]);
+        dir.run("diff b a -o q --all --force").ok();
+        dir.run("export q --to shira --base b -o out").fails(7).says(&[says, "in the base"]);
+    }
+}
+
+#[test]
+fn crafted_adapters_are_refused() {
+    let dir = patched();
+    let (indices, deltas) = honest();
+    import(&dir, &config(), &weights(&indices, &deltas)).ok();
+    dir.run("check imported target.safetensors").ok();
+    let with = |at: usize, index: i32| {
+        let mut indices = indices;
+        indices[at] = index;
+        weights(&indices, &deltas)
+    };
+    let set = |key: &str, value: Value| {
+        let mut config = config();
+        config[key] = value;
+        config
+    };
+    let good = weights(&indices, &deltas);
+    let mut nan = deltas;
+    nan[3] = f32::NAN;
+    let mut huge = deltas;
+    huge[3] = f32::MAX;
+    let renamed = |from: &str, to: &str| {
+        let text = String::from_utf8_lossy(&good).replace(from, to).into_bytes();
+        assert_eq!(from.len(), to.len());
+        let header = u64::from_le_bytes(*good.first_chunk().unwrap()) as usize + 8;
+        [&text[..header], &good[header..]].concat()
+    };
+    for (config, weights, code, says) in [
+        (config(), with(5, 16), 5, "row 16, column"),
+        (config(), with(5, -1), 5, "row -1, column"),
+        (config(), with(40, i32::MAX), 5, "column 2147483647 of 16 x 16"),
+        (config(), with(33, 0), 5, "twice"),
+        (config(), weights(&indices[..62], &deltas[..31]), 5, "lists [2, 31] indices and [31] weights"),
+        (config(), weights(&indices, &deltas[..31]), 5, "lists [2, 32] indices and [31] weights"),
+        (config(), weights(&indices, &nan), 7, "would become infinite or NaN"),
+        (config(), weights(&indices, &huge), 5, ""),
+        (config(), renamed("shira_weight", "shira_wright"), 6, "not of SHiRA"),
+        (config(), renamed("layer.0", "layer.9"), 6, "which the base does not have"),
+        (config(), renamed("\"F32\"", "\"I32\""), 5, "has dtype I32"),
+        (config(), renamed("\"dtype\":\"I32\"", "\"dtype\":\"U32\""), 5, "has dtype U32"),
+        (set("r", json!(u64::MAX)), good.clone(), 5, "with r = 18446744073709551615"),
+        (set("r", json!(0)), good.clone(), 5, "with r = 0"),
+        (set("r", json!(-1)), good.clone(), 5, "invalid value"),
+        (set("peft_type", json!("LORA")), good.clone(), 6, "type LORA"),
+        (set("peft_type", Value::Null), good.clone(), 5, "no peft_type"),
+        (set("modules_to_save", json!(["classifier"])), good.clone(), 6, "modules_to_save"),
+        (set("target_modules", json!(["key"])), good.clone(), 5, "none of the target_modules"),
+        (config(), good[..good.len() - 1].to_vec(), 5, "header asks for"),
+        (config(), vec![], 5, "empty"),
+        (config(), b"GGUF\x03".to_vec(), 5, "GGUF"),
+    ] {
+        let run = import(&dir, &config, &weights);
+        // The sum of the largest number and a small one is the largest number again.
+        if says.is_empty() {
+            run.ok()
+        } else {
+            run.fails(code).says(&[says])
+        };
+    }
+}
+
+#[test]
+fn names_are_exchanged_by_their_beginning() {
+    let dir = patched();
+    let tensors = |name: &str| {
+        let tensors = read_safetensors(&dir.read(&format!("{name}.safetensors")));
+        let bert = bert_pair().0;
+        let renamed = tensors.into_iter().map(|(name, bytes)| {
+            let tensor = bert.iter().find(|tensor| tensor.name == name).unwrap();
+            Tensor { bytes, ..tensor.renamed(name.strip_prefix("bert.").unwrap()) }
+        });
+        safetensors(&renamed.collect::<Vec<_>>())
+    };
+    dir.write("bare", &tensors("target"));
+    dir.run("export p --to shira --base target.safetensors -o s").ok();
+    dir.run("import s --from shira --base bare -o q").fails(6).says(&["does not have", "--map-prefix"]);
+    dir.run("import s --from shira --base bare --map-prefix bert.= -o q").ok();
+    dir.run("export q --to shira --base bare --map-prefix =bert. -o t").ok();
+    assert_eq!(adapter(&dir, "t"), adapter(&dir, "s"));
+}

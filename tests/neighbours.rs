@@ -1,0 +1,112 @@
+//! What other tools make of our exports, and we of what they write: PEFT merges an adapter to the bytes of `apply`.
+
+use crate::harness::missing_anywhere;
+use crate::support::*;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A Python with torch, transformers and PEFT 0.21.2. A test that asks for it is ignored where `LCEPATCH_PEFT` names none.
+fn peft() -> PathBuf {
+    let named = std::env::var_os("LCEPATCH_PEFT").filter(|path| !path.is_empty());
+    let needs =
+        || missing_anywhere("needs a Python with torch, transformers and PEFT 0.21.2, which LCEPATCH_PEFT names");
+    let python = named.map_or_else(needs, PathBuf::from);
+    let check = "import torch, transformers, peft; assert peft.__version__ == '0.21.2', peft.__version__";
+    let output = Command::new(&python).args(["-c", check]).output();
+    match output {
+        Ok(output) if output.status.success() => python,
+        Ok(output) => missing_anywhere(format!("LCEPATCH_PEFT: {}", String::from_utf8_lossy(&output.stderr))),
+        Err(error) => missing_anywhere(format!("LCEPATCH_PEFT: {error}")),
+    }
+}
+
+/// Runs a function of `tests/neighbours/peft_side.py`, and returns what it prints.
+#[track_caller]
+fn run(python: &PathBuf, dir: &Dir, arguments: &str) -> String {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/neighbours/peft_side.py");
+    let mut command = Command::new(python);
+    command.arg(script).args(arguments.split_whitespace()).current_dir(dir.path("")).env("HF_HUB_OFFLINE", "1");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The tensors of a file, or of all files of a directory.
+fn tensors(dir: &Dir, name: &str) -> BTreeMap<String, Vec<u8>> {
+    let path = dir.path(name);
+    let files = match path.is_dir() {
+        true => names(&path)
+            .into_iter()
+            .filter(|file| file.ends_with(".safetensors"))
+            .map(|f| format!("{name}/{f}"))
+            .collect(),
+        false => vec![name.to_owned()],
+    };
+    files.iter().flat_map(|file| read_safetensors(&dir.read(file))).collect()
+}
+
+/// The number of weights of `width` bytes that are not the same.
+fn differing(ours: &BTreeMap<String, Vec<u8>>, theirs: &BTreeMap<String, Vec<u8>>, width: usize) -> usize {
+    let of_tensor = |(name, ours): (&String, &Vec<u8>)| {
+        let theirs = &theirs[name];
+        assert_eq!(ours.len(), theirs.len(), "{name}");
+        ours.chunks(width).zip(theirs.chunks(width)).filter(|(ours, theirs)| ours != theirs).count()
+    };
+    ours.iter().map(of_tensor).sum()
+}
+
+/// A patch of the linear weights of a pair of models that [`run`] made.
+fn linear_patch(dir: &Dir, model: &str) {
+    dir.run(&format!("diff {model}/target {model}/reference -o {model}.lcepatch --all")).ok();
+}
+
+#[test]
+fn peft_merges_an_export_to_the_bytes_of_apply() {
+    let python = peft();
+    let dir = Dir::new();
+    run(&python, &dir, "models");
+    for (model, width) in [("float32", 4), ("bfloat16", 2), ("float16", 2), ("bert", 4)] {
+        linear_patch(&dir, model);
+        for alpha in ["1", "-2", "0.37"] {
+            let at = format!("{model}{alpha}");
+            let base = format!("{model}/target");
+            let export =
+                format!("export {model}.lcepatch --to shira --base {base} --alpha {alpha} -o {at} --json --force");
+            let exported = dir.run(&export).ok().json();
+            run(&python, &dir, &format!("merge {base} {at} {at}.merged"));
+            dir.run(&format!("apply {base} {model}.lcepatch --alpha {alpha} -o {at}.ours")).ok();
+            let [ours, theirs] = [".ours", ".merged"].map(|end| tensors(&dir, &format!("{at}{end}")));
+            let inexact = exported["inexact"].as_u64().unwrap();
+            // Half precision has no result that single precision does not reach here.
+            assert!(inexact == 0 || width == 4 && alpha != "1", "{at}: {inexact}");
+            assert_eq!(differing(&ours, &theirs, width) as u64, inexact, "{at}");
+            dir.run(&format!("import {at} --from shira --base {base} -o {at}.lcepatch")).ok();
+            dir.run(&format!("apply {base} {at}.lcepatch -o {at}.again")).ok();
+            assert_eq!(differing(&tensors(&dir, &format!("{at}.again")), &theirs, width), 0, "{at}");
+        }
+    }
+    // Why the documentation says PeftModel.
+    let config = String::from_utf8(dir.read("float321/adapter_config.json")).unwrap();
+    let named = config.replace("\"base_model_name_or_path\": null", "\"base_model_name_or_path\": \"float32/target\"");
+    dir.write("float321/adapter_config.json", named.as_bytes());
+    let difference: f32 = run(&python, &dir, "auto float32/target float321").trim().parse().unwrap();
+    assert!(difference > 0.001, "{difference}: AutoModel loads it rightly now, and the documentation can say so");
+}
+
+#[test]
+fn an_adapter_of_peft_becomes_a_patch_that_merges_as_it_does() {
+    let python = peft();
+    let dir = Dir::new();
+    run(&python, &dir, "models");
+    for (model, width) in [("float32", 4), ("bfloat16", 2), ("float16", 2)] {
+        let base = format!("{model}/target");
+        run(&python, &dir, &format!("adapter {base} {model}.adapter"));
+        run(&python, &dir, &format!("merge {base} {model}.adapter {model}.merged"));
+        dir.run(&format!("import {model}.adapter --from shira --base {base} -o {model}.lcepatch")).ok();
+        dir.run(&format!("apply {base} {model}.lcepatch -o {model}.ours")).ok();
+        let [ours, theirs] = [".ours", ".merged"].map(|end| tensors(&dir, &format!("{model}{end}")));
+        assert_eq!(differing(&ours, &theirs, width), 0, "{model}");
+        assert_ne!(differing(&ours, &tensors(&dir, &base), width), 0, "{model}");
+    }
+}
