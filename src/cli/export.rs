@@ -25,8 +25,8 @@ bytes that `lcepatch apply` writes:
 
   model = PeftModel.from_pretrained(model, \"adapter/\").merge_and_unload()
 
-Load it with PeftModel only: AutoModel.from_pretrained takes the adapter's numbers and leaves its positions out, without an error. For \
-the same reason an adapter is never written beside patches. What else a patch changes, such as embeddings, norms and biases, is refused by \
+Load it with PeftModel only: AutoModel.from_pretrained takes the adapter's numbers and leaves its positions out. For the same reason an \
+adapter is never written beside patches. What else a patch changes, such as embeddings, norms and biases, is refused by \
 name. docs/neighbours.md has the details, and how mergekit uses it.
 
 Of a model directory, --to onnx writes its graph. It takes input_ids and attention_mask and gives logits and last_hidden_state, in 32 \

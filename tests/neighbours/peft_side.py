@@ -57,26 +57,35 @@ def loaded(path):
     return kind.from_pretrained(path, dtype="auto")
 
 
-def merge(base, adapter, out):
+def merge(*triples):
+    """Merges adapters: a base, an adapter, and the file to write, and so on."""
+    for at in range(0, len(triples), 3):
+        merge_one(*triples[at : at + 3])
+
+
+def merge_one(base, adapter, out):
     merged = PeftModel.from_pretrained(loaded(base), adapter).merge_and_unload()
     save_file({name: tensor.detach().clone().contiguous() for name, tensor in merged.state_dict().items()}, out)
 
 
-def auto_differs(base, adapter):
-    """AutoModel takes the numbers of an adapter without their positions: its logits are others, without an error."""
-    torch.manual_seed(0)
+def auto(base, adapter):
+    """Computes with what AutoModel makes of an adapter, whose positions it leaves out; prints how that ends."""
     tokens = torch.tensor([[1, 2, 3, 4, 5]])
     merged = PeftModel.from_pretrained(loaded(base), adapter).merge_and_unload()
-    auto = AutoModelForCausalLM.from_pretrained(adapter, dtype="auto")
-    with torch.no_grad():
-        print(float((merged(tokens).logits - auto(tokens).logits).abs().max()))
+    model = AutoModelForCausalLM.from_pretrained(adapter, dtype="auto")
+    try:
+        with torch.no_grad():
+            print(float((merged(tokens).logits - model(tokens).logits).abs().max()))
+    except KeyError as error:
+        print("KeyError", error)
 
 
-def adapter(base, out):
-    """An adapter with random numbers at random positions, as training leaves one."""
-    torch.manual_seed(3)
-    config = ShiraConfig(r=2, target_modules=["q_proj", "down_proj"], random_seed=4, init_weights=False)
-    get_peft_model(loaded(base), config).save_pretrained(out)
+def adapters(*pairs):
+    """Adapters with random numbers at random positions, as training leaves them: a base, and where the adapter goes, and so on."""
+    for at in range(0, len(pairs), 2):
+        torch.manual_seed(3)
+        config = ShiraConfig(r=2, target_modules=["q_proj", "down_proj"], random_seed=4, init_weights=False)
+        get_peft_model(loaded(pairs[at]), config).save_pretrained(pairs[at + 1])
 
 
-{"models": models, "merge": merge, "adapter": adapter, "auto": auto_differs}[sys.argv[1]](*sys.argv[2:])
+{"models": models, "merge": merge, "adapters": adapters, "auto": auto}[sys.argv[1]](*sys.argv[2:])
