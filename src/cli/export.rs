@@ -5,10 +5,10 @@ use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, patch_argument};
 use crate::apply::Edit;
 use crate::checkpoint::Checkpoint;
-#[cfg(feature = "verify")]
 use crate::durable::Existing;
+use crate::durable::check_new_file;
 use crate::edit::{Alpha, AlphaSource};
-use crate::exchange::shira;
+use crate::exchange::{shira, values};
 use crate::input::{self, Found};
 #[cfg(feature = "verify")]
 use crate::model::export::{FILE, export};
@@ -29,12 +29,17 @@ Load it with PeftModel only: AutoModel.from_pretrained takes the adapter's numbe
 adapter is never written beside patches. What else a patch changes, such as embeddings, norms and biases, is refused by \
 name. docs/neighbours.md has the details, and how mergekit uses it.
 
+--to values writes the new value of every element that changes, and its flat index: {name}.values and {name}.indices of one safetensors \
+file, as vLLM's CheckpointWeightPatch takes them, and trainers that hand weights to it. NaN is refused, since there it means that a \
+weight does not change.
+
 Of a model directory, --to onnx writes its graph. It takes input_ids and attention_mask and gives logits and last_hidden_state, in 32 \
 bits whatever the weights are stored in. Its weights stay in the safetensors files: an edit of these is an edit of the model.
 
 Examples:
   lcepatch export debias.lcepatch --to shira --base model/ -o adapter/
   lcepatch export debias.lcepatch --to shira --base model/ --alpha -2 -o adapter/
+  lcepatch export debias.lcepatch --to values --base model/ -o debias.safetensors
   lcepatch export model/ -o model/              the graph, beside the weights
   lcepatch export model/ -o exported/           a new directory, with a copy of them")]
 pub struct Arguments {
@@ -54,10 +59,13 @@ pub struct Arguments {
     /// and the longest one that fits counts
     #[arg(long, value_name = "BASE=MODEL", value_parser = arguments::prefix_map)]
     map_prefix: Vec<Prefix>,
-    /// Write the adapter or the graph into this directory
-    #[arg(long, short, value_name = "DIR")]
+    /// Indices of 64 bits, for tensors of 2^31 elements and more
+    #[arg(long)]
+    wide: bool,
+    /// Write here: the directory of an adapter or a graph, or a file of values
+    #[arg(long, short, value_name = "DIR|FILE")]
     output: PathBuf,
-    /// Replace an existing graph; write an adapter that is mostly padding
+    /// Replace an existing graph or file; write an adapter that is mostly padding
     #[arg(long)]
     force: bool,
     /// Print what was written as JSON
@@ -73,24 +81,27 @@ enum Format {
     Onnx,
     /// An adapter of scattered weights for PEFT
     Shira,
+    /// New values by flat index
+    Values,
 }
 
 /// What was written.
 #[derive(Debug, serde::Serialize)]
-struct Answered {
-    /// The adapter.
+struct Answered<E> {
+    /// The adapter or the file.
     path: String,
     /// What is in it.
     #[serde(flatten)]
-    exported: shira::Exported,
+    exported: E,
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     match arguments.to {
         Some(Format::Shira) => shira(arguments, terminal),
+        Some(Format::Values) => values(arguments, terminal),
         None if input::is(&arguments.input, Found::Patch) => {
             let message = format!("{} is a patch, and what it shall become is not said", arguments.input.display());
-            Err(Failure::usage(message, "add --to shira and --base"))
+            Err(Failure::usage(message, "add --to shira or --to values, and --base"))
         }
         #[cfg(feature = "verify")]
         Some(Format::Onnx) | None => onnx(arguments, terminal),
@@ -101,14 +112,14 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
 
 #[cfg(feature = "verify")]
 fn onnx(arguments: &Arguments, terminal: &Terminal) -> Outcome {
-    let Arguments { base, alpha, map_prefix, json, .. } = arguments;
-    if base.is_some() || alpha.is_some() || !map_prefix.is_empty() || *json {
-        let message = "--base, --alpha, --map-prefix and --json are for patches, and a graph is made of a model";
+    let Arguments { base, alpha, map_prefix, wide, json, .. } = arguments;
+    if base.is_some() || alpha.is_some() || !map_prefix.is_empty() || *wide || *json {
+        let message =
+            "--base, --alpha, --map-prefix, --wide and --json are for patches, and a graph is made of a model";
         return Err(Failure::usage(message, "leave them out"));
     }
     let checkpoint = patch_argument::model(&arguments.input, terminal)?;
-    let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    export(checkpoint.path(), &checkpoint, &arguments.output, existing)?;
+    export(checkpoint.path(), &checkpoint, &arguments.output, existing(arguments))?;
     print(format_args!("wrote {}", arguments.output.join(FILE).display()))?;
     Ok(Answer::Yes)
 }
@@ -129,7 +140,42 @@ fn base_and_edit(arguments: &Arguments, terminal: &Terminal) -> Result<(Checkpoi
     Ok((patch_argument::checkpoint(base, terminal)?, edit))
 }
 
+fn existing(arguments: &Arguments) -> Existing {
+    if arguments.force { Existing::Replace } else { Existing::Keep }
+}
+
+fn values(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    if !arguments.map_prefix.is_empty() {
+        let message = "--map-prefix is for adapters, and a file of values has the names of the base";
+        return Err(Failure::usage(message, "leave it out"));
+    }
+    let inputs = [Some(&arguments.input), arguments.base.as_ref()].into_iter().flatten();
+    arguments::refuse_inputs([arguments.output.as_path()], inputs.map(PathBuf::as_path))?;
+    check_new_file(&arguments.output, existing(arguments))?;
+    let (base, edit) = base_and_edit(arguments, terminal)?;
+    let indices = if arguments.wide { values::Indices::Wide } else { values::Indices::Narrow };
+    let output = &arguments.output;
+    let exported = values::export(&base, &edit, indices, output, existing(arguments), &terminal.context())?;
+    terminal.done();
+    if arguments.json {
+        print_json(terminal, &Answered { path: json_path(output), exported })?;
+        return Ok(Answer::Yes);
+    }
+    let values::Exported { tensors, changed, bytes: size } = exported;
+    print(format_args!(
+        "wrote {}: {} in {}, {}",
+        output.display(),
+        counted(changed, "value"),
+        counted(tensors, "tensor"),
+        bytes(size)
+    ))?;
+    Ok(Answer::Yes)
+}
+
 fn shira(arguments: &Arguments, terminal: &Terminal) -> Outcome {
+    if arguments.wide {
+        return Err(Failure::usage("--wide is for files of values", "leave it out"));
+    }
     shira::check_output(&arguments.output)?;
     let (base, edit) = base_and_edit(arguments, terminal)?;
     let prefix = PrefixMap::new(arguments.map_prefix.clone());

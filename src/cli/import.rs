@@ -3,7 +3,7 @@
 use super::new_patch::Output;
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, patch_argument};
-use crate::exchange::{Imported, shira};
+use crate::exchange::{Imported, shira, values};
 use crate::pair::{Prefix, PrefixMap};
 use crate::words::counted;
 use clap::{Args, ValueEnum};
@@ -14,14 +14,17 @@ use std::path::PathBuf;
 A SHiRA adapter, PEFT's kind of scattered weights, becomes the patch that makes the same bytes of the base as merge_and_unload does. What \
 it lists and does not change is left out.
 
+A file of values, which has {name}.indices and {name}.values, becomes the patch that sets these elements.
+
 Other adapters are not lists of weights: merge them with PEFT, save the model, and make the patch with `lcepatch diff`.
 
 Examples:
   lcepatch import adapter/ --from shira --base model/ -o adapter.lcepatch
-  lcepatch import adapter/ --from shira --base model/ --map-prefix bert.= -o adapter.lcepatch")]
+  lcepatch import adapter/ --from shira --base model/ --map-prefix bert.= -o adapter.lcepatch
+  lcepatch import step-7.safetensors --from values --base model/ -o step-7.lcepatch")]
 pub struct Arguments {
-    /// What another tool wrote: the directory of an adapter
-    #[arg(value_name = "ADAPTER")]
+    /// What another tool wrote: the directory of an adapter, or a file of values
+    #[arg(value_name = "ADAPTER|FILE")]
     input: PathBuf,
     /// What it is
     #[arg(long, value_name = "FORMAT")]
@@ -42,6 +45,8 @@ pub struct Arguments {
 enum Format {
     /// An adapter of scattered weights of PEFT
     Shira,
+    /// New values by flat index
+    Values,
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
@@ -49,6 +54,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let base = patch_argument::checkpoint(&arguments.base, terminal)?;
     let prefix = PrefixMap::new(arguments.map_prefix.clone());
     let Imported { patch, unchanged } = match arguments.from {
+        Format::Values => {
+            let file = patch_argument::checkpoint(&arguments.input, terminal)?;
+            values::import(&file, &base, prefix.as_ref(), &terminal.context())?
+        }
         Format::Shira => shira::import(&arguments.input, &base, prefix.as_ref(), &terminal.context())?,
     };
     terminal.done();

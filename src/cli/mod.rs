@@ -182,9 +182,9 @@ enum Command {
     /// Draw results of `sweep` and `verify` as one HTML page
     #[cfg(feature = "verify")]
     Report(report::Arguments),
-    /// Write a patch as an adapter for PEFT, or the graph of a model as an ONNX file
+    /// Write a patch as an adapter for PEFT or as values for vLLM, or the graph of a model as an ONNX file
     Export(export::Arguments),
-    /// Make a patch of what another tool wrote: PEFT's SHiRA adapters
+    /// Make a patch of what another tool wrote: PEFT's SHiRA adapters, files of values
     Import(import::Arguments),
     /// Install ONNX Runtime, which `verify` computes with, or say which one is used
     #[cfg(feature = "verify")]

@@ -78,6 +78,14 @@ pub(crate) enum ExchangeFault {
         /// Its elements.
         elements: u64,
     },
+    /// Elements are not single numbers.
+    #[error("{tensor:?} has dtype {dtype}, whose elements torch counts in another way")]
+    Dtype {
+        /// The tensor.
+        tensor: String,
+        /// Its dtype.
+        dtype: Dtype,
+    },
     /// An adapter would be beside patches.
     #[error("{} has patches: transformers would load an adapter beside them in their place", path.display())]
     BesidePatches {

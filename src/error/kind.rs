@@ -338,6 +338,7 @@ fn of_exchange(fault: &ExchangeFault) -> ErrorKind {
         | ExchangeFault::Nothing { .. }
         | ExchangeFault::Rank { .. }
         | ExchangeFault::Padding { .. }
+        | ExchangeFault::Dtype { .. }
         | ExchangeFault::TooLong { .. } => ErrorKind::ExportUnsuited,
         ExchangeFault::NotFinite { .. } | ExchangeFault::BecomesNotFinite { .. } => ErrorKind::NotFinite,
         ExchangeFault::BesidePatches { .. } => ErrorKind::PublishAdapter,

@@ -256,3 +256,94 @@ fn names_are_exchanged_by_their_beginning() {
     dir.run("export q --to shira --base bare --map-prefix =bert. -o t").ok();
     assert_eq!(adapter(&dir, "t"), adapter(&dir, "s"));
 }
+
+/// A file of values of one tensor of the small BERT.
+fn values(indices: Tensor, values: Tensor) -> Vec<u8> {
+    safetensors(&[
+        indices.renamed(&format!("{QUERY}.weight.indices")),
+        values.renamed(&format!("{QUERY}.weight.values")),
+    ])
+}
+
+fn i32s(values: &[i32]) -> Tensor {
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Tensor::new("", "I32", &[values.len() as u64], bytes)
+}
+
+#[test]
+fn values_that_are_imported_make_what_the_patch_makes() {
+    let dir = bert_dir();
+    dir.run("diff target.safetensors reference.safetensors -o p --all --params all").ok();
+    for (alpha, wide) in [("1", ""), ("-2", "--wide"), ("0.5", "")] {
+        let base = "--base target.safetensors --force";
+        let export = dir.run(&format!("export p --to values --alpha {alpha} {wide} -o v {base}")).ok();
+        export.prints(&["wrote v: ", " values in 17 tensors"]);
+        dir.run(&format!("import v --from values -o q {base}")).ok();
+        dir.run(&format!("apply target.safetensors p --alpha {alpha} -o ours --force")).ok();
+        dir.run("apply target.safetensors q -o theirs --force").ok();
+        assert_eq!(dir.read("ours"), dir.read("theirs"), "{alpha}");
+    }
+    dir.run("export p --to values --base target.safetensors -o v").fails(2).says(&["v exists", "--force"]);
+    dir.run("export p --to values --base target.safetensors -o p --force").fails(2).says(&["is read by this command"]);
+    dir.run("export p --to values --base target.safetensors --alpha 0 -o w").fails(6).says(&["changes nothing"]);
+    dir.run("export p --to shira --base target.safetensors --wide -o w").fails(2).says(&["--wide"]);
+}
+
+#[test]
+fn values_of_every_dtype_come_back() {
+    for (dtype, width) in
+        [("F64", 8), ("F32", 4), ("F16", 2), ("BF16", 2), ("F8_E4M3", 1), ("I64", 8), ("U8", 1), ("BOOL", 1)]
+    {
+        let dir = Dir::new();
+        let tensor = |from: u8| {
+            let bytes = (0..24).map(|at| if at % width == 0 { (at as u8 + from) % 2 } else { 0 }).collect();
+            safetensors(&[Tensor::new("x", dtype, &[24 / width as u64], bytes)])
+        };
+        dir.write("a", &tensor(0));
+        dir.write("b", &tensor(1));
+        dir.run("diff a b -o p --all").ok();
+        dir.run("export p --to values --base a -o v").ok();
+        dir.run("import v --from values --base a -o q").ok();
+        dir.run("apply a q -o r").ok();
+        assert_eq!(dir.read("r"), dir.read("b"), "{dtype}");
+    }
+}
+
+#[test]
+fn nan_is_no_value() {
+    let dir = Dir::new();
+    dir.write("a", &safetensors(&[Tensor::f32("x", &[3], &[1.0, 2.0, 3.0])]));
+    dir.write("b", &safetensors(&[Tensor::f32("x", &[3], &[f32::INFINITY, f32::NAN, 3.0])]));
+    dir.run("diff a b -o p --all").ok();
+    let refused = dir.run("export p --to values --base a -o v").fails(7);
+    refused.says(&["element 1 of \"x\" is NaN in the result", "does not change"]);
+    assert!(!dir.exists("v"));
+}
+
+#[test]
+fn crafted_values_are_refused() {
+    let dir = bert_dir();
+    let import = |bytes: &[u8]| {
+        dir.write("v", bytes);
+        dir.run("import v --from values --base target.safetensors -o q --force")
+    };
+    let f32s = |values: &[f32]| Tensor::f32("", &[values.len() as u64], values);
+    import(&values(i32s(&[0, 255]), f32s(&[1.0, f32::INFINITY]))).ok();
+    import(&values(Tensor::i64("", &[255, 3]), f32s(&[1.0, 2.0]))).ok();
+    dir.run("check q target.safetensors").ok();
+    for (bytes, code, says) in [
+        (values(i32s(&[0, 256]), f32s(&[1.0, 2.0])), 5, "element 256 of 256"),
+        (values(i32s(&[-1, 0]), f32s(&[1.0, 2.0])), 5, "element -1 of 256"),
+        (values(Tensor::i64("", &[i64::MAX]), f32s(&[1.0])), 5, "element 9223372036854775807"),
+        (values(i32s(&[3, 3]), f32s(&[1.0, 2.0])), 5, "element 3 twice"),
+        (values(i32s(&[3]), f32s(&[1.0, 2.0])), 5, "both must be one list"),
+        (values(f32s(&[3.0]), f32s(&[1.0])), 5, "indices of dtype F32"),
+        (values(i32s(&[3]), i32s(&[1])), 6, "is I32 here, and the base's has dtype F32"),
+        (values(i32s(&[3]), f32s(&[f32::NAN])), 7, "element 3 of"),
+        (safetensors(&[i32s(&[3]).renamed("x.indices")]), 5, "without the others"),
+        (safetensors(&[i32s(&[3]).renamed("x.indexes")]), 6, "neither indices nor values"),
+        (safetensors(&[i32s(&[3]).renamed("x.indices"), f32s(&[1.0]).renamed("x.values")]), 6, "does not have"),
+    ] {
+        import(&bytes).fails(code).says(&[says]);
+    }
+}

@@ -199,8 +199,8 @@ fn of_patches_of_patches() {
     let dir = patched();
     let verbs = ["invert q -o i --json", "combine q q:2 -o c --json", "select q --top 10% -o s --json"];
     dir.run("select p --include *.query.weight -o l").ok();
-    dir.run("export l --to shira --base target.safetensors -o adapter").ok();
-    let imports = ["import adapter --from shira --base target.safetensors -o imported --json"];
+    dir.run("export l --to values --base target.safetensors -o values").ok();
+    let imports = ["import values --from values --base target.safetensors -o imported --json"];
     documented(
         "invert, squash, combine, select, import",
         &["cells", "components", "layers", "tensors"],
@@ -267,5 +267,7 @@ fn of_exports() {
     let dir = patched();
     dir.run("select p --include *.query.weight -o linear").ok();
     let export = "export linear --base target.safetensors --json";
-    documented("export", &[], &[dir.run(&format!("{export} --to shira -o adapter")).ok().json()]);
+    let exports =
+        ["shira -o adapter", "values -o values"].map(|to| dir.run(&format!("{export} --to {to}")).ok().json());
+    documented("export", &[], &exports);
 }

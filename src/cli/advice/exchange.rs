@@ -14,6 +14,7 @@ pub fn exchange(fault: &ExchangeFault) -> Option<String> {
         ExchangeFault::Padding { .. } => {
             "PEFT's SHiRA lists r * (in + out) weights in every module; to write it all the same, add --force, or use --to values"
         }
+        ExchangeFault::Dtype { .. } => "leave the tensor out with `lcepatch select --exclude`",
         ExchangeFault::TooLong { .. } => "add --wide for indices of 64 bits",
         ExchangeFault::BesidePatches { .. } => "give a new directory",
         ExchangeFault::NotInBase { near: Some(near), .. } => {
