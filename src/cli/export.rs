@@ -2,7 +2,7 @@
 
 use super::exit::{Failure, json_path, print, print_json};
 use super::terminal::Terminal;
-use super::{Answer, Outcome, arguments, patch_argument};
+use super::{Answer, Outcome, advice, arguments, patch_argument};
 use crate::apply::Edit;
 use crate::checkpoint::Checkpoint;
 use crate::durable::Existing;
@@ -83,6 +83,9 @@ enum Format {
     Shira,
     /// New values by flat index
     Values,
+    /// Refused with the reason
+    #[value(hide = true)]
+    Gguf,
 }
 
 /// What was written.
@@ -99,6 +102,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     match arguments.to {
         Some(Format::Shira) => shira(arguments, terminal),
         Some(Format::Values) => values(arguments, terminal),
+        Some(Format::Gguf) => Err(Failure::usage("GGUF is not written", advice::files::GGUF)),
         None if input::is(&arguments.input, Found::Patch) => {
             let message = format!("{} is a patch, and what it shall become is not said", arguments.input.display());
             Err(Failure::usage(message, "add --to shira or --to values, and --base"))

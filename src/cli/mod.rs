@@ -184,7 +184,7 @@ enum Command {
     Report(report::Arguments),
     /// Write a patch as an adapter for PEFT or as values for vLLM, or the graph of a model as an ONNX file
     Export(export::Arguments),
-    /// Make a patch of what another tool wrote: PEFT's SHiRA adapters, files of values
+    /// Make a patch of what another tool wrote, PEFT's SHiRA adapters or files of values, or safetensors of a torch file
     Import(import::Arguments),
     /// Install ONNX Runtime, which `verify` computes with, or say which one is used
     #[cfg(feature = "verify")]

@@ -404,6 +404,7 @@ fn of_unexpected(meant: Meant) -> ErrorKind {
         Meant::Patch => ErrorKind::PatchInvalid,
         Meant::Part => ErrorKind::PartMalformed,
         Meant::Onnx => ErrorKind::OnnxMalformed,
+        Meant::Torch => ErrorKind::ImportMalformed,
         Meant::Model => ErrorKind::ModelMalformed,
         Meant::Data => ErrorKind::DataMalformed,
         Meant::Results => ErrorKind::ResultsMalformed,

@@ -347,3 +347,184 @@ fn crafted_values_are_refused() {
         import(&bytes).fails(code).says(&[says]);
     }
 }
+
+/// A file as torch.save writes it: a pickle, and storages by name.
+fn torch_file(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
+    let storages = storages.iter().map(|(key, bytes)| (format!("data/{key}"), *bytes));
+    let all: Vec<(String, &[u8])> = [("data.pkl".to_owned(), pickle)].into_iter().chain(storages).collect();
+    zip_of(&all, zip::CompressionMethod::Stored)
+}
+
+fn zip_of(entries: &[(String, &[u8])], method: zip::CompressionMethod) -> Vec<u8> {
+    use std::io::Write;
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(method);
+    for (name, bytes) in entries {
+        archive.start_file(format!("archive/{name}"), options).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+/// The pickle of a state dict of one tensor `w` of halfs, in a storage of 6, with this offset, and two sizes and strides.
+fn pickle(storage: &str, offset: u8, shape: [u8; 2], strides: [u8; 2]) -> Vec<u8> {
+    let mut text = b"\x80\x02}(X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n".to_vec();
+    text.extend(storage.as_bytes());
+    text.extend(b"\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06tQK");
+    text.extend([offset, b'K', shape[0], b'K', shape[1], 0x86, b'K', strides[0], b'K', strides[1], 0x86]);
+    text.extend(b"\x89NtRu.");
+    text
+}
+
+/// A small state dict of `torch.save`.
+pub fn state_dict() -> Vec<u8> {
+    torch_file(&pickle("HalfStorage", 0, [2, 3], [3, 1]), &[("0", &[7; 12])])
+}
+
+#[test]
+fn a_state_dict_becomes_a_checkpoint() {
+    let dir = Dir::new();
+    let numbers: Vec<u8> = (0..12).collect();
+    dir.write("a.bin", &torch_file(&pickle("HalfStorage", 1, [2, 2], [2, 1]), &[("0", &numbers)]));
+    dir.run("import a.bin --from torch -o a").ok().prints(&["wrote a: 4 elements in 1 tensor"]);
+    assert_eq!(read_safetensors(&dir.read("a")), [("w".to_owned(), numbers[2..10].to_vec())]);
+    dir.run("diff a a").ok();
+    // What is refused elsewhere says what to do.
+    dir.run("diff a.bin a").fails(5).says(&["a zip archive, as PyTorch writes", "lcepatch import FILE --from torch"]);
+    dir.run("import a.bin --from torch -o a").fails(2).says(&["a exists", "--force"]);
+    dir.run("import a.bin --from torch -o a.bin --force").fails(2).says(&["is read by this command"]);
+    dir.run("import a.bin --from torch --base a -o b").fails(2).says(&["--base"]);
+    dir.run("import a.bin a.bin --from torch -o b").fails(5).says(&["\"w\" is in two shards"]);
+    dir.run("import a.bin a.bin --from values --base a -o b").fails(2).says(&["--from torch"]);
+    dir.run("import a --from values -o b").fails(2).says(&["--base"]);
+}
+
+#[test]
+fn crafted_torch_files_are_refused() {
+    let dir = Dir::new();
+    let numbers = [7; 12];
+    let good = pickle("HalfStorage", 0, [2, 3], [3, 1]);
+    let of = |pickle: &[u8]| torch_file(pickle, &[("0", &numbers)]);
+    let import = |bytes: &[u8]| {
+        dir.write("x", bytes);
+        dir.run("import x --from torch -o y --force")
+    };
+    import(&of(&good)).ok();
+    let entry = |name: &str| (name.to_owned(), &numbers[..]);
+    let stored = |entries: &[(String, &[u8])]| zip_of(entries, zip::CompressionMethod::Stored);
+    let mut damaged = of(&good);
+    let at = damaged.windows(12).position(|bytes| bytes == numbers).unwrap();
+    damaged[at] ^= 1;
+    let mut two_roots = of(&good);
+    let at = two_roots.windows(9).rposition(|bytes| bytes == b"archive/d").unwrap();
+    two_roots[at] = b'b';
+    let front = |front: &[u8]| [front, &[1; 600]].concat();
+    for (bytes, code, says) in [
+        (
+            of(b"cos\nsystem\nX\x02\0\0\0id\x85R."),
+            6,
+            "uses os.system, which no state dict of plain tensors needs; nothing was run",
+        ),
+        (of(b"cbuiltins\neval\n."), 6, "uses builtins.eval"),
+        (of(b"(ios\nsystem\n."), 6, "instruction INST at byte 1"),
+        (of(b"}X\x05\0\0\0epochK\x03s."), 6, "\"epoch\" is a number"),
+        (of(b"K\x01."), 6, "holds a number"),
+        (of(b"}"), 5, "ends too early"),
+        (of(&pickle("HalfStorage", 1, [2, 3], [3, 1])), 5, "reaches beyond its storage"),
+        (of(&pickle("HalfStorage", 0, [255, 255], [255, 1])), 5, "reaches beyond its storage"),
+        (of(&pickle("FloatStorage", 0, [2, 3], [3, 1])), 5, "storage of another size"),
+        (of(&pickle("HalfStorage", 0, [2, 3], [1, 2])), 6, "save it with .contiguous()"),
+        (of(&pickle("HalfStorage", 0, [255, 255], [0, 0])), 6, "save it with .contiguous()"),
+        (of(&pickle("QInt8Storage", 0, [2, 3], [3, 1])), 6, "uses torch.QInt8Storage"),
+        (torch_file(&good, &[("1", &numbers)]), 5, "storage that is not in the file"),
+        (torch_file(&good, &[("0", &numbers[1..])]), 5, "storage of another size"),
+        (damaged, 5, "in its archive is damaged"),
+        (two_roots, 5, "several folders"),
+        (stored(&[entry("weights/0")]), 6, "no data.pkl"),
+        (stored(&[entry("constants.pkl")]), 6, "TorchScript"),
+        (stored(&[("byteorder".to_owned(), b"big")]), 6, "little-endian"),
+        (of(&good)[..100].to_vec(), 5, "archive is damaged"),
+        (front(b"\x80\x02\x8a\x0al\xfc"), 6, "before 1.6"),
+        ([&[1; 257][..], b"ustar", &[0; 300]].concat(), 6, "before 1.6"),
+        (front(b"GGUF\x03"), 5, "a GGUF file, not a file of torch.save"),
+        (safetensors(&[]), 5, "a checkpoint (safetensors), not a file of torch.save"),
+        (front(b"?"), 5, "begins as no zip archive"),
+        (vec![], 5, "an empty file"),
+    ] {
+        import(&bytes).fails(code).says(&[says]);
+    }
+    assert!(import(&of(&good)).ok().err.is_empty());
+}
+
+#[test]
+fn a_small_torch_file_does_not_become_a_large_one() {
+    let dir = Dir::new();
+    let numbers = vec![7; 1 << 16];
+    // One storage under a hundred names.
+    let tensor = |name: u8| {
+        let mut text = [b"X\x02\0\0\0w", &[name][..]].concat();
+        text.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nByteStorage\nX\x01\0\0\x000");
+        text.extend(b"X\x03\0\0\0cpuJ\0\0\x01\0tQK\0J\0\0\x01\0\x85K\x01\x85\x89NtR");
+        text
+    };
+    let dict = |names: u8| [b"}(", &(b' '..b' ' + names).flat_map(tensor).collect::<Vec<u8>>()[..], b"u."].concat();
+    dir.write("tied", &torch_file(&dict(2), &[("0", &numbers)]));
+    dir.run("import tied --from torch -o t").ok().prints(&["131,072 elements in 2 tensors"]);
+    dir.write("many", &torch_file(&dict(90), &[("0", &numbers)]));
+    dir.run("import many --from torch -o m").fails(5).says(&["its tensors take 5898240 bytes"]);
+}
+
+#[test]
+fn masks_of_torch_are_masks() {
+    let dir = Dir::new();
+    let weights = |values: &[f32]| safetensors(&[Tensor::f32("w", &[2, 3], values)]);
+    dir.write("a", &weights(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+    let mask = |bytes: &[u8]| torch_file(&pickle("BoolStorage", 0, [2, 3], [3, 1]), &[("0", bytes)]);
+    dir.write("m.pt", &mask(&[1, 0, 1, 0, 1, 1]));
+    dir.run("import m.pt --from torch -o m").ok();
+    dir.run("mask a --from m --pruned b").ok().prints(&["pruned 2 of 6 weights"]);
+    assert_eq!(dir.read("b"), weights(&[1.0, 0.0, 3.0, 0.0, 5.0, 6.0]));
+}
+
+#[test]
+fn gguf_is_refused_with_the_reason() {
+    let dir = patched();
+    dir.write("x.gguf", &[&b"GGUF\x03"[..], &[1; 600]].concat());
+    let reason = "convert the result";
+    dir.run("export p --to gguf --base target.safetensors -o y.gguf").fails(2).says(&["GGUF is not written", reason]);
+    dir.run("import x.gguf --from gguf -o y").fails(2).says(&["GGUF is not read", reason]);
+    for command in ["diff x.gguf target.safetensors", "apply x.gguf p -o y", "export p --to shira --base x.gguf -o y"] {
+        dir.run(command).fails(5).says(&["a GGUF file", reason]);
+    }
+    dir.run("import x.gguf --from torch -o y").fails(5).says(&[reason]);
+}
+
+#[test]
+fn every_bit_and_every_prefix_of_a_torch_file_is_read_or_refused() {
+    let dir = Dir::new();
+    let honest = state_dict();
+    let path = dir.write("x", &honest);
+    let open = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let opened = lcepatch::internal::torch::open(&[path.clone()], &lcepatch::context::Context::silent());
+        opened.map(|checkpoint| {
+            let tensor = |tensor: lcepatch::checkpoint::Tensor<'_>| {
+                (tensor.info.name.clone(), tensor.elements(0..tensor.info.elements()).to_vec())
+            };
+            checkpoint.tensors().map(tensor).collect::<Vec<_>>()
+        })
+    };
+    let expected = [("w".to_owned(), vec![7; 12])];
+    assert_eq!(open(&honest).unwrap(), expected);
+    for at in 0..honest.len() {
+        assert!(open(&honest[..at]).is_err(), "{at}");
+        for bit in 0..8 {
+            let mut flipped = honest.clone();
+            flipped[at] ^= 1 << bit;
+            // Times and flags of the archive mean nothing; everything else has a checksum.
+            if let Ok(read) = open(&flipped) {
+                assert_eq!(read, expected, "bit {bit} of byte {at}");
+            }
+        }
+    }
+}

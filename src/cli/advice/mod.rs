@@ -2,7 +2,7 @@
 //! flags and subcommands. The library itself speaks of facts only.
 
 mod exchange;
-mod files;
+pub mod files;
 #[cfg(feature = "verify")]
 mod models;
 mod patches;
