@@ -6,9 +6,11 @@
 A typed target takes its numbers from the front of an input and its bytes from the rest; see the tuple in each target.
 """
 import glob
+import io
 import os
 import struct
 import sys
+import zipfile
 
 import numpy as np
 import zstandard
@@ -101,6 +103,15 @@ def main(corpus):
             write(corpus, "model_config", os.path.basename(os.path.dirname(path)), file.read())
     with open(os.path.join(root, "fixtures", "onnx", "model.onnx"), "rb") as file:
         write(corpus, "onnx_file", "export", file.read())
+    # A state dict of a matrix, alone and in its archive.
+    state = (b"\x80\x02}q\0(X\1\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0000X\3\0\0\0cpuK\6tQ"
+             b"K\0K\2K\3\x86K\3K\1\x86\x89ccollections\nOrderedDict\n)RtRq\1X\1\0\0\0vh\1u.")
+    write(corpus, "torch_file", "pickle", state)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, data in (("data.pkl", state), ("byteorder", b"little"), ("data/0", bytes(24)), ("version", b"3\n")):
+            file.writestr(f"archive/{name}", data)
+    write(corpus, "torch_file", "archive", archive.getvalue())
     for path in sorted(glob.glob(os.path.join(root, "fixtures", "signatures", "*"))):
         with open(path, "rb") as file:
             write(corpus, "signature", os.path.basename(path), file.read())

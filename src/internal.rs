@@ -6,6 +6,12 @@ pub use crate::error::{Impossible, PartContent, PartFault, Undivided};
 pub use crate::mask::file::{WriteError, write as write_mask};
 pub use crate::mask::pruning::{MaskFault, PruningMask};
 
+/// Files of `torch.save`.
+#[cfg(feature = "torch")]
+pub mod torch {
+    pub use crate::exchange::torch::open;
+}
+
 /// The ranking of keys.
 pub mod ranking {
     pub use crate::mask::ranking::{Keys, select};

@@ -135,6 +135,9 @@ pub mod sweep;
 // What people look at
 pub mod report;
 
+// What other tools read and write
+pub(crate) mod exchange;
+
 // What others find
 pub(crate) mod publish;
 

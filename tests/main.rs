@@ -22,6 +22,7 @@ mod lies; // metadata that lies, over fixtures/vectors
 #[cfg(feature = "verify")]
 mod models; // our graphs against transformers
 mod mutation; // every bit flipped, every prefix: an error or the same result
+mod neighbours; // what PEFT and torch make of exports, and what they write
 mod properties; // diff then apply, apply then undo, on random pairs
 mod races; // edits in place on many threads, of several processes
 mod released; // fixtures/released: what the release wrote gives the same bytes

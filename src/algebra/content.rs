@@ -28,7 +28,7 @@ pub(super) struct Content {
 
 /// What the blocks of a tensor say about pruning.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Masks {
+pub(crate) struct Masks {
     /// Whether any block has masks.
     pub any: bool,
     /// Whether a block says what the base held before it was pruned.
@@ -39,7 +39,7 @@ pub(super) struct Masks {
 
 /// The selected elements of one tensor, with known bits on both sides.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Exact {
+pub(crate) struct Exact {
     /// Ascending.
     pub elements: Vec<Element>,
     pub masks: Masks,
@@ -47,7 +47,7 @@ pub(super) struct Exact {
 
 /// One selected element.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Element {
+pub(crate) struct Element {
     /// Flat index.
     pub index: u64,
     /// The base's bits.

@@ -18,7 +18,7 @@ use crate::patch::{Patch, TensorBlock};
 use rayon::prelude::*;
 
 /// Collects the tensors of a new patch, ascending by name.
-pub(super) struct Draft {
+pub(crate) struct Draft {
     encoding: Encoding,
     block_log2: u32,
     builder: PatchBuilder,
@@ -80,7 +80,7 @@ impl Draft {
     }
 
     /// Copies a tensor with its blocks as they are. The base's selected values are taken from `content`, if it has them.
-    pub fn copy(&mut self, edit: &Edit, entry: &TensorEntry, content: Option<&Content>) -> Result<(), Error> {
+    pub(super) fn copy(&mut self, edit: &Edit, entry: &TensorEntry, content: Option<&Content>) -> Result<(), Error> {
         let mut values = content.and_then(|content| content.base.as_deref());
         let copy = |block: &BlockEntry| {
             let bytes = edit.patch.block(entry, block)?;

@@ -15,6 +15,8 @@ mod squash;
 pub use crate::patch::Filter;
 pub use combine::{Combined, Signs, combine};
 pub use compare::{Comparison, Likeness, compare};
+pub(crate) use content::{Element, Exact};
+pub(crate) use draft::Draft;
 pub use invert::invert;
 pub use select::{restrict, select};
 pub(crate) use spectrum::{Spectrum, spectrum};

@@ -134,6 +134,32 @@ impl Plan<'_> {
         self.edit_elements(tensor, 0..tensor.info.elements(), sink, context)
     }
 
+    /// Calls `each` for every element of a tensor that the edits change, in ascending order: its flat index, and its bits in base and
+    /// result.
+    ///
+    /// # Errors
+    /// Those of an edit and of `each`; cancellation.
+    pub(crate) fn changed_elements(
+        &self,
+        tensor: Tensor<'_>,
+        each: &mut dyn FnMut(u64, u64, u64) -> Result<(), Error>,
+        context: &Context<'_>,
+    ) -> Result<(), Error> {
+        let width = tensor.info.dtype.width();
+        let mut of_part = |part: Range<u64>, bytes: &mut [u8], edits: Edits<'_>| {
+            let mut done = Ok(());
+            edits.with_list(width, bytes, |base, edits| {
+                let mut changed = edits.iter().map(|(at, result)| (*at, width.load(base, *at as usize), *result));
+                done = changed.try_for_each(|(at, base, result)| match base == result {
+                    true => Ok(()),
+                    false => each(part.start + u64::from(at), base, result),
+                });
+            });
+            done
+        };
+        self.edits(tensor, 0..tensor.info.elements(), &mut of_part, context).map(drop::<u64>)
+    }
+
     /// The digest of the result's bytes of one tensor of the base.
     ///
     /// # Errors

@@ -17,13 +17,13 @@ mod config;
 mod demo;
 mod diff;
 mod exit;
-#[cfg(feature = "verify")]
 mod export;
 #[cfg(feature = "net")]
 mod find;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod freed_memory;
 mod git;
+mod import;
 mod invert;
 mod log;
 mod man;
@@ -182,9 +182,10 @@ enum Command {
     /// Draw results of `sweep` and `verify` as one HTML page
     #[cfg(feature = "verify")]
     Report(report::Arguments),
-    /// Write the graph of a model as an ONNX file that uses the weights where they are
-    #[cfg(feature = "verify")]
+    /// Write a patch as an adapter for PEFT or as values for vLLM, or the graph of a model as an ONNX file
     Export(export::Arguments),
+    /// Make a patch of what another tool wrote, PEFT's SHiRA adapters or files of values, or safetensors of a torch file
+    Import(import::Arguments),
     /// Install ONNX Runtime, which `verify` computes with, or say which one is used
     #[cfg(feature = "verify")]
     Runtime(runtime::Arguments),
@@ -336,7 +337,7 @@ fn run_command(command: Command, terminal: &terminal::Terminal) -> Outcome {
         Command::Sweep(arguments) => sweep::run(&arguments, terminal),
         #[cfg(feature = "verify")]
         Command::Report(arguments) => report::run(&arguments, terminal),
-        #[cfg(feature = "verify")]
+        Command::Import(arguments) => import::run(&arguments, terminal),
         Command::Export(arguments) => export::run(&arguments, terminal),
         #[cfg(feature = "verify")]
         Command::Runtime(arguments) => runtime::run(&arguments, terminal),

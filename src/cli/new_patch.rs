@@ -49,7 +49,15 @@ impl Output {
         Ok(check_new_file(&self.output, self.existing())?)
     }
 
-    fn existing(&self) -> Existing {
+    pub fn path(&self) -> &Path {
+        &self.output
+    }
+
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    pub fn existing(&self) -> Existing {
         if self.force { Existing::Replace } else { Existing::Keep }
     }
 

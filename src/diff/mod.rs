@@ -12,6 +12,7 @@ pub use crate::localize::candidates::{CandidateOptions, Params};
 pub use crate::localize::random::Among;
 pub use crate::localize::value::{Amount, Density};
 pub use masks::MaskSource;
+pub(crate) use outline::source;
 pub(crate) use shard::Shard;
 
 use crate::checkpoint::Checkpoint;

@@ -189,7 +189,7 @@ fn add_contents<'d>(
 }
 
 /// A checkpoint, before its contents are known.
-pub(super) fn source(checkpoint: &Checkpoint, model_id: Option<String>) -> Source {
+pub(crate) fn source(checkpoint: &Checkpoint, model_id: Option<String>) -> Source {
     let file = |file: &WeightFile| SourceFile { name: file.name(), bytes: file.bytes(), content: None, sha256: None };
     Source { model_id, elements: checkpoint.elements(), files: checkpoint.files().iter().map(file).collect() }
 }

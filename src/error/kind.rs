@@ -1,6 +1,6 @@
 //! Kinds of failures, and which one a reason is.
 
-use super::{Obstacle, PartFault, PublishFault, Reason, Refusal};
+use super::{ExchangeFault, Obstacle, PartFault, PublishFault, Reason, Refusal};
 use crate::durable::Failed;
 use crate::format::patch::ReadError;
 use crate::input::Meant;
@@ -128,6 +128,13 @@ kinds! {
     ChainBroken = "chain.broken",
     /// The checkpoint is the last version.
     ChainComplete = "chain.complete",
+
+    /// A patch cannot be written in another tool's format.
+    ExportUnsuited = "export.unsuited",
+    /// A file of another tool breaks its own format.
+    ImportMalformed = "import.malformed",
+    /// A file of another tool does not become a patch of this base.
+    ImportUnsuited = "import.unsuited",
 
     /// There is something where an output would be.
     OutputExists = "output.exists",
@@ -304,6 +311,7 @@ impl Reason {
             Reason::Signature(fault) => of_signature(fault),
             Reason::Key(fault) => of_key(fault),
             Reason::Publish(fault) => of_publish(fault),
+            Reason::Exchange(fault) => of_exchange(fault),
             Reason::Log { .. } => ErrorKind::LogMalformed,
             #[cfg(feature = "verify")]
             Reason::Model(fault) => of_model(fault),
@@ -320,6 +328,23 @@ impl Reason {
             Reason::Output(failed) => of_output(failed),
             #[cfg(feature = "net")]
             Reason::Remote(fault) => of_remote(fault),
+        }
+    }
+}
+
+fn of_exchange(fault: &ExchangeFault) -> ErrorKind {
+    match fault {
+        ExchangeFault::NotLinear { .. }
+        | ExchangeFault::Nothing { .. }
+        | ExchangeFault::Rank { .. }
+        | ExchangeFault::Padding { .. }
+        | ExchangeFault::Dtype { .. }
+        | ExchangeFault::TooLong { .. } => ErrorKind::ExportUnsuited,
+        ExchangeFault::NotFinite { .. } | ExchangeFault::BecomesNotFinite { .. } => ErrorKind::NotFinite,
+        ExchangeFault::BesidePatches { .. } => ErrorKind::PublishAdapter,
+        ExchangeFault::Malformed { .. } => ErrorKind::ImportMalformed,
+        ExchangeFault::Unsuited { .. } | ExchangeFault::NotInBase { .. } | ExchangeFault::OtherTensor { .. } => {
+            ErrorKind::ImportUnsuited
         }
     }
 }
@@ -379,6 +404,7 @@ fn of_unexpected(meant: Meant) -> ErrorKind {
         Meant::Patch => ErrorKind::PatchInvalid,
         Meant::Part => ErrorKind::PartMalformed,
         Meant::Onnx => ErrorKind::OnnxMalformed,
+        Meant::Torch => ErrorKind::ImportMalformed,
         Meant::Model => ErrorKind::ModelMalformed,
         Meant::Data => ErrorKind::DataMalformed,
         Meant::Results => ErrorKind::ResultsMalformed,

@@ -3,6 +3,7 @@
 //!
 //! A message and its [source](std::error::Error::source) never say the same: a printer joins the chain with `: `.
 
+mod exchange;
 mod kind;
 pub(crate) mod list;
 mod obstacle;
@@ -12,6 +13,7 @@ mod refusal;
 
 pub use crate::localize::Impossible;
 pub(crate) use crate::patch::encode::EncodeError;
+pub(crate) use exchange::ExchangeFault;
 pub use kind::ErrorKind;
 pub(crate) use obstacle::Obstacle;
 pub use part::{PartContent, PartFault, Undivided};
@@ -136,6 +138,9 @@ pub(crate) enum Reason {
     /// Patches are not published, or do not lead anywhere.
     #[error(transparent)]
     Publish(PublishFault),
+    /// A patch does not go to or come from another tool's format.
+    #[error(transparent)]
+    Exchange(ExchangeFault),
     /// The log of a model directory cannot be read.
     #[error("{}: not a log of patches: {reason}", path.display())]
     Log {
@@ -247,6 +252,7 @@ impl Error {
                 list::lines(differences.iter().map(|(name, how)| format!("{name}: {how}")), "tensor", "")
             }
             Reason::Publish(fault) => list::lines(fault.details().into_iter(), "patch", ""),
+            Reason::Exchange(fault) => list::lines(fault.details().into_iter(), "tensor", ""),
             #[cfg(feature = "verify")]
             Reason::Model(fault) => list::lines(fault.details().into_iter(), "tensor", ""),
             #[cfg(feature = "verify")]
@@ -452,6 +458,12 @@ impl From<KeyFault> for Error {
 impl From<PublishFault> for Error {
     fn from(fault: PublishFault) -> Self {
         Reason::Publish(fault).into()
+    }
+}
+
+impl From<ExchangeFault> for Error {
+    fn from(fault: ExchangeFault) -> Self {
+        Reason::Exchange(fault).into()
     }
 }
 

@@ -1,11 +1,11 @@
 //! Writing mask files (`spec/mask-files.md`): safetensors, one packed tensor of bits for each tensor of weights.
 
 use super::pruning::{MaskFault, PruningMask};
-use crate::checkpoint::{Checkpoint, OpenError, Tensor};
+use crate::checkpoint::{self, Checkpoint, OpenError, Tensor};
 use crate::context::Context;
+use crate::dtype::Dtype;
 use crate::durable::{Existing, Failed, NewFile};
 use crate::format::block::blocks;
-use serde_json::{Map, Value, json};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -53,26 +53,16 @@ pub fn write(
     Ok(new.commit()?)
 }
 
-/// The safetensors header, with its length. The safetensors library would need the data of all tensors at once.
+/// The safetensors header, with its length.
 fn header(weights: &[Tensor<'_>]) -> Vec<u8> {
-    let mut entries = Map::new();
-    entries.insert("__metadata__".to_owned(), json!({ "format": "lcepatch-mask" }));
-    let mut start = 0;
-    for tensor in weights {
-        let bytes = tensor.info.elements().div_ceil(8);
-        let entry = json!({ "dtype": "U8", "shape": [bytes], "data_offsets": [start, start + bytes] });
-        entries.insert(tensor.info.name.clone(), entry);
-        start += bytes;
-    }
-    let mut text = Value::Object(entries).to_string().into_bytes();
-    text.resize(text.len().next_multiple_of(8), b' ');
-    [&(text.len() as u64).to_le_bytes(), &text[..]].concat()
+    let packed: Vec<[u64; 1]> = weights.iter().map(|tensor| [tensor.info.elements().div_ceil(8)]).collect();
+    let tensors = weights.iter().zip(&packed).map(|(tensor, bytes)| (&tensor.info.name[..], Dtype::U8, &bytes[..]));
+    checkpoint::header(tensors, &[("format", "lcepatch-mask")])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::Dtype;
     use crate::testing::{checkpoint, floats, vector};
 
     fn write_and_open(mask: &PruningMask<'_>, weights: &Checkpoint) -> Checkpoint {

@@ -198,10 +198,13 @@ fn of_mask_and_compare() {
 fn of_patches_of_patches() {
     let dir = patched();
     let verbs = ["invert q -o i --json", "combine q q:2 -o c --json", "select q --top 10% -o s --json"];
+    dir.run("select p --include *.query.weight -o l").ok();
+    dir.run("export l --to values --base target.safetensors -o values").ok();
+    let imports = ["import values --from values --base target.safetensors -o imported --json"];
     documented(
-        "invert, squash, combine, select",
+        "invert, squash, combine, select, import",
         &["cells", "components", "layers", "tensors"],
-        &verbs.map(|line| dir.run(line).ok().json()),
+        &verbs.into_iter().chain(imports).map(|line| dir.run(line).ok().json()).collect::<Vec<_>>(),
     );
 }
 
@@ -257,4 +260,16 @@ fn publishing_is_documented() {
         json("pull to --for target.safetensors --squash -o one.lcepatch"),
     ];
     documented("pull", &["patches[].signature"], &pulled);
+}
+
+#[test]
+fn of_exports() {
+    let dir = patched();
+    dir.run("select p --include *.query.weight -o linear").ok();
+    let export = "export linear --base target.safetensors --json";
+    let exports =
+        ["shira -o adapter", "values -o values"].map(|to| dir.run(&format!("{export} --to {to}")).ok().json());
+    documented("export", &[], &exports);
+    dir.write("state.pt", &super::exchange::state_dict());
+    documented("import of torch files", &[], &[dir.run("import state.pt --from torch -o state --json").ok().json()]);
 }

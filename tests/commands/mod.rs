@@ -4,6 +4,7 @@ mod apply;
 mod ask;
 mod check;
 mod dense;
+mod exchange;
 mod diff;
 mod history;
 mod in_place;

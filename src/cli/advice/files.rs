@@ -10,6 +10,11 @@ use std::path::{Path, PathBuf};
 pub const MERGE: &str =
     "merge it into its model first (`merge_and_unload`, then `save_pretrained`), and give the result";
 const SAFE_SERIALIZATION: &str = "save the model as safetensors, with `save_pretrained(..., safe_serialization=True)`";
+const TORCH: &str = "save the model as safetensors, with `save_pretrained(..., safe_serialization=True)`, or make a safetensors file of it: \
+                     `lcepatch import FILE --from torch -o model.safetensors`, which runs nothing in it";
+/// Why GGUF is neither read nor written.
+pub const GGUF: &str = "GGUF has names, orders and mostly quantized numbers of its own for each architecture: edit the safetensors \
+                        checkpoint, and convert the result";
 const CHECKPOINT: &str = "give a .safetensors file, a *.safetensors.index.json or a model directory";
 const ONNX: &str = "`lcepatch apply` and `lcepatch check` take ONNX files whose names end in .onnx, `lcepatch verify` takes one with \
                     --onnx; all others need the safetensors checkpoint that it was exported from";
@@ -102,7 +107,9 @@ pub fn unexpected(Unexpected { found, meant }: &Unexpected) -> String {
         Found::Html => "download the file itself: the address was that of a page about it, or of an error",
         Found::Empty | Found::Zeros if *meant != Meant::Key => "download the file again: it did not arrive",
         Found::Onnx if [Meant::Checkpoint, Meant::Patch].contains(meant) => ONNX,
-        Found::Zip | Found::Pickle | Found::Gguf if weights => SAFE_SERIALIZATION,
+        Found::Gguf => GGUF,
+        Found::Zip if weights => TORCH,
+        Found::Pickle if weights => SAFE_SERIALIZATION,
         Found::Utf16 if ![Meant::Checkpoint, Meant::Patch, Meant::Part, Meant::Onnx].contains(meant) => {
             "save it in UTF-8"
         }
@@ -123,6 +130,7 @@ pub fn give(meant: Meant) -> &'static str {
         Meant::Patch => "give an .lcepatch file",
         Meant::Part => "give the parts that `lcepatch diff --shard` wrote",
         Meant::Onnx => "give the .onnx file",
+        Meant::Torch => "give a .bin, .pt or .pth file that torch.save wrote",
         Meant::Model => "download this file of the model again",
         Meant::Data => "give the file with the texts, pairs or lists",
         Meant::Results => "give the file that `lcepatch sweep` wrote, or what `lcepatch verify --json` printed",

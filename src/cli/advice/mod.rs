@@ -1,7 +1,8 @@
 //! What the command line makes of an error of the library: an exit code for each kind, and what to do about it, in words that name
 //! flags and subcommands. The library itself speaks of facts only.
 
-mod files;
+mod exchange;
+pub mod files;
 #[cfg(feature = "verify")]
 mod models;
 mod patches;
@@ -49,6 +50,7 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::MaskMalformed
         | ErrorKind::LogMalformed
         | ErrorKind::PartMalformed
+        | ErrorKind::ImportMalformed
         | ErrorKind::EditInterrupted
         | ErrorKind::JournalDamaged
         | ErrorKind::ModelMalformed
@@ -76,6 +78,8 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::AlgebraUnpruned
         | ErrorKind::AlgebraInteger
         | ErrorKind::PartUnsuited
+        | ErrorKind::ExportUnsuited
+        | ErrorKind::ImportUnsuited
         | ErrorKind::PublishAdapter
         | ErrorKind::PublishUnreadable
         | ErrorKind::PatchNotFound
@@ -173,6 +177,7 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::Algebra(obstacle) => patches::obstacle(obstacle).map(str::to_owned),
         Reason::Part(fault) => Some(patches::part(fault)),
         Reason::Publish(fault) => Some(published::publish(fault)),
+        Reason::Exchange(fault) => exchange::exchange(fault),
         Reason::Signature(fault) => signatures::signature(fault).map(str::to_owned),
         Reason::Key(fault) => signatures::key(fault),
         #[cfg(feature = "net")]

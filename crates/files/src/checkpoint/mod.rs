@@ -4,6 +4,7 @@
 //! derives architecture, layer and component from a tensor's name. [`scan`] reads a tensor in bounded windows.
 
 pub mod file;
+mod header;
 #[cfg(unix)]
 mod lost;
 pub mod malformed;
@@ -14,6 +15,7 @@ mod sharded;
 
 pub use crate::durable::Access;
 pub use file::{TensorInfo, WeightFile};
+pub use header::header;
 pub use malformed::{Malformed, OpenError};
 
 use crate::durable::journal::refuse_unfinished;

@@ -62,6 +62,8 @@ pub enum Meant {
     Part,
     /// An ONNX file.
     Onnx,
+    /// A file of `torch.save`.
+    Torch,
     /// `config.json`, a tokenizer, or its settings.
     Model,
     /// Data for measuring a model: sentences or lists of words.
@@ -183,6 +185,7 @@ impl std::fmt::Display for Meant {
             Self::Patch => "a patch",
             Self::Part => "a part of a patch",
             Self::Onnx => "an ONNX file",
+            Self::Torch => "a file of torch.save (.bin, .pt)",
             Self::Model => "a configuration or a tokenizer",
             Self::Data => "text or data to measure on",
             Self::Results => "results of measuring",
@@ -213,6 +216,7 @@ impl Meant {
             Self::Patch => *found == Found::Patch,
             Self::Part => *found == Found::Part,
             Self::Onnx => *found == Found::Onnx,
+            Self::Torch => *found == Found::Zip,
             Self::Index | Self::Model | Self::Results | Self::Log | Self::Data => *found == Found::Json,
             // An empty list of signers is valid.
             Self::Signers => *found == Found::Empty,
