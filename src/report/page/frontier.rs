@@ -147,7 +147,9 @@ fn points(pool: &Pool<'_>, configuration: &Configuration, bias: &Column, damage:
         let alike = rows.iter().copied().filter(|row| row.case == case);
         mean_point(alike.collect::<Vec<_>>().into_iter(), case.clone(), alpha, bias, damage)
     };
-    cases.into_iter().filter_map(point).collect()
+    let mut points: Vec<Point> = cases.into_iter().filter_map(point).collect();
+    points.sort_by(|a, b| a.alpha.total_cmp(&b.alpha));
+    points
 }
 
 fn mean_point<'r>(
