@@ -1,6 +1,7 @@
 //! `lcepatch verify` and `export`.
 
 use crate::support::*;
+use serde_json::Value;
 use std::path::Path;
 
 fn fixture(name: &str) -> String {
@@ -187,4 +188,38 @@ fn a_recommended_alpha_is_measured_beside_1() {
     assert_eq!(cases, ["unedited", "alpha -2", "alpha 1"]);
     assert_eq!(report["patches"][0]["recommended_alpha"], -2.0);
     dir.run_model(&format!("verify {model} --patch p --patch q --weat 8")).fails(2).says(&["alpha -2", "--alpha"]);
+}
+
+/// The sums of log-probabilities, and the accuracies, are those of lm-evaluation-harness (`tests/reference/choices.py`).
+#[test]
+fn choices_are_scored_as_by_lm_evaluation_harness() {
+    let dir = Dir::new();
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
+    let expected: Value =
+        serde_json::from_slice(&std::fs::read(format!("{fixtures}/measures/choices.json")).unwrap()).unwrap();
+    for (model, expected) in expected.as_object().unwrap() {
+        let line =
+            format!("verify {fixtures}/models/{model} --choices {fixtures}/measures/choices.jsonl --json --items");
+        let found = dir.run_model(&line).ok().json()["rows"][0]["measures"][0].take();
+        for (name, at) in [("acc", 0), ("acc_norm", 1)] {
+            assert_eq!(found["scores"][at]["name"], name);
+            let [found, expected] =
+                [&found["scores"][at]["value"], &expected[name]].map(|value| value.as_f64().unwrap());
+            assert!((found - expected).abs() < 1e-9, "{model} {name}: {found} {expected}");
+        }
+        let sums = |value: &Value| -> Vec<f64> {
+            value
+                .as_array()
+                .unwrap()
+                .iter()
+                .flat_map(|item| item.as_array().unwrap())
+                .map(|sum| sum.as_f64().unwrap())
+                .collect()
+        };
+        let (found, expected) = (sums(&found["items"]["scores"]), sums(&expected["sums"]));
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 2e-5 * expected.abs(), "{model}: {found} {expected}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use super::super::arguments;
 use super::super::exit::Failure;
 use super::super::terminal::Terminal;
 use crate::error::Reason;
+use crate::measure::choices::Choices;
 use crate::measure::compare::Comparison;
 use crate::measure::crows_pairs::{self, CrowsPairs, Variant};
 use crate::measure::divergence::DivergenceOptions;
@@ -75,6 +76,10 @@ Which perplexities:
 [default: mlm of masked models, causal of causal ones]"
     )]
     ppl: Vec<PerplexityName>,
+    /// Multiple choice by log-likelihood, as lm-evaluation-harness scores it: files of JSON lines with context, choices, gold (counted
+    /// from 0) and group, such as of BBQ, WinoBias, HellaSwag, ARC or MMLU
+    #[arg(long, value_delimiter = ',', value_name = "FILE,...", help_heading = "Measures")]
+    choices: Vec<PathBuf>,
     /// KL divergence of the edited model's predictions from the unedited one's, on the text of --perplexity
     #[arg(long, requires = "perplexity", help_heading = "Measures")]
     kl: bool,
@@ -158,9 +163,9 @@ impl Measures {
     pub fn found(&self, terminal: &Terminal) -> Result<Self, Failure> {
         let mut found = self.clone();
         let files = [&mut found.seat, &mut found.crows_pairs, &mut found.stereoset, &mut found.perplexity];
-        let mut files = files.into_iter().flatten().peekable();
+        let mut files = files.into_iter().flatten().chain(&mut found.choices).peekable();
         if self.weat.is_empty() && files.peek().is_none() {
-            let help = "say what with --weat, --seat, --crows-pairs, --stereoset or --perplexity";
+            let help = "say what with --weat, --seat, --crows-pairs, --stereoset, --choices or --perplexity";
             return Err(Failure::usage("there is nothing to measure", help));
         }
         for path in files {
@@ -203,6 +208,9 @@ impl Measures {
             });
             let options = stereoset::Options { domains: Parts::listed(&self.domain), split };
             measures.push(StereoSet::read(path)?.plan(&options, tokens, facts, work)?);
+        }
+        for path in &self.choices {
+            measures.push(Choices::read(path)?.plan(tokens, facts, work)?);
         }
         if let Some(path) = &self.perplexity {
             for perplexity in self.perplexities(facts) {

@@ -35,7 +35,8 @@ pub struct Setup {
 }
 
 /// The main scores of measures with several of them, by the start of their names. Other measures have one, the first.
-const MAIN: &[(&str, &[&str])] = &[("stereoset.", &["ss", "lm", "icat"]), ("kl", &["kl", "top1"])];
+const MAIN: &[(&str, &[&str])] =
+    &[("stereoset.", &["ss", "lm", "icat"]), ("kl", &["kl", "top1"]), ("choice.", &["acc", "acc_norm", "gap"])];
 
 /// The families of measures of language modelling. All others measure bias.
 const QUALITY: &[&str] = &["ppl", "kl"];

@@ -5,6 +5,7 @@
 
 mod alignment;
 mod token_questions;
+pub mod choices;
 pub mod compare;
 pub mod crows_pairs;
 mod data;
