@@ -140,8 +140,8 @@ fn files_of_torch_become_what_the_safetensors_library_writes() {
         std::fs::remove_file(dir.path("ours")).unwrap();
     }
     for (name, says) in [
-        ("transposed", "save it with .contiguous()"),
-        ("expanded", "save it with .contiguous()"),
+        ("transposed", "do not lie one after another"),
+        ("expanded", "do not lie one after another"),
         ("model", "Sequential"),
         ("nested", "\"epoch\" is a number and not a tensor"),
         ("list", "holds a list"),

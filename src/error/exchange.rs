@@ -108,6 +108,22 @@ pub(crate) enum ExchangeFault {
         /// What it is.
         reason: String,
     },
+    /// An adapter that is no list of weights.
+    #[error("{}: {reason}", path.display())]
+    OtherAdapter {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        reason: String,
+    },
+    /// A file of torch that is well formed, and no dictionary of plain tensors.
+    #[error("{}: {reason}", path.display())]
+    Torch {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        reason: String,
+    },
     /// The base does not have a tensor that is changed.
     #[error("{}: it changes {tensor:?}, which the base does not have", path.display())]
     NotInBase {

@@ -343,9 +343,11 @@ fn of_exchange(fault: &ExchangeFault) -> ErrorKind {
         ExchangeFault::NotFinite { .. } | ExchangeFault::BecomesNotFinite { .. } => ErrorKind::NotFinite,
         ExchangeFault::BesidePatches { .. } => ErrorKind::PublishAdapter,
         ExchangeFault::Malformed { .. } => ErrorKind::ImportMalformed,
-        ExchangeFault::Unsuited { .. } | ExchangeFault::NotInBase { .. } | ExchangeFault::OtherTensor { .. } => {
-            ErrorKind::ImportUnsuited
-        }
+        ExchangeFault::Unsuited { .. }
+        | ExchangeFault::OtherAdapter { .. }
+        | ExchangeFault::Torch { .. }
+        | ExchangeFault::NotInBase { .. }
+        | ExchangeFault::OtherTensor { .. } => ErrorKind::ImportUnsuited,
     }
 }
 

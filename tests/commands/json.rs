@@ -271,5 +271,5 @@ fn of_exports() {
         ["shira -o adapter", "values -o values"].map(|to| dir.run(&format!("{export} --to {to}")).ok().json());
     documented("export", &[], &exports);
     dir.write("state.pt", &super::exchange::state_dict());
-    documented("import of torch files", &[], &[dir.run("import state.pt --from torch -o state --json").ok().json()]);
+    documented("import --from torch", &[], &[dir.run("import state.pt --from torch -o state --json").ok().json()]);
 }

@@ -25,6 +25,12 @@ pub fn exchange(fault: &ExchangeFault) -> Option<String> {
         ExchangeFault::NotInBase { near: None, .. } | ExchangeFault::OtherTensor { .. } => {
             "give the checkpoint that it was made for with --base"
         }
+        ExchangeFault::OtherAdapter { .. } => {
+            "load it with PEFT, merge it (`merge_and_unload`), save the model, and make the patch with `lcepatch diff`"
+        }
+        ExchangeFault::Torch { .. } => {
+            "load it with torch where you trust it, and save its state dict alone: plain tensors, made contiguous, best as safetensors"
+        }
         ExchangeFault::Malformed { .. } => "download it again, or have the program that made it write it again",
         ExchangeFault::NotFinite { .. } | ExchangeFault::BecomesNotFinite { .. } | ExchangeFault::Unsuited { .. } => {
             return None;

@@ -50,8 +50,8 @@ pub(crate) fn import(
     let config = config(&directory.join(CONFIG))?;
     let path = directory.join(WEIGHTS);
     if !path.exists() && directory.join("adapter_model.bin").exists() {
-        let reason = "its weights are a Python pickle: load it with PEFT, and save it with save_pretrained";
-        return Err(ExchangeFault::Unsuited { path: directory.to_owned(), reason: reason.to_owned() }.into());
+        let reason = "its weights are a Python pickle, adapter_model.bin".to_owned();
+        return Err(ExchangeFault::OtherAdapter { path: directory.to_owned(), reason }.into());
     }
     let adapter = Checkpoint::open(&path)?;
     let imported = import_open(&adapter, &config, base, prefix, context);
@@ -111,16 +111,14 @@ fn config(path: &PathBuf) -> Result<Config, Error> {
     match config.peft_type.as_deref() {
         Some("SHIRA") => {}
         Some(other) => {
-            let reason = format!(
-                "this is an adapter of type {other}, which is not a list of weights: merge it with PEFT, save the model, and make the patch with `lcepatch diff`"
-            );
-            return Err(unsuited(path, reason).into());
+            let reason = format!("this is an adapter of type {other}, which is not a list of weights");
+            return Err(ExchangeFault::OtherAdapter { path: path.to_owned(), reason }.into());
         }
         None => return Err(malformed(path, "it has no peft_type, so it is no adapter of PEFT".to_owned()).into()),
     }
     if config.modules_to_save.as_ref().is_some_and(|modules| !is_empty(modules)) {
-        let reason = "the adapter also replaces whole modules (modules_to_save): merge it with PEFT, save the model, and make the patch with `lcepatch diff`";
-        return Err(unsuited(path, reason.to_owned()).into());
+        let reason = "the adapter also replaces whole modules (modules_to_save)".to_owned();
+        return Err(ExchangeFault::OtherAdapter { path: path.to_owned(), reason }.into());
     }
     Ok(config)
 }

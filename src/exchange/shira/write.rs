@@ -126,24 +126,23 @@ fn modules<'a>(plan: &Plan<'a>, options: &Options, context: &Context<'_>) -> Res
     let (mut modules, mut refused, mut of) = (Vec::new(), Vec::new(), 0);
     for tensor in plan.changed().filter_map(|name| base.tensor(name)) {
         of += 1;
-        let linear = linear(tensor, model_type.as_deref()).map_err(str::to_owned);
-        let linear = linear.and_then(|module| match names::is_tied_head(&tensor.info.name) {
-            true => Ok((module, tied_to(tensor, base, context))),
-            false => Ok((module, Ok(None))),
-        });
-        match linear {
-            Ok((_, Err(cancelled))) => return Err(cancelled.into()),
-            Ok((_, Ok(Some(tied)))) => {
-                let why = format!("it is tied to {tied:?}, which PEFT would change with it");
-                refused.push((tensor.info.name.clone(), why));
+        let name = &tensor.info.name;
+        let module = match linear(tensor, model_type.as_deref()) {
+            Ok(module) => module,
+            Err(why) => {
+                refused.push((name.clone(), why.to_owned()));
+                continue;
             }
-            Ok((module, Ok(None))) => {
-                let name = options.prefix.as_ref().map_or_else(|| module.to_owned(), |prefix| prefix.apply(module));
-                let [rows, columns] = [0, 1].map(|dim| tensor.info.shape.get(dim).copied().unwrap_or(1));
-                modules.push(Module { name, tensor, rows, columns, changed: 0, inexact: 0 });
-            }
-            Err(why) => refused.push((tensor.info.name.clone(), why)),
+        };
+        if names::is_tied_head(name)
+            && let Some(tied) = tied_to(tensor, base, context)?
+        {
+            refused.push((name.clone(), format!("it is tied to {tied:?}, which PEFT would change with it")));
+            continue;
         }
+        let name = options.prefix.as_ref().map_or_else(|| module.to_owned(), |prefix| prefix.apply(module));
+        let [rows, columns] = [0, 1].map(|dim| tensor.info.shape.get(dim).copied().unwrap_or(1));
+        modules.push(Module { name, tensor, rows, columns, changed: 0, inexact: 0 });
     }
     // PEFT takes a name in `target_modules` for every module whose name ends with it.
     for module in &modules {
@@ -204,11 +203,7 @@ fn linear<'t>(tensor: Tensor<'t>, model_type: Option<&str>) -> Result<&'t str, &
 }
 
 /// The embedding that a head is tied to: the same numbers are in both.
-fn tied_to(
-    head: Tensor<'_>,
-    base: &Checkpoint,
-    context: &Context<'_>,
-) -> Result<Option<String>, crate::context::Cancelled> {
+fn tied_to(head: Tensor<'_>, base: &Checkpoint, context: &Context<'_>) -> Result<Option<String>, Error> {
     let is_embedding = |other: &Tensor<'_>| {
         let alike = (&other.info.shape, other.info.dtype) == (&head.info.shape, head.info.dtype);
         alike && names::place(&other.info.name).component == Component::Embeddings

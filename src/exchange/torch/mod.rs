@@ -118,12 +118,12 @@ fn malformed(path: &Path, reason: impl Into<String>) -> ExchangeFault {
 }
 
 fn unsuited(path: &Path, reason: impl Into<String>) -> ExchangeFault {
-    ExchangeFault::Unsuited { path: path.to_owned(), reason: reason.into() }
+    ExchangeFault::Torch { path: path.to_owned(), reason: reason.into() }
 }
 
 /// Refuses what is no zip archive, and says what it is instead.
 fn must_be_zip(path: &Path, front: &[u8]) -> Result<(), Error> {
-    const OLD: &str = "it is in the format of torch before 1.6: load it with torch, and save it with safetensors";
+    const OLD: &str = "it is in the format of torch before 1.6";
     match Found::of(front) {
         Some(Found::Zip) => Ok(()),
         Some(Found::Pickle) => Err(unsuited(path, OLD).into()),
@@ -167,7 +167,7 @@ impl Archive {
                 return Err(malformed(path, "its archive has several folders").into());
             }
             if rest.starts_with("code/") || rest == "constants.pkl" {
-                let reason = "it is a TorchScript program, not a state dict: save the state dict of the model";
+                let reason = "it is a TorchScript program, not a state dict";
                 return Err(unsuited(path, reason).into());
             }
             if entry.compression() != CompressionMethod::Stored || entry.size() != entry.compressed_size() {
@@ -232,7 +232,7 @@ impl Archive {
         let elements = elements.ok_or_else(|| wrong("has more elements than can be counted"))?;
         if !is_contiguous(view) {
             let reason = format!(
-                "tensor {name:?} is a view whose elements do not lie one after another (shape {:?}, strides {:?}): save it with .contiguous()",
+                "tensor {name:?} is a view whose elements do not lie one after another (shape {:?}, strides {:?})",
                 view.shape, view.strides
             );
             return Err(unsuited(path, reason));

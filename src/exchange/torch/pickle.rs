@@ -414,12 +414,12 @@ impl Machine {
     fn dictionary(&self, end: Value) -> Result<Vec<(String, View)>, Fault> {
         let Some(Object::Dict { entries, .. }) = self.object(end) else {
             let kind = self.kind(end);
-            return unsuited(format!("it holds {kind} and not a dictionary of tensors: save a state dict"));
+            return unsuited(format!("it holds {kind} and not a dictionary of tensors"));
         };
         let mut tensors = BTreeMap::new();
         for (key, value) in entries {
             let Some(Object::Text(key)) = self.object(*key) else {
-                return unsuited("a key of its dictionary is not a text: save a state dict");
+                return unsuited("a key of its dictionary is not a text");
             };
             match self.object(*value) {
                 Some(Object::Tensor(view)) => match key.len() as u64 {
@@ -429,9 +429,7 @@ impl Machine {
                 },
                 _ => {
                     let kind = self.kind(*value);
-                    return unsuited(format!(
-                        "{key:?} is {kind} and not a tensor: load the file with torch, and save the state dict in it alone"
-                    ));
+                    return unsuited(format!("{key:?} is {kind} and not a tensor"));
                 }
             }
         }
