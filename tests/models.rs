@@ -20,7 +20,7 @@ fn models() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models");
     let mut models: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     models.sort();
-    assert!(models.len() >= 22);
+    assert!(models.len() >= 40);
     models
 }
 

@@ -200,9 +200,12 @@ fn plan(
         Some(most) if most >= 1 => config.size(&["max_relative_positions"])?,
         _ => positions,
     };
-    let buckets = match config.get("position_buckets").filter(|_| version == Version::Second).and_then(Json::as_i64) {
-        Some(buckets) if buckets >= 1 => Some(config.size(&["position_buckets"])?),
-        _ => None,
+    let buckets = match version {
+        Version::First => None,
+        Version::Second => match config.get("position_buckets").and_then(Json::as_i64) {
+            Some(buckets) if buckets >= 1 => Some(config.size(&["position_buckets"])?),
+            _ => None,
+        },
     };
     const MOST: u64 = 1 << 16;
     if most.max(positions) > MOST {
