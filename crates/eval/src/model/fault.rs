@@ -172,7 +172,11 @@ impl ModelFault {
     /// Which tensors, of those that are too many for one line.
     pub fn details(&self) -> Vec<String> {
         match self {
-            Self::Unbound { tensors } | Self::Shared { tensors, .. } | Self::Unused { tensors, .. } if tensors.len() > 1 => tensors.clone(),
+            Self::Unbound { tensors } | Self::Shared { tensors, .. } | Self::Unused { tensors, .. }
+                if tensors.len() > 1 =>
+            {
+                tensors.clone()
+            }
             _ => Vec::new(),
         }
     }

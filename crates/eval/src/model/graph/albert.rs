@@ -34,7 +34,10 @@ pub const ALBERT: Family = Family {
             ("add_cross_attention", "false"),
             ("position_embedding_type", "absolute"),
         ],
-        harmless: &[encoder::HARMLESS, &["classifier_dropout_prob", "down_scale_factor", "gap_size", "net_structure_type"]],
+        harmless: &[
+            encoder::HARMLESS,
+            &["classifier_dropout_prob", "down_scale_factor", "gap_size", "net_structure_type"],
+        ],
     },
     build,
 };

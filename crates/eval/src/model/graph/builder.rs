@@ -170,6 +170,11 @@ impl<'a> Builder<'a> {
         self.op("Cast", &[value], &[("to", i64::from(DataType::Float as i32).into())])
     }
 
+    /// Casts `value` to 64-bit floats.
+    pub fn double(&mut self, value: &Value) -> Value {
+        self.op("Cast", &[value], &[("to", i64::from(DataType::Double as i32).into())])
+    }
+
     /// A list of integers, `[n]`.
     pub fn integers(&mut self, values: &[i64]) -> Value {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -219,7 +219,9 @@ fn plan(
     };
     match norms {
         "none" => {}
-        "layer_norm" => vectors = builder.layer_norm(&vectors, &format!("{prefix}encoder.LayerNorm"), hidden, epsilon)?,
+        "layer_norm" => {
+            vectors = builder.layer_norm(&vectors, &format!("{prefix}encoder.LayerNorm"), hidden, epsilon)?
+        }
         other => return Err(Config::refused("norm_rel_ebd", other, "none or layer_norm")),
     }
     let row = |distance: i64| {
@@ -354,4 +356,3 @@ fn gather(builder: &mut Builder<'_>, products: &Value, relative: &Relative, head
     let found = builder.op("GatherElements", &[products, &rows], &[("axis", (-1).into())]);
     if of_keys { builder.transpose(&found, &[0, 1, 3, 2]) } else { found }
 }
-

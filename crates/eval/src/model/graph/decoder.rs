@@ -167,7 +167,11 @@ impl Plan {
     ) -> Result<Vec<bool>, ModelFault> {
         let limited = limited_layers(config, self.layers.len() as u64, is_limited)?;
         if window.is_none() && limited.contains(&true) {
-            return Err(Config::refused("layer_types", "sliding_attention", "full_attention, without a sliding_window"));
+            return Err(Config::refused(
+                "layer_types",
+                "sliding_attention",
+                "full_attention, without a sliding_window",
+            ));
         }
         let layers = self.layers.iter_mut().zip(&limited);
         layers.for_each(|(layer, limited)| layer.window = window.filter(|_| *limited));

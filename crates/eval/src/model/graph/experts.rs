@@ -57,7 +57,8 @@ impl Experts {
             let rows = builder.op("NonZero", &[&flat], &[]);
             let rows = builder.transpose(&rows, &[1, 0]);
             let rows = builder.squeeze(&rows, &[1]);
-            let take = |builder: &mut Builder<'_>, from: &Value| builder.op("Gather", &[from, &rows], &[("axis", 0.into())]);
+            let take =
+                |builder: &mut Builder<'_>, from: &Value| builder.op("Gather", &[from, &rows], &[("axis", 0.into())]);
             let seen = take(builder, x);
             let [gate, up, down] = self.names.map(|name| format!("{at}{name}"));
             let gate = builder.linear(&seen, &gate, [hidden, self.inner], false)?;

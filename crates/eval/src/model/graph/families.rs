@@ -199,10 +199,12 @@ impl ClassHead {
     pub fn note(self, class: &str) -> Option<String> {
         match self {
             Self::Plain => None,
-            Self::Task => {
-                Some(format!("the model was saved as {class}; the head of this class is not measured, what is below it is"))
+            Self::Task => Some(format!(
+                "the model was saved as {class}; the head of this class is not measured, what is below it is"
+            )),
+            Self::Decoder => {
+                Some(format!("the model was saved as {class}; its encoder is measured, without its decoder"))
             }
-            Self::Decoder => Some(format!("the model was saved as {class}; its encoder is measured, without its decoder")),
         }
     }
 }

@@ -68,7 +68,14 @@ fn gemma3(builder: &mut Builder<'_>, config: &Config) -> Result<Body, ModelFault
     plan.query_norm = QueryNorm::Heads;
     plan.rotary = vec![
         Rotary::of_layers(builder, config, heads.width, ["full_attention", "rope_theta"], 1_000_000.0, true)?,
-        Rotary::of_layers(builder, config, heads.width, ["sliding_attention", "rope_local_base_freq"], 10_000.0, false)?,
+        Rotary::of_layers(
+            builder,
+            config,
+            heads.width,
+            ["sliding_attention", "rope_local_base_freq"],
+            10_000.0,
+            false,
+        )?,
     ];
     let mut window = config.optional_size("sliding_window", Some(4096))?;
     plan.bidirectional = config.flag_or("use_bidirectional_attention", false)?;

@@ -39,9 +39,9 @@ pub use builder::Location;
 
 use super::ModelFault;
 use super::config::Config;
-use families::Predicts;
 use crate::measure::{ModelFacts, ModelKind};
 use builder::Builder;
+use families::Predicts;
 use lcepatch_files::checkpoint::Checkpoint;
 use lcepatch_onnx::message::ModelProto;
 

@@ -16,7 +16,13 @@ pub const MODERNBERT: Family = Family {
     predicts: Predicts::Masked,
     keys: Keys {
         used: &[
-            &["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"],
+            &[
+                "hidden_size",
+                "intermediate_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "max_position_embeddings",
+            ],
             &["hidden_activation", "norm_eps", "norm_bias", "attention_bias", "mlp_bias", "layer_types"],
             &["local_attention", "sliding_window", "global_attn_every_n_layers"],
             &["rope_parameters", "rope_scaling", "global_rope_theta", "local_rope_theta"],
@@ -71,7 +77,8 @@ fn build(builder: &mut Builder<'_>, config: &Config) -> Result<Body, ModelFault>
         rotary(["full_attention", "global_rope_theta"], 160_000.0)?,
         rotary(["sliding_attention", "local_rope_theta"], 10_000.0)?,
     ];
-    let tables = head::tables(builder, config, &format!("{prefix}embeddings.tok_embeddings.weight"), "decoder.weight", true)?;
+    let tables =
+        head::tables(builder, config, &format!("{prefix}embeddings.tok_embeddings.weight"), "decoder.weight", true)?;
     let table = builder.weight(&tables.embeddings, &[vocabulary, hidden])?;
     let ids = builder.ids();
     let x = builder.look_up(&table, &ids);

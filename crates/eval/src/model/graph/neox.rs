@@ -15,7 +15,13 @@ pub const GPT_NEOX: Family = Family {
     predicts: Predicts::Next,
     keys: Keys {
         used: &[
-            &["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"],
+            &[
+                "hidden_size",
+                "intermediate_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "max_position_embeddings",
+            ],
             &["layer_norm_eps", "hidden_act", "use_parallel_residual", "attention_bias"],
             &["rope_parameters", "rope_scaling", "rotary_emb_base", "rotary_pct", "original_max_position_embeddings"],
         ],

@@ -22,14 +22,7 @@ pub const OPT: Family = Family {
             &["_remove_final_layer_norm"],
         ],
         fixed: &[("layer_norm_elementwise_affine", "true"), ("is_encoder_decoder", "false")],
-        harmless: &[&[
-            "activation_dropout",
-            "attention_dropout",
-            "dropout",
-            "init_std",
-            "is_decoder",
-            "layerdrop",
-        ]],
+        harmless: &[&["activation_dropout", "attention_dropout", "dropout", "init_std", "is_decoder", "layerdrop"]],
     },
     build,
 };

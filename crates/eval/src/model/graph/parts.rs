@@ -306,13 +306,7 @@ impl Builder<'_> {
     }
 
     /// Scaled dot-product attention: queries, keys and values `[B, heads, S, width]` to `[B * S, heads * width]`.
-    pub fn attend(
-        &mut self,
-        [queries, keys, values]: [&Value; 3],
-        heads: Heads,
-        how: Scores,
-        bias: &Value,
-    ) -> Value {
+    pub fn attend(&mut self, [queries, keys, values]: [&Value; 3], heads: Heads, how: Scores, bias: &Value) -> Value {
         let [keys, values] = [keys, values].map(|x| self.repeat_heads(x, heads));
         let keys = self.transpose(&keys, &[0, 1, 3, 2]);
         let mut scores = self.op("MatMul", &[queries, &keys], &[]);

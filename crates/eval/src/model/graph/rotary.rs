@@ -65,7 +65,8 @@ impl<'c> Settings<'c> {
         }
         let outside = |key: &'static str| config.optional_number(key, None);
         let original = outside("original_max_position_embeddings")?.or(turned.original_positions);
-        let original = original.map_or_else(|| number(config, block, "original_max_position_embeddings"), |found| Ok(Some(found)))?;
+        let original = original
+            .map_or_else(|| number(config, block, "original_max_position_embeddings"), |found| Ok(Some(found)))?;
         let found = Self::within(config, block, turned, [outside(theta)?, outside(share)?])?;
         Ok(Self { original_positions: original, ..found })
     }
@@ -154,9 +155,7 @@ impl<'c> Settings<'c> {
             }
             "yarn" => self.yarn(width, &plain),
             "longrope" => self.longrope(&plain),
-            found => {
-                Err(Config::refused("rope_type", found, "default, linear, dynamic, llama3, yarn or longrope"))
-            }
+            found => Err(Config::refused("rope_type", found, "default, linear, dynamic, llama3, yarn or longrope")),
         }
     }
 
@@ -210,7 +209,8 @@ impl<'c> Settings<'c> {
             let factors = factors.ok_or_else(|| {
                 self.config.malformed(format!("its rotary embeddings have no {key} with {} numbers", plain.len()))
             })?;
-            let frequency = |(power, factor): (&f32, &Json)| Ok(1.0 / (self.config.finite(key, factor)? as f32 * power));
+            let frequency =
+                |(power, factor): (&f32, &Json)| Ok(1.0 / (self.config.finite(key, factor)? as f32 * power));
             plain.iter().zip(factors).map(frequency).collect::<Result<Vec<f32>, ModelFault>>()
         };
         let long = (original < positions as f64).then(|| divided("long_factor")).transpose()?;
@@ -290,8 +290,11 @@ impl Rotary {
         let places = builder.float(&places);
         let places = builder.unsqueeze(&places, &[1]);
         let angle = builder.op("Mul", &[&places, &frequencies], &[]);
+        // In 64 bits, since the last bits of 32 depend on how many angles are computed at once.
+        let angle = builder.double(&angle);
         let [cosines, sines] = ["Cos", "Sin"].map(|function| {
             let values = builder.op(function, &[&angle], &[]);
+            let values = builder.float(&values);
             builder.times(&values, angles.amplitude)
         });
         Ok(Self { cosines, sines, pairs, rest: head - 2 * pairs, neighbours })
@@ -314,7 +317,8 @@ impl Rotary {
         if new.is_some() && old.is_some() {
             return Err(Config::refused("rope_scaling", "a value", "null, beside rope_parameters"));
         }
-        let is_flat = |new: &Json| ["rope_type", "type", "rope_theta", "factor"].iter().any(|key| new.get(key).is_some());
+        let is_flat =
+            |new: &Json| ["rope_type", "type", "rope_theta", "factor"].iter().any(|key| new.get(key).is_some());
         if new.is_some_and(is_flat) {
             return Err(Config::refused("rope_parameters", "one set of parameters", "one for each kind of layers"));
         }

@@ -70,7 +70,8 @@ fn build(builder: &mut Builder<'_>, config: &Config) -> Result<Body, ModelFault>
         x = builder.op("Add", &[&mixed, &x], &[]);
         let seen = builder.rms_norm(&x, &format!("{at}1.layer_norm"), hidden, epsilon, 0.0)?;
         let at = format!("{at}1.DenseReluDense.");
-        let first = builder.linear(&seen, &format!("{at}{}", if gated { "wi_0" } else { "wi" }), [hidden, inner], false)?;
+        let first =
+            builder.linear(&seen, &format!("{at}{}", if gated { "wi_0" } else { "wi" }), [hidden, inner], false)?;
         let mut wide = builder.activation(&first, activation)?;
         if gated {
             let other = builder.linear(&seen, &format!("{at}wi_1"), [hidden, inner], false)?;

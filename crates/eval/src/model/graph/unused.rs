@@ -24,11 +24,7 @@ const CONSTANTS: [&str; 8] = [
 ///
 /// # Errors
 /// [`ModelFault::Unused`] for tensors of layers, embeddings or normalizations: with them the model computes something else.
-pub(super) fn note(
-    config: &Config,
-    checkpoint: &Checkpoint,
-    weights: &[String],
-) -> Result<Option<String>, ModelFault> {
+pub(super) fn note(config: &Config, checkpoint: &Checkpoint, weights: &[String]) -> Result<Option<String>, ModelFault> {
     let used: HashSet<&str> = weights.iter().map(String::as_str).collect();
     let unused = checkpoint.tensors().map(|tensor| tensor.info.name.as_str());
     let unused = unused.filter(|name| !used.contains(name) && !is_known(config.model_type(), name));
@@ -49,8 +45,17 @@ pub(super) fn note(
 
 /// Whether a tensor that is not used means nothing.
 fn is_known(model_type: &str, name: &str) -> bool {
-    let is_constant = CONSTANTS.iter().any(|end| name.strip_suffix(end).is_some_and(|front| front.is_empty() || front.ends_with('.')));
-    let of_training = ["cls.seq_relationship.", "cls.predictions.", "predictions.", "sop_classifier.", "mask_predictions.", "lm_head."];
+    let is_constant = CONSTANTS
+        .iter()
+        .any(|end| name.strip_suffix(end).is_some_and(|front| front.is_empty() || front.ends_with('.')));
+    let of_training = [
+        "cls.seq_relationship.",
+        "cls.predictions.",
+        "predictions.",
+        "sop_classifier.",
+        "mask_predictions.",
+        "lm_head.",
+    ];
     let is_known_head = of_training.iter().any(|start| name.starts_with(start));
     let is_of_family = match model_type {
         "t5" => name.starts_with("decoder.") || name == "shared.weight",
