@@ -301,3 +301,67 @@ fn shortened(found: String) -> String {
         None => found,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ModelFault> {
+        Config::parse(Path::new("config.json"), text.as_bytes())
+    }
+
+    /// The notes on a configuration of BERT with some more keys, or why it is refused.
+    fn checked(keys: &str) -> Result<Vec<String>, String> {
+        let config = parse(&format!(r#"{{"model_type": "bert", {keys}}}"#)).unwrap();
+        config.check(config.known_family().unwrap()).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn an_unknown_architecture_is_named_beside_the_known_ones() {
+        let config = parse(r#"{"model_type": "mamba", "architectures": ["MambaForCausalLM"]}"#).unwrap();
+        assert!(config.is_saved_from(&["ForCausalLM"]) && !config.is_saved_from(&["ForMaskedLM"]));
+        let error = config.known_family().unwrap_err().to_string();
+        assert!(error.contains("\"mamba\"") && error.contains("distilbert, electra"), "{error}");
+        assert!(parse("{}").unwrap_err().to_string().contains("no model_type"));
+        assert!(parse("[").is_err());
+    }
+
+    #[test]
+    fn values_have_their_types_and_null_is_not_the_default_where_it_takes_something_away() {
+        let config =
+            parse(r#"{"model_type": "mystery", "a": 0, "b": 7, "c": null, "d": "x", "e": 1.5, "f": true}"#).unwrap();
+        assert!(config.size(&["a"]).is_err() && config.size(&["missing"]).is_err());
+        assert_eq!(config.index_or("a", 3).unwrap(), 0);
+        assert_eq!(config.size(&["missing", "b"]).unwrap(), 7);
+        assert_eq!(config.size_or(&["c"], 3).unwrap(), 3);
+        let window = |key| config.optional_size(key, Some(9)).unwrap();
+        assert_eq!((window("missing"), window("c"), window("b")), (Some(9), None, Some(7)));
+        assert_eq!(config.optional_number("e", None).unwrap(), Some(1.5));
+        assert!(config.number_or("d", 1.0).is_err() && config.text_or("b", "x").is_err());
+        assert!(config.flag_or("f", false).unwrap() && config.flag_or("b", false).is_err());
+    }
+
+    #[test]
+    fn settings_that_change_the_computation_are_refused_and_unknown_keys_noted() {
+        assert_eq!(checked(r#""hidden_size": 8, "is_decoder": false, "quantization_config": null"#), Ok(Vec::new()));
+        let decoder = checked(r#""is_decoder": true"#).unwrap_err();
+        assert!(decoder.contains("is_decoder to true; only false"), "{decoder}");
+        let quantized = checked(r#""quantization_config": {"quant_method": "fp8"}"#).unwrap_err();
+        assert!(quantized.contains("quantization_config"), "{quantized}");
+        let notes = checked(r#""speed": 1, "depth": 2"#).unwrap();
+        assert!(notes.len() == 1 && notes[0].contains("\"depth\", \"speed\", which are not known"), "{notes:?}");
+    }
+
+    #[test]
+    fn classes_of_transformers_are_known_and_others_refused() {
+        let class = |name: &str| checked(&format!(r#""architectures": ["{name}"]"#));
+        assert_eq!(class("BertForMaskedLM"), Ok(Vec::new()));
+        assert!(class("BertForSequenceClassification").unwrap()[0].contains("is not measured"));
+        for other in ["MyBertForMaskedLM", "BertLMHeadModel", "RobertaForMaskedLM", "Bert", ""] {
+            assert!(class(other).unwrap_err().contains("architectures"), "{other}");
+        }
+        let code = |path: &str| checked(&format!(r#""auto_map": {{"AutoConfig": "c.C", "AutoModel": "{path}"}}"#));
+        assert!(code("modeling.BertModel").unwrap()[0].contains("auto_map"));
+        assert!(code("modeling.MyBert").unwrap_err().contains("auto_map to modeling.MyBert"));
+    }
+}
