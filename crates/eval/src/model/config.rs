@@ -88,12 +88,13 @@ impl Config {
     pub(super) fn check(&self, family: &Family) -> Result<Vec<String>, ModelFault> {
         let mut unknown = Vec::new();
         for (key, found) in self.json.as_object().into_iter().flatten() {
-            let tables = || [&family.keys, &Keys::COMMON].into_iter();
-            let fixed = tables().flat_map(|keys| keys.fixed).find(|(fixed, _)| fixed == key);
-            if let Some((key, supported)) = fixed {
-                self.require(key, found, supported)?;
-            } else if !tables().any(|keys| keys.knows(key)) {
+            // What the family's table says goes before what is said of all.
+            let Some(keys) = [&family.keys, &Keys::COMMON].into_iter().find(|keys| keys.knows(key)) else {
                 unknown.push(format!("{key:?}"));
+                continue;
+            };
+            if let Some((key, supported)) = keys.fixed.iter().find(|(fixed, _)| fixed == key) {
+                self.require(key, found, supported)?;
             }
         }
         let mut notes = self.check_classes(family)?;

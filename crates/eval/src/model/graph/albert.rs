@@ -30,7 +30,6 @@ pub const ALBERT: Family = Family {
             ("num_hidden_groups", "1"),
             ("inner_group_num", "1"),
             ("is_decoder", "false"),
-            ("is_encoder_decoder", "false"),
             ("add_cross_attention", "false"),
             ("position_embedding_type", "absolute"),
         ],

@@ -20,7 +20,7 @@ const OWN: &[&str] = &[
     "embedding_size",
 ];
 
-const OTHER: &[&str] = &["pooler_dropout", "pooler_hidden_act", "pooler_hidden_size"];
+const OTHER: &[&str] = &["cls_dropout", "pooler_dropout", "pooler_hidden_act", "pooler_hidden_size"];
 
 pub const DEBERTA: Family = Family {
     model_type: "deberta",
@@ -30,7 +30,6 @@ pub const DEBERTA: Family = Family {
         used: &[KEYS, OWN],
         fixed: &[
             ("is_decoder", "false"),
-            ("is_encoder_decoder", "false"),
             ("add_cross_attention", "false"),
             ("position_embedding_type", "absolute"),
             ("talking_head", "false"),
@@ -48,7 +47,6 @@ pub const DEBERTA_V2: Family = Family {
         used: &[KEYS, OWN, &["share_att_key", "position_buckets", "norm_rel_ebd"]],
         fixed: &[
             ("is_decoder", "false"),
-            ("is_encoder_decoder", "false"),
             ("add_cross_attention", "false"),
             ("position_embedding_type", "absolute"),
             ("conv_kernel_size", "0"),

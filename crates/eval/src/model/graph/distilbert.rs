@@ -30,7 +30,7 @@ pub const DISTILBERT: Family = Family {
             &["hidden_size", "dim", "num_hidden_layers", "n_layers", "num_attention_heads", "n_heads", "hidden_dim"],
             &["max_position_embeddings", "activation"],
         ],
-        fixed: &[("is_decoder", "false"), ("is_encoder_decoder", "false"), ("add_cross_attention", "false")],
+        fixed: &[("is_decoder", "false"), ("add_cross_attention", "false")],
         harmless: &[&[
             "attention_dropout",
             "dropout",

@@ -19,7 +19,14 @@ pub const ELECTRA: Family = Family {
         fixed: &encoder::FIXED,
         harmless: &[
             encoder::HARMLESS,
-            &["summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout", "generator_size"],
+            &[
+                "summary_type",
+                "summary_use_proj",
+                "summary_activation",
+                "summary_first_dropout",
+                "summary_last_dropout",
+            ],
+            &["summary_proj_to_labels", "generator_size"],
         ],
     },
     build,

@@ -33,12 +33,8 @@ pub(super) const HARMLESS: &[&str] = &[
 ];
 
 /// Keys with which an encoder is a decoder, or has other positions.
-pub(super) const FIXED: [(&str, &str); 4] = [
-    ("is_decoder", "false"),
-    ("is_encoder_decoder", "false"),
-    ("add_cross_attention", "false"),
-    ("position_embedding_type", "absolute"),
-];
+pub(super) const FIXED: [(&str, &str); 3] =
+    [("is_decoder", "false"), ("add_cross_attention", "false"), ("position_embedding_type", "absolute")];
 
 pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
 

@@ -84,6 +84,7 @@ impl Keys {
         fixed: &[
             ("quantization_config", "null"),
             ("compression_config", "null"),
+            ("is_encoder_decoder", "false"),
             ("per_layer_config", "null"),
             ("pruned_heads", "{}"),
             ("is_causal", "true"),
@@ -230,6 +231,53 @@ impl Family {
             | "TextForSequenceClassification"
             | "DoubleHeadsModel" => Some(ClassHead::Task),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+
+    /// `fixtures/reference/keys.json`, which `tests/reference/keys.py` reads off the source of transformers.
+    #[test]
+    fn every_key_that_transformers_reads_is_in_the_table_of_its_architecture() {
+        let read: Value = serde_json::from_str(include_str!("../../../../../fixtures/reference/keys.json")).unwrap();
+        let keys = read["keys"].as_object().unwrap();
+        // Asked for of every architecture; with another value than the default, only some have them.
+        let of_all = ["_attn_implementation", "default_theta", "json"];
+        let of_some = ["attention_chunk_size", "sliding_window", "head_dim", "rope_parameters"];
+        let known = |family: &Family, key: &str| family.keys.knows(key) || Keys::COMMON.knows(key);
+        for family in ALL {
+            let missing: Vec<&Value> = keys[family.model_type]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|key| !known(family, key.as_str().unwrap()) && key.as_str() != Some("default_theta"))
+                .collect();
+            assert!(missing.is_empty(), "{}: {missing:?}", family.model_type);
+        }
+        let shared = keys["*"].as_array().unwrap().iter().map(|key| key.as_str().unwrap());
+        let unknown: Vec<&str> = shared
+            .filter(|key| !of_all.contains(key) && !of_some.contains(key))
+            .filter(|key| ALL.iter().all(|family| !known(family, key)))
+            .collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        let names: BTreeSet<&str> = ALL.iter().map(|family| family.model_type).collect();
+        assert_eq!(names.len() + 1, keys.len());
+    }
+
+    #[test]
+    fn a_key_is_in_one_list_of_its_table() {
+        for family in ALL {
+            let keys = &family.keys;
+            let fixed = keys.fixed.iter().map(|(key, _)| *key);
+            let all: Vec<&str> =
+                keys.used.iter().chain(keys.harmless).flat_map(|group| group.iter().copied()).chain(fixed).collect();
+            let twice: Vec<_> = all.iter().filter(|key| all.iter().filter(|other| other == key).count() > 1).collect();
+            assert!(twice.is_empty(), "{}: {twice:?}", family.model_type);
         }
     }
 }

@@ -30,10 +30,10 @@ pub const MODERNBERT: Family = Family {
         ],
         fixed: &[
             ("is_decoder", "false"),
-            ("is_encoder_decoder", "false"),
             ("add_cross_attention", "false"),
             ("position_embedding_type", "absolute"),
             ("partial_rotary_factor", "1.0"),
+            ("head_dim", "null"),
         ],
         harmless: &[&[
             "attention_dropout",

@@ -25,7 +25,7 @@ pub const GPT_NEOX: Family = Family {
             &["layer_norm_eps", "hidden_act", "use_parallel_residual", "attention_bias"],
             &["rope_parameters", "rope_scaling", "rotary_emb_base", "rotary_pct", "original_max_position_embeddings"],
         ],
-        fixed: &[("is_encoder_decoder", "false"), ("head_dim", "null")],
+        fixed: &[("head_dim", "null")],
         harmless: &[&[
             "attention_dropout",
             "classifier_dropout",

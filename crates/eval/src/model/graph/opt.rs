@@ -21,7 +21,7 @@ pub const OPT: Family = Family {
             &["max_position_embeddings", "activation_function", "do_layer_norm_before", "enable_bias"],
             &["_remove_final_layer_norm"],
         ],
-        fixed: &[("layer_norm_elementwise_affine", "true"), ("is_encoder_decoder", "false")],
+        fixed: &[("layer_norm_elementwise_affine", "true")],
         harmless: &[&["activation_dropout", "attention_dropout", "dropout", "init_std", "is_decoder", "layerdrop"]],
     },
     build,
