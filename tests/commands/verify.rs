@@ -129,8 +129,8 @@ fn a_directory_that_is_no_model_is_said() {
     with("no-tokenizer", &|model| std::fs::remove_file(model.join("tokenizer.json")).unwrap())
         .fails(8)
         .says(&["tokenizer.json or vocab.txt"]);
-    with("t5", &|model| config(model, "\"model_type\": \"bert\"", "\"model_type\": \"t5\"")).fails(6).says(&[
-        "\"t5\" is not supported",
+    with("mamba", &|model| config(model, "\"model_type\": \"bert\"", "\"model_type\": \"mamba\"")).fails(6).says(&[
+        "\"mamba\" is not supported",
         "distilbert",
         "--onnx",
     ]);
@@ -142,6 +142,49 @@ fn a_directory_that_is_no_model_is_said() {
     with("broken-tokenizer", &|model| std::fs::write(model.join("tokenizer.json"), "{}").unwrap())
         .fails(5)
         .says(&["tokenizer.json"]);
+}
+
+#[test]
+fn what_a_graph_does_not_understand_is_refused_or_noted() {
+    let dir = Dir::new();
+    let with = |name: &str, source: &str, from: &str, to: &str| {
+        let (source, model) = (fixture(source), dir.path(name));
+        std::fs::create_dir(&model).unwrap();
+        for file in std::fs::read_dir(&source).unwrap().map(|file| file.unwrap()) {
+            std::fs::copy(file.path(), model.join(file.file_name())).unwrap();
+        }
+        let text = std::fs::read_to_string(model.join("config.json")).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(model.join("config.json"), text.replace(from, to)).unwrap();
+        dir.run_model(&format!("verify {name} --weat 8"))
+    };
+    let bert = |name: &str, to: &str| {
+        with(name, "models/bert", "\"model_type\": \"bert\"", &format!("\"model_type\": \"bert\", {to}"))
+    };
+    bert("decoder", "\"is_decoder \": true").ok().says(&["note: config.json has the key \"is_decoder \""]);
+    with("causal", "models/bert", "\"is_decoder\": false", "\"is_decoder\": true")
+        .fails(6)
+        .says(&["is_decoder to true"]);
+    bert("fp8", "\"quantization_config\": {\"quant_method\": \"fp8\"}")
+        .fails(6)
+        .says(&["quantization_config", "--onnx"]);
+    bert("code", "\"auto_map\": {\"AutoModel\": \"m.Own\"}").fails(6).says(&["auto_map to m.Own"]);
+    with("own", "models/bert", "BertForMaskedLM", "OwnBert").fails(6).says(&["architectures to OwnBert"]);
+    with("classifier", "models/bert", "BertForMaskedLM", "BertForSequenceClassification")
+        .ok()
+        .says(&["note: the model was saved as BertForSequenceClassification", "is not measured"]);
+    // Queries and keys are normalized in the one, and not in the other.
+    with("other", "models/qwen3", "\"model_type\": \"qwen3\"", "\"model_type\": \"llama\"")
+        .fails(6)
+        .says(&["Qwen3ForCausalLM"]);
+    let path = dir.path("other/config.json");
+    let text = std::fs::read_to_string(&path).unwrap().replace("Qwen3ForCausalLM", "LlamaForCausalLM");
+    std::fs::write(&path, text).unwrap();
+    dir.run_model("verify other --weat 8").fails(6).says(&[
+        "k_norm.weight\" and 3 more",
+        "q_norm.weight",
+        "does not use",
+    ]);
 }
 
 #[test]

@@ -80,6 +80,10 @@ fn gemma3(builder: &mut Builder<'_>, config: &Config) -> Result<Body, ModelFault
     let mut window = config.optional_size("sliding_window", Some(4096))?;
     plan.bidirectional = config.flag_or("use_bidirectional_attention", false)?;
     if plan.bidirectional {
+        if config.is_saved_from(&["ForCausalLM"]) {
+            let supported = "false, in a model that predicts the next token";
+            return Err(Config::refused("use_bidirectional_attention", true, supported));
+        }
         // Half of it on each side.
         window = window.map(|window| window / 2 + 1);
     }
