@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make fixtures/reference/keys.json: for each architecture, the keys of config.json that transformers reads, off its source.
+"""Make fixtures/configurations/keys.json: for each architecture, the keys of config.json that transformers reads, off its source.
 
     python tests/reference/keys.py fixtures      # transformers; PyTorch is not needed
 
@@ -49,7 +49,7 @@ def main(fixtures):
     library = Path(transformers.__file__).parent
     made["keys"]["*"] = sorted({one or other for file in SHARED for one, other in ATTRIBUTE.findall((library / file).read_text())}
                                - {name for name, value in inspect.getmembers(transformers.PreTrainedConfig) if callable(value)})
-    (Path(fixtures) / "reference" / "keys.json").write_text(json.dumps(made, indent=0) + "\n")
+    (Path(fixtures) / "configurations" / "keys.json").write_text(json.dumps(made, indent=0) + "\n")
 
 
 if __name__ == "__main__":
