@@ -187,6 +187,53 @@ fn what_a_graph_does_not_understand_is_refused_or_noted() {
     ]);
 }
 
+/// Copies a fixture to `name` with some tensors left out, and one more if it has a name.
+fn with_tensors(dir: &Dir, name: &str, source: &str, keep: impl Fn(&str) -> bool, one_more: Option<&str>) {
+    let source = fixture(source);
+    std::fs::create_dir(dir.path(name)).unwrap();
+    for file in std::fs::read_dir(&source).unwrap().map(|file| file.unwrap()) {
+        std::fs::copy(file.path(), dir.path(name).join(file.file_name())).unwrap();
+    }
+    let file = std::fs::read(Path::new(&source).join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let mut tensors: Vec<_> = file.tensors().into_iter().filter(|(name, _)| keep(name)).collect();
+    let one = 1f32.to_le_bytes();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &one).unwrap();
+    tensors.extend(one_more.map(|name| (name.to_owned(), view)));
+    dir.write(&format!("{name}/model.safetensors"), &safetensors::serialize(tensors, None).unwrap());
+}
+
+#[test]
+fn a_head_is_the_table_of_embeddings_only_if_they_are_tied() {
+    let dir = Dir::new();
+    dir.write("text", b"the nurse said that she was late.\n");
+    let without = |name: &str, source: &str, head: &'static str| {
+        with_tensors(&dir, name, source, |tensor| !tensor.starts_with(head), None);
+        dir.run_model(&format!("verify {name} --perplexity text"))
+    };
+    // The configuration of the one says that they are not tied, and that of the other that they are.
+    without("untied", "models/llama", "lm_head.").fails(6).says(&["encoder"]);
+    without("tied", "models/qwen2", "lm_head.").ok();
+    without("headless", "models/bert", "cls.").fails(6).says(&["encoder"]);
+}
+
+#[test]
+fn tensors_that_are_not_used_are_refused_in_what_is_computed_and_noted_beside_it() {
+    let dir = Dir::new();
+    let with = |name: &str, tensor: &str| {
+        with_tensors(&dir, name, "models/bert", |_| true, Some(tensor));
+        dir.run_model(&format!("verify {name} --weat 8"))
+    };
+    with("head", "classifier.bias")
+        .ok()
+        .says(&["note: the weights have the tensor \"classifier.bias\", which is not used"]);
+    with("scale", "bert.encoder.layer.0.output.dense.weight_scale").fails(6).says(&["weight_scale", "--onnx"]);
+    with("adapter", "bert.adapter.weight")
+        .fails(6)
+        .says(&["\"bert.adapter.weight\", which a model of type \"bert\" does not use"]);
+    with("constant", "bert.embeddings.position_ids").ok();
+}
+
 #[test]
 fn an_export_is_a_graph_beside_its_weights() {
     let dir = Dir::new();

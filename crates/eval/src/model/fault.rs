@@ -71,7 +71,7 @@ pub enum ModelFault {
         /// The expected dtype and shape.
         expected: String,
     },
-    /// The weights have tensors that the graph does not use, in layers, embeddings or normalizations.
+    /// The weights have tensors that the graph does not use, among those that it does.
     #[error("the weights have {}, which a model of type {model_type:?} does not use", few(tensors))]
     Unused {
         /// The tensors.

@@ -35,7 +35,7 @@ pub const ALBERT: Family = Family {
         ],
         harmless: &[
             encoder::HARMLESS,
-            &["classifier_dropout_prob", "down_scale_factor", "gap_size", "net_structure_type"],
+            &["classifier_dropout_prob", "down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"],
         ],
     },
     build,

@@ -38,6 +38,7 @@ pub const DISTILBERT: Family = Family {
             "qa_dropout",
             "seq_classif_dropout",
             "sinusoidal_pos_embds",
+            "tie_weights_",
             "classifier_dropout",
         ]],
     },

@@ -244,7 +244,8 @@ mod tests {
     /// `fixtures/configurations/keys.json`, which `tests/reference/keys.py` reads off the source of transformers.
     #[test]
     fn every_key_that_transformers_reads_is_in_the_table_of_its_architecture() {
-        let read: Value = serde_json::from_str(include_str!("../../../../../fixtures/configurations/keys.json")).unwrap();
+        let read: Value =
+            serde_json::from_str(include_str!("../../../../../fixtures/configurations/keys.json")).unwrap();
         let keys = read["keys"].as_object().unwrap();
         // Asked for of every architecture; with another value than the default, only some have them.
         let of_all = ["_attn_implementation", "default_theta", "json"];

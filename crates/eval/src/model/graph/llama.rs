@@ -14,8 +14,11 @@ pub const LLAMA: Family = Family {
     predicts: Predicts::Next,
     keys: Keys {
         used: &[decoder::KEYS, rotary::KEYS, &["hidden_act", "head_dim", "attention_bias", "mlp_bias"]],
-        fixed: &[],
-        harmless: &[decoder::HARMLESS, &["sliding_window", "max_window_layers", "use_sliding_window"]],
+        fixed: &[("rope_interleaved", "false")],
+        harmless: &[
+            decoder::HARMLESS,
+            &["sliding_window", "max_window_layers", "use_sliding_window", "layer_types", "is_llama_config"],
+        ],
     },
     build,
 };

@@ -110,7 +110,7 @@ pub fn build(
         Interface::Standard => standard(&mut builder, body)?,
     }
     let (model, weights) = builder.finish();
-    notes.extend(unused::note(config, checkpoint, &weights)?);
+    notes.extend(unused::note(family, checkpoint, &weights)?);
     Ok(Graph { model, facts, weights, notes })
 }
 
