@@ -8,6 +8,7 @@ use lcepatch_eval::model::batches::Limits;
 use lcepatch_eval::model::runtime::{Library, Origin, Provider};
 use lcepatch_eval::model::tokenizer::Tokenizer;
 use lcepatch_eval::model::{EditedTensors, Engine, Model};
+use lcepatch_files::checkpoint::names;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -136,6 +137,22 @@ fn every_family_agrees_with_transformers() {
         let [hidden, probabilities] = distances(&directory, &engine).unwrap();
         println!("{name}: hidden states {hidden:.1e}, log-probabilities {probabilities:.1e}");
         assert!(hidden < EQUAL && probabilities < EQUAL, "{name}: {hidden}, {probabilities}");
+    }
+}
+
+#[test]
+fn the_dense_layers_of_every_family_have_their_components() {
+    for directory in models() {
+        let checkpoint = Checkpoint::open(&directory).unwrap();
+        let tensors: Vec<_> = checkpoint.tensors().map(|tensor| tensor.info).collect();
+        let family = names::recognize(tensors.iter().map(|info| info.name.as_str()));
+        assert!(family.is_some(), "{}", directory.display());
+        // Matrices of layers that are not dense: routers, and tables of distances.
+        let is_other =
+            |name: &str| ["mlp.gate.weight", "moe.gate.weight", "bias.weight"].iter().any(|end| name.ends_with(end));
+        for info in tensors.iter().filter(|info| names::place(&info.name).layer.is_some() && info.shape.len() == 2) {
+            assert_eq!(names::is_encoder_dense(&info.name, 2), !is_other(&info.name), "{}", info.name);
+        }
     }
 }
 

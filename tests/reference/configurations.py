@@ -120,7 +120,7 @@ FAMILIES = {
     "deberta": ("DebertaForMaskedLM", dict(ENCODER, relative_attention=True, pos_att_type=["c2p", "p2c"]), DEBERTA, False),
     "deberta-v2": ("DebertaV2ForMaskedLM", dict(ENCODER, relative_attention=True, pos_att_type=["c2p", "p2c"]),
                    dict(DEBERTA, share_att_key=FLAG, position_buckets=[-1, 2, 4, 8], norm_rel_ebd=["none", "layer_norm"],
-                        attention_head_size=[4, 6], conv_kernel_size=[0, 3], conv_act=["gelu"]), False),
+                        attention_head_size=[4, 6], conv_kernel_size=[0, 3, 5], conv_act=["gelu", "relu"], conv_groups=[1, 2]), False),
     "t5": ("T5EncoderModel", dict(vocab_size=VOCABULARY, d_model=16, d_kv=6, d_ff=20, num_layers=2, num_heads=4),
            dict(ANY, feed_forward_proj=["relu", "gated-gelu", "gated-silu", "gelu", ABSENT], is_encoder_decoder=FLAG,
                 relative_attention_num_buckets=[4, 7, 8, 32], relative_attention_max_distance=[4, 9, 128], n_positions=[5],

@@ -1,7 +1,7 @@
 //! DeBERTa, DeBERTa-v2 and DeBERTa-v3: BERT whose attention compares contents with distances (He et al. 2021).
 
 use super::Body;
-use super::builder::{Builder, Value};
+use super::builder::{Attribute, Builder, Value};
 use super::encoder::{HARMLESS, KEYS, WORDS};
 use super::families::{Family, Keys, Predicts};
 use super::head::{self, Head, Transform};
@@ -44,15 +44,18 @@ pub const DEBERTA_V2: Family = Family {
     stem: "DebertaV2",
     predicts: Predicts::Masked,
     keys: Keys {
-        used: &[KEYS, OWN, &["share_att_key", "position_buckets", "norm_rel_ebd"]],
+        used: &[
+            KEYS,
+            OWN,
+            &["share_att_key", "position_buckets", "norm_rel_ebd", "conv_kernel_size", "conv_groups", "conv_act"],
+        ],
         fixed: &[
             ("is_decoder", "false"),
             ("add_cross_attention", "false"),
             ("position_embedding_type", "absolute"),
-            ("conv_kernel_size", "0"),
             ("attention_head_size", "null"),
         ],
-        harmless: &[HARMLESS, OTHER, &["conv_act", "conv_groups"]],
+        harmless: &[HARMLESS, OTHER],
     },
     build: second,
 };
@@ -140,7 +143,11 @@ fn body(builder: &mut Builder<'_>, config: &Config, version: Version) -> Result<
         let wide = builder.activation(&wide, &activation)?;
         let narrow = builder.linear(&wide, &format!("{at}output.dense"), [inner, hidden], true)?;
         let sum = builder.op("Add", &[&narrow, &x], &[]);
-        states.push(builder.layer_norm(&sum, &format!("{at}output.LayerNorm"), hidden, epsilon)?);
+        let mut x = builder.layer_norm(&sum, &format!("{at}output.LayerNorm"), hidden, epsilon)?;
+        if layer == 0 && version == Version::Second {
+            x = convolved(builder, config, prefix, [&states[0], &x], hidden, epsilon)?;
+        }
+        states.push(x);
     }
     let names = if legacy {
         let bias = head::bias(builder, config, "cls.predictions.decoder.bias", "cls.predictions.bias", true)?;
@@ -229,6 +236,49 @@ fn plan(
     let rows = builder.by_distance(positions, row);
     plan.relative = Some(Relative { vectors, rows, span });
     Ok(plan)
+}
+
+/// What the first layer gives, with a convolution of the embeddings over neighbouring tokens, if the model has one.
+fn convolved(
+    builder: &mut Builder<'_>,
+    config: &Config,
+    prefix: &str,
+    [embeddings, x]: [&Value; 2],
+    hidden: u64,
+    epsilon: f64,
+) -> Result<Value, ModelFault> {
+    let width = config.index_or("conv_kernel_size", 0)?;
+    if width == 0 {
+        return Ok(x.clone());
+    }
+    let groups = config.size_or(&["conv_groups"], 1)?;
+    if width.is_multiple_of(2) || !hidden.is_multiple_of(groups) {
+        return Err(Config::refused(
+            "conv_kernel_size",
+            width,
+            "an odd number, with groups that divide the hidden size",
+        ));
+    }
+    let at = format!("{prefix}encoder.conv.");
+    let weight = builder.weight(&format!("{at}conv.weight"), &[hidden, hidden / groups, width])?;
+    let bias = builder.weight(&format!("{at}conv.bias"), &[hidden])?;
+    // Padding is zero before and after.
+    let mask = builder.mask();
+    let mask = builder.float(&mask);
+    let mask = builder.flat(&mask, 1);
+    let seen = builder.op("Mul", &[embeddings, &mask], &[]);
+    let shape = builder.batch_and_sequence_and(&[hidden as i64]);
+    let seen = builder.op("Reshape", &[&seen, &shape], &[]);
+    let seen = builder.transpose(&seen, &[0, 2, 1]);
+    let reach = (width / 2) as i64;
+    let attributes = [("pads", Attribute::Ints(vec![reach; 2])), ("group", (groups as i64).into())];
+    let given = builder.op("Conv", &[&seen, &weight, &bias], &attributes);
+    let given = builder.transpose(&given, &[0, 2, 1]);
+    let given = builder.flat(&given, hidden);
+    let given = builder.op("Mul", &[&given, &mask], &[]);
+    let given = builder.activation(&given, config.text_or("conv_act", "tanh")?)?;
+    let sum = builder.op("Add", &[x, &given], &[]);
+    builder.layer_norm(&sum, &format!("{at}LayerNorm"), hidden, epsilon)
 }
 
 /// Whether queries, and whether keys, are compared with distances: `c2p` and `p2c` in the papers.
