@@ -83,6 +83,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     patches.iter().for_each(|patch| patch_argument::note_ignored(patch, terminal));
     let cases = cases(&arguments.alpha, &arguments.edit, &patches, &[])?;
     let model = Model::open(checkpoint.path(), &checkpoint)?;
+    model.notes().iter().for_each(|note| terminal.note(note));
     let tokenizer = Tokenizer::read(checkpoint.path(), model.config())?;
     let mut plan = MeasurePlan::default();
     let prompts = Prompts::plan(&arguments.texts, query(arguments), &tokenizer, model.facts(), &mut plan.work)

@@ -123,7 +123,8 @@ fn onnx(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         return Err(Failure::usage(message, "leave them out"));
     }
     let checkpoint = patch_argument::model(&arguments.input, terminal)?;
-    export(checkpoint.path(), &checkpoint, &arguments.output, existing(arguments))?;
+    let notes = export(checkpoint.path(), &checkpoint, &arguments.output, existing(arguments))?;
+    notes.iter().for_each(|note| terminal.note(note));
     print(format_args!("wrote {}", arguments.output.join(FILE).display()))?;
     Ok(Answer::Yes)
 }

@@ -118,6 +118,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let options = arguments.pair.options(&opened, masks, Localize::Mask);
     let context = terminal.context();
     let model = Model::open(opened.target.path(), &opened.target)?;
+    model.notes().iter().for_each(|note| terminal.note(note));
     let tokenizer = Tokenizer::read(opened.target.path(), model.config())?;
     let mut plan = MeasurePlan::default();
     measures.plan(&tokenizer, model.facts(), true, &mut plan)?;

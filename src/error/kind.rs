@@ -536,7 +536,9 @@ fn of_model(fault: &ModelFault) -> ErrorKind {
     match fault {
         ModelFault::Io { .. } | ModelFault::Onnx(OpenError::Io { .. }) => ErrorKind::Io,
         ModelFault::NoConfig { .. } | ModelFault::NoTokenizer { .. } => ErrorKind::ModelMissing,
-        ModelFault::Architecture { .. } | ModelFault::Setting { .. } => ErrorKind::ModelUnknown,
+        ModelFault::Architecture { .. } | ModelFault::Setting { .. } | ModelFault::Unused { .. } => {
+            ErrorKind::ModelUnknown
+        }
         ModelFault::Malformed { .. }
         | ModelFault::NoTensor { .. }
         | ModelFault::Tensor { .. }

@@ -130,8 +130,8 @@ fn a_directory_that_is_no_model_is_said() {
     with("no-tokenizer", &|model| std::fs::remove_file(model.join("tokenizer.json")).unwrap())
         .fails(8)
         .says(&["tokenizer.json or vocab.txt"]);
-    with("t5", &|model| config(model, "\"model_type\": \"bert\"", "\"model_type\": \"t5\"")).fails(6).says(&[
-        "\"t5\" is not supported",
+    with("mamba", &|model| config(model, "\"model_type\": \"bert\"", "\"model_type\": \"mamba\"")).fails(6).says(&[
+        "\"mamba\" is not supported",
         "distilbert",
         "--onnx",
     ]);
@@ -143,6 +143,96 @@ fn a_directory_that_is_no_model_is_said() {
     with("broken-tokenizer", &|model| std::fs::write(model.join("tokenizer.json"), "{}").unwrap())
         .fails(5)
         .says(&["tokenizer.json"]);
+}
+
+#[test]
+fn what_a_graph_does_not_understand_is_refused_or_noted() {
+    let dir = Dir::new();
+    let with = |name: &str, source: &str, from: &str, to: &str| {
+        let (source, model) = (fixture(source), dir.path(name));
+        std::fs::create_dir(&model).unwrap();
+        for file in std::fs::read_dir(&source).unwrap().map(|file| file.unwrap()) {
+            std::fs::copy(file.path(), model.join(file.file_name())).unwrap();
+        }
+        let text = std::fs::read_to_string(model.join("config.json")).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(model.join("config.json"), text.replace(from, to)).unwrap();
+        dir.run_model(&format!("verify {name} --weat 8"))
+    };
+    let bert = |name: &str, to: &str| {
+        with(name, "models/bert", "\"model_type\": \"bert\"", &format!("\"model_type\": \"bert\", {to}"))
+    };
+    bert("decoder", "\"is_decoder \": true").ok().says(&["note: config.json has the key \"is_decoder \""]);
+    with("causal", "models/bert", "\"is_decoder\": false", "\"is_decoder\": true")
+        .fails(6)
+        .says(&["is_decoder to true"]);
+    bert("fp8", "\"quantization_config\": {\"quant_method\": \"fp8\"}")
+        .fails(6)
+        .says(&["quantization_config", "--onnx"]);
+    bert("code", "\"auto_map\": {\"AutoModel\": \"m.Own\"}").fails(6).says(&["auto_map to m.Own"]);
+    with("own", "models/bert", "BertForMaskedLM", "OwnBert").fails(6).says(&["architectures to OwnBert"]);
+    with("classifier", "models/bert", "BertForMaskedLM", "BertForSequenceClassification")
+        .ok()
+        .says(&["note: the model was saved as BertForSequenceClassification", "is not measured"]);
+    // Queries and keys are normalized in the one, and not in the other.
+    with("other", "models/qwen3", "\"model_type\": \"qwen3\"", "\"model_type\": \"llama\"")
+        .fails(6)
+        .says(&["Qwen3ForCausalLM"]);
+    let path = dir.path("other/config.json");
+    let text = std::fs::read_to_string(&path).unwrap().replace("Qwen3ForCausalLM", "LlamaForCausalLM");
+    std::fs::write(&path, text).unwrap();
+    dir.run_model("verify other --weat 8").fails(6).says(&[
+        "k_norm.weight\" and 3 more",
+        "q_norm.weight",
+        "does not use",
+    ]);
+}
+
+/// Copies a fixture to `name` with some tensors left out, and one more if it has a name.
+fn with_tensors(dir: &Dir, name: &str, source: &str, keep: impl Fn(&str) -> bool, one_more: Option<&str>) {
+    let source = fixture(source);
+    std::fs::create_dir(dir.path(name)).unwrap();
+    for file in std::fs::read_dir(&source).unwrap().map(|file| file.unwrap()) {
+        std::fs::copy(file.path(), dir.path(name).join(file.file_name())).unwrap();
+    }
+    let file = std::fs::read(Path::new(&source).join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let mut tensors: Vec<_> = file.tensors().into_iter().filter(|(name, _)| keep(name)).collect();
+    let one = 1f32.to_le_bytes();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &one).unwrap();
+    tensors.extend(one_more.map(|name| (name.to_owned(), view)));
+    dir.write(&format!("{name}/model.safetensors"), &safetensors::serialize(tensors, None).unwrap());
+}
+
+#[test]
+fn a_head_is_the_table_of_embeddings_only_if_they_are_tied() {
+    let dir = Dir::new();
+    dir.write("text", b"the nurse said that she was late.\n");
+    let without = |name: &str, source: &str, head: &'static str| {
+        with_tensors(&dir, name, source, |tensor| !tensor.starts_with(head), None);
+        dir.run_model(&format!("verify {name} --perplexity text"))
+    };
+    // The configuration of the one says that they are not tied, and that of the other that they are.
+    without("untied", "models/llama", "lm_head.").fails(6).says(&["encoder"]);
+    without("tied", "models/qwen2", "lm_head.").ok();
+    without("headless", "models/bert", "cls.").fails(6).says(&["encoder"]);
+}
+
+#[test]
+fn tensors_that_are_not_used_are_refused_in_what_is_computed_and_noted_beside_it() {
+    let dir = Dir::new();
+    let with = |name: &str, tensor: &str| {
+        with_tensors(&dir, name, "models/bert", |_| true, Some(tensor));
+        dir.run_model(&format!("verify {name} --weat 8"))
+    };
+    with("head", "classifier.bias")
+        .ok()
+        .says(&["note: the weights have the tensor \"classifier.bias\", which is not used"]);
+    with("scale", "bert.encoder.layer.0.output.dense.weight_scale").fails(6).says(&["weight_scale", "--onnx"]);
+    with("adapter", "bert.adapter.weight")
+        .fails(6)
+        .says(&["\"bert.adapter.weight\", which a model of type \"bert\" does not use"]);
+    with("constant", "bert.embeddings.position_ids").ok();
 }
 
 #[test]

@@ -16,6 +16,10 @@ pub fn model(fault: &ModelFault) -> Option<String> {
         ModelFault::Architecture { .. } | ModelFault::Setting { .. } => {
             "export the model to ONNX with a tool that knows it, and give the file with --onnx"
         }
+        ModelFault::Unused { .. } => {
+            "are config.json and the weights of the same model? If they are, export it to ONNX with a tool that knows it, and give \
+             the file with --onnx"
+        }
         ModelFault::NoTensor { longer: Some(longer), .. } => {
             return Some(format!(
                 "it is there as {longer:?}: save the model itself, not what wraps it (such as `torch.compile`, FSDP or DDP)"

@@ -161,6 +161,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         Some(onnx) => Model::with_onnx(checkpoint.path(), &checkpoint, onnx, &context)?,
         None => Model::open(checkpoint.path(), &checkpoint)?,
     };
+    model.notes().iter().for_each(|note| terminal.note(note));
     if let Some(exported) = model.exported_graph() {
         note_unbound(exported, terminal);
     }

@@ -23,17 +23,24 @@ pub enum ExportError {
 }
 
 /// Writes the graph of the model in `directory`, whose weights are `checkpoint`, to the directory `output`. Another directory than that of
-/// the model is created, and gets a copy of the weights, the configuration and the tokenizer.
+/// the model is created, and gets a copy of the weights, the configuration and the tokenizer. Returns what a reader of the graph must know,
+/// as [`super::Model::notes`].
 ///
 /// # Errors
 /// [`ExportError`]; the output then does not exist.
-pub fn export(directory: &Path, checkpoint: &Checkpoint, output: &Path, existing: Existing) -> Result<(), ExportError> {
+pub fn export(
+    directory: &Path,
+    checkpoint: &Checkpoint,
+    output: &Path,
+    existing: Existing,
+) -> Result<Vec<String>, ExportError> {
     let config = Config::read(directory)?;
     let name = |file: usize| Location(checkpoint.files()[file].name());
     let graph = graph::build(&config, checkpoint, &name, Interface::Standard)?;
     let bytes = graph.model.encode_to_vec();
     if matches!((directory.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b) {
-        return Ok(write_file(&output.join(FILE), &bytes, existing)?);
+        write_file(&output.join(FILE), &bytes, existing)?;
+        return Ok(graph.notes);
     }
     let new = NewDirectory::create(output)?;
     write_file(&new.temporary_path().join(FILE), &bytes, Existing::Keep)?;
@@ -51,5 +58,6 @@ pub fn export(directory: &Path, checkpoint: &Checkpoint, output: &Path, existing
             std::fs::copy(entry.path(), &to).map_err(|e| Failed::io("write", &to, e))?;
         }
     }
-    Ok(new.commit()?)
+    new.commit()?;
+    Ok(graph.notes)
 }

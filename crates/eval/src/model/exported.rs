@@ -3,7 +3,7 @@
 //! Initializers have names of their own, and some are transposed. They are bound to tensors by content, so that an edit of the checkpoint
 //! can be made in the export: edited tensors replace initializers when the graph is loaded.
 
-use super::config::{Config, Family};
+use super::config::Config;
 use super::engine::{Engine, builder_fault, runtime_tensor};
 use super::session::Session;
 use super::signature::Signature;
@@ -51,19 +51,16 @@ impl ExportedGraph {
         let file = OnnxFile::open(path)?;
         let signature = Signature::read(&file, config)?;
         let narrow = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
-        let rows = config.size(&["max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"])?;
-        // The first position of RoBERTa is the id of its padding token plus one; those before it are unused.
-        let unused = match config.family() {
-            Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? + 1,
-            _ => 0,
-        };
+        let rows =
+            config.size_of_any(&["max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"])?;
+        let unused = config.first_position()?;
         let facts = ModelFacts {
             kind: signature.kind(config),
             positions: narrow(rows.saturating_sub(unused)),
-            vocabulary: narrow(config.size(&["vocab_size"])?),
+            vocabulary: narrow(config.size_of_any(&["vocab_size"])?),
             layers: match signature.layers() {
                 Some(layers) => layers,
-                None => narrow(config.size(&["num_hidden_layers", "n_layer", "n_layers", "num_layers"])?),
+                None => narrow(config.size_of_any(&["num_hidden_layers", "n_layer", "n_layers", "num_layers"])?),
             },
         };
         let bindings = bind(&file, checkpoint, context)?;

@@ -71,6 +71,14 @@ pub enum ModelFault {
         /// The expected dtype and shape.
         expected: String,
     },
+    /// The weights have tensors that the graph does not use, among those that it does.
+    #[error("the weights have {}, which a model of type {model_type:?} does not use", few(tensors))]
+    Unused {
+        /// The tensors.
+        tensors: Vec<String>,
+        /// `model_type` of the configuration.
+        model_type: String,
+    },
     /// The tokenizer has token ids beyond the model's vocabulary.
     #[error("a text has the token {}, which is beyond the model's vocabulary of {vocabulary}", token.as_deref().map_or_else(|| format!("with the id {id}"), |token| format!("{token:?} with the id {id}")))]
     Vocabulary {
@@ -164,7 +172,11 @@ impl ModelFault {
     /// Which tensors, of those that are too many for one line.
     pub fn details(&self) -> Vec<String> {
         match self {
-            Self::Unbound { tensors } | Self::Shared { tensors, .. } if tensors.len() > 1 => tensors.clone(),
+            Self::Unbound { tensors } | Self::Shared { tensors, .. } | Self::Unused { tensors, .. }
+                if tensors.len() > 1 =>
+            {
+                tensors.clone()
+            }
             _ => Vec::new(),
         }
     }

@@ -99,6 +99,14 @@ impl Model {
         }
     }
 
+    /// What a reader of results must know: keys of the configuration and tensors that are not used, heads that are not measured.
+    pub fn notes(&self) -> &[String] {
+        match &self.graph {
+            ModelGraph::Built(graph, _) => &graph.notes,
+            ModelGraph::Exported(_) => &[],
+        }
+    }
+
     /// The exported graph, if the model was opened with one.
     pub fn exported_graph(&self) -> Option<&ExportedGraph> {
         match &self.graph {

@@ -2,7 +2,8 @@
 
 use super::ModelFault;
 use super::batches::{BatchQuestion, PaddedBatch, QuestionKind};
-use super::config::{Config, Family};
+use super::config::Config;
+use super::graph::families::Predicts;
 use super::session::{GraphIo, Input, int64_input};
 use crate::measure::{Layers, ModelKind};
 use lcepatch_onnx::OnnxFile;
@@ -62,8 +63,8 @@ impl Signature {
         if !inputs.iter().any(|input| input.role == Role::Ids) {
             return Err(ModelFault::Input { input: "input_ids".to_owned(), reason: "is missing" });
         }
-        let vocabulary = config.size(&["vocab_size"])?;
-        let width = config.size_or(&["hidden_size", "n_embd", "d_model", "dim"], vocabulary)?;
+        let vocabulary = config.size_of_any(&["vocab_size"])?;
+        let width = config.size_of_any(&["hidden_size", "n_embd", "d_model", "dim"]).unwrap_or(vocabulary);
         let named = |names: &[&str]| file.outputs().iter().find(|output| names.contains(&output.name.as_str()));
         let hidden: Vec<String> = (0..)
             .map_while(|layer| named(&[&format!("hidden_states.{layer}"), &format!("hidden.{layer}")]))
@@ -79,10 +80,7 @@ impl Signature {
                 .or_else(|| hidden.last().cloned()),
             hidden,
             vocabulary: vocabulary as usize,
-            first_position: match config.family() {
-                Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? as i64 + 1,
-                _ => 0,
-            },
+            first_position: config.first_position()? as i64,
         })
     }
 
@@ -92,10 +90,11 @@ impl Signature {
         const CAUSAL: [&str; 2] = ["ForCausalLM", "LMHeadModel"];
         const MASKED: [&str; 1] = ["ForMaskedLM"];
         let predicts = self.logits.is_some() || config.is_saved_from(&CAUSAL) || config.is_saved_from(&MASKED);
-        match config.family().map(Family::is_causal) {
+        match config.family().map(|family| family.predicts) {
             _ if !predicts => ModelKind::Encoder,
-            Some(true) => ModelKind::Causal,
-            Some(false) => ModelKind::Masked,
+            Some(Predicts::Next) => ModelKind::Causal,
+            Some(Predicts::Masked) => ModelKind::Masked,
+            Some(Predicts::Nothing) => ModelKind::Encoder,
             None if config.is_saved_from(&CAUSAL) => ModelKind::Causal,
             None if config.is_saved_from(&MASKED) => ModelKind::Masked,
             None => ModelKind::Encoder,

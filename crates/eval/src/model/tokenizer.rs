@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::BertNormalizer;
+use tokenizers::normalizers::{BertNormalizer, NormalizerWrapper};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
@@ -56,6 +56,7 @@ impl Tokenizer {
         } else {
             return Err(ModelFault::NoTokenizer { directory: directory.to_owned() });
         };
+        normalize_as_set(&mut inner, &settings, config);
         // Files often have padding and truncation of a training run.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| malformed(&file, error.to_string()))?;
@@ -205,6 +206,31 @@ fn malformed(path: &Path, reason: String) -> ModelFault {
     ModelFault::Malformed { path: path.to_owned(), reason }
 }
 
+/// BERT's normalizer with the settings, of which three are true or absent by default.
+fn bert_normalizer(settings: &Settings) -> BertNormalizer {
+    BertNormalizer::new(
+        true,
+        settings.flag("tokenize_chinese_chars").unwrap_or(true),
+        settings.flag("strip_accents"),
+        settings.flag("do_lower_case").unwrap_or(true),
+    )
+}
+
+/// Gives the tokenizer of a `tokenizer.json` the normalizer that `tokenizer_config.json` asks for: the classes of BERT's tokenizer take
+/// case and accents from there, and not from the file of the tokenizer.
+fn normalize_as_set(tokenizer: &mut tokenizers::Tokenizer, settings: &Settings, config: &Config) {
+    const CLASSES: [&str; 4] = ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer"];
+    const MODEL_TYPES: [&str; 4] = ["bert", "distilbert", "electra", "mpnet"];
+    let class = settings.get("tokenizer_class").and_then(Value::as_str);
+    let of_bert = match class {
+        Some(class) => CLASSES.contains(&class.strip_suffix("Fast").unwrap_or(class)),
+        None => MODEL_TYPES.contains(&config.model_type()),
+    };
+    if of_bert && matches!(tokenizer.get_normalizer(), Some(NormalizerWrapper::BertNormalizer(_))) {
+        tokenizer.with_normalizer(Some(bert_normalizer(settings)));
+    }
+}
+
 /// BERT's tokenizer, from its vocabulary, the settings and the tokens added to it, as transformers makes it (`BertTokenizer`, 5.24).
 fn wordpiece(directory: &Path, path: &Path, settings: &Settings) -> Result<tokenizers::Tokenizer, ModelFault> {
     let named = |key: &str, usual: &str| {
@@ -221,12 +247,7 @@ fn wordpiece(directory: &Path, path: &Path, settings: &Settings) -> Result<token
     let model = model.map_err(|error| malformed(path, error.to_string()))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer
-        .with_normalizer(Some(BertNormalizer::new(
-            true,
-            settings.flag("tokenize_chinese_chars").unwrap_or(true),
-            settings.flag("strip_accents"),
-            settings.flag("do_lower_case").unwrap_or(true),
-        )))
+        .with_normalizer(Some(bert_normalizer(settings)))
         .with_pre_tokenizer(Some(BertPreTokenizer))
         .with_decoder(Some(tokenizers::decoders::wordpiece::WordPiece::default()));
 
@@ -325,6 +346,30 @@ mod tests {
             for (text, ids) in texts.iter().zip(case["ids"].as_array().unwrap()) {
                 let found = serde_json::to_value(tokenizer.encode(text).ids).unwrap();
                 assert_eq!(found, *ids, "{}: {text:?}", case["name"]);
+            }
+        }
+    }
+
+    /// `fixtures/tokenizers/settings.json`, which `settings.py` beside it writes.
+    #[test]
+    fn case_and_accents_are_those_of_the_settings_where_transformers_goes_by_them() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+        let golden: Value =
+            serde_json::from_slice(&std::fs::read(fixtures.join("tokenizers/settings.json")).unwrap()).unwrap();
+        let tokenizer = std::fs::read_to_string(fixtures.join("models/bert/tokenizer.json")).unwrap();
+        let cases = golden["cases"].as_array().unwrap();
+        assert!(cases.len() >= 80);
+        for case in cases {
+            let dir = tempfile::tempdir().unwrap();
+            let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+            write("config.json", r#"{"model_type":"bert","vocab_size":100}"#);
+            let lowercase = format!("\"lowercase\":{}", case["lowercase"]);
+            write("tokenizer.json", &tokenizer.replace("\"lowercase\":true", &lowercase));
+            write("tokenizer_config.json", &case["settings"].to_string());
+            let tokenizer = Tokenizer::read(dir.path(), &Config::read(dir.path()).unwrap()).unwrap();
+            for (text, ids) in golden["texts"].as_array().unwrap().iter().zip(case["ids"].as_array().unwrap()) {
+                let found = serde_json::to_value(tokenizer.encode(text.as_str().unwrap()).ids).unwrap();
+                assert_eq!(found, *ids, "{case}: {text}");
             }
         }
     }

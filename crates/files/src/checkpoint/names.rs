@@ -60,15 +60,16 @@ impl Component {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub enum Family {
-    /// BERT, RoBERTa, ELECTRA.
+    /// BERT, RoBERTa, ELECTRA, DeBERTa, MPNet.
     Bert,
     DistilBert,
     Albert,
     Gpt2,
     GptNeoX,
     Opt,
-    /// Llama, Mistral, Qwen, Phi-3, Gemma.
+    /// Llama, Mistral, Mixtral, Qwen, Phi-3, Gemma, OLMo 2, SmolLM3, Granite, GLM-4.
     Llama,
+    ModernBert,
     T5,
 }
 
@@ -83,6 +84,7 @@ impl Family {
             Family::GptNeoX => "gpt-neox",
             Family::Opt => "opt",
             Family::Llama => "llama",
+            Family::ModernBert => "modernbert",
             Family::T5 => "t5",
         }
     }
@@ -100,6 +102,20 @@ const TABLE: &[(Family, Component, &str)] = &[
     (Family::Bert, AttentionOutput, "layer.*.crossattention.output.dense"),
     (Family::Bert, Intermediate, "layer.*.intermediate.dense"),
     (Family::Bert, Output, "layer.*.output.dense"),
+    // DeBERTa: joint in the first version; distances have layers of their own.
+    (Family::Bert, AttentionQkv, "layer.*.attention.self.in_proj"),
+    (Family::Bert, AttentionKey, "layer.*.attention.self.pos_proj"),
+    (Family::Bert, AttentionQuery, "layer.*.attention.self.pos_q_proj"),
+    (Family::Bert, AttentionQuery, "layer.*.attention.self.query_proj"),
+    (Family::Bert, AttentionKey, "layer.*.attention.self.key_proj"),
+    (Family::Bert, AttentionValue, "layer.*.attention.self.value_proj"),
+    (Family::Bert, AttentionKey, "layer.*.attention.self.pos_key_proj"),
+    (Family::Bert, AttentionQuery, "layer.*.attention.self.pos_query_proj"),
+    // MPNet.
+    (Family::Bert, AttentionQuery, "layer.*.attention.attn.q"),
+    (Family::Bert, AttentionKey, "layer.*.attention.attn.k"),
+    (Family::Bert, AttentionValue, "layer.*.attention.attn.v"),
+    (Family::Bert, AttentionOutput, "layer.*.attention.attn.o"),
     (Family::DistilBert, AttentionQuery, "layer.*.attention.q_lin"),
     (Family::DistilBert, AttentionKey, "layer.*.attention.k_lin"),
     (Family::DistilBert, AttentionValue, "layer.*.attention.v_lin"),
@@ -138,6 +154,18 @@ const TABLE: &[(Family, Component, &str)] = &[
     (Family::Llama, Gate, "layers.*.mlp.gate_proj"),
     (Family::Llama, Gate, "layers.*.mlp.gate_up_proj"),
     (Family::Llama, Output, "layers.*.mlp.down_proj"),
+    // The experts of Qwen and of Mixtral.
+    (Family::Llama, Intermediate, "layers.*.mlp.experts.*.up_proj"),
+    (Family::Llama, Gate, "layers.*.mlp.experts.*.gate_proj"),
+    (Family::Llama, Output, "layers.*.mlp.experts.*.down_proj"),
+    (Family::Llama, Intermediate, "layers.*.block_sparse_moe.experts.*.w3"),
+    (Family::Llama, Gate, "layers.*.block_sparse_moe.experts.*.w1"),
+    (Family::Llama, Output, "layers.*.block_sparse_moe.experts.*.w2"),
+    (Family::ModernBert, AttentionQkv, "layers.*.attn.Wqkv"),
+    (Family::ModernBert, AttentionOutput, "layers.*.attn.Wo"),
+    // The gate and the other input of a gated layer.
+    (Family::ModernBert, Gate, "layers.*.mlp.Wi"),
+    (Family::ModernBert, Output, "layers.*.mlp.Wo"),
     (Family::T5, AttentionQuery, "block.*.layer.*.SelfAttention.q"),
     (Family::T5, AttentionKey, "block.*.layer.*.SelfAttention.k"),
     (Family::T5, AttentionValue, "block.*.layer.*.SelfAttention.v"),
@@ -158,7 +186,20 @@ const WORDS: &[(Component, &[&str])] = &[
     (Norm, &["LayerNorm", "layer_norm", "layernorm", "norm", "ln_"]),
     (Embeddings, &["embed", "wte", "wpe", "shared", "relative_attention_bias"]),
     (Pooler, &["pooler"]),
-    (Head, &["lm_head", "cls", "classifier", "score", "vocab_", "generator_", "discriminator_", "predictions"]),
+    (
+        Head,
+        &[
+            "lm_head",
+            "cls",
+            "classifier",
+            "score",
+            "vocab_",
+            "generator_",
+            "discriminator_",
+            "predictions",
+            "head.dense",
+        ],
+    ),
 ];
 
 /// A layer: its index, and its stack in models that have two.
@@ -201,8 +242,14 @@ pub fn is_tied_head(name: &str) -> bool {
         "vocab_projector.weight",
         "generator_lm_head.weight",
     ];
-    tied.iter().any(|end| name.strip_suffix(end).is_some_and(|front| front.is_empty() || front.ends_with('.')))
+    let is_tied =
+        tied.iter().any(|end| name.strip_suffix(end).is_some_and(|front| front.is_empty() || front.ends_with('.')));
+    is_tied || name == DECODER_WEIGHT
 }
+
+/// The names of ModernBERT's head over the vocabulary. With a prefix, they are those of a decoder.
+const DECODER_WEIGHT: &str = "decoder.weight";
+const DECODER_BIAS: &str = "decoder.bias";
 
 /// Whether a tensor with this name belongs to a LoRA adapter, as PEFT names them.
 pub fn is_of_adapter(name: &str) -> bool {
@@ -239,6 +286,9 @@ pub fn place(name: &str) -> Place {
 
 /// The component of a tensor that is not the weight of a dense layer.
 fn component_by_word(name: &str) -> Component {
+    if name == DECODER_WEIGHT {
+        return Head;
+    }
     let last = name.rsplit('.').next().unwrap_or_default();
     for (component, words) in WORDS {
         let matches = match component {
@@ -268,6 +318,7 @@ const VOCABULARY_HEADS: [&str; 3] = ["lm_head", "predictions", "vocab_"];
 pub fn is_of_vocabulary(name: &str) -> bool {
     match owner(name).component {
         Embeddings => true,
+        _ if [DECODER_WEIGHT, DECODER_BIAS].contains(&name) => true,
         // Includes biases whose module has no other tensor (`cls.predictions.bias`), but not heads over labels.
         Head | Bias => VOCABULARY_HEADS.iter().any(|head| name.contains(head)),
         _ => false,
@@ -416,6 +467,61 @@ mod tests {
             ],
         ),
         (
+            Family::Llama,
+            &[
+                ("model.layers.0.self_attn.qkv_proj.weight", AttentionQkv),
+                ("model.layers.0.self_attn.o_proj.weight", AttentionOutput),
+                ("model.layers.0.mlp.gate_up_proj.weight", Gate),
+                ("model.layers.0.mlp.down_proj.weight", Output),
+            ],
+        ),
+        (
+            Family::Llama,
+            &[
+                ("model.layers.0.self_attn.q_proj.weight", AttentionQuery),
+                ("model.layers.0.self_attn.o_proj.weight", AttentionOutput),
+                ("model.layers.0.mlp.experts.0.gate_proj.weight", Gate),
+                ("model.layers.0.mlp.experts.11.up_proj.weight", Intermediate),
+                ("model.layers.0.mlp.experts.0.down_proj.weight", Output),
+                ("model.layers.0.block_sparse_moe.experts.0.w1.weight", Gate),
+                ("model.layers.0.block_sparse_moe.experts.0.w3.weight", Intermediate),
+                ("model.layers.0.block_sparse_moe.experts.0.w2.weight", Output),
+            ],
+        ),
+        (
+            Family::ModernBert,
+            &[
+                ("model.layers.0.attn.Wqkv.weight", AttentionQkv),
+                ("layers.0.attn.Wo.weight", AttentionOutput),
+                ("model.layers.0.mlp.Wi.weight", Gate),
+                ("layers.0.mlp.Wo.weight", Output),
+            ],
+        ),
+        (
+            Family::Bert,
+            &[
+                ("deberta.encoder.layer.0.attention.self.in_proj.weight", AttentionQkv),
+                ("deberta.encoder.layer.0.attention.self.pos_proj.weight", AttentionKey),
+                ("deberta.encoder.layer.0.attention.self.pos_q_proj.weight", AttentionQuery),
+                ("deberta.encoder.layer.0.attention.self.query_proj.weight", AttentionQuery),
+                ("encoder.layer.0.attention.self.key_proj.weight", AttentionKey),
+                ("encoder.layer.0.attention.self.value_proj.weight", AttentionValue),
+                ("deberta.encoder.layer.0.attention.output.dense.weight", AttentionOutput),
+                ("deberta.encoder.layer.0.output.dense.weight", Output),
+            ],
+        ),
+        (
+            Family::Bert,
+            &[
+                ("mpnet.encoder.layer.0.attention.attn.q.weight", AttentionQuery),
+                ("mpnet.encoder.layer.0.attention.attn.k.weight", AttentionKey),
+                ("encoder.layer.0.attention.attn.v.weight", AttentionValue),
+                ("encoder.layer.0.attention.attn.o.weight", AttentionOutput),
+                ("mpnet.encoder.layer.0.intermediate.dense.weight", Intermediate),
+                ("mpnet.encoder.layer.0.output.dense.weight", Output),
+            ],
+        ),
+        (
             Family::T5,
             &[
                 ("encoder.block.0.layer.0.SelfAttention.q.weight", AttentionQuery),
@@ -459,6 +565,12 @@ mod tests {
             ("lm_head.weight", Head),
             ("shared.weight", Embeddings),
             ("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", Embeddings),
+            ("decoder.weight", Head),
+            ("head.dense.weight", Head),
+            ("model.embeddings.tok_embeddings.weight", Embeddings),
+            ("model.layers.0.block_sparse_moe.gate.weight", Other),
+            ("model.layers.0.mlp.gate.weight", Other),
+            ("deberta.encoder.rel_embeddings.weight", Embeddings),
             ("conv.weight", Other),
         ];
         for (name, component) in others {
@@ -480,6 +592,8 @@ mod tests {
             "cls.predictions.bias",
             "cls.predictions.decoder.weight",
             "vocab_projector.bias",
+            "decoder.weight",
+            "decoder.bias",
         ];
         assert_eq!(of_vocabulary.iter().find(|name| !is_of_vocabulary(name)), None);
         let others = [

@@ -93,14 +93,20 @@ impl<'a> Builder<'a> {
 
     /// The shape `[B, S, rest...]` as a value.
     pub fn batch_and_sequence_and(&mut self, rest: &[i64]) -> Value {
-        let key = format!("batch and sequence and {rest:?}");
-        if let Some(value) = self.constants.get(&key) {
+        self.once(&format!("batch and sequence and {rest:?}"), |builder| {
+            let rest = builder.integers(rest);
+            let shape = builder.shape.clone();
+            builder.op("Concat", &[&shape, &rest], &[("axis", 0.into())])
+        })
+    }
+
+    /// A value that the graph computes once, whoever asks for it.
+    pub fn once(&mut self, key: &str, make: impl FnOnce(&mut Self) -> Value) -> Value {
+        if let Some(value) = self.constants.get(key) {
             return value.clone();
         }
-        let rest = self.integers(rest);
-        let shape = self.shape.clone();
-        let value = self.op("Concat", &[&shape, &rest], &[("axis", 0.into())]);
-        self.constants.insert(key, value.clone());
+        let value = make(self);
+        self.constants.insert(key.to_owned(), value.clone());
         value
     }
 
@@ -121,6 +127,13 @@ impl<'a> Builder<'a> {
         let output = self.name(operator);
         self.node(operator, inputs.iter().map(|value| value.0.clone()).collect(), vec![output.clone()], attributes);
         Value(output)
+    }
+
+    /// The two outputs of an operator.
+    pub fn op_pair(&mut self, operator: &str, inputs: &[&Value], attributes: &[(&str, Attribute)]) -> [Value; 2] {
+        let outputs = [(); 2].map(|()| self.name(operator));
+        self.node(operator, inputs.iter().map(|value| value.0.clone()).collect(), outputs.to_vec(), attributes);
+        outputs.map(Value)
     }
 
     /// Splits `value` along its last axis into parts of these sizes.
@@ -155,6 +168,11 @@ impl<'a> Builder<'a> {
     /// Casts `value` to 32-bit floats.
     pub fn float(&mut self, value: &Value) -> Value {
         self.op("Cast", &[value], &[("to", i64::from(DataType::Float as i32).into())])
+    }
+
+    /// Casts `value` to 64-bit floats.
+    pub fn double(&mut self, value: &Value) -> Value {
+        self.op("Cast", &[value], &[("to", i64::from(DataType::Double as i32).into())])
     }
 
     /// A list of integers, `[n]`.

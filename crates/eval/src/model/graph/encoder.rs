@@ -1,90 +1,128 @@
-//! BERT and its relatives: post-norm bidirectional encoders, with or without a masked language model head.
+//! BERT and its relatives: bidirectional encoders with a normalization after each part, with or without a masked language model head.
+//! A [`Plan`] says in what an architecture differs from BERT.
 
 use super::Body;
 use super::builder::{Builder, Value};
 use super::head::{self, Head, Transform};
 use super::parts::Heads;
 use crate::model::ModelFault;
-use crate::model::config::{Config, Family};
+use crate::model::config::Config;
 
-/// The names of an architecture's tensors, after its prefix.
-struct Names {
-    prefixes: &'static [&'static str],
-    /// `{}` stands for the number of the layer. ALBERT uses one layer repeatedly.
-    layer: &'static str,
-    query: &'static str,
-    key: &'static str,
-    value: &'static str,
-    attention_output: &'static str,
-    attention_norm: &'static str,
-    intermediate: &'static str,
-    output: &'static str,
-    output_norm: &'static str,
+/// The keys that these architectures use.
+pub(super) const KEYS: &[&str] = &[
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "layer_norm_eps",
+    "hidden_act",
+];
+
+/// Keys of training and of other heads.
+pub(super) const HARMLESS: &[&str] = &[
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "hidden_dropout_prob",
+    "directionality",
+    "pooler_fc_size",
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+    "pooler_type",
+];
+
+/// Keys with which an encoder is a decoder, or has other positions.
+pub(super) const FIXED: [(&str, &str); 3] =
+    [("is_decoder", "false"), ("add_cross_attention", "false"), ("position_embedding_type", "absolute")];
+
+pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
+
+/// What is computed.
+pub(super) struct Plan {
+    pub names: &'static Names,
+    pub hidden: u64,
+    pub intermediate: u64,
+    pub layers: u64,
+    pub queries: u64,
+    pub positions: u64,
+    pub epsilon: f64,
+    pub activation: String,
+    /// The width of the embeddings, and the linear layer from it to the hidden size.
+    pub embedding: (u64, Option<&'static str>),
+    /// Rows of the table of token types, of which the first one is used.
+    pub types: Option<u64>,
+    /// The id of the padding token, from which positions are counted. None if they are counted from 0.
+    pub padding: Option<u64>,
+    /// A table of biases by distance, and its rows.
+    pub relative: Option<(&'static str, u64)>,
+    pub head: HeadNames,
+    pub head_activation: String,
 }
 
-const BERT: Names = Names {
-    prefixes: &["bert.", "roberta.", "electra.", ""],
-    layer: "encoder.layer.{}.",
-    query: "attention.self.query",
-    key: "attention.self.key",
-    value: "attention.self.value",
-    attention_output: "attention.output.dense",
-    attention_norm: "attention.output.LayerNorm",
-    intermediate: "intermediate.dense",
-    output: "output.dense",
-    output_norm: "output.LayerNorm",
-};
+/// The names of an architecture's tensors, after its prefix.
+pub(super) struct Names {
+    pub prefixes: &'static [&'static str],
+    /// `{}` stands for the number of the layer.
+    pub layer: &'static str,
+    pub query: &'static str,
+    pub key: &'static str,
+    pub value: &'static str,
+    pub attention_output: &'static str,
+    pub attention_norm: &'static str,
+    pub intermediate: &'static str,
+    pub output: &'static str,
+    pub output_norm: &'static str,
+}
 
-const DISTILBERT: Names = Names {
-    prefixes: &["distilbert.", ""],
-    layer: "transformer.layer.{}.",
-    query: "attention.q_lin",
-    key: "attention.k_lin",
-    value: "attention.v_lin",
-    attention_output: "attention.out_lin",
-    attention_norm: "sa_layer_norm",
-    intermediate: "ffn.lin1",
-    output: "ffn.lin2",
-    output_norm: "output_layer_norm",
-};
+/// The names of a head's dense layer, normalization and decoder, and of its bias.
+pub(super) type HeadNames = [&'static str; 4];
 
-const ALBERT: Names = Names {
-    prefixes: &["albert.", ""],
-    layer: "encoder.albert_layer_groups.0.albert_layers.0.",
-    query: "attention.query",
-    key: "attention.key",
-    value: "attention.value",
-    attention_output: "attention.dense",
-    attention_norm: "attention.LayerNorm",
-    intermediate: "ffn",
-    output: "ffn_output",
-    output_norm: "full_layer_layer_norm",
-};
-
-const WORDS: &str = "embeddings.word_embeddings.weight";
-
-/// Builds the graph of an encoder. Returns the number of its positions, too.
-pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
-    config.require_setting("position_embedding_type", "absolute")?;
-    let names = match config.family() {
-        Some(Family::DistilBert) => &DISTILBERT,
-        Some(Family::Albert) => &ALBERT,
-        _ => &BERT,
-    };
-    if config.family() == Some(Family::Albert) {
-        config.require_setting("num_hidden_groups", "1")?;
-        config.require_setting("inner_group_num", "1")?;
+impl Plan {
+    /// BERT's plan.
+    ///
+    /// # Errors
+    /// [`ModelFault::Malformed`].
+    pub fn new(config: &Config, names: &'static Names, head: HeadNames) -> Result<Self, ModelFault> {
+        let hidden = config.size(&["hidden_size"])?;
+        let activation = config.text_or("hidden_act", "gelu")?.to_owned();
+        Ok(Self {
+            names,
+            hidden,
+            intermediate: config.size(&["intermediate_size"])?,
+            layers: config.layers(&["num_hidden_layers"])?,
+            queries: config.size(&["num_attention_heads"])?,
+            positions: config.size(&["max_position_embeddings"])?,
+            epsilon: config.number_or("layer_norm_eps", 1e-12)?,
+            activation: activation.clone(),
+            embedding: (hidden, None),
+            types: None,
+            padding: None,
+            relative: None,
+            head,
+            head_activation: activation,
+        })
     }
-    let prefix = builder.prefix(names.prefixes, WORDS);
-    let hidden = super::parts::hidden_size(config)?;
-    let intermediate = config.size(&["intermediate_size", "hidden_dim"])?;
-    let heads = Heads::even(hidden, config.size(&["num_attention_heads", "n_heads"])?)?;
-    let epsilon = config.number_or(&["layer_norm_eps"], 1e-12)?;
-    let activation = config.text_or(&["hidden_act", "activation"], "gelu").to_owned();
-    let (embedded, positions) = embeddings(builder, config, prefix, hidden, epsilon)?;
-    let bias = builder.padding_bias();
+}
+
+/// Builds the graph of a plan.
+///
+/// # Errors
+/// [`ModelFault::Setting`], [`ModelFault::Malformed`], [`ModelFault::NoTensor`], [`ModelFault::Tensor`].
+pub(super) fn body(builder: &mut Builder<'_>, config: &Config, plan: &Plan) -> Result<Body, ModelFault> {
+    let (names, hidden) = (plan.names, plan.hidden);
+    let prefix = builder.prefix(names.prefixes, "embeddings.position_embeddings.weight");
+    let heads = Heads::even(hidden, plan.queries)?;
+    let tables = head::tables(builder, config, &format!("{prefix}{WORDS}"), &format!("{}.weight", plan.head[2]), true)?;
+    let embedded = embeddings(builder, config, plan, prefix, &tables.embeddings)?;
+    let mut bias = builder.padding_bias();
+    if let Some((name, rows)) = plan.relative {
+        let table = builder.weight(&format!("{prefix}{name}.weight"), &[rows, plan.queries])?;
+        let relative = builder.relative_bias(&table, RELATIVE_BUCKETS, RELATIVE_DISTANCE);
+        bias = builder.op("Add", &[&bias, &relative], &[]);
+    }
     let mut states = vec![embedded];
-    for layer in 0..config.layers(&["num_hidden_layers", "n_layers"])? {
+    for layer in 0..plan.layers {
         let at = format!("{prefix}{}", names.layer.replace("{}", &layer.to_string()));
         let x = states[layer as usize].clone();
         let mut by_head = |name: &str| {
@@ -92,112 +130,80 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
             Ok::<Value, ModelFault>(builder.by_head(&x, heads.queries, heads.width))
         };
         let (queries, keys, values) = (by_head(names.query)?, by_head(names.key)?, by_head(names.value)?);
-        let mixed = builder.attend([&queries, &keys, &values], heads, &bias);
+        let mixed = builder.attend([&queries, &keys, &values], heads, heads.scores(), &bias);
         let mixed = builder.linear(&mixed, &format!("{at}{}", names.attention_output), [hidden, hidden], true)?;
         let sum = builder.op("Add", &[&mixed, &x], &[]);
-        let x = builder.layer_norm(&sum, &format!("{at}{}", names.attention_norm), hidden, epsilon)?;
-        let inner = builder.linear(&x, &format!("{at}{}", names.intermediate), [hidden, intermediate], true)?;
-        let inner = builder.activation(&inner, &activation)?;
-        let outer = builder.linear(&inner, &format!("{at}{}", names.output), [intermediate, hidden], true)?;
+        let x = builder.layer_norm(&sum, &format!("{at}{}", names.attention_norm), hidden, plan.epsilon)?;
+        let inner = builder.linear(&x, &format!("{at}{}", names.intermediate), [hidden, plan.intermediate], true)?;
+        let inner = builder.activation(&inner, &plan.activation)?;
+        let outer = builder.linear(&inner, &format!("{at}{}", names.output), [plan.intermediate, hidden], true)?;
         let sum = builder.op("Add", &[&outer, &x], &[]);
-        states.push(builder.layer_norm(&sum, &format!("{at}{}", names.output_norm), hidden, epsilon)?);
+        states.push(builder.layer_norm(&sum, &format!("{at}{}", names.output_norm), hidden, plan.epsilon)?);
     }
-    let head = masked_head(builder, config, prefix, [hidden, embedding_size(config, hidden)?], epsilon, activation)?;
-    Ok((Body { hidden: states, head }, positions))
+    let head = masked_head(builder, config, plan, tables.head)?;
+    let positions = plan.positions.saturating_sub(plan.padding.map_or(0, |padding| padding + 1));
+    Ok(Body { hidden: states, head, positions })
 }
 
-/// ELECTRA and ALBERT may have embeddings with fewer dimensions than hidden states.
-fn embedding_size(config: &Config, hidden: u64) -> Result<u64, ModelFault> {
-    match config.family() {
-        Some(Family::Electra | Family::Albert) => config.size_or(&["embedding_size"], 128),
-        _ => Ok(hidden),
-    }
-}
+/// The buckets of distances, and the distance from which all are in the last one, which MPNet has in its code.
+pub(super) const RELATIVE_BUCKETS: u64 = 32;
+const RELATIVE_DISTANCE: u64 = 128;
 
-/// The embeddings, `[B * S, H]`, and the number of positions.
+/// The embeddings, `[B * S, H]`.
 fn embeddings(
     builder: &mut Builder<'_>,
     config: &Config,
+    plan: &Plan,
     prefix: &str,
-    hidden: u64,
-    epsilon: f64,
-) -> Result<(Value, u64), ModelFault> {
-    let width = embedding_size(config, hidden)?;
-    let vocabulary = config.size(&["vocab_size"])?;
-    let rows = config.size(&["max_position_embeddings"])?;
-    // The first position of RoBERTa is the id of its padding token plus one; those before it are unused.
-    let first = match config.family() {
-        Some(Family::Roberta) => config.size_or(&["pad_token_id"], 1)? + 1,
-        _ => 0,
-    };
-    let words = builder.weight(&format!("{prefix}{WORDS}"), &[vocabulary, width])?;
+    words: &str,
+) -> Result<Value, ModelFault> {
+    let (width, projection) = plan.embedding;
+    let words = builder.weight(words, &[config.size(&["vocab_size"])?, width])?;
     let ids = builder.ids();
     let mut x = builder.look_up(&words, &ids);
-    let types = format!("{prefix}embeddings.token_type_embeddings.weight");
-    if builder.has(&types) {
-        let types = builder.weight(&types, &[config.size_or(&["type_vocab_size"], 2)?, width])?;
+    if let Some(rows) = plan.types {
+        let types = builder.weight(&format!("{prefix}embeddings.token_type_embeddings.weight"), &[rows, width])?;
         let zero = builder.integer(0);
         let first = builder.look_up(&types, &zero);
         x = builder.op("Add", &[&x, &first], &[]);
     }
-    let table = builder.weight(&format!("{prefix}embeddings.position_embeddings.weight"), &[rows, width])?;
-    let places = builder.positions(&table, first as i64);
+    let table = format!("{prefix}embeddings.position_embeddings.weight");
+    let table = builder.weight(&table, &[plan.positions, width])?;
+    let places = match plan.padding {
+        None => builder.positions(&table, 0),
+        Some(padding) => {
+            let places = builder.places_after(padding as i64);
+            builder.look_up(&table, &places)
+        }
+    };
     x = builder.op("Add", &[&x, &places], &[]);
     x = builder.flat(&x, width);
-    x = builder.layer_norm(&x, &format!("{prefix}embeddings.LayerNorm"), width, epsilon)?;
-    let projection = match config.family() {
-        Some(Family::Electra) => "embeddings_project",
-        _ => "encoder.embedding_hidden_mapping_in",
-    };
-    // ALBERT always projects, ELECTRA only where the widths differ.
-    if config.family() == Some(Family::Albert) || width != hidden {
-        x = builder.linear(&x, &format!("{prefix}{projection}"), [width, hidden], true)?;
+    x = builder.layer_norm(&x, &format!("{prefix}embeddings.LayerNorm"), width, plan.epsilon)?;
+    match projection {
+        Some(projection) => builder.linear(&x, &format!("{prefix}{projection}"), [width, plan.hidden], true),
+        None => Ok(x),
     }
-    Ok((x, rows.saturating_sub(first)))
 }
 
 /// The head, if the checkpoint has one.
 fn masked_head(
     builder: &Builder<'_>,
     config: &Config,
-    prefix: &str,
-    [hidden, embedding]: [u64; 2],
-    epsilon: f64,
-    activation: String,
+    plan: &Plan,
+    decoder: Option<String>,
 ) -> Result<Option<Head>, ModelFault> {
-    // Dense layer, normalization, decoder, bias.
-    let [dense, norm, decoder_name, bias] = match config.family() {
-        Some(Family::Roberta) => ["lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head.bias"],
-        Some(Family::DistilBert) => ["vocab_transform", "vocab_layer_norm", "vocab_projector", "vocab_projector.bias"],
-        Some(Family::Electra) => [
-            "generator_predictions.dense",
-            "generator_predictions.LayerNorm",
-            "generator_lm_head",
-            "generator_lm_head.bias",
-        ],
-        Some(Family::Albert) => {
-            ["predictions.dense", "predictions.LayerNorm", "predictions.decoder", "predictions.bias"]
-        }
-        _ => [
-            "cls.predictions.transform.dense",
-            "cls.predictions.transform.LayerNorm",
-            "cls.predictions.decoder",
-            "cls.predictions.bias",
-        ],
+    let [dense, norm, decoder_name, bias] = plan.head;
+    let Some(decoder) = decoder.filter(|_| builder.has(&format!("{dense}.weight"))) else { return Ok(None) };
+    let transform = Transform {
+        dense: dense.to_owned(),
+        dense_bias: true,
+        norm: norm.to_owned(),
+        norm_bias: true,
+        activation: plan.head_activation.clone(),
+        epsilon: plan.epsilon,
+        from: plan.hidden,
     };
-    if !builder.has(&format!("{dense}.weight")) {
-        return Ok(None);
-    }
-    let activation = match config.family() {
-        Some(Family::Roberta | Family::Electra) => "gelu".to_owned(),
-        _ => activation,
-    };
-    let (decoder_bias, decoder_weight) = (format!("{decoder_name}.bias"), format!("{decoder_name}.weight"));
-    let decoder = head::decoder(builder, config, &decoder_weight, &format!("{prefix}{WORDS}"), true);
-    // If the decoder is tied, its bias is a copy of that of the head.
-    let named = builder.has(bias) && (decoder != decoder_weight || !builder.has(&decoder_bias));
-    let bias = if named { bias.to_owned() } else { decoder_bias };
-    let transform = Transform { dense: dense.to_owned(), norm: norm.to_owned(), activation, epsilon, from: hidden };
-    let shape = [config.size(&["vocab_size"])?, embedding];
-    Ok(Some(Head { transform: Some(transform), decoder, bias: Some(bias), shape }))
+    let bias = head::bias(builder, config, &format!("{decoder_name}.bias"), bias, true)?;
+    let shape = [config.size(&["vocab_size"])?, plan.embedding.0];
+    Ok(Some(Head { transform: Some(transform), decoder, bias: Some(bias), shape, divisor: 1.0, cap: None }))
 }

@@ -15,12 +15,18 @@ pub(super) struct Head {
     pub bias: Option<String>,
     /// Vocabulary, and width of a row of the decoder.
     pub shape: [u64; 2],
+    /// What the logits are divided by.
+    pub divisor: f32,
+    /// Logits stay within this number, on both sides of 0.
+    pub cap: Option<f32>,
 }
 
 /// The transformation before the decoder, in masked language models.
 pub(super) struct Transform {
     pub dense: String,
+    pub dense_bias: bool,
     pub norm: String,
+    pub norm_bias: bool,
     pub activation: String,
     pub epsilon: f64,
     pub from: u64,
@@ -32,18 +38,55 @@ impl Head {
         let [vocabulary, width] = self.shape;
         let mut x = hidden.clone();
         if let Some(transform) = &self.transform {
-            x = builder.linear(&x, &transform.dense, [transform.from, width], true)?;
+            x = builder.linear(&x, &transform.dense, [transform.from, width], transform.dense_bias)?;
             x = builder.activation(&x, &transform.activation)?;
-            x = builder.layer_norm(&x, &transform.norm, width, transform.epsilon)?;
+            x = builder.normalize(&x, &transform.norm, width, transform.epsilon, transform.norm_bias)?;
         }
         let decoder = builder.weight(&self.decoder, &[vocabulary, width])?;
         let bias = self.bias.as_ref().map(|bias| builder.weight(bias, &[vocabulary])).transpose()?;
-        Ok(builder.product(&x, &decoder, bias.as_ref(), Stored::OutIn))
+        let mut logits = builder.product(&x, &decoder, bias.as_ref(), Stored::OutIn);
+        if self.divisor != 1.0 {
+            let divisor = builder.number(self.divisor);
+            logits = builder.op("Div", &[&logits, &divisor], &[]);
+        }
+        Ok(self.cap.map_or_else(|| logits.clone(), |cap| builder.cap(&logits, cap)))
     }
 }
 
-/// The name of the decoder's tensor: `embeddings` if the two are tied.
-pub(super) fn decoder(builder: &Builder<'_>, config: &Config, untied: &str, embeddings: &str, tied: bool) -> String {
-    let tied = config.flag("tie_word_embeddings").unwrap_or(tied || !builder.has(untied));
-    if tied { embeddings.to_owned() } else { untied.to_owned() }
+/// The tensors with one row for each token.
+pub(super) struct Tables {
+    /// The name of the table of embeddings.
+    pub embeddings: String,
+    /// The name of the head's matrix, if there is one.
+    pub head: Option<String>,
+}
+
+/// The tables of a model that has `embeddings` and perhaps `head`. They are one if the configuration ties them (by default: `tied`), and
+/// the checkpoint has only one of them. Where it has both, each is used, which is the same if they are equal, and what transformers does
+/// if they are not.
+pub(super) fn tables(
+    builder: &Builder<'_>,
+    config: &Config,
+    embeddings: &str,
+    head: &str,
+    tied: bool,
+) -> Result<Tables, ModelFault> {
+    let tied = config.flag_or("tie_word_embeddings", tied)?;
+    let one = tied.then_some(if builder.has(embeddings) { embeddings } else { head });
+    Ok(Tables {
+        embeddings: if builder.has(embeddings) { embeddings } else { one.unwrap_or(embeddings) }.to_owned(),
+        head: if builder.has(head) { Some(head) } else { one }.map(str::to_owned),
+    })
+}
+
+/// The bias of a masked language model's decoder: its own, or, if the configuration ties them, that of the head.
+pub(super) fn bias(
+    builder: &Builder<'_>,
+    config: &Config,
+    own: &str,
+    of_head: &str,
+    tied: bool,
+) -> Result<String, ModelFault> {
+    let tied = config.flag_or("tie_word_embeddings", tied)?;
+    Ok(if builder.has(own) || !tied { own } else { of_head }.to_owned())
 }

@@ -1,24 +1,47 @@
 //! Builds the ONNX graph of a model from its configuration, without an export and without Python.
 //!
-//! `builder` creates nodes and initializers, `parts` has the layers that transformers share, and there is one file for each kind of
-//! architecture. Weights are not copied: an initializer refers to bytes of a weight file.
+//! `builder` creates nodes and initializers, `parts` has the layers that transformers share, `encoder` and `decoder` have what the relatives
+//! of BERT and of Llama share. The architectures themselves, each with the table of its configuration's keys, are short files; `families`
+//! lists them. Weights are not copied: an initializer refers to bytes of a weight file.
 
+mod albert;
+mod bert;
 mod builder;
+mod deberta;
 mod decoder;
+mod distilbert;
+mod electra;
 mod encoder;
+mod experts;
+pub mod families;
+mod gemma;
+mod glm4;
 mod gpt2;
+mod granite;
 mod head;
 mod llama;
+mod mistral;
+mod mixtral;
+mod modernbert;
+mod mpnet;
 mod neox;
+mod olmo2;
 mod opt;
 mod parts;
+mod phi3;
+mod qwen;
+mod rotary;
+mod smollm3;
+mod t5;
+mod unused;
 
 pub use builder::Location;
 
 use super::ModelFault;
-use super::config::{Config, Family};
+use super::config::Config;
 use crate::measure::{ModelFacts, ModelKind};
 use builder::Builder;
+use families::Predicts;
 use lcepatch_files::checkpoint::Checkpoint;
 use lcepatch_onnx::message::ModelProto;
 
@@ -44,6 +67,8 @@ pub struct Graph {
     pub facts: ModelFacts,
     /// Tensors of the checkpoint that are its weights.
     pub weights: Vec<String>,
+    /// What a reader of results must know: settings and tensors that are not used.
+    pub notes: Vec<String>,
 }
 
 /// The hidden states of every layer, and the output of the head at some rows.
@@ -51,6 +76,8 @@ struct Body {
     /// `[B * S, H]` each, the embeddings first.
     hidden: Vec<builder::Value>,
     head: Option<head::Head>,
+    /// The most tokens of a sequence.
+    positions: u64,
 }
 
 /// Builds the graph of the model with this configuration and checkpoint. `locate` gives the location of a weight file that is written
@@ -65,23 +92,16 @@ pub fn build(
     interface: Interface,
 ) -> Result<Graph, ModelFault> {
     let family = config.known_family()?;
+    let mut notes = config.check(family)?;
     let mut builder = Builder::new(config, checkpoint, locate);
-    let (body, positions) = match family {
-        Family::Gpt2 => gpt2::body(&mut builder, config)?,
-        Family::GptNeoX => neox::body(&mut builder, config)?,
-        Family::Llama => llama::body(&mut builder, config)?,
-        Family::Opt => opt::body(&mut builder, config)?,
-        Family::Albert | Family::Bert | Family::DistilBert | Family::Electra | Family::Roberta => {
-            encoder::body(&mut builder, config)?
-        }
-    };
+    let body = (family.build)(&mut builder, config)?;
     let facts = ModelFacts {
-        kind: match (&body.head, family.is_causal()) {
-            (None, _) => ModelKind::Encoder,
-            (Some(_), true) => ModelKind::Causal,
-            (Some(_), false) => ModelKind::Masked,
+        kind: match (&body.head, family.predicts) {
+            (None, _) | (_, Predicts::Nothing) => ModelKind::Encoder,
+            (Some(_), Predicts::Next) => ModelKind::Causal,
+            (Some(_), Predicts::Masked) => ModelKind::Masked,
         },
-        positions: u32::try_from(positions).unwrap_or(u32::MAX),
+        positions: u32::try_from(body.positions).unwrap_or(u32::MAX),
         vocabulary: u32::try_from(config.size(&["vocab_size"])?).unwrap_or(u32::MAX),
         layers: (body.hidden.len() - 1) as u32,
     };
@@ -90,7 +110,8 @@ pub fn build(
         Interface::Standard => standard(&mut builder, body)?,
     }
     let (model, weights) = builder.finish();
-    Ok(Graph { model, facts, weights })
+    notes.extend(unused::note(family, checkpoint, &weights)?);
+    Ok(Graph { model, facts, weights, notes })
 }
 
 /// Computes the head at the requested rows only, and outputs the log-probabilities of the requested tokens only.

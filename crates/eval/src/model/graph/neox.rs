@@ -2,30 +2,63 @@
 
 use super::Body;
 use super::builder::Builder;
-use super::decoder::{Rotary, turned_width};
+use super::families::{Family, Keys, Predicts};
 use super::head::{self, Head};
 use super::parts::{Heads, hidden_size};
+use super::rotary::{Rotary, Settings, Turned};
 use crate::model::ModelFault;
 use crate::model::config::Config;
 
-/// Builds the graph of the model. Returns the number of its positions, too.
-pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
-    let prefix = builder.prefix(&["gpt_neox.", ""], "embed_in.weight");
+pub const GPT_NEOX: Family = Family {
+    model_type: "gpt_neox",
+    stem: "GPTNeoX",
+    predicts: Predicts::Next,
+    keys: Keys {
+        used: &[
+            &[
+                "hidden_size",
+                "intermediate_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "max_position_embeddings",
+            ],
+            &["layer_norm_eps", "hidden_act", "use_parallel_residual", "attention_bias"],
+            &["rope_parameters", "rope_scaling", "rotary_emb_base", "rotary_pct", "original_max_position_embeddings"],
+        ],
+        fixed: &[("head_dim", "null")],
+        harmless: &[&[
+            "attention_dropout",
+            "classifier_dropout",
+            "gpt_j_residual",
+            "hidden_dropout",
+            "is_decoder",
+            "output_layer_parallelism",
+            // Where its own names of the two are the ones that count.
+            "partial_rotary_factor",
+            "rope_theta",
+        ]],
+    },
+    build,
+};
+
+fn build(builder: &mut Builder<'_>, config: &Config) -> Result<Body, ModelFault> {
+    let prefix = builder.prefix(&["gpt_neox.", ""], "final_layer_norm.weight");
     let hidden = hidden_size(config)?;
     let inner = config.size(&["intermediate_size"])?;
     let heads = Heads::even(hidden, config.size(&["num_attention_heads"])?)?;
-    let epsilon = config.number_or(&["layer_norm_eps"], 1e-5)?;
-    let activation = config.text_or(&["hidden_act"], "gelu").to_owned();
-    let parallel = config.flag_or("use_parallel_residual", true);
-    let with_bias = config.flag_or("attention_bias", true);
+    let epsilon = config.number_or("layer_norm_eps", 1e-5)?;
+    let activation = config.text_or("hidden_act", "gelu")?.to_owned();
+    let parallel = config.flag_or("use_parallel_residual", true)?;
+    let with_bias = config.flag_or("attention_bias", true)?;
     let [vocabulary, positions] = [config.size(&["vocab_size"])?, config.size(&["max_position_embeddings"])?];
-    let words = format!("{prefix}embed_in.weight");
-    let table = builder.weight(&words, &[vocabulary, hidden])?;
+    let tables = head::tables(builder, config, &format!("{prefix}embed_in.weight"), "embed_out.weight", false)?;
+    let table = builder.weight(&tables.embeddings, &[vocabulary, hidden])?;
     let ids = builder.ids();
     let embedded = builder.look_up(&table, &ids);
     let mut x = builder.flat(&embedded, hidden);
     let bias = builder.causal_bias(None);
-    let rotary = Rotary::new(builder, config, turned_width(config, heads.width, 0.25), heads.width)?;
+    let settings = Settings::named(config, "rotary_emb_base", "rotary_pct", Turned::share(10_000.0, 0.25))?;
+    let rotary = Rotary::new(builder, &settings, heads.width, false)?;
     let mut states = vec![x.clone()];
     let layers = config.layers(&["num_hidden_layers"])?;
     for layer in 0..layers {
@@ -37,7 +70,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
         let joint = builder.by_head(&joint, heads.queries, 3 * heads.width);
         let parts = builder.split(&joint, &[heads.width as i64; 3]);
         let [queries, keys] = [&parts[0], &parts[1]].map(|part| rotary.turn(builder, part));
-        let mixed = builder.attend([&queries, &keys, &parts[2]], heads, &bias);
+        let mixed = builder.attend([&queries, &keys, &parts[2]], heads, heads.scores(), &bias);
         let mixed = builder.linear(&mixed, &format!("{at}attention.dense"), [hidden, hidden], with_bias)?;
         let after_attention = builder.op("Add", &[&mixed, &x], &[]);
         let seen = if parallel { &x } else { &after_attention };
@@ -51,7 +84,13 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
         }
     }
     states.push(builder.layer_norm(&x, &format!("{prefix}final_layer_norm"), hidden, epsilon)?);
-    let decoder = head::decoder(builder, config, "embed_out.weight", &words, false);
-    let head = Head { transform: None, decoder, bias: None, shape: [vocabulary, hidden] };
-    Ok((Body { hidden: states, head: Some(head) }, positions))
+    let head = tables.head.map(|decoder| Head {
+        transform: None,
+        decoder,
+        bias: None,
+        shape: [vocabulary, hidden],
+        divisor: 1.0,
+        cap: None,
+    });
+    Ok(Body { hidden: states, head, positions })
 }

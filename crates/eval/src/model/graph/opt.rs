@@ -2,6 +2,7 @@
 
 use super::Body;
 use super::builder::{Builder, Value};
+use super::families::{Family, Keys, Predicts};
 use super::head::{self, Head};
 use super::parts::{Heads, hidden_size};
 use crate::model::ModelFault;
@@ -10,21 +11,35 @@ use crate::model::config::Config;
 /// The first rows of the position embeddings are unused: fairseq reserved them for padding.
 const FIRST_POSITION: u64 = 2;
 
-/// Builds the graph of the model. Returns the number of its positions, too.
-pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, u64), ModelFault> {
+pub const OPT: Family = Family {
+    model_type: "opt",
+    stem: "OPT",
+    predicts: Predicts::Next,
+    keys: Keys {
+        used: &[
+            &["hidden_size", "word_embed_proj_dim", "ffn_dim", "num_hidden_layers", "num_attention_heads"],
+            &["max_position_embeddings", "activation_function", "do_layer_norm_before", "enable_bias"],
+            &["_remove_final_layer_norm"],
+        ],
+        fixed: &[("layer_norm_elementwise_affine", "true")],
+        harmless: &[&["activation_dropout", "attention_dropout", "dropout", "init_std", "is_decoder", "layerdrop"]],
+    },
+    build,
+};
+
+fn build(builder: &mut Builder<'_>, config: &Config) -> Result<Body, ModelFault> {
     const EPSILON: f64 = 1e-5;
-    config.require_setting("layer_norm_elementwise_affine", "true")?;
-    let prefix = builder.prefix(&["model.decoder.", "decoder.", ""], "embed_tokens.weight");
+    let prefix = builder.prefix(&["model.decoder.", "decoder.", ""], "embed_positions.weight");
     let hidden = hidden_size(config)?;
-    let width = config.size_or(&["word_embed_proj_dim"], hidden)?;
+    let width = config.optional_size("word_embed_proj_dim", None)?.unwrap_or(hidden);
     let inner = config.size(&["ffn_dim"])?;
     let heads = Heads::even(hidden, config.size(&["num_attention_heads"])?)?;
-    let activation = config.text_or(&["activation_function"], "relu").to_owned();
-    let norm_before = config.flag_or("do_layer_norm_before", true);
-    let with_bias = config.flag_or("enable_bias", true);
+    let activation = config.text_or("activation_function", "relu")?.to_owned();
+    let norm_before = config.flag_or("do_layer_norm_before", true)?;
+    let with_bias = config.flag_or("enable_bias", true)?;
     let [vocabulary, positions] = [config.size(&["vocab_size"])?, config.size(&["max_position_embeddings"])?];
-    let words = format!("{prefix}embed_tokens.weight");
-    let table = builder.weight(&words, &[vocabulary, width])?;
+    let tables = head::tables(builder, config, &format!("{prefix}embed_tokens.weight"), "lm_head.weight", true)?;
+    let table = builder.weight(&tables.embeddings, &[vocabulary, width])?;
     let ids = builder.ids();
     let embedded = builder.look_up(&table, &ids);
     let mut x = builder.flat(&embedded, width);
@@ -51,7 +66,7 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
             Ok::<Value, ModelFault>(builder.by_head(&x, heads.queries, heads.width))
         };
         let (queries, keys, values) = (by_head(builder, "q")?, by_head(builder, "k")?, by_head(builder, "v")?);
-        let mixed = builder.attend([&queries, &keys, &values], heads, &bias);
+        let mixed = builder.attend([&queries, &keys, &values], heads, heads.scores(), &bias);
         let mixed = builder.linear(&mixed, &format!("{at}self_attn.out_proj"), [hidden, hidden], with_bias)?;
         x = builder.op("Add", &[&mixed, &x], &[]);
         if !norm_before {
@@ -70,14 +85,20 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config) -> Result<(Body, 
             states.push(x.clone());
         }
     }
-    if norm_before && !config.flag_or("_remove_final_layer_norm", false) {
+    if norm_before && !config.flag_or("_remove_final_layer_norm", false)? {
         x = builder.layer_norm(&x, &format!("{prefix}final_layer_norm"), hidden, EPSILON)?;
     }
     if width != hidden {
         x = builder.linear(&x, &format!("{prefix}project_out"), [hidden, width], false)?;
     }
     states.push(x);
-    let decoder = head::decoder(builder, config, "lm_head.weight", &words, true);
-    let head = Head { transform: None, decoder, bias: None, shape: [vocabulary, width] };
-    Ok((Body { hidden: states, head: Some(head) }, positions))
+    let head = tables.head.map(|decoder| Head {
+        transform: None,
+        decoder,
+        bias: None,
+        shape: [vocabulary, width],
+        divisor: 1.0,
+        cap: None,
+    });
+    Ok(Body { hidden: states, head, positions })
 }

@@ -16,6 +16,15 @@ pub(super) enum Stored {
     InOut,
 }
 
+/// How attention scores are made of products of queries and keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scores {
+    /// What they are divided by.
+    pub divisor: f32,
+    /// They stay within this number, on both sides of 0.
+    pub cap: Option<f32>,
+}
+
 /// Sizes of an attention layer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heads {
@@ -38,6 +47,11 @@ impl Heads {
             return Err(ModelFault::Setting { key: "num_attention_heads", found, supported });
         }
         Ok(Self { queries, keys: queries, width: hidden / queries })
+    }
+
+    /// The usual scores: divided by the root of a head's width.
+    pub fn scores(self) -> Scores {
+        Scores { divisor: (self.width as f32).sqrt(), cap: None }
     }
 }
 
@@ -70,17 +84,41 @@ impl Builder<'_> {
 
     /// Layer normalization with `NAME.weight` and `NAME.bias`, which the first BERT releases call `gamma` and `beta`.
     pub fn layer_norm(&mut self, x: &Value, name: &str, width: u64, epsilon: f64) -> Result<Value, ModelFault> {
-        let old = self.has(&format!("{name}.gamma"));
-        let [scale, bias] = if old { ["gamma", "beta"] } else { ["weight", "bias"] };
-        let scale = self.weight(&format!("{name}.{scale}"), &[width])?;
-        let bias = self.weight(&format!("{name}.{bias}"), &[width])?;
-        let epsilon = Attribute::Float(epsilon as f32);
-        Ok(self.op("LayerNormalization", &[x, &scale, &bias], &[("axis", (-1).into()), ("epsilon", epsilon)]))
+        self.normalize(x, name, width, epsilon, true)
     }
 
-    /// Root-mean-square normalization with `NAME.weight`.
-    pub fn rms_norm(&mut self, x: &Value, name: &str, width: u64, epsilon: f64) -> Result<Value, ModelFault> {
-        let scale = self.weight(&format!("{name}.weight"), &[width])?;
+    /// Layer normalization, without `NAME.bias` if it has none.
+    pub fn normalize(
+        &mut self,
+        x: &Value,
+        name: &str,
+        width: u64,
+        epsilon: f64,
+        bias: bool,
+    ) -> Result<Value, ModelFault> {
+        let old = self.has(&format!("{name}.gamma"));
+        let [scale, shift] = if old { ["gamma", "beta"] } else { ["weight", "bias"] };
+        let scale = self.weight(&format!("{name}.{scale}"), &[width])?;
+        let shift = bias.then(|| self.weight(&format!("{name}.{shift}"), &[width])).transpose()?;
+        let inputs: Vec<&Value> = [x, &scale].into_iter().chain(&shift).collect();
+        let epsilon = Attribute::Float(epsilon as f32);
+        Ok(self.op("LayerNormalization", &inputs, &[("axis", (-1).into()), ("epsilon", epsilon)]))
+    }
+
+    /// Root-mean-square normalization of the last axis with `NAME.weight`, to which `offset` is added.
+    pub fn rms_norm(
+        &mut self,
+        x: &Value,
+        name: &str,
+        width: u64,
+        epsilon: f64,
+        offset: f32,
+    ) -> Result<Value, ModelFault> {
+        let mut scale = self.weight(&format!("{name}.weight"), &[width])?;
+        if offset != 0.0 {
+            let offset = self.number(offset);
+            scale = self.op("Add", &[&scale, &offset], &[]);
+        }
         let squares = self.op("Mul", &[x, x], &[]);
         let axes = self.integers(&[-1]);
         let mean = self.op("ReduceMean", &[&squares, &axes], &[]);
@@ -89,6 +127,23 @@ impl Builder<'_> {
         let root = self.op("Sqrt", &[&sum], &[]);
         let normal = self.op("Div", &[x, &root], &[]);
         Ok(self.op("Mul", &[&normal, &scale], &[]))
+    }
+
+    /// `x` times a number.
+    pub fn times(&mut self, x: &Value, factor: f32) -> Value {
+        if factor == 1.0 {
+            return x.clone();
+        }
+        let factor = self.number(factor);
+        self.op("Mul", &[x, &factor], &[])
+    }
+
+    /// `x` squeezed by a hyperbolic tangent so that it stays between `-cap` and `cap`.
+    pub fn cap(&mut self, x: &Value, cap: f32) -> Value {
+        let cap = self.number(cap);
+        let x = self.op("Div", &[x, &cap], &[]);
+        let x = self.op("Tanh", &[&x], &[]);
+        self.op("Mul", &[&x, &cap], &[])
     }
 
     /// An activation by its name in configurations.
@@ -136,37 +191,111 @@ impl Builder<'_> {
 
     /// The mask `[B, 1, 1, S]` that is added to attention scores to exclude padding.
     pub fn padding_bias(&mut self) -> Value {
-        let mask = self.mask();
-        let mask = self.float(&mask);
-        let one = self.number(1.0);
-        let padding = self.op("Sub", &[&one, &mask], &[]);
-        let unseen = self.number(UNSEEN);
-        let bias = self.op("Mul", &[&padding, &unseen], &[]);
-        self.unsqueeze(&bias, &[1, 2])
+        self.once("padding", |builder| {
+            let mask = builder.mask();
+            let mask = builder.float(&mask);
+            let one = builder.number(1.0);
+            let padding = builder.op("Sub", &[&one, &mask], &[]);
+            let unseen = builder.number(UNSEEN);
+            let bias = builder.op("Mul", &[&padding, &unseen], &[]);
+            builder.unsqueeze(&bias, &[1, 2])
+        })
+    }
+
+    /// The mask `[B, 1, S, S]` that is added to attention scores to exclude padding, and tokens that are more than `reach` away.
+    pub fn window_bias(&mut self, reach: u64) -> Value {
+        self.once(&format!("window {reach}"), |builder| {
+            let distance = builder.distances();
+            let distance = builder.op("Abs", &[&distance], &[]);
+            let reach = builder.integer(reach as i64);
+            let far = builder.op("Greater", &[&distance, &reach], &[]);
+            let [unseen, seen] = [UNSEEN, 0.0].map(|number| builder.number(number));
+            let far = builder.op("Where", &[&far, &unseen, &seen], &[]);
+            let padding = builder.padding_bias();
+            // Of two that exclude, one is enough: their sum would be infinite.
+            builder.op("Min", &[&far, &padding], &[])
+        })
     }
 
     /// The causal mask `[S, S]` that is added to attention scores: a token attends to itself and those before it, at most the last
     /// `window` of them. Padding comes last, so no token attends to it.
     pub fn causal_bias(&mut self, window: Option<u64>) -> Value {
-        let places = self.places();
-        let [queries, keys] = [1, 0].map(|axis| self.unsqueeze(&places, &[axis]));
-        let mut hidden = self.op("Less", &[&queries, &keys], &[]);
-        if let Some(window) = window {
-            let distance = self.op("Sub", &[&queries, &keys], &[]);
-            let window = self.integer(window as i64);
-            let far = self.op("GreaterOrEqual", &[&distance, &window], &[]);
-            hidden = self.op("Or", &[&hidden, &far], &[]);
-        }
-        let [unseen, seen] = [UNSEEN, 0.0].map(|number| self.number(number));
-        self.op("Where", &[&hidden, &unseen, &seen], &[])
+        self.once(&format!("causal {window:?}"), |builder| {
+            let distance = builder.distances();
+            let zero = builder.integer(0);
+            let mut hidden = builder.op("Less", &[&distance, &zero], &[]);
+            if let Some(window) = window {
+                let window = builder.integer(window as i64);
+                let far = builder.op("GreaterOrEqual", &[&distance, &window], &[]);
+                hidden = builder.op("Or", &[&hidden, &far], &[]);
+            }
+            let [unseen, seen] = [UNSEEN, 0.0].map(|number| builder.number(number));
+            builder.op("Where", &[&hidden, &unseen, &seen], &[])
+        })
+    }
+
+    /// How far each key is before each query, `[S, S]`: negative for keys after it.
+    pub fn distances(&mut self) -> Value {
+        self.once("distances", |builder| {
+            let places = builder.places();
+            let [queries, keys] = [1, 0].map(|axis| builder.unsqueeze(&places, &[axis]));
+            builder.op("Sub", &[&queries, &keys], &[])
+        })
+    }
+
+    /// Values of a function of the distance of each key from each query, `[S, S]`: `function` of a distance, which is the same for
+    /// distances of `most` and more.
+    pub fn by_distance(&mut self, most: u64, function: impl Fn(i64) -> i64) -> Value {
+        let most = most as i64;
+        let values: Vec<i64> = (-most..=most).map(function).collect();
+        let table = self.integers(&values);
+        let distances = self.distances();
+        let [least, largest, shift] = [-most, most, most].map(|at| self.integer(at));
+        let distances = self.op("Clip", &[&distances, &least, &largest], &[]);
+        let indices = self.op("Add", &[&distances, &shift], &[]);
+        self.op("Gather", &[&table, &indices], &[("axis", 0.into())])
+    }
+
+    /// The position ids `[B, S]` of models that count them from the id of their padding token: tokens that are padding have this id, and
+    /// others the next ones.
+    pub fn places_after(&mut self, padding: i64) -> Value {
+        let (ids, padding) = (self.ids(), self.integer(padding));
+        let is_padding = self.op("Equal", &[&ids, &padding], &[]);
+        let [zero, one] = [0, 1].map(|at| self.integer(at));
+        let counted = self.op("Where", &[&is_padding, &zero, &one], &[]);
+        let axis = self.integer(1);
+        let places = self.op("CumSum", &[&counted, &axis], &[]);
+        let places = self.op("Mul", &[&places, &counted], &[]);
+        self.op("Add", &[&places, &padding], &[])
+    }
+
+    /// Biases by distance, `[1, heads, S, S]`, from a table `[buckets, heads]` (Raffel et al. 2020): half of the buckets are for keys after
+    /// the query; of each half, half is for one distance each, and the others grow with the logarithm, up to `most`.
+    pub fn relative_bias(&mut self, table: &Value, buckets: u64, most: u64) -> Value {
+        let side = (buckets / 2) as i64;
+        let exact = side / 2;
+        let bucket = |distance: i64| {
+            let (after, distance) = (if distance < 0 { side } else { 0 }, distance.abs());
+            if distance < exact {
+                return after + distance;
+            }
+            let share = (distance as f32 / exact as f32).ln() / (most as f64 / exact as f64).ln() as f32;
+            after + (exact + (share * (side - exact) as f32) as i64).min(side - 1)
+        };
+        let buckets = self.by_distance(most, bucket);
+        let values = self.look_up(table, &buckets);
+        let values = self.transpose(&values, &[2, 0, 1]);
+        self.unsqueeze(&values, &[0])
     }
 
     /// 0, 1, ... up to the length of the sequences, `[S]`.
     pub fn places(&mut self) -> Value {
-        let length = self.sequence_length();
-        let length = self.squeeze(&length, &[0]);
-        let [zero, one] = [0, 1].map(|at| self.integer(at));
-        self.op("Range", &[&zero, &length, &one], &[])
+        self.once("places", |builder| {
+            let length = builder.sequence_length();
+            let length = builder.squeeze(&length, &[0]);
+            let [zero, one] = [0, 1].map(|at| builder.integer(at));
+            builder.op("Range", &[&zero, &length, &one], &[])
+        })
     }
 
     /// `[B * S, heads * width]` as `[B, heads, S, width]`.
@@ -177,15 +306,25 @@ impl Builder<'_> {
     }
 
     /// Scaled dot-product attention: queries, keys and values `[B, heads, S, width]` to `[B * S, heads * width]`.
-    pub fn attend(&mut self, [queries, keys, values]: [&Value; 3], heads: Heads, bias: &Value) -> Value {
+    pub fn attend(&mut self, [queries, keys, values]: [&Value; 3], heads: Heads, how: Scores, bias: &Value) -> Value {
         let [keys, values] = [keys, values].map(|x| self.repeat_heads(x, heads));
         let keys = self.transpose(&keys, &[0, 1, 3, 2]);
-        let scores = self.op("MatMul", &[queries, &keys], &[]);
-        let scale = self.number((heads.width as f32).sqrt());
-        let scores = self.op("Div", &[&scores, &scale], &[]);
+        let mut scores = self.op("MatMul", &[queries, &keys], &[]);
+        if how.divisor != 1.0 {
+            let divisor = self.number(how.divisor);
+            scores = self.op("Div", &[&scores, &divisor], &[]);
+        }
+        if let Some(cap) = how.cap {
+            scores = self.cap(&scores, cap);
+        }
         let scores = self.op("Add", &[&scores, bias], &[]);
-        let weights = self.op("Softmax", &[&scores], &[("axis", (-1).into())]);
-        let mixed = self.op("MatMul", &[&weights, &values], &[]);
+        self.mix(&scores, &values, heads)
+    }
+
+    /// The means of `values`, `[B, heads, S, width]`, that attention scores `[B, heads, S, S]` give, as `[B * S, heads * width]`.
+    pub fn mix(&mut self, scores: &Value, values: &Value, heads: Heads) -> Value {
+        let weights = self.op("Softmax", &[scores], &[("axis", (-1).into())]);
+        let mixed = self.op("MatMul", &[&weights, values], &[]);
         let mixed = self.transpose(&mixed, &[0, 2, 1, 3]);
         self.flat(&mixed, heads.queries * heads.width)
     }
@@ -207,5 +346,5 @@ impl Builder<'_> {
 
 /// The width of hidden states.
 pub(super) fn hidden_size(config: &Config) -> Result<u64, ModelFault> {
-    config.size(&["hidden_size", "dim", "n_embd"])
+    config.size(&["hidden_size"])
 }
