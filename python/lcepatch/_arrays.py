@@ -112,7 +112,7 @@ class Slot:
                 else:
                     self.memory = torch.zeros(self.shape, dtype=own.dtype)
                     flat = self.memory.view(_integers(self.width)).view(-1)
-                    flat[gathered] = self.gather(gathered).to("cpu")
+                    flat[gathered.to("cpu")] = self.gather(gathered).to("cpu")
             self.buffer = _buffer_of_torch(self.memory)
         else:
             import numpy
@@ -134,13 +134,17 @@ class Slot:
             self.open()
         return self.name, self.dtype, self.shape, self.buffer
 
-    def indices(self, positions: bytes) -> Any:
-        """Flat indices, where the array is."""
+    def on_device(self, elements: Any) -> Any:
+        """Elements or indices, where the array is."""
+        return elements.to(self.array.device) if self.is_torch else elements
+
+    def indices(self, positions: bytes, *, here: bool = True) -> Any:
+        """Flat indices, where the array is, or on the CPU."""
         if self.is_torch:
             import torch
 
-            indices = torch.frombuffer(bytearray(positions), dtype=torch.int64) if positions else torch.empty(0, dtype=torch.int64)
-            return indices.to(self.array.device)
+            indices = torch.frombuffer(bytearray(positions), dtype=torch.int64) if positions else torch.empty(0).long()
+            return self.on_device(indices) if here else indices
         import numpy
 
         return numpy.frombuffer(positions, dtype="<i8")
@@ -152,7 +156,7 @@ class Slot:
 
             integers = _integers(self.width)
             values = torch.frombuffer(bytearray(bits), dtype=integers) if bits else torch.empty(0, dtype=integers)
-            return values.to(self.array.device)
+            return self.on_device(values)
         import numpy
 
         return numpy.frombuffer(bits, dtype=f"<u{self.width}")
@@ -280,7 +284,8 @@ def _buffer_of_torch(tensor: Any) -> Any:
 
     n = math.prod(tensor.shape) * tensor.element_size()
     if n == 0:
-        return (ctypes.c_ubyte * 0)()
+        return bytearray()
     buffer: Any = (ctypes.c_ubyte * n).from_address(tensor.data_ptr())
+    # As long as the memory is used, it is the tensor's.
     buffer.tensor = tensor
-    return buffer
+    return memoryview(buffer)

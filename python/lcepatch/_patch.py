@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lcepatch import _native
+from lcepatch._native import Patch as Native
 
 if TYPE_CHECKING:
     from lcepatch._undo import Undo
@@ -56,7 +57,7 @@ class Fit(NamedTuple):
 class Patch:
     """A patch. Its header was read and verified; its blocks are read when they are needed, each verified by its digest."""
 
-    _native: _native.Patch
+    _native: Native
     id: str
     """The patch id, in hexadecimal: it names the whole content."""
     sentence: str
@@ -70,7 +71,7 @@ class Patch:
     tensors: tuple[TensorStat, ...]
     """The tensors that it changes."""
 
-    def __init__(self, native: _native.Patch) -> None:
+    def __init__(self, native: Native) -> None:
         self._native = native
         described = json.loads(native.describe())
         self.id, self.sentence, self.alpha = described["id"], described["sentence"], described["alpha"]

@@ -9,7 +9,7 @@ from typing import Any
 from lcepatch import _native
 from lcepatch._arrays import Slot, refused, slots
 from lcepatch._patch import Name, Patch, Prefixes, _pairs, load
-from lcepatch.errors import UsageError, _of
+from lcepatch.errors import Error, UsageError, _of
 
 Edits = Patch | Name | Iterable[Patch | Name | tuple[Patch | Name, float | None]]
 """One patch, or several, each by name or loaded, and with its own alpha if it is not that of all."""
@@ -35,6 +35,9 @@ class Undo:
         self._slots: dict[str, Slot] = {}
         self._written: list[_Written] = []
         self._current = current
+        # Other names of the same weights, and what was under such a name when it no longer was the same.
+        self._twins: dict[str, list[str]] = {}
+        self._untied: dict[str, list[Any]] = {}
         self.edited: dict[str, int] = {}
         """How many elements were edited, by the name of the tensor. Weights that are tied are there once."""
 
@@ -66,23 +69,27 @@ class Undo:
         for name in self._native.names():
             slot = self._slots[name]
             if slot.has_moved and name not in names and _fits(slot):
-                indices, _ = self._held(slot)
-                at = slot.indices(indices)
-                was = slot.gather(at.to("cpu") if slot.is_torch else at, memory=True)
-                if not slot.is_equal(slot.gather(at).to("cpu") if slot.is_torch else slot.gather(at), was):
+                positions, _ = self._held(slot)
+                was = slot.on_device(slot.gather(slot.indices(positions, here=False), memory=True))
+                if not slot.is_equal(slot.gather(slot.indices(positions)), was):
                     names.append(name)
         for written in self._written:
             slot = written.slot
-            if _fits(slot) and not slot.is_equal(slot.gather(written.indices.to(_device(slot))) if slot.is_torch else slot.gather(written.indices), written.after.to(_device(slot)) if slot.is_torch else written.after):
-                names.append(slot.name)
+            if _fits(slot):
+                now = slot.gather(slot.on_device(written.indices))
+                if not slot.is_equal(now, slot.on_device(written.after)):
+                    names.append(slot.name)
         return names
 
     def _rebind(self) -> None:
         """Takes the arrays that the model has now in place of those that it had."""
-        if self._current is not None:
-            current = self._current()
-            for name, slot in self._slots.items():
-                slot.array = current.get(name, slot.array)
+        if self._current is None:
+            return
+        current = self._current()
+        for name, slot in self._slots.items():
+            slot.array = current.get(name, slot.array)
+            twins = [current[twin] for twin in self._twins.get(name, ()) if twin in current]
+            self._untied[name] = [twin for twin in twins if twin.data_ptr() != slot.array.data_ptr()]
 
     def _held(self, slot: Slot) -> tuple[bytes, bytes]:
         held = self._native.held(slot.name)
@@ -94,13 +101,15 @@ class Undo:
         gone = []
         for name in self._native.names():
             slot = self._slots[name]
-            if slot.has_moved:
-                # The model was moved to another device, for example. Its old memory is nobody's.
+            untied = [Slot(name, array) for array in self._untied.get(name, ()) if _fits(slot, array)]
+            # The model was moved to another device, for example. Its old memory is nobody's.
+            moved = [slot] if slot.has_moved and _fits(slot) else []
+            if moved or untied:
                 positions, bits = self._held(slot)
-                if _fits(slot):
-                    slot.scatter(slot.indices(positions), slot.bits(bits))
-                else:
-                    gone.append(name)
+                for each in [*moved, *untied]:
+                    each.scatter(each.indices(positions), each.bits(bits))
+            if slot.has_moved:
+                gone += [] if moved else [name]
                 self._native.forget(name)
         direct = self._native.names()
         self._native.restore()
@@ -109,17 +118,15 @@ class Undo:
         while self._written:
             written = self._written[-1]
             slot = written.slot
-            if not _fits(slot):
-                gone.append(slot.name)
-            elif slot.is_torch:
-                device = _device(slot)
-                slot.scatter(written.indices.to(device), written.before.to(device))
-            else:
-                slot.scatter(written.indices, written.before)
+            for each in [slot, *(Slot(slot.name, array) for array in self._untied.get(slot.name, ()))]:
+                if _fits(slot, each.array):
+                    each.scatter(each.on_device(written.indices), each.on_device(written.before))
+                else:
+                    gone.append(slot.name)
             self._written.pop()
         self._slots.clear()
         if gone:
-            names = ", ".join(sorted(gone))
+            names = ", ".join(sorted(set(gone)))
             message = f"{names}: of another dtype or shape than when they were edited, and so not restored"
             raise _of(6, "array.converted", message, help="undo the edit before the model is converted")
 
@@ -137,21 +144,17 @@ class Undo:
             warnings.warn(str(_changed(changed)) + "; what was there before the edit was restored", RuntimeWarning, 2)
 
 
-def _changed(names: Sequence[str]) -> Exception:
+def _changed(names: Sequence[str]) -> Error:
     first, more = names[0], f" and {len(names) - 1} more" if len(names) > 1 else ""
     message = f"{first}{more}: something else has changed edited elements since"
     return _of(6, "array.changed", message, help="undo later edits first; `force=True` restores the elements all the same")
 
 
-def _device(slot: Slot) -> Any:
-    return slot.array.device
-
-
-def _fits(slot: Slot) -> bool:
-    """Whether what the array is now can hold what it held."""
+def _fits(slot: Slot, array: Any = None) -> bool:
+    """Whether what the array is now, or another one, can hold what it held."""
     try:
-        now = Slot(slot.name, slot.array)
-    except Exception:
+        now = Slot(slot.name, slot.array if array is None else array)
+    except Error:
         return False
     return (now.dtype, now.shape) == (slot.dtype, slot.shape)
 
@@ -241,8 +244,10 @@ def _apply(
     base = _native.Checkpoint.lent([slot.native for slot in own])
     undo = Undo(current)
     undo._slots = {slot.name: slot for slot in own}
+    if current is not None:
+        undo._twins = _twins(own, arrays)
     try:
-        _native.apply_(undo._native, base, [(patch._native, own) for patch, own in pairs], wishes)
+        _native.apply_(undo._native, base, [(patch._native, wanted) for patch, wanted in pairs], wishes)
         for name in undo._native.names():
             slot = undo._slots[name]
             undo.edited[name] = undo._native.selected(name)
@@ -251,8 +256,7 @@ def _apply(
                 continue
             positions, bits = undo._held(slot)
             indices, before = slot.indices(positions), slot.bits(bits)
-            after = slot.gather(indices.to("cpu") if slot.is_torch else indices, memory=True)
-            after = after.to(_device(slot)) if slot.is_torch else after
+            after = slot.on_device(slot.gather(slot.indices(positions, here=False), memory=True))
             undo._written.append(_Written(slot, indices, before, after))
             slot.scatter(indices, after)
             undo._native.forget(name)
@@ -263,6 +267,14 @@ def _apply(
     for slot in own:
         slot.close()
     return undo
+
+
+def _twins(own: list[Slot], arrays: Mapping[str, Any]) -> dict[str, list[str]]:
+    """All names of the same tensors of a model."""
+    by_tensor: dict[int, list[str]] = {}
+    for name, array in arrays.items():
+        by_tensor.setdefault(id(array), []).append(name)
+    return {slot.name: by_tensor[id(slot.array)] for slot in own}
 
 
 def _open_all(own: list[Slot], pairs: list[tuple[Patch, float | None]], quick: bool) -> None:
