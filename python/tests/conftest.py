@@ -5,6 +5,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,17 +30,27 @@ def save(path: Path, arrays: Arrays) -> Path:
     return path
 
 
-def read(path: Path) -> Arrays:
-    """Reads a safetensors file."""
+def raw(path: Path) -> dict[str, tuple[str, list[int], bytes]]:
+    """The dtype, shape and bytes of each tensor of a safetensors file."""
     data = path.read_bytes()
     (n,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + n])
     header.pop("__metadata__", None)
-    out = {}
-    for name, entry in header.items():
-        start, end = (8 + n + offset for offset in entry["data_offsets"])
-        out[name] = np.frombuffer(data[start:end], DTYPES[entry["dtype"]]).reshape(entry["shape"]).copy()
-    return out
+    places = {name: [8 + n + offset for offset in entry["data_offsets"]] for name, entry in header.items()}
+    return {name: (entry["dtype"], entry["shape"], data[slice(*places[name])]) for name, entry in header.items()}
+
+
+def read(path: Path) -> Arrays:
+    """Reads a safetensors file."""
+    each = raw(path).items()
+    return {name: np.frombuffer(data, DTYPES[dtype]).reshape(shape).copy() for name, (dtype, shape, data) in each}
+
+
+def vectors() -> list[dict[str, Any]]:
+    """The patches of ``fixtures/vectors`` that are valid, with what they make of their bases."""
+    folder = ROOT / "fixtures" / "vectors" / "v1"
+    found = [json.loads(path.read_text()) | {"path": path.with_suffix(".lcepatch")} for path in sorted(folder.glob("accept_*.json"))]
+    return [vector | {"base": folder / vector["base"]} for vector in found if vector["base"]]
 
 
 def bits(arrays: Arrays) -> dict[str, bytes]:

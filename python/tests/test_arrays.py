@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lcepatch
-from conftest import bits, copy, read, save
+from conftest import DTYPES, bits, copy, raw, read, save, vectors
 
 ALPHAS = [0.0, 1.0, 0.5, -2.0]
 
@@ -403,6 +403,25 @@ assert "8 weights" in patch.show() and "<svg" in patch._repr_html_()
     folder = Path(lcepatch.__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": str(folder)})
     assert (tmp_path / "c.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_the_vectors_of_the_format():
+    """At alpha 1 and at those that a vector lists. Some dtypes are only torch's: see test_torch.py."""
+    tried = 0
+    for vector in vectors():
+        if any(dtype not in DTYPES for dtype, _, _ in raw(vector["base"]).values()):
+            continue
+        base, patch = read(vector["base"]), lcepatch.load(vector["path"])
+        for case in [{"alpha": 1, "result": vector["result"]}, *vector["alphas"]]:
+            mine = copy(base)
+            if case["result"] is None or "error" in case:
+                continue
+            undo = patch.apply_(mine, case["alpha"], not_finite=True)
+            assert {name: mine[name].tobytes().hex() for name in case["result"]} == case["result"], vector["path"]
+            undo()
+            assert bits(mine) == bits(base)
+            tried += 1
+    assert tried > 80
 
 
 def test_random_pairs_give_what_the_command_gives(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import lcepatch
+from conftest import raw, vectors
 
 pytestmark = pytest.mark.heavy
 torch = pytest.importorskip("torch")
@@ -284,6 +285,36 @@ def test_values_and_positions_are_those_of_an_edited_tensor():
     edited = copy.deepcopy(old)
     patch.apply_(edited, -2)
     assert torch.equal(patch.values("w", old, -2), edited["w"].reshape(-1)[at])
+
+
+def test_the_vectors_of_the_format():
+    dtypes = {
+        "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64,
+        "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "BOOL": torch.bool, "C64": torch.complex64,
+        "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64,
+        "U8": torch.uint8, "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64,
+    }  # fmt: skip
+    tried = 0
+    for vector in vectors():
+        tensors_ = raw(vector["base"])
+        if any(dtype not in dtypes or not data for dtype, _, data in tensors_.values()):
+            continue
+
+        def state(tensors_=tensors_):
+            each = tensors_.items()
+            return {name: torch.frombuffer(bytearray(data), dtype=dtypes[dtype]).reshape(shape) for name, (dtype, shape, data) in each}
+
+        patch = lcepatch.load(vector["path"])
+        for case in [{"alpha": 1, "result": vector["result"]}, *vector["alphas"]]:
+            if case["result"] is None or "error" in case:
+                continue
+            mine = state()
+            undo = patch.apply_(mine, case["alpha"], not_finite=True)
+            assert {name: bits(mine)[name].hex() for name in case["result"]} == case["result"], vector["path"]
+            undo()
+            assert bits(mine) == bits(state())
+            tried += 1
+    assert tried > 200
 
 
 def train(folder, anchors, steps=7, resume=None):
