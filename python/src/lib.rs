@@ -12,6 +12,8 @@ mod work;
 mod checkpoint;
 mod patch;
 
+mod edits;
+
 mod undo;
 mod verbs;
 

@@ -1,16 +1,14 @@
 //! Edits of arrays in place, and the way back.
 
 use crate::checkpoint::Checkpoint;
+use crate::edits::{Given, Options, patches_of};
 use crate::fault::Fault;
 use crate::memory::Lent;
-use crate::patch::{self, Patch};
-use crate::verbs::{Given, patches_of};
+use crate::patch::Patch;
 use crate::work::{Ended, finish, run};
-use lcepatch::apply::{Check, DifferentBase, Edit, Exchange, NotFinite, Plan, PlanOptions, choose};
+use lcepatch::apply::{Exchange, Plan};
 use lcepatch::context::Context;
 use lcepatch::format::digest::Digest;
-use lcepatch::pair::{Prefix, PrefixMap};
-use lcepatch::patch::Filter;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,42 +96,6 @@ impl Undo {
     }
 }
 
-/// How to check and edit.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-pub struct Options {
-    quick: bool,
-    different_base: bool,
-    not_finite: bool,
-    prefix: Vec<(String, String)>,
-    include: Vec<String>,
-    exclude: Vec<String>,
-}
-
-impl Options {
-    /// Those of the library.
-    pub fn plan(&self) -> PlanOptions {
-        let mut options = PlanOptions::default();
-        options.check = if self.quick { Check::Quick } else { Check::Full };
-        options.different_base = if self.different_base { DifferentBase::Add } else { DifferentBase::Refuse };
-        options.not_finite = if self.not_finite { NotFinite::Write } else { NotFinite::Refuse };
-        let prefixes = self.prefix.iter().cloned().map(|(from, to)| Prefix { from, to });
-        options.prefix = PrefixMap::new(prefixes.collect());
-        options
-    }
-
-    /// The edits, of the tensors that are wanted.
-    pub fn edits(&self, given: Vec<Given>, context: &Context<'_>) -> Result<Vec<Edit>, Fault> {
-        let mut filter = Filter::default();
-        (filter.include, filter.exclude) = (self.include.clone(), self.exclude.clone());
-        let (patches, alphas): (Vec<_>, Vec<_>) = given.into_iter().unzip();
-        let alphas: Vec<_> =
-            patches.iter().zip(alphas).map(|(patch, given)| patch::alpha(patch, given)).collect::<Result<_, _>>()?;
-        let patches = if filter.is_empty() { patches } else { choose(patches, &filter, context)? };
-        Ok(patches.into_iter().zip(alphas).map(|(patch, alpha)| Edit::at(patch, alpha)).collect())
-    }
-}
-
 /// Edits the arrays of `base` in place: all of them, or none. `undo`, which is empty, then is the way back: it is there before, so that no
 /// interruption can lose it.
 #[pyfunction]
@@ -160,12 +122,7 @@ pub fn apply_(
     Ok(())
 }
 
-fn edit(
-    base: &Checkpoint,
-    given: Vec<Given>,
-    options: &Options,
-    context: &Context<'_>,
-) -> Result<Vec<Edited>, Fault> {
+fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Context<'_>) -> Result<Vec<Edited>, Fault> {
     let edits = options.edits(given, context)?;
     let plan = Plan::check(&base.checkpoint, &edits, &options.plan(), context)?;
     let exchanges = plan.exchanges(context)?;

@@ -1,15 +1,17 @@
 //! The verbs on files and patches.
 
 use crate::checkpoint::Checkpoint;
+use crate::edits::{Options, patches_of};
 use crate::fault::Fault;
 use crate::patch::{Patch, alpha};
-use crate::undo::Options;
 use crate::work::{Tools, finish};
 use lcepatch::algebra::{self, Filter, Signs};
 use lcepatch::apply::{Apply, BaseState, Check, Done, Edit, UndoTo, fit};
 use lcepatch::check::{intact, true_of};
 use lcepatch::cli::program;
-use lcepatch::diff::{Amount, Among, Density, DiffOptions, Effort, Localize, MaskSource, Params, Portability, Precision, Size};
+use lcepatch::diff::{
+    Among, Amount, Density, DiffOptions, Effort, Localize, MaskSource, Params, Portability, Precision, Size,
+};
 use lcepatch::edit::Alpha;
 use lcepatch::internal::PruningMask;
 use lcepatch::mask::Scope;
@@ -19,14 +21,6 @@ use pyo3::prelude::*;
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::PathBuf;
-
-/// A patch, and the alpha that was given.
-pub type Given = (patch::Patch, Option<f64>);
-
-/// The patches of Python's objects.
-pub fn patches_of(patches: Vec<(PyRef<'_, Patch>, Option<f64>)>) -> Vec<Given> {
-    patches.into_iter().map(|(patch, alpha)| (patch.patch.clone(), alpha)).collect()
-}
 
 /// Runs the command in this process, and returns its exit code. `itself` is how the command calls itself.
 #[pyfunction]
@@ -104,8 +98,7 @@ impl DiffWishes {
             (None, true) => return Err(Fault::usage("random draws a number of weights", "give density or count")),
         };
         let full = options.localize == Localize::Full;
-        let sets =
-            [("encoder-dense", Params::EncoderDense), ("matrices", Params::Matrices), ("all", Params::All)];
+        let sets = [("encoder-dense", Params::EncoderDense), ("matrices", Params::Matrices), ("all", Params::All)];
         options.candidates.params = match &self.params {
             Some(name) => Some(one_of("params", name, &sets)?),
             None => full.then_some(Params::All),

@@ -185,4 +185,3 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
 
 /// The exit code of arguments that are not understood.
 pub const USAGE: u8 = exit::USAGE;
-
