@@ -38,6 +38,7 @@ class Undo:
         # Other names of the same weights, and what was under such a name when it no longer was the same.
         self._twins: dict[str, list[str]] = {}
         self._untied: dict[str, list[Any]] = {}
+        self._gone: list[str] = []
         self.edited: dict[str, int] = {}
         """How many elements were edited, by the name of the tensor. Weights that are tied are there once."""
 
@@ -97,8 +98,25 @@ class Undo:
         return held
 
     def _restore(self) -> None:
+        """Restores everything. An interruption is for afterwards."""
+        interrupted: KeyboardInterrupt | None = None
+        while self.active:
+            try:
+                self._restore_rest()
+            except KeyboardInterrupt as error:
+                interrupted = error
+        self._slots.clear()
+        if interrupted is not None:
+            raise interrupted
+        if self._gone:
+            names = ", ".join(sorted(set(self._gone)))
+            self._gone.clear()
+            message = f"{names}: of another dtype or shape than when they were edited, and so not restored"
+            raise _of(6, "array.converted", message, help="undo the edit before the model is converted")
+
+    def _restore_rest(self) -> None:
+        """Restores what is not restored yet."""
         self._rebind()
-        gone = []
         for name in self._native.names():
             slot = self._slots[name]
             untied = [Slot(name, array) for array in self._untied.get(name, ()) if _fits(slot, array)]
@@ -109,7 +127,7 @@ class Undo:
                 for each in [*moved, *untied]:
                     each.scatter(each.indices(positions), each.bits(bits))
             if slot.has_moved:
-                gone += [] if moved else [name]
+                self._gone += [] if moved else [name]
                 self._native.forget(name)
         direct = self._native.names()
         self._native.restore()
@@ -122,13 +140,8 @@ class Undo:
                 if _fits(slot, each.array):
                     each.scatter(each.on_device(written.indices), each.on_device(written.before))
                 else:
-                    gone.append(slot.name)
+                    self._gone.append(slot.name)
             self._written.pop()
-        self._slots.clear()
-        if gone:
-            names = ", ".join(sorted(set(gone)))
-            message = f"{names}: of another dtype or shape than when they were edited, and so not restored"
-            raise _of(6, "array.converted", message, help="undo the edit before the model is converted")
 
     def __enter__(self) -> Undo:
         return self
@@ -136,8 +149,11 @@ class Undo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        changed = self.changed() if self.active else []
-        self._restore()
+        changed: list[str] = []
+        try:
+            changed = self.changed() if self.active else []
+        finally:
+            self._restore()
         if changed:
             import warnings
 

@@ -5,7 +5,7 @@ use crate::edits::{Given, Options, patches_of};
 use crate::fault::Fault;
 use crate::memory::Lent;
 use crate::patch::Patch;
-use crate::work::{Ended, finish, run};
+use crate::work::{Ended, brief, finish, run};
 use lcepatch::apply::{Exchange, Plan};
 use lcepatch::context::Context;
 use lcepatch::format::digest::Digest;
@@ -88,7 +88,7 @@ impl Undo {
 
     /// Restores all edited elements. It cannot be interrupted.
     fn restore(&self, py: Python<'_>) {
-        py.detach(|| {
+        brief(py, || {
             let mut edited = self.lock();
             edited.iter_mut().for_each(Edited::exchange);
             edited.clear();
@@ -115,7 +115,7 @@ pub fn apply_(
     };
     if let Some(interrupted) = interrupted {
         // Done all the same, and taken back.
-        py.detach(|| edited.iter_mut().for_each(Edited::exchange));
+        brief(py, || edited.iter_mut().for_each(Edited::exchange));
         return Err(interrupted);
     }
     *undo.lock() = edited;

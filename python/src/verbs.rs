@@ -16,7 +16,7 @@ use lcepatch::edit::Alpha;
 use lcepatch::internal::PruningMask;
 use lcepatch::mask::Scope;
 use lcepatch::pair::{OtherDtype, Prefix, PrefixMap, PruningPairs, Unpaired};
-use lcepatch::{Existing, patch};
+use lcepatch::Existing;
 use pyo3::prelude::*;
 use serde_json::json;
 use std::ffi::OsString;

@@ -31,6 +31,14 @@ fn threads() -> Option<Arc<ThreadPool>> {
     }
 }
 
+/// Runs short work, which cannot be interrupted, without the interpreter's lock.
+pub fn brief<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(|| match threads() {
+        Some(threads) => threads.install(work),
+        None => work(),
+    })
+}
+
 /// What work needs besides its input.
 pub struct Tools<'a> {
     /// Progress and interruption.

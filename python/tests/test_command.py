@@ -96,3 +96,12 @@ def test_names_of_files_need_not_be_text(tmp_path):
     words = [sys.executable, "-m", "lcepatch", "show", name]
     ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True)
     assert ended.returncode == 3 and b"Traceback" not in ended.stderr
+
+
+def test_the_demo_runs(tmp_path):
+    """Each of its commands is one of the module's. It does not measure, as there is no ONNX Runtime, and none is fetched."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "ORT_DYLIB_PATH": str(tmp_path / "absent.so"), "PIP_NO_INDEX": "1"}
+    words = [sys.executable, "-m", "lcepatch", "demo", "folder"]
+    ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "biased/model.safetensors is byte for byte what it was" in ended.stdout
