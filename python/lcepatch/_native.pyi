@@ -6,6 +6,25 @@ _Name = str | PathLike[str]
 _Array = tuple[str, str, list[int], Any]
 _Edits = Sequence[tuple[Patch, float | None]]
 
+__all__ = [
+    "Checkpoint",
+    "Patch",
+    "Undo",
+    "apply_",
+    "answer",
+    "apply",
+    "check",
+    "combine",
+    "compare",
+    "diff",
+    "invert",
+    "main",
+    "restrict",
+    "select",
+    "squash",
+    "__version__",
+]
+
 __version__: str
 
 @final
