@@ -95,6 +95,11 @@ class Slot:
         """Whether the array has other memory than it had."""
         return self.address != self._address()
 
+    @property
+    def is_freed(self) -> bool:
+        """Whether the memory that was opened is there no longer."""
+        return self.is_torch and self.is_direct and int(self.memory.data_ptr()) != self.address[1]
+
     def open(self, gathered: Any = None) -> None:
         """Takes the memory: the array's own, or that of a copy. Of a copy, only the elements at the flat indices ``gathered`` are
         copied, if they are given."""
@@ -149,14 +154,14 @@ class Slot:
 
         return numpy.frombuffer(positions, dtype="<i8")
 
-    def bits(self, bits: bytes) -> Any:
-        """Elements as integers, where the array is."""
+    def bits(self, bits: bytes, *, here: bool = True) -> Any:
+        """Elements as integers, where the array is, or on the CPU."""
         if self.is_torch:
             import torch
 
             integers = _integers(self.width)
             values = torch.frombuffer(bytearray(bits), dtype=integers) if bits else torch.empty(0, dtype=integers)
-            return self.on_device(values)
+            return self.on_device(values) if here else values
         import numpy
 
         return numpy.frombuffer(bits, dtype=f"<u{self.width}")
@@ -247,6 +252,8 @@ def _check_torch(name: str, tensor: Any) -> None:
         raise refused("quantized", name, "is quantized", "apply the patch before the model is quantized")
     if tensor.layout != torch.strided:
         raise refused("unsupported", name, f"has the layout {tensor.layout}", "make it dense")
+    if tensor.numel() > 0 and tensor.untyped_storage().nbytes() == 0:
+        raise refused("freed", name, "has no memory at present", "gather the whole weights first")
     if tensor.is_conj() or tensor.is_neg():
         raise refused("unsupported", name, "is a view of negated or conjugated numbers", "resolve it")
 

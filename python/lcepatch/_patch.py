@@ -90,6 +90,9 @@ class Patch:
         """The bytes of its file."""
         return self._native.to_bytes()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Patch.from_bytes, (self.to_bytes(),)
+
     @property
     def name(self) -> str | None:
         """The name that it was loaded by; None if it was made here."""

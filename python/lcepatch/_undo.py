@@ -9,7 +9,7 @@ from typing import Any
 from lcepatch import _native
 from lcepatch._arrays import Slot, refused, slots
 from lcepatch._patch import Name, Patch, Prefixes, _pairs, load
-from lcepatch.errors import Error, UsageError, _of
+from lcepatch.errors import Error, _of
 
 Edits = Patch | Name | Iterable[Patch | Name | tuple[Patch | Name, float | None]]
 """One patch, or several, each by name or loaded, and with its own alpha if it is not that of all."""
@@ -66,6 +66,7 @@ class Undo:
     def changed(self) -> list[str]:
         """The names of tensors of which something else has changed edited elements since."""
         self._rebind()
+        self._leave_freed()
         names = self._native.changed()
         for name in self._native.names():
             slot = self._slots[name]
@@ -76,7 +77,7 @@ class Undo:
                     names.append(name)
         for written in self._written:
             slot = written.slot
-            if _fits(slot):
+            if written.after is not None and _fits(slot):
                 now = slot.gather(slot.on_device(written.indices))
                 if not slot.is_equal(now, slot.on_device(written.after)):
                     names.append(slot.name)
@@ -91,6 +92,16 @@ class Undo:
             slot.array = current.get(name, slot.array)
             twins = [current[twin] for twin in self._twins.get(name, ()) if twin in current]
             self._untied[name] = [twin for twin in twins if twin.data_ptr() != slot.array.data_ptr()]
+
+    def _leave_freed(self) -> None:
+        """Of memory that was given back, as by sharding, the library must read nothing. What is in its place is written by position."""
+        for name in self._native.names():
+            slot = self._slots[name]
+            if slot.is_freed:
+                positions, bits = self._held(slot)
+                at, before = slot.indices(positions, here=False), slot.bits(bits, here=False)
+                self._written.append(_Written(slot, at, before, None))
+                self._native.forget(name)
 
     def _held(self, slot: Slot) -> tuple[bytes, bytes]:
         held = self._native.held(slot.name)
@@ -117,6 +128,7 @@ class Undo:
     def _restore_rest(self) -> None:
         """Restores what is not restored yet."""
         self._rebind()
+        self._leave_freed()
         for name in self._native.names():
             slot = self._slots[name]
             untied = [Slot(name, array) for array in self._untied.get(name, ()) if _fits(slot, array)]
@@ -234,7 +246,7 @@ def pairs_of(patches: Edits, alpha: float | None) -> list[tuple[Patch, float | N
         patch, own = item if isinstance(item, tuple) else (item, None)
         pairs.append((patch if isinstance(patch, Patch) else load(patch), alpha if own is None else float(own)))
     if not pairs:
-        raise UsageError("no patch was given")
+        raise _of(2, "usage", "no patch was given", help="give at least one")
     return pairs
 
 

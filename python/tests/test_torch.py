@@ -262,6 +262,41 @@ def test_a_model_that_was_moved_or_reloaded_meanwhile_is_restored(tmp_path):
     assert raised.value.kind == "array.converted"
 
 
+def test_memory_that_was_given_back_is_not_touched():
+    """As when weights are sharded: their storage is emptied, and filled again elsewhere."""
+    old, new = {"v": torch.zeros(9), "w": torch.zeros(1 << 20)}, {"v": torch.ones(9), "w": torch.ones(1 << 20)}
+    patch = lcepatch.diff(old, new)
+    undo = patch.apply_(old)
+    old["w"].untyped_storage().resize_(0)
+    assert undo.changed() == []
+    with pytest.raises(lcepatch.Refused, match="w: ") as raised:
+        undo()
+    assert raised.value.kind == "array.converted" and not old["v"].any()
+    old["w"].untyped_storage().resize_(4 << 20)
+    old["w"].zero_()
+    undo = patch.apply_(old)
+    old["w"].untyped_storage().resize_(0)
+    other = torch.empty(1 << 22)
+    old["w"].untyped_storage().resize_(4 << 20)
+    old["w"].fill_(1)
+    undo(force=True)
+    assert not old["w"].any() and not old["v"].any() and len(other)
+    with pytest.raises(lcepatch.Refused) as raised:
+        old["w"].untyped_storage().resize_(0)
+        patch.apply_(old)
+    assert raised.value.kind == "array.freed" and not old["v"].any()
+
+
+def test_files_that_tensors_were_read_from_stay_as_they_are(tmp_path):
+    old, new = {"w": torch.zeros(64)}, {"w": torch.ones(64)}
+    save_file(old, tmp_path / "a.safetensors")
+    before = (tmp_path / "a.safetensors").read_bytes()
+    mine = load_file(tmp_path / "a.safetensors")
+    with lcepatch.diff(old, new).apply_(mine):
+        assert mine["w"].all()
+    assert (tmp_path / "a.safetensors").read_bytes() == before
+
+
 def test_no_gradients_and_inference_tensors():
     old, new = {"w": torch.zeros(8)}, {"w": torch.ones(8)}
     patch = lcepatch.diff(old, new)

@@ -1,5 +1,6 @@
 """Patches, what is made of them, and where they are published."""
 
+import pickle
 import subprocess
 import sys
 
@@ -30,6 +31,7 @@ def test_a_patch_tells_what_it_is(pair, tmp_path):
     assert patch.tensors[0][:3] == ("layer.0.weight", "F32", (500, 7))
     assert repr(patch) == f"<Patch {patch.id[:12]}: 150 weights in 3 tensors, alpha -2>"
     assert lcepatch.Patch.from_bytes(patch.to_bytes()).id == patch.id
+    assert pickle.loads(pickle.dumps(patch)).id == patch.id
     html = patch._repr_html_()
     assert html.count("<svg") == 1 and "&lt;" not in html.split("<pre>")[0] and "why" in html
     shown = subprocess.run([sys.executable, "-m", "lcepatch", "show", patch.name], capture_output=True, text=True, check=True)
