@@ -1,8 +1,8 @@
 //! The native part of the Python module `lcepatch`. What people call is in `python/lcepatch`, with names and types for Python; here are
 //! only the steps that need the library.
 //!
-//! Structured answers are JSON texts, since Python reads them in one line. Work runs without the interpreter's lock ([`work`]), and
-//! arrays stay where they are ([`memory`]).
+//! Structured answers are JSON texts, since Python reads them in one line. Work runs without the interpreter's lock (`work`), and
+//! arrays stay where they are (`memory`).
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod fault;
