@@ -23,6 +23,14 @@ golden:
     TRYCMD=overwrite cargo test --test main sessions
     git diff tests/golden
 
+# Build the Python module, and run its tests that need numpy alone
+python:
+    python3 -m venv target/python
+    target/python/bin/pip install -q -r python/tests/requirements.txt
+    VIRTUAL_ENV=target/python target/python/bin/maturin develop -q
+    target/python/bin/python -m pytest -q
+    target/python/bin/mypy
+
 # Feed a parser with mutated files (`cargo fuzz list` names them)
 fuzz target seconds="60":
     python3 fuzz/seeds.py fuzz/corpus

@@ -42,6 +42,14 @@ fn the_format_knows_no_files_threads_or_maps() {
 }
 
 #[test]
+fn the_python_module_adds_its_bindings_alone() {
+    let command = dependencies("lcepatch", &[]);
+    let module = dependencies("lcepatch-python", &[]);
+    let added: Vec<&str> = module.difference(&command).map(String::as_str).collect();
+    assert_eq!(added, ["lcepatch-python", "pyo3", "pyo3-ffi", "pyo3-macros", "pyo3-macros-backend"]);
+}
+
+#[test]
 fn every_licence_may_be_linked() {
     const ALLOWED: &[&str] = &[
         "0BSD",
@@ -59,7 +67,9 @@ fn every_licence_may_be_linked() {
         "Unlicense",
         "Zlib",
     ];
-    let tree = cargo(&["tree", "--edges", "normal", "--prefix", "none", "--format", "{p}|{l}"]);
+    let with = ["--package", "lcepatch", "--package", "lcepatch-python"];
+    let tree = ["tree", "--edges", "normal", "--prefix", "none", "--format", "{p}|{l}"];
+    let tree = cargo(&[&tree[..], &with].concat());
     let licences = tree.lines().filter_map(|line| line.split_once('|'));
     let licences: BTreeSet<(&str, &str)> = licences.map(|(package, licence)| (package, licence.trim())).collect();
     assert!(licences.len() > 100, "{}", licences.len());

@@ -2,7 +2,7 @@
 //!
 //! `choose` leaves some tensors out. `fit` says whether a base is a patch's own. [`plan::Plan`] exists only for bases that fit (or may differ), and every result is
 //! made by one. `tensor` edits one tensor as a stream of bytes. `run` writes results to new files, `in_place` in the place of
-//! their base, and [`OnnxBase`] to ONNX files. `job` does all that an apply or a revert includes.
+//! their base, [`Exchange`] to tensors in memory, and [`OnnxBase`] to ONNX files. `job` does all that an apply or a revert includes.
 
 mod carried;
 mod carry;
@@ -10,6 +10,7 @@ mod choose;
 mod fit;
 mod in_place;
 mod job;
+mod memory;
 mod onnx;
 mod part;
 mod plan;
@@ -25,6 +26,7 @@ pub use choose::choose;
 pub use fit::{Check, Fit, fit};
 pub use in_place::{Recovered, recover};
 pub use job::{Apply, Done, Revert, UndoTo};
+pub use memory::Exchange;
 pub use onnx::OnnxBase;
 pub use plan::{DifferentBase, Edit, NotFinite, Plan, PlanOptions};
 pub use run::Applied;

@@ -29,6 +29,14 @@ struct Cursor<'p> {
     entry: usize,
 }
 
+/// What becomes of one span of a tensor.
+pub(super) enum Changes {
+    /// The place of an element in the span, and the result's bits.
+    Listed(Vec<(u32, u64)>),
+    /// The result's bytes of the whole span, of which many differ from the base's.
+    All(Vec<u8>),
+}
+
 /// Elements decoded at a time. Blocks of different patches may differ in size; the largest size is a multiple of every other, so that no
 /// block straddles two spans.
 pub(super) const SPAN: u64 = 1 << BLOCK_LOG2_MAX;
@@ -103,6 +111,31 @@ impl Plan<'_> {
             }
         }
         Ok(edited)
+    }
+
+    /// What becomes of one span of a tensor, as [`Plan::edits`], but from the base's own bytes: of blocks whose positions are coded
+    /// without the base, only the selected elements are read.
+    pub(super) fn span_changes(&self, tensor: Tensor<'_>, span: Range<u64>) -> Result<Changes, Error> {
+        let masked = self.companions.get(&tensor.info.name).copied();
+        let bytes = tensor.elements(span.clone());
+        if let Some(mut block) = self.dense_block(tensor, &span)? {
+            let mut result = bytes.to_vec();
+            block.add(0, &mut result);
+            block.finish()?;
+            return Ok(Changes::All(result));
+        }
+        let mut cursors = self.decode(masked.unwrap_or(tensor), &span)?;
+        let (mut edits, mut bases) = (Vec::new(), Vec::new());
+        match masked {
+            Some(weights) => edit_mask(tensor, weights, &span, bytes, &mut cursors, &mut edits)?,
+            None => {
+                if let [cursor] = &mut cursors[..] {
+                    while cursor.add_exact_edits(tensor.info.dtype, &span, bytes, &mut bases, &mut edits) {}
+                }
+                self.edit_weights(tensor, &span, bytes, &mut cursors, &mut edits)?;
+            }
+        }
+        Ok(Changes::Listed(edits))
     }
 
     /// Adds the edits of `part` of a tensor of weights to `edits`: the place in the part, and the result's bits.
@@ -441,7 +474,7 @@ impl Cursor<'_> {
 
     /// Adds the edits of the elements of `part` that lie in one block, and passes these elements. Only where the reference's own bits are
     /// the result, as in most applies: an exact patch without masks, alone on its own base, at alpha 1. Otherwise nothing is added, and
-    /// [`Plan::edit_weights`] finds the same results element by element. `bases` is scratch space.
+    /// [`Plan::edit_weights`] finds the same results element by element. `bases` is scratch space. Returns whether it passed any.
     fn add_exact_edits(
         &mut self,
         dtype: Dtype,
@@ -449,10 +482,10 @@ impl Cursor<'_> {
         bytes: &[u8],
         bases: &mut Vec<u64>,
         edits: &mut Vec<(u32, u64)>,
-    ) {
-        let Some((start, decoded)) = self.blocks.get(self.block) else { return };
+    ) -> bool {
+        let Some((start, decoded)) = self.blocks.get(self.block) else { return false };
         let to_reference = self.edit.kind == EditKind::Interpolate(Alpha::ONE) && !self.added;
-        let (Deltas::Ulp(deltas), None, true) = (&decoded.deltas, &decoded.masks, to_reference) else { return };
+        let (Deltas::Ulp(deltas), None, true) = (&decoded.deltas, &decoded.masks, to_reference) else { return false };
         let positions = &decoded.positions[self.entry..];
         let n = positions.partition_point(|position| start + u64::from(*position) < part.end);
         let places = positions[..n].iter().map(|position| (start + u64::from(*position) - part.start) as usize);
@@ -466,6 +499,7 @@ impl Cursor<'_> {
         if self.entry == decoded.positions.len() {
             (self.block, self.entry) = (self.block + 1, 0);
         }
+        n > 0
     }
 
     fn has_masks(&self) -> bool {

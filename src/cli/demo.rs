@@ -4,10 +4,11 @@
 //! user could type.
 
 use super::exit::{Failure, print};
-use super::{Answer, Outcome};
+use super::{Answer, Outcome, program};
 use crate::error::Reason;
 use crate::words::counted;
 use clap::Args;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -160,7 +161,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, bytes));
         written.map_err(|source| failed("write", &path, source))?;
     }
-    let program = std::env::current_exe().map_err(|source| failed("find", Path::new("lcepatch"), source))?;
+    let program = program::itself().map_err(|source| failed("find", Path::new("lcepatch"), source))?;
     let demo = Demo { program, folder };
     // A step that fails does not keep the others from running.
     let run = |steps: &[Step]| steps.iter().try_fold(true, |all, step| Ok::<_, Failure>(demo.run(step)? && all));
@@ -196,8 +197,8 @@ fn failed(operation: &'static str, path: &Path, source: std::io::Error) -> Failu
 
 /// Runs the commands.
 struct Demo {
-    /// This program.
-    program: PathBuf,
+    /// This program, and the arguments that come before all others.
+    program: Vec<OsString>,
     /// Where the commands run.
     folder: PathBuf,
 }
@@ -210,11 +211,13 @@ impl Demo {
         print("")?;
         print(format_args!("# {}", step.what))?;
         print(format_args!("$ lcepatch {}", words.join(" ")))?;
-        let mut command = Command::new(&self.program);
+        let [program, first @ ..] = &self.program[..] else { return Ok(false) };
+        let mut command = Command::new(program);
+        command.args(first);
         // The demo's own patches are not signed.
         command.env("LCEPATCH_ALLOWED_SIGNERS", "");
         let output = command.args(step.words).current_dir(&self.folder).output();
-        let output = output.map_err(|source| failed("run", &self.program, source))?;
+        let output = output.map_err(|source| failed("run", Path::new(program), source))?;
         let out = String::from_utf8_lossy(&output.stdout);
         let as_expected = output.status.code() == Some(step.code);
         let (lines, rest) = (out.lines().take(step.lines), out.lines().count().saturating_sub(step.lines));

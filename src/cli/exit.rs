@@ -8,9 +8,9 @@ use crate::report::table::{printable, printable_json};
 use crate::source::Origin;
 use anstyle::{AnsiColor, Style};
 use clap::error::ContextValue;
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::Path;
-use std::process::ExitCode;
 
 pub const DONE: u8 = 0;
 pub const NO: u8 = 1;
@@ -93,7 +93,27 @@ pub fn print_text(text: &[u8]) -> Result<(), Failure> {
     out.write_all(text).and_then(|()| out.flush()).map_err(not_written)
 }
 
+thread_local! {
+    /// What this thread has printed, if it is kept.
+    static KEPT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs `work`, and returns with its outcome what it prints, which does not appear. Not for work that prints on other threads.
+pub fn kept<T>(work: impl FnOnce() -> T) -> (T, String) {
+    KEPT.set(Some(String::new()));
+    let outcome = work();
+    (outcome, KEPT.take().unwrap_or_default())
+}
+
 fn write(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    let is_kept = KEPT.with_borrow_mut(|kept| {
+        let Some(kept) = kept else { return false };
+        kept.extend([&anstream::adapter::strip_str(&line.to_string()).to_string(), "\n"]);
+        true
+    });
+    if is_kept {
+        return Ok(());
+    }
     let written = match output_was_printed() {
         true => writeln!(anstream::stderr(), "{line}"),
         false => writeln!(anstream::stdout(), "{line}"),
@@ -109,29 +129,34 @@ fn not_written(error: std::io::Error) -> Failure {
 }
 
 /// Reports an error in the arguments, or prints the answer to `--help` or `--version`.
-pub fn usage(mut error: clap::Error) -> ExitCode {
+pub fn usage(error: clap::Error) -> u8 {
     if !error.use_stderr() {
         return match error.print().and_then(|()| std::io::stdout().flush()) {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => from(Err(Failure::Output(error)), |_| None),
-            _ => ExitCode::from(DONE),
+            _ => DONE,
         };
     }
+    let text = usage_text(error);
+    let red = AnsiColor::Red.on_default().bold();
+    let mut err = anstream::stderr();
+    for (at, line) in text.lines().enumerate() {
+        let _ = match line.strip_prefix("error: ").filter(|_| at == 0) {
+            Some(message) => writeln!(err, "{red}error{red:#}: {message}"),
+            None => writeln!(err, "{line}"),
+        };
+    }
+    USAGE
+}
+
+/// What is wrong with the arguments, in several lines.
+pub fn usage_text(mut error: clap::Error) -> String {
     // The message repeats arguments. They are escaped one by one, because the message itself has several lines.
     let shown: Vec<_> = error.context().map(|(kind, value)| (kind, printable_value(value))).collect();
     for (kind, value) in shown {
         error.insert(kind, value);
     }
     let text = error.render().to_string();
-    let red = AnsiColor::Red.on_default().bold();
-    let mut err = anstream::stderr();
-    for (at, line) in text.trim_end().lines().enumerate() {
-        let line = printable(line);
-        let _ = match line.strip_prefix("error: ").filter(|_| at == 0) {
-            Some(message) => writeln!(err, "{red}error{red:#}: {message}"),
-            None => writeln!(err, "{line}"),
-        };
-    }
-    ExitCode::from(USAGE)
+    text.trim_end().lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 fn printable_value(value: &ContextValue) -> ContextValue {
@@ -148,8 +173,8 @@ fn printable_value(value: &ContextValue) -> ContextValue {
 
 /// Reports a failure and returns the exit code of the outcome. `order` gives the usage line of the command, if a path is one
 /// of the arguments that may have been given in the wrong order.
-pub fn from(outcome: Result<Answer, Failure>, order: impl FnOnce(&Path) -> Option<String>) -> ExitCode {
-    let code = match outcome {
+pub fn from(outcome: Result<Answer, Failure>, order: impl FnOnce(&Path) -> Option<String>) -> u8 {
+    match outcome {
         Ok(Answer::Yes) | Err(Failure::ClosedPipe) => DONE,
         Ok(Answer::No) => NO,
         Err(Failure::Library(error)) => {
@@ -173,8 +198,7 @@ pub fn from(outcome: Result<Answer, Failure>, order: impl FnOnce(&Path) -> Optio
             report(&format!("all is done, and it cannot be said: write standard output: {error}"), &[], None);
             3
         }
-    };
-    ExitCode::from(code)
+    }
 }
 
 /// The messages of an error and its sources, without repetitions.

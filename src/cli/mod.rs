@@ -33,6 +33,7 @@ mod pair;
 mod patch_argument;
 #[cfg(feature = "net")]
 mod place_argument;
+pub mod program;
 #[cfg(feature = "net")]
 mod pull;
 #[cfg(feature = "net")]
@@ -199,18 +200,27 @@ enum Command {
     Man(man::Arguments),
 }
 
-/// Parses the arguments, runs the command, reports its error.
+/// Parses the arguments of this process, runs the command, reports its error.
 pub fn run() -> ExitCode {
+    run_words(std::env::args_os().collect()).into()
+}
+
+/// As [`run`], with other arguments, of which the first is the name of the program. Returns the exit code.
+fn run_words(words: Vec<OsString>) -> u8 {
     // What is said about the arguments themselves has its colour before they are parsed.
-    if let Some(color) = color_of(std::env::args_os()) {
+    if let Some(color) = color_of(words.iter().cloned()) {
         color.choose();
     }
-    let parsed = Arguments::command().try_get_matches();
-    let parsed = parsed.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
-    match parsed {
+    match parse(words) {
         Ok((arguments, matches)) => exit::from(execute(arguments), |path| order(&matches, path)),
         Err(error) => exit::usage(error),
     }
+}
+
+/// The arguments, and what was found of each.
+fn parse(words: Vec<OsString>) -> Result<(Arguments, ArgMatches), clap::Error> {
+    let matches = Arguments::command().try_get_matches_from(words)?;
+    Ok((Arguments::from_arg_matches(&matches)?, matches))
 }
 
 /// The last value of `--color` among arguments, or else of its variable.
@@ -274,25 +284,13 @@ fn start_threads(wanted: Option<usize>) {
 }
 
 fn execute(mut arguments: Arguments) -> Outcome {
-    // What other programs call does not depend on it.
-    let config = match &arguments.command {
-        Command::Completions(_) | Command::Man(_) => config::Config::default(),
-        Command::Git(own) if own.is_textconv() => config::Config::default(),
-        _ => config::Config::read()?,
-    };
+    let config = configure(&mut arguments)?;
     let threads = arguments.threads.or(config.threads).map(usize::from);
     if let Some(color) = arguments.color.or(config.color) {
         color.choose();
     }
     let form = arguments.progress.or(config.progress).unwrap_or(terminal::Form::Auto);
     let form = if arguments.quiet { terminal::Form::None } else { form };
-    match (&mut arguments.command, config.allowed_signers) {
-        (Command::Apply(arguments), Some(list)) => arguments.signature.require_unless_given(list),
-        (Command::Check(arguments), Some(list)) => arguments.signature.require_unless_given(list),
-        #[cfg(feature = "net")]
-        (Command::Pull(arguments), Some(list)) => arguments.signature.require_unless_given(list),
-        _ => {}
-    }
     let terminal = terminal::Terminal::new(form, threads);
     #[cfg(feature = "net")]
     let terminal =
@@ -303,6 +301,24 @@ fn execute(mut arguments: Arguments) -> Outcome {
         terminal.say_duration();
     }
     outcome
+}
+
+/// Reads the configuration, and adds to the arguments what it says about them.
+fn configure(arguments: &mut Arguments) -> Result<config::Config, exit::Failure> {
+    // What other programs call does not depend on it.
+    let config = match &arguments.command {
+        Command::Completions(_) | Command::Man(_) => config::Config::default(),
+        Command::Git(own) if own.is_textconv() => config::Config::default(),
+        _ => config::Config::read()?,
+    };
+    match (&mut arguments.command, config.allowed_signers.clone()) {
+        (Command::Apply(arguments), Some(list)) => arguments.signature.require_unless_given(list),
+        (Command::Check(arguments), Some(list)) => arguments.signature.require_unless_given(list),
+        #[cfg(feature = "net")]
+        (Command::Pull(arguments), Some(list)) => arguments.signature.require_unless_given(list),
+        _ => {}
+    }
+    Ok(config)
 }
 
 fn run_command(command: Command, terminal: &terminal::Terminal) -> Outcome {

@@ -107,14 +107,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         true => patch_from_stdin()?,
         false => terminal.sources().patch(&arguments.patch, Parts::Some, &terminal.context())?,
     };
-    // A header that is intact is shown even if a block is damaged. Of a patch that is elsewhere, only the header is fetched.
-    let carried = match patch.is_remote() {
-        true => None,
-        false => match Carried::read(&patch, &terminal.context()) {
-            Err(error) if !matches!(error.reason(), Reason::Patch { .. }) => return Err(error.into()),
-            carried => Some(carried),
-        },
-    };
+    let carried = carried(&patch, terminal)?;
     terminal.done();
     let (stat, mut kind) = (Stat::new(&patch), Kind::of(&patch));
     let mut spectrum = None;
@@ -134,22 +127,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         return Ok(Answer::Yes);
     }
     let layout = Layout { width: terminal.width().filter(|_| !arguments.for_diff), all_layers: arguments.all_layers };
-    let print_paragraph = |indent, text: String| paragraph(layout.width, indent, &text).into_iter().try_for_each(print);
-    print_paragraph(0, kind.sentence.clone())?;
-    print("")?;
-    let name = if arguments.for_diff { String::new() } else { format!("{}: ", arguments.patch.display()) };
-    print_paragraph(2, format!("{name}{}, patch id {}", bytes(stat.file_bytes), stat.id))?;
-    for (label, text) in facts(patch.metadata(), &stat, &carried).into_iter().chain(ignored(&patch)) {
-        print_paragraph(15, format!("  {label:<12} {text}"))?;
-    }
-    if let Some(masks) = patch.metadata().masks.as_ref().filter(|masks| !masks.by_component.is_empty()) {
-        print("")?;
-        mask::print_overlap(masks)?;
-    }
-    if !stat.tensors.is_empty() {
-        print("")?;
-        print_tables(&stat, &layout)?;
-    }
+    let name = if arguments.for_diff { None } else { Some(arguments.patch.as_path()) };
+    print_patch(&patch, name, (&stat, &kind), &carried, &layout)?;
     if let Some(spectrum) = &spectrum {
         print("")?;
         print_ranks(spectrum)?;
@@ -159,6 +138,45 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         print_tensors(&stat, &layout)?;
     }
     Ok(Answer::Yes)
+}
+
+/// What the blocks of a patch carry, or which of them is damaged: a header that is intact is shown all the same. None of a patch that is
+/// elsewhere, of which only the header is fetched.
+pub fn carried(patch: &Patch, terminal: &Terminal) -> Result<Option<Result<Carried, Error>>, Failure> {
+    if patch.is_remote() {
+        return Ok(None);
+    }
+    match Carried::read(patch, &terminal.context()) {
+        Err(error) if !matches!(error.reason(), Reason::Patch { .. }) => Err(error.into()),
+        carried => Ok(Some(carried)),
+    }
+}
+
+/// Prints what a patch changes, and what is said about it, under a name.
+pub fn print_patch(
+    patch: &Patch,
+    name: Option<&Path>,
+    (stat, kind): (&Stat, &Kind),
+    carried: &Option<Result<Carried, Error>>,
+    layout: &Layout,
+) -> Result<(), Failure> {
+    let print_paragraph = |indent, text: String| paragraph(layout.width, indent, &text).into_iter().try_for_each(print);
+    print_paragraph(0, kind.sentence.clone())?;
+    print("")?;
+    let name = name.map_or(String::new(), |name| format!("{}: ", name.display()));
+    print_paragraph(2, format!("{name}{}, patch id {}", bytes(stat.file_bytes), stat.id))?;
+    for (label, text) in facts(patch.metadata(), stat, carried).into_iter().chain(ignored(patch)) {
+        print_paragraph(15, format!("  {label:<12} {text}"))?;
+    }
+    if let Some(masks) = patch.metadata().masks.as_ref().filter(|masks| !masks.by_component.is_empty()) {
+        print("")?;
+        mask::print_overlap(masks)?;
+    }
+    if !stat.tensors.is_empty() {
+        print("")?;
+        print_tables(stat, layout)?;
+    }
+    Ok(())
 }
 
 /// What is said about the patch as a whole: labels, and what is said under them.

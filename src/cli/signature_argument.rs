@@ -32,6 +32,11 @@ pub struct Opener<'a> {
 }
 
 impl Required {
+    /// A signature by a key in the list of signers, if there is one; by the key of `signer`, if one is named.
+    pub fn by(list: Option<PathBuf>, signer: Option<String>) -> Self {
+        Self { require_signature: list, signer, signature: None }
+    }
+
     /// Makes `list` the one that is required, unless the arguments name another.
     pub fn require_unless_given(&mut self, list: PathBuf) {
         self.require_signature.get_or_insert(list);

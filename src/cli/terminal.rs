@@ -13,13 +13,15 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use std::io::{IsTerminal, Write};
-#[cfg(feature = "net")]
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// Receives what a person should know, on any thread.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// After more than this many milliseconds, the time that a command took is worth a line.
 const LONG: u64 = 1000;
@@ -102,6 +104,11 @@ pub struct Terminal {
     #[cfg_attr(not(feature = "verify"), allow(dead_code))]
     threads: Option<usize>,
     sources: Sources,
+    say: Say,
+    /// Whether someone asked to stop.
+    interrupted: Arc<AtomicBool>,
+    /// Whether what is printed is kept for a program, so that there is no terminal.
+    is_kept: bool,
 }
 
 impl Terminal {
@@ -114,8 +121,20 @@ impl Terminal {
             }
         });
         let visible = matches!(form, Form::Auto | Form::Bar) && std::io::stderr().is_terminal();
+        let bar = if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let own = bar.clone();
+        let say: Say = Arc::new(move |text: &str| own.suspend(|| note(text)));
+        Self::of(bar, form, threads, say, INTERRUPTED.clone())
+    }
+
+    /// No terminal: notes go to `say`, and the work stops soon after `interrupted` becomes true.
+    pub fn kept(say: Say, interrupted: Arc<AtomicBool>) -> Self {
+        Self { is_kept: true, ..Self::of(ProgressBar::hidden(), Form::None, None, say, interrupted) }
+    }
+
+    fn of(bar: ProgressBar, form: Form, threads: Option<usize>, say: Say, interrupted: Arc<AtomicBool>) -> Self {
         Self {
-            bar: if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() },
+            bar,
             form,
             started: Instant::now(),
             stage: Mutex::default(),
@@ -127,20 +146,24 @@ impl Terminal {
             counted: AtomicBool::new(false),
             threads,
             sources: Sources::default(),
+            say,
+            interrupted,
+            is_kept: false,
         }
     }
 
     /// The same terminal, where names lead to what is elsewhere as the options say.
     #[cfg(feature = "net")]
     pub fn with_sources(mut self, options: source::Options) -> Self {
-        let bar = self.bar.clone();
-        let say = move |text: &str| bar.suspend(|| note(text));
-        self.sources = Sources::new(options, Arc::new(say));
+        self.sources = Sources::new(options, self.say.clone());
         self
     }
 
     /// The columns of standard output, if it is a terminal; at least 60.
     pub fn width(&self) -> Option<usize> {
+        if self.is_kept {
+            return None;
+        }
         let (terminal_size::Width(columns), _) = terminal_size::terminal_size_of(std::io::stdout())?;
         Some(usize::from(columns).max(60))
     }
@@ -157,12 +180,12 @@ impl Terminal {
     }
 
     pub fn context(&self) -> Context<'_> {
-        Context::new(self, &INTERRUPTED)
+        Context::new(self, &self.interrupted)
     }
 
     /// Prints something that the user should know although the command succeeds.
     pub fn note(&self, text: &str) {
-        self.bar.suspend(|| note(text));
+        (self.say)(text);
     }
 
     /// Asks on the terminal. Where nobody is asked, because input or output is not a terminal, the command that was typed counts.

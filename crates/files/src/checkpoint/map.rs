@@ -27,7 +27,15 @@ pub enum FileBytes {
     Mapped(Arc<Mapped>),
     /// Bytes in memory.
     Owned(Arc<Vec<u8>>),
+    /// Bytes in memory that belong to somebody else.
+    Lent(Arc<dyn Memory>),
 }
+
+/// Memory of another program's array. Whoever lends it may change the bytes where a file could be changed: by the module's contract, they
+/// are only read as integers. It must not do so while a result is computed from them, which would be a mixture.
+pub trait Memory: AsRef<[u8]> + std::fmt::Debug + Send + Sync {}
+
+impl<T: AsRef<[u8]> + std::fmt::Debug + Send + Sync> Memory for T {}
 
 /// A mapping, the open file, and its identity when it was mapped.
 #[derive(Debug)]
@@ -65,7 +73,7 @@ impl FileBytes {
     pub fn file(&self) -> Option<(&File, &Identity)> {
         match self {
             Self::Mapped(mapped) => Some((&mapped.file, &mapped.identity)),
-            Self::Owned(_) => None,
+            Self::Owned(_) | Self::Lent(_) => None,
         }
     }
 
@@ -122,6 +130,7 @@ impl FileBytes {
         match self {
             Self::Mapped(mapped) => &mapped.map,
             Self::Owned(bytes) => bytes,
+            Self::Lent(memory) => (**memory).as_ref(),
         }
     }
 }

@@ -1,0 +1,332 @@
+"""Edits of arrays in place, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from lcepatch import _native
+from lcepatch._arrays import Slot, refused, slots
+from lcepatch._patch import Name, Patch, Prefixes, _pairs, load
+from lcepatch.errors import Error, _of
+
+Edits = Patch | Name | Iterable[Patch | Name | tuple[Patch | Name, float | None]]
+"""One patch, or several, each by name or loaded, and with its own alpha if it is not that of all."""
+
+
+class _Written:
+    """Elements that were written by position."""
+
+    __slots__ = ("slot", "indices", "before", "after")
+
+    def __init__(self, slot: Slot, indices: Any, before: Any, after: Any) -> None:
+        self.slot, self.indices, self.before, self.after = slot, indices, before, after
+
+
+class Undo:
+    """The way back from an edit in place: call it, or leave the block of its ``with`` statement.
+
+    Restores every bit that the edit has changed, and nothing else.
+    """
+
+    def __init__(self, current: Callable[[], Mapping[str, Any]] | None = None) -> None:
+        self._native = _native.Undo()
+        self._slots: dict[str, Slot] = {}
+        self._written: list[_Written] = []
+        self._current = current
+        # Other names of the same weights, and what was under such a name when it no longer was the same.
+        self._twins: dict[str, list[str]] = {}
+        self._untied: dict[str, list[Any]] = {}
+        self._gone: list[str] = []
+        self.edited: dict[str, int] = {}
+        """How many elements were edited, by the name of the tensor. Weights that are tied are there once."""
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to restore."""
+        return bool(self._native.names() or self._written)
+
+    def __repr__(self) -> str:
+        state = "to be undone" if self.active else "undone"
+        return f"<Undo: {sum(self.edited.values())} elements in {len(self.edited)} tensors, {state}>"
+
+    def __call__(self, *, force: bool = False) -> None:
+        """Restores what the edit has changed. Does nothing the second time.
+
+        Refuses, and restores nothing, if something else has changed the edited elements since; with ``force`` it restores them
+        all the same.
+        """
+        if not force:
+            changed = self.changed()
+            if changed:
+                raise _changed(changed)
+        self._restore()
+
+    def changed(self) -> list[str]:
+        """The names of tensors of which something else has changed edited elements since."""
+        self._rebind()
+        self._leave_freed()
+        names = self._native.changed()
+        for name in self._native.names():
+            slot = self._slots[name]
+            if slot.has_moved and name not in names and _fits(slot):
+                positions, _ = self._held(slot)
+                was = slot.on_device(slot.gather(slot.indices(positions, here=False), memory=True))
+                if not slot.is_equal(slot.gather(slot.indices(positions)), was):
+                    names.append(name)
+        for written in self._written:
+            slot = written.slot
+            if written.after is not None and _fits(slot):
+                now = slot.gather(slot.on_device(written.indices))
+                if not slot.is_equal(now, slot.on_device(written.after)):
+                    names.append(slot.name)
+        return names
+
+    def _rebind(self) -> None:
+        """Takes the arrays that the model has now in place of those that it had."""
+        if self._current is None:
+            return
+        current = self._current()
+        for name, slot in self._slots.items():
+            slot.array = current.get(name, slot.array)
+            twins = [current[twin] for twin in self._twins.get(name, ()) if twin in current]
+            self._untied[name] = [twin for twin in twins if twin.data_ptr() != slot.array.data_ptr()]
+
+    def _leave_freed(self) -> None:
+        """Of memory that was given back, as by sharding, the library must read nothing. What is in its place is written by position."""
+        for name in self._native.names():
+            slot = self._slots[name]
+            if slot.is_freed:
+                positions, bits = self._held(slot)
+                at, before = slot.indices(positions, here=False), slot.bits(bits, here=False)
+                self._written.append(_Written(slot, at, before, None))
+                self._native.forget(name)
+
+    def _held(self, slot: Slot) -> tuple[bytes, bytes]:
+        held = self._native.held(slot.name)
+        assert held is not None
+        return held
+
+    def _restore(self) -> None:
+        """Restores everything. An interruption is for afterwards."""
+        interrupted: KeyboardInterrupt | None = None
+        while self.active:
+            try:
+                self._restore_rest()
+            except KeyboardInterrupt as error:
+                interrupted = error
+        self._slots.clear()
+        if interrupted is not None:
+            raise interrupted
+        if self._gone:
+            names = ", ".join(sorted(set(self._gone)))
+            self._gone.clear()
+            message = f"{names}: of another dtype or shape than when they were edited, and so not restored"
+            raise _of(6, "array.converted", message, help="undo the edit before the model is converted")
+
+    def _restore_rest(self) -> None:
+        """Restores what is not restored yet."""
+        self._rebind()
+        self._leave_freed()
+        for name in self._native.names():
+            slot = self._slots[name]
+            untied = [Slot(name, array) for array in self._untied.get(name, ()) if _fits(slot, array)]
+            # The model was moved to another device, for example. Its old memory is nobody's.
+            moved = [slot] if slot.has_moved and _fits(slot) else []
+            if moved or untied:
+                positions, bits = self._held(slot)
+                for each in [*moved, *untied]:
+                    each.scatter(each.indices(positions), each.bits(bits))
+            if slot.has_moved:
+                self._gone += [] if moved else [name]
+                self._native.forget(name)
+        direct = self._native.names()
+        self._native.restore()
+        for name in direct:
+            self._slots[name].has_changed()
+        while self._written:
+            written = self._written[-1]
+            slot = written.slot
+            for each in [slot, *(Slot(slot.name, array) for array in self._untied.get(slot.name, ()))]:
+                if _fits(slot, each.array):
+                    each.scatter(each.on_device(written.indices), each.on_device(written.before))
+                else:
+                    self._gone.append(slot.name)
+            self._written.pop()
+
+    def __enter__(self) -> Undo:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        changed: list[str] = []
+        try:
+            changed = self.changed() if self.active else []
+        finally:
+            self._restore()
+        if changed:
+            import warnings
+
+            warnings.warn(str(_changed(changed)) + "; what was there before the edit was restored", RuntimeWarning, 2)
+
+
+def _changed(names: Sequence[str]) -> Error:
+    first, more = names[0], f" and {len(names) - 1} more" if len(names) > 1 else ""
+    message = f"{first}{more}: something else has changed edited elements since"
+    return _of(6, "array.changed", message, help="undo later edits first; `force=True` restores the elements all the same")
+
+
+def _fits(slot: Slot, array: Any = None) -> bool:
+    """Whether what the array is now, or another one, can hold what it held."""
+    try:
+        now = Slot(slot.name, slot.array if array is None else array)
+    except Error:
+        return False
+    return (now.dtype, now.shape) == (slot.dtype, slot.shape)
+
+
+def apply_(
+    patches: Edits,
+    arrays: Mapping[str, Any],
+    alpha: float | None = None,
+    *,
+    check: str = "full",
+    different_base: bool = False,
+    not_finite: bool = False,
+    prefix: Prefixes | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Undo:
+    """Edits named arrays, such as the state dict of a model, in place: ``base + alpha * (reference - base)`` at the selected weights.
+
+    The bits are those that ``lcepatch apply`` writes to a file. Arrays are of numpy or torch, on any device; those of the CPU that
+    are contiguous are edited where they are, and of all others the selected elements are. Either all arrays are edited or none.
+    Weights that are tied are edited once. Quantized, sharded and meta tensors that a patch changes are refused by name.
+
+    Without ``alpha`` each patch is applied at the alpha that it recommends, or at 1; several patches add up. The base is checked
+    first: by the digest of every tensor that changes, or with ``check="quick"`` by the values at the selected weights.
+    ``different_base`` adds portable patches to arrays that are not their base, and ``not_finite`` allows infinities. ``prefix``
+    exchanges prefixes of the patches' names for the arrays', ``include`` and ``exclude`` choose tensors by globs of the patches' names.
+
+    Memory: for each edited element its bytes and 4 more, until the edit is undone.
+    """
+    return _apply(patches, arrays, alpha, check, different_base, not_finite, prefix, include, exclude)
+
+
+def options(
+    check: str,
+    different_base: bool,
+    not_finite: bool,
+    prefix: Prefixes | None,
+    include: Sequence[str],
+    exclude: Sequence[str],
+) -> dict[str, Any]:
+    """For the library."""
+    if check not in ("full", "quick"):
+        raise _of(2, "usage", f"check cannot be {check!r}", help="choose full or quick")
+    return {
+        "quick": check == "quick",
+        "different_base": different_base,
+        "not_finite": not_finite,
+        "prefix": _pairs(prefix),
+        "include": list(include),
+        "exclude": list(exclude),
+    }
+
+
+def pairs_of(patches: Edits, alpha: float | None) -> list[tuple[Patch, float | None]]:
+    """Each patch, with its alpha if one was given."""
+    from os import PathLike
+
+    each = [patches] if isinstance(patches, Patch | str | PathLike) else list(patches)
+    pairs: list[tuple[Patch, float | None]] = []
+    for item in each:
+        patch, own = item if isinstance(item, tuple) else (item, None)
+        pairs.append((patch if isinstance(patch, Patch) else load(patch), alpha if own is None else float(own)))
+    if not pairs:
+        raise _of(2, "usage", "no patch was given", help="give at least one")
+    return pairs
+
+
+def _apply(
+    patches: Edits,
+    arrays: Mapping[str, Any],
+    alpha: float | None,
+    check: str,
+    different_base: bool,
+    not_finite: bool,
+    prefix: Prefixes | None,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    current: Callable[[], Mapping[str, Any]] | None = None,
+) -> Undo:
+    wishes = options(check, different_base, not_finite, prefix, include, exclude)
+    pairs = pairs_of(patches, alpha)
+    names: dict[str, None] = {}
+    for patch, _ in pairs:
+        names.update(dict.fromkeys(patch._names(include, exclude, prefix)))
+    own = slots(arrays, names)
+    _open_all(own, pairs, check == "quick")
+    base = _native.Checkpoint.lent([slot.native for slot in own])
+    undo = Undo(current)
+    undo._slots = {slot.name: slot for slot in own}
+    if current is not None:
+        undo._twins = _twins(own, arrays)
+    try:
+        _native.apply_(undo._native, base, [(patch._native, wanted) for patch, wanted in pairs], wishes)
+        for name in undo._native.names():
+            slot = undo._slots[name]
+            undo.edited[name] = undo._native.selected(name)
+            if slot.is_direct:
+                slot.has_changed()
+                continue
+            positions, bits = undo._held(slot)
+            indices, before = slot.indices(positions), slot.bits(bits)
+            after = slot.on_device(slot.gather(slot.indices(positions, here=False), memory=True))
+            undo._written.append(_Written(slot, indices, before, after))
+            slot.scatter(indices, after)
+            undo._native.forget(name)
+            slot.close()
+    except BaseException:
+        undo._restore()
+        raise
+    for slot in own:
+        slot.close()
+    return undo
+
+
+def _twins(own: list[Slot], arrays: Mapping[str, Any]) -> dict[str, list[str]]:
+    """All names of the same tensors of a model."""
+    by_tensor: dict[int, list[str]] = {}
+    for name, array in arrays.items():
+        by_tensor.setdefault(id(array), []).append(name)
+    return {slot.name: by_tensor[id(slot.array)] for slot in own}
+
+
+def _open_all(own: list[Slot], pairs: list[tuple[Patch, float | None]], quick: bool) -> None:
+    """Opens the memory of arrays, that of each once. Of a quick check on a device, only the selected elements are fetched."""
+    opened: dict[tuple[Any, ...], Slot] = {}
+    for slot in own:
+        twin = opened.setdefault(slot.key, slot)
+        if twin is not slot and not slot.is_direct:
+            slot.memory, slot.buffer = twin.memory, twin.buffer
+            continue
+        slot.open(_gathered(slot, pairs) if quick and slot.is_torch and not slot.is_direct else None)
+
+
+def _gathered(slot: Slot, pairs: list[tuple[Patch, float | None]]) -> Any:
+    """The flat indices of the elements that patches need of a tensor; None if that is all of it."""
+    import torch
+
+    if slot.name.endswith(("_orig", "_mask")):
+        return None
+    found = []
+    for patch, _ in pairs:
+        if any(row.name == slot.name for row in patch.tensors):
+            if patch._needs(slot.name):
+                return None
+            positions = patch._native.positions(slot.name, None)
+            found.append(torch.frombuffer(bytearray(positions or b""), dtype=torch.int64))
+    return torch.unique(torch.cat(found)).to(slot.array.device) if found else None

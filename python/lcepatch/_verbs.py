@@ -1,0 +1,242 @@
+"""Verbs on files, places and several patches."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lcepatch import _native
+from lcepatch._patch import Base, Fit, Name, Patch, Prefixes, _open, load
+from lcepatch._undo import Edits, options, pairs_of
+from lcepatch.errors import _of
+
+
+class Applied(NamedTuple):
+    """What an apply has done."""
+
+    edited: int
+    """How many weights were edited."""
+    tensors: int
+    verified: bool
+    """Whether the result was compared with the digest that the patch declares."""
+    is_reference: bool
+    """Whether every byte of the result's files is that of the patch's reference."""
+    different_base: bool
+    undo: str | None
+    """The undo patch that was written."""
+    left_behind: tuple[str, ...]
+    """Files of the base that were not copied, since they hold its weights in another format or again."""
+    digests: dict[str, str]
+    """BLAKE3 of the edited tensors, of what was read back."""
+
+
+class Combined(NamedTuple):
+    """The sum of patches."""
+
+    patch: Patch
+    selected: int
+    """How many elements any patch selects."""
+    overlapping: int
+    """How many several patches select."""
+    conflicting: int
+    """How many they move in both directions."""
+
+
+class Found(NamedTuple):
+    """A published patch."""
+
+    place: str
+    file: str
+    id: str
+    fits: bool
+    state: str
+    """What the checkpoint is to it: ``base``, ``result``, ``reference`` or ``unknown``."""
+
+
+def apply(
+    base: Base,
+    patches: Edits,
+    out: Name,
+    alpha: float | None = None,
+    *,
+    check: str = "full",
+    different_base: bool = False,
+    not_finite: bool = False,
+    prefix: Prefixes | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    undo: Name | None = None,
+    log: bool = True,
+    replace: bool = False,
+) -> Applied:
+    """Writes a checkpoint with patches, as ``lcepatch apply`` does, to a new file or directory, which appears complete or not at all.
+
+    Several patches add up. Without ``alpha``, each is applied at the alpha that it recommends, or at 1. ``undo`` names a file for the
+    patch that takes the result back. For the rest see :func:`lcepatch.apply_`.
+    """
+    if isinstance(base, Mapping):
+        raise _of(2, "usage", "apply writes files, and the base is a mapping", help="use apply_ to edit arrays in place")
+    wishes = options(check, different_base, not_finite, prefix, include, exclude)
+    pairs = [(patch._native, own) for patch, own in pairs_of(patches, alpha)]
+    done = json.loads(_native.apply(_native.Checkpoint.open(base), pairs, out, wishes, undo, log, replace))
+    return Applied(
+        done["edited"],
+        done["tensors"],
+        done["verified"],
+        done["is_reference"],
+        done["different_base"],
+        done["undo"],
+        tuple(done["left_behind"]),
+        done["digests"],
+    )
+
+
+def check(patch: Patch | Name, base: Base | None = None, **wishes: Any) -> Fit:
+    """Whether a patch is intact, and fits a base; :meth:`Patch.check` says how."""
+    return _loaded(patch).check(base, **wishes)
+
+
+def combine(patches: Edits, *, base: Base | None = None, ties: bool = False) -> Combined:
+    """The patch that gives what patches of one base give together, each at its weight; without one, at the alpha that it recommends.
+
+    ``ties`` leaves out the terms that are against the sign of the sum.
+    """
+    pairs = pairs_of(patches, None)
+    opened = _open(base, [name for patch, _ in pairs for name in patch._names()])
+    patch, *counts = _native.combine([(patch._native, own) for patch, own in pairs], opened, ties)
+    return Combined(Patch(patch), *counts)
+
+
+def invert(patch: Patch | Name, *, base: Base | None = None) -> Patch:
+    """The patch from the other side."""
+    return _loaded(patch).invert(base=base)
+
+
+def squash(first: Patch | Name, second: Patch | Name, *, base: Base | None = None) -> Patch:
+    """The patch that does what ``second`` does to the result of ``first``. ``base`` is that of the first."""
+    one, two = _loaded(first), _loaded(second)
+    return Patch(_native.squash(one._native, two._native, _open(base, [*one._names(), *two._names()])))
+
+
+def select(patch: Patch | Name, **wishes: Any) -> Patch:
+    """A part of a patch; :meth:`Patch.select` says how."""
+    return _loaded(patch).select(**wishes)
+
+
+def compare(first: Patch | Name, second: Patch | Name, *, base: Base | None = None) -> dict[str, Any]:
+    """How alike two patches are, in all and by component: counts, Jaccard index and cosine."""
+    one, two = _loaded(first), _loaded(second)
+    opened = _open(base, [*one._names(), *two._names()])
+    found: dict[str, Any] = json.loads(_native.compare(one._native, two._native, opened))
+    return found
+
+
+def push(
+    patches: Patch | Name | Iterable[Patch | Name],
+    place: Name,
+    *,
+    private: bool = False,
+    message: str | None = None,
+    dry_run: bool = False,
+    replace: bool = False,
+) -> dict[str, Any]:
+    """Publishes patches: to a repository ``org/name`` of a hub, to ``s3://bucket/prefix``, or to a directory.
+
+    The answer is that of ``lcepatch push --json``.
+    """
+    each = [patches] if isinstance(patches, Patch | str | os.PathLike) else list(patches)
+    words = [*_flag("--private", private), *_flag("--dry-run", dry_run), *_flag("--force", replace), "--yes"]
+    words += _option("--message", message)
+    return _answer("push", words, [*(_named(patch) for patch in each), os.fspath(place)])
+
+
+def pull(
+    place: Name,
+    out: Name,
+    *,
+    model: Name | None = None,
+    to: str | None = None,
+    squash: bool = False,
+    replace: bool = False,
+    allowed_signers: Name | None = None,
+) -> dict[str, Any]:
+    """Fetches published patches to the folder ``out``, or brings ``model`` to its last version, which is written to ``out``.
+
+    ``to`` names the last patch, by file or id. The answer is that of ``lcepatch pull --json``.
+    """
+    words = [*_flag("--squash", squash), *_flag("--force", replace), *_option("--output", out)]
+    words += [*_option("--for", model), *_option("--to", to), *_option("--require-signature", allowed_signers)]
+    return _answer("pull", words, [os.fspath(place)])
+
+
+def find(model: Name, place: Name | None = None) -> list[Found]:
+    """The published patches for a checkpoint, those that fit first: in a place, or in those that a hub knows."""
+    rows = _answer("find", _option("--in", place), [os.fspath(model)])["patches"]
+    found = [Found(row["place"], row["file"], row["id"], row["fits"], row["state"]) for row in rows]
+    return sorted(found, key=lambda row: not row.fits)
+
+
+def verify(
+    model: Name,
+    patches: Patch | Name | Iterable[Patch | Name] = (),
+    *,
+    alpha: float | Iterable[float] | None = None,
+    options: Sequence[str] = (),
+    **measures: Any,
+) -> dict[str, Any]:
+    """Measures a model as it is and with patches, as ``lcepatch verify`` does, and returns its report.
+
+    ``measures`` are flags of the command without their dashes, such as ``weat="6,7,8"``, ``crows_pairs="pairs.csv"``,
+    ``perplexity="heldout.txt"`` or ``kl=True``; ``options`` are more words of the command line. Computing needs ONNX Runtime: the
+    extra ``lcepatch[verify]``, or ``lcepatch runtime install``.
+    """
+    import tempfile
+
+    from lcepatch._command import runtime_of_python
+
+    each = [patches] if isinstance(patches, Patch | str | os.PathLike) else list(patches)
+    words = list(options)
+    for name, value in measures.items():
+        flag = "--" + name.replace("_", "-")
+        words += _flag(flag, value) if isinstance(value, bool) else _option(flag, value)
+    if alpha is not None:
+        alphas = [alpha] if isinstance(alpha, int | float) else list(alpha)
+        words.append("--alpha=" + ",".join(repr(float(one)) for one in alphas))
+    with runtime_of_python(), tempfile.TemporaryDirectory() as folder:
+        for at, patch in enumerate(each):
+            if isinstance(patch, Patch) and patch.name is None:
+                path = os.path.join(folder, f"{at}.lcepatch")
+                patch.save(path)
+                words += _option("--patch", path)
+            else:
+                words += _option("--patch", _named(patch))
+        return _answer("verify", words, [os.fspath(model)])
+
+
+def _answer(verb: str, words: list[str], names: list[str]) -> dict[str, Any]:
+    """The answer of a command."""
+    _, text = _native.answer([verb, "--json", *words, "--", *names])
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def _flag(name: str, is_set: bool) -> list[str]:
+    return [name] if is_set else []
+
+
+def _option(name: str, value: Any) -> list[str]:
+    return [] if value is None else [f"{name}={os.fspath(value) if isinstance(value, os.PathLike) else value}"]
+
+
+def _loaded(patch: Patch | Name) -> Patch:
+    return patch if isinstance(patch, Patch) else load(patch)
+
+
+def _named(patch: Patch | Name) -> str:
+    if not isinstance(patch, Patch):
+        return os.fspath(patch)
+    if patch.name is None:
+        raise _of(2, "usage", "the patch has no file, which would give it its name", help="save it first")
+    return patch.name

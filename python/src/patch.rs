@@ -1,0 +1,161 @@
+//! A patch, whose header is read.
+
+use crate::checkpoint::Checkpoint;
+use crate::fault::Fault;
+use crate::work::finish;
+use lcepatch::Existing;
+use lcepatch::algebra::positions;
+use lcepatch::apply::choose;
+use lcepatch::cli::program::{figure, sentence};
+use lcepatch::edit::Alpha;
+use lcepatch::format::block::Streams;
+use lcepatch::pair::{Prefix, PrefixMap};
+use lcepatch::patch::{self, Filter};
+use lcepatch::report::Stat;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::path::PathBuf;
+
+/// A patch.
+#[pyclass(frozen, module = "lcepatch._native")]
+pub struct Patch {
+    pub patch: patch::Patch,
+    /// Whether it has no file, and its name is none.
+    is_new: bool,
+}
+
+impl Patch {
+    /// A patch that has no file yet.
+    pub fn new(patch: patch::Patch) -> Self {
+        Self { patch, is_new: true }
+    }
+}
+
+/// What is known of a patch from its header.
+#[derive(serde::Serialize)]
+struct Described<'a> {
+    id: String,
+    sentence: String,
+    alpha: f64,
+    alpha_source: lcepatch::edit::AlphaSource,
+    stat: Stat,
+    metadata: &'a lcepatch::format::Metadata,
+    ignored_metadata: Vec<String>,
+}
+
+#[pymethods]
+impl Patch {
+    /// A patch by any name that the command knows.
+    #[staticmethod]
+    #[pyo3(signature = (name, signers=None, signer=None))]
+    fn load(py: Python<'_>, name: PathBuf, signers: Option<PathBuf>, signer: Option<String>) -> PyResult<Self> {
+        let patch = finish(py, |tools| Ok(tools.program.patch(&name, signers, signer)?))?;
+        Ok(Self { patch, is_new: false })
+    }
+
+    /// The patch whose file has these bytes.
+    #[staticmethod]
+    fn of_bytes(py: Python<'_>, bytes: Vec<u8>) -> PyResult<Self> {
+        Ok(Self::new(finish(py, move |_| Ok(patch::Patch::from_bytes("the bytes", bytes)?))?))
+    }
+
+    /// Its name, unless it has no file.
+    #[getter]
+    fn name(&self) -> Option<PathBuf> {
+        (!self.is_new).then(|| self.patch.name().to_owned())
+    }
+
+    /// What is known of it from its header, as JSON.
+    fn describe(&self) -> String {
+        let (alpha, alpha_source) = self.patch.default_alpha();
+        let described = Described {
+            id: self.patch.id().to_string(),
+            sentence: sentence(&self.patch),
+            alpha: alpha.value(),
+            alpha_source,
+            stat: Stat::new(&self.patch),
+            metadata: self.patch.metadata(),
+            ignored_metadata: self.patch.ignored_metadata().iter().map(ToString::to_string).collect(),
+        };
+        serde_json::json!(described).to_string()
+    }
+
+    /// What `lcepatch show` prints about it.
+    fn show(&self, py: Python<'_>) -> PyResult<String> {
+        finish(py, |tools| Ok(tools.program.show(&self.patch)?))
+    }
+
+    /// What it selects, by layer and component, as SVG.
+    fn figure(&self) -> String {
+        figure(&self.patch)
+    }
+
+    /// Writes it to a new file.
+    fn save(&self, py: Python<'_>, path: PathBuf, replace: bool) -> PyResult<()> {
+        let existing = if replace { Existing::Replace } else { Existing::Keep };
+        finish(py, |_| Ok(self.patch.save(&path, existing).map_err(lcepatch::Error::from)?))
+    }
+
+    /// The bytes of its file.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = finish(py, |_| Ok(self.patch.to_bytes()?))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// The flat indices of the elements of a tensor that it selects, as little-endian 64-bit integers; None if it does not change the
+    /// tensor.
+    fn positions<'py>(
+        &self,
+        py: Python<'py>,
+        tensor: &str,
+        base: Option<&Checkpoint>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let base = base.map(|base| &base.checkpoint);
+        let found = finish(py, |tools| Ok(positions(&self.patch, tensor, base, &tools.context)?))?;
+        Ok(found.map(|positions| {
+            let bytes: Vec<u8> = positions.into_iter().flat_map(u64::to_le_bytes).collect();
+            PyBytes::new(py, &bytes)
+        }))
+    }
+
+    /// The names of the tensors that it changes, and those of the base's: all, or those that pass the globs.
+    fn targets(
+        &self,
+        py: Python<'_>,
+        include: Vec<String>,
+        exclude: Vec<String>,
+        prefix: Vec<(String, String)>,
+    ) -> PyResult<Vec<(String, String)>> {
+        finish(py, |tools| {
+            let mut filter = Filter::default();
+            (filter.include, filter.exclude) = (include, exclude);
+            let patches = match filter.is_empty() {
+                true => vec![self.patch.clone()],
+                false => choose(vec![self.patch.clone()], &filter, &tools.context)?,
+            };
+            let prefix = PrefixMap::new(prefix.into_iter().map(|(from, to)| Prefix { from, to }).collect());
+            let own = |name: &String| prefix.as_ref().map_or_else(|| name.clone(), |prefix| prefix.apply(name));
+            let entries = patches.iter().flat_map(|patch| &patch.table().tensors);
+            Ok(entries.map(|entry| (entry.name.clone(), own(&entry.name))).collect())
+        })
+    }
+
+    /// Whether the positions of all selected elements of a tensor are known without the base.
+    fn is_base_free(&self, py: Python<'_>, tensor: &str) -> PyResult<bool> {
+        finish(py, |_| {
+            for (entry, block) in self.patch.table().blocks().filter(|(entry, _)| entry.name == tensor) {
+                let bytes = self.patch.block(entry, block)?;
+                if Streams::read(&bytes).is_ok_and(|streams| streams.needs_base()) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+}
+
+/// An alpha that was given, or else the one that the patch recommends, or 1.
+pub fn alpha(patch: &patch::Patch, given: Option<f64>) -> Result<Alpha, Fault> {
+    let Some(given) = given else { return Ok(patch.default_alpha().0) };
+    Alpha::new(given).ok_or_else(|| Fault::usage(format!("alpha {given} is not finite"), "give a finite number"))
+}

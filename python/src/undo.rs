@@ -1,0 +1,179 @@
+//! Edits of arrays in place, and the way back.
+
+use crate::checkpoint::Checkpoint;
+use crate::edits::{Given, Options, patches_of};
+use crate::fault::Fault;
+use crate::memory::Lent;
+use crate::patch::Patch;
+use crate::work::{Ended, brief, finish, run};
+use lcepatch::apply::{Exchange, Plan};
+use lcepatch::context::Context;
+use lcepatch::format::digest::Digest;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One tensor that was edited.
+struct Edited {
+    /// What it held.
+    exchange: Exchange,
+    memory: Arc<Lent>,
+    /// The digest of what was written.
+    written: Digest,
+}
+
+impl Edited {
+    /// Whether the edited elements are still as they were written.
+    fn is_unchanged(&self) -> bool {
+        self.exchange.digest((*self.memory).as_ref()) == self.written
+    }
+
+    fn exchange(&mut self) {
+        let Self { exchange, memory, .. } = self;
+        memory.write(|bytes| exchange.exchange(bytes));
+    }
+}
+
+/// The way back from an edit in place.
+#[pyclass(frozen, module = "lcepatch._native")]
+pub struct Undo {
+    edited: Mutex<Vec<Edited>>,
+}
+
+impl Undo {
+    fn lock(&self) -> MutexGuard<'_, Vec<Edited>> {
+        self.edited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Undo {
+    /// Nothing was edited.
+    #[new]
+    fn new() -> Self {
+        Self { edited: Mutex::default() }
+    }
+
+    /// The names of the tensors that were edited and are not restored.
+    fn names(&self) -> Vec<String> {
+        self.lock().iter().map(|edited| edited.exchange.tensor().to_owned()).collect()
+    }
+
+    /// How many elements of a tensor were edited.
+    fn selected(&self, tensor: &str) -> u64 {
+        self.lock().iter().filter(|edited| edited.exchange.tensor() == tensor).map(|edited| edited.exchange.len()).sum()
+    }
+
+    /// The flat indices of the edited elements of a tensor, as little-endian 64-bit integers, and the bits that they had.
+    fn held<'py>(&self, py: Python<'py>, tensor: &str) -> Option<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let edited = self.lock();
+        let Edited { exchange, .. } = edited.iter().find(|edited| edited.exchange.tensor() == tensor)?;
+        let positions: Vec<u8> = exchange.positions().into_iter().flat_map(u64::to_le_bytes).collect();
+        Some((PyBytes::new(py, &positions), PyBytes::new(py, &exchange.bits())))
+    }
+
+    /// Forgets a tensor, which is restored in another way.
+    fn forget(&self, tensor: &str) {
+        self.lock().retain(|edited| edited.exchange.tensor() != tensor);
+    }
+
+    /// The names of the tensors whose edited elements something has changed since.
+    fn changed(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        finish(py, |_| {
+            let edited = self.lock();
+            let changed = edited.iter().filter(|edited| !edited.is_unchanged());
+            Ok(changed.map(|edited| edited.exchange.tensor().to_owned()).collect())
+        })
+    }
+
+    /// Restores all edited elements. It cannot be interrupted.
+    fn restore(&self, py: Python<'_>) {
+        brief(py, || {
+            let mut edited = self.lock();
+            edited.iter_mut().for_each(Edited::exchange);
+            edited.clear();
+        });
+    }
+}
+
+/// Edits the arrays of `base` in place: all of them, or none. `undo`, which is empty, then is the way back: it is there before, so that no
+/// interruption can lose it.
+#[pyfunction]
+pub fn apply_(
+    py: Python<'_>,
+    undo: &Undo,
+    base: &Checkpoint,
+    patches: Vec<(PyRef<'_, Patch>, Option<f64>)>,
+    options: Options,
+) -> PyResult<()> {
+    let given = patches_of(patches);
+    let Ended { outcome, interrupted } = run(py, |tools| edit(base, given, &options, &tools.context))?;
+    let mut edited = match (outcome, &interrupted) {
+        (Ok(edited), _) => edited,
+        (Err(_), Some(_)) => Vec::new(),
+        (Err(fault), None) => return Err(fault.raise(py)),
+    };
+    if let Some(interrupted) = interrupted {
+        // Done all the same, and taken back.
+        brief(py, || edited.iter_mut().for_each(Edited::exchange));
+        return Err(interrupted);
+    }
+    *undo.lock() = edited;
+    Ok(())
+}
+
+fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Context<'_>) -> Result<Vec<Edited>, Fault> {
+    let edits = options.edits(given, context)?;
+    let plan = Plan::check(&base.checkpoint, &edits, &options.plan(), context)?;
+    let exchanges = plan.exchanges(context)?;
+    let mut edited: Vec<Edited> = Vec::new();
+    for exchange in exchanges {
+        let Some(memory) = base.memory.get(exchange.tensor()).cloned() else { continue };
+        if memory.read_only() {
+            return Err(Fault::Array {
+                kind: "array.read-only",
+                message: format!("{:?} is read-only", exchange.tensor()),
+                help: "copy the array, or set its flag `writeable`",
+            });
+        }
+        edited.push(Edited { exchange, memory, written: Digest::UNKNOWN });
+    }
+    let mut edited = without_twins(edited)?;
+    // From here on nothing reads the base but what looks at the result.
+    edited.iter_mut().for_each(Edited::exchange);
+    edited.iter_mut().for_each(|edited| edited.written = edited.exchange.digest((*edited.memory).as_ref()));
+    match plan.check_exchanged(context) {
+        Ok(_) => Ok(edited),
+        Err(error) => {
+            edited.iter_mut().for_each(Edited::exchange);
+            Err(error.into())
+        }
+    }
+}
+
+/// The tensors that are edited, each memory once: weights that are tied have several names.
+fn without_twins(mut edited: Vec<Edited>) -> Result<Vec<Edited>, Fault> {
+    edited.sort_by_key(|edited| edited.memory.place());
+    let mut single: Vec<Edited> = Vec::new();
+    for next in edited {
+        let Some(last) = single.last() else {
+            single.push(next);
+            continue;
+        };
+        let ((start, bytes), (next_start, next_bytes)) = (last.memory.place(), next.memory.place());
+        if bytes == 0 || next_start >= start + bytes {
+            single.push(next);
+            continue;
+        }
+        let is_same = (start, bytes) == (next_start, next_bytes) && last.exchange.is_same(&next.exchange);
+        if !is_same {
+            let (first, second) = (last.exchange.tensor(), next.exchange.tensor());
+            return Err(Fault::Array {
+                kind: "base.shared",
+                message: format!("{first:?} and {second:?} share memory, and the patch changes them differently"),
+                help: "untie the weights: give each array memory of its own",
+            });
+        }
+    }
+    Ok(single)
+}

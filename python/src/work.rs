@@ -1,0 +1,112 @@
+//! Long work: without the interpreter's lock, on threads of its own, and stopped by an interruption.
+
+use crate::fault::Fault;
+use lcepatch::cli::program::Program;
+use lcepatch::context::{Context, Silent};
+use pyo3::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often an interruption is looked for.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// The threads of this process. A process that was forked has none of its parent's, and starts its own.
+static THREADS: Mutex<Option<(u32, Arc<ThreadPool>)>> = Mutex::new(None);
+
+fn threads() -> Option<Arc<ThreadPool>> {
+    let (mut threads, own) = (THREADS.lock().unwrap_or_else(PoisonError::into_inner), std::process::id());
+    match &*threads {
+        Some((process, pool)) if *process == own => Some(pool.clone()),
+        _ => {
+            let wanted = std::env::var("LCEPATCH_THREADS").ok().and_then(|number| number.parse().ok()).unwrap_or(0);
+            let pool = Arc::new(ThreadPoolBuilder::new().num_threads(wanted).build().ok()?);
+            // The parent's pool must not be dropped here, where its threads are not.
+            std::mem::forget(threads.replace((own, pool.clone())));
+            Some(pool)
+        }
+    }
+}
+
+/// Runs short work, which cannot be interrupted, without the interpreter's lock.
+pub fn brief<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(|| match threads() {
+        Some(threads) => threads.install(work),
+        None => work(),
+    })
+}
+
+/// What work needs besides its input.
+pub struct Tools<'a> {
+    /// Progress and interruption.
+    pub context: Context<'a>,
+    /// Runs commands and looks names up.
+    pub program: Program,
+}
+
+/// Work that has ended.
+pub struct Ended<T> {
+    /// How.
+    pub outcome: Result<T, Fault>,
+    /// The exception of an interruption that came meanwhile. The work may be done all the same.
+    pub interrupted: Option<PyErr>,
+}
+
+/// Runs `work` on other threads, while other threads of Python run. A signal whose handler raises an exception, such as that of Ctrl-C,
+/// cancels it. Notes of the work go to the logger `lcepatch`.
+pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Tools<'_>) -> Result<T, Fault> + Send) -> PyResult<Ended<T>> {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let notes: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (keep, flag) = (notes.clone(), cancelled.clone());
+    let say = Arc::new(move |text: &str| keep.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned()));
+    let (ended, interrupted) = py.detach(|| {
+        let (send, receive) = channel();
+        let mut interrupted = None;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let tools = Tools { context: Context::new(&Silent, &flag), program: Program::new(say, flag.clone()) };
+                let work = || match threads() {
+                    Some(threads) => threads.install(|| work(&tools)),
+                    None => work(&tools),
+                };
+                // The receiver waits.
+                let _ = send.send(catch_unwind(AssertUnwindSafe(work)));
+            });
+            loop {
+                match receive.recv_timeout(INTERVAL) {
+                    Ok(ended) => return (Some(ended), interrupted),
+                    Err(RecvTimeoutError::Disconnected) => return (None, interrupted),
+                    Err(RecvTimeoutError::Timeout) => {
+                        if let Err(error) = Python::attach(|py| py.check_signals()) {
+                            cancelled.store(true, Ordering::Relaxed);
+                            interrupted = Some(error);
+                        }
+                    }
+                }
+            }
+        })
+    });
+    let outcome = match ended {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(panic)) => resume_unwind(panic),
+        None => Err(Fault::usage("the work ended without an answer", "this is a mistake in lcepatch: report it")),
+    };
+    let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
+    if !notes.is_empty() {
+        let logger = py.import("logging")?.getattr("getLogger")?.call1(("lcepatch",))?;
+        notes.into_iter().try_for_each(|note| logger.call_method1("warning", ("%s", note)).map(|_| ()))?;
+    }
+    Ok(Ended { outcome, interrupted })
+}
+
+/// As [`run`], for work whose result may be dropped.
+pub fn finish<T: Send>(py: Python<'_>, work: impl FnOnce(&Tools<'_>) -> Result<T, Fault> + Send) -> PyResult<T> {
+    let Ended { outcome, interrupted } = run(py, work)?;
+    match interrupted {
+        Some(interrupted) => Err(interrupted),
+        None => outcome.map_err(|fault| fault.raise(py)),
+    }
+}

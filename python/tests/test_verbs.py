@@ -1,0 +1,190 @@
+"""Patches, what is made of them, and where they are published."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import lcepatch
+from conftest import DEMO, ROOT, bits, copy, read, save
+
+
+@pytest.fixture
+def pair(tmp_path, make):
+    base, reference = make()
+    return save(tmp_path / "a.safetensors", base), save(tmp_path / "b.safetensors", reference)
+
+
+def test_a_patch_tells_what_it_is(pair, tmp_path):
+    made = lcepatch.diff(*pair, density=0.02, params="all", recommended_alpha=-2, description="why", meta={"k": [1, None]})
+    assert made.name is None
+    made.save(tmp_path / "p.lcepatch")
+    with pytest.raises(lcepatch.UsageError, match="exists"):
+        made.save(tmp_path / "p.lcepatch")
+    made.save(tmp_path / "p.lcepatch", replace=True)
+    patch = lcepatch.load(tmp_path / "p.lcepatch")
+    assert patch.name == str(tmp_path / "p.lcepatch") and patch.id == made.id and len(patch.id) == 64
+    assert (patch.alpha, patch.metadata["description"], patch.metadata["x"]["k"]) == (-2, "why", [1, None])
+    assert patch.selected == sum(tensor.selected for tensor in patch.tensors) == 150
+    assert patch.tensors[0][:3] == ("layer.0.weight", "F32", (500, 7))
+    assert repr(patch) == f"<Patch {patch.id[:12]}: 150 weights in 3 tensors, alpha -2>"
+    assert lcepatch.Patch.from_bytes(patch.to_bytes()).id == patch.id
+    assert pickle.loads(pickle.dumps(patch)).id == patch.id
+    html = patch._repr_html_()
+    assert html.count("<svg") == 1 and "&lt;" not in html.split("<pre>")[0] and "why" in html
+    shown = subprocess.run([sys.executable, "-m", "lcepatch", "show", patch.name], capture_output=True, text=True, check=True)
+    assert patch.show() == shown.stdout
+
+
+def test_a_diff_of_arrays_is_that_of_their_files(pair):
+    arrays = [read(path) for path in pair]
+    of_arrays, of_files = lcepatch.diff(*arrays), lcepatch.diff(*pair)
+    assert bits({"r": of_arrays.positions("layer.0.weight")}) == bits({"r": of_files.positions("layer.0.weight")})
+    assert [tensor.base_digest for tensor in of_arrays.tensors] == [tensor.base_digest for tensor in of_files.tensors]
+    assert of_arrays.check(pair[0]) and not of_arrays.check(pair[1])
+
+
+def test_files_are_written_as_the_command_writes_them(pair, tmp_path):
+    patch = lcepatch.diff(*pair)
+    done = patch.apply(pair[0], tmp_path / "c.safetensors", undo=tmp_path / "undo.lcepatch")
+    assert done.is_reference and done.verified and done.edited == patch.selected
+    assert (tmp_path / "c.safetensors").read_bytes() == pair[1].read_bytes()
+    lcepatch.apply(tmp_path / "c.safetensors", tmp_path / "undo.lcepatch", tmp_path / "d.safetensors")
+    assert (tmp_path / "d.safetensors").read_bytes() == pair[0].read_bytes()
+    with pytest.raises(lcepatch.UsageError, match="exists"):
+        patch.apply(pair[0], tmp_path / "c.safetensors")
+    with pytest.raises(lcepatch.UsageError, match="apply_"):
+        patch.apply(read(pair[0]), tmp_path / "e.safetensors")
+
+
+def test_a_check_answers_and_damage_is_an_error(pair):
+    patch = lcepatch.diff(*pair)
+    assert patch.check().fits and patch.check(pair[0]).state == "base"
+    for base in (pair[1], read(pair[1])):
+        fit = lcepatch.check(patch, base)
+        assert not fit and fit.state == "result" and set(fit.differences) == {tensor.name for tensor in patch.tensors}
+    assert patch.check({}).differences.keys() == {tensor.name for tensor in patch.tensors}
+    data = bytearray(patch.to_bytes())
+    data[-5] ^= 1
+    with pytest.raises(lcepatch.InvalidPatch) as raised:
+        lcepatch.Patch.from_bytes(bytes(data)).check()
+    assert raised.value.rule == 18
+
+
+def test_algebra(make):
+    base, first = make(1)
+    _, second = make(1, share=0.2)
+    one = lcepatch.diff(base, first, portable=True)
+    two = lcepatch.diff(base, second, portable=True)
+    assert one.invert().invert().id == one.id
+    mine = copy(first)
+    one.invert().apply_(mine)
+    assert bits(mine) == bits(base)
+    both = lcepatch.combine([(one, 0.5), (two, -1)])
+    mine, expected = copy(base), copy(base)
+    both.patch.apply_(mine)
+    lcepatch.apply_([(one, 0.5), (two, -1)], expected)
+    assert bits(mine) == bits(expected)
+    assert both.selected + both.overlapping == one.selected + two.selected
+    chain = lcepatch.squash(one, lcepatch.diff(first, second, portable=True))
+    mine = copy(base)
+    chain.apply_(mine)
+    assert bits(mine) == bits(second)
+    part = lcepatch.select(one, include=["layer.1.*"])
+    assert [tensor.name for tensor in part.tensors] == ["layer.1.weight"]
+    assert lcepatch.select(one, count=10).selected == 10 == one.select(density=10 / one.selected).selected
+    likeness = lcepatch.compare(one, two)["all"]
+    assert likeness["both"] == both.overlapping == one.restrict(two).selected
+    assert lcepatch.compare(one, one)["all"]["jaccard"] == 1
+    needs = lcepatch.diff(base, first)
+    with pytest.raises(lcepatch.Refused, match="base") as raised:
+        lcepatch.combine([needs, two])
+    assert raised.value.kind == "algebra.needs-base"
+    lcepatch.combine([needs, two], base=base)
+
+
+def test_positions_and_values(make):
+    base, reference = make()
+    patch = lcepatch.diff(base, reference)
+    for name, array in base.items():
+        expected = np.flatnonzero(array.reshape(-1).view(f"u{array.itemsize}") != reference[name].reshape(-1).view(f"u{array.itemsize}"))
+        assert (patch.positions(name, base=base) == expected).all()
+        assert (patch.values(name, base, 1) == reference[name].reshape(-1)[expected]).all()
+        assert (patch.values(name, base, 0) == array.reshape(-1)[expected]).all()
+    with pytest.raises(KeyError):
+        patch.positions("other")
+
+
+def test_patches_are_published_found_and_fetched(pair, tmp_path):
+    patch = lcepatch.diff(*pair)
+    with pytest.raises(lcepatch.UsageError, match="no file"):
+        lcepatch.push(patch, tmp_path / "place/")
+    patch.save(tmp_path / "p.lcepatch")
+    place = str(tmp_path / "place") + "/"
+    planned = lcepatch.push(tmp_path / "p.lcepatch", place, dry_run=True)
+    assert planned["sent"] is False and planned["files"]
+    assert lcepatch.push(lcepatch.load(tmp_path / "p.lcepatch"), place)["sent"] is True
+    assert lcepatch.push(tmp_path / "p.lcepatch", place)["sent"] is False
+    (found,) = lcepatch.find(pair[0], place)
+    assert found.fits and found.id == patch.id and found.file == "p.lcepatch"
+    assert [row.fits for row in lcepatch.find(pair[1], place)] == [False]
+    pulled = lcepatch.pull(place, tmp_path / "newest.safetensors", model=pair[0])
+    assert pulled["is_reference"] and (tmp_path / "newest.safetensors").read_bytes() == pair[1].read_bytes()
+
+
+def test_signatures_can_be_required(pair, tmp_path, monkeypatch):
+    lcepatch.diff(*pair).save(tmp_path / "p.lcepatch")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    (tmp_path / "signers").write_text("alice " + (tmp_path / "key.pub").read_text())
+    with pytest.raises(lcepatch.NotSigned):
+        lcepatch.load(tmp_path / "p.lcepatch", allowed_signers=tmp_path / "signers")
+    monkeypatch.setenv("LCEPATCH_ALLOWED_SIGNERS", str(tmp_path / "signers"))
+    with pytest.raises(lcepatch.NotSigned):
+        lcepatch.load(tmp_path / "p.lcepatch")
+    subprocess.run(
+        [sys.executable, "-m", "lcepatch", "sign", tmp_path / "p.lcepatch", "--key", tmp_path / "key"], check=True, capture_output=True
+    )
+    lcepatch.load(tmp_path / "p.lcepatch", signer="alice")
+    with pytest.raises(lcepatch.NotSigned):
+        lcepatch.load(tmp_path / "p.lcepatch", signer="bob")
+
+
+def test_errors_tell_whose_move_it_is(pair, tmp_path, monkeypatch):
+    (tmp_path / "x.lcepatch").write_bytes(b"<html>")
+    cases = [
+        (lcepatch.FileError, OSError, 3, "io", lambda: lcepatch.load(tmp_path / "absent.lcepatch")),
+        (lcepatch.InvalidPatch, ValueError, 4, "patch.invalid", lambda: lcepatch.load(tmp_path / "x.lcepatch")),
+        (lcepatch.InvalidCheckpoint, ValueError, 5, "checkpoint.malformed", lambda: lcepatch.diff(pair[0], tmp_path / "x.lcepatch")),
+        (lcepatch.NetworkError, ConnectionError, 9, "remote.offline", lambda: lcepatch.load("org/patches")),
+        (lcepatch.UsageError, ValueError, 2, "usage", lambda: lcepatch.diff(*pair, density=0.1, count=3)),
+        (lcepatch.UsageError, ValueError, 2, "usage", lambda: lcepatch.verify(pair[0], nonsense=3)),
+    ]
+    for kind, builtin, code, name, call in cases:
+        with pytest.raises(kind) as raised:
+            call()
+        error = raised.value
+        assert isinstance(error, builtin) and (error.code, error.kind) == (code, name)
+        assert str(error).startswith(error.message) and error.message
+        assert error.help is None or f"help: {error.help}" in error.__notes__
+
+
+def test_models_are_measured_with_onnx_runtime_or_it_is_said_to_be_missing(tmp_path, monkeypatch):
+    patch = lcepatch.diff(DEMO / "biased", DEMO / "counterfactual", density=0.01)
+    monkeypatch.setenv("ORT_DYLIB_PATH", str(tmp_path / "absent.so"))
+    with pytest.raises(lcepatch.Missing) as raised:
+        lcepatch.verify(DEMO / "biased", patch, alpha=[1, -2], perplexity=DEMO / "heldout.txt")
+    assert raised.value.code == 8 and raised.value.help
+    monkeypatch.delenv("ORT_DYLIB_PATH")
+    try:
+        report = lcepatch.verify(DEMO / "biased", patch, alpha=[1, -2], perplexity=DEMO / "heldout.txt")
+    except lcepatch.Missing:
+        pytest.skip("there is no ONNX Runtime: pip install onnxruntime")
+    assert report["schema"] == 1
+
+
+def test_notes_go_to_the_logger(caplog):
+    lcepatch.load(ROOT / "fixtures" / "vectors" / "v1" / "accept_metadata_alpha_true.lcepatch")
+    (record,) = caplog.records
+    assert record.name == "lcepatch" and "recommended_alpha, which is a boolean" in record.getMessage()
