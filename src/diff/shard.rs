@@ -389,8 +389,11 @@ fn check_joined(pair: &PairContent, all: &Found) -> Result<(), &'static str> {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "the ranges that were read are compared with those expected")]
 mod tests {
     use super::*;
+    use crate::checkpoint::{Malformed, OpenError, Sources};
+    use crate::testing::{Counting, all_tensors};
     use proptest::prelude::*;
 
     /// The `k` largest, as [`value::largest`] gives them.
@@ -437,6 +440,77 @@ mod tests {
                 prop_assert_eq!(selected, expected);
             }
         }
+    }
+
+    /// Number of weights in each file of [`sources`].
+    const WEIGHTS: usize = 30_000;
+
+    /// A model of three shards with one tensor each, whose weights are multiples of `step`: its files, and the index.
+    fn files(step: f32) -> (Vec<(String, Vec<u8>)>, String) {
+        let (mut files, mut map) = (Vec::new(), serde_json::Map::new());
+        for number in 1..=3u8 {
+            let name = format!("model-{number:05}-of-00003.safetensors");
+            let header =
+                format!(r#"{{"w{number}":{{"dtype":"F32","shape":[{WEIGHTS}],"data_offsets":[0,{}]}}}}"#, 4 * WEIGHTS);
+            let mut bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+            (0..WEIGHTS).for_each(|at| bytes.extend((at as f32 * step * f32::from(number)).to_le_bytes()));
+            map.insert(format!("w{number}"), name.clone().into());
+            files.push((name, bytes));
+        }
+        (files, serde_json::json!({ "weight_map": map }).to_string())
+    }
+
+    /// The same model, its files elsewhere, and these.
+    fn sources(step: f32) -> (Checkpoint, Vec<std::sync::Arc<Counting>>) {
+        let (files, index) = files(step);
+        let sources: Vec<_> = files.into_iter().map(|(name, bytes)| (name, Counting::new(bytes))).collect();
+        let index = Some(("model.safetensors.index.json", index.as_bytes()));
+        let files = sources.iter().map(|(name, source)| (name.clone(), source.clone() as _)).collect();
+        let checkpoint = Checkpoint::of_sources(Sources { path: "far/model".as_ref(), index, config: None, files });
+        (checkpoint.unwrap(), sources.into_iter().map(|(_, source)| source).collect())
+    }
+
+    #[test]
+    fn a_shard_fetches_from_the_files_of_its_own_blocks_only_and_all_make_the_patch_of_local_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = |name: &str, step| {
+            let folder = folder.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            let (files, index) = files(step);
+            files.iter().for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes).unwrap());
+            std::fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
+            Checkpoint::open(folder).unwrap()
+        };
+        let context = Context::silent();
+        let options = DiffOptions { localize: Localize::Full, ..all_tensors() };
+        let whole = super::super::diff(&local("a", 1.0), &local("b", 1.5), &options, &context).unwrap().patch;
+        let mut parts = Vec::new();
+        for number in 1..=3 {
+            let ((target, of_target), (reference, of_reference)) = (sources(1.0), sources(1.5));
+            let all = || of_target.iter().chain(&of_reference);
+            assert!(all().all(|source| source.take() == [0..65_536]), "a header takes one read");
+            let part = find(&target, &reference, &options, Shard::new(number, 3).unwrap(), &[], &context).unwrap();
+            let touched: Vec<bool> = all().map(|source| !source.take().is_empty()).collect();
+            let own = |file: u32| file % 3 == number - 1;
+            assert_eq!(touched, (0..6).map(own).collect::<Vec<bool>>(), "shard {number}");
+            let path = folder.path().join(format!("{number}.part"));
+            part.save(&path, crate::durable::Existing::Keep).unwrap();
+            parts.push(path);
+        }
+        let joined = join(&parts, &context).unwrap().patch;
+        assert_eq!(joined.to_bytes().unwrap(), whole.to_bytes().unwrap());
+    }
+
+    #[test]
+    fn a_shard_elsewhere_that_is_not_there_is_named() {
+        let (files, index) = files(1.0);
+        let files = files.into_iter().skip(1).map(|(name, bytes)| (name, Counting::new(bytes) as _)).collect();
+        let index = Some(("i.json", index.as_bytes()));
+        let error = Checkpoint::of_sources(Sources { path: "far".as_ref(), index, config: None, files }).unwrap_err();
+        let missing = Malformed::MissingShards { missing: vec!["model-00001-of-00003.safetensors".to_owned()], of: 3 };
+        assert!(
+            matches!(error, OpenError::Malformed { path, reason } if path.ends_with("i.json") && reason == missing)
+        );
     }
 
     #[test]

@@ -8,25 +8,69 @@
 //! twice; and no slice of a mapping leaves the crates of lcepatch. Before a result counts, the file is checked to be unchanged since it
 //! was opened (`Checkpoint::unchanged`). Outputs are new files, with one exception: `apply::in_place` writes to files that it has mapped,
 //! with system calls and after the last use of any slice of the mapping; later reads of the base give the result.
+//!
+//! Of a file that is elsewhere, a temporary file with holes is mapped, and what is looked at is fetched into it before. Where that fails,
+//! the read gives zeros and nothing more is fetched; the check before a result counts then returns the reason.
 #![allow(unsafe_code)]
 
-use crate::durable::read_at;
+use crate::durable::{read_at, write_at};
+use crate::fetched::{Fetched, PIECE_BYTES};
 use crate::input::Identity;
+use lcepatch_format::patch::ReadAt;
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 use std::fs::File;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Memory is released in regions of this many bytes.
 const REGION: usize = 1 << 20;
 
-/// The bytes of a file, mapped or in memory. Clones share them.
+/// The bytes of a file: mapped, in memory, or elsewhere. Clones share them.
 #[derive(Debug, Clone)]
 pub enum FileBytes {
     /// A mapped file.
     Mapped(Arc<Mapped>),
     /// Bytes in memory.
     Owned(Arc<Vec<u8>>),
+    /// A file that is elsewhere.
+    Elsewhere(Arc<Elsewhere>),
+}
+
+/// A file that is elsewhere: what was fetched of it, mapped.
+#[derive(Debug)]
+pub struct Elsewhere {
+    fetched: Fetched,
+    mapped: Mapped,
+    failed: OnceLock<Failure>,
+}
+
+/// Why bytes could not be fetched. It is shared, since every later check returns it.
+#[derive(Debug, Clone)]
+struct Failure(Arc<std::io::Error>);
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl Elsewhere {
+    /// Fetches `range`, unless something could not be fetched before: a result that needs it would not count.
+    fn fetch(&self, range: &Range<u64>) -> std::io::Result<()> {
+        match self.failed.get() {
+            Some(failure) => Err(std::io::Error::new(failure.0.kind(), failure.clone())),
+            None => self.fetched.fetch(range).map_err(|error| {
+                let failure = self.failed.get_or_init(|| Failure(Arc::new(error)));
+                std::io::Error::new(failure.0.kind(), failure.clone())
+            }),
+        }
+    }
 }
 
 /// A mapping, the open file, and its identity when it was mapped.
@@ -39,12 +83,12 @@ pub struct Mapped {
     identity: Identity,
 }
 
-impl FileBytes {
-    /// Maps the file, and keeps it open. An empty file is not mapped, because not every system supports that.
-    pub fn map(file: File) -> std::io::Result<Self> {
+impl Mapped {
+    /// Maps the file; `None` if it is empty.
+    fn new(file: File) -> std::io::Result<Option<Self>> {
         let identity = Identity::of(&file)?;
         if identity.length == 0 {
-            return Ok(Self::Owned(Arc::default()));
+            return Ok(None);
         }
         // SAFETY: by the module's contract, a change of the file while slices of the map live changes nothing but values of integers.
         let map = unsafe { MmapOptions::new().len(identity.length as usize).map(&file)? };
@@ -52,21 +96,55 @@ impl FileBytes {
         let _ = map.advise(Advice::Sequential);
         #[cfg(unix)]
         let region = super::lost::Region::watch(map.as_ptr(), map.len());
-        Ok(Self::Mapped(Arc::new(Mapped {
+        Ok(Some(Self {
             #[cfg(unix)]
             region,
             map,
             file,
             identity,
-        })))
+        }))
+    }
+}
+
+impl FileBytes {
+    /// Maps the file, and keeps it open. An empty file is not mapped, because not every system supports that.
+    pub fn map(file: File) -> std::io::Result<Self> {
+        Ok(Mapped::new(file)?.map_or_else(|| Self::Owned(Arc::default()), |mapped| Self::Mapped(Arc::new(mapped))))
     }
 
-    /// The mapped file, and its identity when it was mapped; `None` for bytes in memory.
+    /// A file that is elsewhere, of which the bytes at the `front` are known already. The rest is fetched in pieces of [`PIECE_BYTES`] when
+    /// it is looked at.
+    ///
+    /// # Errors
+    /// I/O on the temporary file.
+    pub fn elsewhere(source: Arc<dyn ReadAt>, front: &[u8]) -> std::io::Result<Self> {
+        let (known, total) = (front.len() as u64, source.bytes());
+        let starts = (known..total).step_by(PIECE_BYTES as usize);
+        let fetched = Fetched::new(source, starts.map(|start| start..total.min(start + PIECE_BYTES)))?;
+        write_at(fetched.file(), front, 0)?;
+        let Some(mapped) = Mapped::new(fetched.file().try_clone()?)? else { return Ok(Self::Owned(Arc::default())) };
+        Ok(Self::Elsewhere(Arc::new(Elsewhere { fetched, mapped, failed: OnceLock::new() })))
+    }
+
+    /// The mapped file, and its identity when it was mapped; `None` for bytes in memory, and for a file that is elsewhere.
     pub fn file(&self) -> Option<(&File, &Identity)> {
         match self {
             Self::Mapped(mapped) => Some((&mapped.file, &mapped.identity)),
-            Self::Owned(_) => None,
+            Self::Owned(_) | Self::Elsewhere(_) => None,
         }
+    }
+
+    /// Checks that all bytes of a file elsewhere that were looked at could be fetched: otherwise they were zeros.
+    ///
+    /// # Errors
+    /// That of the first read that failed.
+    pub fn fetched(&self) -> std::io::Result<()> {
+        let Self::Elsewhere(elsewhere) = self else { return Ok(()) };
+        if self.lost() {
+            return Err(std::io::Error::other("some of its bytes could not be read"));
+        }
+        // Nothing is fetched for an empty range.
+        elsewhere.fetch(&(0..0))
     }
 
     /// Whether bytes were replaced by zeros because the file no longer has them or they could not be read.
@@ -74,13 +152,22 @@ impl FileBytes {
         match self {
             #[cfg(unix)]
             Self::Mapped(mapped) => mapped.region.lost(),
+            #[cfg(unix)]
+            Self::Elsewhere(elsewhere) => elsewhere.mapped.region.lost(),
             _ => false,
         }
     }
 
     /// A copy of `range`, read from the file and not from the map.
     pub fn read(&self, range: Range<u64>) -> std::io::Result<Vec<u8>> {
-        let Self::Mapped(mapped) = self else { return Ok(self.bytes(range).to_vec()) };
+        let mapped = match self {
+            Self::Mapped(mapped) => mapped,
+            Self::Elsewhere(elsewhere) => {
+                elsewhere.fetch(&range)?;
+                &elsewhere.mapped
+            }
+            Self::Owned(bytes) => return Ok(bytes[range.start as usize..range.end as usize].to_vec()),
+        };
         let mut bytes = vec![0; (range.end - range.start) as usize];
         read_at(&mapped.file, &mut bytes, range.start)?;
         Ok(bytes)
@@ -96,6 +183,10 @@ impl FileBytes {
     /// # Panics
     /// If `range` is outside of the file.
     pub fn bytes(&self, range: Range<u64>) -> &[u8] {
+        if let Self::Elsewhere(elsewhere) = self {
+            // Kept for `fetched`, by the module's contract.
+            let _ = elsewhere.fetch(&range);
+        }
         &self.all()[range.start as usize..range.end as usize]
     }
 
@@ -104,8 +195,11 @@ impl FileBytes {
     /// A range smaller than a region is only released when it reaches the end of its region, and then together with the whole region: a
     /// system call for each of many small tensors would take longer than reading them.
     pub fn release(&self, range: Range<u64>) {
-        let Self::Mapped(mapped) = self else { return };
-        let map = &mapped.map;
+        let map = match self {
+            Self::Mapped(mapped) => &mapped.map,
+            Self::Elsewhere(elsewhere) => &elsewhere.mapped.map,
+            Self::Owned(_) => return,
+        };
         let (mut start, mut end) = (range.start as usize, (range.end as usize).min(map.len()));
         if end.saturating_sub(start) < REGION {
             start -= start % REGION;
@@ -113,7 +207,7 @@ impl FileBytes {
         }
         if start < end {
             // SAFETY: `DontNeed` discards changes of private mappings. This map is only read, so the system loads dropped pages with the
-            // same bytes of the file again.
+            // same bytes of the file again, also those that were written to it when they were fetched.
             let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
         }
     }
@@ -121,6 +215,7 @@ impl FileBytes {
     fn all(&self) -> &[u8] {
         match self {
             Self::Mapped(mapped) => &mapped.map,
+            Self::Elsewhere(elsewhere) => &elsewhere.mapped.map,
             Self::Owned(bytes) => bytes,
         }
     }

@@ -21,9 +21,11 @@ pub use malformed::{Malformed, OpenError};
 use crate::durable::journal::refuse_unfinished;
 use crate::durable::{Failed, is_at, open_locked};
 use lcepatch_format::dtype::Dtype;
-use sharded::Shards;
+use lcepatch_format::patch::ReadAt;
+use sharded::{ShardIndex, Shards};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Suffix of the name of an index of shards.
 pub const INDEX_SUFFIX: &str = ".safetensors.index.json";
@@ -58,6 +60,23 @@ pub struct Checkpoint {
     /// For each tensor, the index of its file in `files`, and its own index in the file.
     by_name: BTreeMap<String, (usize, usize)>,
 }
+
+/// The files of a checkpoint that are elsewhere.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// The name of the checkpoint in messages.
+    pub path: &'a Path,
+    /// The name and the text of its index of shards, if it has one.
+    pub index: Option<(&'a str, &'a [u8])>,
+    /// The text of its `config.json`, if it has one: it says whether a head that the index lists may be missing.
+    pub config: Option<&'a [u8]>,
+    /// The weight files with their names. Those that are not in the index are left out. A single one that is named as `path` ends is the
+    /// checkpoint itself; otherwise `path` is taken for the folder of all.
+    pub files: Vec<(String, Arc<dyn ReadAt>)>,
+}
+
+/// Number of files elsewhere whose headers are read at a time.
+const SOURCES_AT_A_TIME: usize = 16;
 
 /// One tensor of a checkpoint.
 #[derive(Debug, Clone, Copy)]
@@ -153,6 +172,43 @@ impl Checkpoint {
     pub fn open_files(path: &Path, layout: Layout, files: &[PathBuf]) -> Result<Self, OpenError> {
         let files = files.iter().map(|file| WeightFile::open(file)).collect::<Result<Vec<_>, _>>()?;
         Self::of_files(path, layout, files)
+    }
+
+    /// A checkpoint whose files are elsewhere. Reads the header of each, as [`WeightFile::from_source`]; the bytes of tensors are fetched
+    /// when they are looked at, and [`Checkpoint::unchanged`] says if that failed.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn of_sources(sources: Sources<'_>) -> Result<Self, OpenError> {
+        let Sources { path, index, config, mut files } = sources;
+        files.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let index_path = index.map(|(name, _)| path.join(name));
+        let index =
+            index_path.as_deref().zip(index).map(|(path, (_, text))| ShardIndex::parse(path, text)).transpose()?;
+        if let Some(index) = &index {
+            files.retain(|(name, _)| index.shards.contains_key(name));
+            index.refuse_missing(|shard| files.iter().any(|(name, _)| name == shard))?;
+        }
+        let is_path = |name: &str| path.file_name().is_some_and(|last| last == name);
+        let is_one_file = index.is_none() && matches!(&files[..], [(name, _)] if is_path(name));
+        let open = |(name, source): &(String, Arc<dyn ReadAt>)| {
+            let path = if is_one_file { path.to_owned() } else { path.join(name) };
+            WeightFile::from_source(&path, source.clone())
+        };
+        // Several at a time, since most of the time is spent waiting.
+        let mut opened = Vec::new();
+        for some in files.chunks(SOURCES_AT_A_TIME) {
+            let results = std::thread::scope(|scope| {
+                let threads: Vec<_> = some.iter().map(|file| scope.spawn(|| open(file))).collect();
+                threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+            });
+            for result in results {
+                opened.push(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+        }
+        let stale = index.map(|index| index.stale(&opened, || sharded::ties_head(config.unwrap_or_default())));
+        let layout = if is_one_file { Layout::File } else { Layout::Directory { index: index_path } };
+        Ok(Self { stale: stale.transpose()?.unwrap_or_default(), ..Self::of_files(path, layout, opened)? })
     }
 
     /// A checkpoint of one `.safetensors` file in memory. `path` names it in errors.
