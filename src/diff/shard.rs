@@ -5,12 +5,13 @@
 
 use super::outline::Outline;
 use super::part::{Blocks, Content, PairContent, Part, Ranks};
+use super::plan::Run;
 use super::write::{Found, write};
 use super::{DiffOptions, Diffed, Localize, Size};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, WeightFile, side_by_side};
 use crate::context::Context;
 use crate::digest::Digest;
-use crate::error::{Error, PartContent, PartFault, Undivided};
+use crate::error::{Error, PartContent, PartFault, PlanFault, Undivided};
 use crate::format::block::encode::Precision;
 use crate::format::block::{BlockId, block_range};
 use crate::localize::candidates::{Candidates, Kinds};
@@ -20,7 +21,7 @@ use crate::pair::{OtherDtype, Pair};
 use crate::patch::encode::EncodeOptions;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// One of several shards of about equal size.
@@ -76,10 +77,10 @@ impl std::fmt::Display for Shard {
 }
 
 /// What all shards of a run have in common, and the blocks of one shard.
-struct Job<'a> {
+pub(super) struct Job<'a> {
     pair: Pair<'a>,
     outline: Outline,
-    run: Digest,
+    pub run: Digest,
     shard: Shard,
     blocks: Vec<BlockId>,
     candidates: Vec<usize>,
@@ -88,7 +89,8 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(
+    /// Describes the run by the headers of two checkpoints.
+    pub fn new(
         target: &'a Checkpoint,
         reference: &'a Checkpoint,
         options: &DiffOptions<'_>,
@@ -112,6 +114,34 @@ impl<'a> Job<'a> {
         Ok(Self { run: Digest::sha256(&decides), pair, outline, shard, blocks, candidates: tensors, groups })
     }
 
+    /// The job of a run that may have been planned. Files elsewhere that it reads are known to be there, and the ones that are meant.
+    fn of_run(
+        target: &'a Checkpoint,
+        reference: &'a Checkpoint,
+        options: &DiffOptions<'_>,
+        shard: Shard,
+        run: Option<Run>,
+    ) -> Result<Self, Error> {
+        let mut job = Self::new(target, reference, options, shard)?;
+        if let Some(Run { layout, digest }) = run {
+            if layout != job.run {
+                let reason = "its headers and options have another digest".to_owned();
+                return Err(PlanFault::Malformed { path: "the plan".into(), reason }.into());
+            }
+            job.run = digest;
+        }
+        let pairs = job.blocks.iter().map(|block| &job.pair.tensors[block.tensor]);
+        let of_blocks: [BTreeSet<usize>; 2] = pairs
+            .map(|pair| (pair.target.file_index, pair.reference.file_index))
+            .unzip::<_, _, _, BTreeSet<usize>>()
+            .into();
+        let files = [target, reference].into_iter().zip(&of_blocks);
+        let files: Vec<&WeightFile> =
+            files.flat_map(|(side, files)| files.iter().map(|at| &side.files()[*at])).collect();
+        side_by_side(&files, |file| file.reach())?;
+        Ok(job)
+    }
+
     /// About the number of bytes to read.
     fn bytes(&self) -> u64 {
         (self.pair.target.bytes() + self.pair.reference.bytes()) / u64::from(self.shard.of)
@@ -119,7 +149,7 @@ impl<'a> Job<'a> {
 }
 
 /// Refuses options with which a diff cannot be divided into shards.
-fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
+pub(super) fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
     let masks = options.masks.is_some() || options.unpruned.is_some();
     let what = match options.localize {
         Localize::Mask | Localize::Random { .. } => Undivided::Localization,
@@ -135,18 +165,20 @@ fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
 
 /// Ranks the differences of a shard that may be among the largest of all, for [`find`]. Needed where weights are ranked.
 ///
-/// Reads the shard's blocks once, in most cases. Memory: 48 bytes for each weight that the whole patch selects, at most.
+/// Reads the shard's blocks once, in most cases. Memory: 48 bytes for each weight that the whole patch selects, at most. With a
+/// `run` that was planned the part is one of it.
 ///
 /// # Errors
-/// As [`super::diff`]; [`PartFault::Unsupported`].
+/// As [`super::diff`]; [`PartFault::Unsupported`]; [`PlanFault`].
 pub fn rank(
     target: &Checkpoint,
     reference: &Checkpoint,
     options: &DiffOptions<'_>,
     shard: Shard,
+    run: Option<Run>,
     context: &Context<'_>,
 ) -> Result<Part, Error> {
-    let job = Job::new(target, reference, options, shard)?;
+    let job = Job::of_run(target, reference, options, shard, run)?;
     context.begin("ranking", job.bytes());
     let keys = value::largest(&job.pair, &job.blocks, &job.groups, context);
     let keys = target.settled(reference.settled(keys.map_err(Error::from)))?;
@@ -159,16 +191,17 @@ pub fn rank(
 /// Cost and memory as of [`super::diff`], for the shard's share of the blocks; and 64 bytes for each different key of the ranks.
 ///
 /// # Errors
-/// As [`super::diff`]; [`PartFault`]: ranks that are missing, or not of this run.
+/// As [`super::diff`]; [`PartFault`]: ranks that are missing, or not of this run; [`PlanFault`].
 pub fn find(
     target: &Checkpoint,
     reference: &Checkpoint,
     options: &DiffOptions<'_>,
     shard: Shard,
+    run: Option<Run>,
     ranks: &[PathBuf],
     context: &Context<'_>,
 ) -> Result<Part, Error> {
-    target.settled(reference.settled(find_in_mapped(target, reference, options, shard, ranks, context)))
+    target.settled(reference.settled(find_in_mapped(target, reference, options, shard, run, ranks, context)))
 }
 
 fn find_in_mapped(
@@ -176,10 +209,11 @@ fn find_in_mapped(
     reference: &Checkpoint,
     options: &DiffOptions<'_>,
     shard: Shard,
+    run: Option<Run>,
     ranks: &[PathBuf],
     context: &Context<'_>,
 ) -> Result<Part, Error> {
-    let job = Job::new(target, reference, options, shard)?;
+    let job = Job::of_run(target, reference, options, shard, run)?;
     let coding = EncodeOptions { encoding: options.encoding(), masks: None, unpruned: None };
     let found = match options.localize {
         Localize::Full => {
@@ -464,9 +498,9 @@ mod tests {
     fn sources(step: f32) -> (Checkpoint, Vec<std::sync::Arc<Counting>>) {
         let (files, index) = files(step);
         let sources: Vec<_> = files.into_iter().map(|(name, bytes)| (name, Counting::new(bytes))).collect();
-        let index = Some(("model.safetensors.index.json", index.as_bytes()));
-        let files = sources.iter().map(|(name, source)| (name.clone(), source.clone() as _)).collect();
-        let checkpoint = Checkpoint::of_sources(Sources { path: "far/model".as_ref(), index, config: None, files });
+        let texts = vec![("model.safetensors.index.json".to_owned(), index.into_bytes())];
+        let weights = sources.iter().map(|(name, source)| (name.clone(), source.clone() as _)).collect();
+        let checkpoint = Checkpoint::of_sources(Sources { path: "far/model".as_ref(), named: None, texts, weights });
         (checkpoint.unwrap(), sources.into_iter().map(|(_, source)| source).collect())
     }
 
@@ -489,8 +523,10 @@ mod tests {
             let ((target, of_target), (reference, of_reference)) = (sources(1.0), sources(1.5));
             let all = || of_target.iter().chain(&of_reference);
             assert!(all().all(|source| source.take() == [0..65_536]), "a header takes one read");
-            let part = find(&target, &reference, &options, Shard::new(number, 3).unwrap(), &[], &context).unwrap();
-            let touched: Vec<bool> = all().map(|source| !source.take().is_empty()).collect();
+            let part =
+                find(&target, &reference, &options, Shard::new(number, 3).unwrap(), None, &[], &context).unwrap();
+            let touched = |source: &std::sync::Arc<Counting>| source.take().iter().any(|range| !range.is_empty());
+            let touched: Vec<bool> = all().map(touched).collect();
             let own = |file: u32| file % 3 == number - 1;
             assert_eq!(touched, (0..6).map(own).collect::<Vec<bool>>(), "shard {number}");
             let path = folder.path().join(format!("{number}.part"));
@@ -504,12 +540,13 @@ mod tests {
     #[test]
     fn a_shard_elsewhere_that_is_not_there_is_named() {
         let (files, index) = files(1.0);
-        let files = files.into_iter().skip(1).map(|(name, bytes)| (name, Counting::new(bytes) as _)).collect();
-        let index = Some(("i.json", index.as_bytes()));
-        let error = Checkpoint::of_sources(Sources { path: "far".as_ref(), index, config: None, files }).unwrap_err();
+        let weights = files.into_iter().skip(1).map(|(name, bytes)| (name, Counting::new(bytes) as _)).collect();
+        let texts = vec![("i.safetensors.index.json".to_owned(), index.into_bytes())];
+        let sources = Sources { path: "far".as_ref(), named: None, texts, weights };
+        let error = Checkpoint::of_sources(sources).unwrap_err();
         let missing = Malformed::MissingShards { missing: vec!["model-00001-of-00003.safetensors".to_owned()], of: 3 };
         assert!(
-            matches!(error, OpenError::Malformed { path, reason } if path.ends_with("i.json") && reason == missing)
+            matches!(error, OpenError::Malformed { path, reason } if path.ends_with("i.safetensors.index.json") && reason == missing)
         );
     }
 

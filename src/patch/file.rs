@@ -218,7 +218,7 @@ impl Deref for Patch {
 
 /// An open patch file. Its size is that at the time of opening.
 #[derive(Debug)]
-pub(crate) struct PatchFile {
+struct PatchFile {
     file: File,
     bytes: u64,
 }

@@ -15,6 +15,7 @@ mod mask;
 mod onnx;
 #[cfg(unix)]
 mod permissions;
+mod plan;
 #[cfg(feature = "net")]
 mod publish;
 mod reading;

@@ -1,6 +1,6 @@
 //! Files that are elsewhere: what is needed of them is fetched into a temporary file of the same length, which has holes for the rest.
 
-use crate::durable::write_at;
+use crate::durable::{read_at, write_at};
 use lcepatch_format::patch::ReadAt;
 use std::fs::File;
 use std::io::{ErrorKind, Result};
@@ -15,7 +15,7 @@ pub const PIECE_BYTES: u64 = 4 << 20;
 #[derive(Debug)]
 pub struct Fetched {
     source: Arc<dyn ReadAt>,
-    file: File,
+    file: Arc<File>,
     /// Ascending and disjoint.
     pieces: Vec<Piece>,
 }
@@ -35,12 +35,17 @@ impl Fetched {
         let file = tempfile::tempfile()?;
         file.set_len(source.bytes())?;
         let pieces = pieces.into_iter().map(|range| Piece { range, is_here: Mutex::new(false) }).collect();
-        Ok(Self { source, file, pieces })
+        Ok(Self { source, file: Arc::new(file), pieces })
     }
 
     /// The temporary file, which holds the pieces that were fetched, each at its place.
-    pub fn file(&self) -> &File {
+    pub fn file(&self) -> &Arc<File> {
         &self.file
+    }
+
+    /// Where the file is.
+    pub fn source(&self) -> &dyn ReadAt {
+        &*self.source
     }
 
     /// Fetches the pieces that overlap `range`, unless they are here. Others that need the same piece wait for it.
@@ -63,6 +68,26 @@ impl Fetched {
             }
         }
         Ok(())
+    }
+}
+
+/// What is in one piece is read from the temporary file, and anything else from where the file is.
+impl ReadAt for Fetched {
+    fn bytes(&self) -> u64 {
+        self.source.bytes()
+    }
+
+    fn read_at(&self, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        let range = offset..offset.saturating_add(bytes);
+        let first = self.pieces.partition_point(|piece| piece.range.end <= range.start);
+        let is_here = |piece: &Piece| piece.range.start <= range.start && range.end <= piece.range.end;
+        if !self.pieces.get(first).is_some_and(is_here) {
+            return self.source.read_at(offset, bytes);
+        }
+        self.fetch(&range)?;
+        let mut read = vec![0; bytes as usize];
+        read_at(&self.file, &mut read, offset)?;
+        Ok(read)
     }
 }
 
@@ -115,7 +140,6 @@ impl ReadAt for Counting {
 #[expect(clippy::single_range_in_vec_init, reason = "the ranges that were read are compared with those expected")]
 mod tests {
     use super::*;
-    use crate::durable::read_at;
 
     #[test]
     fn a_piece_is_fetched_once_and_others_stay_holes() {
@@ -131,6 +155,13 @@ mod tests {
         read_at(fetched.file(), &mut here, 0).unwrap();
         let expected: Vec<u8> = (0..100).map(|at| if (10..40).contains(&at) { at } else { 0 }).collect();
         assert_eq!(here, expected);
+        assert_eq!(fetched.read_at(12, 20).unwrap(), (12..32).collect::<Vec<u8>>());
+        assert_eq!(source.take(), [12..32], "what is in two pieces");
+        assert_eq!(
+            (fetched.read_at(22, 18).unwrap(), fetched.read_at(5, 9).unwrap()),
+            ((22..40).collect(), (5..14).collect())
+        );
+        assert_eq!(source.take(), [5..14], "what is in one is here");
     }
 
     #[test]

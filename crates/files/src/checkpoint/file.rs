@@ -87,7 +87,7 @@ impl WeightFile {
 
     /// Maps the file that is open as `file`, and parses its header.
     pub(super) fn map_open(path: &Path, file: File) -> Result<Self, OpenError> {
-        Self::parse(path, FileBytes::map(file).map_err(|e| OpenError::io("map", path, e))?)
+        Self::parse(path, FileBytes::map(file).map_err(|e| OpenError::io("map", path, e))?, u64::MAX)
     }
 
     /// Maps the open `file` at `path`, which has the same layout as this one, without parsing its header.
@@ -152,7 +152,34 @@ impl WeightFile {
         if length <= HEADER_BYTES_MAX && 8 + length <= total && 8 + length > FRONT_BYTES {
             front.extend(source.read_at(FRONT_BYTES, 8 + length - FRONT_BYTES).map_err(failed)?);
         }
-        Self::parse(path, FileBytes::elsewhere(source, &front).map_err(failed)?)
+        let known = front.len() as u64;
+        Self::parse(path, FileBytes::elsewhere(source, &front).map_err(failed)?, known)
+    }
+
+    /// As [`WeightFile::from_source`], of a file whose header is known, the length field and the JSON: nothing is read of it before a
+    /// tensor is looked at.
+    ///
+    /// # Errors
+    /// I/O on the temporary file; [`Malformed`], as [`WeightFile::open`], for a header that is not one, or not that of a file of this length.
+    pub fn from_header(path: &Path, source: Arc<dyn ReadAt>, header: &[u8]) -> Result<Self, OpenError> {
+        let wrong = |reason: &str| OpenError::malformed(path, Malformed::Header { reason: reason.to_owned() });
+        let length = header.first_chunk().map(|length| u64::from_le_bytes(*length));
+        if length.and_then(|length| length.checked_add(8)) != Some(header.len() as u64) {
+            return Err(wrong("invalid header length"));
+        }
+        if source.bytes() < header.len() as u64 {
+            return Err(wrong("it is longer than the file"));
+        }
+        let map = FileBytes::elsewhere(source, header).map_err(|e| OpenError::io("read", path, e))?;
+        Self::parse(path, map, header.len() as u64)
+    }
+
+    /// Asks a file elsewhere for nothing, so that it is known to be there, and to be the one that is meant, before anything is computed.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn reach(&self) -> Result<(), OpenError> {
+        self.map.reach().map_err(|e| OpenError::io("read", &self.path, e))
     }
 
     /// Parses a file that is in memory. `path` names it in errors.
@@ -160,11 +187,13 @@ impl WeightFile {
     /// # Errors
     /// [`Malformed`], as [`WeightFile::open`].
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, OpenError> {
-        Self::parse(path, FileBytes::Owned(bytes.into()))
+        Self::parse(path, FileBytes::Owned(bytes.into()), u64::MAX)
     }
 
-    fn parse(path: &Path, map: FileBytes) -> Result<Self, OpenError> {
-        let front = map.read(0..map.size().min(Found::FRONT_BYTES)).map_err(|e| OpenError::io("read", path, e))?;
+    /// Parses the header. Of the file, its first `known` bytes may be read for nothing.
+    fn parse(path: &Path, map: FileBytes, known: u64) -> Result<Self, OpenError> {
+        let front = map.read(0..map.size().min(Found::FRONT_BYTES).min(known));
+        let front = front.map_err(|e| OpenError::io("read", path, e))?;
         Meant::Checkpoint.check(&front).map_err(|unexpected| OpenError::malformed(path, unexpected.into()))?;
         let header = |reason: String| OpenError::malformed(path, Malformed::Header { reason });
         let Some(length) = front.first_chunk().map(|length| u64::from_le_bytes(*length)) else {
@@ -277,6 +306,24 @@ mod tests {
             assert_eq!(source.take().len() as u64, pieces - 1, "those that were not here, once each");
             file.unchanged().unwrap();
         }
+    }
+
+    #[test]
+    fn of_a_file_elsewhere_whose_header_is_known_nothing_is_read_before_a_tensor_is_looked_at() {
+        let content = two_tensors(PIECE_BYTES as usize, 200);
+        let source = Counting::new(content.clone());
+        let open = |header: &[u8]| WeightFile::from_header("b.safetensors".as_ref(), source.clone(), header);
+        let file = open(&content[..208]).unwrap();
+        assert_eq!((file.tensors().len(), file.header(), source.take()), (2, content[..208].to_vec(), vec![]));
+        file.reach().unwrap();
+        assert_eq!((source.take(), file.map.bytes(208..212)), (vec![0..0], &b"abcd"[..]));
+        assert_eq!(source.take(), [208..208 + PIECE_BYTES]);
+        for wrong in [&content[..207], &content[..209], &content[..3], &two_tensors(9, 200)[..208]] {
+            assert!(matches!(open(wrong), Err(OpenError::Malformed { .. })));
+        }
+        let short = WeightFile::from_header("b".as_ref(), Counting::new(vec![0; 9]), &content[..208]);
+        assert!(matches!(short, Err(OpenError::Malformed { .. })));
+        assert_eq!(source.take(), []);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use lcepatch_format::patch::ReadAt;
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 use std::fs::File;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Memory is released in regions of this many bytes.
 const REGION: usize = 1 << 20;
@@ -41,35 +41,29 @@ pub enum FileBytes {
 pub struct Elsewhere {
     fetched: Fetched,
     mapped: Mapped,
-    failed: OnceLock<Failure>,
-}
-
-/// Why bytes could not be fetched. It is shared, since every later check returns it.
-#[derive(Debug, Clone)]
-struct Failure(Arc<std::io::Error>);
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Failure {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
-    }
+    /// Why bytes could not be fetched first.
+    failed: Mutex<Option<std::io::Error>>,
 }
 
 impl Elsewhere {
-    /// Fetches `range`, unless something could not be fetched before: a result that needs it would not count.
-    fn fetch(&self, range: &Range<u64>) -> std::io::Result<()> {
-        match self.failed.get() {
-            Some(failure) => Err(std::io::Error::new(failure.0.kind(), failure.clone())),
-            None => self.fetched.fetch(range).map_err(|error| {
-                let failure = self.failed.get_or_init(|| Failure(Arc::new(error)));
-                std::io::Error::new(failure.0.kind(), failure.clone())
-            }),
+    /// Fetches `range`, unless something could not be fetched before: a result that needs it would not count. Why it failed is kept for
+    /// [`Elsewhere::failed`].
+    fn fetch(&self, range: &Range<u64>) {
+        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_failed = failed().is_some();
+        if has_failed {
+            return;
         }
+        if let Err(error) = self.fetched.fetch(range) {
+            failed().get_or_insert(error);
+        }
+    }
+
+    /// Why bytes could not be fetched. The first caller gets the error as the source gave it, and every later one its kind and message.
+    fn failed(&self) -> std::io::Result<()> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = failed.as_ref().map(|error| std::io::Error::new(error.kind(), error.to_string()));
+        std::mem::replace(&mut *failed, again).map_or(Ok(()), Err)
     }
 }
 
@@ -79,19 +73,19 @@ pub struct Mapped {
     #[cfg(unix)]
     region: super::lost::Region,
     map: Mmap,
-    file: File,
+    file: Arc<File>,
     identity: Identity,
 }
 
 impl Mapped {
     /// Maps the file; `None` if it is empty.
-    fn new(file: File) -> std::io::Result<Option<Self>> {
+    fn new(file: Arc<File>) -> std::io::Result<Option<Self>> {
         let identity = Identity::of(&file)?;
         if identity.length == 0 {
             return Ok(None);
         }
         // SAFETY: by the module's contract, a change of the file while slices of the map live changes nothing but values of integers.
-        let map = unsafe { MmapOptions::new().len(identity.length as usize).map(&file)? };
+        let map = unsafe { MmapOptions::new().len(identity.length as usize).map(&*file)? };
         // Tensors are read from front to back. A failure only costs speed.
         let _ = map.advise(Advice::Sequential);
         #[cfg(unix)]
@@ -109,7 +103,8 @@ impl Mapped {
 impl FileBytes {
     /// Maps the file, and keeps it open. An empty file is not mapped, because not every system supports that.
     pub fn map(file: File) -> std::io::Result<Self> {
-        Ok(Mapped::new(file)?.map_or_else(|| Self::Owned(Arc::default()), |mapped| Self::Mapped(Arc::new(mapped))))
+        Ok(Mapped::new(Arc::new(file))?
+            .map_or_else(|| Self::Owned(Arc::default()), |mapped| Self::Mapped(Arc::new(mapped))))
     }
 
     /// A file that is elsewhere, of which the bytes at the `front` are known already. The rest is fetched in pieces of [`PIECE_BYTES`] when
@@ -122,8 +117,8 @@ impl FileBytes {
         let starts = (known..total).step_by(PIECE_BYTES as usize);
         let fetched = Fetched::new(source, starts.map(|start| start..total.min(start + PIECE_BYTES)))?;
         write_at(fetched.file(), front, 0)?;
-        let Some(mapped) = Mapped::new(fetched.file().try_clone()?)? else { return Ok(Self::Owned(Arc::default())) };
-        Ok(Self::Elsewhere(Arc::new(Elsewhere { fetched, mapped, failed: OnceLock::new() })))
+        let Some(mapped) = Mapped::new(fetched.file().clone())? else { return Ok(Self::Owned(Arc::default())) };
+        Ok(Self::Elsewhere(Arc::new(Elsewhere { fetched, mapped, failed: Mutex::default() })))
     }
 
     /// The mapped file, and its identity when it was mapped; `None` for bytes in memory, and for a file that is elsewhere.
@@ -143,8 +138,18 @@ impl FileBytes {
         if self.lost() {
             return Err(std::io::Error::other("some of its bytes could not be read"));
         }
-        // Nothing is fetched for an empty range.
-        elsewhere.fetch(&(0..0))
+        elsewhere.failed()
+    }
+
+    /// Asks a file elsewhere for nothing, so that it is known to be there. Other files are.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn reach(&self) -> std::io::Result<()> {
+        match self {
+            Self::Elsewhere(elsewhere) => elsewhere.fetched.source().read_at(0, 0).map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Whether bytes were replaced by zeros because the file no longer has them or they could not be read.
@@ -163,7 +168,8 @@ impl FileBytes {
         let mapped = match self {
             Self::Mapped(mapped) => mapped,
             Self::Elsewhere(elsewhere) => {
-                elsewhere.fetch(&range)?;
+                elsewhere.fetch(&range);
+                elsewhere.failed()?;
                 &elsewhere.mapped
             }
             Self::Owned(bytes) => return Ok(bytes[range.start as usize..range.end as usize].to_vec()),
@@ -184,8 +190,7 @@ impl FileBytes {
     /// If `range` is outside of the file.
     pub fn bytes(&self, range: Range<u64>) -> &[u8] {
         if let Self::Elsewhere(elsewhere) = self {
-            // Kept for `fetched`, by the module's contract.
-            let _ = elsewhere.fetch(&range);
+            elsewhere.fetch(&range);
         }
         &self.all()[range.start as usize..range.end as usize]
     }

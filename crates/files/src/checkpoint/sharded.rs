@@ -115,22 +115,41 @@ pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Shards), OpenErr
         }
     }
     names.sort();
+    match choose(directory, &names)? {
+        Weights::Files(names) => Ok(plain(names.iter().map(|name| directory.join(name)).collect())),
+        Weights::OfIndex(index) => {
+            let index = directory.join(index);
+            let shards = read_index(&index)?;
+            Ok((Layout::Directory { index: Some(index) }, shards))
+        }
+    }
+}
+
+/// What makes the checkpoint of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Weights {
+    /// Files of these names.
+    Files(Vec<String>),
+    /// What the index of this name lists.
+    OfIndex(String),
+}
+
+/// Chooses among the sorted names of the files of a folder; `directory` names it in errors.
+pub(super) fn choose(directory: &Path, names: &[String]) -> Result<Weights, OpenError> {
     let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with(INDEX_SUFFIX)).collect();
     let preferred = format!("model{INDEX_SUFFIX}");
     let index = indexes.iter().find(|name| ***name == preferred).or(indexes.first().filter(|_| indexes.len() == 1));
-    if names.iter().any(|name| name == "model.safetensors") {
-        return Ok(plain(vec![directory.join("model.safetensors")]));
+    if let Some(only) = names.iter().find(|name| *name == "model.safetensors") {
+        return Ok(Weights::Files(vec![only.clone()]));
     }
     if let Some(index) = index {
-        let index = directory.join(index);
-        let shards = read_index(&index)?;
-        return Ok((Layout::Directory { index: Some(index) }, shards));
+        return Ok(Weights::OfIndex(index.to_string()));
     }
     let weights: Vec<&String> = names.iter().filter(|name| name.ends_with(".safetensors")).collect();
     match weights[..] {
         [] => Err(OpenError::malformed(directory, Unexpected::directory(directory, Meant::Checkpoint).into())),
-        [only] => Ok(plain(vec![directory.join(only)])),
-        _ if is_complete_set(&weights) => Ok(plain(weights.iter().map(|name| directory.join(name)).collect())),
+        [only] => Ok(Weights::Files(vec![only.clone()])),
+        _ if is_complete_set(&weights) => Ok(Weights::Files(weights.into_iter().cloned().collect())),
         _ => {
             let found = weights.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
             Err(OpenError::malformed(directory, Malformed::SeveralWeights { found }))
