@@ -3,6 +3,7 @@
 use super::fit::counterparts_fit;
 use crate::context::Context;
 use crate::error::{Error, Obstacle};
+use crate::format::tensor_table::TensorEntry;
 use crate::patch::{Filter, Patch, Unreadable};
 use lcepatch_files::fetched::Fetched;
 use std::ops::Range;
@@ -34,6 +35,20 @@ pub fn choose(patches: Vec<Patch>, filter: &Filter, context: &Context<'_>) -> Re
         if part.is_remote() { fetched(part, context) } else { Ok(part) }
     };
     patches.into_iter().map(choose).collect()
+}
+
+/// The same patch, of which only the tensors that `keeps` accepts are seen and used, which may be none.
+///
+/// # Errors
+/// R21; I/O; cancellation.
+pub(super) fn choose_entries(
+    patch: Patch,
+    keeps: impl Fn(&TensorEntry) -> bool,
+    context: &Context<'_>,
+) -> Result<Patch, Error> {
+    counterparts_fit(&patch)?;
+    let part = patch.part(&Filter::default(), keeps);
+    if part.is_remote() { fetched(part, context) } else { Ok(part) }
 }
 
 /// The patch, with the blocks of its tensors in a temporary file.

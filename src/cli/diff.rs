@@ -55,9 +55,9 @@ pub struct Arguments {
     output: Option<PathBuf>,
     #[command(flatten)]
     selection: Selection,
-    /// Do this share of the work, and write a part for `lcepatch combine` instead of a patch. With --plan, the number of the shard, or `auto`:
-    /// the one of this task of an array job
-    #[arg(long, value_name = "I/N|I|auto", value_parser = shard_argument::parse, requires = "output", conflicts_with = "json",
+    /// Do this share of the work, and write a part for `lcepatch combine` instead of a patch. `auto/N` takes the number of this task of
+    /// an array job; with --plan, I and `auto` say enough
+    #[arg(long, value_name = "I/N|auto/N", value_parser = shard_argument::parse, requires = "output", conflicts_with = "json",
         help_heading = "Several processes")]
     shard: Option<ShardArgument>,
     /// Do it for the run that `lcepatch plan` planned, with its checkpoints and options

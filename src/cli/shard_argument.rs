@@ -15,18 +15,21 @@ pub enum ShardArgument {
     Number(u32),
     /// The one of this task of an array job.
     Auto,
+    /// The same, of an array job of so many tasks.
+    AutoOf(u32),
 }
 
-/// `2/4`, `2` or `auto`.
+/// `2/4`, `2`, `auto` or `auto/4`.
 pub fn parse(text: &str) -> Result<ShardArgument, String> {
     match text {
         "auto" => Ok(ShardArgument::Auto),
+        _ if text.starts_with("auto/") => arguments::shards(&text["auto/".len()..]).map(ShardArgument::AutoOf),
         _ if text.contains('/') => arguments::shard(text).map(ShardArgument::Of),
         _ => {
             let number = text.parse().ok().filter(|number| (1..=Shard::MAX).contains(number));
             number
                 .map(ShardArgument::Number)
-                .ok_or_else(|| "write I/N, I or auto; shards are counted from 1".to_owned())
+                .ok_or_else(|| "write I/N, I, auto or auto/N; shards are counted from 1".to_owned())
         }
     }
 }
@@ -36,9 +39,16 @@ impl ShardArgument {
     pub fn without_plan(self) -> Result<Shard, Failure> {
         match self {
             Self::Of(shard) => Ok(shard),
+            Self::AutoOf(of) => {
+                let number = of_task(of, |name| std::env::var(name).ok())?;
+                Shard::new(number, of).ok_or_else(|| {
+                    let message = format!("the array job says shard {number}, and there are {of}");
+                    Failure::usage(message, "submit an array of 1 to the number of shards")
+                })
+            }
             Self::Number(_) | Self::Auto => Err(Failure::usage(
                 "how many shards there are is not known",
-                "write --shard I/N, or give the run's --plan (`lcepatch plan`)",
+                "write --shard I/N or auto/N; or, for a diff, give the run's --plan (`lcepatch plan`)",
             )),
         }
     }
@@ -48,9 +58,10 @@ impl ShardArgument {
         match self {
             Self::Of(shard) => Ok(plan.shard(shard.number(), Some(shard.of()))?),
             Self::Number(number) => Ok(plan.shard(number, None)?),
-            Self::Auto => {
+            Self::Auto | Self::AutoOf(_) => {
                 let number = of_task(plan.shards(), |name| std::env::var(name).ok())?;
-                Ok(plan.shard(number, None)?)
+                let of = if let Self::AutoOf(of) = self { Some(of) } else { None };
+                Ok(plan.shard(number, of)?)
             }
         }
     }
@@ -92,7 +103,7 @@ fn of_task(shards: u32, variable: impl Fn(&str) -> Option<String>) -> Result<u32
         // Of an array that runs some tasks again, the position says nothing.
         if count != shards || id < first {
             let tasks = counted(count, "task");
-            let message = format!("the array job has {tasks}, and the plan {}", counted(shards, "shard"));
+            let message = format!("the array job has {tasks}, and there are {}", counted(shards, "shard"));
             return Err(Failure::usage(
                 message,
                 "submit an array of 1 to the number of shards, or say which one with --shard I",
@@ -146,7 +157,7 @@ mod tests {
     fn a_task_that_may_be_of_another_array_is_refused() {
         // A task that is run again alone: the third, which would be taken for the first.
         let again = [("SLURM_ARRAY_TASK_ID", "3"), ("SLURM_ARRAY_TASK_MIN", "3"), ("SLURM_ARRAY_TASK_COUNT", "1")];
-        assert!(task(4, &again).unwrap_err().contains("1 task, and the plan 4 shards"));
+        assert!(task(4, &again).unwrap_err().contains("1 task, and there are 4 shards"));
         let sge = [("SGE_TASK_ID", "5"), ("SGE_TASK_FIRST", "5"), ("SGE_TASK_LAST", "5")];
         assert!(task(4, &sge).unwrap_err().contains("1 task"));
         assert!(task(4, &[]).unwrap_err().contains("none of their variables"));
@@ -158,8 +169,9 @@ mod tests {
     #[test]
     fn a_shard_is_one_of_several_a_number_or_that_of_the_task() {
         assert_eq!(parse("auto"), Ok(ShardArgument::Auto));
+        assert_eq!(parse("auto/9"), Ok(ShardArgument::AutoOf(9)));
         assert_eq!(parse("3"), Ok(ShardArgument::Number(3)));
         assert_eq!(parse("3/4"), Ok(ShardArgument::Of(Shard::new(3, 4).unwrap())));
-        assert!(["0", "4/3", "x", "", "-1", "65537"].iter().all(|text| parse(text).is_err()));
+        assert!(["0", "4/3", "auto/0", "auto/x", "x", "", "-1", "65537"].iter().all(|text| parse(text).is_err()));
     }
 }

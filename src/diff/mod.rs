@@ -4,7 +4,6 @@ mod masks;
 mod outline;
 pub(crate) mod part;
 pub(crate) mod plan;
-mod sealed;
 pub(crate) mod shard;
 mod write;
 

@@ -3,13 +3,13 @@
 //! It is `sealed`, and holds the run, the shard and the content.
 
 use super::outline::Outline;
-use super::sealed::{self, Broken, TOOL};
 use super::shard::Shard;
 use super::write::Found;
 use crate::digest::Digest;
 use crate::durable::{self, Existing};
 use crate::error::{Error, PartContent, PartFault};
 use crate::input::{self, Meant, PART_MAGIC as MAGIC};
+use crate::shard::sealed::{self, Broken, TOOL};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::Path;

@@ -4,7 +4,6 @@
 //! stands in every part. A plan is not trusted: what it says is checked as what a command line says, its headers as those of files, and
 //! none of it costs more than about its own size.
 
-use super::sealed::{self, Broken, TOOL};
 use super::shard::{Job, Shard, check};
 use super::{Amount, CandidateOptions, Density, DiffOptions, Effort, Labels, Localize, Params, Portability, Size};
 use crate::checkpoint::Checkpoint;
@@ -15,6 +14,7 @@ use crate::error::{Error, PlanFault};
 use crate::input::{self, Meant, PLAN_MAGIC as MAGIC};
 use crate::mask::Scope;
 use crate::pair::{PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
+use crate::shard::sealed::{self, Broken, TOOL};
 use crate::source::{Pinned, Sources};
 use serde::{Deserialize, Serialize};
 use std::io::Read;

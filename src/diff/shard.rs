@@ -19,61 +19,20 @@ use crate::localize::scan::blocks_of;
 use crate::localize::value::{self, Cutoff, RankingGroup};
 use crate::pair::{OtherDtype, Pair};
 use crate::patch::encode::EncodeOptions;
-use serde::{Deserialize, Serialize};
+pub use crate::shard::Shard;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// One of several shards of about equal size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shard {
-    number: u32,
-    of: u32,
-}
-
-impl Shard {
-    /// Shard `number`, counted from 1, of `of`. `None` unless `1 <= number <= of <=` [`Shard::MAX`].
-    pub fn new(number: u32, of: u32) -> Option<Self> {
-        (1..=of).contains(&number).then_some(Self { number, of }).filter(|_| of <= Self::MAX)
-    }
-
-    /// The most shards there may be.
-    pub const MAX: u32 = 1 << 16;
-
-    /// Its number, counted from 1.
-    pub fn number(self) -> u32 {
-        self.number
-    }
-
-    /// The number of shards.
-    pub fn of(self) -> u32 {
-        self.of
-    }
-
-    /// The shard's blocks of `pair`: those that begin in its share of all bytes.
-    fn blocks(self, pair: &Pair<'_>) -> Vec<BlockId> {
-        let blocks = blocks_of(pair, 0..pair.tensors.len());
-        let bytes = |BlockId { tensor, index }: &BlockId| {
-            let pair = &pair.tensors[*tensor];
-            let range = block_range(*index, pair.target.info.elements());
-            let width = |info: &crate::checkpoint::TensorInfo| info.dtype.width().bytes() as u64;
-            (range.end - range.start) * (width(pair.target.info) + width(pair.reference.info))
-        };
-        let total: u64 = blocks.iter().map(bytes).sum();
-        let mut start = 0;
-        let mut share = |block: &BlockId| {
-            let share = u128::from(start) * u128::from(self.of) / u128::from(total);
-            start += bytes(block);
-            share as u32 + 1
-        };
-        blocks.into_iter().filter(|block| share(block) == self.number).collect()
-    }
-}
-
-impl std::fmt::Display for Shard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "shard {} of {}", self.number, self.of)
-    }
+/// The blocks of `pair` in a shard.
+fn blocks_in(shard: Shard, pair: &Pair<'_>) -> Vec<BlockId> {
+    let bytes = |BlockId { tensor, index }: &BlockId| {
+        let pair = &pair.tensors[*tensor];
+        let range = block_range(*index, pair.target.info.elements());
+        let width = |info: &crate::checkpoint::TensorInfo| info.dtype.width().bytes() as u64;
+        (range.end - range.start) * (width(pair.target.info) + width(pair.reference.info))
+    };
+    shard.share(blocks_of(pair, 0..pair.tensors.len()), bytes)
 }
 
 /// What all shards of a run have in common, and the blocks of one shard.
@@ -107,10 +66,10 @@ impl<'a> Job<'a> {
         };
         let outline = Outline::new(&pair, candidates, options)?;
         let wanted: Vec<u64> = groups.iter().map(|group| group.cutoff.k()).collect();
-        let decides = (&outline, options.effort, wanted, shard.of);
+        let decides = (&outline, options.effort, wanted, shard.of());
         let decides = postcard::to_allocvec(&decides)
             .map_err(|e| PartFault::Malformed { path: "the new part".into(), reason: e.to_string() })?;
-        let blocks = shard.blocks(&pair);
+        let blocks = blocks_in(shard, &pair);
         Ok(Self { run: Digest::sha256(&decides), pair, outline, shard, blocks, candidates: tensors, groups })
     }
 
@@ -144,7 +103,7 @@ impl<'a> Job<'a> {
 
     /// About the number of bytes to read.
     fn bytes(&self) -> u64 {
-        (self.pair.target.bytes() + self.pair.reference.bytes()) / u64::from(self.shard.of)
+        (self.pair.target.bytes() + self.pair.reference.bytes()) / u64::from(self.shard.of())
     }
 }
 
@@ -226,13 +185,13 @@ fn find_in_mapped(
             let (largest, digests) = value::select(&job.pair, &job.blocks, &groups, None, context)?;
             let (expected, found) = (groups.iter().map(|group| group.cutoff.k()).sum(), largest.len());
             if found != expected {
-                return Err(PartFault::Changed { shard: shard.number, of: shard.of, expected, found }.into());
+                return Err(PartFault::Changed { shard: shard.number(), of: shard.of(), expected, found }.into());
             }
             Found::largest(&job.pair, &largest, digests, coding, context)?
         }
     };
     let Job { run, outline, pair, .. } = job;
-    let unpaired = if shard.number == 1 { Some(outline.hash_unpaired(&pair, context)?) } else { None };
+    let unpaired = if shard.number() == 1 { Some(outline.hash_unpaired(&pair, context)?) } else { None };
     let pair = unpaired.map(|unpaired| Box::new(PairContent { outline, unpaired }));
     Ok(Part { run, shard, content: Content::Blocks(Blocks { found, pair }) })
 }
@@ -266,7 +225,7 @@ impl Rank {
 /// The job's groups, with the selection in the job's own shard that follows from the ranks of all shards.
 fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<RankingGroup>, Error> {
     let mut ranks: Vec<Vec<Rank>> = job.groups.iter().map(|_| Vec::new()).collect();
-    each_part(paths, Some((job.run, job.shard.of)), |path, part| {
+    each_part(paths, Some((job.run, job.shard.of())), |path, part| {
         let Content::Ranks(of_groups) = part.content else {
             return Err(PartFault::Content {
                 path: path.to_owned(),
@@ -278,7 +237,7 @@ fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<RankingGroup>, 
             let reason = "it ranks other groups of tensors".to_owned();
             return Err(PartFault::Malformed { path: path.to_owned(), reason });
         }
-        let side = part.shard.number.cmp(&job.shard.number);
+        let side = part.shard.number().cmp(&job.shard.number());
         for ((ranks, group), of_group) in ranks.iter_mut().zip(&job.groups).zip(of_groups) {
             let own = of_group.keys().map(|(key, count)| Rank::new(key, count, side));
             *ranks = merge(std::mem::take(ranks), own, group.cutoff.k());
@@ -288,7 +247,7 @@ fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<RankingGroup>, 
     let select = |(group, ranks): (&RankingGroup, Vec<Rank>)| {
         let cutoff = cutoff(group.cutoff.k(), &ranks);
         let cutoff = cutoff.map_err(|found| {
-            let Shard { number, of } = job.shard;
+            let (number, of) = (job.shard.number(), job.shard.of());
             PartFault::Changed { shard: number, of, expected: group.cutoff.k(), found }
         })?;
         Ok(RankingGroup { cutoff, ..group.clone() })
@@ -347,12 +306,12 @@ fn each_part(
     let mut seen: BTreeMap<u32, &Path> = BTreeMap::new();
     for path in paths {
         let part = Part::open(path)?;
-        let run = (part.run, part.shard.of);
+        let run = (part.run, part.shard.of());
         if *expected.get_or_insert(run) != run {
             return Err(PartFault::OtherRun { path: path.clone() }.into());
         }
-        let shard = part.shard.number;
-        if Shard::new(shard, part.shard.of).is_none() {
+        let shard = part.shard.number();
+        if Shard::new(shard, part.shard.of()).is_none() {
             let reason = format!("there is no {}", part.shard);
             return Err(PartFault::Malformed { path: path.clone(), reason }.into());
         }
@@ -386,7 +345,7 @@ pub fn join(parts: &[PathBuf], context: &Context<'_>) -> Result<Diffed, Error> {
                 expected: PartContent::Blocks,
             });
         };
-        by_shard.insert(part.shard.number, (path.to_owned(), blocks));
+        by_shard.insert(part.shard.number(), (path.to_owned(), blocks));
         Ok(())
     })?;
     let mut pair = None;
@@ -548,11 +507,5 @@ mod tests {
         assert!(
             matches!(error, OpenError::Malformed { path, reason } if path.ends_with("i.safetensors.index.json") && reason == missing)
         );
-    }
-
-    #[test]
-    fn shards_are_numbered_from_one() {
-        assert!(Shard::new(0, 2).is_none() && Shard::new(3, 2).is_none() && Shard::new(1, Shard::MAX + 1).is_none());
-        assert_eq!(Shard::new(2, 2).map(|shard| shard.to_string()), Some("shard 2 of 2".to_owned()));
     }
 }

@@ -26,6 +26,11 @@ impl Sources {
         Ok((checkpoint, pinned))
     }
 
+    /// The folder with the files beside the weights of a checkpoint that is elsewhere.
+    pub fn beside(&self, _: &Path, _: &Context<'_>) -> Result<Option<PathBuf>, Error> {
+        Ok(None)
+    }
+
     /// Where a file that is elsewhere is in a cache.
     pub fn cached(&self, _: &Place, _: &PinnedFile) -> Result<Option<PathBuf>, Error> {
         Ok(None)

@@ -112,11 +112,7 @@ impl Sources {
                 let wanted = wanted_of_checkpoint(&snapshot, repository.path.as_deref())?;
                 let path = repository.path.as_deref().unwrap_or_default();
                 let is_file = snapshot.files.iter().any(|file| file.path == path);
-                let folder = match path {
-                    "" => String::new(),
-                    path if is_file => path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/")),
-                    path => format!("{path}/"),
-                };
+                let folder = folder_in(&snapshot, path);
                 let found = self.found(name, &snapshot, repository.path.clone(), PathBuf::new());
                 let file = |path: &str| -> Option<PinnedFile> {
                     let tag = snapshot.file(path).ok()?.digest.as_ref().map(ToString::to_string);
@@ -163,6 +159,32 @@ impl Sources {
         let checkpoint = self.of_listed(&listed, context)?;
         let pinned = listed.of(&checkpoint);
         Ok((checkpoint, pinned))
+    }
+
+    /// The folder with the files beside the weights of a checkpoint that is elsewhere: configuration, tokenizer, index.
+    ///
+    /// # Errors
+    /// [Kinds](crate::ErrorKind) `Remote…`.
+    pub fn beside(&self, name: &Path, context: &Context<'_>) -> Result<Option<PathBuf>, Error> {
+        // Modules in folders have weights of their own.
+        let is_beside = |file: &str| file.contains('/') || !file.ends_with(".safetensors");
+        match self.parse(name)? {
+            Name::Path(_) | Name::Stdin | Name::Web(_) => Ok(None),
+            Name::Hub(repository) => {
+                let (client, snapshot) = self.open(&repository, context)?;
+                let path = repository.path.as_deref().unwrap_or_default();
+                let mut wanted = wanted_of_checkpoint(&snapshot, repository.path.as_deref())?;
+                let folder = folder_in(&snapshot, path);
+                wanted.retain(|file| is_beside(file.strip_prefix(&*folder).unwrap_or(file)));
+                Ok(Some(snapshot.fetch(&client, &wanted, context)?.join(folder)))
+            }
+            Name::S3 { bucket, key } => {
+                let bucket = Bucket::open(&self.client()?, &bucket)?;
+                let (folder, mut objects) = bucket.checkpoint(&key, INDEX_SUFFIX, context)?;
+                objects.retain(|object| object.key.strip_prefix(&folder).is_some_and(is_beside));
+                Ok(Some(bucket.fetch(&folder, &objects, context)?))
+            }
+        }
     }
 
     /// Opens what was listed, reading headers.
@@ -643,6 +665,17 @@ fn copy(remote: &RemoteFile, file: &mut File, path: &Path, context: &Context<'_>
         context.advance(part.len() as u64)?;
     }
     Ok(())
+}
+
+/// The folder of a checkpoint at a path in a repository, with a slash at its end unless it is the repository itself.
+fn folder_in(snapshot: &Snapshot, path: &str) -> String {
+    match path {
+        "" => String::new(),
+        path if snapshot.files.iter().any(|file| file.path == path) => {
+            path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"))
+        }
+        path => format!("{path}/"),
+    }
 }
 
 /// The files of a repository that make the checkpoint at a path in it, or in the repository itself.

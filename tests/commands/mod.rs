@@ -1,5 +1,6 @@
 mod algebra;
 mod apply;
+mod apply_shards;
 #[cfg(feature = "verify")]
 mod ask;
 mod check;

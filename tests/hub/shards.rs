@@ -126,3 +126,21 @@ fn a_planned_shard_fetches_its_share_and_no_headers() {
     let run = Run::new("", command.arg(hub.dir.path("run.lceplan")).output().unwrap());
     run.fails(6).says(&["alice/base has no revision"]);
 }
+
+#[test]
+fn a_shard_of_an_apply_fetches_its_files_and_the_blocks_for_them() {
+    let hub = hub();
+    hub.dir.run("diff base next --all -o p.lcepatch").ok();
+    hub.dir.run("apply base p.lcepatch -o here --no-undo").ok();
+    for shard in 1..=4 {
+        hub.clear_log();
+        run(&hub, &format!("apply alice/base p.lcepatch -o out --shard {shard}/4")).ok();
+        let (requests, sent) = hub.requests();
+        assert!(sent < SHARD_BYTES as u64 + 5 * (64 << 10), "shard {shard}: {sent}, {requests:?}");
+    }
+    run(&hub, "apply alice/base p.lcepatch -o out --finish").ok().prints(&["every byte is the reference's"]);
+    for name in names(&hub.dir.path("here")).iter().filter(|name| *name != "lcepatch-log.json") {
+        assert!(hub.dir.read(&format!("here/{name}")) == hub.dir.read(&format!("out/{name}")), "{name}");
+    }
+    assert_eq!(names(&hub.dir.path("here")), names(&hub.dir.path("out")));
+}

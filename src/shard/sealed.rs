@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// What writes and reads them.
-pub(super) const TOOL: &str = concat!("lcepatch ", env!("CARGO_PKG_VERSION"));
+pub(crate) const TOOL: &str = concat!("lcepatch ", env!("CARGO_PKG_VERSION"));
 
 /// Bytes of a magic number.
 const MAGIC_BYTES: usize = 8;
@@ -15,7 +15,7 @@ const HEAD_BYTES: usize = MAGIC_BYTES + 32;
 
 /// Why the bytes are not such a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// They have another magic number.
     Other,
     /// Their digest is not that of their content.
@@ -30,7 +30,7 @@ pub(super) enum Broken {
 ///
 /// # Errors
 /// What postcard cannot hold.
-pub(super) fn seal(magic: [u8; MAGIC_BYTES], content: &impl Serialize) -> Result<Vec<u8>, String> {
+pub(crate) fn seal(magic: [u8; MAGIC_BYTES], content: &impl Serialize) -> Result<Vec<u8>, String> {
     let mut out = [&magic[..], &[0; 32]].concat();
     out = postcard::to_extend(&(TOOL, content), out).map_err(|e| e.to_string())?;
     let digest = Digest::sha256(&out[HEAD_BYTES..]);
@@ -42,7 +42,7 @@ pub(super) fn seal(magic: [u8; MAGIC_BYTES], content: &impl Serialize) -> Result
 ///
 /// # Errors
 /// [`Broken`].
-pub(super) fn open<T: DeserializeOwned>(magic: [u8; MAGIC_BYTES], bytes: &[u8]) -> Result<T, Broken> {
+pub(crate) fn open<T: DeserializeOwned>(magic: [u8; MAGIC_BYTES], bytes: &[u8]) -> Result<T, Broken> {
     let (head, body) =
         bytes.split_at_checked(HEAD_BYTES).filter(|(head, _)| head.starts_with(&magic)).ok_or(Broken::Other)?;
     if head[MAGIC_BYTES..] != Digest::sha256(body).0 {
