@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.heavy
 pytest.importorskip("ray", minversion="2.60")
 PACKAGE = Path(__file__).resolve().parents[1]
 SECRET = "wJalrXUtnFEMIsecretKEY"
@@ -89,7 +90,6 @@ def wrapper(folder: Path, script: str) -> None:
 KILLS_ITS_WORKER = """case "$*" in *"--shard 2"*) if mkdir "$MARK" 2>/dev/null; then kill -9 $PPID; sleep 60; fi;; esac"""
 
 
-@pytest.mark.heavy
 def test_a_killed_worker_changes_nothing(models: Path) -> None:
     lcepatch(models, "diff", "models/base", "models/next", "--all", "-o", "one.lcepatch")
     wrapper(models, KILLS_ITS_WORKER)
@@ -103,7 +103,6 @@ def test_a_killed_worker_changes_nothing(models: Path) -> None:
     assert (code, "ray.lcepatch exists" in said) == (2, True)
 
 
-@pytest.mark.heavy
 def test_ranked_weights_take_two_rounds(models: Path) -> None:
     options = ["--density", "1%", "--params", "matrices", "--license", "MIT"]
     lcepatch(models, "diff", "models/base", "models/next", *options, "-o", "one.lcepatch")
@@ -112,7 +111,6 @@ def test_ranked_weights_take_two_rounds(models: Path) -> None:
     assert (models / "ray.lcepatch").read_bytes() == (models / "one.lcepatch").read_bytes()
 
 
-@pytest.mark.heavy
 def test_the_files_of_an_apply_are_those_of_one_process(models: Path) -> None:
     lcepatch(models, "diff", "models/base", "models/next", "--all", "-o", "p.lcepatch")
     lcepatch(models, "apply", "models/base", "p.lcepatch", "--alpha", "0.5", "-o", "one", "--no-undo")
@@ -127,7 +125,6 @@ def test_the_files_of_an_apply_are_those_of_one_process(models: Path) -> None:
             assert (models / "ray" / name).read_bytes() == (models / "one" / name).read_bytes(), name
 
 
-@pytest.mark.heavy
 def test_what_cannot_succeed_is_not_tried_again_and_what_may_is(models: Path) -> None:
     count = 'echo x >> "$COUNT"; case "$*" in *"--shard 1 "*) echo "error: $SAYS" >&2; exit $CODE;; esac'
     wrapper(models, count)
@@ -144,7 +141,6 @@ def test_what_cannot_succeed_is_not_tried_again_and_what_may_is(models: Path) ->
     assert code == 3 and "models/none" in said, said
 
 
-@pytest.mark.heavy
 def test_an_interrupt_cancels_the_tasks(models: Path) -> None:
     wrapper(models, 'case "$*" in *"--shard"*"part"*) echo $$ >> "$PIDS"; sleep 600;; esac')
     pids = models / "pids"
@@ -186,7 +182,6 @@ def store(models: Path) -> Iterator[dict[str, str]]:
         server.kill()
 
 
-@pytest.mark.heavy
 def test_checkpoints_in_s3_need_no_common_disk(models: Path, store: dict[str, str]) -> None:
     lcepatch(models, "diff", "root/models/base", "root/models/next", "--all", "-o", "one.lcepatch")
     wrapper(models, KILLS_ITS_WORKER)

@@ -404,3 +404,155 @@ pub(crate) fn part_path(output: &Path, shard: Shard, is_ranks: bool) -> PathBuf 
         false => output.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Context;
+    use crate::diff::Among;
+    use crate::source::Place;
+    use crate::testing::{all_tensors, floats};
+    use proptest::prelude::*;
+
+    /// The plan of a diff of two small checkpoints.
+    fn plan(options: &DiffOptions<'_>, shards: u32) -> Result<Plan, Error> {
+        let (target, reference) =
+            (floats(&[("a", &[1.0, 2.0]), ("b", &[3.0])]), floats(&[("a", &[1.0, 2.5]), ("b", &[3.0])]));
+        let pinned = |checkpoint: &Checkpoint| Pinned::here(Path::new("model.safetensors"), checkpoint).unwrap();
+        let (of_target, of_reference) = (pinned(&target), pinned(&reference));
+        Plan::new((&target, of_target), (&reference, of_reference), options, shards)
+    }
+
+    fn read(bytes: &[u8]) -> Result<Plan, PlanFault> {
+        Plan::from_bytes(Path::new("run.lceplan"), bytes)
+    }
+
+    /// What comes of a plan that somebody changed and sealed anew.
+    fn changed(change: impl FnOnce(&mut Stored)) -> Result<Plan, PlanFault> {
+        let mut stored: Stored = sealed::open(MAGIC, &plan(&all_tensors(), 2).unwrap().to_bytes().unwrap()).unwrap();
+        change(&mut stored);
+        read(&sealed::seal(MAGIC, &stored).unwrap())
+    }
+
+    #[test]
+    fn a_plan_is_read_as_it_was_made() {
+        let value = |amount, scope| Localize::Value { amount: Size::Amount(amount), scope };
+        let labels = Labels {
+            license: Some("MIT".to_owned()),
+            recommended_alpha: Alpha::new(-2.1),
+            x: serde_json::from_str(r#"{"seed": [1, 2.7e-3, null]}"#).unwrap(),
+            ..Labels::default()
+        };
+        let prefix = PrefixMap::new(vec![Prefix { from: "bert.".to_owned(), to: String::new() }]);
+        for options in [
+            all_tensors(),
+            DiffOptions { localize: value(Amount::Count(2), Scope::Global), labels, ..all_tensors() },
+            DiffOptions {
+                localize: value(Amount::Density(Density::new(1.0 / 3.0).unwrap()), Scope::Tensor),
+                effort: Effort::Best,
+                portability: Portability::Portable,
+                pair: PairOptions { unpaired: Unpaired::LeaveOut, prefix, ..PairOptions::default() },
+                ..all_tensors()
+            },
+        ] {
+            let plan = plan(&options, 7).unwrap();
+            let bytes = plan.to_bytes().unwrap();
+            let again = read(&bytes).unwrap();
+            assert_eq!(
+                (again.run(), again.shards(), again.is_ranked()),
+                (plan.run(), 7, options.localize != Localize::Full)
+            );
+            assert_eq!(again.sides(), plan.sides());
+            let (told, meant) = (again.options(Path::new("p")).unwrap(), &options);
+            assert_eq!(format!("{told:?}"), format!("{meant:?}"));
+            assert_eq!(again.to_bytes().unwrap(), bytes);
+        }
+        let random = Localize::Random { amount: Size::FromMask, seed: 1, among: Among::Either };
+        assert!(plan(&DiffOptions { localize: random, ..all_tensors() }, 7).is_err());
+        assert!(plan(&all_tensors(), 0).is_err());
+    }
+
+    #[test]
+    fn a_plan_that_makes_no_sense_is_refused() {
+        assert!(changed(|_| {}).is_ok());
+        let cases: [(&str, fn(&mut Stored)); 12] = [
+            ("0 shards", |plan| plan.shards = 0),
+            ("shards", |plan| plan.shards = u32::MAX),
+            ("a file's name is none", |plan| plan.target.0.files[0].name = "../model.safetensors".to_owned()),
+            ("a file's name is none", |plan| plan.target.0.files[0].name = "/etc/model.safetensors".to_owned()),
+            ("a file's name is none", |plan| plan.reference.0.files[0].name = "..".to_owned()),
+            ("has no files", |plan| plan.reference.0.files.clear()),
+            ("larger than those of any", |plan| plan.target.0.files[0].bytes = 1 << 60),
+            ("not in order", |plan| {
+                let file = plan.target.0.files[0].clone();
+                plan.target.0.files.push(file);
+            }),
+            ("a header for each file", |plan| plan.target.1.clear()),
+            ("a header that it names", |plan| plan.target.1[0] = 9),
+            ("a density of", |plan| {
+                let amount = StoredAmount::Density(f64::NAN);
+                plan.options.largest = Some(Largest { amount, by_tensor: false });
+            }),
+            ("an alpha of", |plan| plan.options.labels.recommended_alpha = Some(f64::INFINITY)),
+        ];
+        for (said, change) in cases {
+            let fault = changed(change).unwrap_err();
+            assert!(matches!(&fault, PlanFault::Malformed { reason, .. } if reason.contains(said)), "{said}: {fault}");
+        }
+        // One header for very many files would be copied for each.
+        let many = changed(|plan| {
+            plan.target.0.is_file = false;
+            let file = plan.target.0.files[0].clone();
+            plan.target.0.files =
+                (0..999).map(|n| crate::source::PinnedFile { name: format!("{n:04}"), ..file.clone() }).collect();
+            plan.target.1 = vec![0; 999];
+        });
+        assert!(many.unwrap_err().to_string().contains("too many files"));
+    }
+
+    #[test]
+    fn what_headers_and_options_do_not_give_is_no_run() {
+        let open = |plan: &Plan| {
+            let [target, reference] = plan.open_checkpoints(&Sources::default())?;
+            let (options, shard) = (plan.options(Path::new("p"))?, plan.shard(1, None)?);
+            super::super::shard::find(&target, &reference, &options, shard, Some(plan.run()), &[], &Context::silent())
+        };
+        // Nothing is there, and so it is only seen after the headers were compared.
+        let there = open(&changed(|_| {}).unwrap()).map_err(|error| error.kind());
+        assert_eq!(there.err(), Some(crate::ErrorKind::Io));
+        let other: [fn(&mut Stored); 4] = [
+            |plan| plan.options.is_portable = true,
+            |plan| plan.shards = 3,
+            |plan| plan.layout = Digest([7; 32]),
+            |plan| plan.headers[0][20] ^= 1,
+        ];
+        for change in other {
+            let refused = open(&changed(change).unwrap()).map_err(|error| error.kind());
+            let malformed = [
+                crate::ErrorKind::PlanMalformed,
+                crate::ErrorKind::CheckpointMalformed,
+                crate::ErrorKind::CheckpointUnpaired,
+            ];
+            assert!(malformed.contains(&refused.err().unwrap()));
+        }
+        let web =
+            changed(|plan| plan.target.0.place = Place::Web { address: "file:///etc/passwd".to_owned() }).unwrap();
+        assert!(open(&web).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_reader_fail_in_another_way(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+            let mut bytes = plan(&all_tensors(), 2).unwrap().to_bytes().unwrap();
+            for (at, byte) in changes {
+                let at = 40 + at.index(bytes.len() - 40);
+                bytes[at] = byte;
+            }
+            let digest = Digest::sha256(&bytes[40..]);
+            bytes[8..40].copy_from_slice(&digest.0);
+            if let Ok(plan) = read(&bytes) {
+                let _ = plan.open_checkpoints(&Sources::default());
+            }
+        }
+    }
+}

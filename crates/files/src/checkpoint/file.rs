@@ -314,7 +314,7 @@ mod tests {
         let source = Counting::new(content.clone());
         let open = |header: &[u8]| WeightFile::from_header("b.safetensors".as_ref(), source.clone(), header);
         let file = open(&content[..208]).unwrap();
-        assert_eq!((file.tensors().len(), file.header(), source.take()), (2, content[..208].to_vec(), vec![]));
+        assert_eq!((file.tensors().len(), file.header(), source.take()), (2, &content[..208], vec![]));
         file.reach().unwrap();
         assert_eq!((source.take(), file.map.bytes(208..212)), (vec![0..0], &b"abcd"[..]));
         assert_eq!(source.take(), [208..208 + PIECE_BYTES]);
