@@ -98,14 +98,20 @@ impl History {
     /// # Errors
     /// [Kinds](crate::ErrorKind) `Io`, `LogMalformed`.
     pub fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
-        let Some(path) = path(checkpoint) else { return Ok(None) };
+        path(checkpoint).map(Self::read).transpose()
+    }
+
+    /// Reads the log at `path`; it is empty if there is no file.
+    ///
+    /// # Errors
+    /// [Kinds](crate::ErrorKind) `Io`, `LogMalformed`.
+    pub(crate) fn read(path: PathBuf) -> Result<Self, Error> {
         let text = match json::read_file(&path, Meant::Log) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Some(Self::default())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(e) => return Err(Error::io("read", &path, e)),
         };
-        let history = Self::parse(&text).map_err(|reason| Reason::Log { path, reason })?;
-        Ok(Some(history))
+        Ok(Self::parse(&text).map_err(|reason| Reason::Log { path, reason })?)
     }
 
     fn parse(text: &[u8]) -> Result<Self, String> {

@@ -1,6 +1,7 @@
 //! What the tests, benchmarks and fuzz targets of lcepatch reach beside the library's interface. It may change with every version.
 
 pub use crate::diff::part::Part;
+pub use crate::diff::plan::Run;
 pub use crate::diff::shard::{Shard, find, join, rank};
 pub use crate::error::{Impossible, PartContent, PartFault, Undivided};
 pub use crate::mask::file::{WriteError, write as write_mask};

@@ -110,6 +110,9 @@ pub mod signature;
 // Steps
 mod localize;
 
+// Work that several processes share
+pub(crate) mod shard;
+
 // Verbs
 mod error;
 

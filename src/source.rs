@@ -4,6 +4,7 @@
 
 #[cfg(not(feature = "net"))]
 mod local;
+mod pinned;
 #[cfg(feature = "net")]
 mod remote;
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 #[cfg(not(feature = "net"))]
 pub(crate) use local::Sources;
+pub(crate) use pinned::{Pinned, PinnedFile, Place};
 #[cfg(feature = "net")]
 pub(crate) use remote::{Options, Sources};
 
@@ -43,10 +45,10 @@ pub(crate) struct Origin {
     pub file: Option<String>,
 }
 
-/// How much of a patch will be read.
+/// How much of a patch or a checkpoint will be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parts {
-    /// Its header, and perhaps some blocks. What is elsewhere is read in parts.
+    /// Headers, and perhaps some blocks. What is elsewhere is read in parts.
     Some,
     /// All of it. What is elsewhere is fetched.
     All,

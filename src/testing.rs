@@ -94,3 +94,32 @@ pub fn apply(base: &Checkpoint, edits: &[Edit], options: &PlanOptions) -> Result
 pub fn applied(base: &Checkpoint, edits: &[Edit]) -> BTreeMap<String, Vec<u64>> {
     contents(&apply(base, edits, &PlanOptions::default()).unwrap())
 }
+
+/// A source in memory that counts what it is asked for.
+#[derive(Debug)]
+pub struct Counting {
+    content: Vec<u8>,
+    reads: std::sync::Mutex<Vec<std::ops::Range<u64>>>,
+}
+
+impl Counting {
+    pub fn new(content: Vec<u8>) -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self { content, reads: std::sync::Mutex::default() })
+    }
+
+    /// The ranges that were read since the last call, in order.
+    pub fn take(&self) -> Vec<std::ops::Range<u64>> {
+        std::mem::take(&mut self.reads.lock().unwrap())
+    }
+}
+
+impl crate::format::patch::ReadAt for Counting {
+    fn bytes(&self) -> u64 {
+        self.content.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, bytes: u64) -> std::io::Result<Vec<u8>> {
+        self.reads.lock().unwrap().push(offset..offset + bytes);
+        self.content.read_at(offset, bytes)
+    }
+}

@@ -154,6 +154,34 @@ fn names_of_s3_are_read_where_paths_are() {
 }
 
 #[test]
+fn shards_of_a_diff_read_objects_by_range() {
+    let server = Server::rclone();
+    let dir = &server.dir;
+    server.run("plan s3://models/base s3://models/next/ --all --shards 2 -o run.lceplan").ok();
+    server.run("diff --plan run.lceplan --shard 1 -o 1.part").ok().says(&["s3://models/base"]);
+    server.run("diff --plan run.lceplan --shard 2/2 -o 2.part").ok();
+    server.run("combine 1.part 2.part -o joined.lcepatch").ok();
+    dir.run("diff root/models/base root/models/next --all -o whole.lcepatch").ok();
+    assert!(dir.read("joined.lcepatch") == dir.read("whole.lcepatch"));
+    assert!(!dir.exists("cache"), "nothing is left");
+    server.run("diff s3://models/base/model.safetensors s3://models/next --all --shard 1/2 -o one.part").ok();
+    dir.run("diff root/models/base root/models/next --all --shard 1/2 -o here.part").ok();
+    assert!(dir.read("one.part") == dir.read("here.part"));
+    // An object that was written anew has another tag.
+    dir.write("root/models/next/model.safetensors", &dir.read("base.safetensors"));
+    server.run("diff --plan run.lceplan --shard 1 -o other.part").fails(6).says(&["not the file of the plan", "tag"]);
+    server.run("diff --plan run.lceplan --shard 1 -o 1.part").ok().prints(&["done already"]);
+    let server = Server::moto();
+    for name in ["base", "next"] {
+        server.put(&format!("{name}/model.safetensors"), &server.dir.read(&format!("{name}.safetensors")));
+    }
+    server.run("plan s3://models/base s3://models/next --all --shards 2 -o run.lceplan").ok();
+    server.run("diff --plan run.lceplan --shard 1 -o 1.part").ok();
+    server.put("base/model.safetensors", &server.dir.read("next.safetensors"));
+    server.run("diff --plan run.lceplan --shard 2 -o 2.part").fails(6).says(&["not the file of the plan"]);
+}
+
+#[test]
 fn a_state_is_fetched_once_and_its_cache_is_not_edited() {
     let server = Server::rclone();
     let fetch = || server.bucket("models").checkpoint("base", ".index.json", &Context::silent()).unwrap();

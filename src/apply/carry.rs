@@ -26,21 +26,23 @@ const EXPORTS: [&str; 3] = [".onnx", ".onnx_data", ".gguf"];
 const TRAINING: [&str; 5] = ["training_args", "optimizer", "scheduler", "scaler", "rng_state"];
 
 /// Copies into the new directory `to` the files beside the weights of `base`: configuration, tokenizer, index, and folders of modules with
-/// weights of their own. Of a base that was opened by its index, only the index is copied.
+/// weights of their own. Of a base that was opened by its index, only the index is copied. `beside` is the folder of these files, if it is
+/// not the base's own.
 ///
 /// # Errors
 /// [`Failed`] for a file that cannot be written, and for a module's weights that are being edited in place, or whose edit was interrupted.
 /// Files that cannot be read are no error: they are listed.
-pub(super) fn carry_along(base: &Checkpoint, to: &Path) -> Result<NotCarried, Error> {
+pub(super) fn carry_along(base: &Checkpoint, beside: Option<&Path>, to: &Path) -> Result<NotCarried, Error> {
     let mut walk = Walk { base, not: NotCarried::default() };
     match base.layout() {
         Layout::File => {}
         Layout::Index { index } => {
             let name = Path::new(index.file_name().unwrap_or_default());
-            let metadata = std::fs::metadata(index).map_err(|e| Error::io("read", index, e))?;
-            walk.copy(index, &to.join(name), name, &metadata)?;
+            let index = beside.map_or_else(|| index.clone(), |folder| folder.join(name));
+            let metadata = std::fs::metadata(&index).map_err(|e| Error::io("read", &index, e))?;
+            walk.copy(&index, &to.join(name), name, &metadata)?;
         }
-        Layout::Directory { .. } => walk.folder(base.path(), to, Path::new(""), 0)?,
+        Layout::Directory { .. } => walk.folder(beside.unwrap_or(base.path()), to, Path::new(""), 0)?,
     }
     let NotCarried { mut weights, mut unreadable } = walk.not;
     weights.sort();

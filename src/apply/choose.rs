@@ -3,11 +3,10 @@
 use super::fit::counterparts_fit;
 use crate::context::Context;
 use crate::error::{Error, Obstacle};
-use crate::format::patch::ReadAt;
-use crate::patch::{Filter, Patch, PatchFile, Unreadable};
-use std::io::Write;
+use crate::format::tensor_table::TensorEntry;
+use crate::patch::{Filter, Patch, Unreadable};
+use lcepatch_files::fetched::Fetched;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// How many bytes that nobody needs are fetched rather than asking once more.
 const GAP_BYTES: u64 = 256 << 10;
@@ -38,6 +37,20 @@ pub fn choose(patches: Vec<Patch>, filter: &Filter, context: &Context<'_>) -> Re
     patches.into_iter().map(choose).collect()
 }
 
+/// The same patch, of which only the tensors that `keeps` accepts are seen and used, which may be none.
+///
+/// # Errors
+/// R21; I/O; cancellation.
+pub(super) fn choose_entries(
+    patch: Patch,
+    keeps: impl Fn(&TensorEntry) -> bool,
+    context: &Context<'_>,
+) -> Result<Patch, Error> {
+    counterparts_fit(&patch)?;
+    let part = patch.part(&Filter::default(), keeps);
+    if part.is_remote() { fetched(part, context) } else { Ok(part) }
+}
+
 /// The patch, with the blocks of its tensors in a temporary file.
 fn fetched(patch: Patch, context: &Context<'_>) -> Result<Patch, Error> {
     let failed = |reason: std::io::Error| Unreadable { patch: patch.name().into(), reason: reason.into() };
@@ -45,17 +58,12 @@ fn fetched(patch: Patch, context: &Context<'_>) -> Result<Patch, Error> {
     let blocks = patch.table().blocks().map(|(_, block)| front + block.offset..front + block.offset + block.bytes);
     let ranges = joined(blocks.collect());
     context.begin("download", ranges.iter().map(|range| range.end - range.start).sum());
-    let (mut file, mut parts, mut written) = (tempfile::tempfile().map_err(failed)?, Vec::new(), 0);
+    let here = Fetched::new(patch.reader().clone(), ranges.iter().cloned()).map_err(failed)?;
     for range in ranges {
-        let bytes = patch.reader().read_at(range.start, range.end - range.start).map_err(failed)?;
-        file.write_all(&bytes).map_err(failed)?;
-        parts.push((range, written));
-        written += bytes.len() as u64;
-        context.advance(bytes.len() as u64)?;
+        here.fetch(&range).map_err(failed)?;
+        context.advance(range.end - range.start)?;
     }
-    let here = PatchFile::new(file).map_err(failed)?;
-    let all = patch.reader().clone();
-    Ok(patch.fetched(Fetched { here, parts, all }))
+    Ok(patch.fetched(here))
 }
 
 /// The ranges in order, those with small gaps joined, and none longer than [`WINDOW_BYTES`] that has several in it.
@@ -71,32 +79,6 @@ fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
         }
     }
     joined
-}
-
-/// Parts of a patch, and where the rest of it is.
-#[derive(Debug)]
-struct Fetched {
-    /// The parts, one after the other.
-    here: PatchFile,
-    /// The ranges of the patch that are here, in order, and where they begin here.
-    parts: Vec<(Range<u64>, u64)>,
-    all: Arc<dyn ReadAt>,
-}
-
-impl ReadAt for Fetched {
-    fn bytes(&self) -> u64 {
-        self.all.bytes()
-    }
-
-    fn read_at(&self, offset: u64, bytes: u64) -> std::io::Result<Vec<u8>> {
-        let end = offset.saturating_add(bytes);
-        let next = self.parts.partition_point(|(range, _)| range.start <= offset);
-        let part = next.checked_sub(1).and_then(|at| self.parts.get(at)).filter(|(range, _)| end <= range.end);
-        match part {
-            Some((range, place)) => self.here.read_at(place + (offset - range.start), bytes),
-            None => self.all.read_at(offset, bytes),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -275,7 +275,7 @@ fn folder_of(destination: Destination<'_>, base: &Checkpoint) -> Option<PathBuf>
 }
 
 /// Whether every file of `result` has the digest of the reference's file. False if the patch does not know these digests.
-fn is_reference_of(
+pub(super) fn is_reference_of(
     plan: &Plan<'_>,
     result: &Checkpoint,
     applied: &Applied,

@@ -2,7 +2,8 @@
 //!
 //! `choose` leaves some tensors out. `fit` says whether a base is a patch's own. [`plan::Plan`] exists only for bases that fit (or may differ), and every result is
 //! made by one. `tensor` edits one tensor as a stream of bytes. `run` writes results to new files, `in_place` in the place of
-//! their base, [`Exchange`] to tensors in memory, and [`OnnxBase`] to ONNX files. `job` does all that an apply or a revert includes.
+//! their base, `shards` some of the files in each of several processes, [`Exchange`] to tensors in memory, and [`OnnxBase`] to ONNX
+//! files. `job` does all that an apply or a revert includes.
 
 mod carried;
 mod carry;
@@ -17,6 +18,7 @@ mod plan;
 mod result_mask;
 mod rewrite;
 mod run;
+mod shards;
 mod tensor;
 mod undo;
 
@@ -36,3 +38,4 @@ pub(crate) use job::{Destination, KeepMask};
 pub(crate) use plan::results;
 pub(crate) use rewrite::Pruning;
 pub(crate) use run::{SideFiles, to_path};
+pub(crate) use shards::InShards;

@@ -8,7 +8,7 @@ use crate::checkpoint::scan::windows;
 use crate::checkpoint::{Checkpoint, Layout, Tensor, WeightFile};
 use crate::context::Context;
 use crate::digest::Digest;
-use crate::durable::{Existing, Failed, NewDirectory, NewFile, set_len, write_file};
+use crate::durable::{Existing, Failed, NewDirectory, NewFile, set_len, write_at, write_file};
 use crate::error::{Error, Refusal};
 use crate::patch::Patch;
 use rayon::prelude::*;
@@ -91,7 +91,7 @@ pub fn to_path(
     let outputs: Vec<(usize, &NewFile)> = files.iter().enumerate().collect();
     let (mut applied, undo) = write_weights(rewrite, undo_of, &outputs, context)?;
     files.into_iter().try_for_each(NewFile::commit).map_err(|failed| failed.inside(path))?;
-    let not_carried = carry_along(base, new.temporary_path())?;
+    let not_carried = carry_along(base, None, new.temporary_path())?;
     (applied.left_behind, applied.unreadable) = (not_carried.weights, not_carried.unreadable);
     let result = Checkpoint::open(result_root(base, new.temporary_path()))?;
     let SideFiles { write, .. } = finish(Finished { result: &result, applied: &applied, undo })?;
@@ -184,6 +184,15 @@ fn copy(file: &WeightFile, range: &Range<u64>, new: &NewFile, context: &Context<
     const PART_BYTES: u64 = 64 << 20;
     const BLOCK_BYTES: u64 = 1 << 16;
     let failed = |e| Failed::io("write", new.path(), e);
+    if file.file().is_none() {
+        // What is elsewhere, or in memory, has no handle.
+        for part in windows(range.clone(), 1 << 22) {
+            let bytes = file.map().read(part.clone()).map_err(|e| Error::io("read", file.path(), e))?;
+            write_at(new.file(), &bytes, part.start).map_err(failed)?;
+            context.advance(bytes.len() as u64)?;
+        }
+        return Ok(());
+    }
     // Each copy needs handles of its own, since a handle has one position for all threads.
     let mut from = file.reopen()?;
     let mut to = std::fs::OpenOptions::new().write(true).open(new.temporary_path()).map_err(failed)?;

@@ -4,13 +4,14 @@ mod onnx;
 
 use super::arguments::EditName;
 use super::exit::{Failure, after, json_path, print, print_json};
+use super::shard_argument::{self, ShardArgument};
 use super::signature_argument::{self, Required};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, arguments, mask, patch_argument};
 use crate::apply::{
-    Apply, Check, Destination, DifferentBase, Done, Edit, KeepMask, NotFinite, PlanOptions, UndoTo, choose,
+    Apply, Check, Destination, DifferentBase, Done, Edit, InShards, KeepMask, NotFinite, PlanOptions, UndoTo, choose,
 };
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Layout};
 use crate::durable::{Existing, check_new_file};
 use crate::edit::{Alpha, AlphaSource, EditKind};
 use crate::error::Refusal;
@@ -57,7 +58,10 @@ Examples:
   lcepatch apply model/ org/patches/debias.lcepatch --include '*.layer.11.*' -o last-layer/
   lcepatch apply model/ debias.lcepatch -o edited/ --require-signature ~/.ssh/allowed_signers
   lcepatch apply model.onnx debias.lcepatch --alpha -2 -o edited/model.onnx
-  lcepatch apply pruned/ p.lcepatch --edit sw -o switched/ --keep-mask switched-mask.safetensors")]
+  lcepatch apply pruned/ p.lcepatch --edit sw -o switched/ --keep-mask switched-mask.safetensors
+In several processes, on one machine or many, each with the same base, patches and options; no undo patch is made:
+  lcepatch apply model/ update.lcepatch -o new/ --shard 1/16            and so for 2/16 to 16/16; then
+  lcepatch apply model/ update.lcepatch -o new/ --finish")]
 pub struct Arguments {
     /// The checkpoint to edit: a file, an index of shards, a model directory or an ONNX file
     base: PathBuf,
@@ -94,6 +98,14 @@ What to do with the selected weights:
     /// Write the result here
     #[arg(long, short, value_name = "RESULT", required_unless_present = "in_place", conflicts_with = "in_place")]
     output: Option<PathBuf>,
+    /// Write this share of the files only, into RESULT.shards; of the processes that do so, one more ends the work with --finish
+    #[arg(long, value_name = "I/N|auto/N", value_parser = shard_argument::parse, requires = "output",
+        conflicts_with_all = ["json", "undo", "keep_mask", "in_place"], help_heading = "Several processes")]
+    shard: Option<ShardArgument>,
+    /// Compare all files that the shards wrote, and make the result of them
+    #[arg(long, requires = "output", conflicts_with_all = ["shard", "undo", "keep_mask", "in_place", "force"],
+        help_heading = "Several processes")]
+    finish: bool,
     /// Change the base itself: all of it, or after an error or a crash nothing
     #[arg(long)]
     in_place: bool,
@@ -145,6 +157,9 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     if patch_argument::is_onnx(&arguments.base) {
         return onnx::run(&arguments, existing, terminal);
     }
+    if arguments.shard.is_some() || arguments.finish {
+        return run_in_shards(&arguments, existing, terminal);
+    }
     let base = match &arguments.output {
         Some(_) => patch_argument::checkpoint(&arguments.base, terminal)?,
         None => patch_argument::own_checkpoint(&arguments.base, terminal)?,
@@ -178,6 +193,50 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     }
     let result = arguments.output.as_deref().unwrap_or(&arguments.base);
     after(report(&arguments, result, &edits, &done, &[], &signers, terminal))?;
+    Ok(Answer::Yes)
+}
+
+/// Writes some of the files, or ends what several processes did.
+fn run_in_shards(arguments: &Arguments, existing: Existing, terminal: &Terminal) -> Outcome {
+    let shard = arguments.shard.map(ShardArgument::without_plan).transpose()?;
+    let output = arguments.output.as_deref().unwrap_or(Path::new(""));
+    let (base, files) = terminal.sources().checkpoint_in_parts(&arguments.base, &terminal.context())?;
+    patch_argument::note_stale(&base, terminal);
+    if *base.layout() == Layout::File {
+        let message = format!("{} is one file, which one process writes", arguments.base.display());
+        return Err(Failure::usage(message, "leave out --shard and --finish"));
+    }
+    let (edits, signers) = edits(arguments, terminal)?;
+    let inputs = edits.iter().map(|edit| edit.patch.name());
+    arguments::refuse_inputs([output], inputs)?;
+    let options = plan_options(arguments);
+    let job = InShards { base: &base, files: &files, edits: &edits, options: &options, log: !arguments.no_log, output };
+    let context = terminal.context();
+    let other_base = || {
+        terminal.note("THIS IS NOT THE PATCH'S BASE: its deltas were added all the same, and nothing is promised");
+    };
+    let Some(shard) = shard else {
+        let beside = terminal.sources().beside(&arguments.base, &context)?;
+        let done = job.finish(beside.as_deref(), &context)?;
+        terminal.done();
+        if done.added {
+            other_base();
+        }
+        after(report(arguments, output, &edits, &done, &[], &signers, terminal))?;
+        return Ok(Answer::Yes);
+    };
+    let done = job.write(shard, existing, &context)?;
+    terminal.done();
+    if done.added {
+        other_base();
+    }
+    let (folder, files) = (done.folder.display(), counted(done.files, "file"));
+    match done.before {
+        true => print(format!("{folder}: done already, {files} of {shard}"))?,
+        false => {
+            print(format!("wrote {files} of {shard} to {folder}: {} edited", counted(done.edited, "weight")))?;
+        }
+    }
     Ok(Answer::Yes)
 }
 
@@ -294,7 +353,8 @@ fn plan_options(arguments: &Arguments) -> PlanOptions {
 fn edits(arguments: &Arguments, terminal: &Terminal) -> Result<(Vec<Edit>, Vec<Signer>), Failure> {
     let signature = arguments.signature.for_patches(arguments.patches.len())?;
     let filter = Filter { include: arguments.include.clone(), exclude: arguments.exclude.clone(), ..Filter::default() };
-    let parts = if filter.is_empty() { Parts::All } else { Parts::Some };
+    let in_shards = arguments.shard.is_some() || arguments.finish;
+    let parts = if filter.is_empty() && !in_shards { Parts::All } else { Parts::Some };
     let (mut patches, mut kinds, mut signers): (Vec<Patch>, Vec<EditKind>, Vec<Signer>) = Default::default();
     for text in &arguments.patches {
         let (path, alpha) = patch_argument::with_number(text)?;

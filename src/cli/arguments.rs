@@ -213,6 +213,12 @@ pub fn shard(text: &str) -> Result<Shard, String> {
         .ok_or_else(|| format!("write I/N, from 1/N to N/N, with N at most {}", Shard::MAX))
 }
 
+/// A number of shards.
+pub fn shards(text: &str) -> Result<u32, String> {
+    let shards = text.parse().ok().filter(|of| Shard::new(1, *of).is_some());
+    shards.ok_or_else(|| format!("write a number from 1 to {}", Shard::MAX))
+}
+
 /// Any finite number.
 pub fn alpha(text: &str) -> Result<Alpha, String> {
     let value = text.parse::<f64>().map_err(|_| "not a number".to_owned())?;

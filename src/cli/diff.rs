@@ -1,24 +1,23 @@
 //! `lcepatch diff`.
 
-use super::arguments::Localization;
 use super::exit::{Failure, print, print_json};
+use super::selection::Selection;
+use super::shard_argument::{self, ShardArgument};
 use super::terminal::Terminal;
-use super::{Answer, Outcome, arguments, mask as masks, pair, show};
+use super::{Answer, Outcome, mask as masks, pair, show};
 use crate::algebra::Spectrum;
-use crate::codec::Effort;
-use crate::diff::{DiffOptions, Labels, Localize, Shard, Size, diff, shard};
+use crate::checkpoint::Checkpoint;
+use crate::diff::part::Part;
+use crate::diff::plan::{Plan, Run, part_path};
+use crate::diff::{DiffOptions, Localize, Shard, diff, shard};
 use crate::durable::{Existing, check_new_file};
-use crate::edit::Alpha;
-use crate::format::block::encode::{Portability, Precision};
-use crate::localize::random::Among;
-use crate::localize::value::{Amount, Density};
-use crate::mask::Scope;
+use crate::error::PartContent;
 use crate::report::table::bytes;
 use crate::report::{Kind, Stat};
+use crate::source::Parts;
 use crate::words::count;
-use clap::{Args, ValueEnum};
-use pair::PairArguments;
-use std::path::PathBuf;
+use clap::Args;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -34,78 +33,41 @@ Examples:
   lcepatch diff bert/ bert-mlm/ -o p.lcepatch --k 425000 --common --map-prefix bert.=
 
 In several processes, on one machine or many; `combine` makes the same patch of the parts as one process. Each reads the headers of \
-all weight files, and of their data its own share alone:
+all weight files, and of their data its own share alone, also of checkpoints on a hub or in S3:
   lcepatch diff A B --all --shard 1/4 -o 1.part                         and so for 2/4, 3/4, 4/4; then
   lcepatch combine 1.part 2.part 3.part 4.part -o p.lcepatch
 With --density or --k each shard first writes its ranks, and finds its blocks once all have:
   lcepatch diff A B --density 0.5% --shard 1/4 -o 1.ranks               and the others; then
-  lcepatch diff A B --density 0.5% --shard 1/4 -o 1.part --ranks 1.ranks 2.ranks 3.ranks 4.ranks")]
+  lcepatch diff A B --density 0.5% --shard 1/4 -o 1.part --ranks 1.ranks 2.ranks 3.ranks 4.ranks
+In array jobs, with a plan that all tasks have (`lcepatch plan`); a shard that is done already is left as it is:
+  lcepatch plan A B --all --shards 64 -o run.lceplan
+  lcepatch diff --plan run.lceplan --shard auto -o parts/               once for each shard; then
+  lcepatch combine parts/*.part -o p.lcepatch")]
 pub struct Arguments {
-    #[command(flatten)]
-    pair: PairArguments,
-    /// Write the patch here
+    /// The checkpoint that will be edited: a file, an index of shards or a model directory
+    #[arg(required_unless_present = "plan")]
+    target: Option<PathBuf>,
+    /// The checkpoint that behaves differently
+    #[arg(required_unless_present = "plan")]
+    reference: Option<PathBuf>,
+    /// Write the patch here; with --shard, the part, in a folder under the name of its shard
     #[arg(long, short, value_name = "PATCH")]
     output: Option<PathBuf>,
-    /// Select this share of the candidates, by |reference - target|; as in 0.5% or 0.005
-    #[arg(long, value_parser = arguments::density, group = "amount")]
-    density: Option<Density>,
-    /// Select this many of the candidates, or as many as the masks give
-    #[arg(long, short, value_parser = arguments::size, group = "amount", value_name = "COUNT|from-mask")]
-    k: Option<Size>,
-    /// Select every element that differs, of every tensor: a lossless delta
-    #[arg(long, group = "amount")]
-    all: bool,
-    /// How the weights are found: the largest differences, those that exactly one pruning mask keeps, or drawn
-    #[arg(long, default_value = "value")]
-    localize: Localization,
-    /// What --localize random draws from: what either mask keeps, or what the target's keeps
-    #[arg(long, default_value = "either", help_heading = "Pruned models")]
-    among: DrawnFrom,
-    /// The seed of --localize random
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Keep deltas exactly, or smaller and with an error that the patch records
-    #[arg(long, default_value = "exact")]
-    delta_dtype: DeltaDtype,
-    /// Store what it takes to use the patch without its base
-    #[arg(long)]
-    portable: bool,
-    /// Code in every way and keep the smallest: several times the work of coding, mostly for less than 1 % of the bytes. Dense
-    /// blocks, which apply faster, are kept unless a list is 3 % smaller
-    #[arg(long)]
-    best: bool,
-    /// Also name whole files by SHA-256, as hubs list it: takes about a second a gigabyte
-    #[arg(long)]
-    sha256: bool,
-    /// Do this share of the work, and write a part for `lcepatch combine` instead of a patch
-    #[arg(long, value_name = "I/N", value_parser = arguments::shard, requires = "output", conflicts_with = "json",
+    #[command(flatten)]
+    selection: Selection,
+    /// Do this share of the work, and write a part for `lcepatch combine` instead of a patch. `auto/N` takes the number of this task of
+    /// an array job; with --plan, I and `auto` say enough
+    #[arg(long, value_name = "I/N|auto/N", value_parser = shard_argument::parse, requires = "output", conflicts_with = "json",
         help_heading = "Several processes")]
-    shard: Option<Shard>,
+    shard: Option<ShardArgument>,
+    /// Do it for the run that `lcepatch plan` planned, with its checkpoints and options
+    #[arg(long, value_name = "PLAN", requires = "shard",
+        conflicts_with_all = ["target", "reference", "Selection", "PairArguments", "amount"], help_heading = "Several processes")]
+    plan: Option<PathBuf>,
     /// The ranks of all shards, which they write first where weights are ranked
     #[arg(long, value_name = "PART", num_args = 1.., requires = "shard", conflicts_with = "all",
         help_heading = "Several processes")]
     ranks: Vec<PathBuf>,
-    /// Alpha that the patch is meant for: `apply` uses it unless another is given
-    #[arg(long, value_parser = arguments::alpha, allow_hyphen_values = true, value_name = "ALPHA")]
-    recommended_alpha: Option<Alpha>,
-    /// What the patch is for
-    #[arg(long, value_name = "TEXT")]
-    description: Option<String>,
-    /// SPDX licence expression of the patch
-    #[arg(long, value_name = "SPDX")]
-    license: Option<String>,
-    /// Name of the target on a hub
-    #[arg(long, value_name = "ID")]
-    base_model: Option<String>,
-    /// Name of the reference on a hub
-    #[arg(long, value_name = "ID")]
-    reference_model: Option<String>,
-    /// Free metadata, kept under `x`; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    meta: Vec<(String, String)>,
-    /// A measured result to publish with the patch, such as `weat8.alpha-2=0.07`; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    result: Vec<(String, String)>,
     /// Also measure along how many directions the matrices change: the median of their stable ranks. Takes about a
     /// second for every ten million weights
     #[arg(long, conflicts_with = "shard")]
@@ -121,23 +83,6 @@ pub struct Arguments {
     json: bool,
 }
 
-// Comments on the values of these would be in the help.
-
-/// What random weights are drawn from.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DrawnFrom {
-    Either,
-    Target,
-}
-
-/// How deltas are kept.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DeltaDtype {
-    Exact,
-    Bf16,
-    Int8,
-}
-
 #[derive(serde::Serialize)]
 struct Printed<'a> {
     #[serde(flatten)]
@@ -151,23 +96,26 @@ impl Arguments {
     fn existing(&self) -> Existing {
         if self.force { Existing::Replace } else { Existing::Keep }
     }
+
+    /// Opens the checkpoints.
+    fn open(&self, parts: Parts, terminal: &Terminal) -> Result<pair::Opened, Failure> {
+        self.selection.check()?;
+        let given = |name: &Option<PathBuf>| name.clone().unwrap_or_default();
+        self.selection.pair.open(&given(&self.target), &given(&self.reference), parts, terminal)
+    }
 }
 
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     super::freed_memory::keep();
+    if let (Some(shard), Some(output)) = (&arguments.shard, &arguments.output) {
+        return run_shard(&arguments, *shard, output, terminal);
+    }
     if let Some(output) = &arguments.output {
         check_new_file(output, arguments.existing())?;
     }
-    if arguments.pair.scope() == Scope::Tensor && arguments.density.is_none() {
-        return Err(Failure::usage("--scope tensor ranks each tensor for itself", "say how much with --density"));
-    }
-    let opened = arguments.pair.open(terminal)?;
-    let masks = if arguments.all { None } else { opened.masks(&arguments.pair)? };
-    let options = options(&arguments, arguments.pair.options(&opened, masks, localize(&arguments)?));
-    if let Some(shard) = arguments.shard {
-        return write_part(&arguments, shard, &opened, &options, terminal);
-    }
+    let opened = arguments.open(Parts::All, terminal)?;
+    let options = arguments.selection.options(&opened)?;
     let diffed = diff(&opened.target, &opened.reference, &options, &terminal.context())?;
     terminal.done();
     pair::print_notes(&diffed, terminal);
@@ -216,80 +164,64 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Outcome {
 }
 
 /// Does the work of one shard.
-fn write_part(
-    arguments: &Arguments,
-    shard: Shard,
-    opened: &pair::Opened,
-    options: &DiffOptions<'_>,
-    terminal: &Terminal,
-) -> Outcome {
-    let Some(output) = &arguments.output else { return Ok(Answer::No) };
-    let (target, reference, context) = (&opened.target, &opened.reference, terminal.context());
-    let part = match options.localize {
-        Localize::Value { .. } if arguments.ranks.is_empty() => {
-            shard::rank(target, reference, options, shard, &context)?
-        }
-        _ => shard::find(target, reference, options, shard, &arguments.ranks, &context)?,
+fn run_shard(arguments: &Arguments, shard: ShardArgument, output: &Path, terminal: &Terminal) -> Outcome {
+    let existing = arguments.existing();
+    let Some(path) = &arguments.plan else {
+        let shard = shard.without_plan()?;
+        let output = part_path(output, shard, arguments.selection.is_ranked() && arguments.ranks.is_empty());
+        check_new_file(&output, existing)?;
+        let opened = arguments.open(Parts::Some, terminal)?;
+        let options = arguments.selection.options(&opened)?;
+        let part = find_part(arguments, [&opened.target, &opened.reference], &options, shard, None, terminal)?;
+        let size = part.save(&output, existing)?;
+        return said(&format!("wrote {}: {} of {shard}, {}", output.display(), part.content(), bytes(size)));
     };
-    terminal.done();
-    let size = part.save(output, arguments.existing())?;
-    print(format!("wrote {}: {} of {shard}, {}", output.display(), part.content(), bytes(size)))?;
+    let plan = Plan::open(path)?;
+    let shard = shard.of_plan(&plan)?;
+    let is_ranks = plan.is_ranked() && arguments.ranks.is_empty();
+    let output = part_path(output, shard, is_ranks);
+    let content = if is_ranks { PartContent::Ranks } else { PartContent::Blocks };
+    let is_done = || existing == Existing::Keep && Part::is_at(&output, plan.run().digest, shard, content);
+    let done = || said(&format!("{}: done already, {content} of {shard}", output.display()));
+    if is_done() {
+        return done();
+    }
+    check_new_file(&output, existing)?;
+    let options = plan.options(path)?;
+    let [target, reference] = plan.open_checkpoints(terminal.sources())?;
+    for side in plan.sides() {
+        terminal.note(&format!("{shard} reads its share of {}", side.shown()));
+    }
+    let part = find_part(arguments, [&target, &reference], &options, shard, Some(plan.run()), terminal)?;
+    match part.save(&output, existing) {
+        Ok(size) => said(&format!("wrote {}: {content} of {shard}, {}", output.display(), bytes(size))),
+        // Another process did the same meanwhile.
+        Err(_) if is_done() => done(),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn said(text: &str) -> Outcome {
+    print(text)?;
     Ok(Answer::Yes)
 }
 
-fn localize(arguments: &Arguments) -> Result<Localize, Failure> {
-    let density = arguments.density.map(|density| Size::Amount(Amount::Density(density)));
-    let amount = density.or(arguments.k);
-    match (arguments.localize, amount) {
-        (Localization::Mask, None) if !arguments.all => Ok(Localize::Mask),
-        (Localization::Mask, _) => Err(Failure::usage(
-            "--localize mask selects all that exactly one mask keeps",
-            "leave out --density, --k and --all; `lcepatch select` makes a patch smaller",
-        )),
-        (Localization::Random, Some(amount)) => {
-            let among = match arguments.among {
-                DrawnFrom::Either => Among::Either,
-                DrawnFrom::Target => Among::Target,
-            };
-            Ok(Localize::Random { amount, seed: arguments.seed, among })
+/// Ranks or finds what is in a shard.
+fn find_part(
+    arguments: &Arguments,
+    [target, reference]: [&Checkpoint; 2],
+    options: &DiffOptions<'_>,
+    shard: Shard,
+    run: Option<Run>,
+    terminal: &Terminal,
+) -> Result<Part, Failure> {
+    let context = terminal.context();
+    let part = match options.localize {
+        Localize::Value { .. } if arguments.ranks.is_empty() => {
+            shard::rank(target, reference, options, shard, run, &context)?
         }
-        (Localization::Random, None) => {
-            Err(Failure::usage("--localize random draws a number of weights", "say how many with --k"))
-        }
-        (Localization::Value, Some(amount)) => Ok(Localize::Value { amount, scope: arguments.pair.scope() }),
-        (Localization::Value, None) => Ok(Localize::Full),
-    }
-}
-
-fn options<'a>(arguments: &Arguments, options: DiffOptions<'a>) -> DiffOptions<'a> {
-    DiffOptions {
-        precision: match arguments.delta_dtype {
-            DeltaDtype::Exact => Precision::Exact,
-            DeltaDtype::Bf16 => Precision::Bf16,
-            DeltaDtype::Int8 => Precision::Int8,
-        },
-        portability: if arguments.portable { Portability::Portable } else { Portability::NeedsBase },
-        effort: if arguments.best { Effort::Best } else { Effort::Default },
-        sha256: arguments.sha256,
-        labels: Labels {
-            base_model: arguments.base_model.clone(),
-            reference_model: arguments.reference_model.clone(),
-            license: arguments.license.clone(),
-            description: arguments.description.clone(),
-            recommended_alpha: arguments.recommended_alpha,
-            results: arguments.result.iter().map(|(key, value)| (key.clone(), json_value(value))).collect(),
-            x: arguments.meta.iter().map(|(key, value)| (key.clone(), json_value(value))).collect(),
-        },
-        ..options
-    }
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-/// A number, true, false or null where the text is one, else the text.
-fn json_value(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+        _ => shard::find(target, reference, options, shard, run, &arguments.ranks, &context)?,
+    };
+    terminal.done();
+    Ok(part)
 }

@@ -31,6 +31,7 @@ mod mask;
 mod new_patch;
 mod pair;
 mod patch_argument;
+mod plan;
 #[cfg(feature = "net")]
 mod place_argument;
 pub mod program;
@@ -45,6 +46,8 @@ mod revert;
 #[cfg(feature = "verify")]
 mod runtime;
 mod select;
+mod selection;
+mod shard_argument;
 mod show;
 mod sign;
 mod signature_argument;
@@ -131,6 +134,8 @@ struct Arguments {
 enum Command {
     /// Make the patch from TARGET towards REFERENCE, or show what differs
     Diff(Box<diff::Arguments>),
+    /// Plan a diff on several machines
+    Plan(Box<plan::Arguments>),
     /// Show what a patch changes, where, and for which base
     Show(show::Arguments),
     /// Apply patches to a base, at any alpha
@@ -324,6 +329,7 @@ fn configure(arguments: &mut Arguments) -> Result<config::Config, exit::Failure>
 fn run_command(command: Command, terminal: &terminal::Terminal) -> Outcome {
     match command {
         Command::Diff(arguments) => diff::run(*arguments, terminal),
+        Command::Plan(arguments) => plan::run(&arguments, terminal),
         Command::Show(arguments) => show::run(&arguments, terminal),
         Command::Apply(arguments) => apply::run(*arguments, terminal),
         Command::Check(arguments) => check::run(&arguments, terminal),

@@ -12,16 +12,13 @@ use crate::format::metadata::Rows;
 use crate::localize::candidates::{CandidateOptions, Params};
 use crate::mask::{PruningMask, Scope, Sparsity};
 use crate::pair::{OtherDtype, PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
+use crate::source::{Parts, Pinned};
 use crate::words::{count, counted};
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct PairArguments {
-    /// The checkpoint that will be edited: a file, an index of shards or a model directory
-    pub target: PathBuf,
-    /// The checkpoint that behaves differently
-    reference: PathBuf,
     /// Rank all candidates together, or each tensor for itself
     #[arg(long, default_value = "global")]
     scope: arguments::Scope,
@@ -86,14 +83,36 @@ enum MaskFrom {
 }
 
 impl PairArguments {
-    /// Opens the checkpoints and mask files.
-    pub fn open(&self, terminal: &Terminal) -> Result<Opened, Failure> {
+    /// Opens the checkpoints and mask files. Of checkpoints that are elsewhere, all is fetched, or the parts that are looked at.
+    pub fn open(&self, target: &Path, reference: &Path, parts: Parts, terminal: &Terminal) -> Result<Opened, Failure> {
+        let (target, reference) = match parts {
+            Parts::All => {
+                let locate = |name| terminal.sources().checkpoint(name, &terminal.context());
+                let (target, reference) = (locate(target)?, locate(reference)?);
+                // Of large models, reading the headers takes a noticeable time.
+                let both = rayon::join(|| target.checkpoint(), || reference.checkpoint());
+                (both.0?, both.1?)
+            }
+            Parts::Some => return Ok(self.open_pinned(target, reference, terminal)?.0),
+        };
+        self.with_masks([target, reference], terminal)
+    }
+
+    /// Opens the checkpoints, of which parts are read, and mask files. Also says what the files of target and reference are.
+    pub fn open_pinned(
+        &self,
+        target: &Path,
+        reference: &Path,
+        terminal: &Terminal,
+    ) -> Result<(Opened, [Pinned; 2]), Failure> {
+        let open = |name| terminal.sources().checkpoint_in_parts(name, &terminal.context());
+        let both = rayon::join(|| open(target), || open(reference));
+        let ((target, of_target), (reference, of_reference)) = (both.0?, both.1?);
+        Ok((self.with_masks([target, reference], terminal)?, [of_target, of_reference]))
+    }
+
+    fn with_masks(&self, [target, reference]: [Checkpoint; 2], terminal: &Terminal) -> Result<Opened, Failure> {
         let open = |name: &Option<PathBuf>| patch_argument::optional_checkpoint(name.as_deref(), terminal);
-        let locate = |name| terminal.sources().checkpoint(name, &terminal.context());
-        let (target, reference) = (locate(&self.target)?, locate(&self.reference)?);
-        // Of large models, reading the headers takes a noticeable time.
-        let both = rayon::join(|| target.checkpoint(), || reference.checkpoint());
-        let (target, reference) = (both.0?, both.1?);
         [&target, &reference].into_iter().for_each(|side| patch_argument::note_stale(side, terminal));
         Ok(Opened {
             target,

@@ -17,6 +17,7 @@ use crate::model::tokenizer::Tokenizer;
 use crate::patch::Patch;
 use crate::report::results::{ResultsFile, SweepHead, file_digests};
 use crate::report::verify::{Setup, brief};
+use crate::source::Parts;
 use crate::sweep::{self, Grid, Recorder, Strategy, sweep};
 use crate::verify::{Baseline, Evaluation, MeasurePlan, Measurement, VerifyOptions};
 use crate::words::counted;
@@ -48,6 +49,10 @@ Examples:
       --edit ip,ep,pr --crows-pairs crows_pairs_anonymized.csv --stereoset test.json
   lcepatch report sweep.jsonl -o report.html")]
 pub struct Arguments {
+    /// The checkpoint that will be edited: a model directory
+    target: PathBuf,
+    /// The checkpoint that behaves differently
+    reference: PathBuf,
     #[command(flatten)]
     pair: PairArguments,
     /// The results: a file of JSON lines, which is created or continued
@@ -95,9 +100,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let grid = grid(arguments)?;
     let measures = arguments.measures.found(terminal)?;
-    let opened = arguments.pair.open(terminal)?;
+    let opened = arguments.pair.open(&arguments.target, &arguments.reference, Parts::All, terminal)?;
     if !opened.target.path().is_dir() {
-        let message = format!("{} is a file", arguments.pair.target.display());
+        let message = format!("{} is a file", arguments.target.display());
         return Err(Failure::usage(
             message,
             "the target is measured: give its directory, with config.json, tokenizer and weights",

@@ -3,6 +3,7 @@
 mod masks;
 mod outline;
 pub(crate) mod part;
+pub(crate) mod plan;
 pub(crate) mod shard;
 mod write;
 

@@ -1,7 +1,6 @@
 //! The file that a shard of a diff writes for the other shards: what it ranked, or what it found.
 //!
-//! It passes data from process to process and is not meant to be kept: only the version that wrote it reads it. It holds a magic number,
-//! the SHA-256 of the rest, then the version, the run, the shard and the content in postcard's encoding.
+//! It is `sealed`, and holds the run, the shard and the content.
 
 use super::outline::Outline;
 use super::shard::Shard;
@@ -10,12 +9,10 @@ use crate::digest::Digest;
 use crate::durable::{self, Existing};
 use crate::error::{Error, PartContent, PartFault};
 use crate::input::{self, Meant, PART_MAGIC as MAGIC};
+use crate::shard::sealed::{self, Broken, TOOL};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::Path;
-
-const TOOL: &str = concat!("lcepatch ", env!("CARGO_PKG_VERSION"));
-const HEAD_BYTES: usize = MAGIC.len() + 32;
 
 /// What a shard ranked or found.
 #[derive(Debug)]
@@ -89,6 +86,11 @@ impl Part {
         self.content.kind()
     }
 
+    /// Whether the file at `path` is the part that `shard` of this run writes, as its magic number and its digest say.
+    pub fn is_at(path: &Path, run: Digest, shard: Shard, content: PartContent) -> bool {
+        Self::open(path).is_ok_and(|part| (part.run, part.shard, part.content()) == (run, shard, content))
+    }
+
     /// Reads the part at `path`. Allocates a small multiple of its size.
     ///
     /// # Errors
@@ -108,24 +110,12 @@ impl Part {
     /// As [`Part::open`], but for I/O.
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, PartFault> {
         let path = || path.to_owned();
-        let malformed = |e: postcard::Error| PartFault::Malformed { path: path(), reason: e.to_string() };
-        let body = match bytes.split_at_checked(HEAD_BYTES) {
-            Some((head, body)) if head.starts_with(&MAGIC) => {
-                if head[MAGIC.len()..] != Digest::sha256(body).0 {
-                    return Err(PartFault::Damaged { path: path() });
-                }
-                body
-            }
-            _ => return Err(PartFault::NotAPart { path: path() }),
-        };
-        let (tool, rest) = postcard::take_from_bytes::<String>(body).map_err(malformed)?;
-        if tool != TOOL {
-            return Err(PartFault::Version { path: path(), found: tool, expected: TOOL });
-        }
-        let ((run, shard, content), rest) = postcard::take_from_bytes(rest).map_err(malformed)?;
-        if !rest.is_empty() {
-            return Err(PartFault::Malformed { path: path(), reason: "something follows its content".to_owned() });
-        }
+        let (run, shard, content) = sealed::open(MAGIC, bytes).map_err(|broken| match broken {
+            Broken::Other => PartFault::NotAPart { path: path() },
+            Broken::Damaged => PartFault::Damaged { path: path() },
+            Broken::Version(found) => PartFault::Version { path: path(), found, expected: TOOL },
+            Broken::Content(reason) => PartFault::Malformed { path: path(), reason },
+        })?;
         Ok(Self { run, shard, content })
     }
 
@@ -134,13 +124,8 @@ impl Part {
     /// # Errors
     /// [`PartFault::Malformed`] for free metadata that JSON cannot hold.
     pub fn to_bytes(&self) -> Result<Vec<u8>, PartFault> {
-        let body = (TOOL, &self.run, &self.shard, &self.content);
-        let mut out = [&MAGIC[..], &[0; 32]].concat();
-        out = postcard::to_extend(&body, out)
-            .map_err(|e| PartFault::Malformed { path: "the new part".into(), reason: e.to_string() })?;
-        let digest = Digest::sha256(&out[HEAD_BYTES..]);
-        out[MAGIC.len()..HEAD_BYTES].copy_from_slice(&digest.0);
-        Ok(out)
+        sealed::seal(MAGIC, &(&self.run, &self.shard, &self.content))
+            .map_err(|reason| PartFault::Malformed { path: "the new part".into(), reason })
     }
 
     /// Writes it to a new file at `path`, all of it or nothing; returns its size.

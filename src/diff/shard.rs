@@ -5,12 +5,13 @@
 
 use super::outline::Outline;
 use super::part::{Blocks, Content, PairContent, Part, Ranks};
+use super::plan::Run;
 use super::write::{Found, write};
 use super::{DiffOptions, Diffed, Localize, Size};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, WeightFile, side_by_side};
 use crate::context::Context;
 use crate::digest::Digest;
-use crate::error::{Error, PartContent, PartFault, Undivided};
+use crate::error::{Error, PartContent, PartFault, PlanFault, Undivided};
 use crate::format::block::encode::Precision;
 use crate::format::block::{BlockId, block_range};
 use crate::localize::candidates::{Candidates, Kinds};
@@ -18,68 +19,27 @@ use crate::localize::scan::blocks_of;
 use crate::localize::value::{self, Cutoff, RankingGroup};
 use crate::pair::{OtherDtype, Pair};
 use crate::patch::encode::EncodeOptions;
-use serde::{Deserialize, Serialize};
+pub use crate::shard::Shard;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// One of several shards of about equal size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shard {
-    number: u32,
-    of: u32,
-}
-
-impl Shard {
-    /// Shard `number`, counted from 1, of `of`. `None` unless `1 <= number <= of <=` [`Shard::MAX`].
-    pub fn new(number: u32, of: u32) -> Option<Self> {
-        (1..=of).contains(&number).then_some(Self { number, of }).filter(|_| of <= Self::MAX)
-    }
-
-    /// The most shards there may be.
-    pub const MAX: u32 = 1 << 16;
-
-    /// Its number, counted from 1.
-    pub fn number(self) -> u32 {
-        self.number
-    }
-
-    /// The number of shards.
-    pub fn of(self) -> u32 {
-        self.of
-    }
-
-    /// The shard's blocks of `pair`: those that begin in its share of all bytes.
-    fn blocks(self, pair: &Pair<'_>) -> Vec<BlockId> {
-        let blocks = blocks_of(pair, 0..pair.tensors.len());
-        let bytes = |BlockId { tensor, index }: &BlockId| {
-            let pair = &pair.tensors[*tensor];
-            let range = block_range(*index, pair.target.info.elements());
-            let width = |info: &crate::checkpoint::TensorInfo| info.dtype.width().bytes() as u64;
-            (range.end - range.start) * (width(pair.target.info) + width(pair.reference.info))
-        };
-        let total: u64 = blocks.iter().map(bytes).sum();
-        let mut start = 0;
-        let mut share = |block: &BlockId| {
-            let share = u128::from(start) * u128::from(self.of) / u128::from(total);
-            start += bytes(block);
-            share as u32 + 1
-        };
-        blocks.into_iter().filter(|block| share(block) == self.number).collect()
-    }
-}
-
-impl std::fmt::Display for Shard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "shard {} of {}", self.number, self.of)
-    }
+/// The blocks of `pair` in a shard.
+fn blocks_in(shard: Shard, pair: &Pair<'_>) -> Vec<BlockId> {
+    let bytes = |BlockId { tensor, index }: &BlockId| {
+        let pair = &pair.tensors[*tensor];
+        let range = block_range(*index, pair.target.info.elements());
+        let width = |info: &crate::checkpoint::TensorInfo| info.dtype.width().bytes() as u64;
+        (range.end - range.start) * (width(pair.target.info) + width(pair.reference.info))
+    };
+    shard.share(blocks_of(pair, 0..pair.tensors.len()), bytes)
 }
 
 /// What all shards of a run have in common, and the blocks of one shard.
-struct Job<'a> {
+pub(super) struct Job<'a> {
     pair: Pair<'a>,
     outline: Outline,
-    run: Digest,
+    pub run: Digest,
     shard: Shard,
     blocks: Vec<BlockId>,
     candidates: Vec<usize>,
@@ -88,7 +48,8 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(
+    /// Describes the run by the headers of two checkpoints.
+    pub fn new(
         target: &'a Checkpoint,
         reference: &'a Checkpoint,
         options: &DiffOptions<'_>,
@@ -105,21 +66,49 @@ impl<'a> Job<'a> {
         };
         let outline = Outline::new(&pair, candidates, options)?;
         let wanted: Vec<u64> = groups.iter().map(|group| group.cutoff.k()).collect();
-        let decides = (&outline, options.effort, wanted, shard.of);
+        let decides = (&outline, options.effort, wanted, shard.of());
         let decides = postcard::to_allocvec(&decides)
             .map_err(|e| PartFault::Malformed { path: "the new part".into(), reason: e.to_string() })?;
-        let blocks = shard.blocks(&pair);
+        let blocks = blocks_in(shard, &pair);
         Ok(Self { run: Digest::sha256(&decides), pair, outline, shard, blocks, candidates: tensors, groups })
+    }
+
+    /// The job of a run that may have been planned. Files elsewhere that it reads are known to be there, and the ones that are meant.
+    fn of_run(
+        target: &'a Checkpoint,
+        reference: &'a Checkpoint,
+        options: &DiffOptions<'_>,
+        shard: Shard,
+        run: Option<Run>,
+    ) -> Result<Self, Error> {
+        let mut job = Self::new(target, reference, options, shard)?;
+        if let Some(Run { layout, digest }) = run {
+            if layout != job.run {
+                let reason = "its headers and options have another digest".to_owned();
+                return Err(PlanFault::Malformed { path: "the plan".into(), reason }.into());
+            }
+            job.run = digest;
+        }
+        let pairs = job.blocks.iter().map(|block| &job.pair.tensors[block.tensor]);
+        let of_blocks: [BTreeSet<usize>; 2] = pairs
+            .map(|pair| (pair.target.file_index, pair.reference.file_index))
+            .unzip::<_, _, _, BTreeSet<usize>>()
+            .into();
+        let files = [target, reference].into_iter().zip(&of_blocks);
+        let files: Vec<&WeightFile> =
+            files.flat_map(|(side, files)| files.iter().map(|at| &side.files()[*at])).collect();
+        side_by_side(&files, |file| file.reach())?;
+        Ok(job)
     }
 
     /// About the number of bytes to read.
     fn bytes(&self) -> u64 {
-        (self.pair.target.bytes() + self.pair.reference.bytes()) / u64::from(self.shard.of)
+        (self.pair.target.bytes() + self.pair.reference.bytes()) / u64::from(self.shard.of())
     }
 }
 
 /// Refuses options with which a diff cannot be divided into shards.
-fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
+pub(super) fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
     let masks = options.masks.is_some() || options.unpruned.is_some();
     let what = match options.localize {
         Localize::Mask | Localize::Random { .. } => Undivided::Localization,
@@ -135,18 +124,20 @@ fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
 
 /// Ranks the differences of a shard that may be among the largest of all, for [`find`]. Needed where weights are ranked.
 ///
-/// Reads the shard's blocks once, in most cases. Memory: 48 bytes for each weight that the whole patch selects, at most.
+/// Reads the shard's blocks once, in most cases. Memory: 48 bytes for each weight that the whole patch selects, at most. With a
+/// `run` that was planned the part is one of it.
 ///
 /// # Errors
-/// As [`super::diff`]; [`PartFault::Unsupported`].
+/// As [`super::diff`]; [`PartFault::Unsupported`]; [`PlanFault`].
 pub fn rank(
     target: &Checkpoint,
     reference: &Checkpoint,
     options: &DiffOptions<'_>,
     shard: Shard,
+    run: Option<Run>,
     context: &Context<'_>,
 ) -> Result<Part, Error> {
-    let job = Job::new(target, reference, options, shard)?;
+    let job = Job::of_run(target, reference, options, shard, run)?;
     context.begin("ranking", job.bytes());
     let keys = value::largest(&job.pair, &job.blocks, &job.groups, context);
     let keys = target.settled(reference.settled(keys.map_err(Error::from)))?;
@@ -159,16 +150,17 @@ pub fn rank(
 /// Cost and memory as of [`super::diff`], for the shard's share of the blocks; and 64 bytes for each different key of the ranks.
 ///
 /// # Errors
-/// As [`super::diff`]; [`PartFault`]: ranks that are missing, or not of this run.
+/// As [`super::diff`]; [`PartFault`]: ranks that are missing, or not of this run; [`PlanFault`].
 pub fn find(
     target: &Checkpoint,
     reference: &Checkpoint,
     options: &DiffOptions<'_>,
     shard: Shard,
+    run: Option<Run>,
     ranks: &[PathBuf],
     context: &Context<'_>,
 ) -> Result<Part, Error> {
-    target.settled(reference.settled(find_in_mapped(target, reference, options, shard, ranks, context)))
+    target.settled(reference.settled(find_in_mapped(target, reference, options, shard, run, ranks, context)))
 }
 
 fn find_in_mapped(
@@ -176,10 +168,11 @@ fn find_in_mapped(
     reference: &Checkpoint,
     options: &DiffOptions<'_>,
     shard: Shard,
+    run: Option<Run>,
     ranks: &[PathBuf],
     context: &Context<'_>,
 ) -> Result<Part, Error> {
-    let job = Job::new(target, reference, options, shard)?;
+    let job = Job::of_run(target, reference, options, shard, run)?;
     let coding = EncodeOptions { encoding: options.encoding(), masks: None, unpruned: None };
     let found = match options.localize {
         Localize::Full => {
@@ -192,13 +185,13 @@ fn find_in_mapped(
             let (largest, digests) = value::select(&job.pair, &job.blocks, &groups, None, context)?;
             let (expected, found) = (groups.iter().map(|group| group.cutoff.k()).sum(), largest.len());
             if found != expected {
-                return Err(PartFault::Changed { shard: shard.number, of: shard.of, expected, found }.into());
+                return Err(PartFault::Changed { shard: shard.number(), of: shard.of(), expected, found }.into());
             }
             Found::largest(&job.pair, &largest, digests, coding, context)?
         }
     };
     let Job { run, outline, pair, .. } = job;
-    let unpaired = if shard.number == 1 { Some(outline.hash_unpaired(&pair, context)?) } else { None };
+    let unpaired = if shard.number() == 1 { Some(outline.hash_unpaired(&pair, context)?) } else { None };
     let pair = unpaired.map(|unpaired| Box::new(PairContent { outline, unpaired }));
     Ok(Part { run, shard, content: Content::Blocks(Blocks { found, pair }) })
 }
@@ -232,7 +225,7 @@ impl Rank {
 /// The job's groups, with the selection in the job's own shard that follows from the ranks of all shards.
 fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<RankingGroup>, Error> {
     let mut ranks: Vec<Vec<Rank>> = job.groups.iter().map(|_| Vec::new()).collect();
-    each_part(paths, Some((job.run, job.shard.of)), |path, part| {
+    each_part(paths, Some((job.run, job.shard.of())), |path, part| {
         let Content::Ranks(of_groups) = part.content else {
             return Err(PartFault::Content {
                 path: path.to_owned(),
@@ -244,7 +237,7 @@ fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<RankingGroup>, 
             let reason = "it ranks other groups of tensors".to_owned();
             return Err(PartFault::Malformed { path: path.to_owned(), reason });
         }
-        let side = part.shard.number.cmp(&job.shard.number);
+        let side = part.shard.number().cmp(&job.shard.number());
         for ((ranks, group), of_group) in ranks.iter_mut().zip(&job.groups).zip(of_groups) {
             let own = of_group.keys().map(|(key, count)| Rank::new(key, count, side));
             *ranks = merge(std::mem::take(ranks), own, group.cutoff.k());
@@ -254,7 +247,7 @@ fn selected_here(job: &Job<'_>, paths: &[PathBuf]) -> Result<Vec<RankingGroup>, 
     let select = |(group, ranks): (&RankingGroup, Vec<Rank>)| {
         let cutoff = cutoff(group.cutoff.k(), &ranks);
         let cutoff = cutoff.map_err(|found| {
-            let Shard { number, of } = job.shard;
+            let (number, of) = (job.shard.number(), job.shard.of());
             PartFault::Changed { shard: number, of, expected: group.cutoff.k(), found }
         })?;
         Ok(RankingGroup { cutoff, ..group.clone() })
@@ -313,12 +306,12 @@ fn each_part(
     let mut seen: BTreeMap<u32, &Path> = BTreeMap::new();
     for path in paths {
         let part = Part::open(path)?;
-        let run = (part.run, part.shard.of);
+        let run = (part.run, part.shard.of());
         if *expected.get_or_insert(run) != run {
             return Err(PartFault::OtherRun { path: path.clone() }.into());
         }
-        let shard = part.shard.number;
-        if Shard::new(shard, part.shard.of).is_none() {
+        let shard = part.shard.number();
+        if Shard::new(shard, part.shard.of()).is_none() {
             let reason = format!("there is no {}", part.shard);
             return Err(PartFault::Malformed { path: path.clone(), reason }.into());
         }
@@ -352,7 +345,7 @@ pub fn join(parts: &[PathBuf], context: &Context<'_>) -> Result<Diffed, Error> {
                 expected: PartContent::Blocks,
             });
         };
-        by_shard.insert(part.shard.number, (path.to_owned(), blocks));
+        by_shard.insert(part.shard.number(), (path.to_owned(), blocks));
         Ok(())
     })?;
     let mut pair = None;
@@ -389,8 +382,11 @@ fn check_joined(pair: &PairContent, all: &Found) -> Result<(), &'static str> {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "the ranges that were read are compared with those expected")]
 mod tests {
     use super::*;
+    use crate::checkpoint::{Malformed, OpenError, Sources};
+    use crate::testing::{Counting, all_tensors};
     use proptest::prelude::*;
 
     /// The `k` largest, as [`value::largest`] gives them.
@@ -439,9 +435,77 @@ mod tests {
         }
     }
 
+    /// Number of weights in each file of [`sources`].
+    const WEIGHTS: usize = 30_000;
+
+    /// A model of three shards with one tensor each, whose weights are multiples of `step`: its files, and the index.
+    fn files(step: f32) -> (Vec<(String, Vec<u8>)>, String) {
+        let (mut files, mut map) = (Vec::new(), serde_json::Map::new());
+        for number in 1..=3u8 {
+            let name = format!("model-{number:05}-of-00003.safetensors");
+            let header =
+                format!(r#"{{"w{number}":{{"dtype":"F32","shape":[{WEIGHTS}],"data_offsets":[0,{}]}}}}"#, 4 * WEIGHTS);
+            let mut bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+            (0..WEIGHTS).for_each(|at| bytes.extend((at as f32 * step * f32::from(number)).to_le_bytes()));
+            map.insert(format!("w{number}"), name.clone().into());
+            files.push((name, bytes));
+        }
+        (files, serde_json::json!({ "weight_map": map }).to_string())
+    }
+
+    /// The same model, its files elsewhere, and these.
+    fn sources(step: f32) -> (Checkpoint, Vec<std::sync::Arc<Counting>>) {
+        let (files, index) = files(step);
+        let sources: Vec<_> = files.into_iter().map(|(name, bytes)| (name, Counting::new(bytes))).collect();
+        let texts = vec![("model.safetensors.index.json".to_owned(), index.into_bytes())];
+        let weights = sources.iter().map(|(name, source)| (name.clone(), source.clone() as _)).collect();
+        let checkpoint = Checkpoint::of_sources(Sources { path: "far/model".as_ref(), named: None, texts, weights });
+        (checkpoint.unwrap(), sources.into_iter().map(|(_, source)| source).collect())
+    }
+
     #[test]
-    fn shards_are_numbered_from_one() {
-        assert!(Shard::new(0, 2).is_none() && Shard::new(3, 2).is_none() && Shard::new(1, Shard::MAX + 1).is_none());
-        assert_eq!(Shard::new(2, 2).map(|shard| shard.to_string()), Some("shard 2 of 2".to_owned()));
+    fn a_shard_fetches_from_the_files_of_its_own_blocks_only_and_all_make_the_patch_of_local_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = |name: &str, step| {
+            let folder = folder.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            let (files, index) = files(step);
+            files.iter().for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes).unwrap());
+            std::fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
+            Checkpoint::open(folder).unwrap()
+        };
+        let context = Context::silent();
+        let options = DiffOptions { localize: Localize::Full, ..all_tensors() };
+        let whole = super::super::diff(&local("a", 1.0), &local("b", 1.5), &options, &context).unwrap().patch;
+        let mut parts = Vec::new();
+        for number in 1..=3 {
+            let ((target, of_target), (reference, of_reference)) = (sources(1.0), sources(1.5));
+            let all = || of_target.iter().chain(&of_reference);
+            assert!(all().all(|source| source.take() == [0..65_536]), "a header takes one read");
+            let part =
+                find(&target, &reference, &options, Shard::new(number, 3).unwrap(), None, &[], &context).unwrap();
+            let touched = |source: &std::sync::Arc<Counting>| source.take().iter().any(|range| !range.is_empty());
+            let touched: Vec<bool> = all().map(touched).collect();
+            let own = |file: u32| file % 3 == number - 1;
+            assert_eq!(touched, (0..6).map(own).collect::<Vec<bool>>(), "shard {number}");
+            let path = folder.path().join(format!("{number}.part"));
+            part.save(&path, crate::durable::Existing::Keep).unwrap();
+            parts.push(path);
+        }
+        let joined = join(&parts, &context).unwrap().patch;
+        assert_eq!(joined.to_bytes().unwrap(), whole.to_bytes().unwrap());
+    }
+
+    #[test]
+    fn a_shard_elsewhere_that_is_not_there_is_named() {
+        let (files, index) = files(1.0);
+        let weights = files.into_iter().skip(1).map(|(name, bytes)| (name, Counting::new(bytes) as _)).collect();
+        let texts = vec![("i.safetensors.index.json".to_owned(), index.into_bytes())];
+        let sources = Sources { path: "far".as_ref(), named: None, texts, weights };
+        let error = Checkpoint::of_sources(sources).unwrap_err();
+        let missing = Malformed::MissingShards { missing: vec!["model-00001-of-00003.safetensors".to_owned()], of: 3 };
+        assert!(
+            matches!(error, OpenError::Malformed { path, reason } if path.ends_with("i.safetensors.index.json") && reason == missing)
+        );
     }
 }

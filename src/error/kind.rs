@@ -1,6 +1,6 @@
 //! Kinds of failures, and which one a reason is.
 
-use super::{ExchangeFault, Obstacle, PartFault, PublishFault, Reason, Refusal};
+use super::{ExchangeFault, Obstacle, PartFault, PlanFault, PublishFault, Reason, Refusal};
 use crate::durable::Failed;
 use crate::format::patch::ReadError;
 use crate::input::Meant;
@@ -69,6 +69,10 @@ kinds! {
     PartMalformed = "part.malformed",
     /// Parts of a diff in shards are missing, or do not belong together.
     PartUnsuited = "part.unsuited",
+    /// A plan of a run on several machines is not valid.
+    PlanMalformed = "plan.malformed",
+    /// A file is not the one of the plan, or a shard is not one of its shards.
+    PlanUnsuited = "plan.unsuited",
     /// A diff cannot be divided into shards.
     ShardUnsupported = "shard.unsupported",
 
@@ -308,6 +312,8 @@ impl Reason {
             Reason::Refused(refusal) => of_refusal(refusal),
             Reason::Algebra(obstacle) => of_obstacle(obstacle),
             Reason::Part(fault) => of_part(fault),
+            Reason::Plan(PlanFault::OtherSource { .. } | PlanFault::OtherShards { .. }) => ErrorKind::PlanUnsuited,
+            Reason::Plan(_) => ErrorKind::PlanMalformed,
             Reason::Signature(fault) => of_signature(fault),
             Reason::Key(fault) => of_key(fault),
             Reason::Publish(fault) => of_publish(fault),
@@ -405,6 +411,7 @@ fn of_unexpected(meant: Meant) -> ErrorKind {
         Meant::Checkpoint | Meant::Index => ErrorKind::CheckpointMalformed,
         Meant::Patch => ErrorKind::PatchInvalid,
         Meant::Part => ErrorKind::PartMalformed,
+        Meant::Plan => ErrorKind::PlanMalformed,
         Meant::Onnx => ErrorKind::OnnxMalformed,
         Meant::Torch => ErrorKind::ImportMalformed,
         Meant::Model => ErrorKind::ModelMalformed,

@@ -8,6 +8,7 @@ mod kind;
 pub(crate) mod list;
 mod obstacle;
 mod part;
+mod plan;
 mod published;
 mod refusal;
 
@@ -17,6 +18,7 @@ pub(crate) use exchange::ExchangeFault;
 pub use kind::ErrorKind;
 pub(crate) use obstacle::Obstacle;
 pub use part::{PartContent, PartFault, Undivided};
+pub(crate) use plan::PlanFault;
 pub(crate) use published::PublishFault;
 pub use refusal::{BaseState, Difference};
 pub(crate) use refusal::{NoRevert, Refusal};
@@ -129,6 +131,9 @@ pub(crate) enum Reason {
     /// A part of a diff cannot be used.
     #[error(transparent)]
     Part(PartFault),
+    /// The plan of a run cannot be used.
+    #[error(transparent)]
+    Plan(PlanFault),
     /// A patch is not signed as it must be.
     #[error(transparent)]
     Signature(SignatureFault),
@@ -312,7 +317,7 @@ impl From<Reason> for Error {
 /// The error of what could not be opened; `malformed` says what content that is something else is.
 fn unopened<M>(error: OpenError<M>, malformed: impl FnOnce(PathBuf, M) -> Reason) -> Error {
     match error {
-        OpenError::Io { operation, path, source } => Reason::Io { operation, path, source },
+        OpenError::Io { operation, path, source } => return of_reading(operation, &path, source),
         OpenError::Malformed { path, reason } => malformed(path, reason),
         OpenError::Changed { path, before, now } => Reason::Changed { path, before, now },
         OpenError::Unfinished(failed) => Reason::Output(failed),
@@ -335,20 +340,23 @@ impl From<crate::onnx::OpenError> for Error {
 impl From<Unreadable> for Error {
     fn from(Unreadable { patch, reason }: Unreadable) -> Self {
         match reason {
-            ReadError::Io(source) => of_reading(&patch, source),
+            ReadError::Io(source) => of_reading("read", &patch, source),
             ReadError::Invalid(invalid) => Self::invalid(&patch, invalid),
         }
     }
 }
 
-/// A patch that could not be read from where it is.
-fn of_reading(patch: &Path, source: std::io::Error) -> Error {
+/// Something that could not be read from where it is.
+fn of_reading(operation: &'static str, path: &Path, source: std::io::Error) -> Error {
     #[cfg(feature = "net")]
     let source = match source.downcast::<lcepatch_hub::Fault>() {
         Ok(fault) => return fault.into(),
         Err(source) => source,
     };
-    Error::io("read", patch, source)
+    match source.downcast::<PlanFault>() {
+        Ok(fault) => fault.into(),
+        Err(source) => Error::io(operation, path, source),
+    }
 }
 
 #[cfg(feature = "net")]
@@ -414,6 +422,12 @@ impl From<EncodeError> for Error {
 impl From<Box<Mismatch>> for Error {
     fn from(mismatch: Box<Mismatch>) -> Self {
         Reason::Pair(mismatch).into()
+    }
+}
+
+impl From<PlanFault> for Error {
+    fn from(fault: PlanFault) -> Self {
+        Reason::Plan(fault).into()
     }
 }
 

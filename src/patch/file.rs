@@ -218,7 +218,7 @@ impl Deref for Patch {
 
 /// An open patch file. Its size is that at the time of opening.
 #[derive(Debug)]
-pub(crate) struct PatchFile {
+struct PatchFile {
     file: File,
     bytes: u64,
 }
@@ -261,5 +261,49 @@ impl Read for At<'_> {
         let n = std::os::windows::fs::FileExt::seek_read(self.file, out, self.offset)?;
         self.offset += n as u64;
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "the ranges that were read are compared with those expected")]
+mod tests {
+    use super::*;
+    use crate::testing::{Counting, Portability, floats, patch};
+
+    /// A source that is looked at after the patch has taken it.
+    #[derive(Debug)]
+    struct Reader(Arc<Counting>);
+
+    impl ReadAt for Reader {
+        fn bytes(&self) -> u64 {
+            self.0.bytes()
+        }
+
+        fn read_at(&self, offset: u64, bytes: u64) -> std::io::Result<Vec<u8>> {
+            self.0.read_at(offset, bytes)
+        }
+    }
+
+    #[test]
+    fn a_header_elsewhere_takes_one_read_and_a_long_one_two() {
+        let (base, reference) = (floats(&[("w", &[1.0, 2.0])]), floats(&[("w", &[1.0, 3.0])]));
+        let short = patch(&base, &reference, Portability::NeedsBase);
+        let mut state = 1u32;
+        let mut random = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b'a' + (state >> 28) as u8)
+        };
+        let description = Some((0..200_000).map(&mut random).collect());
+        let long = short.with_metadata(&Metadata { description, ..short.metadata().clone() }).unwrap();
+        for patch in [short, long] {
+            let bytes = patch.to_bytes().unwrap();
+            let header = patch.header_bytes();
+            let source = Counting::new(bytes.clone());
+            let far = Patch::from_source("p".as_ref(), Reader(source.clone())).unwrap();
+            let front = bytes.len().min(65_536) as u64;
+            let rest = (header > front).then_some(front..header);
+            assert_eq!(source.take(), [0..front].into_iter().chain(rest).collect::<Vec<_>>());
+            assert_eq!((far.id(), far.to_bytes().unwrap()), (patch.id(), bytes));
+        }
     }
 }

@@ -12,6 +12,5 @@ mod tensor_block;
 pub(crate) use budget::Reservation;
 pub use chosen::{Chosen, Filter};
 pub(crate) use decode::{Decoded, DenseBlock, Undecoded};
-pub(crate) use file::PatchFile;
 pub use file::{Patch, Unreadable, Unwritten};
 pub(crate) use tensor_block::TensorBlock;

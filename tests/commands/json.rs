@@ -114,6 +114,8 @@ fn documented(command: &str, elsewhere: &[&str], answers: &[Value]) {
 fn the_version_is_the_first_key() {
     let dir = bert_dir();
     let diff = dir.run("diff target.safetensors reference.safetensors --all --json").ok();
+    let plan = "plan target.safetensors reference.safetensors --all --shards 2 -o run.lceplan --json";
+    documented("plan", &[], &[dir.run(plan).ok().json()]);
     assert!(diff.out.starts_with("{\n  \"schema\": 1,\n"), "{diff:#?}");
 }
 

@@ -1,5 +1,6 @@
 mod algebra;
 mod apply;
+mod apply_shards;
 #[cfg(feature = "verify")]
 mod ask;
 mod check;
@@ -15,6 +16,7 @@ mod mask;
 mod onnx;
 #[cfg(unix)]
 mod permissions;
+mod plan;
 #[cfg(feature = "net")]
 mod publish;
 mod reading;

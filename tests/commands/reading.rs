@@ -476,8 +476,8 @@ fn nothing_is_made_of_a_file_that_changes_at_any_moment() {
     let verbs: [Verb<'_>; 11] = [
         ("diff", Box::new(|base, context| diff(base, &other, &ranked, context).map(drop))),
         ("diff, as the reference", Box::new(|base, context| diff(&other, base, &whole, context).map(drop))),
-        ("rank", Box::new(|base, context| rank(base, &other, &ranked, shard, context).map(drop))),
-        ("find", Box::new(|base, context| find(&other, base, &whole, shard, &[], context).map(drop))),
+        ("rank", Box::new(|base, context| rank(base, &other, &ranked, shard, None, context).map(drop))),
+        ("find", Box::new(|base, context| find(&other, base, &whole, shard, None, &[], context).map(drop))),
         ("check", Box::new(|base, context| true_of(&small.patch, (base, None), Check::Full, context))),
         ("invert", Box::new(|base, context| invert(&full, Some(base), context).map(drop))),
         ("squash", Box::new(|base, context| squash(&full, &back, Some(base), context).map(drop))),

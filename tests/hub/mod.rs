@@ -7,3 +7,4 @@ mod parts;
 mod publish;
 mod python;
 mod refusals;
+mod shards;

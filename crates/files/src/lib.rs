@@ -11,4 +11,6 @@ pub mod json;
 
 pub mod durable;
 
+pub mod fetched;
+
 pub mod checkpoint;

@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// Size of the pieces in which a patch is copied, in bytes.
 const PIECE_BYTES: u64 = 1 << 20;
 
+/// Number of bytes that are read first, in one read: they hold the whole header of most patches.
+const FRONT_BYTES: u64 = 64 << 10;
+
 /// A patch whose header is verified. Blocks are read when they are needed.
 #[derive(Debug, Clone)]
 pub struct Patch {
@@ -100,14 +103,19 @@ impl Patch {
 
     fn parse(source: Arc<dyn ReadAt>) -> Result<Self, ReadError> {
         let file_bytes = source.bytes();
-        let front = source.read_at(0, PREAMBLE_BYTES.min(file_bytes))?;
+        let mut front = source.read_at(0, FRONT_BYTES.min(file_bytes))?;
         let preamble = Preamble::read(&front, file_bytes)?;
-        let sections = source.read_at(PREAMBLE_BYTES, preamble.sections_bytes.into())?;
-        let (found, expected) = (header_digest(&front, &sections), preamble.digest);
+        let header_bytes = PREAMBLE_BYTES + u64::from(preamble.sections_bytes);
+        match header_bytes.checked_sub(front.len() as u64) {
+            Some(rest) if rest > 0 => front.extend(source.read_at(front.len() as u64, rest)?),
+            _ => front.truncate(header_bytes as usize),
+        }
+        let (start, sections) = front.split_at(PREAMBLE_BYTES as usize);
+        let (found, expected) = (header_digest(start, sections), preamble.digest);
         if found != expected {
             return Err(Invalid::HeaderDigest { found, expected }.into());
         }
-        let sections = read_sections(&sections)?;
+        let sections = read_sections(sections)?;
         let optional = |kind| find(&sections, kind);
         let required = |kind| find(&sections, kind).ok_or(Invalid::MissingSection { kind });
         let is_refused =
@@ -128,7 +136,6 @@ impl Patch {
         if found > most {
             return Err(Invalid::Work { found, most, file_bytes }.into());
         }
-        let header_bytes = PREAMBLE_BYTES + u64::from(preamble.sections_bytes);
         Ok(Self { id: preamble.digest, metadata, ignored, table, header_bytes, file_bytes, source })
     }
 

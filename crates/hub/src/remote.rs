@@ -14,6 +14,7 @@ use lcepatch_format::patch::ReadAt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many bytes the first request asks for, and every later one at least.
@@ -164,14 +165,14 @@ impl RemoteFile {
             address: self.address.clone(),
             reason: format!("it has {} bytes, and {bytes} at {offset} were asked for", self.bytes),
         })?;
-        let mut state = self.state();
-        if let Some(whole) = &mut state.whole {
-            return read_whole(whole, offset, bytes)
-                .map_err(|error| Fault::io("read the copy of", self.address.as_ref(), error));
-        }
         let mut out = Vec::new();
         let mut at = offset;
         while at < end {
+            let mut state = self.state();
+            if let Some(whole) = &mut state.whole {
+                return read_whole(whole, offset, bytes)
+                    .map_err(|error| Fault::io("read the copy of", self.address.as_ref(), error));
+            }
             let State { front, window, .. } = &*state;
             let here = [(0, front), (window.0, &window.1)];
             let part = here.into_iter().find_map(|(start, part)| within(part, start, at..end));
@@ -181,26 +182,30 @@ impl RemoteFile {
                 continue;
             }
             let until = end.max(at.saturating_add(FRONT_BYTES)).min(self.bytes);
-            let part = self.fetch_more(&mut state, at..until, context)?;
-            let taken = part.get(..usize::try_from(end - at).map_or(part.len(), |left| left.min(part.len())));
-            if let Some(whole) = &mut state.whole {
-                return read_whole(whole, offset, bytes)
-                    .map_err(|error| Fault::io("read the copy of", self.address.as_ref(), error));
+            let is_kept = until - at <= WINDOW_BYTES_MAX;
+            let direct = state.direct.clone();
+            // Whoever reads something small may find it in what another one fetches; large parts are fetched side by side.
+            let waiting = if is_kept { Some(state) } else { None };
+            let part = self.fetch_more(direct, at..until, context)?;
+            let mut state = waiting.unwrap_or_else(|| self.state());
+            state.direct = part.direct.filter(|_| self.ranged.reuses_redirect());
+            if part.whole.is_some() {
+                state.whole = part.whole;
+                continue;
             }
-            let taken = taken.unwrap_or_default();
-            out.extend_from_slice(taken);
+            let taken = usize::try_from(end - at).map_or(part.bytes.len(), |left| left.min(part.bytes.len()));
+            out.extend_from_slice(part.bytes.get(..taken).unwrap_or_default());
             let start = at;
-            at += taken.len() as u64;
-            if part.len() as u64 <= WINDOW_BYTES_MAX {
-                state.window = (start, part);
+            at += taken as u64;
+            if is_kept {
+                state.window = (start, part.bytes);
             }
         }
         Ok(out)
     }
 
     /// Asks for a part, where redirects led before, and again from the beginning if that has expired.
-    fn fetch_more(&self, state: &mut State, range: Range<u64>, context: &Context) -> Result<Vec<u8>, Fault> {
-        let direct = state.direct.take();
+    fn fetch_more(&self, direct: Option<String>, range: Range<u64>, context: &Context) -> Result<Part, Fault> {
         let from = |request: &Request| fetch(&self.http, &*self.ranged, request, range.clone(), &self.tags, context);
         let part = match direct.map(|direct| (from(&Request::get(&direct)), direct)) {
             Some((Ok(part), direct)) => Part { direct: part.direct.or(Some(direct)), ..part },
@@ -217,9 +222,7 @@ impl RemoteFile {
         {
             return Err(changed(before.clone(), after.clone()));
         }
-        state.direct = part.direct.filter(|_| self.ranged.reuses_redirect());
-        state.whole = part.whole;
-        Ok(part.bytes)
+        Ok(part)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -451,6 +454,14 @@ impl Ranged for AtAddress {
 }
 
 impl Client {
+    /// Where a file of a repository is in the cache, if it is there: that of the commit that is named.
+    pub fn cached(&self, name: &RepoName) -> Option<PathBuf> {
+        name.check().ok()?;
+        let cache = RepoCache::new(&self.settings().cache, &name.id);
+        let path = cache.pointer(&cache.commit_of(name.revision.as_deref()?)?, name.path.as_deref()?);
+        path.is_file().then_some(path)
+    }
+
     /// Opens a file of a repository, of which parts are read: from the cache, offline or by its commit, and else over the network.
     ///
     /// # Errors

@@ -115,6 +115,7 @@ pub fn unexpected(Unexpected { found, meant }: &Unexpected) -> String {
         }
         Found::Zip | Found::Gzip => "unpack it, or download the file again as it is",
         Found::Part if *meant == Meant::Patch => "join the parts of all shards with `lcepatch combine`",
+        Found::Plan => "a plan is for `lcepatch diff --plan`",
         Found::Patch if *meant == Meant::Part => "parts and patches are not combined with each other",
         Found::Directory(folder) if weights => return directory(folder),
         _ => give(*meant),
@@ -129,6 +130,7 @@ pub fn give(meant: Meant) -> &'static str {
         Meant::Index => "give the index of the model's shards, or the model directory",
         Meant::Patch => "give an .lcepatch file",
         Meant::Part => "give the parts that `lcepatch diff --shard` wrote",
+        Meant::Plan => "give the file that `lcepatch plan` wrote",
         Meant::Onnx => "give the .onnx file",
         Meant::Torch => "give a .bin, .pt or .pth file that torch.save wrote",
         Meant::Model => "download this file of the model again",

@@ -49,6 +49,7 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::CheckpointUnpaired
         | ErrorKind::MaskMalformed
         | ErrorKind::LogMalformed
+        | ErrorKind::PlanMalformed
         | ErrorKind::PartMalformed
         | ErrorKind::ImportMalformed
         | ErrorKind::EditInterrupted
@@ -80,6 +81,7 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::PartUnsuited
         | ErrorKind::ExportUnsuited
         | ErrorKind::ImportUnsuited
+        | ErrorKind::PlanUnsuited
         | ErrorKind::PublishAdapter
         | ErrorKind::PublishUnreadable
         | ErrorKind::PatchNotFound
@@ -176,6 +178,7 @@ pub fn help(error: &Error) -> Option<String> {
         Reason::Refused(refusal) => Some(patches::refusal(refusal)),
         Reason::Algebra(obstacle) => patches::obstacle(obstacle).map(str::to_owned),
         Reason::Part(fault) => Some(patches::part(fault)),
+        Reason::Plan(fault) => Some(patches::plan(fault).to_owned()),
         Reason::Publish(fault) => Some(published::publish(fault)),
         Reason::Exchange(fault) => exchange::exchange(fault),
         Reason::Signature(fault) => signatures::signature(fault).map(str::to_owned),

@@ -2,7 +2,7 @@
 
 use super::files::MERGE;
 use crate::edit::EditKind;
-use crate::error::{BaseState, Difference, NoRevert, Obstacle, PartContent, PartFault, Refusal, Undivided};
+use crate::error::{BaseState, Difference, NoRevert, Obstacle, PartContent, PartFault, PlanFault, Refusal, Undivided};
 use crate::localize::Impossible;
 use crate::localize::candidates::Params;
 use crate::mask::MaskFault;
@@ -194,4 +194,18 @@ pub fn part(fault: &PartFault) -> String {
         }
     };
     help.to_owned()
+}
+
+pub fn plan(fault: &PlanFault) -> &'static str {
+    match fault {
+        PlanFault::NotAPlan { .. } => "give the file that `lcepatch plan` wrote",
+        PlanFault::Damaged { .. } => "copy it again, or plan again",
+        PlanFault::Version { .. } | PlanFault::Malformed { .. } => "plan again, with this version",
+        PlanFault::OtherSource { .. } => {
+            "plan again, and run all shards with the new plan; copies on other machines must keep their times (`cp -p`, `rsync -a`)"
+        }
+        PlanFault::OtherShards { .. } => {
+            "leave out the number after the slash, or plan again with that number of shards"
+        }
+    }
 }

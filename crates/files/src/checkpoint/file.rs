@@ -9,14 +9,19 @@ use crate::durable::{Access, Failed, is_same};
 use crate::input::{self, Found, Identity, Meant};
 use lcepatch_format::dtype::Dtype;
 use lcepatch_format::limits::{NAME_BYTES_MAX, RANK_MAX};
+use lcepatch_format::patch::ReadAt;
 use lcepatch_format::words::counted;
 use safetensors::tensor::Metadata;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest header that the safetensors library reads, in bytes.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
+
+/// Number of bytes at the front of a file elsewhere that are read at once, as they are likely to hold the header.
+const FRONT_BYTES: u64 = 64 << 10;
 
 /// A mapped weight file.
 #[derive(Debug)]
@@ -82,7 +87,7 @@ impl WeightFile {
 
     /// Maps the file that is open as `file`, and parses its header.
     pub(super) fn map_open(path: &Path, file: File) -> Result<Self, OpenError> {
-        Self::parse(path, FileBytes::map(file).map_err(|e| OpenError::io("map", path, e))?)
+        Self::parse(path, FileBytes::map(file).map_err(|e| OpenError::io("map", path, e))?, u64::MAX)
     }
 
     /// Maps the open `file` at `path`, which has the same layout as this one, without parsing its header.
@@ -133,16 +138,62 @@ impl WeightFile {
         self.map.clone()
     }
 
+    /// A file that is elsewhere, read by ranges: one of at most [`FRONT_BYTES`], and one more for the rest of a longer header. The bytes of
+    /// tensors are fetched when they are looked at; if that fails, [`WeightFile::unchanged`] says so. `path` names the file.
+    ///
+    /// # Errors
+    /// Those of the source, I/O on the temporary file; [`Malformed`], as [`WeightFile::open`].
+    pub fn from_source(path: &Path, source: Arc<dyn ReadAt>) -> Result<Self, OpenError> {
+        let failed = |e| OpenError::io("read", path, e);
+        let total = source.bytes();
+        let mut front = source.read_at(0, FRONT_BYTES.min(total)).map_err(failed)?;
+        let length = front.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+        // A length that is wrong is refused when the header is parsed.
+        if length <= HEADER_BYTES_MAX && 8 + length <= total && 8 + length > FRONT_BYTES {
+            front.extend(source.read_at(FRONT_BYTES, 8 + length - FRONT_BYTES).map_err(failed)?);
+        }
+        let known = front.len() as u64;
+        Self::parse(path, FileBytes::elsewhere(source, &front).map_err(failed)?, known)
+    }
+
+    /// As [`WeightFile::from_source`], of a file whose header is known, the length field and the JSON: nothing is read of it before a
+    /// tensor is looked at.
+    ///
+    /// # Errors
+    /// I/O on the temporary file; [`Malformed`], as [`WeightFile::open`], for a header that is not one, or not that of a file of this length.
+    pub fn from_header(path: &Path, source: Arc<dyn ReadAt>, header: &[u8]) -> Result<Self, OpenError> {
+        let wrong = |reason: &str| OpenError::malformed(path, Malformed::Header { reason: reason.to_owned() });
+        let length = header.first_chunk().map(|length| u64::from_le_bytes(*length));
+        if length.and_then(|length| length.checked_add(8)) != Some(header.len() as u64) {
+            return Err(wrong("invalid header length"));
+        }
+        if source.bytes() < header.len() as u64 {
+            return Err(wrong("it is longer than the file"));
+        }
+        let map = FileBytes::elsewhere(source, header).map_err(|e| OpenError::io("read", path, e))?;
+        Self::parse(path, map, header.len() as u64)
+    }
+
+    /// Asks a file elsewhere for nothing, so that it is known to be there, and to be the one that is meant, before anything is computed.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn reach(&self) -> Result<(), OpenError> {
+        self.map.reach().map_err(|e| OpenError::io("read", &self.path, e))
+    }
+
     /// Parses a file that is in memory. `path` names it in errors.
     ///
     /// # Errors
     /// [`Malformed`], as [`WeightFile::open`].
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, OpenError> {
-        Self::parse(path, FileBytes::Owned(bytes.into()))
+        Self::parse(path, FileBytes::Owned(bytes.into()), u64::MAX)
     }
 
-    fn parse(path: &Path, map: FileBytes) -> Result<Self, OpenError> {
-        let front = map.read(0..map.size().min(Found::FRONT_BYTES)).map_err(|e| OpenError::io("read", path, e))?;
+    /// Parses the header. Of the file, its first `known` bytes may be read for nothing.
+    fn parse(path: &Path, map: FileBytes, known: u64) -> Result<Self, OpenError> {
+        let front = map.read(0..map.size().min(Found::FRONT_BYTES).min(known));
+        let front = front.map_err(|e| OpenError::io("read", path, e))?;
         Meant::Checkpoint.check(&front).map_err(|unexpected| OpenError::malformed(path, unexpected.into()))?;
         let header = |reason: String| OpenError::malformed(path, Malformed::Header { reason });
         let Some(length) = front.first_chunk().map(|length| u64::from_le_bytes(*length)) else {
@@ -189,8 +240,9 @@ impl WeightFile {
     /// that was replaced at its path counts as unchanged: the open file is still the old one.
     ///
     /// # Errors
-    /// [`OpenError::Changed`]; I/O.
+    /// [`OpenError::Changed`]; I/O, also for bytes of a file elsewhere that could not be fetched.
     pub fn unchanged(&self) -> Result<(), OpenError> {
+        self.map.fetched().map_err(|e| OpenError::io("read", &self.path, e))?;
         let Some((file, before)) = self.map.file() else { return Ok(()) };
         let now = Identity::of(file).map_err(|e| OpenError::io("read", &self.path, e))?;
         if now == *before && self.map.lost() {
@@ -215,8 +267,86 @@ impl WeightFile {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "the ranges that were read are compared with those expected")]
 mod tests {
     use super::*;
+    use crate::fetched::{Counting, PIECE_BYTES};
+
+    /// A file with tensors `a` of 4 bytes and `b` of `n` bytes, and a header of `header` bytes.
+    fn two_tensors(n: usize, header: usize) -> Vec<u8> {
+        let json = format!(
+            r#"{{"a":{{"dtype":"U8","shape":[4],"data_offsets":[0,4]}},"b":{{"dtype":"U8","shape":[{n}],"data_offsets":[4,{}]}}}}"#,
+            4 + n
+        );
+        let json = json.clone() + &" ".repeat(header - json.len());
+        [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), b"abcd", &vec![7; n]].concat()
+    }
+
+    #[test]
+    fn a_header_elsewhere_takes_one_or_two_reads_and_tensors_are_fetched_when_they_are_looked_at() {
+        let n = 3 * PIECE_BYTES;
+        for (header, reads) in [(200, vec![0..FRONT_BYTES]), (100_000, vec![0..FRONT_BYTES, FRONT_BYTES..100_008])] {
+            let content = two_tensors(n as usize, header);
+            let source = Counting::new(content.clone());
+            let file = WeightFile::from_source("b.safetensors".as_ref(), source.clone()).unwrap();
+            assert_eq!(source.take(), reads);
+            let local = WeightFile::from_bytes("b.safetensors".as_ref(), content.clone()).unwrap();
+            assert_eq!((file.tensors(), file.header()), (local.tensors(), local.header()));
+            file.header();
+            assert_eq!(source.take(), []);
+
+            let known = (8 + header as u64).max(FRONT_BYTES);
+            let start = known + PIECE_BYTES + 9;
+            assert_eq!(file.map.bytes(start..start + 2), [7, 7]);
+            file.map.release(start..start + PIECE_BYTES);
+            assert_eq!(file.map.bytes(start..start + 2), [7, 7]);
+            assert_eq!(source.take(), [known + PIECE_BYTES..known + 2 * PIECE_BYTES]);
+            assert_eq!(file.map.bytes(0..content.len() as u64), content);
+            let pieces = (content.len() as u64 - known).div_ceil(PIECE_BYTES);
+            assert_eq!(source.take().len() as u64, pieces - 1, "those that were not here, once each");
+            file.unchanged().unwrap();
+        }
+    }
+
+    #[test]
+    fn of_a_file_elsewhere_whose_header_is_known_nothing_is_read_before_a_tensor_is_looked_at() {
+        let content = two_tensors(PIECE_BYTES as usize, 200);
+        let source = Counting::new(content.clone());
+        let open = |header: &[u8]| WeightFile::from_header("b.safetensors".as_ref(), source.clone(), header);
+        let file = open(&content[..208]).unwrap();
+        assert_eq!((file.tensors().len(), file.header(), source.take()), (2, &content[..208], vec![]));
+        file.reach().unwrap();
+        assert_eq!((source.take(), file.map.bytes(208..212)), (vec![0..0], &b"abcd"[..]));
+        assert_eq!(source.take(), [208..208 + PIECE_BYTES]);
+        for wrong in [&content[..207], &content[..209], &content[..3], &two_tensors(9, 200)[..208]] {
+            assert!(matches!(open(wrong), Err(OpenError::Malformed { .. })));
+        }
+        let short = WeightFile::from_header("b".as_ref(), Counting::new(vec![0; 9]), &content[..208]);
+        assert!(matches!(short, Err(OpenError::Malformed { .. })));
+        assert_eq!(source.take(), []);
+    }
+
+    #[test]
+    fn bytes_that_cannot_be_fetched_are_an_error_before_a_result_counts() {
+        let source = Counting::failing(two_tensors(3 * PIECE_BYTES as usize, 200), 2 * PIECE_BYTES);
+        let file = WeightFile::from_source("b.safetensors".as_ref(), source.clone()).unwrap();
+        assert_eq!(file.map.bytes(PIECE_BYTES..PIECE_BYTES + 1), [7]);
+        file.unchanged().unwrap();
+        assert_eq!(file.map.bytes(3 * PIECE_BYTES..3 * PIECE_BYTES + 1), [0]);
+        for _ in 0..2 {
+            let Err(OpenError::Io { source, .. }) = file.unchanged() else { panic!("a failed read") };
+            assert_eq!(
+                (source.kind(), source.to_string()),
+                (std::io::ErrorKind::ConnectionReset, "the source is gone".to_owned())
+            );
+        }
+        source.take();
+        file.map.bytes(2 * PIECE_BYTES + FRONT_BYTES..2 * PIECE_BYTES + FRONT_BYTES + 1);
+        assert_eq!(source.take(), [], "nothing more is fetched");
+        assert!(WeightFile::from_source("b".as_ref(), Counting::failing(vec![0; 99], 0)).is_err());
+        assert!(WeightFile::from_source("b".as_ref(), Counting::new(Vec::new())).is_err());
+        assert!(WeightFile::from_source("b".as_ref(), Counting::new(vec![255; 99])).is_err());
+    }
 
     #[test]
     fn writes_to_an_open_file_are_detected() {

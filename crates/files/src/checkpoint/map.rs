@@ -8,19 +8,24 @@
 //! twice; and no slice of a mapping leaves the crates of lcepatch. Before a result counts, the file is checked to be unchanged since it
 //! was opened (`Checkpoint::unchanged`). Outputs are new files, with one exception: `apply::in_place` writes to files that it has mapped,
 //! with system calls and after the last use of any slice of the mapping; later reads of the base give the result.
+//!
+//! Of a file that is elsewhere, a temporary file with holes is mapped, and what is looked at is fetched into it before. Where that fails,
+//! the read gives zeros and nothing more is fetched; the check before a result counts then returns the reason.
 #![allow(unsafe_code)]
 
-use crate::durable::read_at;
+use crate::durable::{read_at, write_at};
+use crate::fetched::{Fetched, PIECE_BYTES};
 use crate::input::Identity;
+use lcepatch_format::patch::ReadAt;
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 use std::fs::File;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Memory is released in regions of this many bytes.
 const REGION: usize = 1 << 20;
 
-/// The bytes of a file, mapped or in memory. Clones share them.
+/// The bytes of a file: mapped, in memory, or elsewhere. Clones share them.
 #[derive(Debug, Clone)]
 pub enum FileBytes {
     /// A mapped file.
@@ -29,6 +34,39 @@ pub enum FileBytes {
     Owned(Arc<Vec<u8>>),
     /// Bytes in memory that belong to somebody else.
     Lent(Arc<dyn Memory>),
+    /// A file that is elsewhere.
+    Elsewhere(Arc<Elsewhere>),
+}
+
+/// A file that is elsewhere: what was fetched of it, mapped.
+#[derive(Debug)]
+pub struct Elsewhere {
+    fetched: Fetched,
+    mapped: Mapped,
+    /// Why bytes could not be fetched first.
+    failed: Mutex<Option<std::io::Error>>,
+}
+
+impl Elsewhere {
+    /// Fetches `range`, unless something could not be fetched before: a result that needs it would not count. Why it failed is kept for
+    /// [`Elsewhere::failed`].
+    fn fetch(&self, range: &Range<u64>) {
+        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_failed = failed().is_some();
+        if has_failed {
+            return;
+        }
+        if let Err(error) = self.fetched.fetch(range) {
+            failed().get_or_insert(error);
+        }
+    }
+
+    /// Why bytes could not be fetched. The first caller gets the error as the source gave it, and every later one its kind and message.
+    fn failed(&self) -> std::io::Result<()> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = failed.as_ref().map(|error| std::io::Error::new(error.kind(), error.to_string()));
+        std::mem::replace(&mut *failed, again).map_or(Ok(()), Err)
+    }
 }
 
 /// Memory of another program's array. Whoever lends it may change the bytes where a file could be changed: by the module's contract, they
@@ -43,37 +81,82 @@ pub struct Mapped {
     #[cfg(unix)]
     region: super::lost::Region,
     map: Mmap,
-    file: File,
+    file: Arc<File>,
     identity: Identity,
 }
 
-impl FileBytes {
-    /// Maps the file, and keeps it open. An empty file is not mapped, because not every system supports that.
-    pub fn map(file: File) -> std::io::Result<Self> {
+impl Mapped {
+    /// Maps the file; `None` if it is empty.
+    fn new(file: Arc<File>) -> std::io::Result<Option<Self>> {
         let identity = Identity::of(&file)?;
         if identity.length == 0 {
-            return Ok(Self::Owned(Arc::default()));
+            return Ok(None);
         }
         // SAFETY: by the module's contract, a change of the file while slices of the map live changes nothing but values of integers.
-        let map = unsafe { MmapOptions::new().len(identity.length as usize).map(&file)? };
+        let map = unsafe { MmapOptions::new().len(identity.length as usize).map(&*file)? };
         // Tensors are read from front to back. A failure only costs speed.
         let _ = map.advise(Advice::Sequential);
         #[cfg(unix)]
         let region = super::lost::Region::watch(map.as_ptr(), map.len());
-        Ok(Self::Mapped(Arc::new(Mapped {
+        Ok(Some(Self {
             #[cfg(unix)]
             region,
             map,
             file,
             identity,
-        })))
+        }))
+    }
+}
+
+impl FileBytes {
+    /// Maps the file, and keeps it open. An empty file is not mapped, because not every system supports that.
+    pub fn map(file: File) -> std::io::Result<Self> {
+        Ok(Mapped::new(Arc::new(file))?
+            .map_or_else(|| Self::Owned(Arc::default()), |mapped| Self::Mapped(Arc::new(mapped))))
     }
 
-    /// The mapped file, and its identity when it was mapped; `None` for bytes in memory.
+    /// A file that is elsewhere, of which the bytes at the `front` are known already. The rest is fetched in pieces of [`PIECE_BYTES`] when
+    /// it is looked at.
+    ///
+    /// # Errors
+    /// I/O on the temporary file.
+    pub fn elsewhere(source: Arc<dyn ReadAt>, front: &[u8]) -> std::io::Result<Self> {
+        let (known, total) = (front.len() as u64, source.bytes());
+        let starts = (known..total).step_by(PIECE_BYTES as usize);
+        let fetched = Fetched::new(source, starts.map(|start| start..total.min(start + PIECE_BYTES)))?;
+        write_at(fetched.file(), front, 0)?;
+        let Some(mapped) = Mapped::new(fetched.file().clone())? else { return Ok(Self::Owned(Arc::default())) };
+        Ok(Self::Elsewhere(Arc::new(Elsewhere { fetched, mapped, failed: Mutex::default() })))
+    }
+
+    /// The mapped file, and its identity when it was mapped; `None` for bytes in memory, and for a file that is elsewhere.
     pub fn file(&self) -> Option<(&File, &Identity)> {
         match self {
             Self::Mapped(mapped) => Some((&mapped.file, &mapped.identity)),
-            Self::Owned(_) | Self::Lent(_) => None,
+            Self::Owned(_) | Self::Lent(_) | Self::Elsewhere(_) => None,
+        }
+    }
+
+    /// Checks that all bytes of a file elsewhere that were looked at could be fetched: otherwise they were zeros.
+    ///
+    /// # Errors
+    /// That of the first read that failed.
+    pub fn fetched(&self) -> std::io::Result<()> {
+        let Self::Elsewhere(elsewhere) = self else { return Ok(()) };
+        if self.lost() {
+            return Err(std::io::Error::other("some of its bytes could not be read"));
+        }
+        elsewhere.failed()
+    }
+
+    /// Asks a file elsewhere for nothing, so that it is known to be there. Other files are.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn reach(&self) -> std::io::Result<()> {
+        match self {
+            Self::Elsewhere(elsewhere) => elsewhere.fetched.source().read_at(0, 0).map(drop),
+            _ => Ok(()),
         }
     }
 
@@ -82,13 +165,25 @@ impl FileBytes {
         match self {
             #[cfg(unix)]
             Self::Mapped(mapped) => mapped.region.lost(),
+            #[cfg(unix)]
+            Self::Elsewhere(elsewhere) => elsewhere.mapped.region.lost(),
             _ => false,
         }
     }
 
     /// A copy of `range`, read from the file and not from the map.
     pub fn read(&self, range: Range<u64>) -> std::io::Result<Vec<u8>> {
-        let Self::Mapped(mapped) = self else { return Ok(self.bytes(range).to_vec()) };
+        let mapped = match self {
+            Self::Mapped(mapped) => mapped,
+            Self::Elsewhere(elsewhere) => {
+                elsewhere.fetch(&range);
+                elsewhere.failed()?;
+                &elsewhere.mapped
+            }
+            Self::Owned(_) | Self::Lent(_) => {
+                return Ok(self.all()[range.start as usize..range.end as usize].to_vec());
+            }
+        };
         let mut bytes = vec![0; (range.end - range.start) as usize];
         read_at(&mapped.file, &mut bytes, range.start)?;
         Ok(bytes)
@@ -104,6 +199,9 @@ impl FileBytes {
     /// # Panics
     /// If `range` is outside of the file.
     pub fn bytes(&self, range: Range<u64>) -> &[u8] {
+        if let Self::Elsewhere(elsewhere) = self {
+            elsewhere.fetch(&range);
+        }
         &self.all()[range.start as usize..range.end as usize]
     }
 
@@ -112,8 +210,11 @@ impl FileBytes {
     /// A range smaller than a region is only released when it reaches the end of its region, and then together with the whole region: a
     /// system call for each of many small tensors would take longer than reading them.
     pub fn release(&self, range: Range<u64>) {
-        let Self::Mapped(mapped) = self else { return };
-        let map = &mapped.map;
+        let map = match self {
+            Self::Mapped(mapped) => &mapped.map,
+            Self::Elsewhere(elsewhere) => &elsewhere.mapped.map,
+            Self::Owned(_) | Self::Lent(_) => return,
+        };
         let (mut start, mut end) = (range.start as usize, (range.end as usize).min(map.len()));
         if end.saturating_sub(start) < REGION {
             start -= start % REGION;
@@ -121,7 +222,7 @@ impl FileBytes {
         }
         if start < end {
             // SAFETY: `DontNeed` discards changes of private mappings. This map is only read, so the system loads dropped pages with the
-            // same bytes of the file again.
+            // same bytes of the file again, also those that were written to it when they were fetched.
             let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
         }
     }
@@ -129,6 +230,7 @@ impl FileBytes {
     fn all(&self) -> &[u8] {
         match self {
             Self::Mapped(mapped) => &mapped.map,
+            Self::Elsewhere(elsewhere) => &elsewhere.mapped.map,
             Self::Owned(bytes) => bytes,
             Self::Lent(memory) => (**memory).as_ref(),
         }

@@ -21,9 +21,11 @@ pub use malformed::{Malformed, OpenError};
 use crate::durable::journal::refuse_unfinished;
 use crate::durable::{Failed, is_at, open_locked};
 use lcepatch_format::dtype::Dtype;
-use sharded::Shards;
+use lcepatch_format::patch::ReadAt;
+use sharded::{ShardIndex, Shards, Weights};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Suffix of the name of an index of shards.
 pub const INDEX_SUFFIX: &str = ".safetensors.index.json";
@@ -57,6 +59,45 @@ pub struct Checkpoint {
     access: Access,
     /// For each tensor, the index of its file in `files`, and its own index in the file.
     by_name: BTreeMap<String, (usize, usize)>,
+}
+
+/// The files of a checkpoint that are elsewhere.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// The name of the checkpoint in messages.
+    pub path: &'a Path,
+    /// The file that is meant, weights or an index, if it is not the folder of all.
+    pub named: Option<&'a str>,
+    /// The texts of the indexes in the folder, and that of its `config.json`, with their names. The configuration says whether a head that
+    /// an index lists may be missing.
+    pub texts: Vec<(String, Vec<u8>)>,
+    /// The weight files in the folder, with their names.
+    pub weights: Vec<(String, Arc<dyn ReadAt>)>,
+}
+
+/// Number of files elsewhere that are asked for something at a time.
+pub const SOURCES_AT_A_TIME: usize = 16;
+
+/// Calls `each` with several items at a time, since most of its time is spent waiting. The results are in the order of the items.
+///
+/// # Errors
+/// The first one of `each`.
+pub fn side_by_side<T: Sync, R: Send, E: Send>(
+    items: &[T],
+    each: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let mut done = Vec::new();
+    for some in items.chunks(SOURCES_AT_A_TIME) {
+        let each = &each;
+        let results = std::thread::scope(|scope| {
+            let threads: Vec<_> = some.iter().map(|item| scope.spawn(move || each(item))).collect();
+            threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+        });
+        for result in results {
+            done.push(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+    }
+    Ok(done)
 }
 
 /// One tensor of a checkpoint.
@@ -146,6 +187,16 @@ impl Checkpoint {
         Ok(Self { access, stale, ..Self::of_files(path, layout, files)? })
     }
 
+    /// Opens a weight file for reading, locked as [`Checkpoint::open`] locks it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_file(path: &Path) -> Result<WeightFile, OpenError> {
+        let file = open_locked(path, Access::Read, |path| WeightFile::open_file(path, Access::Read))?;
+        refuse_unfinished(path)?;
+        WeightFile::map_open(path, file)
+    }
+
     /// Opens a checkpoint with a known layout and known weight files, without locks.
     ///
     /// # Errors
@@ -153,6 +204,57 @@ impl Checkpoint {
     pub fn open_files(path: &Path, layout: Layout, files: &[PathBuf]) -> Result<Self, OpenError> {
         let files = files.iter().map(|file| WeightFile::open(file)).collect::<Result<Vec<_>, _>>()?;
         Self::of_files(path, layout, files)
+    }
+
+    /// A checkpoint whose files are elsewhere. Chooses among them as [`Checkpoint::open`] does, and reads the header of each, as
+    /// [`WeightFile::from_source`]; the bytes of tensors are fetched when they are looked at, and [`Checkpoint::unchanged`] says if that
+    /// failed.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn of_sources(sources: Sources<'_>) -> Result<Self, OpenError> {
+        let Sources { path, named, texts, mut weights } = sources;
+        let text = |wanted: &str| texts.iter().find(|(name, _)| name == wanted).map(|(_, text)| &text[..]);
+        weights.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut names: Vec<String> = weights.iter().map(|(name, _)| name.clone()).collect();
+        let chosen = match named {
+            Some(index) if index.ends_with(INDEX_SUFFIX) => Weights::OfIndex(index.to_owned()),
+            Some(file) => Weights::Files(vec![file.to_owned()]),
+            None => {
+                names.extend(texts.iter().map(|(name, _)| name.clone()));
+                names.sort();
+                sharded::choose(path, &names)?
+            }
+        };
+        // A folder is named with a path of its own, and a file by it.
+        let folder = if named.is_some() { path.parent().unwrap_or(Path::new("")) } else { path };
+        let index_path = match &chosen {
+            Weights::OfIndex(index) => Some(folder.join(index)),
+            Weights::Files(_) => None,
+        };
+        let index = match (&chosen, &index_path) {
+            (Weights::OfIndex(index), Some(path)) => Some(ShardIndex::parse(path, text(index).unwrap_or_default())?),
+            _ => None,
+        };
+        match (&chosen, &index) {
+            (Weights::Files(names), _) => weights.retain(|(name, _)| names.contains(name)),
+            (Weights::OfIndex(_), Some(index)) => {
+                weights.retain(|(name, _)| index.shards.contains_key(name));
+                index.refuse_missing(|shard| weights.iter().any(|(name, _)| name == shard))?;
+            }
+            (Weights::OfIndex(_), None) => {}
+        }
+        let opened = side_by_side(&weights, |(name, source): &(String, Arc<dyn ReadAt>)| {
+            WeightFile::from_source(&folder.join(name), source.clone())
+        })?;
+        let config = || sharded::ties_head(text("config.json").unwrap_or_default());
+        let stale = index.map(|index| index.stale(&opened, config));
+        let layout = match (index_path, named) {
+            (Some(index), Some(_)) => Layout::Index { index },
+            (None, Some(_)) => Layout::File,
+            (index, None) => Layout::Directory { index },
+        };
+        Ok(Self { stale: stale.transpose()?.unwrap_or_default(), ..Self::of_files(path, layout, opened)? })
     }
 
     /// A checkpoint of one `.safetensors` file in memory. `path` names it in errors.

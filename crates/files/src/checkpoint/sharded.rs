@@ -5,7 +5,7 @@
 
 use super::malformed::{Malformed, OpenError};
 use super::names::is_tied_head;
-use super::{INDEX_SUFFIX, Layout};
+use super::{INDEX_SUFFIX, Layout, WeightFile};
 use crate::input::{Meant, Unexpected};
 use serde::Deserialize;
 use serde_json::Value;
@@ -29,48 +29,75 @@ pub(super) struct Shards {
 /// lists and no shard has is an error, unless it is a head that is tied to the embeddings.
 pub(super) fn read_index(path: &Path) -> Result<Shards, OpenError> {
     let text = crate::json::read_file(path, Meant::Index).map_err(|e| OpenError::io("read", path, e))?;
-    let malformed = |reason| OpenError::malformed(path, reason);
-    let index: Index =
-        serde_json::from_slice(&text).map_err(|e| malformed(Malformed::Index { reason: e.to_string() }))?;
-    if index.weight_map.is_empty() {
-        return Err(malformed(Malformed::Index { reason: "weight_map is empty".to_owned() }));
-    }
-    let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (tensor, shard) in &index.weight_map {
-        let is_plain = matches!(Path::new(shard).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
-        if !is_plain {
-            return Err(malformed(Malformed::ShardPath { shard: shard.clone() }));
-        }
-        shards.entry(shard).or_default().push(tensor);
-    }
+    let index = ShardIndex::parse(path, &text)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let missing = shards.keys().filter(|shard| !folder.join(shard).exists());
-    let missing: Vec<String> = missing.map(|shard| shard.to_string()).collect();
-    if !missing.is_empty() {
-        return Err(malformed(Malformed::MissingShards { missing, of: shards.len() }));
-    }
-    let (mut in_any_shard, mut stale) = (HashSet::new(), Vec::new());
-    for (shard, tensors) in &shards {
-        let file = super::WeightFile::open(&folder.join(shard))?;
-        let in_shard: HashSet<String> = file.tensors().iter().map(|info| info.name.clone()).collect();
-        stale.extend(tensors.iter().filter(|tensor| !in_shard.contains(**tensor)).map(|tensor| (*tensor, *shard)));
-        in_any_shard.extend(in_shard);
-    }
-    let is_tied = |tensor: &str| is_tied_head(tensor) && ties_head(folder);
-    let is_missing = |(tensor, _): &&(&str, &str)| !in_any_shard.contains(*tensor) && !is_tied(tensor);
-    if let Some((tensor, shard)) = stale.iter().find(is_missing) {
-        let (tensor, shard) = (tensor.to_string(), shard.to_string());
-        return Err(malformed(Malformed::NotInShard { tensor, shard }));
-    }
-    let stale = stale.into_iter().map(|(tensor, _)| tensor.to_owned()).collect();
-    Ok(Shards { files: shards.keys().map(|shard| folder.join(shard)).collect(), stale })
+    index.refuse_missing(|shard| folder.join(shard).exists())?;
+    let open = |shard: &String| WeightFile::open(&folder.join(shard));
+    let files = index.shards.keys().map(open).collect::<Result<Vec<_>, _>>()?;
+    let config = || crate::json::read_file(&folder.join("config.json"), Meant::Model).unwrap_or_default();
+    let stale = index.stale(&files, || ties_head(&config()))?;
+    Ok(Shards { files: index.shards.keys().map(|shard| folder.join(shard)).collect(), stale })
 }
 
-/// Whether a model ties its head to its embeddings, according to `config.json`. The default is true, as in transformers
+/// An index of shards.
+pub(super) struct ShardIndex<'a> {
+    path: &'a Path,
+    /// The tensors that are said to be in each shard, by the shard's name.
+    pub shards: BTreeMap<String, Vec<String>>,
+}
+
+impl<'a> ShardIndex<'a> {
+    /// Parses the `text` of an index. `path` names it in errors.
+    pub fn parse(path: &'a Path, text: &[u8]) -> Result<Self, OpenError> {
+        let malformed = |reason| OpenError::malformed(path, reason);
+        let index: Index =
+            serde_json::from_slice(text).map_err(|e| malformed(Malformed::Index { reason: e.to_string() }))?;
+        if index.weight_map.is_empty() {
+            return Err(malformed(Malformed::Index { reason: "weight_map is empty".to_owned() }));
+        }
+        let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (tensor, shard) in index.weight_map {
+            let is_plain = matches!(Path::new(&shard).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
+            if !is_plain {
+                return Err(malformed(Malformed::ShardPath { shard }));
+            }
+            shards.entry(shard).or_default().push(tensor);
+        }
+        Ok(Self { path, shards })
+    }
+
+    /// Refuses an index of which shards are missing.
+    pub fn refuse_missing(&self, is_here: impl Fn(&str) -> bool) -> Result<(), OpenError> {
+        let missing: Vec<String> = self.shards.keys().filter(|shard| !is_here(shard)).cloned().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(OpenError::malformed(self.path, Malformed::MissingShards { missing, of: self.shards.len() }))
+    }
+
+    /// See [`super::Checkpoint::stale`]. `files` are the shards, in the order of their names; `ties_head` whether the model ties its head
+    /// to its embeddings.
+    pub fn stale(&self, files: &[WeightFile], ties_head: impl Fn() -> bool) -> Result<Vec<String>, OpenError> {
+        let (mut in_any_shard, mut stale) = (HashSet::new(), Vec::new());
+        for ((shard, tensors), file) in self.shards.iter().zip(files) {
+            let in_shard: HashSet<&str> = file.tensors().iter().map(|info| &info.name[..]).collect();
+            stale.extend(tensors.iter().filter(|tensor| !in_shard.contains(&tensor[..])).map(|tensor| (tensor, shard)));
+            in_any_shard.extend(in_shard);
+        }
+        let is_tied = |tensor: &str| is_tied_head(tensor) && ties_head();
+        let is_missing = |(tensor, _): &&(&String, &String)| !in_any_shard.contains(&tensor[..]) && !is_tied(tensor);
+        if let Some((tensor, shard)) = stale.iter().find(is_missing) {
+            let (tensor, shard) = (tensor.to_string(), shard.to_string());
+            return Err(OpenError::malformed(self.path, Malformed::NotInShard { tensor, shard }));
+        }
+        Ok(stale.into_iter().map(|(tensor, _)| tensor.to_owned()).collect())
+    }
+}
+
+/// Whether a model ties its head to its embeddings, according to the text of its `config.json`. The default is true, as in transformers
 /// (`PretrainedConfig`).
-fn ties_head(folder: &Path) -> bool {
-    let text = crate::json::read_file(&folder.join("config.json"), Meant::Model).unwrap_or_default();
-    let config: Value = serde_json::from_slice(&text).unwrap_or_default();
+pub(super) fn ties_head(config: &[u8]) -> bool {
+    let config: Value = serde_json::from_slice(config).unwrap_or_default();
     config.get("model_type").is_some() && config.get("tie_word_embeddings").is_none_or(|tied| *tied == true)
 }
 
@@ -88,22 +115,41 @@ pub(super) fn find_weights(directory: &Path) -> Result<(Layout, Shards), OpenErr
         }
     }
     names.sort();
+    match choose(directory, &names)? {
+        Weights::Files(names) => Ok(plain(names.iter().map(|name| directory.join(name)).collect())),
+        Weights::OfIndex(index) => {
+            let index = directory.join(index);
+            let shards = read_index(&index)?;
+            Ok((Layout::Directory { index: Some(index) }, shards))
+        }
+    }
+}
+
+/// What makes the checkpoint of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Weights {
+    /// Files of these names.
+    Files(Vec<String>),
+    /// What the index of this name lists.
+    OfIndex(String),
+}
+
+/// Chooses among the sorted names of the files of a folder; `directory` names it in errors.
+pub(super) fn choose(directory: &Path, names: &[String]) -> Result<Weights, OpenError> {
     let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with(INDEX_SUFFIX)).collect();
     let preferred = format!("model{INDEX_SUFFIX}");
     let index = indexes.iter().find(|name| ***name == preferred).or(indexes.first().filter(|_| indexes.len() == 1));
-    if names.iter().any(|name| name == "model.safetensors") {
-        return Ok(plain(vec![directory.join("model.safetensors")]));
+    if let Some(only) = names.iter().find(|name| *name == "model.safetensors") {
+        return Ok(Weights::Files(vec![only.clone()]));
     }
     if let Some(index) = index {
-        let index = directory.join(index);
-        let shards = read_index(&index)?;
-        return Ok((Layout::Directory { index: Some(index) }, shards));
+        return Ok(Weights::OfIndex(index.to_string()));
     }
     let weights: Vec<&String> = names.iter().filter(|name| name.ends_with(".safetensors")).collect();
     match weights[..] {
         [] => Err(OpenError::malformed(directory, Unexpected::directory(directory, Meant::Checkpoint).into())),
-        [only] => Ok(plain(vec![directory.join(only)])),
-        _ if is_complete_set(&weights) => Ok(plain(weights.iter().map(|name| directory.join(name)).collect())),
+        [only] => Ok(Weights::Files(vec![only.clone()])),
+        _ if is_complete_set(&weights) => Ok(Weights::Files(weights.into_iter().cloned().collect())),
         _ => {
             let found = weights.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
             Err(OpenError::malformed(directory, Malformed::SeveralWeights { found }))

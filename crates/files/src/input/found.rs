@@ -7,6 +7,9 @@ use std::path::Path;
 /// First bytes of a part of a patch, which one shard of a diff writes.
 pub const PART_MAGIC: [u8; 8] = *b"\x89LCS\r\n\x1a\n";
 
+/// First bytes of the plan of a diff on several machines.
+pub const PLAN_MAGIC: [u8; 8] = *b"\x89LCN\r\n\x1a\n";
+
 /// Longest header that the safetensors library reads, in bytes.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
 
@@ -45,6 +48,8 @@ pub enum Found {
     Patch,
     /// A part of a patch, which one shard of a diff writes.
     Part,
+    /// The plan of a diff on several machines.
+    Plan,
     /// A directory.
     Directory(Folder),
 }
@@ -60,6 +65,8 @@ pub enum Meant {
     Patch,
     /// A part of a patch.
     Part,
+    /// The plan of a diff.
+    Plan,
     /// An ONNX file.
     Onnx,
     /// A file of `torch.save`.
@@ -113,6 +120,8 @@ impl Found {
             Self::Patch
         } else if starts(&PART_MAGIC) {
             Self::Part
+        } else if starts(&PLAN_MAGIC) {
+            Self::Plan
         } else if front.get(8) == Some(&b'{') && header.is_some_and(|length| length <= HEADER_BYTES_MAX) {
             Self::Safetensors
         } else if page(b"<!doctype html") || page(b"<html") {
@@ -172,6 +181,7 @@ impl std::fmt::Display for Found {
             Self::Json => "a JSON file",
             Self::Patch => "a patch",
             Self::Part => "a part of a patch, made by one shard of a diff",
+            Self::Plan => "the plan of a diff on several machines",
             Self::Directory(folder) => return folder.fmt(f),
         })
     }
@@ -184,6 +194,7 @@ impl std::fmt::Display for Meant {
             Self::Index => "an index of shards",
             Self::Patch => "a patch",
             Self::Part => "a part of a patch",
+            Self::Plan => "the plan of a diff",
             Self::Onnx => "an ONNX file",
             Self::Torch => "a file of torch.save (.bin, .pt)",
             Self::Model => "a configuration or a tokenizer",
@@ -215,6 +226,7 @@ impl Meant {
             Self::Checkpoint => *found == Found::Safetensors,
             Self::Patch => *found == Found::Patch,
             Self::Part => *found == Found::Part,
+            Self::Plan => *found == Found::Plan,
             Self::Onnx => *found == Found::Onnx,
             Self::Torch => *found == Found::Zip,
             Self::Index | Self::Model | Self::Results | Self::Log | Self::Data => *found == Found::Json,

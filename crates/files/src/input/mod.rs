@@ -8,7 +8,7 @@ mod folder;
 mod found;
 
 pub use folder::Folder;
-pub use found::{Found, Meant, PART_MAGIC, Unexpected};
+pub use found::{Found, Meant, PART_MAGIC, PLAN_MAGIC, Unexpected};
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{Read, Seek};
