@@ -22,7 +22,7 @@ pub(super) const NAMES: Names = Names {
 
 const ROBERTA_NAMES: Names = Names { prefixes: &["roberta.", ""], ..NAMES };
 
-pub(super) const HEAD: HeadNames = [
+const HEAD: HeadNames = [
     "cls.predictions.transform.dense",
     "cls.predictions.transform.LayerNorm",
     "cls.predictions.decoder",

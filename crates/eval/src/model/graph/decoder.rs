@@ -22,8 +22,8 @@ pub(super) const KEYS: &[&str] = &[
     "rms_norm_eps",
 ];
 
-/// Keys of training and of other libraries.
-pub(super) const HARMLESS: &[&str] = &["attention_dropout", "pretraining_tp", "rope_theta_scaling", "use_flash_attn"];
+/// Keys of training, and of how attention is computed.
+pub(super) const HARMLESS: &[&str] = &["attention_dropout", "pretraining_tp", "use_flash_attn"];
 
 /// What is computed, beside the sizes that all architectures have.
 pub(super) struct Plan {

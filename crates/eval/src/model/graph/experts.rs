@@ -23,6 +23,14 @@ pub(super) struct Experts {
 }
 
 impl Experts {
+    /// Checks that no more experts are chosen than there are.
+    pub fn check(&self) -> Result<(), ModelFault> {
+        if self.chosen <= self.count {
+            return Ok(());
+        }
+        Err(Config::refused("num_experts_per_tok", self.chosen, "at most the number of experts"))
+    }
+
     /// The sum of the chosen experts' outputs, `[N, H]`, each multiplied by its weight.
     pub fn build(
         &self,
@@ -74,15 +82,5 @@ impl Experts {
             sum = builder.op("ScatterND", &[&sum, &places, &after], &[]);
         }
         Ok(sum)
-    }
-}
-
-impl Experts {
-    /// Checks that no more experts are chosen than there are.
-    pub fn check(&self) -> Result<(), ModelFault> {
-        if self.chosen <= self.count {
-            return Ok(());
-        }
-        Err(Config::refused("num_experts_per_tok", self.chosen, "at most the number of experts"))
     }
 }
