@@ -20,7 +20,9 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "lcepatch diff [OPTIONS] <TARGET> <REFERENCE>\n       lcepatch diff [OPTIONS] --plan <PLAN> --shard <I>",
+    after_help = "\
 Without -o the stat table is printed and nothing is written. Without --density, --k or --all every difference counts. Between equal \
 checkpoints the patch is empty: it is written all the same, can be applied, and changes nothing.
 
@@ -42,7 +44,8 @@ With --density or --k each shard first writes its ranks, and finds its blocks on
 In array jobs, with a plan that all tasks have (`lcepatch plan`); a shard that is done already is left as it is:
   lcepatch plan A B --all --shards 64 -o run.lceplan
   lcepatch diff --plan run.lceplan --shard auto -o parts/               once for each shard; then
-  lcepatch combine parts/*.part -o p.lcepatch")]
+  lcepatch combine parts/*.part -o p.lcepatch"
+)]
 pub struct Arguments {
     /// The checkpoint that will be edited: a file, an index of shards or a model directory
     #[arg(required_unless_present = "plan")]

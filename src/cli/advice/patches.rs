@@ -108,7 +108,7 @@ pub fn refusal(refusal: &Refusal) -> String {
             "mask switch takes a patch made with `diff --localize mask`, and the masks of target and reference"
         }
         Refusal::NoValuesBefore { .. } => {
-            "give --unpruned CHECKPOINT to `diff` or `sweep`: the target as it was before it was pruned"
+            "make the patch with `diff --unpruned CHECKPOINT` (or `sweep --unpruned`), the target as it was before it was pruned"
         }
         Refusal::Mask { .. } => "give the base's own mask with --mask, the one that the patch was made with",
         Refusal::NotFinite { .. } => "use an alpha nearer to 0, or write infinities and NaN with --allow-non-finite",

@@ -72,7 +72,8 @@ pub(super) fn tables(
     tied: bool,
 ) -> Result<Tables, ModelFault> {
     let tied = config.flag_or("tie_word_embeddings", tied)?;
-    let one = tied.then_some(if builder.has(embeddings) { embeddings } else { head });
+    let is_head_alone = builder.has(head) && !builder.has(embeddings);
+    let one = tied.then_some(if is_head_alone { head } else { embeddings });
     Ok(Tables {
         embeddings: if builder.has(embeddings) { embeddings } else { one.unwrap_or(embeddings) }.to_owned(),
         head: if builder.has(head) { Some(head) } else { one }.map(str::to_owned),
