@@ -102,6 +102,24 @@ fn padding_is_bounded_unless_it_is_forced() {
 }
 
 #[test]
+fn padding_does_not_change_negative_zeros() {
+    let dir = Dir::new();
+    for zeros in [15, 12] {
+        let mut values = vec![1.0; 16];
+        values[..zeros].fill(-0.0);
+        let file = |values: &[f32]| safetensors(&[Tensor::f32("x.q_proj.weight", &[4, 4], values)]);
+        dir.write("a", &file(&values));
+        values[15] = 2.0;
+        dir.write("b", &file(&values));
+        dir.run("diff a b -o p --all --force").ok();
+        dir.run(&format!("export p --to shira --base a -o adapter{zeros} --force")).ok();
+        dir.run(&format!("import adapter{zeros} --from shira --base a -o q --force")).ok();
+        dir.run("apply a q -o r --force").ok();
+        assert_eq!(dir.read("r"), dir.read("b"), "{zeros}");
+    }
+}
+
+#[test]
 fn more_than_one_r_for_all_can_list_is_refused() {
     let dir = Dir::new();
     let tensors = |value: f32| {
@@ -418,6 +436,15 @@ fn crafted_torch_files_are_refused() {
     let mut two_roots = of(&good);
     let at = two_roots.windows(9).rposition(|bytes| bytes == b"archive/d").unwrap();
     two_roots[at] = b'b';
+    // The methods of the local and the central headers.
+    let mut compressed = of(&good);
+    for at in 0..compressed.len() - 12 {
+        match &compressed[at..at + 4] {
+            b"PK\x03\x04" => compressed[at + 8] = 8,
+            b"PK\x01\x02" => compressed[at + 10] = 8,
+            _ => {}
+        }
+    }
     let front = |front: &[u8]| [front, &[1; 600]].concat();
     for (bytes, code, says) in [
         (
@@ -439,6 +466,7 @@ fn crafted_torch_files_are_refused() {
         (torch_file(&good, &[("1", &numbers)]), 5, "storage that is not in the file"),
         (torch_file(&good, &[("0", &numbers[1..])]), 5, "storage of another size"),
         (damaged, 5, "in its archive is damaged"),
+        (compressed, 6, "is compressed in its archive"),
         (two_roots, 5, "several folders"),
         (stored(&[entry("weights/0")]), 6, "no data.pkl"),
         (stored(&[entry("constants.pkl")]), 6, "TorchScript"),

@@ -155,7 +155,7 @@ impl Archive {
         let mut found = Self { pickle: Vec::new(), storages: BTreeMap::new() };
         let (mut folder, mut has_pickle) = (None, false);
         for index in 0..archive.len() {
-            let mut entry = archive.by_index(index).map_err(invalid)?;
+            let entry = archive.by_index_raw(index).map_err(invalid)?;
             let Ok(name) = std::str::from_utf8(entry.name_raw()).map(str::to_owned) else {
                 return Err(malformed(path, "a name in its archive is not UTF-8").into());
             };
@@ -177,6 +177,8 @@ impl Archive {
             if entry.encrypted() {
                 return Err(unsuited(path, format!("{name:?} is encrypted in its archive")).into());
             }
+            drop(entry);
+            let mut entry = archive.by_index(index).map_err(invalid)?;
             let (size, start) = (entry.size(), entry.data_start());
             // Entries that lie in each other could be read again and again.
             left = left.checked_sub(size).ok_or_else(|| malformed(path, "its archive holds more than the file has"))?;
