@@ -474,10 +474,13 @@ mod tests {
         assert!(plan(&all_tensors(), 0).is_err());
     }
 
+    /// What somebody changes, and what is said of it.
+    type Case = (&'static str, fn(&mut Stored));
+
     #[test]
     fn a_plan_that_makes_no_sense_is_refused() {
         assert!(changed(|_| {}).is_ok());
-        let cases: [(&str, fn(&mut Stored)); 12] = [
+        let cases: [Case; 12] = [
             ("0 shards", |plan| plan.shards = 0),
             ("shards", |plan| plan.shards = u32::MAX),
             ("a file's name is none", |plan| plan.target.0.files[0].name = "../model.safetensors".to_owned()),
