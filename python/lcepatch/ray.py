@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import importlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -131,15 +133,15 @@ class Cluster:
     """Tasks on Ray."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        import ray
-
-        self.ray: Any = ray
+        # Not imported above, so that help needs no Ray.
+        ray: Any = importlib.import_module("ray")
+        self.ray = ray
         self.options = options
         address = options.address or os.environ.get("RAY_ADDRESS")
         started: dict[str, Any] = {"address": address}
         if address is None:
             started = {"num_cpus": options.workers, "include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level="ERROR", **started)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **started)
         # Nodes need the command, and not this module.
         if __name__ != "__main__":
             ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +69,8 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 def start(folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "lcepatch.ray", *arguments, "--workers", "2"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(words, cwd=folder, env=environment(folder, **more), text=True, **pipes)  # type: ignore[call-overload]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, cwd=folder, env=environment(folder, **more), text=True, stdout=pipe, stderr=pipe)
 
 
 def on_ray(folder: Path, *arguments: str, **more: str) -> tuple[int, str]:
@@ -155,9 +155,9 @@ def test_an_interrupt_cancels_the_tasks(models: Path) -> None:
     assert not (models / "x.lcepatch").exists()
 
 
-def wait_for(condition: object, seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < end, "in time"
         time.sleep(0.1)
 

@@ -394,9 +394,11 @@ impl Plan {
     }
 }
 
-/// Where the part of a shard goes: the file that was named, or in the folder that was named, a file that is named after the shard.
+/// Where the part of a shard goes: the file that was named, or a file that is named after the shard, in the folder that was named, which need
+/// not be there if its name ends with a slash.
 pub(crate) fn part_path(output: &Path, shard: Shard, is_ranks: bool) -> PathBuf {
-    match output.is_dir() {
+    let names_folder = output.to_str().is_some_and(|path| path.ends_with(std::path::is_separator));
+    match names_folder || output.is_dir() {
         true => {
             let end = if is_ranks { "ranks" } else { "part" };
             output.join(format!("{:05}-of-{:05}.{end}", shard.number(), shard.of()))
@@ -472,10 +474,13 @@ mod tests {
         assert!(plan(&all_tensors(), 0).is_err());
     }
 
+    /// What somebody changes, and what is said of it.
+    type Case = (&'static str, fn(&mut Stored));
+
     #[test]
     fn a_plan_that_makes_no_sense_is_refused() {
         assert!(changed(|_| {}).is_ok());
-        let cases: [(&str, fn(&mut Stored)); 12] = [
+        let cases: [Case; 12] = [
             ("0 shards", |plan| plan.shards = 0),
             ("shards", |plan| plan.shards = u32::MAX),
             ("a file's name is none", |plan| plan.target.0.files[0].name = "../model.safetensors".to_owned()),

@@ -219,7 +219,7 @@ impl Sources {
     /// Where a file that is elsewhere is in the cache, if it is there.
     pub fn cached(&self, place: &Place, file: &PinnedFile) -> Result<Option<PathBuf>, Error> {
         let Place::Hub { .. } = place else { return Ok(None) };
-        Ok(in_repository(place, file).and_then(|name| Some(self.client().ok()?.cached(&name)?)))
+        Ok(in_repository(place, file).and_then(|name| self.client().ok()?.cached(&name)))
     }
 
     /// A file elsewhere, which is asked for when something of it is read. `is_planned` says who is told if it is another one: what was

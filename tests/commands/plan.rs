@@ -32,10 +32,9 @@ fn joins_to_the_bytes_of_one_process(flags: &str) {
     let dir = models();
     dir.run(&format!("diff a b {flags} -o whole")).ok();
     dir.run(&format!("{PLAN} {flags}")).ok().prints(&["3 shards", "next: lcepatch diff --plan run.lceplan"]);
-    std::fs::create_dir(dir.path("parts")).unwrap();
     let round = |more: &str| {
         for shard in ["3", "1/3", "2"] {
-            dir.run(&format!("diff --plan run.lceplan --shard {shard} -o parts {more}")).ok();
+            dir.run(&format!("diff --plan run.lceplan --shard {shard} -o parts/ {more}")).ok();
         }
     };
     round("");

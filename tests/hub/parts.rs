@@ -45,6 +45,12 @@ fn every_part_is_the_same_as_in_the_file() {
             "{bytes} at {offset}"
         );
     }
+    // More than is kept, by several threads.
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| assert!(file.read_at(100_000, 1_200_000).unwrap() == content[100_000..1_300_000]));
+        }
+    });
     let past = file.read_at(BYTES as u64 - 1, 2).unwrap_err();
     assert_eq!(past.kind(), std::io::ErrorKind::UnexpectedEof);
     let small = hub.client().part_of("alice/p/small.json").unwrap();

@@ -3,7 +3,8 @@
 use crate::support::hub::Hub;
 use crate::support::*;
 
-const SHARD_BYTES: usize = 1 << 20;
+/// More than is fetched at once.
+const SHARD_BYTES: usize = 6 << 20;
 
 /// The files of a model of four shards with a tensor each. Every 1013th weight is another one in the `next` model.
 fn model(is_next: bool) -> Vec<(String, Vec<u8>)> {

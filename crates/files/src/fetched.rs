@@ -63,12 +63,18 @@ impl Fetched {
                 if bytes.len() as u64 != length {
                     return Err(ErrorKind::UnexpectedEof.into());
                 }
-                write_at(&self.file, &bytes, range.start)?;
+                write_at(&self.file, &bytes, range.start).map_err(not_kept)?;
                 *is_here = true;
             }
         }
         Ok(())
     }
+}
+
+/// What was fetched could not be written to the temporary file.
+fn not_kept(error: std::io::Error) -> std::io::Error {
+    let folder = std::env::temp_dir();
+    std::io::Error::new(error.kind(), format!("what was fetched is kept in {}: {error}", folder.display()))
 }
 
 /// What is in one piece is read from the temporary file, and anything else from where the file is.

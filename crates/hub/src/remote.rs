@@ -185,7 +185,13 @@ impl RemoteFile {
             let is_kept = until - at <= WINDOW_BYTES_MAX;
             let direct = state.direct.clone();
             // Whoever reads something small may find it in what another one fetches; large parts are fetched side by side.
-            let waiting = if is_kept { Some(state) } else { None };
+            let waiting = match is_kept {
+                true => Some(state),
+                false => {
+                    drop(state);
+                    None
+                }
+            };
             let part = self.fetch_more(direct, at..until, context)?;
             let mut state = waiting.unwrap_or_else(|| self.state());
             state.direct = part.direct.filter(|_| self.ranged.reuses_redirect());

@@ -143,10 +143,12 @@ impl FileBytes {
     /// That of the first read that failed.
     pub fn fetched(&self) -> std::io::Result<()> {
         let Self::Elsewhere(elsewhere) = self else { return Ok(()) };
-        if self.lost() {
-            return Err(std::io::Error::other("some of its bytes could not be read"));
+        // What could not be fetched for want of space is lost in the map, too.
+        elsewhere.failed()?;
+        match self.lost() {
+            true => Err(std::io::Error::other("some of its bytes could not be read")),
+            false => Ok(()),
         }
-        elsewhere.failed()
     }
 
     /// Asks a file elsewhere for nothing, so that it is known to be there. Other files are.
