@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from typing import Any
 from lcepatch._patch import Name, Prefixes, diff, load
 from lcepatch._undo import Edits, Undo, _apply
 from lcepatch._verbs import apply
-from lcepatch.errors import _of
+from lcepatch.errors import Error, _of
 
 try:
     from transformers import TrainerCallback as _Callback
@@ -93,6 +94,8 @@ def apply_patch(
 _NOTE = "lcepatch-checkpoint.json"
 _PATCH = "model.lcepatch"
 _SCHEMA = 1
+# The note of a checkpoint that keeps its weights and is a patch against no other.
+_ANCHOR: dict[str, Any] = {"schema": _SCHEMA, "number": 0, "base": None, "patch": None}
 
 
 class PatchCheckpoints(_Callback):  # type: ignore[misc] # a class of transformers, or object
@@ -122,9 +125,17 @@ class PatchCheckpoints(_Callback):  # type: ignore[misc] # a class of transforme
             raise _of(2, "usage", "load_best_model_at_end reads a checkpoint that may be a patch by then", help=help)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Makes the patch of the checkpoint that was saved, and removes the weights of the one before."""
-        if state.is_world_process_zero:
-            keep_as_patch(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.anchors)
+        """Makes the patch of the checkpoint that was saved, and removes the weights of the one before. If that cannot be done, both keep
+        theirs, which the logger ``lcepatch`` says: a training does not end for it."""
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        try:
+            keep_as_patch(folder, self.anchors)
+        except (Error, OSError) as error:
+            logging.getLogger("lcepatch").warning("%s keeps its weights: %s", folder, error)
+            if folder.is_dir():
+                _write_note(folder, _ANCHOR)
 
 
 def keep_as_patch(folder: Name, anchors: int = 10) -> None:
@@ -134,7 +145,7 @@ def keep_as_patch(folder: Name, anchors: int = 10) -> None:
     before = _before(folder)
     note = _note(before) if before is not None else None
     if before is None or note is None:
-        _write_note(folder, {"schema": _SCHEMA, "number": 0, "base": None, "patch": None})
+        _write_note(folder, _ANCHOR)
         return
     patch = diff(before, folder)
     patch.save(folder / _PATCH, replace=True)

@@ -136,12 +136,12 @@ fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Conte
                 help: "copy the array, or set its flag `writeable`",
             });
         }
-        edited.push(Edited { exchange, memory, written: Digest::UNKNOWN });
+        let written = exchange.other_digest();
+        edited.push(Edited { exchange, memory, written });
     }
     let mut edited = without_twins(edited)?;
     // From here on nothing reads the base but what looks at the result.
     edited.iter_mut().for_each(Edited::exchange);
-    edited.iter_mut().for_each(|edited| edited.written = edited.exchange.digest((*edited.memory).as_ref()));
     match plan.check_exchanged(context) {
         Ok(_) => Ok(edited),
         Err(error) => {

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import shutil
 from pathlib import Path
 
 import pytest
@@ -410,6 +411,20 @@ def test_a_checkpoint_that_lost_its_base_or_whose_patch_was_exchanged_is_not_res
     with pytest.raises(lcepatch.Refused, match="neither weights nor a patch"):
         restore(folder / "checkpoint-3", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_training_goes_on_if_a_patch_cannot_be_made(tmp_path, caplog):
+    folder = tmp_path / "run"
+    train(folder, 100, steps=2)
+    (folder / "checkpoint-2" / "model.safetensors").write_bytes(b"not weights")
+    callback = PatchCheckpoints()
+    arguments = transformers.TrainingArguments(output_dir=str(folder), report_to=[], use_cpu=True)
+    shutil.copytree(folder / "checkpoint-1", folder / "checkpoint-3")
+    state = transformers.TrainerState(global_step=3, is_world_process_zero=True)
+    callback.on_save(arguments, state, None)
+    assert "checkpoint-3 keeps its weights" in caplog.text
+    restore(folder / "checkpoint-3", tmp_path / "out")
+    assert load_file(tmp_path / "out" / "model.safetensors")
 
 
 def test_settings_that_delete_checkpoints_are_refused():
