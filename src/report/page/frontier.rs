@@ -136,7 +136,7 @@ fn between(damage: f64, one: &Point, other: &Point) -> Option<f64> {
     let [at, from, to] = [damage, one.damage, other.damage].map(f64::ln);
     let share = if from == to { 0.0 } else { (at - from) / (to - from) };
     let is_between = at.min(from).min(to).is_finite() && (0.0..=1.0).contains(&share) && (from != to || at == from);
-    is_between.then(|| one.bias + share * (other.bias - one.bias))
+    is_between.then_some(one.bias + share * (other.bias - one.bias))
 }
 
 /// The edits of a configuration at each alpha.

@@ -116,10 +116,10 @@ fn tests<'a>(
         layers.extend(layer_changes(file, &rows, column));
     }
     let files = || pool.files.iter();
-    let stated = |file: &&Results| file.expected(&column.measure);
-    let alternative = match files().next().map(|file| stated(&file)) {
+    let stated = |file: &Results| file.expected(&column.measure);
+    let alternative = match files().next().map(|file| stated(file)) {
         // Only a direction that was stated in all of them.
-        Some(first) if files().all(|file| stated(&file) == first) => first,
+        Some(first) if files().all(|file| stated(file) == first) => first,
         _ => Alternative::TwoSided,
     };
     // A divergence is never below 0, so that nothing is to be tested.
