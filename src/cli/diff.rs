@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(
-    override_usage = "lcepatch diff [OPTIONS] <TARGET> <REFERENCE>\n       lcepatch diff [OPTIONS] --plan <PLAN> --shard <I>",
+    override_usage = "lcepatch diff [OPTIONS] <TARGET> <REFERENCE>",
     after_help = "\
 Without -o the stat table is printed and nothing is written. Without --density, --k or --all every difference counts. Between equal \
 checkpoints the patch is empty: it is written all the same, can be applied, and changes nothing.

@@ -252,9 +252,7 @@ fn order(matches: &ArgMatches, path: &Path) -> Option<String> {
         .filter_map(|argument| given.get_raw(argument.get_id().as_str()))
         .any(|mut values| values.any(names_path));
     let usage = command.render_usage().to_string();
-    // Its first form.
-    let form = usage.lines().next().unwrap_or_default();
-    is_ordered.then(|| form.trim_start_matches("Usage: ").to_owned())
+    is_ordered.then(|| usage.trim_start_matches("Usage: ").to_owned())
 }
 
 /// What a command ends with: its answer, or why it failed.

@@ -105,7 +105,11 @@ impl Program {
         let (mut arguments, _) =
             parse(words).map_err(|error| Unanswered::Usage { message: exit::usage_text(error), help: None })?;
         let config = configure(&mut arguments)?;
-        let terminal = self.terminal(config.endpoint, arguments.allow_http);
+        #[cfg(feature = "net")]
+        let allow_http = arguments.allow_http;
+        #[cfg(not(feature = "net"))]
+        let allow_http = false;
+        let terminal = self.terminal(config.endpoint, allow_http);
         let command: Command = arguments.command;
         let (outcome, text) = exit::kept(|| run_command(command, &terminal));
         Ok(Answered { yes: outcome? == Answer::Yes, text })

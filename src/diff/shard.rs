@@ -128,7 +128,7 @@ pub(super) fn check(options: &DiffOptions<'_>) -> Result<(), PartFault> {
 /// `run` that was planned the part is one of it.
 ///
 /// # Errors
-/// As [`super::diff`]; [`PartFault::Unsupported`]; [`PlanFault`].
+/// As [`super::diff`]; [`PartFault::Unsupported`]; `PlanFault`.
 pub fn rank(
     target: &Checkpoint,
     reference: &Checkpoint,
@@ -150,7 +150,7 @@ pub fn rank(
 /// Cost and memory as of [`super::diff`], for the shard's share of the blocks; and 64 bytes for each different key of the ranks.
 ///
 /// # Errors
-/// As [`super::diff`]; [`PartFault`]: ranks that are missing, or not of this run; [`PlanFault`].
+/// As [`super::diff`]; [`PartFault`]: ranks that are missing, or not of this run; `PlanFault`.
 pub fn find(
     target: &Checkpoint,
     reference: &Checkpoint,

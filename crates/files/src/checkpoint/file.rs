@@ -138,7 +138,7 @@ impl WeightFile {
         self.map.clone()
     }
 
-    /// A file that is elsewhere, read by ranges: one of at most [`FRONT_BYTES`], and one more for the rest of a longer header. The bytes of
+    /// A file that is elsewhere, read by ranges: one of at most 64 KiB, and one more for the rest of a longer header. The bytes of
     /// tensors are fetched when they are looked at; if that fails, [`WeightFile::unchanged`] says so. `path` names the file.
     ///
     /// # Errors
