@@ -154,7 +154,7 @@ impl InShards<'_> {
     /// Reads the result once.
     ///
     /// # Errors
-    /// [`PartFault`]: shards that are missing, or of another run; [`Failed::ReadBack`]; [`Refusal::DeclaredDigest`]; outputs.
+    /// [`PartFault`]: shards that are missing, or of another run; files that changed; [`Refusal::DeclaredDigest`]; outputs.
     pub fn finish(&self, beside: Option<&Path>, context: &Context<'_>) -> Result<Done, Error> {
         self.refuse_output()?;
         let folder = self.folder();
@@ -162,22 +162,33 @@ impl InShards<'_> {
         let written: BTreeMap<&str, &Written> =
             receipts.iter().flat_map(|receipt| &receipt.files).map(|file| (&file.name[..], file)).collect();
         let paths: Vec<PathBuf> = self.base.files().iter().map(|file| folder.join(file.name())).collect();
+        // A link would become a part of the result, and what it leads to might not.
+        let is_link = |path: &&PathBuf| path.symlink_metadata().is_ok_and(|found| !found.is_file());
+        if let Some(link) = paths.iter().find(is_link) {
+            let reason = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not the file that a shard wrote");
+            return Err(Error::io("open", link, reason));
+        }
         let result = Checkpoint::open_files(&folder, Layout::Directory { index: None }, &paths)?;
         context.begin("hashing the result", result.bytes());
         let tensors: Vec<Tensor<'_>> = result.tensors().collect();
         let digest = |tensor: &Tensor<'_>| Ok((tensor.info.name.clone(), tensor.digest(context)?));
         let digests: BTreeMap<String, Digest> = tensors.par_iter().map(digest).collect::<Result<_, Cancelled>>()?;
-        let other = |path: &Path, tensor: &str| Failed::ReadBack { path: path.to_owned(), tensor: tensor.to_owned() };
+        let other = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let wrote = |receipt: &&Receipt| receipt.files.iter().any(|file| file.name == name);
+            let shard = receipts.iter().find(wrote).map_or(1, |receipt| receipt.shard.number());
+            PartFault::OtherFile { path: path.to_owned(), shard }
+        };
         for (name, expected) in receipts.iter().flat_map(|receipt| &receipt.digests) {
             if digests.get(name) != Some(expected) {
                 let file = result.tensor(name).map_or(folder.as_path(), |tensor| tensor.file.path());
-                return Err(other(file, name).into());
+                return Err(other(file).into());
             }
         }
         let contents = of_files(&result, &digests, context)?;
         for (file, content) in result.files().iter().zip(contents) {
             if written.get(&file.name()[..]).map(|written| written.content) != Some(content) {
-                return Err(other(file.path(), "what was copied of the base").into());
+                return Err(other(file.path()).into());
             }
         }
         let edited: BTreeMap<String, Digest> = receipts.iter().flat_map(|receipt| receipt.digests.clone()).collect();
@@ -354,7 +365,9 @@ fn receipts_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         entries => entries.map_err(io)?,
     };
     let paths = entries.map(|entry| Ok(entry.map_err(io)?.path())).collect::<Result<Vec<_>, Error>>()?;
-    let is_receipt = |path: &PathBuf| path.to_str().is_some_and(|path| path.ends_with(RECEIPT_SUFFIX));
+    let is_receipt = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(RECEIPT_SUFFIX))
+    };
     let mut receipts: Vec<PathBuf> = paths.into_iter().filter(is_receipt).collect();
     receipts.sort();
     Ok(receipts)

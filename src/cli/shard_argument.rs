@@ -97,7 +97,7 @@ fn of_task(shards: u32, variable: impl Fn(&str) -> Option<String>) -> Result<u32
         let (first, last, step) = (read(first)?.unwrap_or(1), read(last)?, read(step)?.unwrap_or(1).max(1));
         let count = match (read("SLURM_ARRAY_TASK_COUNT")?.filter(|_| name.starts_with("SLURM")), last) {
             (Some(count), _) => count,
-            (None, Some(last)) => last.saturating_sub(first) / step + 1,
+            (None, Some(last)) => (last.saturating_sub(first) / step).saturating_add(1),
             (None, None) => shards,
         };
         // Of an array that runs some tasks again, the position says nothing.
@@ -109,7 +109,7 @@ fn of_task(shards: u32, variable: impl Fn(&str) -> Option<String>) -> Result<u32
                 "submit an array of 1 to the number of shards, or say which one with --shard I",
             ));
         }
-        found.push((name, (id - first) / step + 1));
+        found.push((name, ((id - first) / step).saturating_add(1)));
     }
     match found[..] {
         [(_, number)] => Ok(number),

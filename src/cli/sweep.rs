@@ -113,6 +113,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         let help = "say where they are with --target-mask and --reference-mask, --mask-from zeros, or --sparsity";
         return Err(Failure::usage("the mask strategy needs pruning masks", help));
     }
+    if masks.is_none() && grid.sizes.contains(&Size::FromMask) {
+        let help = "say where they are with --target-mask and --reference-mask, --mask-from zeros, or --sparsity";
+        return Err(Failure::usage("--k from-mask needs pruning masks", help));
+    }
     let cells = grid.cells(masks.is_some());
     let total = cells.iter().map(|(_, edits)| edits.len()).sum();
     if total == 0 {

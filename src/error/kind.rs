@@ -490,6 +490,7 @@ fn of_part(fault: &PartFault) -> ErrorKind {
     match fault {
         PartFault::NotAPart { .. }
         | PartFault::Damaged { .. }
+        | PartFault::OtherFile { .. }
         | PartFault::Version { .. }
         | PartFault::Malformed { .. } => ErrorKind::PartMalformed,
         PartFault::OtherRun { .. }

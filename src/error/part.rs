@@ -54,6 +54,14 @@ pub enum PartFault {
         /// What is needed.
         expected: PartContent,
     },
+    /// A file of a result is not what its shard wrote.
+    #[error("{}: it is not what shard {shard} wrote", path.display())]
+    OtherFile {
+        /// The file.
+        path: PathBuf,
+        /// The shard, from 1 on.
+        shard: u32,
+    },
     /// Parts are missing.
     #[error("{} of {of} {} missing", if shards.len() == 1 { format!("shard {}", shards[0]) } else { format!("shards {}", named(shards.iter())) }, if shards.len() == 1 { "is" } else { "are" })]
     Missing {

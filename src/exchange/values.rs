@@ -13,6 +13,7 @@ use crate::durable::{Existing, Failed, NewFile};
 use crate::error::{Error, ExchangeFault};
 use crate::pair::PrefixMap;
 use rayon::prelude::*;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -199,6 +200,7 @@ fn import_mapped(
 ) -> Result<Imported, Error> {
     let path = file.path();
     let malformed = |reason: String| ExchangeFault::Malformed { path: path.to_owned(), reason };
+    let shapes = shapes(file).map_err(malformed)?;
     let mut by_name: BTreeMap<&str, [Option<Tensor<'_>>; 2]> = BTreeMap::new();
     for tensor in file.tensors() {
         let name = &tensor.info.name;
@@ -219,6 +221,16 @@ fn import_mapped(
             return Err(malformed(format!("{name:?} has indices or values without the others")).into());
         };
         let tensor = find(base, name, prefix, path)?;
+        if let Some(shape) = shapes.get(name).filter(|shape| **shape != tensor.info.shape) {
+            return Err(ExchangeFault::OtherTensor {
+                path: path.to_owned(),
+                tensor: tensor.info.name.clone(),
+                expected: format!("of shape {shape:?}"),
+                dtype: tensor.info.dtype,
+                shape: tensor.info.shape.clone(),
+            }
+            .into());
+        }
         if by_tensor.insert(&tensor.info.name, (tensor, indices, values)).is_some() {
             return Err(malformed(format!("two names are {:?} of the base", tensor.info.name)).into());
         }
@@ -229,6 +241,25 @@ fn import_mapped(
         import.add(tensor, &elements(tensor, indices, values, path)?, context)?;
     }
     import.finish("values", None, context)
+}
+
+/// The shapes of the tensors that a file lists elements of, where its metadata has them (`shapes`): indices count the elements of these.
+fn shapes(file: &Checkpoint) -> Result<BTreeMap<String, Vec<u64>>, String> {
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(default, rename = "__metadata__")]
+        metadata: BTreeMap<String, String>,
+    }
+    let mut shapes = BTreeMap::new();
+    for file in file.files() {
+        let json = file.header().get(8..).unwrap_or_default();
+        let Header { metadata } = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let Some(text) = metadata.get("shapes") else { continue };
+        let listed: BTreeMap<String, Vec<u64>> =
+            serde_json::from_str(text).map_err(|error| format!("its `shapes` are not understood: {error}"))?;
+        shapes.extend(listed);
+    }
+    Ok(shapes)
 }
 
 /// The elements that are listed of a tensor: flat index, and the bits in the base and after it, in ascending order.

@@ -93,7 +93,15 @@ fn a_shard_is_done_once_and_another_run_is_not_mixed_in() {
     let mut damaged = whole.clone();
     *damaged.last_mut().unwrap() ^= 1;
     dir.write(file, &damaged);
-    dir.run("apply base all.lcepatch -o out --finish").fails(3).says(&["model-00002", "not what was written"]);
+    dir.run("apply base all.lcepatch -o out --finish").fails(5).says(&[
+        "model-00002",
+        "not what shard 2 wrote",
+        "run shard 2 again with --force",
+    ]);
+    std::fs::rename(dir.path(file), dir.path("elsewhere")).unwrap();
+    dir.write("elsewhere", &whole);
+    std::os::unix::fs::symlink(dir.path("elsewhere"), dir.path(file)).unwrap();
+    dir.run("apply base all.lcepatch -o out --finish").fails(3).says(&["not the file that a shard wrote"]);
     assert!(!dir.exists("out"));
     std::fs::remove_file(dir.path(file)).unwrap();
     dir.run(&format!("{shard} 2/2")).ok().prints(&["wrote 1 file"]);

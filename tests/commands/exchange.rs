@@ -241,6 +241,7 @@ fn crafted_adapters_are_refused() {
         (set("peft_type", Value::Null), good.clone(), 5, "no peft_type"),
         (set("modules_to_save", json!(["classifier"])), good.clone(), 6, "modules_to_save"),
         (set("target_modules", json!(["key"])), good.clone(), 5, "none of the target_modules"),
+        (set("target_modules", json!(".*query")), good.clone(), 6, "a list of modules"),
         (config(), good[..good.len() - 1].to_vec(), 5, "header asks for"),
         (config(), vec![], 5, "empty"),
         (config(), b"GGUF\x03".to_vec(), 5, "GGUF"),
@@ -325,6 +326,23 @@ fn values_of_every_dtype_come_back() {
         dir.run("apply a q -o r").ok();
         assert_eq!(dir.read("r"), dir.read("b"), "{dtype}");
     }
+}
+
+/// Flat indices count the elements of the shapes that the file was written for.
+#[test]
+fn values_for_another_shape_are_refused() {
+    let dir = patched();
+    dir.run("export p --to values --base target.safetensors -o v").ok();
+    let bytes = dir.read("v");
+    let header = String::from_utf8_lossy(&bytes).into_owned();
+    let shape = format!("\\\"{QUERY}.weight\\\":[16,16]");
+    assert!(header.contains(&shape), "{}", &header[..500]);
+    let at = header.find(&shape).unwrap() + shape.len() - 6;
+    let mut other = bytes.clone();
+    other[at..at + 5].copy_from_slice(b"8, 32");
+    dir.write("w", &other);
+    let refused = dir.run("import w --from values --base target.safetensors -o q").fails(6);
+    refused.says(&["is of shape [8, 32] here", "shape [16, 16]"]);
 }
 
 #[test]

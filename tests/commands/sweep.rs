@@ -143,6 +143,8 @@ fn nothing_that_was_asked_for_is_dropped_and_the_impossible_is_refused_before_an
     let refused = |flags: &str| dir.run_model(&sweep(&format!("-o a.jsonl {flags}"))).fails(2);
     refused("--edit pr --alpha -2").says(&["--alpha -2 is of the edit ep", "add ep to --edit"]);
     refused("--edit ip,pr --alpha 0.5,2").says(&["--alpha 2"]);
+    let dense = format!("sweep {MODELS}/target/pruned {MODELS}/reference/pruned --weat 8 -o a.jsonl --k from-mask");
+    dir.run_model(&dense).fails(2).says(&["--k from-mask needs pruning masks"]);
     refused("--expect weat6<0").says(&["weat6 is not measured; there are weat8"]);
     refused("--expect weat8").says(&["states no direction"]);
     dir.run_model(&sweep("-o a.jsonl --strategies mask --edit ip,ep,pr,sw --alpha 1,2")).fails(6).says(&["--unpruned"]);

@@ -280,6 +280,19 @@ fn a_recommended_alpha_is_measured_beside_1() {
     dir.run_model(&format!("verify {model} --patch p --patch q --weat 8")).fails(2).says(&["alpha -2", "--alpha"]);
 }
 
+#[test]
+fn measures_have_different_names() {
+    let dir = Dir::new();
+    let choices = std::fs::read(fixture("measures/choices.jsonl")).unwrap();
+    for name in ["one/x.jsonl", "two/x.jsonl"] {
+        dir.write(name, &choices);
+    }
+    let line = format!("verify {} --choices one/x.jsonl,two/x.jsonl", fixture("models/gpt2"));
+    dir.run_model(&line).fails(2).says(&["would both be called choice.x"]);
+    let line = format!("verify {} --choices one/x.jsonl", fixture("models/gpt2"));
+    dir.run_model(&format!("{line} --expect choice.x<0 --expect choice.x>0")).fails(2).says(&["stated twice"]);
+}
+
 /// The sums of log-probabilities, and the accuracies, are those of lm-evaluation-harness (`tests/reference/choices.py`).
 #[test]
 fn choices_are_scored_as_by_lm_evaluation_harness() {

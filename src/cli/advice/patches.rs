@@ -171,6 +171,7 @@ pub fn part(fault: &PartFault) -> String {
         PartFault::Damaged { .. } | PartFault::Malformed { .. } | PartFault::Version { .. } => {
             "run its shard again, with this version"
         }
+        PartFault::OtherFile { shard, .. } => return format!("run shard {shard} again with --force, then --finish"),
         PartFault::OtherRun { .. } => {
             "run all shards with the same checkpoints and options, but for --shard, --ranks and -o"
         }
@@ -204,8 +205,6 @@ pub fn plan(fault: &PlanFault) -> &'static str {
         PlanFault::OtherSource { .. } => {
             "plan again, and run all shards with the new plan; copies on other machines must keep their times (`cp -p`, `rsync -a`)"
         }
-        PlanFault::OtherShards { .. } => {
-            "leave out the number after the slash, or plan again with that number of shards"
-        }
+        PlanFault::OtherShards { .. } => "name a shard of the plan, without another number of shards, or plan again",
     }
 }

@@ -210,7 +210,12 @@ impl Measures {
             measures.push(StereoSet::read(path)?.plan(&options, tokens, facts, work)?);
         }
         for path in &self.choices {
-            measures.push(Choices::read(path)?.plan(tokens, facts, work)?);
+            let choices = Choices::read(path)?.plan(tokens, facts, work)?;
+            if measures.iter().any(|other| other.measure() == choices.measure()) {
+                let message = format!("two files of --choices would both be called {}", choices.measure());
+                return Err(Failure::usage(message, "measures are named by their files: give them different names"));
+            }
+            measures.push(choices);
         }
         if let Some(path) = &self.perplexity {
             for perplexity in self.perplexities(facts) {
@@ -224,7 +229,17 @@ impl Measures {
             }
         }
         let not_measured = |error: NotMeasured| Failure::usage(format!("--expect: {error}"), "name one of these");
-        Expectation::check(&self.expect, &plan.measured()).map_err(not_measured)
+        Expectation::check(&self.expect, &plan.measured()).map_err(not_measured)?;
+        let measures: Vec<&str> = self.expect.iter().map(Expectation::measure).collect();
+        if let Some(at) = (1..measures.len()).find(|at| measures[..*at].contains(&measures[*at])) {
+            let message = format!("--expect: a direction of {} is stated twice", measures[at]);
+            return Err(Failure::usage(message, "state it once"));
+        }
+        if measures.contains(&"kl") {
+            let message = "--expect: kl is never below 0, so that its change is not tested";
+            return Err(Failure::usage(message, "leave it out"));
+        }
+        Ok(())
     }
 
     fn weat_options(&self) -> WeatOptions {

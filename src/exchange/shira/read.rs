@@ -125,7 +125,14 @@ fn config(path: &PathBuf) -> Result<Config, Error> {
 
 /// Refuses a module that PEFT would not change, since it is none of the `target_modules`.
 fn must_be_target(config: &Config, module: &str, path: &Path) -> Result<(), ExchangeFault> {
-    let Some(targets) = config.target_modules.as_ref().and_then(serde_json::Value::as_array) else { return Ok(()) };
+    let targets = match &config.target_modules {
+        None | Some(serde_json::Value::Null) => return Ok(()),
+        Some(serde_json::Value::Array(targets)) => targets,
+        Some(pattern) => {
+            let reason = format!("its target_modules is {pattern}; a list of modules says which of them PEFT changes");
+            return Err(unsuited(path, reason));
+        }
+    };
     let is_target =
         |target: &str| module.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     match targets.iter().filter_map(serde_json::Value::as_str).any(is_target) {

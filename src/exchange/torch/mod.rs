@@ -18,7 +18,7 @@ use crate::input::{self, Found, Meant};
 use pickle::{Fault, View};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use zip::{CompressionMethod, ZipArchive};
@@ -152,6 +152,14 @@ impl Archive {
         };
         let mut left = file.metadata().map_err(|e| Error::io("read", path, e))?.len();
         let mut archive = ZipArchive::new(file).map_err(invalid)?;
+        // Where something stands before an archive, or a name is in it twice, readers do not agree.
+        if archive.offset() != 0 || listed(file).is_some_and(|listed| listed != archive.len() as u64) {
+            return Err(malformed(
+                path,
+                "something is before its zip archive, or has a name in it that another file has",
+            )
+            .into());
+        }
         let mut found = Self { pickle: Vec::new(), storages: BTreeMap::new() };
         let (mut folder, mut has_pickle) = (None, false);
         for index in 0..archive.len() {
@@ -243,6 +251,28 @@ impl Archive {
         let end = end.ok_or_else(|| wrong("reaches beyond its storage"))?;
         let range = storage.start + view.offset * width..storage.start + end * width;
         Ok(TensorInfo::new(name, view.dtype, view.shape.clone(), range))
+    }
+}
+
+/// How many files the end of an archive says that it lists; none where no end is found.
+fn listed(mut file: &File) -> Option<u64> {
+    const END: &[u8] = b"PK\x05\x06";
+    const END_64: &[u8] = b"PK\x06\x06";
+    // The end has a comment of at most 64 KiB after it, and the larger one is before it.
+    let length = file.metadata().ok()?.len();
+    let start = length.saturating_sub((1 << 16) + 256);
+    file.seek(SeekFrom::Start(start)).ok()?;
+    let mut tail = Vec::new();
+    file.take(length - start).read_to_end(&mut tail).ok()?;
+    file.rewind().ok()?;
+    let find = |what: &[u8]| tail.windows(what.len()).rposition(|window| window == what);
+    let number = |at: usize, bytes: usize| {
+        let bytes = tail.get(at..at.checked_add(bytes)?)?;
+        Some(bytes.iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte)))
+    };
+    match find(END_64) {
+        Some(at) => number(at + 32, 8),
+        None => number(find(END)? + 10, 2),
     }
 }
 

@@ -15,6 +15,12 @@ use std::collections::{BTreeMap, HashMap};
 /// hundred bytes.
 const VALUES_FREE: usize = 1 << 10;
 const BYTES_A_VALUE: usize = 4;
+/// The longest header of a safetensors file that is read, in bytes.
+const HEADER_BYTES_MAX: usize = 100_000_000;
+/// What an entry of such a header takes without its name and its shape, in bytes: `"":{"dtype":"F32","shape":[],"data_offsets":[0,0]},`.
+const ENTRY_BYTES: usize = 48;
+/// As many sizes and strides take as much memory as another value.
+const SIZES_A_VALUE: usize = 4;
 /// The longest name of a storage. torch numbers them.
 const KEY_BYTES_MAX: usize = 64;
 
@@ -95,6 +101,8 @@ struct Machine {
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
     objects: Vec<Object>,
+    /// Sizes and strides of all tensors.
+    sizes: usize,
 }
 
 fn malformed<T>(reason: impl Into<String>) -> Result<T, Fault> {
@@ -115,7 +123,7 @@ pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(String, View)>, Fault> {
             break end;
         }
         let most = VALUES_FREE + pickle.len() / BYTES_A_VALUE;
-        if machine.objects.len().max(machine.stack.len()).max(machine.memo.len()).max(machine.marks.len()) > most {
+        if machine.values().max(machine.stack.len()).max(machine.memo.len()).max(machine.marks.len()) > most {
             return malformed("its pickle keeps more values than a state dict of its size");
         }
     };
@@ -123,6 +131,11 @@ pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(String, View)>, Fault> {
 }
 
 impl Machine {
+    /// How many values are kept in objects.
+    fn values(&self) -> usize {
+        self.objects.len() + self.sizes / SIZES_A_VALUE
+    }
+
     /// Carries out the next instruction, which is at byte `at`. Returns the result of the pickle at its end.
     fn step(&mut self, bytes: &mut Bytes<'_>, at: usize) -> Result<Option<Value>, Fault> {
         match bytes.byte()? {
@@ -385,7 +398,17 @@ impl Machine {
         let arguments = self.tuple(arguments)?;
         let made = match (function, arguments) {
             (Global::OrderedDict, []) => Object::Dict { entries: Vec::new(), is_ordered: true },
-            (Global::RebuildTensor, [storage, offset, shape, strides, _, _, ..]) => {
+            (Global::RebuildTensor, [storage, offset, shape, strides, _, _, rest @ ..]) => {
+                // The last one says that the numbers are negated or conjugated when they are read.
+                let is_plain = |value: &Value| match self.object(*value) {
+                    Some(Object::Dict { entries, .. }) => entries.is_empty(),
+                    _ => *value == Value::None,
+                };
+                if rest.len() > 1 || !rest.iter().all(is_plain) {
+                    return unsuited(
+                        "a tensor is a view that changes the numbers it is stored with (negated, conjugated)",
+                    );
+                }
                 let Some(Object::Storage { dtype, key, elements }) = self.object(*storage) else {
                     return malformed("a tensor has no storage");
                 };
@@ -406,6 +429,9 @@ impl Machine {
             }
             _ => return malformed("a function is called with other arguments than torch writes"),
         };
+        if let Object::Tensor(view) = &made {
+            self.sizes += view.shape.len() + view.strides.len();
+        }
         self.objects.push(made);
         Ok(Value::Object(self.objects.len() - 1))
     }
@@ -416,14 +442,26 @@ impl Machine {
             let kind = self.kind(end);
             return unsuited(format!("it holds {kind} and not a dictionary of tensors"));
         };
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut header_bytes) = (BTreeMap::new(), 0);
         for (key, value) in entries {
             let Some(Object::Text(key)) = self.object(*key) else {
                 return unsuited("a key of its dictionary is not a text");
             };
             match self.object(*value) {
                 Some(Object::Tensor(view)) => match key.len() as u64 {
-                    1..=NAME_BYTES_MAX if !tensors.contains_key(key) => drop(tensors.insert(key.clone(), view.clone())),
+                    _ if key == "__metadata__" => {
+                        return unsuited(
+                            "a tensor is called \"__metadata__\", which no tensor of a safetensors file can be",
+                        );
+                    }
+                    1..=NAME_BYTES_MAX if !tensors.contains_key(key) => {
+                        // What each takes in the header of a safetensors file, at least.
+                        header_bytes += ENTRY_BYTES + key.len() + 2 * view.shape.len();
+                        if header_bytes > HEADER_BYTES_MAX {
+                            return unsuited("its tensors are more than the header of a safetensors file can list");
+                        }
+                        tensors.insert(key.clone(), view.clone());
+                    }
                     1..=NAME_BYTES_MAX => return malformed(format!("{key:?} is in its dictionary twice")),
                     _ => return malformed("a tensor has an empty or overlong name"),
                 },
@@ -562,6 +600,18 @@ mod tests {
             Err(Fault::Malformed(reason) | Fault::Unsuited(reason)) => reason,
             Ok(tensors) => panic!("{tensors:?}"),
         }
+    }
+
+    #[test]
+    fn a_negated_view_and_a_name_that_no_tensor_has_are_refused() {
+        // The arguments of TENSOR, and a last one: {"neg": True}, or nothing.
+        let (front, end) = TENSOR.split_at(TENSOR.len() - 3);
+        let with = |last: &[u8]| of(&[&[b"X\x01\0\0\0w", front, last, end].concat()]);
+        assert!(refused(&with(b"}X\x03\0\0\0neg\x88s")).contains("negated"));
+        assert!(refused(&with(b"NN")).contains("negated"));
+        assert_eq!(tensors(&with(b"N")), tensors(&of(&[&[b"X\x01\0\0\0w", TENSOR].concat()])));
+        assert_eq!(tensors(&with(b"}")), tensors(&with(b"N")));
+        assert!(refused(&of(&[&[b"X\x0c\0\0\0__metadata__", TENSOR].concat()])).contains("__metadata__"));
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn same_damage(
         page.table(&header, &rows);
         page.line(
             "<p class=\"note\">random: what random weights have at this damage, between their alphas on the same side of 0, by the \
-             logarithm of the damage; - where they do less damage at every alpha that was measured.</p>",
+             logarithm of the damage; - where this damage is outside of what was measured of them on that side.</p>",
         );
     }
 }

@@ -63,12 +63,19 @@ impl Choices {
             if text.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
+            if !text.trim_ascii_start().starts_with(b"{") {
+                return Err(file.malformed(
+                    Some(at),
+                    "an object is expected, such as {\"context\": …, \"choices\": …, \"gold\": 0}",
+                ));
+            }
             let line: Line =
                 serde_json::from_slice(text).map_err(|error| file.malformed(Some(at), error.to_string()))?;
             let wrong = |reason: String| Err(file.malformed(Some(at), reason));
             let choices = line.choices.len();
             if !(2..=CHOICES_MAX).contains(&choices) {
-                return wrong(format!("it has {choices} choices, and 2 to {CHOICES_MAX} are expected"));
+                let counted = lcepatch_format::words::counted(choices, "choice");
+                return wrong(format!("it has {counted}, and 2 to {CHOICES_MAX} are expected"));
             }
             if line.gold >= choices {
                 return wrong(format!("`gold` is {}, and the choices are 0 to {}", line.gold, choices - 1));
@@ -367,8 +374,8 @@ mod tests {
         // Each token has -1: the shorter choice is the more likely one, the longer one by character.
         let found = outcome(text, &CAUSAL, |_, _, _| -1.0);
         assert_eq!(found.details[0].scores, [-1.0, -4.0]);
-        assert_eq!((value(&found, "acc"), value(&found, "acc_norm")), (50.0, 50.0));
-        // "ran" and "slep", "##t": the first item is right by the sum, the second by character.
+        // By character, -1/3 and -4/14, and of "ran" and "slep", "##t" -1/3 and -2/5.
+        assert_eq!((value(&found, "acc"), value(&found, "acc_norm")), (50.0, 0.0));
         assert_eq!(found.items, Items::Decisions(vec![true, false]));
         assert_eq!(value(&found, "gap"), 100.0);
         assert_eq!(found.groups.iter().map(|group| &*group.name).collect::<Vec<_>>(), ["pro", "anti"]);
@@ -420,8 +427,9 @@ mod tests {
     fn a_file_that_is_none_says_where() {
         for (text, reason) in [
             ("", "the file has no item"),
-            ("\n{\"context\": \"a\"}", "line 2: missing field `choices`"),
-            (r#"{"context": "a", "choices": ["b"], "gold": 0}"#, "line 1: it has 1 choices, and 2 to 64 are expected"),
+            ("\n{\"context\": \"a\"}", "missing field `choices`"),
+            (r#"{"context": "a", "choices": ["b"], "gold": 0}"#, "line 1: it has 1 choice, and 2 to 64 are expected"),
+            (r#"["a", ["b", "c"], 0, null, " "]"#, "an object is expected"),
             (r#"{"context": "a", "choices": ["b", "c"], "gold": 2}"#, "`gold` is 2, and the choices are 0 to 1"),
             (r#"{"context": "a", "choices": ["b", ""], "gold": 0}"#, "a choice is empty"),
         ] {

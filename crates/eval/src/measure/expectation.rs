@@ -49,9 +49,14 @@ impl Expectation {
         })
     }
 
-    /// What the test of a measure's change looks for. Of several statements the last one counts.
+    /// The measure.
+    pub fn measure(&self) -> &str {
+        &self.measure
+    }
+
+    /// What the test of a measure's change looks for.
     pub fn of(expected: &[Self], measure: &str) -> Alternative {
-        let stated = expected.iter().rev().find(|expectation| expectation.measure == measure);
+        let stated = expected.iter().find(|expectation| expectation.measure == measure);
         stated.map_or(Alternative::TwoSided, |expectation| expectation.alternative)
     }
 }
