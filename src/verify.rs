@@ -13,8 +13,9 @@ use crate::digest::Digest;
 use crate::edit::EditKind;
 use crate::error::Error;
 use crate::measure::compare::{Change, Comparison};
+use crate::measure::generation::Generation;
 use crate::measure::{Answers, ModelFacts, Outcome, PlannedMeasure, WorkList};
-use crate::model::{Batches, EditedTensors, Engine, Model};
+use crate::model::{Batches, EditedTensors, Engine, Model, ModelFault};
 use crate::pair::PrefixMap;
 use crate::patch::Patch;
 use rayon::prelude::*;
@@ -44,6 +45,8 @@ pub struct Report {
     pub work: WorkSummary,
     /// The patches, in the order in which they are applied.
     pub patches: Vec<PatchSummary>,
+    /// The prompts that every model continued.
+    pub prompts: Vec<String>,
     /// The unedited model first, then the edits in their order.
     pub rows: Vec<Measurement>,
 }
@@ -108,6 +111,8 @@ pub struct Measurement {
     pub outcomes: Vec<Outcome>,
     /// For each outcome, the changes of its scores. Empty for the unedited model.
     pub changes: Vec<Vec<Change>>,
+    /// What the model writes after each prompt.
+    pub continuations: Vec<String>,
     /// The time from loading the model to its last answer.
     pub time: Duration,
 }
@@ -119,6 +124,8 @@ pub struct MeasurePlan {
     pub work: WorkList,
     /// The measures.
     pub measures: Vec<Box<dyn PlannedMeasure>>,
+    /// Prompts that every model continues.
+    pub generation: Option<Generation>,
 }
 
 impl MeasurePlan {
@@ -162,7 +169,7 @@ pub fn verify(
         rows.push(baseline.measure_edit(patches, *edit, context)?);
     }
     let patches = patches.iter().map(PatchSummary::new).collect();
-    Ok(Report { model: baseline.model(), work: baseline.work(), patches, rows })
+    Ok(Report { model: baseline.model(), work: baseline.work(), patches, prompts: baseline.prompts(), rows })
 }
 
 /// Checks that patches fit the model, which is cheap compared with measuring it.
@@ -206,12 +213,19 @@ impl<'a> Baseline<'a> {
     /// [`crate::model::ModelFault`]; cancellation.
     pub fn measure(evaluation: Evaluation<'a>, context: &Context<'_>) -> Result<Self, Error> {
         let start = Instant::now();
-        let unedited =
-            Measurement { edit: None, edited: 0, outcomes: Vec::new(), changes: Vec::new(), time: Duration::ZERO };
+        let unedited = Measurement {
+            edit: None,
+            edited: 0,
+            outcomes: Vec::new(),
+            changes: Vec::new(),
+            continuations: Vec::new(),
+            time: Duration::ZERO,
+        };
         let Evaluation { model, plan, engine, .. } = evaluation;
         let batches = model.batches(&plan.work, engine.limits);
         let mut baseline = Self { unedited, unedited_answers: Answers::default(), batches, evaluation };
-        baseline.unedited_answers = baseline.run(EditedTensors::new(), context)?;
+        let (answers, continuations) = baseline.run(EditedTensors::new(), context)?;
+        (baseline.unedited_answers, baseline.unedited.continuations) = (answers, continuations);
         baseline.unedited.outcomes = baseline.outcomes(&baseline.unedited_answers);
         baseline.unedited.time = start.elapsed();
         Ok(baseline)
@@ -231,11 +245,12 @@ impl<'a> Baseline<'a> {
     /// As [`verify`].
     pub fn measure_edit(&self, patches: &[Patch], edit: EditKind, context: &Context<'_>) -> Result<Measurement, Error> {
         let start = Instant::now();
-        let (answers, edited) = self.answers(patches, edit, context)?;
+        let (tensors, edited) = self.edited(patches, edit, context)?;
+        let (answers, continuations) = self.run(tensors, context)?;
         let outcomes = self.outcomes(&answers);
         let pairs = self.unedited.outcomes.iter().zip(&outcomes);
         let changes = pairs.map(|(before, after)| self.evaluation.options.comparison.changes(before, after)).collect();
-        Ok(Measurement { edit: Some(edit), edited, outcomes, changes, time: start.elapsed() })
+        Ok(Measurement { edit: Some(edit), edited, outcomes, changes, continuations, time: start.elapsed() })
     }
 
     /// The answers of the model with `patches`, whose base was checked before, and the number of edited weights.
@@ -243,10 +258,25 @@ impl<'a> Baseline<'a> {
     /// # Errors
     /// As [`verify`].
     pub fn answers(&self, patches: &[Patch], edit: EditKind, context: &Context<'_>) -> Result<(Answers, u64), Error> {
+        let (tensors, edited) = self.edited(patches, edit, context)?;
+        Ok((self.run(tensors, context)?.0, edited))
+    }
+
+    fn edited(&self, patches: &[Patch], edit: EditKind, context: &Context<'_>) -> Result<(EditedTensors, u64), Error> {
         let edits = edits(patches, edit);
         let plan = Plan::check(self.evaluation.checkpoint, &edits, &self.quick(), context)?;
-        let (tensors, edited) = edited_tensors(&plan, self.evaluation.model, context)?;
-        Ok((self.run(tensors, context)?, edited))
+        edited_tensors(&plan, self.evaluation.model, context)
+    }
+
+    /// The most tokens that are added to a prompt, if there are any.
+    pub fn prompt_tokens(&self) -> Option<u32> {
+        self.evaluation.plan.generation.as_ref().map(Generation::tokens_max)
+    }
+
+    /// The prompts that every model continues.
+    pub fn prompts(&self) -> Vec<String> {
+        let generation = self.evaluation.plan.generation.iter();
+        generation.flat_map(Generation::prompts).map(str::to_owned).collect()
     }
 
     /// Describes the model.
@@ -274,13 +304,23 @@ impl<'a> Baseline<'a> {
         }
     }
 
-    fn run(&self, edited: EditedTensors, context: &Context<'_>) -> Result<Answers, Error> {
+    /// The answers of a model, and what it writes after the prompts.
+    fn run(&self, edited: EditedTensors, context: &Context<'_>) -> Result<(Answers, Vec<String>), Error> {
         context.count("measuring", self.batches.tokens);
         let Evaluation { model, checkpoint, plan, engine, .. } = self.evaluation;
-        let answers = model
-            .session(checkpoint, edited, engine)
-            .and_then(|mut session| session.answer(&plan.work, &self.batches, context));
-        checkpoint.settled(answers.map_err(Error::from))
+        let found = model.session(checkpoint, edited, engine).and_then(|mut session| {
+            let answers = session.answer(&plan.work, &self.batches, context)?;
+            let continuations = plan.generation.as_ref().map_or(Ok(Vec::new()), |generation| {
+                context.count("writing", u64::from(generation.tokens_max()));
+                generation.run(|work| {
+                    let answers = session.answer(work, &model.batches(work, engine.limits), &Context::silent())?;
+                    context.advance(1)?;
+                    Ok::<_, ModelFault>(answers)
+                })
+            });
+            Ok((answers, continuations?))
+        });
+        checkpoint.settled(found.map_err(Error::from))
     }
 
     fn outcomes(&self, answers: &Answers) -> Vec<Outcome> {

@@ -23,6 +23,7 @@ use crate::verify::{Baseline, Evaluation, MeasurePlan, Measurement, VerifyOption
 use crate::words::counted;
 use clap::Args;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The alphas, if none are given.
 const ALPHAS: [f64; 5] = [-2.0, -1.0, 0.5, 1.0, 2.0];
@@ -128,9 +129,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let context = terminal.context();
     let model = Model::open(opened.target.path(), &opened.target)?;
     model.notes().iter().for_each(|note| terminal.note(note));
-    let tokenizer = Tokenizer::read(opened.target.path(), model.config())?;
+    let tokenizer = Arc::new(Tokenizer::read(opened.target.path(), model.config())?);
     let mut plan = MeasurePlan::default();
-    measures.plan(&tokenizer, model.facts(), true, &mut plan)?;
+    measures.plan(&tokenizer, &model, opened.target.path(), true, &mut plan)?;
     tokenizer.check(&plan.work)?;
     // ONNX Runtime may be missing. It is looked for last, so that wrong arguments are reported first.
     let engine = arguments.computing.engine(terminal)?;

@@ -326,3 +326,22 @@ fn choices_are_scored_as_by_lm_evaluation_harness() {
         }
     }
 }
+
+/// What a model writes after prompts is what `generate` of transformers writes (`tests/reference/continuations.py`).
+#[test]
+fn prompts_are_continued_as_by_transformers() {
+    let dir = Dir::new();
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
+    let expected = std::fs::read(format!("{fixtures}/measures/continuations.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
+    for (model, texts) in expected["models"].as_object().unwrap() {
+        let prompts = format!("--prompts {fixtures}/measures/prompts.txt --prompt-tokens {}", expected["tokens"]);
+        let line = format!("verify {fixtures}/models/{model} {prompts}");
+        let found = dir.run_model(&format!("{line} --json")).ok().json();
+        assert_eq!(&found["rows"][0]["continuations"], texts, "{model}");
+        assert_eq!(found["prompts"][0], "The nurse said that");
+        dir.run_model(&line).ok().prints(&["prompt: The nurse said that", texts[0].as_str().unwrap()]);
+    }
+    let masked = format!("verify {fixtures}/models/bert --prompts {fixtures}/measures/prompts.txt");
+    dir.run_model(&masked).fails(6).says(&["a continuation needs a causal language model"]);
+}

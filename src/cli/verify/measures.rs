@@ -9,6 +9,7 @@ use crate::measure::compare::Comparison;
 use crate::measure::crows_pairs::{self, CrowsPairs, Variant};
 use crate::measure::divergence::DivergenceOptions;
 use crate::measure::expectation::Expectation;
+use crate::measure::generation::Generation;
 use crate::measure::perplexity::{CausalOptions, FirstToken, MaskedOptions, Masking, Perplexity, PseudoOptions};
 use crate::measure::seat::Seat;
 use crate::measure::statistics::Ddof;
@@ -17,9 +18,12 @@ use crate::measure::text::{LinePolicy, Text, TextOptions, Unit};
 use crate::measure::threshold::NotMeasured;
 use crate::measure::weat::{LayerChoice, Weat, WeatOptions, WordEncoding};
 use crate::measure::{ModelFacts, ModelKind, Parts, Tokens};
+use crate::model::Model;
+use crate::model::tokenizer::Tokenizer;
 use crate::verify::MeasurePlan;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Clone, Args)]
 pub struct Measures {
@@ -101,6 +105,14 @@ Which perplexities:
     /// Also score the first token of a text, given the token that begins texts
     #[arg(long, help_heading = "Measures")]
     first_token: bool,
+    /// Prompts, one a line, that a causal model continues with its most likely tokens, so that the texts of all models can be read beside
+    /// each other
+    #[arg(long, value_name = "FILE", help_heading = "Measures")]
+    prompts: Option<PathBuf>,
+    /// How many tokens are added to each prompt
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "COUNT",
+        help_heading = "Measures")]
+    prompt_tokens: u32,
     /// State that a measure's score will fall, as in 'weat8<0', or rise, as in 'ppl.mlm>0': the test of its change is then
     /// one-sided. All other changes are tested both ways
     #[arg(long, value_name = "DIRECTION", value_parser = expectation, help_heading = "Measures")]
@@ -162,10 +174,11 @@ impl Measures {
     /// Checks, before the model is read, that something is measured, and finds its files.
     pub fn found(&self, terminal: &Terminal) -> Result<Self, Failure> {
         let mut found = self.clone();
-        let files = [&mut found.seat, &mut found.crows_pairs, &mut found.stereoset, &mut found.perplexity];
+        let files =
+            [&mut found.seat, &mut found.crows_pairs, &mut found.stereoset, &mut found.perplexity, &mut found.prompts];
         let mut files = files.into_iter().flatten().chain(&mut found.choices).peekable();
         if self.weat.is_empty() && files.peek().is_none() {
-            let help = "say what with --weat, --seat, --crows-pairs, --stereoset, --choices or --perplexity";
+            let help = "say what with --weat, --seat, --crows-pairs, --stereoset, --choices, --perplexity or --prompts";
             return Err(Failure::usage("there is nothing to measure", help));
         }
         for path in files {
@@ -180,13 +193,15 @@ impl Measures {
     /// Reads the data, and adds the measures and their questions to `plan`. `has_patch` is whether edited models will be measured.
     pub fn plan(
         &self,
-        tokens: &dyn Tokens,
-        facts: &ModelFacts,
+        tokenizer: &Arc<Tokenizer>,
+        model: &Model,
+        directory: &Path,
         has_patch: bool,
         plan: &mut MeasurePlan,
     ) -> Result<(), Failure> {
         let weat = self.weat_options();
-        let MeasurePlan { work, measures } = plan;
+        let (tokens, facts): (&dyn Tokens, _) = (&**tokenizer, model.facts());
+        let MeasurePlan { work, measures, generation } = plan;
         for test in &self.weat {
             measures.push(named(test)?.plan(&weat, tokens, facts, work)?);
         }
@@ -227,6 +242,10 @@ impl Measures {
                 let text = Text::read(path, self.text_options(Unit::Line))?;
                 measures.push(options.plan(&text, tokens, facts, work)?);
             }
+        }
+        if let Some(path) = &self.prompts {
+            let ends = model.config().end_tokens(directory)?;
+            *generation = Some(Generation::read(path, self.prompt_tokens, ends, tokenizer.clone(), facts)?);
         }
         let not_measured = |error: NotMeasured| Failure::usage(format!("--expect: {error}"), "name one of these");
         Expectation::check(&self.expect, &plan.measured()).map_err(not_measured)?;

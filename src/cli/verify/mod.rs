@@ -24,6 +24,7 @@ use crate::words::counted;
 use clap::{Args, ValueEnum};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -165,9 +166,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if let Some(exported) = model.exported_graph() {
         note_unbound(exported, terminal);
     }
-    let tokenizer = Tokenizer::read(checkpoint.path(), model.config())?;
+    let tokenizer = Arc::new(Tokenizer::read(checkpoint.path(), model.config())?);
     let mut plan = MeasurePlan::default();
-    measures.plan(&tokenizer, model.facts(), !patches.is_empty(), &mut plan)?;
+    measures.plan(&tokenizer, &model, checkpoint.path(), !patches.is_empty(), &mut plan)?;
     let measured = plan.measured();
     arguments.fail_if.iter().try_for_each(|threshold| threshold.check(&measured)).map_err(not_measured)?;
     tokenizer.check(&plan.work)?;

@@ -8,6 +8,7 @@ mod html;
 mod pool;
 mod runs;
 mod tables;
+mod writing;
 
 use super::plot::Characters;
 use super::results::Results;
@@ -60,6 +61,7 @@ fn section(page: &mut Html, pool: &Pool<'_>) {
     frontier::frontier(page, pool);
     figures::against_k(page, pool);
     figures::places(page, pool);
+    writing::writing(page, pool);
     tables::numbers(page, pool);
     runs::over_runs(page, pool);
     tables::definitions(page, pool);

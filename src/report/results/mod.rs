@@ -88,6 +88,9 @@ pub struct Report {
     /// The patches, in the order in which they are applied.
     #[serde(default)]
     pub patches: Vec<AppliedPatch>,
+    /// The prompts that every model continued.
+    #[serde(default)]
+    pub prompts: Vec<String>,
     /// The unedited model first.
     pub rows: Vec<Row>,
 }
@@ -121,6 +124,10 @@ pub struct SweepHead {
     pub seed: u64,
     /// The directions of changes that were stated before, such as `weat8<0`.
     pub expect: Vec<String>,
+    /// The prompts that every model continued.
+    pub prompts: Vec<String>,
+    /// The most tokens that were added to a prompt.
+    pub prompt_tokens: Option<u32>,
     /// The measures of every row.
     pub measures: Vec<MeasureSettings>,
 }
@@ -193,6 +200,9 @@ pub struct Row {
     pub seconds: f64,
     /// The result of each measure.
     pub measures: Vec<Measure>,
+    /// What the model writes after each prompt.
+    #[serde(default)]
+    pub continuations: Vec<String>,
 }
 
 /// The result of a measure.

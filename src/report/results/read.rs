@@ -28,6 +28,8 @@ pub struct Results {
     pub label: Option<String>,
     /// The directions of changes that were stated before a sweep.
     pub expect: Vec<Expectation>,
+    /// The prompts that every model continued.
+    pub prompts: Vec<String>,
     /// The reference of a sweep.
     pub reference: Option<Reference>,
     /// The patches of a report of `verify`.
@@ -136,10 +138,10 @@ pub fn read(path: &Path) -> Result<Results, Error> {
 fn read_sweep(head: Value, text: &str, path: &Path) -> Result<Results, Error> {
     check_version(&head, path)?;
     let head = parsed(head).map_err(|reason| malformed(path, Some(1), reason))?;
-    let SweepHead { setting, label, reference, expect, .. } = head;
+    let SweepHead { setting, label, reference, expect, prompts, .. } = head;
     let expect: Result<_, _> = expect.iter().map(|text| Expectation::parse(text)).collect();
     let expect = expect.map_err(|reason| malformed(path, Some(1), reason))?;
-    let mut results = Results { label, reference, expect, ..empty(setting) };
+    let mut results = Results { label, reference, expect, prompts, ..empty(setting) };
     let complete = text.rfind('\n').map_or("", |end| &text[..end]);
     for (at, line) in complete.lines().enumerate().skip(1) {
         match Line::parse(line).map_err(|error| malformed(path, Some(at + 1), error))? {
@@ -153,9 +155,9 @@ fn read_sweep(head: Value, text: &str, path: &Path) -> Result<Results, Error> {
 fn read_report(text: &str, path: &Path) -> Result<Results, Error> {
     let value: Value = serde_json::from_str(text).map_err(|error| malformed(path, None, error))?;
     let report = parsed(value).map_err(|reason| malformed(path, None, reason))?;
-    let Report { setting, patches, rows } = report;
+    let Report { setting, patches, prompts, rows } = report;
     rows.iter().try_for_each(Row::check).map_err(|reason| malformed(path, None, reason))?;
-    Ok(Results { applied: patches, rows, ..empty(setting) })
+    Ok(Results { applied: patches, prompts, rows, ..empty(setting) })
 }
 
 fn empty(setting: Setting) -> Results {
@@ -165,6 +167,7 @@ fn empty(setting: Setting) -> Results {
         setting,
         label: None,
         expect: Vec::new(),
+        prompts: Vec::new(),
         reference: None,
         applied: Vec::new(),
         patches: Vec::new(),

@@ -51,6 +51,8 @@ impl SweepHead {
             label: label.map(str::to_owned),
             reference: Some(Reference { path: path.display().to_string(), weights: hexadecimal(weights) }),
             seed: comparison.seed,
+            prompts: baseline.prompts(),
+            prompt_tokens: baseline.prompt_tokens(),
             expect: comparison.expected.iter().map(Expectation::to_string).collect(),
             measures: measures.collect(),
         }

@@ -26,6 +26,7 @@ pub fn json(report: &verify::Report, setup: &Setup, detail: Detail) -> Value {
     json!(Report {
         setting: setting(&report.model, &report.work, setup),
         patches: report.patches.iter().map(applied_patch).collect(),
+        prompts: report.prompts.clone(),
         rows: report.rows.iter().map(|row| row_of(row, detail)).collect(),
     })
 }
@@ -75,6 +76,7 @@ pub(in crate::report) fn row_of(row: &verify::Measurement, detail: Detail) -> Ro
         edited: row.edited,
         seconds: row.time.as_secs_f64(),
         measures: measures.collect(),
+        continuations: row.continuations.clone(),
     }
 }
 

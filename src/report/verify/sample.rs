@@ -155,6 +155,7 @@ pub fn report(edits: &[EditKind], outcomes: impl Fn(f64) -> Vec<Outcome>) -> Rep
         edited: 0,
         outcomes: before.clone(),
         changes: Vec::new(),
+        continuations: Vec::new(),
         time: Duration::from_millis(12_340),
     }];
     for edit in edits {
@@ -165,6 +166,7 @@ pub fn report(edits: &[EditKind], outcomes: impl Fn(f64) -> Vec<Outcome>) -> Rep
             edited: 4_321,
             outcomes: after,
             changes,
+            continuations: Vec::new(),
             time: Duration::from_secs(125),
         });
     }
@@ -180,6 +182,7 @@ pub fn report(edits: &[EditKind], outcomes: impl Fn(f64) -> Vec<Outcome>) -> Rep
         },
         work: WorkSummary { sequences: 1_299, questions: 2_851, tokens: 31_000 },
         patches: vec![patch],
+        prompts: Vec::new(),
         rows,
     }
 }

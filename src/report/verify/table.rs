@@ -25,6 +25,7 @@ pub fn lines(report: &Report, setup: &Setup) -> Vec<String> {
         definitions(report),
         notes(report),
         groups(report),
+        continuations(report),
     ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(&String::new())
 }
@@ -247,6 +248,19 @@ fn range(interval: Option<(f64, f64)>, shown: impl Fn(f64) -> String) -> String 
 
 fn p(p: f64) -> String {
     if p >= 1e-4 { format!("{p:.4}") } else { format!("{p:.1e}") }
+}
+
+/// What each model writes after each prompt.
+fn continuations(report: &Report) -> Vec<String> {
+    let mut out = Vec::new();
+    for (at, prompt) in report.prompts.iter().enumerate() {
+        out.extend(wrapped("prompt: ", &[printable(prompt)], WIDTH));
+        for row in &report.rows {
+            let Some(text) = row.continuations.get(at) else { continue };
+            out.extend(wrapped(&format!("  {}: ", case(row.edit)), &[printable(text.trim())], WIDTH));
+        }
+    }
+    out
 }
 
 /// For each measure: the definitions of its scores, their values for the unedited model, and its settings.

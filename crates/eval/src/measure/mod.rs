@@ -13,6 +13,7 @@ pub mod divergence;
 #[cfg(test)]
 mod fake;
 pub mod expectation;
+pub mod generation;
 pub mod outcome;
 mod parts;
 pub mod perplexity;

@@ -24,6 +24,9 @@ pub struct Config {
     json: Value,
 }
 
+/// The key of the tokens after which a text has ended.
+const END: &str = "eos_token_id";
+
 impl Config {
     /// The architecture, if it is a known one.
     pub fn family(&self) -> Option<&'static Family> {
@@ -65,8 +68,7 @@ impl Config {
     /// As [`Config::read`].
     pub fn parse(path: &Path, text: &[u8]) -> Result<Self, ModelFault> {
         let malformed = |reason: String| ModelFault::Malformed { path: path.to_owned(), reason };
-        lcepatch_files::json::check(text).map_err(malformed)?;
-        let json: Value = serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
+        let json = parse_json(path, text)?;
         let model_type = json.get("model_type").and_then(Value::as_str);
         let model_type = model_type.ok_or_else(|| malformed("it has no model_type".to_owned()))?.to_owned();
         let family = families::ALL.iter().copied().find(|family| family.model_type == model_type);
@@ -134,6 +136,29 @@ impl Config {
             }
         }
         Ok(notes)
+    }
+
+    /// The tokens after which a text has ended, as `generate` of transformers has them: of `generation_config.json` in the directory, or
+    /// else of the configuration.
+    ///
+    /// # Errors
+    /// [`ModelFault::Io`], [`ModelFault::Malformed`].
+    pub fn end_tokens(&self, directory: &Path) -> Result<Vec<u32>, ModelFault> {
+        let path = directory.join("generation_config.json");
+        let own = match path.is_file() {
+            true => {
+                let read = |source| ModelFault::Io { operation: "read", path: path.clone(), source };
+                let text = lcepatch_files::json::read_file(&path, Meant::Model).map_err(read)?;
+                parse_json(&path, &text)?.get(END).cloned()
+            }
+            false => None,
+        };
+        let found = own.as_ref().or_else(|| self.json.get(END));
+        let ids = match found {
+            Some(Value::Array(ids)) => ids.iter().collect(),
+            one => one.into_iter().collect::<Vec<_>>(),
+        };
+        Ok(ids.into_iter().filter_map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect())
     }
 
     /// The classes that saved the model, such as `BertForMaskedLM`.
@@ -301,6 +326,13 @@ fn shortened(found: String) -> String {
         Some((end, _)) => format!("{} ...", &found[..end]),
         None => found,
     }
+}
+
+/// Parses JSON that comes with a model; `path` names it in errors.
+fn parse_json(path: &Path, text: &[u8]) -> Result<Value, ModelFault> {
+    let malformed = |reason: String| ModelFault::Malformed { path: path.to_owned(), reason };
+    lcepatch_files::json::check(text).map_err(malformed)?;
+    serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))
 }
 
 #[cfg(test)]
