@@ -426,7 +426,8 @@ mod tests {
     #[test]
     fn a_file_that_is_none_says_where() {
         for (text, reason) in [
-            ("", "the file has no item"),
+            ("", "this is an empty file"),
+            (" \n", "the file has no item"),
             ("\n{\"context\": \"a\"}", "missing field `choices`"),
             (r#"{"context": "a", "choices": ["b"], "gold": 0}"#, "line 1: it has 1 choice, and 2 to 64 are expected"),
             (r#"["a", ["b", "c"], 0, null, " "]"#, "an object is expected"),
