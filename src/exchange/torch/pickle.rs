@@ -605,7 +605,7 @@ mod tests {
     #[test]
     fn a_negated_view_and_a_name_that_no_tensor_has_are_refused() {
         // The arguments of TENSOR, and a last one: {"neg": True}, or nothing.
-        let (front, end) = TENSOR.split_at(TENSOR.len() - 3);
+        let (front, end) = TENSOR.split_at(TENSOR.len() - 2);
         let with = |last: &[u8]| of(&[&[b"X\x01\0\0\0w", front, last, end].concat()]);
         assert!(refused(&with(b"}X\x03\0\0\0neg\x88s")).contains("negated"));
         assert!(refused(&with(b"NN")).contains("negated"));
