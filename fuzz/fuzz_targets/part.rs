@@ -22,7 +22,7 @@ static PART: LazyLock<Vec<u8>> = LazyLock::new(|| {
     options.candidates.params = Some(Params::All);
     (options.portability, options.effort) = (Portability::Portable, Effort::Best);
     let (a, b, only) = (checkpoint(1), checkpoint(2), Shard::new(1, 1).expect("a shard"));
-    let part = find(&a, &b, &options, only, &[], &Context::silent()).expect("a part");
+    let part = find(&a, &b, &options, only, None, &[], &Context::silent()).expect("a part");
     part.to_bytes().expect("its bytes")
 });
 
