@@ -27,6 +27,7 @@ use crate::source::Pinned;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -149,48 +150,27 @@ impl InShards<'_> {
     }
 
     /// Makes the directory of the result, if what is on the disk is what all shards wrote, and what the patch declares. `beside` is the folder of
-    /// the files beside the base's weights, if the base is elsewhere.
+    /// the files beside the base's weights, if the base is elsewhere. After a call that was killed when the result had its name, it
+    /// compares the result and removes what is left.
     ///
-    /// Reads the result once.
+    /// Reads the result once; twice on disks without links, where files are copied.
     ///
     /// # Errors
     /// [`PartFault`]: shards that are missing, or of another run; files that changed; [`Refusal::DeclaredDigest`]; outputs.
     pub fn finish(&self, beside: Option<&Path>, context: &Context<'_>) -> Result<Done, Error> {
-        self.refuse_output()?;
         let folder = self.folder();
+        let is_there = self.output.is_dir() && folder.is_dir() && !same_file(self.output, self.base.path());
+        if !is_there {
+            self.refuse_output()?;
+        }
         let receipts = self.receipts(&folder)?;
         let written: BTreeMap<&str, &Written> =
             receipts.iter().flat_map(|receipt| &receipt.files).map(|file| (&file.name[..], file)).collect();
-        let paths: Vec<PathBuf> = self.base.files().iter().map(|file| folder.join(file.name())).collect();
-        // A link would become a part of the result, and what it leads to might not.
-        let is_link = |path: &&PathBuf| path.symlink_metadata().is_ok_and(|found| !found.is_file());
-        if let Some(link) = paths.iter().find(is_link) {
-            let reason = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not the file that a shard wrote");
-            return Err(Error::io("open", link, reason));
-        }
-        let result = Checkpoint::open_files(&folder, Layout::Directory { index: None }, &paths)?;
-        context.begin("hashing the result", result.bytes());
-        let tensors: Vec<Tensor<'_>> = result.tensors().collect();
-        let digest = |tensor: &Tensor<'_>| Ok((tensor.info.name.clone(), tensor.digest(context)?));
-        let digests: BTreeMap<String, Digest> = tensors.par_iter().map(digest).collect::<Result<_, Cancelled>>()?;
-        let other = |path: &Path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let wrote = |receipt: &&Receipt| receipt.files.iter().any(|file| file.name == name);
-            let shard = receipts.iter().find(wrote).map_or(1, |receipt| receipt.shard.number());
-            PartFault::OtherFile { path: path.to_owned(), shard }
-        };
-        for (name, expected) in receipts.iter().flat_map(|receipt| &receipt.digests) {
-            if digests.get(name) != Some(expected) {
-                let file = result.tensor(name).map_or(folder.as_path(), |tensor| tensor.file.path());
-                return Err(other(file).into());
-            }
-        }
-        let contents = of_files(&result, &digests, context)?;
-        for (file, content) in result.files().iter().zip(contents) {
-            if written.get(&file.name()[..]).map(|written| written.content) != Some(content) {
-                return Err(other(file.path()).into());
-            }
-        }
+        let place = if is_there { self.output } else { &folder };
+        let found = compare(self.base, &receipts, place, context);
+        // Another directory of this name is somebody else's.
+        let (result, digests) =
+            if is_there { found.or_else(|error| self.refuse_output().and(Err(error)))? } else { found? };
         let edited: BTreeMap<String, Digest> = receipts.iter().flat_map(|receipt| receipt.digests.clone()).collect();
         let mut applied = Applied {
             edited: receipts.iter().map(|receipt| receipt.edited).sum(),
@@ -207,22 +187,31 @@ impl InShards<'_> {
         }
         drop(result);
 
-        let new = NewDirectory::create(self.output)?;
-        for (path, file) in paths.iter().zip(self.base.files()) {
-            let to = new.temporary_path().join(file.name());
-            // The folder is beside the result, and so on its disk; not every disk has links.
-            let put = std::fs::hard_link(path, &to).or_else(|_| std::fs::copy(path, &to).map(drop));
-            put.map_err(|e| Failed::io("write", &to, e).inside(self.output))?;
+        if !is_there {
+            let new = NewDirectory::create(self.output)?;
+            let mut is_copied = false;
+            for file in self.base.files() {
+                let (from, to) = (folder.join(file.name()), new.temporary_path().join(file.name()));
+                // The folder is beside the result, and so on its disk; not every disk has links.
+                let put = std::fs::hard_link(&from, &to).or_else(|_| {
+                    is_copied = true;
+                    std::fs::copy(&from, &to).and_then(|_| File::open(&to)?.sync_all())
+                });
+                put.map_err(|e| Failed::io("write", &to, e).inside(self.output))?;
+            }
+            if is_copied {
+                compare(self.base, &receipts, new.temporary_path(), context)?;
+            }
+            let not_carried = carry_along(self.base, beside, new.temporary_path())?;
+            (applied.left_behind, applied.unreadable) = (not_carried.weights, not_carried.unreadable);
+            if self.log
+                && let Some(log) = self.log_with_step(beside, &written)?
+            {
+                let to = new.temporary_path().join(history::FILE_NAME);
+                write_file(&to, &log, Existing::Replace).map_err(|failed| failed.inside(self.output))?;
+            }
+            new.commit()?;
         }
-        let not_carried = carry_along(self.base, beside, new.temporary_path())?;
-        (applied.left_behind, applied.unreadable) = (not_carried.weights, not_carried.unreadable);
-        if self.log
-            && let Some(log) = self.log_with_step(beside, &written)?
-        {
-            let to = new.temporary_path().join(history::FILE_NAME);
-            write_file(&to, &log, Existing::Replace).map_err(|failed| failed.inside(self.output))?;
-        }
-        new.commit()?;
         // The result is complete. What stays behind is only in the way.
         let _ = std::fs::remove_dir_all(&folder);
         Ok(Done { applied, is_reference, added, undo: None })
@@ -318,6 +307,56 @@ impl InShards<'_> {
         history.steps.push(Step::new(patches, source, digests(0), digests(1), None));
         Ok(Some(history.to_bytes()?))
     }
+}
+
+/// Compares the weight files of a result that are in `place` with what the shards wrote, and returns them with the digests of all tensors.
+///
+/// # Errors
+/// [`PartFault::OtherFile`]; as [`Checkpoint::open`]; cancellation.
+fn compare(
+    base: &Checkpoint,
+    receipts: &[Receipt],
+    place: &Path,
+    context: &Context<'_>,
+) -> Result<(Checkpoint, BTreeMap<String, Digest>), Error> {
+    let paths: Vec<PathBuf> = base.files().iter().map(|file| place.join(file.name())).collect();
+    // A link would become a part of the result, and what it leads to might not.
+    let is_link = |path: &&PathBuf| path.symlink_metadata().is_ok_and(|found| !found.is_file());
+    if let Some(link) = paths.iter().find(is_link) {
+        let reason = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not the file that a shard wrote");
+        return Err(Error::io("open", link, reason));
+    }
+    let result = Checkpoint::open_files(place, Layout::Directory { index: None }, &paths)?;
+    context.begin("hashing the result", result.bytes());
+    let tensors: Vec<Tensor<'_>> = result.tensors().collect();
+    let digest = |tensor: &Tensor<'_>| Ok((tensor.info.name.clone(), tensor.digest(context)?));
+    let digests: BTreeMap<String, Digest> = tensors.par_iter().map(digest).collect::<Result<_, Cancelled>>()?;
+    let contents = of_files(&result, &digests, context)?;
+    for receipt in receipts {
+        let other = |path: &Path| PartFault::OtherFile { path: path.to_owned(), shard: receipt.shard.number() };
+        for (name, expected) in &receipt.digests {
+            if digests.get(name) != Some(expected) {
+                return Err(other(result.tensor(name).map_or(place, |tensor| tensor.file.path())).into());
+            }
+        }
+    }
+    for (file, content) in result.files().iter().zip(&contents) {
+        let name = file.name();
+        let wrote = receipts.iter().find_map(|receipt| {
+            receipt.files.iter().find(|written| written.name == name).map(|written| (receipt.shard, written.content))
+        });
+        match wrote {
+            Some((_, expected)) if expected == *content => {}
+            Some((shard, _)) => {
+                return Err(PartFault::OtherFile { path: place.join(name), shard: shard.number() }.into());
+            }
+            None => {
+                let reason = format!("no receipt has {name:?}");
+                return Err(PartFault::Malformed { path: place.to_owned(), reason }.into());
+            }
+        }
+    }
+    Ok((result, digests))
 }
 
 impl Receipt {

@@ -111,7 +111,21 @@ fn a_shard_is_done_once_and_another_run_is_not_mixed_in() {
     dir.write("out.shards/00001-of-00002.receipt", &forged);
     dir.run("apply base all.lcepatch -o out --finish").fails(5).says(&["SHA-256"]);
     dir.run(&format!("{shard} 1/2 --force")).ok();
+    let gathered = contents(&dir.path("out.shards"));
     dir.run("apply base all.lcepatch -o out --finish --json").ok();
+    // As after a kill between the rename and the removal of what was gathered: the same again is done, and says so.
+    let put_back = || gathered.iter().for_each(|(name, bytes)| drop(dir.write(&format!("out.shards/{name}"), bytes)));
+    put_back();
+    dir.run("apply base all.lcepatch -o out --finish").ok();
+    assert!(!dir.exists("out.shards"));
+    // Somebody else's directory is not taken for the result.
+    std::fs::rename(dir.path("out"), dir.path("done")).unwrap();
+    put_back();
+    dir.write("out/model-00001-of-00002.safetensors", b"other");
+    dir.run("apply base all.lcepatch -o out --finish").fails(2).says(&["exists"]);
+    std::fs::remove_dir_all(dir.path("out")).unwrap();
+    std::fs::remove_dir_all(dir.path("out.shards")).unwrap();
+    std::fs::rename(dir.path("done"), dir.path("out")).unwrap();
     assert_eq!(contents(&dir.path("out")).len(), contents(&dir.path("base")).len() - 1, "without the stale weights");
     dir.run("check all.lcepatch out").fails(1);
 }
