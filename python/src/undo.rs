@@ -89,9 +89,9 @@ impl Undo {
     /// Restores all edited elements. It cannot be interrupted.
     fn restore(&self, py: Python<'_>) {
         brief(py, || {
-            let mut edited = self.lock();
-            edited.iter_mut().for_each(Edited::exchange);
-            edited.clear();
+            // Not under the lock: a thread that waits within an exchange may begin other work, with this lock.
+            let edited = std::mem::take(&mut *self.lock());
+            edited.into_iter().for_each(|mut edited| edited.exchange());
         });
     }
 }

@@ -177,7 +177,7 @@ impl<'a> Plan<'a> {
         }
         let added = vec![false; edits.len()];
         let (not_finite, check) = (NotFinite::Write, Check::Full);
-        Self { base, edits, not_finite, added, by_tensor, companions: BTreeMap::new(), check, prefix: None }
+        Self { base, edits, not_finite, added, by_tensor, companions: BTreeMap::new(), check, prefix: prefix.cloned() }
     }
 
     /// The base.

@@ -277,6 +277,9 @@ impl InShards<'_> {
             if receipt.run != self.run(shard.of())? {
                 return Err(PartFault::OtherRun { path }.into());
             }
+            if of != 0 && of != shard.of() {
+                return Err(PartFault::OtherRun { path }.into());
+            }
             of = shard.of();
             receipts.insert(shard.number(), receipt);
         }
@@ -356,6 +359,7 @@ fn compare(
             }
         }
     }
+    result.unchanged()?;
     Ok((result, digests))
 }
 

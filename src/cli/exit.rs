@@ -89,6 +89,9 @@ pub fn print_json(terminal: &Terminal, answer: &impl serde::Serialize) -> Result
 
 /// Writes a text of this program for other programs to standard output, as it is.
 pub fn print_text(text: &[u8]) -> Result<(), Failure> {
+    if keep(|kept| kept.push_str(&String::from_utf8_lossy(text))) {
+        return Ok(());
+    }
     let mut out = std::io::stdout();
     out.write_all(text).and_then(|()| out.flush()).map_err(not_written)
 }
@@ -100,18 +103,30 @@ thread_local! {
 
 /// Runs `work`, and returns with its outcome what it prints, which does not appear. Not for work that prints on other threads.
 pub fn kept<T>(work: impl FnOnce() -> T) -> (T, String) {
-    KEPT.set(Some(String::new()));
+    // A thread that waits within this work may begin other such work, whose text is its own.
+    let outer = Outer(KEPT.replace(Some(String::new())));
     let outcome = work();
-    (outcome, KEPT.take().unwrap_or_default())
+    let text = KEPT.take().unwrap_or_default();
+    drop(outer);
+    (outcome, text)
+}
+
+/// What was kept before, which is kept again afterwards, also after a panic.
+struct Outer(Option<String>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        KEPT.set(self.0.take());
+    }
+}
+
+/// Adds to what this thread has printed, if it is kept.
+fn keep(add: impl FnOnce(&mut String)) -> bool {
+    KEPT.with_borrow_mut(|kept| kept.as_mut().map(add).is_some())
 }
 
 fn write(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
-    let is_kept = KEPT.with_borrow_mut(|kept| {
-        let Some(kept) = kept else { return false };
-        kept.extend([&anstream::adapter::strip_str(&line.to_string()).to_string(), "\n"]);
-        true
-    });
-    if is_kept {
+    if keep(|kept| kept.extend([&anstream::adapter::strip_str(&line.to_string()).to_string(), "\n"])) {
         return Ok(());
     }
     let written = match output_was_printed() {
@@ -216,5 +231,23 @@ fn report(message: &str, details: &[String], help: Option<&str>) {
     }
     if let Some(help) = help {
         let _ = writeln!(err, "{bold}help{bold:#}: {}", printable(help));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_within_other_work_is_its_own() {
+        let (inner, outer) = kept(|| {
+            print("one").unwrap();
+            let inner = kept(|| print("two").unwrap()).1;
+            let panicked = std::panic::catch_unwind(|| kept(|| panic!("on purpose")));
+            assert!(panicked.is_err());
+            print_text(b"three\n").unwrap();
+            inner
+        });
+        assert_eq!((inner.as_str(), outer.as_str()), ("two\n", "one\nthree\n"));
     }
 }

@@ -85,7 +85,7 @@ pub(crate) fn export(
     }
     context.begin("writing", size);
     let new = NewFile::create(output, existing)?;
-    let bytes = base.settled(write(&plan, edit, &changing, indices, &new, context))?;
+    let bytes = base.settled(new.while_writing(|| write(&plan, edit, &changing, indices, &new, context)))?;
     new.commit()?;
     let changed = changing.iter().map(|(_, changed)| changed).sum();
     Ok(Exported { tensors: changing.len() as u64, changed, bytes })

@@ -17,6 +17,19 @@ fn model() -> Dir {
     };
     write_model(&dir, "base", &mask(&base));
     write_model(&dir, "next", &mask(&next));
+    // The same under other names.
+    let wrapped = |tensors: &[Tensor]| -> Vec<Tensor> {
+        mask(tensors)
+            .into_iter()
+            .map(|tensor| {
+                let name = format!("model.{}", tensor.name);
+                tensor.renamed(&name)
+            })
+            .collect()
+    };
+    write_model(&dir, "wrapped", &wrapped(&base));
+    write_model(&dir, "wrapped-next", &wrapped(&next));
+    dir.run("diff wrapped wrapped-next --all -o named.lcepatch").ok();
     dir.run("diff base next --all -o all.lcepatch").ok();
     dir.run("diff base next --density 2% -o few.lcepatch --portable").ok();
     dir
@@ -72,6 +85,7 @@ fn files_of_several_processes_are_the_result_of_one() {
     makes_the_result_of_one_process("few.lcepatch all.lcepatch:0.25");
     makes_the_result_of_one_process("few.lcepatch --include *.query.* --quick");
     makes_the_result_of_one_process("few.lcepatch --alpha 0");
+    makes_the_result_of_one_process("named.lcepatch --map-prefix model.=");
 }
 
 #[test]

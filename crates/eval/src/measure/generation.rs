@@ -2,7 +2,7 @@
 //! beside each other, nothing is drawn at random.
 
 use super::data::DataFile;
-use super::token_questions::PredictionMode;
+use super::token_questions::{PredictionMode, largest};
 use super::{Answers, BadData, ModelFacts, Tokens, WorkList};
 use std::path::Path;
 use std::sync::Arc;
@@ -77,7 +77,8 @@ impl Generation {
         self.tokens_max
     }
 
-    /// Asks `answer` for each next token, and returns what follows each prompt. Of equally likely tokens the first one is taken.
+    /// Asks `answer` for each next token, and returns what follows each prompt. Of equally likely tokens the first one is taken; a text ends
+    /// where likelihoods are not numbers.
     ///
     /// # Errors
     /// Those of `answer`.
@@ -99,8 +100,11 @@ impl Generation {
             let answers = answer(&work)?;
             let mut still_open = Vec::with_capacity(open.len());
             for (at, question) in open.iter().zip(questions) {
-                let next = most_likely(&answers.distributions[question]);
-                if !self.ends.contains(&next) {
+                let likely = &answers.distributions[question];
+                let next = largest(likely.iter().map(|likely| f64::from(*likely)));
+                // Where the most likely one is not a number, there is nothing to go on with.
+                let next = u32::try_from(next).ok().filter(|_| likely.get(next).is_some_and(|likely| !likely.is_nan()));
+                if let Some(next) = next.filter(|next| !self.ends.contains(next)) {
                     texts[*at].push(next);
                     still_open.push(*at);
                 }
@@ -124,16 +128,6 @@ impl std::fmt::Debug for Generation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Generation").field("prompts", &self.prompts.len()).finish_non_exhaustive()
     }
-}
-
-fn most_likely(distribution: &[f32]) -> u32 {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (token, likelihood) in (0u32..).zip(distribution) {
-        if *likelihood > best.1 {
-            best = (token, *likelihood);
-        }
-    }
-    best.0
 }
 
 #[cfg(test)]
@@ -206,9 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn the_most_likely_token_is_the_first_of_equals() {
-        assert_eq!(most_likely(&[-2.0, -1.0, -1.0]), 1);
-        assert_eq!(most_likely(&[f32::NAN, -1.0]), 1);
+    fn a_text_ends_where_likelihoods_are_no_numbers() {
+        let generation = read("5\n", 9, Vec::new()).unwrap();
+        let nothing =
+            |_: &WorkList| Ok::<_, ()>(Answers { distributions: vec![vec![f32::NAN; 9]], ..Answers::default() });
+        assert_eq!(generation.run(nothing).unwrap(), [""]);
     }
 
     #[test]

@@ -84,6 +84,20 @@ fn begin_before(text: &Encoding, begin: Option<u32>) -> Option<u32> {
     begin.filter(|_| text.special.first() == Some(&false))
 }
 
+/// The index of the largest number, of equal ones the first; NaN is the largest, as for NumPy.
+pub(crate) fn largest(numbers: impl Iterator<Item = f64>) -> usize {
+    let mut best = (0, f64::NEG_INFINITY);
+    for (at, number) in numbers.enumerate() {
+        if number.is_nan() {
+            return at;
+        }
+        if number > best.1 {
+            best = (at, number);
+        }
+    }
+    best.0
+}
+
 /// Counts for a message, such as `3 skipped: insertion only`.
 pub fn counts_in_words(counts: &BTreeMap<String, u64>) -> String {
     counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
@@ -111,6 +125,12 @@ pub(crate) fn sentence_score(answers: &Answers, questions: &[Question]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_equal_numbers_the_first_is_the_largest_and_what_is_none_before_all() {
+        assert_eq!(largest([1.0, 2.0, 2.0].into_iter()), 1);
+        assert_eq!(largest([1.0, f64::NAN, 3.0].into_iter()), 1);
+    }
 
     fn encoding(ids: &[u32], special: &[bool]) -> Encoding {
         Encoding { ids: ids.to_vec(), special: special.to_vec(), words: vec![None; ids.len()] }

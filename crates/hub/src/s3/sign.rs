@@ -60,7 +60,6 @@ fn hmac(key: &[u8], text: &str) -> Vec<u8> {
     mac.chain_update(text).finalize().into_bytes().to_vec()
 }
 
-/// Bytes in hexadecimal digits.
 #[cfg(test)]
 mod tests {
     use super::super::credentials::Secret;
