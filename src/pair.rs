@@ -9,6 +9,7 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::context::{Cancelled, Context};
 use crate::dtype::{Dtype, Rounded};
 use crate::format::metadata::Pairing;
+use serde::Serialize;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -35,7 +36,7 @@ pub enum OtherDtype {
 }
 
 /// A prefix of one side's names, and the prefix of the other side's names that replaces it. Either may be empty.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Prefix {
     /// The prefix to replace.
     pub from: String,
@@ -45,7 +46,7 @@ pub struct Prefix {
 
 /// Prefixes to replace in names: in those of the reference to get those of the target, or in those of a patch to get those of the
 /// base.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PrefixMap(Vec<Prefix>);
 
 impl PrefixMap {

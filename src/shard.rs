@@ -30,6 +30,16 @@ impl Shard {
         self.of
     }
 
+    /// The name of a file of the shard.
+    pub(crate) fn file_name(self, extension: &str) -> String {
+        format!("{:05}-of-{:05}.{extension}", self.number, self.of)
+    }
+
+    /// All shards, of which there are `of`: none if that is 0 or above [`Shard::MAX`].
+    pub(crate) fn all(of: u32) -> impl Iterator<Item = Self> {
+        (1..=of).filter_map(move |number| Self::new(number, of))
+    }
+
     /// Those of the `items`, one after the other, whose middle is in the shard's share of all `bytes`.
     pub(crate) fn share<T>(self, items: Vec<T>, bytes: impl Fn(&T) -> u64) -> Vec<T> {
         let total: u128 = items.iter().map(|item| u128::from(bytes(item))).sum();

@@ -90,6 +90,14 @@ impl Found {
     }
 }
 
+impl Origin {
+    /// Of what has no revisions.
+    #[cfg(feature = "net")]
+    fn of_address(address: &str) -> Self {
+        Self { name: address.to_owned(), revision: None, commit: None, file: None }
+    }
+}
+
 impl std::fmt::Display for Origin {
     /// As a name that leads to the same again: `ORG/NAME@COMMIT/FILE`, or an address.
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

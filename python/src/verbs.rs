@@ -16,7 +16,7 @@ use lcepatch::diff::{
 use lcepatch::edit::Alpha;
 use lcepatch::internal::PruningMask;
 use lcepatch::mask::Scope;
-use lcepatch::pair::{OtherDtype, Prefix, PrefixMap, PruningPairs, Unpaired};
+use lcepatch::pair::{OtherDtype, Prefix, PrefixMap, Unpaired};
 use pyo3::prelude::*;
 use serde_json::json;
 use std::ffi::OsString;
@@ -89,27 +89,23 @@ impl DiffWishes {
         target: &'a lcepatch::checkpoint::Checkpoint,
         reference: &'a lcepatch::checkpoint::Checkpoint,
     ) -> Result<DiffOptions<'a>, Fault> {
-        let mut options = DiffOptions::default();
         let scope = one_of("scope", &self.scope, &[("global", Scope::Global), ("tensor", Scope::Tensor)])?;
-        options.localize = match (self.amount()?, self.random) {
+        let mut options = DiffOptions::of(match (self.amount()?, self.random) {
             (Some(amount), false) => Localize::Value { amount, scope },
             (Some(amount), true) => Localize::Random { amount, seed: self.seed, among: Among::Either },
             (None, false) => Localize::Full,
             (None, true) => return Err(Fault::usage("random draws a number of weights", "give density or count")),
-        };
-        let full = options.localize == Localize::Full;
+        });
         let sets = [("encoder-dense", Params::EncoderDense), ("matrices", Params::Matrices), ("all", Params::All)];
-        options.candidates.params = match &self.params {
-            Some(name) => Some(one_of("params", name, &sets)?),
-            None => full.then_some(Params::All),
-        };
+        if let Some(name) = &self.params {
+            options.candidates.params = Some(one_of("params", name, &sets)?);
+        }
         (options.candidates.include, options.candidates.exclude) = (self.include.clone(), self.exclude.clone());
         options.pair.unpaired = if self.common { Unpaired::LeaveOut } else { Unpaired::Refuse };
         options.pair.other_dtype = if self.cast { OtherDtype::Cast } else { OtherDtype::Refuse };
         let prefixes = self.prefix.iter().cloned().map(|(from, to)| Prefix { from, to });
         options.pair.prefix = PrefixMap::new(prefixes.collect());
-        options.pair.pruning_pairs = if full { PruningPairs::Tensors } else { PruningPairs::Weights };
-        if !full {
+        if options.localize != Localize::Full {
             options.masks = match [target, reference].map(|side| PruningMask::pairs(side).is_ok()) {
                 [true, true] => Some([MaskSource::Pairs, MaskSource::Pairs]),
                 [false, false] => None,

@@ -12,9 +12,10 @@ use crate::format::tensor_table::{BlockEntry, TensorEntry};
 use crate::pair::PrefixMap;
 use crate::patch::{Patch, TensorBlock, Undecoded};
 use rayon::prelude::*;
+use serde::Serialize;
 
 /// How a base is checked, besides its tensors' names, dtypes and shapes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub enum Check {
     /// Compares the base's values at the selected positions. Decodes the patch, and reads only these values where positions are

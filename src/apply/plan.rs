@@ -12,6 +12,7 @@ use crate::format::tensor_table::TensorEntry;
 use crate::pair::PrefixMap;
 use crate::patch::Patch;
 use rayon::prelude::*;
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A patch and what to do with it.
@@ -42,7 +43,7 @@ impl Edit {
 }
 
 /// What to do when the base is not the patch's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub enum DifferentBase {
     /// Refuse.
@@ -53,7 +54,7 @@ pub enum DifferentBase {
 }
 
 /// What to do when a result is infinite or NaN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub enum NotFinite {
     /// Refuse.
@@ -64,7 +65,7 @@ pub enum NotFinite {
 }
 
 /// How to check and edit.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct PlanOptions {
     /// How the base is checked.

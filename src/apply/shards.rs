@@ -22,13 +22,12 @@ use crate::input;
 use crate::localize::scan::of_files;
 use crate::pair::PrefixMap;
 use crate::shard::Shard;
-use crate::shard::sealed::{self, Broken, TOOL};
+use crate::shard::sealed;
 use crate::source::Pinned;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +35,7 @@ use std::path::{Path, PathBuf};
 const MAGIC: [u8; 8] = *b"\x89LCR\r\n\x1a\n";
 
 /// End of the name of a receipt.
-const RECEIPT_SUFFIX: &str = ".receipt";
+const RECEIPT_EXTENSION: &str = "receipt";
 
 /// An apply that several processes share.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +98,7 @@ impl InShards<'_> {
     pub fn write(&self, shard: Shard, existing: Existing, context: &Context<'_>) -> Result<ShardDone, Error> {
         self.refuse_output()?;
         let folder = self.folder();
-        let (run, path) = (self.run(shard.of())?, folder.join(receipt_name(shard)));
+        let (run, path) = (self.run(shard.of())?, folder.join(shard.file_name(RECEIPT_EXTENSION)));
         if existing == Existing::Keep {
             for other in receipts_in(&folder)? {
                 let receipt = Receipt::open(&other)?;
@@ -240,7 +239,7 @@ impl InShards<'_> {
         let patches: Vec<_> = self.edits.iter().map(patch).collect();
         let headers: Vec<Vec<u8>> = self.base.files().iter().map(|file| file.header().to_vec()).collect();
         // Where the files are is no part of it: a base may be read from several places.
-        let decides = (shards, patches, format!("{:?}", self.options), self.log, &self.files.files, headers);
+        let decides = (shards, patches, self.options, self.log, &self.files.files, headers);
         let bytes = postcard::to_allocvec(&decides)
             .map_err(|e| PartFault::Malformed { path: "the new receipt".into(), reason: e.to_string() })?;
         Ok(Digest::sha256(&bytes))
@@ -365,18 +364,8 @@ fn compare(
 
 impl Receipt {
     fn open(path: &Path) -> Result<Self, Error> {
-        let io = |e| Error::io("read", path, e);
-        let file = input::open_any(path).map_err(io)?;
-        let bytes = file.metadata().map_err(io)?.len();
-        let mut all = Vec::new();
-        file.take(bytes).read_to_end(&mut all).map_err(io)?;
-        let path = path.to_owned();
-        Ok(sealed::open(MAGIC, &all).map_err(|broken| match broken {
-            Broken::Other => PartFault::NotAPart { path },
-            Broken::Damaged => PartFault::Damaged { path },
-            Broken::Version(found) => PartFault::Version { path, found, expected: TOOL },
-            Broken::Content(reason) => PartFault::Malformed { path, reason },
-        })?)
+        let bytes = sealed::read(path, input::open_any(path))?;
+        Ok(sealed::open(MAGIC, &bytes).map_err(|broken| broken.part(path))?)
     }
 
     fn to_bytes(&self) -> Result<Vec<u8>, PartFault> {
@@ -396,10 +385,6 @@ impl Receipt {
     }
 }
 
-fn receipt_name(shard: Shard) -> String {
-    format!("{:05}-of-{:05}{RECEIPT_SUFFIX}", shard.number(), shard.of())
-}
-
 /// The receipts in a folder, which need not be there, in the order of their names.
 fn receipts_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let io = |e| Error::io("list", folder, e);
@@ -408,9 +393,7 @@ fn receipts_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         entries => entries.map_err(io)?,
     };
     let paths = entries.map(|entry| Ok(entry.map_err(io)?.path())).collect::<Result<Vec<_>, Error>>()?;
-    let is_receipt = |path: &PathBuf| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(RECEIPT_SUFFIX))
-    };
+    let is_receipt = |path: &PathBuf| path.extension().is_some_and(|extension| extension == RECEIPT_EXTENSION);
     let mut receipts: Vec<PathBuf> = paths.into_iter().filter(is_receipt).collect();
     receipts.sort();
     Ok(receipts)

@@ -67,6 +67,16 @@ pub fn json_path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
+/// The answer of a command that wrote something for another program.
+#[derive(Debug, serde::Serialize)]
+pub struct Written<T> {
+    /// The file or directory.
+    pub path: String,
+    /// What is in it.
+    #[serde(flatten)]
+    pub content: T,
+}
+
 /// The version of the answers' keys, `docs/json.md`. It changes if a key goes or means something else, and not if one is added.
 const SCHEMA: u32 = 1;
 

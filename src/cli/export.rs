@@ -1,6 +1,6 @@
 //! `lcepatch export`.
 
-use super::exit::{Failure, json_path, print, print_json};
+use super::exit::{Failure, Written, json_path, print, print_json};
 use super::terminal::Terminal;
 use super::{Answer, Outcome, advice, arguments, patch_argument};
 use crate::apply::Edit;
@@ -88,16 +88,6 @@ enum Format {
     Gguf,
 }
 
-/// What was written.
-#[derive(Debug, serde::Serialize)]
-struct Answered<E> {
-    /// The adapter or the file.
-    path: String,
-    /// What is in it.
-    #[serde(flatten)]
-    exported: E,
-}
-
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     match arguments.to {
         Some(Format::Shira) => shira(arguments, terminal),
@@ -163,7 +153,7 @@ fn values(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let exported = values::export(&base, &edit, indices, output, existing(arguments), &terminal.context())?;
     terminal.done();
     if arguments.json {
-        print_json(terminal, &Answered { path: json_path(output), exported })?;
+        print_json(terminal, &Written { path: json_path(output), content: exported })?;
         return Ok(Answer::Yes);
     }
     let values::Exported { tensors, changed, bytes: size } = exported;
@@ -195,7 +185,7 @@ fn shira(arguments: &Arguments, terminal: &Terminal) -> Outcome {
         ));
     }
     if arguments.json {
-        print_json(terminal, &Answered { path: json_path(&arguments.output), exported })?;
+        print_json(terminal, &Written { path: json_path(&arguments.output), content: exported })?;
         return Ok(Answer::Yes);
     }
     let shira::Exported { modules, changed, padding, r, bytes: size, .. } = exported;

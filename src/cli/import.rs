@@ -1,15 +1,16 @@
 //! `lcepatch import`.
 
-use super::exit::{Failure, json_path, print, print_json};
+use super::exit::{Failure, Written, json_path, print, print_json};
 use super::new_patch::Output;
 use super::terminal::Terminal;
 use super::{Answer, Outcome, advice, arguments, patch_argument};
+use crate::checkpoint::Checkpoint;
 use crate::exchange::{Imported, shira, torch, values};
 use crate::pair::{Prefix, PrefixMap};
 use crate::report::table::bytes;
 use crate::words::counted;
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -60,39 +61,38 @@ enum Format {
     Gguf,
 }
 
-/// What was written of a file of torch.save.
-#[derive(Debug, serde::Serialize)]
-struct Answered {
-    /// The file.
-    path: String,
-    /// What is in it.
-    #[serde(flatten)]
-    converted: torch::Converted,
-}
-
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let inputs = arguments.input.iter().chain(&arguments.base);
     arguments.output.check(inputs.map(PathBuf::as_path))?;
-    let (input, base) = match (arguments.from, &arguments.input[..], &arguments.base) {
-        (Format::Gguf, ..) => return Err(Failure::usage("GGUF is not read", advice::files::GGUF)),
-        (Format::Torch, ..) => return torch(arguments, terminal),
-        (_, [input], Some(base)) => (input, patch_argument::checkpoint(base, terminal)?),
-        (_, [_], None) => {
-            let message = "what is imported is about the numbers of a base, and none is given";
-            return Err(Failure::usage(message, "add --base with the checkpoint that it is for"));
-        }
-        _ => return Err(Failure::usage("several inputs become one only with --from torch", "give one of them")),
-    };
-    let prefix = PrefixMap::new(arguments.map_prefix.clone());
-    let Imported { patch, unchanged } = match arguments.from {
-        Format::Values => {
+    match arguments.from {
+        Format::Gguf => Err(Failure::usage("GGUF is not read", advice::files::GGUF)),
+        Format::Torch => torch(arguments, terminal),
+        Format::Shira => patch(arguments, terminal, |input, base, prefix| {
+            Ok(shira::import(input, base, prefix, &terminal.context())?)
+        }),
+        Format::Values => patch(arguments, terminal, |input, base, prefix| {
             let file = patch_argument::checkpoint(input, terminal)?;
-            values::import(&file, &base, prefix.as_ref(), &terminal.context())?
-        }
-        Format::Shira | Format::Torch | Format::Gguf => {
-            shira::import(input, &base, prefix.as_ref(), &terminal.context())?
-        }
+            Ok(values::import(&file, base, prefix, &terminal.context())?)
+        }),
+    }
+}
+
+/// Imports a file that is about the numbers of a base.
+fn patch(
+    arguments: &Arguments,
+    terminal: &Terminal,
+    import: impl FnOnce(&Path, &Checkpoint, Option<&PrefixMap>) -> Result<Imported, Failure>,
+) -> Outcome {
+    let [input] = &arguments.input[..] else {
+        return Err(Failure::usage("several inputs become one only with --from torch", "give one of them"));
     };
+    let Some(base) = &arguments.base else {
+        let message = "what is imported is about the numbers of a base, and none is given";
+        return Err(Failure::usage(message, "add --base with the checkpoint that it is for"));
+    };
+    let base = patch_argument::checkpoint(base, terminal)?;
+    let prefix = PrefixMap::new(arguments.map_prefix.clone());
+    let Imported { patch, unchanged } = import(input, &base, prefix.as_ref())?;
     terminal.done();
     if unchanged > 0 {
         terminal.note(&format!("{} are listed and stay what they are in the base", counted(unchanged, "weight")));
@@ -112,7 +112,7 @@ fn torch(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     let converted = torch::convert(&checkpoint, output, arguments.output.existing(), &terminal.context())?;
     terminal.done();
     if arguments.output.json() {
-        print_json(terminal, &Answered { path: json_path(output), converted })?;
+        print_json(terminal, &Written { path: json_path(output), content: converted })?;
         return Ok(Answer::Yes);
     }
     let torch::Converted { tensors, elements, bytes: size } = converted;

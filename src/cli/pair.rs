@@ -4,14 +4,12 @@ use super::exit::Failure;
 use super::terminal::Terminal;
 use super::{arguments, patch_argument};
 use crate::checkpoint::Checkpoint;
-use crate::codec::Effort;
-use crate::diff::{DiffOptions, Diffed, Labels, Localize, MaskSource};
+use crate::diff::{DiffOptions, Diffed, Localize, MaskSource};
 use crate::error::list::named;
-use crate::format::block::encode::{Portability, Precision};
 use crate::format::metadata::Rows;
-use crate::localize::candidates::{CandidateOptions, Params};
+use crate::localize::candidates::Params;
 use crate::mask::{PruningMask, Scope, Sparsity};
-use crate::pair::{OtherDtype, PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
+use crate::pair::{OtherDtype, Prefix, PrefixMap, Unpaired};
 use crate::source::{Parts, Pinned};
 use crate::words::{count, counted};
 use clap::{Args, ValueEnum};
@@ -134,30 +132,14 @@ impl PairArguments {
         masks: Option<[MaskSource<'a>; 2]>,
         localize: Localize,
     ) -> DiffOptions<'a> {
-        let full = localize == Localize::Full;
-        let params = match self.params {
-            None if full => Some(Params::All),
-            params => params.map(Params::from),
-        };
-        let (include, exclude) = (self.include.clone(), self.exclude.clone());
-        DiffOptions {
-            pair: PairOptions {
-                unpaired: if self.common { Unpaired::LeaveOut } else { Unpaired::Refuse },
-                other_dtype: if self.cast { OtherDtype::Cast } else { OtherDtype::Refuse },
-                prefix: PrefixMap::new(self.map_prefix.clone()),
-                // A lossless delta takes every tensor as it is.
-                pruning_pairs: if full { PruningPairs::Tensors } else { PruningPairs::Weights },
-            },
-            masks,
-            unpruned: opened.unpruned.as_ref(),
-            candidates: CandidateOptions { params, include, exclude },
-            localize,
-            precision: Precision::Exact,
-            portability: Portability::NeedsBase,
-            effort: Effort::Default,
-            sha256: false,
-            labels: Labels::default(),
-        }
+        let mut options = DiffOptions::of(localize);
+        options.pair.unpaired = if self.common { Unpaired::LeaveOut } else { Unpaired::Refuse };
+        options.pair.other_dtype = if self.cast { OtherDtype::Cast } else { OtherDtype::Refuse };
+        options.pair.prefix = PrefixMap::new(self.map_prefix.clone());
+        options.candidates.params = self.params.map(Params::from).or(options.candidates.params);
+        (options.candidates.include, options.candidates.exclude) = (self.include.clone(), self.exclude.clone());
+        (options.masks, options.unpruned) = (masks, opened.unpruned.as_ref());
+        options
     }
 }
 

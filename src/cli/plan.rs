@@ -7,6 +7,7 @@ use super::{Answer, Outcome, arguments};
 use crate::diff::plan::Plan;
 use crate::durable::{Existing, check_new_file};
 use crate::report::table::bytes;
+use crate::shard::Shard;
 use crate::source::Pinned;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -96,8 +97,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Outcome {
     if arguments.json {
         let side = |side: &Pinned| Side { name: side.shown(), files: side.files.len(), bytes: side.bytes() };
         let [target, reference] = plan.sides().map(side);
-        let (plan, run) = (json_path(&arguments.output), plan.run().digest.to_string());
-        let (shards, ranked) = (arguments.shards, arguments.selection.is_ranked());
+        let (shards, ranked, run) = (plan.shards(), plan.is_ranked(), plan.run().digest.to_string());
+        let plan = json_path(&arguments.output);
         print_json(terminal, &Planned { plan, run, shards, ranked, target, reference })?;
         return Ok(Answer::Yes);
     }
@@ -123,7 +124,6 @@ impl Job {
         let patch = format!("{}.lcepatch", path.strip_suffix(".lceplan").unwrap_or(path));
         let parts = format!("{path}.parts");
         let diff = format!("lcepatch diff --plan {path} --progress none -o {parts}/");
-        let ranks: Vec<String> = (1..=shards).map(|shard| format!("{parts}/{shard:05}-of-{shards:05}.ranks")).collect();
         let ranked = plan.is_ranked();
         let with_ranks = if ranked { format!(" --ranks {parts}/*.ranks") } else { String::new() };
         Ok(match self {
@@ -147,26 +147,22 @@ impl Job {
                 )
             }
             Self::Make => {
-                let files = |end: &str| {
-                    let names: Vec<String> =
-                        (1..=shards).map(|shard| format!("{parts}/{shard:05}-of-{shards:05}.{end}")).collect();
-                    names.join(" ")
-                };
+                let file = |shard: Shard, end: &str| format!("{parts}/{}", shard.file_name(end));
+                let files = |end| Shard::all(shards).map(|shard| file(shard, end)).collect::<Vec<_>>().join(" ");
                 let mut text = format!(
                     "# Runs {path} and writes {patch}: make -j N -f THIS. A target that is there is not made again.\n\
                      {patch}: {all}\n\tlcepatch combine $^ -o $@\n",
                     all = files("part")
                 );
-                for shard in 1..=shards {
-                    let name = format!("{parts}/{shard:05}-of-{shards:05}");
-                    let (needs, with) = match ranked {
-                        true => (format!(" {}", files("ranks")), format!(" --ranks {}", ranks.join(" "))),
-                        false => (String::new(), String::new()),
-                    };
-                    let line = format!("lcepatch diff --plan {path} --progress none --shard {shard}");
-                    text += &format!("{name}.part:{needs} | {parts}\n\t{line} -o $@{with}\n");
+                let (needs, with) = if ranked { (" $(ranks)", " --ranks $^") } else { ("", "") };
+                if ranked {
+                    text += &format!("ranks := {}\n", files("ranks"));
+                }
+                for shard in Shard::all(shards) {
+                    let line = format!("lcepatch diff --plan {path} --progress none --shard {}", shard.number());
+                    text += &format!("{}:{needs} | {parts}\n\t{line} -o $@{with}\n", file(shard, "part"));
                     if ranked {
-                        text += &format!("{name}.ranks: | {parts}\n\t{line} -o $@\n");
+                        text += &format!("{}: | {parts}\n\t{line} -o $@\n", file(shard, "ranks"));
                     }
                 }
                 text + &format!("{parts}:\n\tmkdir -p $@\n")

@@ -25,7 +25,7 @@ use crate::localize::candidates::{Candidates, Kinds};
 use crate::localize::scan::{blocks_of, scan};
 use crate::localize::{Impossible, random, value};
 use crate::mask::Scope;
-use crate::pair::{Pair, PairOptions};
+use crate::pair::{Pair, PairOptions, PruningPairs};
 use crate::patch::Patch;
 use crate::patch::encode::EncodeOptions;
 use masks::Masks;
@@ -137,6 +137,16 @@ pub struct DiffOptions<'a> {
 }
 
 impl DiffOptions<'_> {
+    /// What goes with a selection: a lossless diff takes every tensor as it is, and others the weights of pruned modules.
+    pub fn of(localize: Localize) -> Self {
+        let mut options = Self { localize, ..Self::default() };
+        match options.localize {
+            Localize::Full => options.candidates.params = Some(Params::All),
+            _ => options.pair.pruning_pairs = PruningPairs::Weights,
+        }
+        options
+    }
+
     fn encoding(&self) -> Encoding {
         let (precision, portability, effort) = (self.precision, self.portability, self.effort);
         Encoding { precision, portability, effort }

@@ -9,9 +9,8 @@ use crate::digest::Digest;
 use crate::durable::{self, Existing};
 use crate::error::{Error, PartContent, PartFault};
 use crate::input::{self, Meant, PART_MAGIC as MAGIC};
-use crate::shard::sealed::{self, Broken, TOOL};
+use crate::shard::sealed;
 use serde::{Deserialize, Serialize};
-use std::io::Read;
 use std::path::Path;
 
 /// What a shard ranked or found.
@@ -96,12 +95,7 @@ impl Part {
     /// # Errors
     /// I/O; [`PartFault::NotAPart`], [`PartFault::Damaged`], [`PartFault::Version`], [`PartFault::Malformed`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let io = |e| Error::io("read", path, e);
-        let file = input::open(path, Meant::Part).map_err(io)?;
-        let bytes = file.metadata().map_err(io)?.len();
-        let mut all = Vec::new();
-        file.take(bytes).read_to_end(&mut all).map_err(io)?;
-        Ok(Self::from_bytes(path, &all)?)
+        Ok(Self::from_bytes(path, &sealed::read(path, input::open(path, Meant::Part))?)?)
     }
 
     /// Reads a part that is in memory; `path` names it in errors.
@@ -109,13 +103,7 @@ impl Part {
     /// # Errors
     /// As [`Part::open`], but for I/O.
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, PartFault> {
-        let path = || path.to_owned();
-        let (run, shard, content) = sealed::open(MAGIC, bytes).map_err(|broken| match broken {
-            Broken::Other => PartFault::NotAPart { path: path() },
-            Broken::Damaged => PartFault::Damaged { path: path() },
-            Broken::Version(found) => PartFault::Version { path: path(), found, expected: TOOL },
-            Broken::Content(reason) => PartFault::Malformed { path: path(), reason },
-        })?;
+        let (run, shard, content) = sealed::open(MAGIC, bytes).map_err(|broken| broken.part(path))?;
         Ok(Self { run, shard, content })
     }
 

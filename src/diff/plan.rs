@@ -4,18 +4,18 @@
 //! stands in every part. A plan is not trusted: what it says is checked as what a command line says, its headers as those of files, and
 //! none of it costs more than about its own size.
 
+mod options;
+
+use super::DiffOptions;
 use super::shard::{Job, Shard, check};
-use super::{Amount, CandidateOptions, Density, DiffOptions, Effort, Labels, Localize, Params, Portability, Size};
 use crate::checkpoint::Checkpoint;
 use crate::digest::Digest;
 use crate::durable::{self, Existing};
-use crate::edit::Alpha;
 use crate::error::{Error, PlanFault};
 use crate::input::{self, Meant, PLAN_MAGIC as MAGIC};
-use crate::mask::Scope;
-use crate::pair::{PairOptions, Prefix, PrefixMap, PruningPairs, Unpaired};
-use crate::shard::sealed::{self, Broken, TOOL};
+use crate::shard::sealed;
 use crate::source::{Pinned, Sources};
+use options::Options;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -53,164 +53,6 @@ struct Stored {
     /// Headers, each once: those of target and reference are mostly the same. The files have their places in this list.
     headers: Vec<Vec<u8>>,
     layout: Digest,
-}
-
-/// The options with which a diff can be divided.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Options {
-    leaves_out_unpaired: bool,
-    prefixes: Vec<(String, String)>,
-    pruning_pairs_are_weights: bool,
-    params: Option<StoredParams>,
-    include: Vec<String>,
-    exclude: Vec<String>,
-    /// All that differs if there is none.
-    largest: Option<Largest>,
-    is_portable: bool,
-    effort: StoredEffort,
-    labels: StoredLabels,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Largest {
-    amount: StoredAmount,
-    by_tensor: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-enum StoredAmount {
-    Count(u64),
-    Density(f64),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-enum StoredParams {
-    EncoderDense,
-    Matrices,
-    All,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-enum StoredEffort {
-    Fast,
-    Default,
-    Best,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct StoredLabels {
-    base_model: Option<String>,
-    reference_model: Option<String>,
-    license: Option<String>,
-    description: Option<String>,
-    recommended_alpha: Option<f64>,
-    /// JSON, since free values have no other form.
-    results: String,
-    x: String,
-}
-
-impl Options {
-    fn of(options: &DiffOptions<'_>) -> Result<Self, String> {
-        let largest = match options.localize {
-            Localize::Value { amount: Size::Amount(amount), scope } => {
-                let amount = match amount {
-                    Amount::Count(count) => StoredAmount::Count(count),
-                    Amount::Density(density) => StoredAmount::Density(density.share()),
-                };
-                Some(Largest { amount, by_tensor: scope == Scope::Tensor })
-            }
-            _ => None,
-        };
-        let json = |map: &serde_json::Map<_, _>| serde_json::to_string(map).map_err(|e| e.to_string());
-        let prefixes = options.pair.prefix.as_ref().map_or(&[][..], PrefixMap::prefixes);
-        let labels = &options.labels;
-        Ok(Self {
-            leaves_out_unpaired: options.pair.unpaired == Unpaired::LeaveOut,
-            prefixes: prefixes.iter().map(|prefix| (prefix.from.clone(), prefix.to.clone())).collect(),
-            pruning_pairs_are_weights: options.pair.pruning_pairs == PruningPairs::Weights,
-            params: options.candidates.params.map(|params| match params {
-                Params::EncoderDense => StoredParams::EncoderDense,
-                Params::Matrices => StoredParams::Matrices,
-                Params::All => StoredParams::All,
-            }),
-            include: options.candidates.include.clone(),
-            exclude: options.candidates.exclude.clone(),
-            largest,
-            is_portable: options.portability == Portability::Portable,
-            effort: match options.effort {
-                Effort::Fast => StoredEffort::Fast,
-                Effort::Default => StoredEffort::Default,
-                Effort::Best => StoredEffort::Best,
-            },
-            labels: StoredLabels {
-                base_model: labels.base_model.clone(),
-                reference_model: labels.reference_model.clone(),
-                license: labels.license.clone(),
-                description: labels.description.clone(),
-                recommended_alpha: labels.recommended_alpha.map(Alpha::value),
-                results: json(&labels.results)?,
-                x: json(&labels.x)?,
-            },
-        })
-    }
-
-    /// The options, if they are possible.
-    fn read(&self) -> Result<DiffOptions<'static>, String> {
-        let localize = match self.largest {
-            None => Localize::Full,
-            Some(Largest { amount, by_tensor }) => {
-                let amount = match amount {
-                    StoredAmount::Count(count) => Amount::Count(count),
-                    StoredAmount::Density(share) => {
-                        Amount::Density(Density::new(share).ok_or_else(|| format!("a density of {share}"))?)
-                    }
-                };
-                let scope = if by_tensor { Scope::Tensor } else { Scope::Global };
-                Localize::Value { amount: Size::Amount(amount), scope }
-            }
-        };
-        let json = |text: &str| serde_json::from_str(text).map_err(|e| format!("labels: {e}"));
-        let StoredLabels { base_model, reference_model, license, description, .. } = self.labels.clone();
-        let alpha = |value: f64| Alpha::new(value).ok_or_else(|| format!("an alpha of {value}"));
-        let prefixes = self.prefixes.iter().cloned().map(|(from, to)| Prefix { from, to }).collect();
-        Ok(DiffOptions {
-            pair: PairOptions {
-                unpaired: if self.leaves_out_unpaired { Unpaired::LeaveOut } else { Unpaired::Refuse },
-                prefix: PrefixMap::new(prefixes),
-                pruning_pairs: match self.pruning_pairs_are_weights {
-                    true => PruningPairs::Weights,
-                    false => PruningPairs::Tensors,
-                },
-                ..PairOptions::default()
-            },
-            candidates: CandidateOptions {
-                params: self.params.map(|params| match params {
-                    StoredParams::EncoderDense => Params::EncoderDense,
-                    StoredParams::Matrices => Params::Matrices,
-                    StoredParams::All => Params::All,
-                }),
-                include: self.include.clone(),
-                exclude: self.exclude.clone(),
-            },
-            localize,
-            portability: if self.is_portable { Portability::Portable } else { Portability::NeedsBase },
-            effort: match self.effort {
-                StoredEffort::Fast => Effort::Fast,
-                StoredEffort::Default => Effort::Default,
-                StoredEffort::Best => Effort::Best,
-            },
-            labels: Labels {
-                base_model,
-                reference_model,
-                license,
-                description,
-                recommended_alpha: self.labels.recommended_alpha.map(alpha).transpose()?,
-                results: json(&self.labels.results)?,
-                x: json(&self.labels.x)?,
-            },
-            ..DiffOptions::default()
-        })
-    }
 }
 
 /// The run with files that are these, and where they are.
@@ -294,12 +136,7 @@ impl Plan {
     /// # Errors
     /// I/O; [`PlanFault`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let io = |e| Error::io("read", path, e);
-        let file = input::open(path, Meant::Plan).map_err(io)?;
-        let bytes = file.metadata().map_err(io)?.len();
-        let mut all = Vec::new();
-        file.take(bytes).read_to_end(&mut all).map_err(io)?;
-        Ok(Self::from_bytes(path, &all)?)
+        Ok(Self::from_bytes(path, &sealed::read(path, input::open(path, Meant::Plan))?)?)
     }
 
     /// Reads a plan that is in memory; `path` names it in errors.
@@ -307,14 +144,8 @@ impl Plan {
     /// # Errors
     /// [`PlanFault`].
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, PlanFault> {
-        let path = || path.to_owned();
-        let malformed = |reason: &str| PlanFault::Malformed { path: path(), reason: reason.to_owned() };
-        let stored: Stored = sealed::open(MAGIC, bytes).map_err(|broken| match broken {
-            Broken::Other => PlanFault::NotAPlan { path: path() },
-            Broken::Damaged => PlanFault::Damaged { path: path() },
-            Broken::Version(found) => PlanFault::Version { path: path(), found, expected: TOOL },
-            Broken::Content(reason) => malformed(&reason),
-        })?;
+        let malformed = |reason: &str| PlanFault::Malformed { path: path.to_owned(), reason: reason.to_owned() };
+        let stored: Stored = sealed::open(MAGIC, bytes).map_err(|broken| broken.plan(path))?;
         let Stored { shards, options, target, reference, headers, layout } = stored;
         if Shard::new(1, shards).is_none() {
             return Err(malformed(&format!("it has {shards} shards")));
@@ -343,7 +174,7 @@ impl Plan {
         let (target, reference) = (complete(target)?, complete(reference)?);
         let run = run_of(layout, &target, &reference)?;
         let plan = Self { shards, options, target, reference, run };
-        plan.options(&path())?;
+        plan.options(path)?;
         Ok(plan)
     }
 
@@ -401,7 +232,7 @@ pub(crate) fn part_path(output: &Path, shard: Shard, is_ranks: bool) -> PathBuf 
     match names_folder || output.is_dir() {
         true => {
             let end = if is_ranks { "ranks" } else { "part" };
-            output.join(format!("{:05}-of-{:05}.{end}", shard.number(), shard.of()))
+            output.join(shard.file_name(end))
         }
         false => output.to_owned(),
     }
@@ -409,9 +240,13 @@ pub(crate) fn part_path(output: &Path, shard: Shard, is_ranks: bool) -> PathBuf 
 
 #[cfg(test)]
 mod tests {
+    use super::options::{Largest, StoredAmount};
     use super::*;
     use crate::context::Context;
-    use crate::diff::Among;
+    use crate::diff::{Among, Amount, Density, Effort, Labels, Localize, Portability, Size};
+    use crate::edit::Alpha;
+    use crate::mask::Scope;
+    use crate::pair::{PairOptions, Prefix, PrefixMap, Unpaired};
     use crate::source::Place;
     use crate::testing::{all_tensors, floats};
     use proptest::prelude::*;

@@ -7,10 +7,11 @@ use crate::format::tensor_table::TensorEntry;
 use crate::patch::Filter;
 use crate::words::nearest;
 use globset::{Glob, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A named set of tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Params {
     /// The weight matrices of the blocks' dense layers: query, key, value, attention output, intermediate, output

@@ -11,6 +11,7 @@ mod testing;
 mod refusal;
 mod fault;
 mod address;
+mod tag;
 pub mod settings;
 pub mod name;
 pub mod notice;

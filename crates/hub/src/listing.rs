@@ -5,6 +5,7 @@
 
 use crate::Fault;
 use crate::name::is_inner_path;
+use crate::tag;
 use lcepatch_files::context::Context;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,7 +49,7 @@ impl Digest {
 
     /// The digest of a server's tag, which is in quotation marks.
     pub(crate) fn of_tag(tag: &str) -> Option<Self> {
-        Self::parse(tag.trim_start_matches("W/").trim_matches('"'))
+        Self::parse(tag::bare(tag))
     }
 
     /// Its hexadecimal digits.

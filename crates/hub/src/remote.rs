@@ -8,6 +8,7 @@ use crate::name::RepoName;
 use crate::notice::Notice;
 use crate::repository::{DEFAULT_REVISION, commit_of};
 use crate::request::Request;
+use crate::tag;
 use crate::{Fault, Kind};
 use lcepatch_files::context::Context;
 use lcepatch_format::patch::ReadAt;
@@ -151,9 +152,9 @@ impl RemoteFile {
         self.commit.as_deref()
     }
 
-    /// The server's tag of its content: of a file in a hub, its digest.
-    pub fn etag(&self) -> Option<&str> {
-        self.tags.linked.as_deref().or(self.tags.sent.as_deref())
+    /// The server's tag of its content, without quotation marks: of a file in a hub, its digest.
+    pub fn tag(&self) -> Option<&str> {
+        self.tags.linked.as_deref().or(self.tags.sent.as_deref()).map(tag::bare)
     }
 
     /// Reads bytes at an offset.

@@ -18,7 +18,8 @@ use crate::http::{ANSWER_BYTES_MAX, Answer, Http};
 use crate::listing::{RepoFile, checkpoint_files, hex};
 use crate::remote::{Ranged, RemoteFile};
 use crate::request::Request;
-use answer::{Page, Said, bare};
+use crate::tag;
+use answer::{Page, Said};
 use lcepatch_files::context::Context;
 use sha2::{Digest as _, Sha256};
 use sign::{ToSign, authorization, query, timestamp};
@@ -330,5 +331,5 @@ impl Ranged for InBucket {
 
 /// Whether the tag of an answer is another one than that of a list.
 fn is_other(answer: &Answer, object: &Object) -> bool {
-    answer.header("etag").is_some_and(|tag| !object.tag.is_empty() && bare(tag) != object.tag)
+    answer.header("etag").is_some_and(|tag| !object.tag.is_empty() && tag::bare(tag) != object.tag)
 }

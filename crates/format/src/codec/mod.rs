@@ -21,7 +21,7 @@ pub use number::Number;
 use crate::words::plural;
 
 /// How much time is spent on making streams small. Readers decode all of them in the same way and time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Effort {
     /// Positions are listed without the base, and Rice codes are taken even if pco is a quarter smaller: for patches that stay on the machine
     /// that makes them.

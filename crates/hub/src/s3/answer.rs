@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use crate::refusal::Refusal;
+use crate::tag;
 use serde::Deserialize;
 
 /// An object of a list.
@@ -54,7 +55,7 @@ pub(crate) fn page(bytes: &[u8]) -> Result<Page, String> {
         (true, next) => next,
         (false, _) => None,
     };
-    let object = |entry: Entry| Object { key: entry.key, bytes: entry.size, tag: bare(&entry.tag) };
+    let object = |entry: Entry| Object { key: entry.key, bytes: entry.size, tag: tag::bare(&entry.tag).to_owned() };
     Ok(Page { objects: list.contents.into_iter().map(object).collect(), next })
 }
 
@@ -114,11 +115,6 @@ pub(crate) fn upload(bytes: &[u8]) -> Result<String, String> {
 fn read<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     quick_xml::de::from_str(text).map_err(|error| error.to_string())
-}
-
-/// A tag without its quotation marks, which not all servers write everywhere.
-pub(crate) fn bare(tag: &str) -> String {
-    tag.trim().trim_matches('"').to_owned()
 }
 
 #[cfg(test)]

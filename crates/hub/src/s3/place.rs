@@ -61,7 +61,7 @@ impl Place for Prefix {
     fn open(&self, path: &str, context: &Context<'_>) -> Result<Box<dyn ReadAt>, Fault> {
         let object = self.object(path)?;
         let file = self.bucket.file(&object.key, context)?;
-        let tag = file.etag().map(super::bare).unwrap_or_default();
+        let tag = file.tag().unwrap_or_default().to_owned();
         if file.bytes() != object.bytes || tag != object.tag {
             return Err(changed(self.bucket.name_of(&object.key), object, &tag));
         }

@@ -6,6 +6,7 @@ use crate::http::Answer;
 use crate::listing::{Hasher, hex};
 use crate::place::LocalFile;
 use crate::request::Request;
+use crate::tag;
 use base64::Engine as _;
 use lcepatch_files::context::Context;
 use sha2::{Digest as _, Sha256};
@@ -178,11 +179,11 @@ impl Bucket {
             let ask = Ask { key, query: &query, content: Some(&content), ..Ask::default() };
             let request = self.request(&Method::PUT, &ask)?.file(file.clone(), part.start, part.bytes);
             let (answer, _) = self.written(&request, key, before, context)?;
-            let tag = answer
+            let found = answer
                 .header("etag")
-                .map(answer::bare)
+                .map(tag::bare)
                 .filter(|tag| tag.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'));
-            let tag = tag.ok_or_else(|| Fault::Answer {
+            let tag = found.ok_or_else(|| Fault::Answer {
                 address: self.name_of(key),
                 reason: format!("the server does not say what part {number} is called"),
             })?;

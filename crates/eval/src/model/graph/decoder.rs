@@ -243,12 +243,9 @@ pub(super) fn body(builder: &mut Builder<'_>, config: &Config, plan: &Plan) -> R
     }
     states.push(plan.norm(builder, &x, prefix, Some("norm"), hidden)?);
     let head = tables.head.filter(|_| !plan.bidirectional).map(|decoder| Head {
-        transform: None,
-        decoder,
-        bias: None,
-        shape: [vocabulary, hidden],
         divisor: plan.logit_divisor,
         cap: plan.logit_cap,
+        ..Head::plain(decoder, [vocabulary, hidden])
     });
     Ok(Body { hidden: states, head, positions })
 }

@@ -87,13 +87,6 @@ fn build(builder: &mut Builder<'_>, config: &Config) -> Result<Body, ModelFault>
     }
     // The last hidden states are the normalized ones.
     states.push(builder.layer_norm(&x, &format!("{prefix}ln_f"), hidden, epsilon)?);
-    let head = tables.head.map(|decoder| Head {
-        transform: None,
-        decoder,
-        bias: None,
-        shape: [vocabulary, hidden],
-        divisor: 1.0,
-        cap: None,
-    });
+    let head = tables.head.map(|decoder| Head::plain(decoder, [vocabulary, hidden]));
     Ok(Body { hidden: states, head, positions })
 }

@@ -33,6 +33,11 @@ pub(super) struct Transform {
 }
 
 impl Head {
+    /// The product with a decoder of this shape alone.
+    pub fn plain(decoder: String, shape: [u64; 2]) -> Self {
+        Self { transform: None, decoder, bias: None, shape, divisor: 1.0, cap: None }
+    }
+
     /// The logits `[P, V]` of hidden states `[P, H]`.
     pub fn logits(&self, builder: &mut Builder<'_>, hidden: &Value) -> Result<Value, ModelFault> {
         let [vocabulary, width] = self.shape;

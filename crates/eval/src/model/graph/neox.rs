@@ -84,13 +84,6 @@ fn build(builder: &mut Builder<'_>, config: &Config) -> Result<Body, ModelFault>
         }
     }
     states.push(builder.layer_norm(&x, &format!("{prefix}final_layer_norm"), hidden, epsilon)?);
-    let head = tables.head.map(|decoder| Head {
-        transform: None,
-        decoder,
-        bias: None,
-        shape: [vocabulary, hidden],
-        divisor: 1.0,
-        cap: None,
-    });
+    let head = tables.head.map(|decoder| Head::plain(decoder, [vocabulary, hidden]));
     Ok(Body { hidden: states, head, positions })
 }

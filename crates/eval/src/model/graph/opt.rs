@@ -92,13 +92,6 @@ fn build(builder: &mut Builder<'_>, config: &Config) -> Result<Body, ModelFault>
         x = builder.linear(&x, &format!("{prefix}project_out"), [hidden, width], false)?;
     }
     states.push(x);
-    let head = tables.head.map(|decoder| Head {
-        transform: None,
-        decoder,
-        bias: None,
-        shape: [vocabulary, width],
-        divisor: 1.0,
-        cap: None,
-    });
+    let head = tables.head.map(|decoder| Head::plain(decoder, [vocabulary, width]));
     Ok(Body { hidden: states, head, positions })
 }
