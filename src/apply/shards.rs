@@ -364,8 +364,9 @@ fn compare(
 
 impl Receipt {
     fn open(path: &Path) -> Result<Self, Error> {
-        let bytes = sealed::read(path, input::open_any(path))?;
-        Ok(sealed::open(MAGIC, &bytes).map_err(|broken| broken.part(path))?)
+        let read = input::open_any(path).and_then(sealed::read);
+        let bytes = read.map_err(|error| Error::io("read", path, error))?;
+        Ok(sealed::open(MAGIC, &bytes).map_err(|broken| PartFault::broken(path, broken))?)
     }
 
     fn to_bytes(&self) -> Result<Vec<u8>, PartFault> {

@@ -95,7 +95,8 @@ impl Part {
     /// # Errors
     /// I/O; [`PartFault::NotAPart`], [`PartFault::Damaged`], [`PartFault::Version`], [`PartFault::Malformed`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self::from_bytes(path, &sealed::read(path, input::open(path, Meant::Part))?)?)
+        let read = input::open(path, Meant::Part).and_then(sealed::read);
+        Ok(Self::from_bytes(path, &read.map_err(|error| Error::io("read", path, error))?)?)
     }
 
     /// Reads a part that is in memory; `path` names it in errors.
@@ -103,7 +104,7 @@ impl Part {
     /// # Errors
     /// As [`Part::open`], but for I/O.
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, PartFault> {
-        let (run, shard, content) = sealed::open(MAGIC, bytes).map_err(|broken| broken.part(path))?;
+        let (run, shard, content) = sealed::open(MAGIC, bytes).map_err(|broken| PartFault::broken(path, broken))?;
         Ok(Self { run, shard, content })
     }
 

@@ -136,7 +136,8 @@ impl Plan {
     /// # Errors
     /// I/O; [`PlanFault`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self::from_bytes(path, &sealed::read(path, input::open(path, Meant::Plan))?)?)
+        let read = input::open(path, Meant::Plan).and_then(sealed::read);
+        Ok(Self::from_bytes(path, &read.map_err(|error| Error::io("read", path, error))?)?)
     }
 
     /// Reads a plan that is in memory; `path` names it in errors.
@@ -145,7 +146,7 @@ impl Plan {
     /// [`PlanFault`].
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, PlanFault> {
         let malformed = |reason: &str| PlanFault::Malformed { path: path.to_owned(), reason: reason.to_owned() };
-        let stored: Stored = sealed::open(MAGIC, bytes).map_err(|broken| broken.plan(path))?;
+        let stored: Stored = sealed::open(MAGIC, bytes).map_err(|broken| PlanFault::broken(path, broken))?;
         let Stored { shards, options, target, reference, headers, layout } = stored;
         if Shard::new(1, shards).is_none() {
             return Err(malformed(&format!("it has {shards} shards")));

@@ -1,8 +1,9 @@
 //! Why a part of a diff cannot be used.
 
 use super::list::named;
+use crate::shard::sealed::{Broken, TOOL};
 use crate::words::{count, counted};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a part of a diff in shards cannot be used, or parts not together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +101,19 @@ pub enum PartFault {
         /// What was asked for.
         what: Undivided,
     },
+}
+
+impl PartFault {
+    /// Of a sealed file that was meant to be a part, or a receipt.
+    pub(crate) fn broken(path: &Path, broken: Broken) -> Self {
+        let path = path.to_owned();
+        match broken {
+            Broken::Other => Self::NotAPart { path },
+            Broken::Damaged => Self::Damaged { path },
+            Broken::Version(found) => Self::Version { path, found, expected: TOOL },
+            Broken::Content(reason) => Self::Malformed { path, reason },
+        }
+    }
 }
 
 /// What a part of a diff holds.

@@ -1,6 +1,7 @@
 //! Why the plan of a run cannot be used.
 
-use std::path::PathBuf;
+use crate::shard::sealed::{Broken, TOOL};
+use std::path::{Path, PathBuf};
 
 /// Why the plan of a run on several machines cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,4 +57,17 @@ pub(crate) enum PlanFault {
         /// The number of shards that was asked for.
         of: u32,
     },
+}
+
+impl PlanFault {
+    /// Of a sealed file that was meant to be a plan.
+    pub fn broken(path: &Path, broken: Broken) -> Self {
+        let path = path.to_owned();
+        match broken {
+            Broken::Other => Self::NotAPlan { path },
+            Broken::Damaged => Self::Damaged { path },
+            Broken::Version(found) => Self::Version { path, found, expected: TOOL },
+            Broken::Content(reason) => Self::Malformed { path, reason },
+        }
+    }
 }

@@ -3,15 +3,13 @@
 //! They hold a magic number, the SHA-256 of the rest, then the version and the content in postcard's encoding.
 
 use crate::digest::Digest;
-use crate::error::{Error, PartFault, PlanFault};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 
 /// What writes and reads them.
-const TOOL: &str = concat!("lcepatch ", env!("CARGO_PKG_VERSION"));
+pub(crate) const TOOL: &str = concat!("lcepatch ", env!("CARGO_PKG_VERSION"));
 
 /// Bytes of a magic number.
 const MAGIC_BYTES: usize = 8;
@@ -30,41 +28,14 @@ pub(crate) enum Broken {
     Content(String),
 }
 
-impl Broken {
-    /// Of a file that was meant to be a part, or a receipt.
-    pub fn part(self, path: &Path) -> PartFault {
-        let path = path.to_owned();
-        match self {
-            Self::Other => PartFault::NotAPart { path },
-            Self::Damaged => PartFault::Damaged { path },
-            Self::Version(found) => PartFault::Version { path, found, expected: TOOL },
-            Self::Content(reason) => PartFault::Malformed { path, reason },
-        }
-    }
-
-    /// Of a file that was meant to be a plan.
-    pub fn plan(self, path: &Path) -> PlanFault {
-        let path = path.to_owned();
-        match self {
-            Self::Other => PlanFault::NotAPlan { path },
-            Self::Damaged => PlanFault::Damaged { path },
-            Self::Version(found) => PlanFault::Version { path, found, expected: TOOL },
-            Self::Content(reason) => PlanFault::Malformed { path, reason },
-        }
-    }
-}
-
-/// All bytes of the file at `path`, which was opened. What is added to it meanwhile is not read.
+/// All bytes of a file that was opened. What is added to it meanwhile is not read.
 ///
 /// # Errors
 /// I/O.
-pub(crate) fn read(path: &Path, opened: std::io::Result<File>) -> Result<Vec<u8>, Error> {
-    let read = |file: File| {
-        let mut all = Vec::new();
-        let bytes = file.metadata()?.len();
-        file.take(bytes).read_to_end(&mut all).map(|_| all)
-    };
-    opened.and_then(read).map_err(|error| Error::io("read", path, error))
+pub(crate) fn read(file: File) -> std::io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    let bytes = file.metadata()?.len();
+    file.take(bytes).read_to_end(&mut all).map(|_| all)
 }
 
 /// The bytes of a file.
