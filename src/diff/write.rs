@@ -21,8 +21,8 @@ use crate::mask::Selection;
 use crate::pair::Pair;
 use crate::patch::Patch;
 use crate::patch::encode::{
-    EncodeError, EncodeOptions, PatchedDigests, SelectedElements, encode_block, encode_dense_block, encode_selection,
-    no_elements,
+    DenseBlock, EncodeError, EncodeOptions, PatchedDigests, SelectedElements, encode_block, encode_dense_block,
+    encode_selection, no_elements,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -97,6 +97,12 @@ impl Found {
         let with_digests = coding.encoding.precision == Precision::Exact;
         let encode = |elements: &mut Elements, block: &LargestInBlock| {
             let tensor = &pair.tensors[block.id.tensor];
+            if let Some(mut dense) = DenseBlock::new(tensor, block.id, block.elements, coding) {
+                largest.read(*block, |part, indices| dense.add(indices, part.target, part.reference))?;
+                if let Some((encodings, digests)) = dense.encode(block.elements) {
+                    return Ok((encodings, Some(digests)));
+                }
+            }
             let n = block.elements as usize;
             let mut selected = SelectedElements::new(tensor, block.id, n, elements, coding, with_digests, context)?;
             largest.read(*block, |part, indices| selected.add(part.first, indices, part.target, part.reference))?;
@@ -249,7 +255,8 @@ mod tests {
     use super::*;
     use crate::apply::Edit;
     use crate::diff::{Amount, DiffOptions, Localize, diff};
-    use crate::testing::{all_tensors, apply, floats, patch};
+    use crate::dtype::Dtype;
+    use crate::testing::{all_tensors, apply, checkpoint, contents, floats, patch, vector};
 
     fn pair() -> (Checkpoint, Checkpoint) {
         let target = floats(&[("a", &[1.0, 2.0]), ("b", &[3.0, 4.0]), ("same", &[5.0])]);
@@ -291,6 +298,30 @@ mod tests {
             let Edit { patch, .. } = &edits[0];
             assert_eq!(patch.table().roots.result, root(patch, &result));
             assert_eq!(patch.table().roots.reference, root(patch, &reference));
+        }
+    }
+
+    #[test]
+    fn a_large_share_of_a_block_is_selected_exactly() {
+        let n = 1_500_000;
+        let target: Vec<u64> = (0..n).map(|at| 0x3c00 + crate::random::number(1, at) % 0x400).collect();
+        let steps = |at: u64| if at.is_multiple_of(5) { 1 + crate::random::number(2, at) % 3 } else { 0 };
+        let reference: Vec<u64> = (0..n).zip(&target).map(|(at, bits)| bits + steps(at)).collect();
+        let difference =
+            |at: &usize| Dtype::Bf16.float().map(|f| f.value(reference[*at]) - f.value(target[*at])).unwrap();
+        let mut ranked: Vec<usize> = (0..n as usize).collect();
+        ranked.sort_by(|a, b| difference(b).total_cmp(&difference(a)).then(a.cmp(b)));
+        let [base, other] = [&target, &reference].map(|bits| checkpoint(&[vector("w", Dtype::Bf16, bits)]));
+        // A tenth, which is coded without a list, and more than differ, which is not.
+        for (k, unchanged) in [(n / 10, 0), (n / 4, n / 4 - n / 5)] {
+            let options = DiffOptions { localize: Localize::largest(Amount::Count(k)), ..all_tensors() };
+            let diffed = diff(&base, &other, &options, &Context::silent()).unwrap();
+            assert_eq!((diffed.patch.metadata().localization.k, diffed.unchanged), (Some(k), unchanged));
+            let mut expected = target.clone();
+            ranked[..k as usize].iter().for_each(|at| expected[*at] = reference[*at]);
+            let result = apply(&base, &[Edit::to_reference(diffed.patch.clone())], &Default::default()).unwrap();
+            assert!(contents(&result)["w"] == expected);
+            assert_eq!(diffed.patch.table().roots.result, root(&diffed.patch, &result));
         }
     }
 

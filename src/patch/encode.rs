@@ -7,7 +7,7 @@ use crate::context::{Cancelled, Context};
 use crate::digest::{Digest, PartDigest};
 use crate::dtype::{Dtype, Width};
 use crate::format::block::choose::BlockEncodings;
-use crate::format::block::dense::DenseElements;
+use crate::format::block::dense::{DenseElements, is_dense};
 use crate::format::block::encode::{self, Encoding, Portability};
 use crate::format::block::{BLOCK_ELEMENTS, BaseElements, BlockId, Elements, Kept, block_range};
 use crate::mask::pruning::Bits;
@@ -238,6 +238,51 @@ impl<'a> SelectedElements<'a> {
         Ok((encodings, digests))
     }
 }
+
+/// A block of which so many elements are selected that none are listed, gathered while it is read.
+pub(crate) struct DenseBlock<'a> {
+    tensor: &'a TensorPair<'a>,
+    id: BlockId,
+    options: EncodeOptions<'a>,
+    elements: DenseElements,
+    result: PatchedHasher,
+}
+
+impl<'a> DenseBlock<'a> {
+    /// For `selected` elements of the block `id`, which is a block of `tensor`; none if they have to be listed.
+    pub fn new(tensor: &'a TensorPair<'a>, id: BlockId, selected: u64, options: EncodeOptions<'a>) -> Option<Self> {
+        let range = block_range(id.index, tensor.target.info.elements());
+        let n = (range.end - range.start) as u32;
+        let is_plain = options.masks.is_none() && options.encoding.is_dense_at_once();
+        (is_plain && is_dense(selected, n)).then(|| Self {
+            tensor,
+            id,
+            options,
+            elements: DenseElements::new(tensor.dtype(), n),
+            result: PatchedHasher::new(tensor.target, id.index),
+        })
+    }
+
+    /// As [`SelectedElements::add`].
+    pub fn add(&mut self, indices: &[u32], target: &[u8], reference: &[u8]) {
+        let width = self.tensor.dtype().width();
+        let result = self.result.update_from(target, reference, width, indices);
+        self.elements.extend(target, result);
+    }
+
+    /// Encodes the block, once all parts are added; none if not all of the `selected` elements change.
+    pub fn encode(self, selected: u64) -> Option<(BlockEncodings, PatchedDigests)> {
+        let Self { tensor, id, options, elements, result } = self;
+        if u64::from(elements.selected()) != selected {
+            return None;
+        }
+        let encodings = encode_dense_block(tensor, id, elements, options);
+        // Dense blocks cannot be inverted without their base.
+        let inverse_result = PartDigest::Whole(Digest::UNKNOWN);
+        Some((encodings, PatchedDigests { result: result.finish(), inverse_result }))
+    }
+}
+
 /// Encodes the selected `elements` of the block `id`, which is a block of `tensor`.
 ///
 /// # Errors

@@ -30,8 +30,30 @@ impl PatchedHasher {
         self.hasher.update(&self.buffer);
     }
 
+    /// Adds the next bytes of the block: those of `base`, with the elements with `indices` from `reference`. Returns them.
+    pub fn update_from(&mut self, base: &[u8], reference: &[u8], width: Width, indices: &[u32]) -> &[u8] {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(base);
+        match width {
+            Width::W1 => copy_elements::<1>(reference, indices, &mut self.buffer),
+            Width::W2 => copy_elements::<2>(reference, indices, &mut self.buffer),
+            Width::W4 => copy_elements::<4>(reference, indices, &mut self.buffer),
+            Width::W8 => copy_elements::<8>(reference, indices, &mut self.buffer),
+        }
+        self.hasher.update(&self.buffer);
+        &self.buffer
+    }
+
     /// The digest, once all bytes of the block are added.
     pub fn finish(self) -> PartDigest {
         self.hasher.finish()
+    }
+}
+
+/// Copies the elements of `N` bytes with these indices.
+fn copy_elements<const N: usize>(from: &[u8], indices: &[u32], to: &mut [u8]) {
+    let (from, to) = (from.as_chunks::<N>().0, to.as_chunks_mut::<N>().0);
+    for index in indices {
+        to[*index as usize] = from[*index as usize];
     }
 }

@@ -11,8 +11,18 @@ use std::sync::{Mutex, PoisonError};
 type Keys = BTreeMap<String, BTreeSet<String>>;
 
 /// Ends of the keys of objects whose own keys are names: of components, files, settings.
-const OPEN: [&str; 8] =
-    ["by_component", "compare.components", "files", "before", "after", "s[].settings", "s[].data", "s[].counts"];
+const OPEN: [&str; 10] = [
+    "by_component",
+    "compare.components",
+    "files",
+    "before",
+    "after",
+    "s[].settings",
+    "s[].data",
+    "s[].counts",
+    "lm_eval.results",
+    "lm_eval.n-samples",
+];
 
 fn kind(value: &Value) -> String {
     let kind = match value {
@@ -235,10 +245,12 @@ fn of_ask_verify_and_runtime_status() {
     documented("ask", &["model", "runtime"], &ask);
     let pairs = fixture("demo/pairs.csv");
     let text = fixture("demo/heldout.txt");
+    let (gpt2, choices) = (fixture("models/gpt2"), fixture("measures/choices.jsonl"));
     let line = format!("verify {biased} --crows-pairs {} --perplexity {} --weat 8", pairs.display(), text.display());
     let verify = [
         dir.run_model(&format!("{line} --patch p --kl --json")).ok().json(),
         dir.run_model(&format!("{line} --json --items")).ok().json(),
+        dir.run_model(&format!("verify {} --choices {} --json", gpt2.display(), choices.display())).ok().json(),
     ];
     documented("verify", &["rows[].measures[].groups[].scores"], &verify);
 }

@@ -303,12 +303,14 @@ fn choices_are_scored_as_by_lm_evaluation_harness() {
     for (model, expected) in expected.as_object().unwrap() {
         let line =
             format!("verify {fixtures}/models/{model} --choices {fixtures}/measures/choices.jsonl --json --items");
-        let found = dir.run_model(&line).ok().json()["rows"][0]["measures"][0].take();
+        let mut row = dir.run_model(&line).ok().json()["rows"][0].take();
+        let (found, task) = (row["measures"][0].take(), row["lm_eval"]["results"]["choices"].take());
         for (name, at) in [("acc", 0), ("acc_norm", 1)] {
             assert_eq!(found["scores"][at]["name"], name);
             let [found, expected] =
                 [&found["scores"][at]["value"], &expected[name]].map(|value| value.as_f64().unwrap());
             assert!((found - expected).abs() < 1e-9, "{model} {name}: {found} {expected}");
+            assert_eq!(task[format!("{name},none")], found / 100.0);
         }
         let sums = |value: &Value| -> Vec<f64> {
             value

@@ -13,9 +13,11 @@
 //! The first line says what all rows have in common, and decides whether a sweep may be continued in the file. Unknown values, and numbers
 //! that are not finite, are null. Digests are hexadecimal.
 
+mod lm_eval;
 mod read;
 mod write;
 
+pub use lm_eval::LmEval;
 pub use read::{Results, read};
 pub use write::{ResultsFile, file_digests};
 
@@ -200,6 +202,9 @@ pub struct Row {
     pub seconds: f64,
     /// The result of each measure.
     pub measures: Vec<Measure>,
+    /// Multiple choice in the keys of lm-evaluation-harness, if it was measured. Not read back, since `measures` has it all.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub lm_eval: Option<LmEval>,
     /// What the model writes after each prompt.
     #[serde(default)]
     pub continuations: Vec<String>,

@@ -4,7 +4,7 @@ use super::{Column, Setup, case};
 use crate::digest::Digest;
 use crate::measure::{self, Outcome, compare};
 use crate::report::results::{
-    AppliedPatch, Change, ComparedScore, ItemValues, Items, Measure, Model, Report, Row, Setting,
+    AppliedPatch, Change, ComparedScore, ItemValues, Items, LmEval, Measure, Model, Report, Row, Setting,
 };
 use crate::verify::{self, ModelSummary, PatchSummary, WorkSummary};
 use serde_json::{Map, Value, json};
@@ -67,6 +67,7 @@ pub(in crate::report) fn row_of(row: &verify::Measurement, detail: Detail) -> Ro
         let changes = row.changes.get(at).map_or(&[][..], Vec::as_slice);
         measure_of(outcome, changes, detail)
     });
+    let measures: Vec<Measure> = measures.collect();
     Row {
         localization: None,
         patch: None,
@@ -75,7 +76,8 @@ pub(in crate::report) fn row_of(row: &verify::Measurement, detail: Detail) -> Ro
         alpha: row.edit.and_then(|edit| edit.alpha()).map(|alpha| alpha.value()),
         edited: row.edited,
         seconds: row.time.as_secs_f64(),
-        measures: measures.collect(),
+        lm_eval: LmEval::of(&measures),
+        measures,
         continuations: row.continuations.clone(),
     }
 }
