@@ -10,7 +10,7 @@ use lcepatch::apply::{Exchange, Plan};
 use lcepatch::context::Context;
 use lcepatch::format::digest::Digest;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One tensor that was edited.
@@ -104,9 +104,9 @@ pub fn apply_(
     undo: &Undo,
     base: &Checkpoint,
     patches: Vec<(PyRef<'_, Patch>, Option<f64>)>,
-    options: Options,
+    wishes: &Bound<'_, PyDict>,
 ) -> PyResult<()> {
-    let given = patches_of(patches);
+    let (given, options) = (patches_of(patches), Options::of(wishes)?);
     let Ended { outcome, interrupted } = run(py, |tools| edit(base, given, &options, &tools.context))?;
     let mut edited = match (outcome, &interrupted) {
         (Ok(edited), _) => edited,
@@ -124,7 +124,7 @@ pub fn apply_(
 
 fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Context<'_>) -> Result<Vec<Edited>, Fault> {
     let edits = options.edits(given, context)?;
-    let plan = Plan::check(&base.checkpoint, &edits, &options.plan(), context)?;
+    let plan = Plan::check(&base.checkpoint, &edits, &options.plan()?, context)?;
     let exchanges = plan.exchanges(context)?;
     let mut edited: Vec<Edited> = Vec::new();
     for exchange in exchanges {
