@@ -8,6 +8,7 @@ between, nothing is lost, and what is left over is removed with the next checkpo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -123,11 +124,16 @@ def _way(folder: Path, note: Note | None) -> tuple[Path, list[tuple[Path, str]]]
             return folder, steps[::-1]
 
 
-def _check_way_back(folder: Path, note: Note) -> None:
-    """Refuses if the patch of a checkpoint does not lead to the weights beside it."""
+def _check_way(folder: Path, note: Note) -> None:
+    """Refuses if the patches that lead to a checkpoint are not those that were made."""
     for step, expected in _way(folder, note)[1]:
         if load(step / PATCH).id != expected:
             raise _exchanged(step)
+
+
+def _check_way_back(folder: Path, note: Note) -> None:
+    """Refuses if the patch of a checkpoint does not lead to the weights beside it."""
+    _check_way(folder, note)
     patch = load(folder / PATCH)
     # By the digests of all tensors that it changes. If it changes none, the weights are those of its base.
     if patch.check(folder).state != ("result" if patch.tensors else "base"):
@@ -151,8 +157,13 @@ def _remove_left_over(run: Path) -> None:
     """Removes what is left of weights, where a process was ended while it removed them."""
     for folder in _checkpoints(run):
         note = _note(folder)
-        if note is not None and note.patch is not None and not _has_weights(folder, note):
-            _remove(folder, note)
+        if note is None or note.patch is None or _has_weights(folder, note):
+            continue
+        if any((folder / name).exists() for name in note.files):
+            # Where the patch leads nowhere, part of the weights is better than nothing.
+            with contextlib.suppress(Error, OSError):
+                _check_way(folder, note)
+                _remove(folder, note)
 
 
 def _has_weights(folder: Path, note: Note | None) -> bool:

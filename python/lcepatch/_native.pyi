@@ -1,11 +1,11 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any, final
 
 _Name = str | PathLike[str]
 _Array = tuple[str, str, list[int], Any]
 _Edits = Sequence[tuple[Patch, float | None]]
-_Wishes = Mapping[str, Any]
+_Wishes = dict[str, Any]
 
 __all__ = [
     "Checkpoint",

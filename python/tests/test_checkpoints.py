@@ -217,6 +217,17 @@ def test_weights_are_kept_if_what_their_patch_is_against_is_gone(tmp_path):
     assert restored(run, 2, tmp_path / "out") == whole[2]
 
 
+def test_part_of_the_weights_stays_if_the_patch_leads_nowhere(tmp_path):
+    run = tmp_path / "run"
+    training(run, 3, 100)
+    (run / "checkpoint-3" / "model-00001-of-00003.safetensors").unlink()
+    (run / "checkpoint-2" / "model.lcepatch").unlink()
+    write(run / "checkpoint-4", 4)
+    keep_as_patch(run / "checkpoint-4", 100)
+    assert (run / "checkpoint-3" / "model-00002-of-00003.safetensors").exists()
+    assert note_of(run, 4)["base"] == "checkpoint-1"
+
+
 def test_a_checkpoint_that_is_saved_again_has_its_new_weights(tmp_path):
     """As when a training goes on from an earlier checkpoint."""
     run = tmp_path / "run"
