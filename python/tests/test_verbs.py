@@ -47,8 +47,10 @@ def test_arrays_have_the_bytes_of_the_file_that_the_library_of_safetensors_write
         arrays = {f"{dtype}.{at}": np.arange(5).astype(dtype) + side for dtype in ("f2", "f4", "u1", "i8", "f8") for at in (1, 0)}
         safetensors.save_file(arrays, tmp_path / f"{side}.safetensors")
         sides.append(arrays)
-    of_files = lcepatch.diff(tmp_path / "0.safetensors", tmp_path / "1.safetensors")
-    assert lcepatch.diff(*sides).id == of_files.id
+    of_files, of_arrays = lcepatch.diff(tmp_path / "0.safetensors", tmp_path / "1.safetensors"), lcepatch.diff(*sides)
+    for side in ("base", "reference"):
+        (file,), (arrays,) = of_files.metadata[side]["files"], of_arrays.metadata[side]["files"]
+        assert (arrays["bytes"], arrays["content"]) == (file["bytes"], file["content"])
 
 
 def test_a_diff_of_arrays_is_that_of_their_files(pair):
