@@ -147,12 +147,7 @@ pub fn diff(py: Python<'_>, target: &Checkpoint, reference: &Checkpoint, wishes:
 
 /// Whether a patch is intact and fits a base, as JSON.
 #[pyfunction]
-pub fn check(
-    py: Python<'_>,
-    patch: &Patch,
-    base: Option<&Checkpoint>,
-    wishes: &Bound<'_, PyDict>,
-) -> PyResult<String> {
+pub fn check(py: Python<'_>, patch: &Patch, base: Option<&Checkpoint>, wishes: &Bound<'_, PyDict>) -> PyResult<String> {
     let (quick, prefix): (bool, Prefixes) = (wish(wishes, "quick")?, wish(wishes, "prefix")?);
     let (patch, base) = (&patch.patch, base.map(|base| &base.checkpoint));
     finish(py, |tools| {
@@ -205,7 +200,8 @@ pub fn apply(
         let edits = options.edits(given, &tools.context)?;
         let existing = if replace { Existing::Replace } else { Existing::Keep };
         let undo = undo.as_deref().map_or(UndoTo::Log, UndoTo::Path);
-        let apply = Apply::new(&base.checkpoint, &edits).options(options.plan()?).undo(undo).log(log).existing(existing);
+        let apply =
+            Apply::new(&base.checkpoint, &edits).options(options.plan()?).undo(undo).log(log).existing(existing);
         let Done { applied, is_reference, added, undo, .. } = apply.to(&out, &tools.context)?;
         let digests = applied.digests.iter().map(|(name, digest)| (name, digest.to_string()));
         Ok(json!({
@@ -264,12 +260,7 @@ pub fn squash(py: Python<'_>, first: &Patch, second: &Patch, base: Option<&Check
 
 /// A part of a patch.
 #[pyfunction]
-pub fn select(
-    py: Python<'_>,
-    patch: &Patch,
-    wishes: &Bound<'_, PyDict>,
-    base: Option<&Checkpoint>,
-) -> PyResult<Patch> {
+pub fn select(py: Python<'_>, patch: &Patch, wishes: &Bound<'_, PyDict>, base: Option<&Checkpoint>) -> PyResult<Patch> {
     let mut filter = Filter::default();
     (filter.include, filter.exclude) = (wish(wishes, "include")?, wish(wishes, "exclude")?);
     filter.components = wish(wishes, "components")?;
