@@ -55,8 +55,8 @@ class SelectOptions(TypedDict, total=False):
 class EditOptions(TypedDict, total=False):
     """How patches are applied.
 
-    - ``check``: compare the base by the digest of every tensor that changes (``"full"``, the default), or by the values at the
-      selected weights (``"quick"``).
+    - ``check``: compare the base by the digest of every tensor that changes, and the result of one patch at alpha 1 by the digest that
+      the patch declares (``"full"``, the default); or the base by the values at the selected weights alone (``"quick"``).
     - ``different_base``: add portable patches to what is not their base.
     - ``not_finite``: allow infinities and NaN in the result.
     - ``prefix``: prefixes of the patches' names, and the base's in their place.
