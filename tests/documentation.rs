@@ -3,7 +3,8 @@
 //! Blocks marked `console` are run in their order by a shell, those of a file in one scratch directory with small models. What follows
 //! a command in its block is its output, where a line `...` stands for any lines, and `[..]` for any text. Words behind `console` say what else a block
 //! needs: `needs-runtime` (an ONNX Runtime, run by a test of its own), `needs-hub` (a hub on loopback, on which `alice/base` and
-//! `alice/next` are the models, run by a test of its own), `not-run` (never run here, but its flags are looked up in the help).
+//! `alice/next` are the models, run by a test of its own), `needs-uv`, `needs-peft` and `needs-ray` (run by the tests of the Python module),
+//! `not-run` (never run here, but its flags are looked up in the help).
 
 use crate::support::*;
 use std::collections::BTreeMap;
@@ -144,7 +145,7 @@ fn run_documentation(runtime: Option<&Path>, hub: Option<&[(&str, String)]>) -> 
             let is_left_out = block.marks.iter().any(|mark| match mark.as_str() {
                 "needs-runtime" => runtime.is_none(),
                 "needs-hub" => hub.is_none(),
-                "not-run" => true,
+                "needs-uv" | "needs-peft" | "needs-ray" | "not-run" => true,
                 other => panic!("{name}: what is {other:?}?"),
             });
             if is_left_out {

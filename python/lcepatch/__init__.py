@@ -10,7 +10,17 @@ The same names, defaults and errors as the command ``lcepatch``, which is instal
 """
 
 from lcepatch._native import __version__
-from lcepatch._patch import Fit, Patch, TensorStat, diff, load
+from lcepatch._patch import (
+    ApplyOptions,
+    CheckOptions,
+    EditOptions,
+    Fit,
+    Patch,
+    SelectOptions,
+    TensorStat,
+    diff,
+    load,
+)
 from lcepatch._undo import Undo, apply_
 from lcepatch._verbs import (
     Applied,
@@ -44,7 +54,10 @@ from lcepatch.errors import (
 
 __all__ = [
     "Applied",
+    "ApplyOptions",
+    "CheckOptions",
     "Combined",
+    "EditOptions",
     "Error",
     "FileError",
     "Fit",
@@ -57,6 +70,7 @@ __all__ = [
     "NumberError",
     "Patch",
     "Refused",
+    "SelectOptions",
     "TensorStat",
     "Undo",
     "Unfinished",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
 from lcepatch import _native
 from lcepatch._native import Patch as Native
@@ -22,6 +22,66 @@ Base = Name | Mapping[str, Any]
 
 Prefixes = Mapping[str, str]
 """Prefixes of names to exchange for others, such as ``{"bert.": ""}``."""
+
+
+class CheckOptions(TypedDict, total=False):
+    """How a patch is compared with a base.
+
+    - ``quick``: compare the values of the base at the selected weights only.
+    - ``prefix``: prefixes of the patch's names, and the base's in their place.
+    """
+
+    quick: bool
+    prefix: Prefixes | None
+
+
+class SelectOptions(TypedDict, total=False):
+    """Which part of a patch is meant.
+
+    - ``include``, ``exclude``: tensors by globs of their names.
+    - ``components``: tensors by their components, such as ``attention.query``.
+    - ``count`` or ``density``: how many of the elements stay, those with the largest differences.
+    - ``base``: the base, where the patch needs it.
+    """
+
+    include: Sequence[str]
+    exclude: Sequence[str]
+    components: Sequence[str]
+    count: int | None
+    density: float | None
+    base: Base | None
+
+
+class EditOptions(TypedDict, total=False):
+    """How patches are applied.
+
+    - ``check``: compare the base by the digest of every tensor that changes, and the result of one patch at alpha 1 by the digest that
+      the patch declares (``"full"``, the default); or the base by the values at the selected weights alone (``"quick"``).
+    - ``different_base``: add portable patches to what is not their base.
+    - ``not_finite``: allow infinities and NaN in the result.
+    - ``prefix``: prefixes of the patches' names, and the base's in their place.
+    - ``include``, ``exclude``: choose tensors by globs of the patches' names.
+    """
+
+    check: Literal["full", "quick"]
+    different_base: bool
+    not_finite: bool
+    prefix: Prefixes | None
+    include: Sequence[str]
+    exclude: Sequence[str]
+
+
+class ApplyOptions(EditOptions, total=False):
+    """How patches are applied to files: all of :class:`EditOptions`, and
+
+    - ``undo``: a file for the patch that takes the result back.
+    - ``log``: whether the log of a model directory gets an entry, and an undo patch beside it (the default).
+    - ``replace``: replace an existing output.
+    """
+
+    undo: Name | None
+    log: bool
+    replace: bool
 
 
 class TensorStat(NamedTuple):
@@ -120,24 +180,24 @@ class Patch:
         """Writes it to a new file, which appears complete or not at all."""
         self._native.save(path, replace)
 
-    def check(self, base: Base | None = None, *, quick: bool = False, prefix: Prefixes | None = None) -> Fit:
-        """Verifies every block, and compares a base with the one that the patch is for.
+    def check(self, base: Base | None = None, **options: Unpack[CheckOptions]) -> Fit:
+        """Verifies every block, and compares a base with the one that the patch is for: :class:`CheckOptions` says how.
 
-        ``quick`` compares the values of the base at the selected weights only. A patch that is damaged is an error; a base that
-        does not fit is an answer.
+        A patch that is damaged is an error; a base that does not fit is an answer.
         """
-        opened = _open(base, self._names(prefix=prefix))
-        found = json.loads(_native.check(self._native, opened, quick, _pairs(prefix)))
+        wishes = wishes_of(CheckOptions, options)
+        opened = _open(base, self._names(**wishes))
+        found = json.loads(_native.check(self._native, opened, wishes))
         fits = found["fits"] is not False
         return Fit(fits, found["state"] or "unknown", found["differences"], found["decoded"], tuple(found["denied"]))
 
-    def apply(self, base: Base, out: Name, alpha: float | None = None, **options: Any) -> Applied:
+    def apply(self, base: Base, out: Name, alpha: float | None = None, **options: Unpack[ApplyOptions]) -> Applied:
         """Writes the base with the patch; :func:`lcepatch.apply` says how."""
         from lcepatch._verbs import apply
 
         return apply(base, [self], out, alpha, **options)
 
-    def apply_(self, arrays: Mapping[str, Any], alpha: float | None = None, **options: Any) -> Undo:
+    def apply_(self, arrays: Mapping[str, Any], alpha: float | None = None, **options: Unpack[EditOptions]) -> Undo:
         """Edits arrays in place; :func:`lcepatch.apply_` says how."""
         from lcepatch._undo import apply_
 
@@ -155,7 +215,9 @@ class Patch:
             raise KeyError(tensor)
         return numpy.frombuffer(found, dtype="<i8")
 
-    def values(self, tensor: str, base: Mapping[str, Any], alpha: float | None = None, *, check: str = "full") -> Any:
+    def values(
+        self, tensor: str, base: Mapping[str, Any], alpha: float | None = None, *, check: Literal["full", "quick"] = "full"
+    ) -> Any:
         """What the selected elements of a tensor become, in the order of :meth:`positions`: an array like the base's.
 
         ``base`` has the tensor, which does not change.
@@ -174,34 +236,20 @@ class Patch:
     def _needs(self, tensor: str) -> bool:
         return not self._native.is_base_free(tensor)
 
-    def _names(
-        self, include: Sequence[str] = (), exclude: Sequence[str] = (), prefix: Prefixes | None = None
-    ) -> list[str]:
-        """The names in the base of the tensors that it changes, and of the pruning masks beside them."""
-        names = [base for _, base in self._native.targets(list(include), list(exclude), _pairs(prefix))]
+    def _names(self, **wishes: Any) -> list[str]:
+        """The names in the base of the tensors that it changes, and of the pruning masks beside them. Of the wishes, those that
+        choose tensors and exchange prefixes count."""
+        names = self._native.targets(wishes)
         return names + [name.removesuffix("_orig") + "_mask" for name in names if name.endswith("_orig")]
 
     def invert(self, *, base: Base | None = None) -> Patch:
         """The patch from the other side."""
         return Patch(_native.invert(self._native, _open(base, self._names())))
 
-    def select(
-        self,
-        *,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        components: Sequence[str] = (),
-        count: int | None = None,
-        density: float | None = None,
-        base: Base | None = None,
-    ) -> Patch:
-        """The part of it in some tensors, and of this part the largest differences.
-
-        ``include`` and ``exclude`` are globs of names; ``count`` or ``density`` says how many of the elements stay.
-        """
-        opened = _open(base, self._names())
-        parts = list(include), list(exclude), list(components)
-        return Patch(_native.select(self._native, *parts, count, density, opened))
+    def select(self, **options: Unpack[SelectOptions]) -> Patch:
+        """The part of it in some tensors, and of this part the largest differences: :class:`SelectOptions` says which."""
+        wishes = wishes_of(SelectOptions, options)
+        return Patch(_native.select(self._native, wishes, _open(wishes.pop("base", None), self._names())))
 
     def restrict(self, other: Patch, *, base: Base | None = None) -> Patch:
         """The part of it at the elements that another patch selects too."""
@@ -252,30 +300,17 @@ def diff(
     ``common`` leaves out tensors that only one side has, and ``cast`` rounds a reference of another float dtype. A ``portable``
     patch serves without its base. The rest is metadata. All of it is as in ``lcepatch diff --help``.
     """
-    wishes: dict[str, Any] = {
-        "density": density,
-        "count": count,
-        "scope": scope,
-        "random": random,
-        "seed": seed,
-        "params": params,
-        "include": list(include),
-        "exclude": list(exclude),
-        "common": common,
-        "cast": cast,
-        "prefix": _pairs(prefix),
-        "portable": portable,
-        "precision": precision,
-        "best": best,
-        "base_model": base_model,
-        "reference_model": reference_model,
-        "license": license,
-        "description": description,
-        "recommended_alpha": recommended_alpha,
-        "results": json.dumps(dict(results or {})),
-        "meta": json.dumps(dict(meta or {})),
-    }
+    # Each argument by its name, as the library takes them: there is no second list of them that could lack one.
+    wishes = {**locals(), "prefix": _pairs(prefix)}
+    wishes |= {name: json.dumps(dict(wishes[name] or {})) for name in ("results", "meta")}
     return Patch(_native.diff(_copy(target), _copy(reference), wishes))
+
+
+def wishes_of(kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for the library, which are those of a kind. The defaults are the library's."""
+    for name in options.keys() - kind.__annotations__.keys():
+        raise TypeError(f"there is no argument {name!r}; there are {', '.join(kind.__annotations__)}")
+    return {**options, "prefix": _pairs(options["prefix"])} if "prefix" in options else {**options}
 
 
 def _pairs(prefix: Prefixes | None) -> list[tuple[str, str]]:
@@ -284,7 +319,7 @@ def _pairs(prefix: Prefixes | None) -> list[tuple[str, str]]:
 
 def _exactly(name: str) -> str:
     """The glob that only this name matches."""
-    return "".join(f"[{letter}]" if letter in "*?[]{}!" else letter for letter in name)
+    return "".join(f"[{letter}]" if letter in "*?[]{}\\" else letter for letter in name)
 
 
 def _copy(base: Base) -> _native.Checkpoint:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from lcepatch import _native
-from lcepatch._arrays import Slot, refused, slots
-from lcepatch._patch import Name, Patch, Prefixes, _pairs, load
+from lcepatch._arrays import Slot, slots
+from lcepatch._patch import EditOptions, Name, Patch, load, wishes_of
 from lcepatch.errors import Error, _of
 
 Edits = Patch | Name | Iterable[Patch | Name | tuple[Patch | Name, float | None]]
@@ -187,18 +187,7 @@ def _fits(slot: Slot, array: Any = None) -> bool:
     return (now.dtype, now.shape) == (slot.dtype, slot.shape)
 
 
-def apply_(
-    patches: Edits,
-    arrays: Mapping[str, Any],
-    alpha: float | None = None,
-    *,
-    check: str = "full",
-    different_base: bool = False,
-    not_finite: bool = False,
-    prefix: Prefixes | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-) -> Undo:
+def apply_(patches: Edits, arrays: Mapping[str, Any], alpha: float | None = None, **options: Unpack[EditOptions]) -> Undo:
     """Edits named arrays, such as the state dict of a model, in place: ``base + alpha * (reference - base)`` at the selected weights.
 
     The bits are those that ``lcepatch apply`` writes to a file. Arrays are of numpy or torch, on any device; those of the CPU that
@@ -207,33 +196,11 @@ def apply_(
 
     Without ``alpha`` each patch is applied at the alpha that it recommends, or at 1; several patches add up. The base is checked
     first: by the digest of every tensor that changes, or with ``check="quick"`` by the values at the selected weights.
-    ``different_base`` adds portable patches to arrays that are not their base, and ``not_finite`` allows infinities. ``prefix``
-    exchanges prefixes of the patches' names for the arrays', ``include`` and ``exclude`` choose tensors by globs of the patches' names.
+    :class:`EditOptions` has this and all other options.
 
     Memory: for each edited element its bytes and 4 more, until the edit is undone.
     """
-    return _apply(patches, arrays, alpha, check, different_base, not_finite, prefix, include, exclude)
-
-
-def options(
-    check: str,
-    different_base: bool,
-    not_finite: bool,
-    prefix: Prefixes | None,
-    include: Sequence[str],
-    exclude: Sequence[str],
-) -> dict[str, Any]:
-    """For the library."""
-    if check not in ("full", "quick"):
-        raise _of(2, "usage", f"check cannot be {check!r}", help="choose full or quick")
-    return {
-        "quick": check == "quick",
-        "different_base": different_base,
-        "not_finite": not_finite,
-        "prefix": _pairs(prefix),
-        "include": list(include),
-        "exclude": list(exclude),
-    }
+    return edit(patches, arrays, alpha, options)
 
 
 def pairs_of(patches: Edits, alpha: float | None) -> list[tuple[Patch, float | None]]:
@@ -250,25 +217,21 @@ def pairs_of(patches: Edits, alpha: float | None) -> list[tuple[Patch, float | N
     return pairs
 
 
-def _apply(
+def edit(
     patches: Edits,
     arrays: Mapping[str, Any],
     alpha: float | None,
-    check: str,
-    different_base: bool,
-    not_finite: bool,
-    prefix: Prefixes | None,
-    include: Sequence[str],
-    exclude: Sequence[str],
+    options: EditOptions,
     current: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Undo:
-    wishes = options(check, different_base, not_finite, prefix, include, exclude)
+    """Edits arrays in place. ``current`` gives those that are there when the edit is undone, if they may be others by then."""
+    wishes = wishes_of(EditOptions, options)
     pairs = pairs_of(patches, alpha)
     names: dict[str, None] = {}
     for patch, _ in pairs:
-        names.update(dict.fromkeys(patch._names(include, exclude, prefix)))
+        names.update(dict.fromkeys(patch._names(**wishes)))
     own = slots(arrays, names)
-    _open_all(own, pairs, check == "quick")
+    _open_all(own, pairs, wishes.get("check") == "quick")
     base = _native.Checkpoint.lent([slot.native for slot in own])
     undo = Undo(current)
     undo._slots = {slot.name: slot for slot in own}

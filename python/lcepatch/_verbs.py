@@ -5,11 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from lcepatch import _native
-from lcepatch._patch import Base, Fit, Name, Patch, Prefixes, _open, load
-from lcepatch._undo import Edits, options, pairs_of
+from lcepatch._patch import (
+    ApplyOptions,
+    Base,
+    CheckOptions,
+    Fit,
+    Name,
+    Patch,
+    SelectOptions,
+    _open,
+    load,
+    wishes_of,
+)
+from lcepatch._undo import Edits, pairs_of
 from lcepatch.errors import _of
 
 
@@ -28,6 +39,8 @@ class Applied(NamedTuple):
     """The undo patch that was written."""
     left_behind: tuple[str, ...]
     """Files of the base that were not copied, since they hold its weights in another format or again."""
+    unreadable: tuple[str, ...]
+    """Files of the base that were not copied, since they cannot be read."""
     digests: dict[str, str]
     """BLAKE3 of the edited tensors, of what was read back."""
 
@@ -55,47 +68,24 @@ class Found(NamedTuple):
     """What the checkpoint is to it: ``base``, ``result``, ``reference`` or ``unknown``."""
 
 
-def apply(
-    base: Base,
-    patches: Edits,
-    out: Name,
-    alpha: float | None = None,
-    *,
-    check: str = "full",
-    different_base: bool = False,
-    not_finite: bool = False,
-    prefix: Prefixes | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    undo: Name | None = None,
-    log: bool = True,
-    replace: bool = False,
-) -> Applied:
+def apply(base: Base, patches: Edits, out: Name, alpha: float | None = None, **options: Unpack[ApplyOptions]) -> Applied:
     """Writes a checkpoint with patches, as ``lcepatch apply`` does, to a new file or directory, which appears complete or not at all.
 
-    Several patches add up. Without ``alpha``, each is applied at the alpha that it recommends, or at 1. ``undo`` names a file for the
-    patch that takes the result back. For the rest see :func:`lcepatch.apply_`.
+    Several patches add up. Without ``alpha``, each is applied at the alpha that it recommends, or at 1. :class:`ApplyOptions` has
+    all options.
     """
     if isinstance(base, Mapping):
         raise _of(2, "usage", "apply writes files, and the base is a mapping", help="use apply_ to edit arrays in place")
-    wishes = options(check, different_base, not_finite, prefix, include, exclude)
+    wishes = wishes_of(ApplyOptions, options)
     pairs = [(patch._native, own) for patch, own in pairs_of(patches, alpha)]
-    done = json.loads(_native.apply(_native.Checkpoint.open(base), pairs, out, wishes, undo, log, replace))
-    return Applied(
-        done["edited"],
-        done["tensors"],
-        done["verified"],
-        done["is_reference"],
-        done["different_base"],
-        done["undo"],
-        tuple(done["left_behind"]),
-        done["digests"],
-    )
+    done = json.loads(_native.apply(_native.Checkpoint.open(base), pairs, out, wishes))
+    done |= {name: tuple(done[name]) for name in ("left_behind", "unreadable")}
+    return Applied(**done)
 
 
-def check(patch: Patch | Name, base: Base | None = None, **wishes: Any) -> Fit:
+def check(patch: Patch | Name, base: Base | None = None, **options: Unpack[CheckOptions]) -> Fit:
     """Whether a patch is intact, and fits a base; :meth:`Patch.check` says how."""
-    return _loaded(patch).check(base, **wishes)
+    return _loaded(patch).check(base, **options)
 
 
 def combine(patches: Edits, *, base: Base | None = None, ties: bool = False) -> Combined:
@@ -120,9 +110,9 @@ def squash(first: Patch | Name, second: Patch | Name, *, base: Base | None = Non
     return Patch(_native.squash(one._native, two._native, _open(base, [*one._names(), *two._names()])))
 
 
-def select(patch: Patch | Name, **wishes: Any) -> Patch:
+def select(patch: Patch | Name, **options: Unpack[SelectOptions]) -> Patch:
     """A part of a patch; :meth:`Patch.select` says how."""
-    return _loaded(patch).select(**wishes)
+    return _loaded(patch).select(**options)
 
 
 def compare(first: Patch | Name, second: Patch | Name, *, base: Base | None = None) -> dict[str, Any]:

@@ -33,7 +33,8 @@ from typing import Any, NoReturn
 TRIES = 4
 #: Exit codes after which the same command may succeed, by docs/several-machines.md.
 AGAIN = (3, 9)
-#: Variables that say with which credentials, and by which way, files elsewhere are read.
+#: How names of variables begin that say with which credentials, and by which way, files elsewhere are read: the command of a
+#: task, on whatever node, reads them as the command here does. Those of proxies are also spelled in small letters.
 PASSED_ON = ("AWS_", "HF_", "TRANSFORMERS_OFFLINE", "LCEPATCH_", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 #: Exit code of an interrupted command.
 INTERRUPTED = 130
@@ -93,6 +94,11 @@ def run_command(arguments: Sequence[str], environment: dict[str, str], folder: s
         return code, out.read().decode(errors="replace"), err.read().decode(errors="replace")
 
 
+def passed_on() -> dict[str, str]:
+    """The variables of this process that tasks get, too."""
+    return {name: value for name, value in os.environ.items() if name.upper().startswith(PASSED_ON)}
+
+
 def checked(arguments: Sequence[str], folder: str | None = None) -> str:
     """Runs ``lcepatch`` in this process's environment, and returns what it printed."""
     code, out, err = run_command(arguments, {}, folder)
@@ -145,9 +151,8 @@ class Cluster:
         # Nodes need the command, and not this module.
         if __name__ != "__main__":
             ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-        environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         # In the object store, and in no description of a task that a dashboard shows.
-        self.environment = ray.put(environment)
+        self.environment = ray.put(passed_on())
 
     def run_all(self, what: str, shards: int, task: Callable[..., Any], of_shard: Callable[[int], tuple[Any, ...]]) -> list[Any]:
         """Runs the task of every shard, and returns references to what each gave, in the order of the shards.

@@ -7,18 +7,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from lcepatch._patch import Name, Prefixes, diff, load
-from lcepatch._undo import Edits, Undo, _apply
-from lcepatch._verbs import apply
+from lcepatch._checkpoints import keep_as_patch, restore
+from lcepatch._patch import EditOptions
+from lcepatch._undo import Edits, Undo, edit
 from lcepatch.errors import Error, _of
 
 try:
@@ -65,18 +61,7 @@ def _base_model_prefix(model: Any) -> str:
     return f"{prefix}." if isinstance(prefix, str) and prefix else ""
 
 
-def apply_patch(
-    model: Any,
-    patches: Edits,
-    alpha: float | None = None,
-    *,
-    check: str = "full",
-    different_base: bool = False,
-    not_finite: bool = False,
-    prefix: Prefixes | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-) -> Undo:
+def apply_patch(model: Any, patches: Edits, alpha: float | None = None, **options: Unpack[EditOptions]) -> Undo:
     """Edits a loaded model in place, as :func:`lcepatch.apply_` edits arrays. In a ``with`` statement, for the block only.
 
     The model then has, bit for bit, the weights of the file that ``lcepatch apply`` writes. Leaving the block, also by an exception,
@@ -86,16 +71,7 @@ def apply_patch(
     def current() -> Mapping[str, Any]:
         return tensors(model)
 
-    return _apply(
-        patches, current(), alpha, check, different_base, not_finite, prefix, include, exclude, current=current
-    )
-
-
-_NOTE = "lcepatch-checkpoint.json"
-_PATCH = "model.lcepatch"
-_SCHEMA = 1
-# The note of a checkpoint that keeps its weights and is a patch against no other.
-_ANCHOR: dict[str, Any] = {"schema": _SCHEMA, "number": 0, "base": None, "patch": None}
+    return edit(patches, current(), alpha, options, current)
 
 
 class PatchCheckpoints(_Callback):  # type: ignore[misc] # a class of transformers, or object
@@ -125,105 +101,14 @@ class PatchCheckpoints(_Callback):  # type: ignore[misc] # a class of transforme
             raise _of(2, "usage", "load_best_model_at_end reads a checkpoint that may be a patch by then", help=help)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Makes the patch of the checkpoint that was saved, and removes the weights of the one before. If that cannot be done, both keep
-        theirs, which the logger ``lcepatch`` says: a training does not end for it."""
+        """Makes the patch of the checkpoint that was saved, and removes the weights of the one before. If that cannot be done, for
+        whatever reason, both keep theirs, which the logger ``lcepatch`` says: a training does not end for it."""
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         try:
             keep_as_patch(folder, self.anchors)
-        except (Error, OSError) as error:
-            logging.getLogger("lcepatch").warning("%s keeps its weights: %s", folder, error)
-            if folder.is_dir():
-                _write_note(folder, _ANCHOR)
-
-
-def keep_as_patch(folder: Name, anchors: int = 10) -> None:
-    """Makes the patch of a checkpoint that was saved beside others (``checkpoint-N``), and removes the weights of the one before if it
-    has a patch itself and is no anchor."""
-    folder = Path(folder)
-    before = _before(folder)
-    note = _note(before) if before is not None else None
-    if before is None or note is None:
-        _write_note(folder, _ANCHOR)
-        return
-    patch = diff(before, folder)
-    patch.save(folder / _PATCH, replace=True)
-    number = int(note["number"]) + 1
-    _write_note(folder, {"schema": _SCHEMA, "number": number, "base": before.name, "patch": patch.id})
-    if note["patch"] is not None and int(note["number"]) % anchors != 0:
-        # The patch that stays in their place must lead to them, by their digests.
-        own = load(before / _PATCH)
-        if own.id != note["patch"] or (own.tensors and own.check(before).state != "result"):
-            raise _of(6, "checkpoint.malformed", f"{before / _PATCH} does not lead to the weights beside it", help="keep both")
-        for path in _weight_files(before):
-            path.unlink()
-
-
-def restore(folder: Name, out: Name) -> None:
-    """Writes a checkpoint with its weights to a new directory, whether it was kept with them or as a patch."""
-    folder, out = Path(folder), Path(out)
-    if out.exists():
-        raise _of(2, "output.exists", f"{out} exists", help="name a new directory")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
-        weights = _weights_of(folder, Path(scratch))
-        result = Path(scratch) / "result"
-        shutil.copytree(folder, result, ignore=shutil.ignore_patterns(_NOTE, _PATCH, "*.safetensors", "*.safetensors.index.json"))
-        for path in _weight_files(weights):
-            shutil.copy2(path, result / path.name)
-        result.rename(out)
-
-
-def _weights_of(folder: Path, scratch: Path) -> Path:
-    """A directory with the weights of a checkpoint: its own, or one that is made from the last that has its weights."""
-    chain: list[Path] = []
-    while not _weight_files(folder):
-        note = _note(folder)
-        if note is None or note["base"] is None:
-            raise _of(6, "checkpoint.malformed", f"{folder} has neither weights nor a patch", help="restore its files")
-        chain.append(folder)
-        folder = folder.parent / str(note["base"])
-    for number, step in enumerate(reversed(chain)):
-        made = scratch / f"step-{number}"
-        patch = load(step / _PATCH)
-        expected = (_note(step) or {}).get("patch")
-        if patch.id != expected:
-            raise _of(6, "checkpoint.malformed", f"{step / _PATCH} is not the patch that was made there", help="restore it")
-        apply(folder, patch, made, alpha=1, log=False)
-        if folder.parent == scratch:
-            shutil.rmtree(folder)
-        folder = made
-    return folder
-
-
-def _before(folder: Path) -> Path | None:
-    """The checkpoint before this one that has its weights."""
-    step = _step(folder)
-    others = [path for path in folder.parent.glob("checkpoint-*") if path.is_dir() and 0 <= _step(path) < step]
-    with_weights = [path for path in others if _weight_files(path)]
-    return max(with_weights, key=_step, default=None)
-
-
-def _step(folder: Path) -> int:
-    number = folder.name.rpartition("-")[2]
-    return int(number) if number.isdigit() else -1
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")])
-
-
-def _note(folder: Path) -> dict[str, Any] | None:
-    try:
-        text = (folder / _NOTE).read_text()
-    except FileNotFoundError:
-        return None
-    note: dict[str, Any] = json.loads(text)
-    return note
-
-
-def _write_note(folder: Path, note: Mapping[str, Any]) -> None:
-    path = folder / f".{_NOTE}.new"
-    path.write_text(json.dumps(note) + "\n")
-    os.replace(path, folder / _NOTE)
+        except Exception as error:
+            # Of what is not foreseen, the log says where it came from.
+            trace = not isinstance(error, Error | OSError)
+            logging.getLogger("lcepatch").warning("no weights were removed for %s: %s", folder, error, exc_info=trace)

@@ -9,7 +9,9 @@ use lcepatch::checkpoint::{self, Layout};
 use lcepatch::format::dtype::Dtype;
 use lcepatch::format::tensor_table::elements;
 use pyo3::prelude::*;
+use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,14 +61,18 @@ impl Checkpoint {
             tensors.push((name, dtype, shape, lent));
         }
         let checkpoint = finish(py, move |_| {
-            Ok(checkpoint::Checkpoint::from_bytes(Path::new("the arrays"), serialized(tensors)?)?)
+            Ok(checkpoint::Checkpoint::from_bytes(Path::new("the arrays"), serialized(&tensors)?)?)
         })?;
         Ok(Self { checkpoint, memory: BTreeMap::new() })
     }
 
-    /// The names of its tensors.
-    fn names(&self) -> Vec<&str> {
-        self.checkpoint.tensors().map(|tensor| tensor.info.name.as_str()).collect()
+    /// The files that its weights are in, an index before its shards.
+    fn files(&self) -> Vec<&Path> {
+        let index = match self.checkpoint.layout() {
+            Layout::Index { index } | Layout::Directory { index: Some(index) } => Some(index.as_path()),
+            Layout::File | Layout::Directory { index: None } => None,
+        };
+        index.into_iter().chain(self.checkpoint.files().iter().map(WeightFile::path)).collect()
     }
 }
 
@@ -85,23 +91,18 @@ fn info(name: &str, dtype: &str, shape: Vec<u64>, bytes: usize) -> Result<Tensor
     Ok(TensorInfo::new(name.to_owned(), dtype, shape, 0..bytes as u64))
 }
 
-/// The bytes of a safetensors file with these tensors: by the width of the elements, and then by name, as the library of safetensors
-/// orders them.
-fn serialized(mut tensors: Vec<(String, String, Vec<u64>, Lent)>) -> Result<Vec<u8>, Fault> {
-    let width = |dtype: &str| Dtype::from_name(dtype).map_or(1, |dtype| dtype.width().bytes());
-    tensors.sort_by(|a, b| width(&b.1).cmp(&width(&a.1)).then_with(|| a.0.cmp(&b.0)));
-    let (mut header, mut end) = (serde_json::Map::new(), 0);
-    for (name, dtype, shape, lent) in &tensors {
-        let start = end;
-        end += lent.as_ref().len();
-        let entry = serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] });
-        header.insert(name.clone(), entry);
+/// The bytes of the safetensors file with these tensors, as the library of safetensors writes it.
+fn serialized(tensors: &[(String, String, Vec<u64>, Lent)]) -> Result<Vec<u8>, Fault> {
+    let fault = |error: &dyn Display| Fault::Array {
+        kind: "array.unsupported",
+        message: format!("the arrays are no checkpoint: {error}"),
+        help: "give contiguous arrays of one of the dtypes of safetensors files",
+    };
+    let mut views = Vec::new();
+    for (name, dtype, shape, lent) in tensors {
+        let dtype = serde_json::from_value(dtype.as_str().into()).map_err(|error| fault(&error))?;
+        let shape = shape.iter().map(|n| *n as usize).collect();
+        views.push((name, TensorView::new(dtype, shape, lent.as_ref()).map_err(|error| fault(&error))?));
     }
-    let mut json = serde_json::Value::from(header).to_string().into_bytes();
-    json.resize(json.len().next_multiple_of(8), b' ');
-    let mut bytes = Vec::with_capacity(8 + json.len() + end);
-    bytes.extend_from_slice(&(json.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&json);
-    tensors.iter().for_each(|(.., lent)| bytes.extend_from_slice(lent.as_ref()));
-    Ok(bytes)
+    safetensors::serialize(views, None).map_err(|error| fault(&error))
 }

@@ -10,9 +10,9 @@ mod memory;
 mod work;
 
 mod checkpoint;
-mod patch;
 
 mod edits;
+mod patch;
 
 mod undo;
 mod verbs;

