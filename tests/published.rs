@@ -36,7 +36,7 @@ fn the_card_and_the_patch_say_the_same_alpha_and_have_results() {
     let metadata = &shown["metadata"];
     let alpha = metadata["recommended_alpha"].as_f64().unwrap();
     let card = text(dir.read("README.md"));
-    assert!(card.contains(&format!("| alpha | {alpha}")), "{card}");
+    assert!(card.contains(&format!("| recommended alpha | {alpha} |")), "{card}");
     assert!(!metadata["results"].is_null(), "{metadata}");
 }
 
