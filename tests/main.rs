@@ -24,6 +24,7 @@ mod models; // our graphs against transformers
 mod mutation; // every bit flipped, every prefix: an error or the same result
 mod neighbours; // what PEFT and torch make of exports, and what they write
 mod properties; // diff then apply, apply then undo, on random pairs
+mod published; // fixtures/smollm2: a patch of a real model, and its card
 mod races; // edits in place on many threads, of several processes
 mod released; // fixtures/released: what the release wrote gives the same bytes
 #[cfg(feature = "net")]
