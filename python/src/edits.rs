@@ -1,9 +1,9 @@
 //! Patches at alphas, and how they are applied.
 
 use crate::fault::Fault;
-use crate::patch::{Patch, alpha};
 use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, PlanOptions, choose};
 use lcepatch::context::Context;
+use lcepatch::edit::Alpha;
 use lcepatch::pair::{Prefix, PrefixMap};
 use lcepatch::patch::{self, Filter};
 use pyo3::conversion::FromPyObjectOwned;
@@ -14,9 +14,10 @@ use pyo3::types::PyDict;
 /// A patch, and the alpha that was given.
 pub type Given = (patch::Patch, Option<f64>);
 
-/// The patches of Python's objects.
-pub fn patches_of(patches: Vec<(PyRef<'_, Patch>, Option<f64>)>) -> Vec<Given> {
-    patches.into_iter().map(|(patch, alpha)| (patch.patch.clone(), alpha)).collect()
+/// An alpha that was given, or else the one that the patch recommends, or 1.
+pub fn alpha(patch: &patch::Patch, given: Option<f64>) -> Result<Alpha, Fault> {
+    let Some(given) = given else { return Ok(patch.default_alpha().0) };
+    Alpha::new(given).ok_or_else(|| Fault::usage(format!("alpha {given} is not finite"), "give a finite number"))
 }
 
 /// Pairs of prefixes: those of the patches, and those of the base.

@@ -1,13 +1,11 @@
 //! A patch, whose header is read.
 
 use crate::checkpoint::Checkpoint;
-use crate::edits::Options;
-use crate::fault::Fault;
+use crate::edits::{Given, Options};
 use crate::work::finish;
 use lcepatch::Existing;
 use lcepatch::algebra::positions;
 use lcepatch::cli::program::{figure, sentence};
-use lcepatch::edit::Alpha;
 use lcepatch::format::block::Streams;
 use lcepatch::patch;
 use lcepatch::report::Stat;
@@ -133,8 +131,7 @@ impl Patch {
     }
 }
 
-/// An alpha that was given, or else the one that the patch recommends, or 1.
-pub fn alpha(patch: &patch::Patch, given: Option<f64>) -> Result<Alpha, Fault> {
-    let Some(given) = given else { return Ok(patch.default_alpha().0) };
-    Alpha::new(given).ok_or_else(|| Fault::usage(format!("alpha {given} is not finite"), "give a finite number"))
+/// The patches of Python's objects.
+pub fn patches_of(patches: Vec<(PyRef<'_, Patch>, Option<f64>)>) -> Vec<Given> {
+    patches.into_iter().map(|(patch, alpha)| (patch.patch.clone(), alpha)).collect()
 }

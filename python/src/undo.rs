@@ -1,10 +1,10 @@
 //! Edits of arrays in place, and the way back.
 
 use crate::checkpoint::Checkpoint;
-use crate::edits::{Given, Options, patches_of};
+use crate::edits::{Given, Options};
 use crate::fault::Fault;
 use crate::memory::Lent;
-use crate::patch::Patch;
+use crate::patch::{Patch, patches_of};
 use crate::work::{Ended, brief, finish, run};
 use lcepatch::apply::{Exchange, Plan};
 use lcepatch::context::{Cancelled, Context};

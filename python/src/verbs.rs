@@ -1,9 +1,9 @@
 //! The verbs on files and patches.
 
 use crate::checkpoint::Checkpoint;
-use crate::edits::{Options, Prefixes, one_of, patches_of, prefix_map, wish};
+use crate::edits::{Options, Prefixes, alpha, one_of, prefix_map, wish};
 use crate::fault::Fault;
-use crate::patch::{Patch, alpha};
+use crate::patch::{Patch, patches_of};
 use crate::work::{Tools, finish};
 use lcepatch::Existing;
 use lcepatch::algebra::{self, Filter, Signs};
