@@ -9,6 +9,7 @@ between, nothing is lost, and what is left over is removed with the next checkpo
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -38,12 +39,14 @@ class Note(NamedTuple):
     """The id of its patch."""
     files: tuple[str, ...] = ()
     """The files that its patch stands for, the first one first to go."""
+    sha256: tuple[str, ...] = ()
+    """Their digests when the patch was made."""
 
 
 def keep_as_patch(folder: Name, anchors: int = 10) -> None:
     """Makes the patch of a checkpoint that was saved beside others (``checkpoint-N``), and removes the weights of the one before if it
     has a patch itself and is no anchor."""
-    folder = Path(folder)
+    folder = Path(os.path.abspath(folder))
     # Its weights are what counts, whatever a training has left here before, and also if one of the next steps fails.
     _write_note(folder, Note())
     _remove_left_over(folder.parent)
@@ -53,8 +56,9 @@ def keep_as_patch(folder: Name, anchors: int = 10) -> None:
         return
     patch = diff(before, folder)
     patch.save(folder / PATCH, replace=True)
-    files = tuple(path.name for path in _files(folder))
-    _write_note(folder, Note(note.number + 1, before.name, patch.id, files))
+    files = _files(folder)
+    names, digests = tuple(path.name for path in files), tuple(map(_sha256, files))
+    _write_note(folder, Note(note.number + 1, before.name, patch.id, names, digests))
     if note.patch is not None and note.number % anchors != 0:
         _check_way_back(before, note)
         _remove(before, note)
@@ -62,9 +66,11 @@ def keep_as_patch(folder: Name, anchors: int = 10) -> None:
 
 def restore(folder: Name, out: Name) -> None:
     """Writes a checkpoint with its weights to a new directory, whether it was kept with them or as a patch."""
-    folder, out = Path(folder), Path(out)
+    folder, out = Path(os.path.abspath(folder)), Path(os.path.abspath(out))
     if os.path.lexists(out):
         raise _of(2, "output.exists", f"{out} exists", help="name a new directory")
+    if folder in out.parents:
+        raise _of(2, "usage", f"{out} is inside of the checkpoint", help="name a directory elsewhere")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".lcepatch-", dir=out.parent) as scratch:
         note = _note(folder)
@@ -114,7 +120,7 @@ def _way(folder: Path, note: Note | None) -> tuple[Path, list[tuple[Path, str]]]
             help = "restore its files, or those of a later checkpoint that has its weights"
             raise _of(6, "chain.broken", f"{folder} has neither weights nor a patch", help=help)
         if folder in [step for step, _ in steps]:
-            names = " -> ".join(step.name for step, _ in reversed([(folder, ""), *steps]))
+            names = " -> ".join(step.name for step, _ in reversed([*steps, (folder, "")]))
             help = f"no weights are at the beginning: correct the base in one of the files {NOTE}"
             raise _of(6, "chain.ambiguous", f"the patches of {folder.parent} lead in a circle: {names}", help=help)
         steps.append((folder, note.patch))
@@ -132,11 +138,12 @@ def _check_way(folder: Path, note: Note) -> None:
 
 
 def _check_way_back(folder: Path, note: Note) -> None:
-    """Refuses if the patch of a checkpoint does not lead to the weights beside it."""
+    """Refuses if the patch of a checkpoint does not lead to the weights beside it: to those that it was made of, all of them."""
     _check_way(folder, note)
     patch = load(folder / PATCH)
     # By the digests of all tensors that it changes. If it changes none, the weights are those of its base.
-    if patch.check(folder).state != ("result" if patch.tensors else "base"):
+    is_result = patch.check(folder).state == ("result" if patch.tensors else "base")
+    if not is_result or tuple(_sha256(folder / name) for name in note.files) != note.sha256:
         message = f"{folder / PATCH} does not lead to the weights beside it"
         raise _of(6, "chain.broken", message, help="keep both, and find out what has changed the weights")
 
@@ -206,17 +213,23 @@ def _note(folder: Path) -> Note | None:
     try:
         found = json.loads(text)
         schema = found["schema"]
-        note = Note(found["number"], found["base"], found["patch"], tuple(found["files"]))
+        note = Note(found["number"], found["base"], found["patch"], tuple(found["files"]), tuple(found["sha256"]))
         names = [*note.files, *([] if note.base is None else [note.base])]
         plain = all(isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name for name in names)
         is_known = schema == SCHEMA and isinstance(note.number, int) and isinstance(note.patch, str | None) and plain
-    except (ValueError, TypeError, KeyError):
+        is_known &= (note.patch is not None) == bool(note.files) and len(note.files) == len(note.sha256)
+    except (ValueError, TypeError, KeyError, RecursionError):
         is_known = False
     if not is_known:
         expected = f"expected: the note of lcepatch, with schema {SCHEMA} and names of files and of a checkpoint beside it"
         help = "remove it: the checkpoint is then the weights that are there"
         raise _of(5, "checkpoint.malformed", f"{path} is no note of a checkpoint", [expected], help)
     return note
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_note(folder: Path, note: Note) -> None:

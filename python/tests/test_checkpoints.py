@@ -195,14 +195,27 @@ def test_notes_name_checkpoints_beside_them_alone(tmp_path):
         restore(run / "checkpoint-2", tmp_path / "out")
 
 
-def test_weights_that_their_patch_does_not_lead_to_are_kept(tmp_path):
+@pytest.mark.parametrize("shard", [1, 3])
+def test_weights_that_their_patch_does_not_lead_to_are_kept(tmp_path, shard):
     run = tmp_path / "run"
     training(run, 2, 100)
-    expected = save(run / "checkpoint-2" / "model-00001-of-00003.safetensors", {"layer.1.weight": np.zeros(64, "f4")}).read_bytes()
+    # The patch changes the first shard, and not the last one.
+    name = f"model-0000{shard}-of-00003.safetensors"
+    expected = save(run / "checkpoint-2" / name, {f"layer.{shard}.weight": np.zeros(64, "f4")}).read_bytes()
     write(run / "checkpoint-3", 3)
     with pytest.raises(lcepatch.Refused, match="does not lead to the weights"):
         keep_as_patch(run / "checkpoint-3", 100)
-    assert (run / "checkpoint-2" / "model-00001-of-00003.safetensors").read_bytes() == expected
+    assert (run / "checkpoint-2" / name).read_bytes() == expected
+
+
+def test_a_checkpoint_may_be_named_from_within_and_restored_elsewhere_alone(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    whole = training(run, 3, 100)
+    monkeypatch.chdir(run / "checkpoint-2")
+    with pytest.raises(lcepatch.Error, match="inside of the checkpoint"):
+        restore(".", "inner")
+    restore(".", tmp_path / "out")
+    assert contents(tmp_path / "out") == whole[2]
 
 
 def test_weights_are_kept_if_what_their_patch_is_against_is_gone(tmp_path):
