@@ -239,8 +239,7 @@ fn find(
                 Size::FromMask => Amount::Count(from_mask()?),
             };
             let groups = value::groups(pair, candidates, amount, scope)?;
-            let (largest, digests) = value::select(pair, &blocks, &groups, pair_masks, context)?;
-            return Found::largest(pair, &largest, digests, coding, context);
+            return Found::largest(pair, &blocks, &groups, pair_masks, coding, context);
         }
         Localize::Random { amount, seed, among } => {
             let k = match amount {

@@ -182,12 +182,12 @@ fn find_in_mapped(
         _ => {
             let groups = selected_here(&job, ranks)?;
             context.begin("localizing", job.bytes());
-            let (largest, digests) = value::select(&job.pair, &job.blocks, &groups, None, context)?;
-            let (expected, found) = (groups.iter().map(|group| group.cutoff.k()).sum(), largest.len());
+            let of_shard = Found::largest(&job.pair, &job.blocks, &groups, None, coding, context)?;
+            let (expected, found) = (groups.iter().map(|group| group.cutoff.k()).sum(), of_shard.elements());
             if found != expected {
                 return Err(PartFault::Changed { shard: shard.number(), of: shard.of(), expected, found }.into());
             }
-            Found::largest(&job.pair, &largest, digests, coding, context)?
+            of_shard
         }
     };
     let Job { run, outline, pair, .. } = job;

@@ -15,17 +15,18 @@ use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Metadata, Reduced};
 use crate::format::tensor_table::Counterparts;
 use crate::localize::full::{Differing, differing};
-use crate::localize::scan::{BlockDigests, PairDigests, TensorDigests, scan};
-use crate::localize::value::{Largest, LargestInBlock};
-use crate::mask::Selection;
+use crate::localize::scan::{Block, BlockDigests, PairDigests, TensorDigests, scan};
+use crate::localize::value::{Largest, LargestInBlock, LargestSearch, Part, RankingGroup};
+use crate::mask::{PairMasks, Selection, flags};
 use crate::pair::Pair;
 use crate::patch::Patch;
 use crate::patch::encode::{
-    DenseBlock, EncodeError, EncodeOptions, PatchedDigests, SelectedElements, encode_block, encode_dense_block,
-    encode_selection, no_elements,
+    Buffers, DenseBlock, EncodeError, EncodeOptions, PatchedDigests, SelectedElements, encode_block,
+    encode_dense_block, encode_selection,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The encoded selection of a pair of checkpoints, or of a shard's part of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -53,14 +54,8 @@ impl Found {
             if candidates.binary_search(&block.id.tensor).is_err() {
                 return Ok((None, block.hash(context)?));
             }
-            let (tensor, id) = (block.pair, block.id);
-            let (differing, digests) = differing(block, coding.encoding, context)?;
-            let encoded = match differing {
-                Differing::Listed(elements) if elements.positions.is_empty() => None,
-                Differing::Listed(elements) => Some(encode_block(tensor, id, &elements, coding)?),
-                Differing::Dense(elements) => Some(encode_dense_block(tensor, id, *elements, coding)),
-            };
-            Ok::<_, EncodeError>((encoded, digests))
+            let (differing, digests) = differing(block, coding.encoding, context, |_, _, _| Ok::<_, EncodeError>(()))?;
+            Ok::<_, EncodeError>((encode_differing(block, differing, coding)?, digests))
         })?;
         Ok(Self { encoded: encoded.into_iter().flatten().map(|encodings| (encodings, None)).collect(), digests })
     }
@@ -82,35 +77,116 @@ impl Found {
         Ok(Self { encoded, digests })
     }
 
-    /// Encodes the largest differences, block by block as they are read. `digests` are those of the blocks that were read to find them.
+    /// Encodes the largest differences: those that each of `groups` selects within `blocks`; with `masks`, only of the elements that both
+    /// masks keep.
+    ///
+    /// The first pass over the pair finds where the rankings are cut, and the second one reads the blocks with selected elements. If more
+    /// elements are asked for than differ, the first pass also encodes what differs, and only blocks with other elements are read again.
     ///
     /// # Errors
-    /// [`EncodeError`], cancellation.
+    /// [`Impossible`](crate::localize::Impossible), [`EncodeError`].
     pub fn largest(
         pair: &Pair<'_>,
-        largest: &Largest<'_>,
-        digests: Vec<BlockDigests>,
+        blocks: &[BlockId],
+        groups: &[RankingGroup],
+        masks: Option<&PairMasks<'_>>,
         coding: EncodeOptions<'_>,
         context: &Context<'_>,
     ) -> Result<Self, Error> {
-        context.begin("coding", 0);
         let with_digests = coding.encoding.precision == Precision::Exact;
-        let encode = |elements: &mut Elements, block: &LargestInBlock| {
-            let tensor = &pair.tensors[block.id.tensor];
-            if let Some(mut dense) = DenseBlock::new(tensor, block.id, block.elements, coding) {
-                largest.read(*block, |part, indices| dense.add(indices, part.target, part.reference))?;
-                if let Some((encodings, digests)) = dense.encode(block.elements) {
-                    return Ok((encodings, Some(digests)));
+        let search = LargestSearch::new(pair, blocks, groups, masks, context);
+        let (read, digests) = scan(pair, blocks, |block| {
+            let Some(mut counter) = search.counter(block.id)? else {
+                return Ok(((None, None), block.hash(context)?));
+            };
+            let takes_all = counter.takes_all() && coding.masks.is_none();
+            let mut count = |first, target: &[u8], reference: &[u8]| counter.add(Part { first, target, reference });
+            let (encoded, digests) = match takes_all {
+                true => {
+                    let (differing, digests) = differing(block, coding.encoding, context, count)?;
+                    (encode_differing(block, differing, coding)?, digests)
                 }
-            }
-            let n = block.elements as usize;
-            let mut selected = SelectedElements::new(tensor, block.id, n, elements, coding, with_digests, context)?;
-            largest.read(*block, |part, indices| selected.add(part.first, indices, part.target, part.reference))?;
-            Ok(selected.encode()?)
+                false => (None, block.read(context, &mut count)?),
+            };
+            let becomes = PatchedDigests { result: digests.cast(), inverse_result: digests.target() };
+            let encoded = encoded.map(|encodings| (encodings, with_digests.then_some(becomes)));
+            Ok::<_, Error>(((Some(counter.finish()), encoded), digests))
+        })?;
+        let (counts, differing): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+        let largest = search.finish(counts.into_iter().flatten())?;
+        let mut to_read: BTreeMap<BlockId, &LargestInBlock> =
+            largest.blocks().iter().map(|block| (block.id, block)).collect();
+        // What differs is what is selected if it is as many elements.
+        let mut encoded: Vec<_> = differing.into_iter().flatten().collect();
+        encoded.retain(|(encodings, _)| {
+            let selected = to_read.get(&encodings.id());
+            let is_selected =
+                selected.is_some_and(|block| !block.has_unchanged && block.elements == encodings.selected());
+            is_selected && to_read.remove(&encodings.id()).is_some()
+        });
+
+        context.begin("coding", 0);
+        let buffers = Buffers::default();
+        let encode = |block: &&LargestInBlock| {
+            buffers.lend(|elements| encode_selected(pair, &largest, block, elements, coding, context))
         };
-        let encoded = largest.blocks().par_iter().map_init(no_elements, encode).collect::<Result<Vec<_>, Error>>()?;
+        let to_read: Vec<&LargestInBlock> = to_read.into_values().collect();
+        let read = to_read.par_iter().with_max_len(1).map(encode).collect::<Result<Vec<_>, Error>>()?;
+        encoded.extend(read);
+        encoded.sort_by_key(|(encodings, _)| encodings.id());
         Ok(Self { encoded, digests })
     }
+
+    /// The number of selected elements.
+    pub fn elements(&self) -> u64 {
+        self.encoded.iter().map(|(encodings, _)| encodings.selected()).sum()
+    }
+}
+
+/// Encodes the elements of `block` that differ, if there are any.
+///
+/// # Errors
+/// [`EncodeError`].
+fn encode_differing(
+    block: Block<'_>,
+    differing: Differing,
+    coding: EncodeOptions<'_>,
+) -> Result<Option<BlockEncodings>, EncodeError> {
+    match differing {
+        Differing::Listed(elements) if elements.positions.is_empty() => Ok(None),
+        Differing::Listed(elements) => encode_block(block.pair, block.id, &elements, coding).map(Some),
+        Differing::Dense(elements) => Ok(Some(encode_dense_block(block.pair, block.id, *elements, coding))),
+    }
+}
+
+/// Reads `block` of `pair`, and encodes its selected elements. `elements` is a buffer that calls share.
+fn encode_selected(
+    pair: &Pair<'_>,
+    largest: &Largest<'_>,
+    block: &LargestInBlock,
+    elements: &mut Elements,
+    coding: EncodeOptions<'_>,
+    context: &Context<'_>,
+) -> Result<(BlockEncodings, Option<PatchedDigests>), Error> {
+    let tensor = &pair.tensors[block.id.tensor];
+    if !block.has_unchanged
+        && let Some(mut dense) = DenseBlock::new(tensor, block.id, block.elements, coding)
+    {
+        largest.read(*block, |part, flags| dense.add(flags, part.target, part.reference))?;
+        if let Some((encodings, digests)) = dense.encode(block.elements) {
+            return Ok((encodings, Some(digests)));
+        }
+    }
+    let with_digests = coding.encoding.precision == Precision::Exact;
+    let n = block.elements as usize;
+    let mut selected = SelectedElements::new(tensor, block.id, n, elements, coding, with_digests, context)?;
+    let mut indices = Vec::new();
+    largest.read(*block, |part, flags| {
+        indices.clear();
+        flags::indices(flags, |index| indices.push(index));
+        selected.add(part.first, &indices, part.target, part.reference);
+    })?;
+    Ok(selected.encode()?)
 }
 
 /// A patch whose deltas have less than full precision.

@@ -17,15 +17,17 @@ pub(crate) enum Differing {
 }
 
 /// Finds the elements of a block whose bits differ. They are listed unless the block [is dense](is_dense) and will be encoded with
-/// [`Encoding::is_dense_at_once`]. Memory: 20 bytes for each, or 3 to 10 bytes for each element of a dense block.
+/// [`Encoding::is_dense_at_once`]. Also calls `each` with the parts of the block, as [`Block::read`] does. Memory: 20 bytes for each
+/// element, or 3 to 10 bytes for each element of a dense block.
 ///
 /// # Errors
-/// [`Cancelled`].
-pub(crate) fn differing(
+/// [`Cancelled`], or what `each` returns.
+pub(crate) fn differing<E: From<Cancelled>>(
     block: Block<'_>,
     encoding: Encoding,
     context: &Context<'_>,
-) -> Result<(Differing, BlockDigests), Cancelled> {
+    mut each: impl FnMut(u32, &[u8], &[u8]) -> Result<(), E>,
+) -> Result<(Differing, BlockDigests), E> {
     let dtype = block.pair.dtype();
     let range = block_range(block.id.index, block.pair.target.info.elements());
     let n = (range.end - range.start) as u32;
@@ -38,6 +40,7 @@ pub(crate) fn differing(
         Width::W8 => compare::<8>(first, target, reference, &mut indices, elements),
     };
     let digests = block.read(context, |first, target, reference| {
+        each(first, target, reference)?;
         match &mut differing {
             Differing::Dense(dense) => dense.extend(target, reference),
             Differing::Listed(elements) => {
@@ -52,7 +55,7 @@ pub(crate) fn differing(
                 }
             }
         }
-        Ok::<(), Cancelled>(())
+        Ok::<(), E>(())
     })?;
     if let Differing::Dense(dense) = &differing
         && !is_dense(dense.selected().into(), n)

@@ -49,6 +49,18 @@ pub struct BlockDigests {
     cast: PartDigest,
 }
 
+impl BlockDigests {
+    /// The target.
+    pub fn target(&self) -> PartDigest {
+        self.target
+    }
+
+    /// The reference cast to the target's dtype.
+    pub fn cast(&self) -> PartDigest {
+        self.cast
+    }
+}
+
 impl Block<'_> {
     /// Hashes the block. Also calls `each` with consecutive parts of it: the position of the part's first element in the block, the
     /// target's bytes, and the reference's bytes in the target's dtype.

@@ -9,15 +9,17 @@
 mod differences;
 
 use super::Impossible;
-use super::scan::{BlockDigests, elements_in, scan};
+use super::scan::elements_in;
 use crate::context::Context;
 use crate::format::block::BlockId;
-use crate::mask::top_k::{Counts, Cut, Search};
+use crate::mask::flags::Flags;
+use crate::mask::top_k::{Counter, Counts, Cut, Search};
 use crate::mask::{PairMasks, Scope, ranking};
 use crate::pair::Pair;
-use differences::Differences;
 pub(crate) use differences::Part;
+use differences::{Differences, Finder};
 use rayon::prelude::*;
+use std::ops::RangeInclusive;
 
 /// How many weights to select.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,6 +130,8 @@ pub(crate) struct LargestInBlock {
     pub id: BlockId,
     /// The number of selected elements, at least 1.
     pub elements: u64,
+    /// Whether elements that do not differ are among them, because more are asked for than differ.
+    pub has_unchanged: bool,
     group: usize,
     /// The block's index in its group.
     at: usize,
@@ -138,7 +142,8 @@ impl<'a> Largest<'a> {
         let mut blocks = Vec::new();
         for (group, (differences, cut)) in groups.iter().enumerate() {
             for (at, id) in differences.blocks.iter().enumerate() {
-                blocks.push(LargestInBlock { id: *id, elements: cut.keys_in(at), group, at });
+                let (elements, has_unchanged) = (cut.keys_in(at), cut.takes_zeros_of(at));
+                blocks.push(LargestInBlock { id: *id, elements, has_unchanged, group, at });
             }
         }
         blocks.retain(|block| block.elements > 0);
@@ -146,82 +151,133 @@ impl<'a> Largest<'a> {
         Self { groups, blocks }
     }
 
-    /// The number of selected elements.
-    pub fn len(&self) -> u64 {
-        self.blocks.iter().map(|block| block.elements).sum()
-    }
-
     /// The blocks with a selected element, ascending.
     pub fn blocks(&self) -> &[LargestInBlock] {
         &self.blocks
     }
 
-    /// Reads a block with selected elements. Calls `each` with consecutive parts of it, and with the indices of the selected elements
-    /// in the part, ascending.
+    /// Reads a block with selected elements. Calls `each` with consecutive parts of it, and with the selected elements of the part.
     ///
     /// # Errors
     /// [`Impossible`]: a mask that cannot be read, or cancellation.
-    pub fn read(&self, block: LargestInBlock, mut each: impl FnMut(Part<'_>, &[u32])) -> Result<(), Impossible> {
+    pub fn read(&self, block: LargestInBlock, mut each: impl FnMut(Part<'_>, &[Flags])) -> Result<(), Impossible> {
         let (differences, cut) = &self.groups[block.group];
-        let mut cut = cut.in_block(block.at);
-        let mut indices = Vec::new();
-        differences.read(block.id, cut.range(), |part, found| {
-            indices.clear();
-            indices.extend(found.iter().filter(|(_, key)| cut.takes(*key)).map(|(index, _)| index));
-            each(part, &indices);
+        let mut cut = cut.sets_in_block(block.at);
+        let smallest = cut.smallest();
+        let mut selected = Vec::new();
+        differences.read(block.id, smallest..=smallest, |part, found| {
+            selected.clear();
+            let flags = found.above().iter().zip(found.equal());
+            selected.extend(flags.map(|(above, equal)| above | cut.takes(*equal)));
+            each(part, &selected);
             Ok(())
         })?;
         Ok(())
     }
 }
 
-/// Selects in each of `groups` the elements with the largest |reference - target|, within `blocks` of the pair; with `masks`, only
-/// elements that both masks keep. Also returns the digests of the blocks.
-///
-/// Reads the blocks once, in most cases, to find where the rankings are cut. Memory: as [`ranking::cut`].
-///
-/// # Errors
-/// [`Impossible`]: a candidate that is not finite, more elements asked for than there are, or cancellation.
-pub(crate) fn select<'a>(
-    pair: &'a Pair<'a>,
-    blocks: &[BlockId],
-    groups: &[RankingGroup],
-    masks: Option<&'a PairMasks<'a>>,
-    context: &'a Context<'a>,
-) -> Result<(Largest<'a>, Vec<BlockDigests>), Impossible> {
-    let differences = differences(pair, blocks, groups, masks, context);
-    let search = |(group, differences): (&RankingGroup, &Differences<'_>)| match group.cutoff {
-        Cutoff::Largest(k) => ranking::search(k, differences, blocks.len()),
-        Cutoff::Above { key, .. } => Search::at(key),
-    };
-    let searches: Vec<Search> = groups.iter().zip(&differences).map(search).collect();
-    let group_of = group_of_tensor(pair, groups);
-    let (found, digests) = scan(pair, blocks, |block| match group_of[block.id.tensor] {
-        None => Ok::<_, Impossible>((None, block.hash(context)?)),
-        Some(group) => {
-            let (counts, digests) = differences[group].hash_and_count(block, &searches[group])?;
-            Ok((Some((group, counts)), digests))
-        }
-    })?;
-    let mut counts_of: Vec<Vec<Counts>> = groups.iter().map(|_| Vec::new()).collect();
-    found.into_iter().flatten().for_each(|(group, counts)| counts_of[group].push(counts));
-    let cut = |(((group, differences), search), counts): (((&RankingGroup, _), _), Vec<Counts>)| {
-        let cut = match group.cutoff {
-            Cutoff::Largest(_) => ranking::finish(search, counts, &differences)?,
-            Cutoff::Above { key, ties, .. } => Cut::new(key, ties, &counts),
+/// A search for the elements with the largest |reference - target|, for which all blocks are read once and their keys counted.
+pub(crate) struct LargestSearch<'a> {
+    differences: Vec<Differences<'a>>,
+    cutoffs: Vec<Cutoff>,
+    searches: Vec<Search>,
+    group_of: Vec<Option<usize>>,
+}
+
+impl<'a> LargestSearch<'a> {
+    /// For the elements that each of `groups` selects within `blocks` of the pair; with `masks`, only of those that both masks keep.
+    pub fn new(
+        pair: &'a Pair<'a>,
+        blocks: &[BlockId],
+        groups: &[RankingGroup],
+        masks: Option<&'a PairMasks<'a>>,
+        context: &'a Context<'a>,
+    ) -> Self {
+        let differences = differences(pair, blocks, groups, masks, context);
+        let search = |(group, differences): (&RankingGroup, &Differences<'_>)| match group.cutoff {
+            Cutoff::Largest(k) => ranking::search(k, differences, blocks.len()),
+            Cutoff::Above { key, .. } => Search::at(key),
         };
-        Ok((differences, cut))
-    };
-    let cuts = groups.par_iter().zip(differences).zip(searches).zip(counts_of).map(cut);
-    let cuts = cuts.collect::<Result<Vec<_>, Impossible>>()?;
-    Ok((Largest::new(cuts), digests))
+        let searches = groups.iter().zip(&differences).map(search).collect();
+        let cutoffs = groups.iter().map(|group| group.cutoff).collect();
+        Self { differences, cutoffs, searches, group_of: group_of_tensor(pair, groups) }
+    }
+
+    /// Counts the keys of a block while it is read; `None` if no element of its tensor is ranked.
+    ///
+    /// # Errors
+    /// [`Impossible`]: a mask that cannot be read, or cancellation.
+    pub fn counter(&self, id: BlockId) -> Result<Option<BlockCounter<'a>>, Impossible> {
+        let Some(group) = self.group_of[id.tensor] else { return Ok(None) };
+        let search = &self.searches[group];
+        let finder = self.differences[group].finder(id, search.range())?;
+        let takes_all = search.takes_all() && self.differences[group].masks.is_none();
+        Ok(Some(BlockCounter { group, takes_all, range: search.range(), finder, keys: search.counter() }))
+    }
+
+    /// Ends the search with the counts of all blocks that have any. In most cases they tell where the rankings are cut; otherwise
+    /// blocks are read again.
+    ///
+    /// # Errors
+    /// [`Impossible`]: a candidate that is not finite, more elements asked for than there are, or cancellation.
+    pub fn finish(self, counts: impl IntoIterator<Item = BlockCounts>) -> Result<Largest<'a>, Impossible> {
+        let Self { differences, cutoffs, searches, .. } = self;
+        let mut counts_of: Vec<Vec<Counts>> = cutoffs.iter().map(|_| Vec::new()).collect();
+        counts.into_iter().for_each(|BlockCounts { group, counts }| counts_of[group].push(counts));
+        let cut = |(((cutoff, differences), search), counts): (((Cutoff, _), _), Vec<Counts>)| {
+            let cut = match cutoff {
+                Cutoff::Largest(_) => ranking::finish(search, counts, &differences)?,
+                Cutoff::Above { key, ties, .. } => Cut::new(key, ties, &counts),
+            };
+            Ok((differences, cut))
+        };
+        let cuts = cutoffs.into_par_iter().zip(differences).zip(searches).zip(counts_of).map(cut);
+        Ok(Largest::new(cuts.collect::<Result<Vec<_>, Impossible>>()?))
+    }
+}
+
+/// Counts the keys of one block.
+pub(crate) struct BlockCounter<'a> {
+    group: usize,
+    takes_all: bool,
+    range: RangeInclusive<u64>,
+    finder: Finder<'a>,
+    keys: Counter,
+}
+
+impl BlockCounter<'_> {
+    /// Whether most likely all elements that differ will be selected, because more are asked for.
+    pub fn takes_all(&self) -> bool {
+        self.takes_all
+    }
+
+    /// Checks that the next part of the block is finite, and counts its keys.
+    ///
+    /// # Errors
+    /// [`Impossible::NotFinite`].
+    pub fn add(&mut self, part: Part<'_>) -> Result<(), Impossible> {
+        self.finder.check_finite(part)?;
+        self.finder.find(part).count(&self.range, &mut self.keys);
+        Ok(())
+    }
+
+    /// The counts, once all parts are added.
+    pub fn finish(self) -> BlockCounts {
+        BlockCounts { group: self.group, counts: self.keys.finish(self.finder.outside()) }
+    }
+}
+
+/// The keys of one block, counted.
+pub(crate) struct BlockCounts {
+    group: usize,
+    counts: Counts,
 }
 
 /// The largest keys of each of `groups` within `blocks` of the pair, descending, each with the number of elements that have it: as
 /// many elements as the group selects, or all if there are fewer.
 ///
 /// # Errors
-/// As [`select`].
+/// As [`LargestSearch::finish`].
 pub(crate) fn largest(
     pair: &Pair<'_>,
     blocks: &[BlockId],
@@ -276,7 +332,8 @@ fn group_of_tensor(pair: &Pair<'_>, groups: &[RankingGroup]) -> Vec<Option<usize
 mod tests {
     use super::*;
     use crate::dtype::Dtype;
-    use crate::localize::scan::PairDigests;
+    use crate::localize::scan::{BlockDigests, PairDigests, scan};
+    use crate::mask::flags;
     use crate::pair::PairOptions;
     use crate::testing::{checkpoint, vector};
     use proptest::prelude::*;
@@ -305,6 +362,23 @@ mod tests {
         all
     }
 
+    fn select<'a>(
+        pair: &'a Pair<'a>,
+        groups: &[RankingGroup],
+        context: &'a Context<'a>,
+    ) -> Result<(Largest<'a>, Vec<BlockDigests>), Impossible> {
+        let blocks = blocks(pair);
+        let search = LargestSearch::new(pair, &blocks, groups, None, context);
+        let (counts, digests) = scan(pair, &blocks, |block| {
+            let mut counter = search.counter(block.id)?;
+            let digests = block.read(context, |first, target, reference| {
+                counter.as_mut().map_or(Ok(()), |counter| counter.add(Part { first, target, reference }))
+            })?;
+            Ok::<_, Impossible>((counter.map(BlockCounter::finish), digests))
+        })?;
+        Ok((search.finish(counts.into_iter().flatten())?, digests))
+    }
+
     /// The selected elements as the tensor, block and position of each, if the bytes that are read with them are those of the tensor.
     fn read(largest: &Largest<'_>, pair: &Pair<'_>) -> Vec<(usize, u64, u32)> {
         let mut selected = Vec::new();
@@ -312,9 +386,9 @@ mod tests {
             let BlockId { tensor, index } = block.id;
             let (mut target, mut reference) = (Vec::new(), Vec::new());
             let before = selected.len();
-            let read = largest.read(*block, |part, indices| {
+            let read = largest.read(*block, |part, flags| {
                 assert_eq!(part.first as usize * pair.tensors[tensor].dtype().width().bytes(), target.len());
-                selected.extend(indices.iter().map(|at| (tensor, index, part.first + at)));
+                flags::indices(flags, |at| selected.push((tensor, index, part.first + at)));
                 target.extend_from_slice(part.target);
                 reference.extend_from_slice(part.reference);
             });
@@ -324,7 +398,6 @@ mod tests {
             assert_eq!(target, pair.tensors[tensor].target.elements(elements.clone()));
             assert_eq!(reference, pair.tensors[tensor].reference_elements(elements, &mut Vec::new()));
         }
-        assert_eq!(selected.len() as u64, largest.len());
         selected
     }
 
@@ -360,7 +433,7 @@ mod tests {
             let k = n * share / 100;
             let groups = groups(&pair, &[0], Amount::Count(k as u64), Scope::Global).unwrap();
             let silent = Context::silent();
-            let (selected, digests) = select(&pair, &blocks(&pair), &groups, None, &silent).unwrap();
+            let (selected, digests) = select(&pair, &groups, &silent).unwrap();
             let positions: Vec<u32> = read(&selected, &pair).into_iter().map(|(.., position)| position).collect();
             prop_assert_eq!(&positions, &by_sorting(dtype, &target, &reference, k));
             let found = PairDigests::join([1], &digests);
@@ -372,7 +445,7 @@ mod tests {
             if let Some((key, ties)) = largest[0].last().copied() {
                 let cutoff = Cutoff::Above { key, ties, k: k as u64 };
                 let groups = [RankingGroup { cutoff, ..groups[0].clone() }];
-                let (again, _) = select(&pair, &blocks(&pair), &groups, None, &silent).unwrap();
+                let (again, _) = select(&pair, &groups, &silent).unwrap();
                 prop_assert_eq!(read(&again, &pair), read(&selected, &pair));
             }
         }
@@ -392,7 +465,7 @@ mod tests {
             [(1, vec![1]), (n - 2, vec![n - 3, 1]), (n + 1, vec![n - 3, 3, 1]), (n + 4, vec![n - 3, 3, 4])]
         {
             let groups = groups(&pair, &[0, 1], Amount::Count(k as u64), Scope::Global).unwrap();
-            let (largest, _) = select(&pair, &blocks(&pair), &groups, None, &context).unwrap();
+            let (largest, _) = select(&pair, &groups, &context).unwrap();
             let found: Vec<usize> = largest.blocks().iter().map(|block| block.elements as usize).collect();
             assert_eq!(found, in_blocks, "{k} elements");
             let selected = read(&largest, &pair);
@@ -407,7 +480,7 @@ mod tests {
         let pair = Pair::new(&target, &reference, &PairOptions::default()).unwrap();
         let context = Context::silent();
         let groups = groups(&pair, &[0, 2], Amount::Count(2), Scope::Tensor).unwrap();
-        let (largest, _) = select(&pair, &blocks(&pair), &groups, None, &context).unwrap();
+        let (largest, _) = select(&pair, &groups, &context).unwrap();
         assert_eq!(read(&largest, &pair), [(0, 0, 1), (0, 0, 2), (2, 0, 0), (2, 0, 2)]);
     }
 
@@ -436,7 +509,7 @@ mod tests {
             (crate::testing::floats(&[("w", &target)]), crate::testing::floats(&[("w", &reference)]));
         let pair = Pair::new(&target, &reference, &PairOptions::default()).unwrap();
         let groups = groups(&pair, &[0], Amount::Count(1), Scope::Global).unwrap();
-        let error = select(&pair, &blocks(&pair), &groups, None, &Context::silent()).err();
+        let error = select(&pair, &groups, &Context::silent()).err();
         let expected =
             Impossible::NotFinite { tensor: "w".to_owned(), index: 2, side: "reference", value: f64::INFINITY };
         assert_eq!(error, Some(expected));

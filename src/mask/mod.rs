@@ -2,6 +2,7 @@
 
 pub(crate) mod algebra;
 pub(crate) mod file;
+pub(crate) mod flags;
 mod pair;
 pub(crate) mod pruning;
 #[doc(hidden)]

@@ -5,6 +5,7 @@
 //! A block that has more different keys in the range than it may hold counts neighbouring keys together; then, or if the sample misled,
 //! another walk counts the keys among which the k-th must be. The result is that of a full sort.
 
+use super::flags::{self, Flags};
 use rayon::prelude::*;
 use std::ops::RangeInclusive;
 
@@ -74,12 +75,22 @@ impl Counter {
         let key = key >> self.shift;
         match self.bins.last_mut() {
             Some(bin) if bin.key == key => bin.count += 1,
-            _ => self.push(key),
+            _ => self.push(Bin { key, count: 1 }),
         }
     }
 
-    fn push(&mut self, key: u64) {
-        self.bins.push(Bin { key, count: 1 });
+    /// Counts `count` keys of the range that are equal to `key`.
+    pub fn add_equal(&mut self, key: u64, count: u64) {
+        let key = key >> self.shift;
+        match self.bins.last_mut() {
+            Some(bin) if bin.key == key => bin.count += count,
+            _ if count > 0 => self.push(Bin { key, count }),
+            _ => {}
+        }
+    }
+
+    fn push(&mut self, bin: Bin) {
+        self.bins.push(bin);
         if self.bins.len() >= self.full {
             self.join();
         }
@@ -183,6 +194,11 @@ impl Search {
     /// Keys to count, from 1 on: keys of 0 are those below a range that begins at 1.
     pub fn range(&self) -> RangeInclusive<u64> {
         self.range.clone()
+    }
+
+    /// Whether most likely all keys but those of 0 are among the k largest.
+    pub fn takes_all(&self) -> bool {
+        *self.range.start() == 1
     }
 
     /// Counts the keys of a block.
@@ -307,6 +323,20 @@ impl Cut {
         self.shares[at].keys
     }
 
+    /// Whether keys of 0 are above the cut in the block with index `at`.
+    pub fn takes_zeros_of(&self, at: usize) -> bool {
+        self.key == 0 && self.shares[at].ties > 0
+    }
+
+    /// As [`Cut::in_block`], for elements that are told in sets.
+    pub fn sets_in_block(&self, at: usize) -> CutOfSets {
+        match self.shares[at].ties {
+            // No key between the cut's and the next one exists.
+            0 => CutOfSets { smallest: self.key.saturating_add(1), left: u64::MAX },
+            ties => CutOfSets { smallest: self.key, left: ties },
+        }
+    }
+
     /// Tells which keys of the block with index `at` are above the cut.
     pub fn in_block(&self, at: usize) -> CutInBlock {
         CutInBlock { key: self.key, ties: self.shares[at].ties }
@@ -332,6 +362,28 @@ impl CutInBlock {
         let is_tie = key == self.key && self.ties > 0;
         self.ties -= u64::from(is_tie);
         is_tie || key > self.key
+    }
+}
+
+/// A cut in one block, while its elements are walked in order of positions, in sets of those whose key is equal.
+#[derive(Debug)]
+pub struct CutOfSets {
+    smallest: u64,
+    left: u64,
+}
+
+impl CutOfSets {
+    /// The smallest key that elements above the cut can have. All elements with a larger one are above the cut.
+    pub fn smallest(&self) -> u64 {
+        self.smallest
+    }
+
+    /// Which of the next elements that have the [smallest](Self::smallest) key are above the cut.
+    #[inline]
+    pub fn takes(&mut self, equal: Flags) -> Flags {
+        let taken = flags::first(equal, self.left);
+        self.left -= u64::from(taken.count_ones());
+        taken
     }
 }
 

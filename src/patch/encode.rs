@@ -10,11 +10,13 @@ use crate::format::block::choose::BlockEncodings;
 use crate::format::block::dense::{DenseElements, is_dense};
 use crate::format::block::encode::{self, Encoding, Portability};
 use crate::format::block::{BLOCK_ELEMENTS, BaseElements, BlockId, Elements, Kept, block_range};
+use crate::mask::flags::Flags;
 use crate::mask::pruning::Bits;
 use crate::mask::{MaskFault, PairMasks, SelectedBlock, Selection};
 use crate::pair::{Pair, TensorPair};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, PoisonError};
 
 /// How a selection is encoded.
 #[derive(Debug, Clone, Copy)]
@@ -80,16 +82,27 @@ pub(crate) fn encode_selection(
     with_digests: bool,
     context: &Context<'_>,
 ) -> Result<Vec<(BlockEncodings, Option<PatchedDigests>)>, EncodeError> {
-    let encode = |elements: &mut Elements, selected: &SelectedBlock| {
+    let buffers = Buffers::default();
+    let encode = |selected: &SelectedBlock| {
         let tensor = &pair.tensors[selected.tensor];
-        read(tensor, selected, elements, options, with_digests, context)?.encode()
+        buffers.lend(|elements| read(tensor, selected, elements, options, with_digests, context)?.encode())
     };
-    selection.blocks.par_iter().map_init(no_elements, encode).collect()
+    selection.blocks.par_iter().with_max_len(1).map(encode).collect()
 }
 
 /// Memory for the elements of one block after another. Fresh memory for each would be handed out by the system page by page.
-pub(crate) fn no_elements() -> Elements {
-    Elements::new(Dtype::U8)
+#[derive(Debug, Default)]
+pub(crate) struct Buffers(Mutex<Vec<Elements>>);
+
+impl Buffers {
+    /// Calls `with` with memory that no other call has at the same time.
+    pub fn lend<T>(&self, with: impl FnOnce(&mut Elements) -> T) -> T {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut elements = spare.unwrap_or_else(|| Elements::new(Dtype::U8));
+        let result = with(&mut elements);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(elements);
+        result
+    }
 }
 
 /// Reads the elements of `tensor` that are `selected`.
@@ -263,10 +276,10 @@ impl<'a> DenseBlock<'a> {
         })
     }
 
-    /// As [`SelectedElements::add`].
-    pub fn add(&mut self, indices: &[u32], target: &[u8], reference: &[u8]) {
+    /// Adds the next part of the block: its bytes on both sides, in the target's dtype, and which of its elements are selected.
+    pub fn add(&mut self, selected: &[Flags], target: &[u8], reference: &[u8]) {
         let width = self.tensor.dtype().width();
-        let result = self.result.update_from(target, reference, width, indices);
+        let result = self.result.update_from(target, reference, width, selected);
         self.elements.extend(target, result);
     }
 
@@ -343,7 +356,7 @@ mod tests {
 
     /// The elements of the pair's only tensor at `positions`, with what is added to them when they are encoded.
     fn elements(pair: &Pair<'_>, positions: &[u32], options: EncodeOptions<'_>) -> Elements {
-        let mut elements = no_elements();
+        let mut elements = Elements::new(Dtype::U8);
         let silent = &Context::silent();
         let mut block = read(&pair.tensors[0], &selected(positions), &mut elements, options, false, silent).unwrap();
         if block.masks.is_some() {
@@ -369,7 +382,7 @@ mod tests {
         let (old_target, old_reference) = pair_of(&target, &reference);
         let pair = Pair::new(&old_target, &old_reference, &PairOptions::default()).unwrap();
         let positions: Vec<u32> = (0..100_000).step_by(777).collect();
-        let (mut elements, silent) = (no_elements(), &Context::silent());
+        let (mut elements, silent) = (Elements::new(Dtype::U8), &Context::silent());
         let block =
             read(&pair.tensors[0], &selected(&positions), &mut elements, without_masks(), true, silent).unwrap();
         let digests = block.encode().unwrap().1.unwrap();
@@ -417,7 +430,7 @@ mod tests {
         let pair = Pair::new(&target, &reference, &options).unwrap();
         let elements = elements(&pair, &[0, 1], without_masks());
         assert_eq!(elements.reference, bits(&[2.0, 3.0]));
-        let (mut elements, silent) = (no_elements(), &Context::silent());
+        let (mut elements, silent) = (Elements::new(Dtype::U8), &Context::silent());
         let block = read(&pair.tensors[0], &selected(&[0, 1]), &mut elements, without_masks(), true, silent).unwrap();
         let digests = block.encode().unwrap().1.unwrap();
         assert!(matches!(digests.inverse_result, PartDigest::Whole(Digest::UNKNOWN)));

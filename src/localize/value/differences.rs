@@ -4,12 +4,16 @@ use crate::context::Context;
 use crate::dtype::{Dtype, FloatFormat, Width};
 use crate::format::block::{BlockId, block_range};
 use crate::localize::Impossible;
-use crate::localize::scan::{Block, BlockDigests, STRIDE_BYTES, elements_in};
+use crate::localize::scan::{STRIDE_BYTES, elements_in};
 use crate::mask::PairMasks;
+use crate::mask::flags::{self, Flags, STRIDE};
 use crate::mask::pruning::Bits;
 use crate::mask::ranking::{Keys, sampled};
-use crate::mask::top_k::{Counts, Outside, Search};
+use crate::mask::top_k::{Counter, Outside};
 use crate::pair::{Pair, TensorPair};
+use bitvec::field::BitField;
+use bitvec::order::Lsb0;
+use bitvec::slice::BitSlice;
 use multiversion::multiversion;
 use std::ops::{RangeInclusive, Sub};
 
@@ -34,24 +38,8 @@ pub(crate) struct Part<'a> {
 }
 
 impl<'a> Differences<'a> {
-    /// Hashes a block, checks that it is finite, and counts its keys for the first step of `search`.
-    ///
-    /// # Errors
-    /// [`Impossible`]: an element that is not finite, a mask that cannot be read, or cancellation.
-    pub fn hash_and_count(&self, block: Block<'_>, search: &Search) -> Result<(Counts, BlockDigests), Impossible> {
-        let mut counter = search.counter();
-        let mut finder = self.finder(block.id, search.range())?;
-        let digests = block.read(self.context, |first, target, reference| {
-            let part = Part { first, target, reference };
-            finder.check_finite(part)?;
-            finder.find(part).iter().for_each(|(_, key)| counter.add(*key));
-            Ok::<(), Impossible>(())
-        })?;
-        Ok((counter.finish(finder.outside()), digests))
-    }
-
-    /// Reads a block. Calls `each` with consecutive parts of it, and with the index in the part and the key of each element whose key
-    /// is in `range`. Returns the numbers of other elements.
+    /// Reads a block. Calls `each` with consecutive parts of it, and with their elements whose key is in `range` or above it. Returns the
+    /// numbers of elements whose key is not in it.
     ///
     /// # Errors
     /// The errors of `each`, a mask that cannot be read, or cancellation.
@@ -59,7 +47,7 @@ impl<'a> Differences<'a> {
         &self,
         id: BlockId,
         range: RangeInclusive<u64>,
-        mut each: impl FnMut(Part<'_>, &[(u32, u64)]) -> Result<(), Impossible>,
+        mut each: impl FnMut(Part<'_>, &Found) -> Result<(), Impossible>,
     ) -> Result<Outside, Impossible> {
         let pair = &self.pair.tensors[id.tensor];
         let elements = block_range(id.index, pair.target.info.elements());
@@ -77,7 +65,11 @@ impl<'a> Differences<'a> {
         Ok(finder.outside())
     }
 
-    fn finder(&self, id: BlockId, range: RangeInclusive<u64>) -> Result<Finder<'a>, Impossible> {
+    /// Finds the keys of a block that are in `range`.
+    ///
+    /// # Errors
+    /// A mask that cannot be read, or cancellation.
+    pub fn finder(&self, id: BlockId, range: RangeInclusive<u64>) -> Result<Finder<'a>, Impossible> {
         let pair = &self.pair.tensors[id.tensor];
         let start = block_range(id.index, pair.target.info.elements()).start;
         let both_keep = self.masks.map(|masks| masks.both_keep(pair, id.index, self.context)).transpose()?;
@@ -109,7 +101,7 @@ impl Keys for Differences<'_> {
             while let Some(run) = runs.next_if(|run| run.start < window.end) {
                 let reference = pair.reference_elements(run.clone(), &mut buffer);
                 find(pair.dtype(), pair.target.elements(run), reference, &(0..=u64::MAX), &mut found);
-                keys.extend(found.entries().iter().map(|(_, key)| key));
+                found.in_range(&(0..=u64::MAX), |_, key| keys.push(key));
             }
             pair.release(window);
         }
@@ -123,16 +115,16 @@ impl Keys for Differences<'_> {
         mut each: impl FnMut(u32, u64),
     ) -> Result<Outside, Impossible> {
         let start = block_range(id.index, self.pair.tensors[id.tensor].target.info.elements()).start;
-        self.read(id, range, |part, found| {
+        self.read(id, range.clone(), |part, found| {
             check_finite(&self.pair.tensors[id.tensor], start, part)?;
-            found.iter().for_each(|(index, key)| each(part.first + index, *key));
+            found.in_range(&range, |index, key| each(part.first + index, key));
             Ok(())
         })
     }
 }
 
 /// Finds the elements of one block whose key is in a range, part by part, and counts the others.
-struct Finder<'a> {
+pub(super) struct Finder<'a> {
     pair: &'a TensorPair<'a>,
     /// The flat index of the block's first element.
     start: u64,
@@ -146,89 +138,115 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// The index and key of each element of the next part whose key is in the range, ascending.
-    fn find(&mut self, part: Part<'_>) -> &[(u32, u64)] {
+    /// The elements of the next part whose key is in the range or above it.
+    pub fn find(&mut self, part: Part<'_>) -> &Found {
         let Self { pair, range, found, .. } = self;
         let width = pair.dtype().width().bytes();
         // Rows that only the target has are not ranked.
         let compared = pair.compared().saturating_sub(self.start + u64::from(part.first));
         let elements = (part.target.len() / width).min(compared as usize);
         let (target, reference) = (&part.target[..elements * width], &part.reference[..elements * width]);
+        find(pair.dtype(), target, reference, range, found);
         match &self.both_keep {
-            None => {
-                self.above += find(pair.dtype(), target, reference, range, found);
-                self.ranked += elements as u64;
-            }
+            None => self.ranked += elements as u64,
             Some(both_keep) => {
                 let both_keep = &both_keep[part.first as usize..][..elements];
-                find(pair.dtype(), target, reference, &(*range.start()..=u64::MAX), found);
-                found.retain(|index, key| {
-                    let is_ranked = both_keep[index as usize];
-                    self.above += u64::from(is_ranked && key > *range.end());
-                    is_ranked && key <= *range.end()
-                });
+                found.retain(both_keep);
                 self.ranked += both_keep.count_ones() as u64;
             }
         }
-        self.inside += found.entries().len() as u64;
-        found.entries()
+        self.inside += found.n as u64 + flags::count(&found.equal);
+        self.above += flags::count(&found.above);
+        found
     }
 
-    fn check_finite(&self, part: Part<'_>) -> Result<(), Impossible> {
+    /// Checks that all elements of a part of the block are finite.
+    ///
+    /// # Errors
+    /// [`Impossible::NotFinite`].
+    pub fn check_finite(&self, part: Part<'_>) -> Result<(), Impossible> {
         check_finite(self.pair, self.start, part)
     }
 
     /// The numbers of elements that were not in the range.
-    fn outside(&self) -> Outside {
+    pub fn outside(&self) -> Outside {
         Outside { above: self.above, below: self.ranked - self.inside - self.above }
     }
 }
 
-/// The index in a part and the key of each element whose key is in a range, ascending by index.
+/// The elements of a part whose key is in a range or above it.
 #[derive(Debug, Default)]
-struct Found {
-    /// The elements, followed by room for others. Room is written to and not taken wherever an element turns out not to be one of them,
-    /// because a branch that no processor foresees costs more.
+pub(super) struct Found {
+    /// The elements whose key is above the range.
+    above: Vec<Flags>,
+    /// The elements whose key is in the range, if the range is one key.
+    equal: Vec<Flags>,
+    /// The index in the part and the key of each element in another range, ascending by index, followed by room for others. Room is
+    /// written to and not taken wherever an element turns out not to be one of them, because a branch that no processor foresees costs
+    /// more.
     entries: Vec<(u32, u64)>,
-    /// The number of elements.
+    /// The number of elements in another range.
     n: usize,
 }
 
 impl Found {
-    /// No elements, and room for at least `most`.
+    /// No elements, and room for those of a part of `most`.
     fn clear(&mut self, most: usize) {
+        self.above.clear();
+        self.equal.clear();
         self.n = 0;
-        if self.entries.len() < most {
-            self.entries.resize(most, (0, 0));
+        if self.entries.len() < most + TOGETHER {
+            self.entries.resize(most + TOGETHER, (0, 0));
         }
     }
 
-    /// Adds an element if `is_found`.
+    /// Adds an element of the range if `is_found`.
     #[inline(always)]
     fn push_if(&mut self, is_found: bool, index: u32, key: u64) {
         self.entries[self.n] = (index, key);
         self.n += usize::from(is_found);
     }
 
-    fn retain(&mut self, mut is_kept: impl FnMut(u32, u64) -> bool) {
+    /// Removes the elements that are not `kept`.
+    fn retain(&mut self, kept: &BitSlice<u8, Lsb0>) {
         self.entries.truncate(self.n);
-        self.entries.retain(|(index, key)| is_kept(*index, *key));
+        self.entries.retain(|(index, _)| kept[*index as usize]);
         self.n = self.entries.len();
+        for flags in [&mut self.above, &mut self.equal] {
+            flags.iter_mut().zip(kept.chunks(STRIDE)).for_each(|(flags, kept)| *flags &= kept.load_le::<Flags>());
+        }
     }
 
-    fn entries(&self) -> &[(u32, u64)] {
-        &self.entries[..self.n]
+    /// Calls `each` with the index in the part and the key of each element whose key is in the `range`, ascending by index.
+    pub fn in_range(&self, range: &RangeInclusive<u64>, mut each: impl FnMut(u32, u64)) {
+        flags::indices(&self.equal, |index| each(index, *range.start()));
+        self.entries[..self.n].iter().for_each(|(index, key)| each(*index, *key));
+    }
+
+    /// Counts the keys in the `range`.
+    pub fn count(&self, range: &RangeInclusive<u64>, counter: &mut Counter) {
+        counter.add_equal(*range.start(), flags::count(&self.equal));
+        self.entries[..self.n].iter().for_each(|(_, key)| counter.add(*key));
+    }
+
+    /// The elements of the part whose key is above the range.
+    pub fn above(&self) -> &[Flags] {
+        &self.above
+    }
+
+    /// The elements of the part whose key is in the range, if the range is one key.
+    pub fn equal(&self) -> &[Flags] {
+        &self.equal
     }
 }
 
-/// Replaces `found` by the index and key of each element whose key is in `range`, ascending. Returns the number of elements whose key
-/// is above it.
+/// Replaces `found` by the elements whose key is in `range` or above it.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
     "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
 ))]
-fn find(dtype: Dtype, target: &[u8], reference: &[u8], range: &RangeInclusive<u64>, found: &mut Found) -> u64 {
-    found.clear(target.len() / dtype.width().bytes() + TOGETHER);
+fn find(dtype: Dtype, target: &[u8], reference: &[u8], range: &RangeInclusive<u64>, found: &mut Found) {
+    found.clear(target.len() / dtype.width().bytes());
     // A difference of two numbers that an F32 can hold, rounded to an F32, is that of the key, so that it does not change the order.
     let [low, high] = [*range.start(), *range.end()].map(|key| f64::from_bits(key.min(f64::INFINITY.to_bits())));
     let rough = (low as f32).max(if low > 0.0 { f32::from_bits(1) } else { 0.0 })..=high as f32;
@@ -248,7 +266,7 @@ fn find(dtype: Dtype, target: &[u8], reference: &[u8], range: &RangeInclusive<u6
         (_, Some(float), _) => {
             find_in::<1, f32>(target, reference, range, rough, |[byte]| small(float, byte.into()), f32::abs, found)
         }
-        (_, None, _) => 0,
+        (_, None, _) => {}
     }
 }
 
@@ -261,9 +279,6 @@ fn small(float: FloatFormat, bits: u32) -> f32 {
     let scale = f32::from_bits((127 + 127 - ((1 << (float.exponent_bits - 1)) - 1)) << 23);
     if bits & sign == 0 { magnitude * scale } else { -magnitude * scale }
 }
-
-/// Elements that are compared together: one for each bit of a `u32`.
-const STRIDE: usize = 32;
 
 /// Elements of a stride whose keys are computed without asking how many there are.
 const TOGETHER: usize = 4;
@@ -278,15 +293,16 @@ fn find_in<const N: usize, T: Copy + PartialOrd + Sub<Output = T> + Into<f64>>(
     value: impl Fn([u8; N]) -> T,
     abs: impl Fn(T) -> T,
     found: &mut Found,
-) -> u64 {
+) {
     let wanted = Wanted { range, rough, value, abs };
-    let mut above = 0;
     let (targets, last_targets) = target.as_chunks::<N>().0.as_chunks::<STRIDE>();
     let (references, last_references) = reference.as_chunks::<N>().0.as_chunks::<STRIDE>();
     for ((targets, references), start) in targets.iter().zip(references).zip((0..).step_by(STRIDE)) {
-        above += wanted.find(start, targets, references, found);
+        wanted.find(start, targets, references, found);
     }
-    above + wanted.find(STRIDE * targets.len(), last_targets, last_references, found)
+    if !last_targets.is_empty() {
+        wanted.find(STRIDE * targets.len(), last_targets, last_references, found);
+    }
 }
 
 /// Which elements [`find_in`] finds.
@@ -298,10 +314,10 @@ struct Wanted<'a, T, Value, Abs> {
 }
 
 impl<T: Copy + PartialOrd + Sub<Output = T> + Into<f64>, Value, Abs: Fn(T) -> T> Wanted<'_, T, Value, Abs> {
-    /// Appends those of the next at most [`STRIDE`] elements to `found`, and returns how many are above.
+    /// Adds those of the next at most [`STRIDE`] elements to `found`.
     // A method, since a closure that is called twice is not compiled for the processors that `find` is compiled for.
     #[inline(always)]
-    fn find<const N: usize>(&self, start: usize, targets: &[[u8; N]], references: &[[u8; N]], found: &mut Found) -> u64
+    fn find<const N: usize>(&self, start: usize, targets: &[[u8; N]], references: &[[u8; N]], found: &mut Found)
     where
         Value: Fn([u8; N]) -> T,
     {
@@ -310,13 +326,43 @@ impl<T: Copy + PartialOrd + Sub<Output = T> + Into<f64>, Value, Abs: Fn(T) -> T>
         // Loops without branches, which the compiler vectorizes.
         let differences = || targets.iter().zip(references).map(difference).enumerate();
         let reaching =
-            differences().fold(0u32, |set, (at, difference)| set | u32::from(difference >= *rough.start()) << at);
-        if reaching == 0 {
-            return 0;
+            differences().fold(0, |set, (at, difference)| set | Flags::from(difference >= *rough.start()) << at);
+        let (mut above, mut equal) = (0, 0);
+        if reaching != 0 {
+            above = differences().fold(0, |set, (at, difference)| set | Flags::from(difference > *rough.end()) << at);
+            let near = reaching & !above;
+            if near != 0 && range.start() == range.end() {
+                let key = f64::from_bits(*range.start());
+                let exact = |(target, reference): (&[u8; N], &[u8; N])| {
+                    let (target, reference): (f64, f64) = (value(*target).into(), value(*reference).into());
+                    (reference - target).abs()
+                };
+                let keys = || targets.iter().zip(references).map(exact).enumerate();
+                equal = near & keys().fold(0, |set, (at, exact)| set | Flags::from(exact == key) << at);
+                above |= near & keys().fold(0, |set, (at, exact)| set | Flags::from(exact > key) << at);
+            } else {
+                above |= self.find_near(start, near, targets, references, found);
+            }
         }
-        let over = differences().fold(0u32, |set, (at, difference)| set | u32::from(difference > *rough.end()) << at);
-        let mut above = u64::from(over.count_ones());
-        let mut near = reaching & !over;
+        found.above.push(above);
+        found.equal.push(equal);
+    }
+
+    /// Computes the keys of the elements that are `near` the range. Adds those in it to `found`, and returns those above.
+    #[inline(always)]
+    fn find_near<const N: usize>(
+        &self,
+        start: usize,
+        mut near: Flags,
+        targets: &[[u8; N]],
+        references: &[[u8; N]],
+        found: &mut Found,
+    ) -> Flags
+    where
+        Value: Fn([u8; N]) -> T,
+    {
+        let Self { range, value, .. } = self;
+        let mut above = 0;
         while near != 0 {
             for _ in 0..TOGETHER {
                 // The first element, whatever its key, if none is left.
@@ -324,7 +370,7 @@ impl<T: Copy + PartialOrd + Sub<Output = T> + Into<f64>, Value, Abs: Fn(T) -> T>
                 near &= near.wrapping_sub(1);
                 let (target, reference): (f64, f64) = (value(targets[index]).into(), value(references[index]).into());
                 let key = (reference - target).abs().to_bits();
-                above += u64::from(is_near & (key > *range.end()));
+                above |= Flags::from(is_near & (key > *range.end())) << index;
                 found.push_if(is_near & range.contains(&key), (start + index) as u32, key);
             }
         }
@@ -428,11 +474,17 @@ mod tests {
             let bytes = |side: fn(&(u64, u64)) -> u64| {
                 bits.iter().flat_map(|pair| side(pair).to_le_bytes()[..dtype.width().bytes()].to_vec()).collect::<Vec<u8>>()
             };
-            let mut found = Found { entries: vec![(7, 7)], n: 1 };
-            let above = find(dtype, &bytes(|pair| pair.0), &bytes(|pair| pair.1), &range, &mut found);
+            let mut found = Found { entries: vec![(7, 7)], n: 1, above: vec![7], equal: vec![7] };
+            find(dtype, &bytes(|pair| pair.0), &bytes(|pair| pair.1), &range, &mut found);
             let expected: Vec<(u32, u64)> = (0..).zip(keys.iter().copied()).filter(|(_, key)| range.contains(key)).collect();
-            prop_assert_eq!(found.entries(), expected);
-            prop_assert_eq!(above as usize, keys.iter().filter(|key| *key > range.end()).count());
+            let mut in_range = Vec::new();
+            found.in_range(&range, |index, key| in_range.push((index, key)));
+            prop_assert_eq!(in_range, expected);
+            let is_above = |at: usize| found.above()[at / STRIDE] >> (at % STRIDE) & 1 == 1;
+            prop_assert_eq!(found.above().len(), keys.len().div_ceil(STRIDE));
+            let above: Vec<bool> = (0..STRIDE * found.above().len()).map(is_above).collect();
+            let expected = keys.iter().map(|key| key > range.end()).chain(std::iter::repeat(false));
+            prop_assert_eq!(&above, &expected.take(above.len()).collect::<Vec<_>>());
         }
     }
 }

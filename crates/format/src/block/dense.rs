@@ -96,11 +96,13 @@ fn count_lanes<L: Copy + Into<u16>, const ROOM: usize>(
     let mut four = [[0u32; 4]; ROOM];
     let first = start / CHUNK;
     let live = (first..).zip(classes.chunks(CHUNK)).filter(|(chunk, _)| chunks.contains(*chunk));
+    let mut count = |counter: usize, class: L| four[usize::from(class.into()) % ROOM][counter] += 1;
     for (_, classes) in live {
-        for (at, class) in classes.iter().enumerate() {
-            let class: u16 = (*class).into();
-            four[usize::from(class) % ROOM][at % 4] += 1;
+        let (fours, rest) = classes.as_chunks::<4>();
+        for classes in fours {
+            (0..4).zip(classes).for_each(|(counter, class)| count(counter, *class));
         }
+        rest.iter().for_each(|class| count(0, *class));
     }
     for (count, four) in counts.iter_mut().zip(four) {
         *count += four.iter().map(|count| u64::from(*count)).sum::<u64>();
@@ -141,9 +143,10 @@ impl Pointers {
         Self { groups, next }
     }
 
-    /// Calls `each` for every element of a part, with its index in the part and the index of its number, if it is in one of `chunks`.
+    /// Calls `each` with consecutive elements of a part that are in one of `chunks`: the index of the first one in the part, and the
+    /// indices of their numbers.
     #[inline(always)]
-    fn walk(&mut self, chunks: &Chunks, start: usize, classes: &Classes, mut each: impl FnMut(usize, usize)) {
+    fn walk(&mut self, chunks: &Chunks, start: usize, classes: &Classes, mut each: impl FnMut(usize, &[usize])) {
         let (groups, next) = (&self.groups[..], &mut self.next[..]);
         match classes {
             Classes::Narrow(classes) => {
@@ -168,7 +171,11 @@ impl Pointers {
         numbers: &[N],
         sequences: &mut [N],
     ) {
-        self.walk(chunks, start, classes, |at, index| sequences[index] = numbers[at]);
+        self.walk(chunks, start, classes, |first, indices| {
+            for (index, number) in indices.iter().zip(&numbers[first..][..indices.len()]) {
+                sequences[*index] = *number;
+            }
+        });
     }
 
     /// Fills `numbers` with those of a part; with zeros where a chunk has none, or where the `sequences` are at their end.
@@ -183,8 +190,10 @@ impl Pointers {
         numbers.clear();
         numbers.resize(classes.len(), N::default());
         let numbers = &mut numbers[..];
-        self.walk(chunks, start, classes, |at, index| {
-            numbers[at] = sequences.get(index).copied().unwrap_or_default();
+        self.walk(chunks, start, classes, |first, indices| {
+            for (index, number) in indices.iter().zip(&mut numbers[first..][..indices.len()]) {
+                *number = sequences.get(*index).copied().unwrap_or_default();
+            }
         });
     }
 }
@@ -196,15 +205,22 @@ fn walk_lanes<L: Copy + Into<u16>, const ROOM: usize>(
     classes: &[L],
     groups: &[u16; ROOM],
     next: &mut [usize; ROOM],
-    each: &mut impl FnMut(usize, usize),
+    each: &mut impl FnMut(usize, &[usize]),
 ) {
+    let mut index_of = |class: L| {
+        let next = &mut next[usize::from(groups[usize::from(class.into()) % ROOM]) % ROOM];
+        *next += 1;
+        *next - 1
+    };
     let first = start / CHUNK;
     for (chunk, classes) in classes.chunks(CHUNK).enumerate().filter(|(chunk, _)| chunks.contains(first + chunk)) {
-        for (at, class) in classes.iter().enumerate() {
-            let class: u16 = (*class).into();
-            let next = &mut next[usize::from(groups[usize::from(class) % ROOM]) % ROOM];
-            each(chunk * CHUNK + at, *next);
-            *next += 1;
+        // Arrays of a known length: a loop over them has no bounds to check.
+        let (eights, rest) = classes.as_chunks::<8>();
+        for (eight, classes) in eights.iter().enumerate() {
+            each(chunk * CHUNK + 8 * eight, &classes.map(&mut index_of));
+        }
+        for (at, class) in (8 * eights.len()..).zip(rest) {
+            each(chunk * CHUNK + at, &[index_of(*class)]);
         }
     }
 }

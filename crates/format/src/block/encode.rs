@@ -362,22 +362,24 @@ impl<N: Number> ExactDeltas<N> {
 
 fn exact_deltas<N: Number>(elements: &Elements) -> ExactDeltas<N> {
     let (dtype, layout) = (elements.dtype, elements.dtype.bit_layout());
-    let entries: Vec<(u16, N)> = with_delta(elements)
-        .map(|entry| {
-            let (base, reference) = (elements.base[entry], elements.reference[entry]);
-            (layout.class(base), N::low(wrap_ulp(layout.ulp_delta(base, reference), dtype)))
-        })
-        .collect();
+    let class = |entry: usize| usize::from(layout.class(elements.base[entry]));
+    let mut ulps = Vec::with_capacity(elements.positions.len());
     let mut counts = vec![0; dtype.classes()];
-    entries.iter().for_each(|(class, _)| counts[usize::from(*class)] += 1);
-    let mut by_class = Sequences::zeros(Partition::of_counts(&counts), &counts);
-    let mut next = by_class.starts();
-    for (class, ulp) in &entries {
-        let slot = &mut next[by_class.partition().group(*class)];
-        by_class.numbers_mut()[*slot] = *ulp;
-        *slot += 1;
-    }
-    ExactDeltas { ulps: entries.into_iter().map(|(_, ulp)| ulp).collect(), by_class }
+    with_delta(elements).for_each(|entry| {
+        let ulp = layout.ulp_delta(elements.base[entry], elements.reference[entry]);
+        ulps.push(N::low(wrap_ulp(ulp, dtype)));
+        counts[class(entry)] += 1;
+    });
+    let partition = Partition::of_counts(&counts);
+    let groups: Vec<usize> = (0..dtype.classes() as u16).map(|class| partition.group(class)).collect();
+    let mut by_class = Sequences::zeros(partition, &counts);
+    let (mut next, numbers) = (by_class.starts(), by_class.numbers_mut());
+    with_delta(elements).zip(&ulps).for_each(|(entry, ulp)| {
+        let next = &mut next[groups[class(entry)]];
+        numbers[*next] = *ulp;
+        *next += 1;
+    });
+    ExactDeltas { ulps, by_class }
 }
 
 /// Counts the gaps between selected elements of each class, walking the base's elements of the block.

@@ -24,8 +24,8 @@ const SAMPLE: usize = 1 << 12;
 /// Neighbours are sampled together, because their symbols share a byte.
 const SAMPLED_RUN: usize = 64;
 
-/// Number of numbers that are searched together for one that is escaped.
-const ESCAPE_STRIDE: usize = 64;
+/// Number of numbers that are searched together for those that are escaped: one for each bit of a `u32`.
+const ESCAPE_STRIDE: usize = 32;
 
 /// How the numbers of a group become symbols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,16 +78,17 @@ pub fn encode<N: Number>(numbers: &Sequences<N>, effort: Effort) -> Vec<u8> {
     for (group, sequence) in numbers.iter().enumerate() {
         let parameters = choose(sequence);
         let before = escaped.len();
-        let encoded = encode_group(sequence, parameters, &mut escaped);
+        let packed = pack(sequence, parameters, &mut escaped);
+        let frame = frame(&packed.symbols);
         escapes.push((escaped.len() - before) as u64);
         if group + 1 < numbers.partition().groups() {
             varint::write(&mut table, numbers.partition().span(group) - 1);
         }
         varint::write(&mut table, sequence.len() as u64);
         table.extend([parameters.packing, parameters.low, parameters.zeros]);
-        varint::write(&mut table, encoded.frame.len() as u64);
-        data.extend(encoded.frame);
-        data.extend(encoded.low_bits);
+        varint::write(&mut table, frame.len() as u64);
+        data.extend(frame);
+        data.extend(packed.low_bits);
     }
     let mut by_group = Sequences::zeros(Partition::of_counts(&escapes), &escapes);
     by_group.numbers_mut().copy_from_slice(&escaped);
@@ -99,31 +100,27 @@ pub fn encode<N: Number>(numbers: &Sequences<N>, effort: Effort) -> Vec<u8> {
     table
 }
 
-struct EncodedGroup {
-    frame: Vec<u8>,
+/// The numbers of a group, without those that are escaped.
+struct Packed {
+    /// The symbols, some of them in each byte.
+    symbols: Vec<u8>,
     low_bits: Vec<u8>,
 }
 
-fn encode_group<N: Number>(sequence: &[N], parameters: Parameters, escaped: &mut Vec<N>) -> EncodedGroup {
-    let mut low_bits = Writer::default();
-    let packed = if parameters.low == 0 && parameters.zeros == 0 {
-        match parameters.packing {
+/// Packs the symbols of a group to bytes, and appends its escaped numbers to `escaped`.
+fn pack<N: Number>(sequence: &[N], parameters: Parameters, escaped: &mut Vec<N>) -> Packed {
+    if parameters.low == 0 && parameters.zeros == 0 {
+        let symbols = match parameters.packing {
             0 => pack_small::<1, N>(sequence, parameters, escaped),
             1 => pack_small::<2, N>(sequence, parameters, escaped),
             2 => pack_small::<4, N>(sequence, parameters, escaped),
             _ => pack_small::<8, N>(sequence, parameters, escaped),
-        }
-    } else {
-        pack(sequence, parameters, &mut low_bits, escaped)
-    };
-    let frame = if packed.is_empty() { Vec::new() } else { zstd_frame::huffman(&packed) };
-    EncodedGroup { frame, low_bits: low_bits.finish() }
-}
-
-/// Packs the symbols of a group to bytes, appends its low bits to `low_bits` and its escaped numbers to `escaped`.
-fn pack<N: Number>(sequence: &[N], parameters: Parameters, low_bits: &mut Writer, escaped: &mut Vec<N>) -> Vec<u8> {
-    let mut packed = vec![0; parameters.bytes(sequence.len())];
-    for (byte, numbers) in packed.iter_mut().zip(sequence.chunks(1 << parameters.packing)) {
+        };
+        return Packed { symbols, low_bits: Vec::new() };
+    }
+    let mut low_bits = Writer::default();
+    let mut symbols = vec![0; parameters.bytes(sequence.len())];
+    for (byte, numbers) in symbols.iter_mut().zip(sequence.chunks(1 << parameters.packing)) {
         for (at, number) in (0u32..).zip(numbers) {
             let (symbol, low) = parameters.symbol(*number);
             *byte |= symbol << (at * parameters.symbol_bits());
@@ -134,10 +131,16 @@ fn pack<N: Number>(sequence: &[N], parameters: Parameters, low_bits: &mut Writer
             }
         }
     }
-    packed
+    Packed { symbols, low_bits: low_bits.finish() }
 }
 
-/// As [`pack`], for numbers without low bits and zero bits, whose symbol is their zigzag unless they are escaped: loops without branches,
+/// Compresses the symbols of a group.
+fn frame(symbols: &[u8]) -> Vec<u8> {
+    if symbols.is_empty() { Vec::new() } else { zstd_frame::huffman(symbols) }
+}
+
+/// The symbols of [`pack`], for numbers without low bits and zero bits, whose symbol is their zigzag unless they are escaped: loops without
+/// branches,
 /// which compilers vectorize.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
@@ -150,10 +153,11 @@ fn pack_small<const PER_BYTE: usize, N: Number>(
 ) -> Vec<u8> {
     let escape = N::low(parameters.escape().into());
     for numbers in sequence.chunks(ESCAPE_STRIDE) {
-        let most = numbers.iter().fold(N::default(), |most, number| most.max(number.zigzag()));
-        if most >= escape {
-            let zigzags = numbers.iter().map(|number| number.zigzag());
-            escaped.extend(zigzags.filter(|zigzag| *zigzag >= escape).map(|zigzag| zigzag.minus(N::low(1))));
+        let is_escaped = numbers.iter().map(|number| number.zigzag() >= escape).enumerate();
+        let mut set = is_escaped.fold(0u32, |set, (at, is_escaped)| set | u32::from(is_escaped) << at);
+        while set != 0 {
+            escaped.push(numbers[set.trailing_zeros() as usize].zigzag().minus(N::low(1)));
+            set &= set - 1;
         }
     }
     let mut packed = vec![0; parameters.bytes(sequence.len())];
@@ -179,20 +183,18 @@ fn packed_small<const PER_BYTE: usize, N: Number>(numbers: &[N], escape: N) -> u
 /// The parameters for which a sample of the numbers takes the fewest bits.
 fn choose<N: Number>(sequence: &[N]) -> Parameters {
     let step = sequence.len().div_ceil(SAMPLE).max(1) * SAMPLED_RUN;
-    let runs: Vec<&[N]> = (0..sequence.len())
-        .step_by(step)
-        .map(|start| &sequence[start..sequence.len().min(start + SAMPLED_RUN)])
-        .collect();
-    let changes = || runs.iter().copied().flatten().filter(|number| **number != N::default());
-    let n = changes().count();
+    let runs = (0..sequence.len()).step_by(step).map(|start| &sequence[start..sequence.len().min(start + SAMPLED_RUN)]);
+    let sample: Vec<N> = runs.flatten().copied().collect();
+    let changes: Vec<N> = sample.iter().copied().filter(|number| *number != N::default()).collect();
+    let n = changes.len();
     if n == 0 {
         return Parameters { packing: PACKING_MAX, ..Parameters::default() };
     }
     // Zeros that all but one number of 64 share; this is 0 for nearly all data.
-    let mut trailing: Vec<u32> = changes().map(|number| (*number).into().trailing_zeros()).collect();
+    let mut trailing: Vec<u32> = changes.iter().map(|number| (*number).into().trailing_zeros()).collect();
     let zeros = *trailing.select_nth_unstable(n / 64).1 as u8;
     let code = |number: &N| number.shift_right(zeros.into()).zigzag().into().wrapping_sub(1);
-    let mut lengths: Vec<u32> = changes().map(|number| 64 - code(number).leading_zeros()).collect();
+    let mut lengths: Vec<u32> = changes.iter().map(|number| 64 - code(number).leading_zeros()).collect();
     lengths.sort_unstable();
     let low_bits = [lengths[n / 2], lengths[n - 1 - n / 256]].map(|length| length.saturating_sub(8));
     let low_bits = low_bits[0]..=low_bits[1];
@@ -201,38 +203,30 @@ fn choose<N: Number>(sequence: &[N]) -> Parameters {
     let candidates = packed.map(|packing| (packing, 0)).chain(low_bits.clone().map(|low| (0, low)));
     candidates
         .map(|(packing, low)| Parameters { packing, low: low as u8, zeros })
-        .min_by_key(|parameters| (sampled_bits(&runs, *parameters), parameters.packing, parameters.low))
+        .min_by_key(|parameters| (estimated_bits(&sample, n, *parameters), parameters.packing, parameters.low))
         .unwrap_or_default()
 }
 
-/// About how many bits the `runs` of numbers take.
-fn sampled_bits<N: Number>(runs: &[&[N]], parameters: Parameters) -> u64 {
-    let (mut packed, mut escapes) = (Histogram::default(), Histogram::default());
-    let (mut low_bits, mut escape_bits) = (0, 0);
-    for numbers in runs.iter().flat_map(|run| run.chunks(1 << parameters.packing)) {
-        let mut byte = 0;
-        for (at, number) in (0u32..).zip(numbers) {
-            let (symbol, _) = parameters.symbol(*number);
-            byte |= symbol << (at * parameters.symbol_bits());
-            if symbol == parameters.escape() {
-                // Integer codecs spend bits on what a small number is, or on the length of a large one and all but its highest bit.
-                let number = number.zigzag().into();
-                let length = 64 - number.leading_zeros();
-                if number < 16 {
-                    escapes.add(number as u8);
-                } else {
-                    escapes.add(16 + length as u8);
-                    escape_bits += u64::from(length) - 1;
-                }
-            } else if symbol != 0 {
-                low_bits += u64::from(parameters.low);
-            }
+/// About how many bits a sample takes in which `changes` numbers are not zero.
+fn estimated_bits<N: Number>(sample: &[N], changes: usize, parameters: Parameters) -> u64 {
+    let mut escaped = Vec::new();
+    let Packed { symbols, .. } = pack(sample, parameters, &mut escaped);
+    let direct_bits = (changes - escaped.len()) as u64 * u64::from(parameters.low);
+    let (mut escapes, mut escape_bits) = (Histogram::default(), 0);
+    for code in &escaped {
+        // Integer codecs spend bits on what a small number is, or on the length of a large one and all but its highest bit.
+        let number = code.plus(N::low(1)).into();
+        let length = 64 - number.leading_zeros();
+        if number < 16 {
+            escapes.add(number as u8);
+        } else {
+            escapes.add(16 + length as u8);
+            escape_bits += u64::from(length) - 1;
         }
-        packed.add(byte);
     }
     escape_bits += escapes.huffman_bits();
     // Escapes take many times longer to encode and to decode, so they must save something.
-    packed.huffman_bits() + low_bits + escape_bits + escape_bits / 8
+    Histogram::of(&symbols).huffman_bits() + direct_bits + escape_bits + escape_bits / 8
 }
 
 /// Decodes `total` numbers over `classes` classes.
@@ -440,7 +434,8 @@ mod tests {
             for low in [0, 1, 7, 31] {
                 for zeros in [0, 3, 31] {
                     let (parameters, mut escaped) = (Parameters { packing, low, zeros }, Vec::new());
-                    let EncodedGroup { frame, low_bits } = encode_group(&numbers, parameters, &mut escaped);
+                    let Packed { symbols, low_bits } = pack(&numbers, parameters, &mut escaped);
+                    let frame = frame(&symbols);
                     let (mut reader, mut escaped, mut decoded) =
                         (Reader::new(&low_bits), escaped.into_iter(), Vec::new());
                     decode_group(numbers.len(), parameters, &frame, &mut reader, &mut escaped, &mut decoded).unwrap();

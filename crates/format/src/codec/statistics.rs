@@ -89,6 +89,13 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// Counts all of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut histogram = Self::default();
+        bytes.iter().for_each(|byte| histogram.add(*byte));
+        histogram
+    }
+
     /// Counts `byte`.
     pub fn add(&mut self, byte: u8) {
         self.0[usize::from(byte)] += 1;
