@@ -152,8 +152,8 @@ impl TensorPair<'_> {
 }
 
 impl<'a> TensorPair<'a> {
-    /// Calls `each` with consecutive parts of `elements`: the flat index of the part's first element, the target's bytes, and the
-    /// reference's bytes in the target's dtype. Stops at the first error of `each`.
+    /// Reads `elements` part by part. Calls `each` with the elements of a part, the target's bytes, and the reference's bytes in the
+    /// target's dtype. Stops at the first error of `each`.
     ///
     /// # Errors
     /// [`Cancelled`], or the error of `each`.
@@ -161,30 +161,30 @@ impl<'a> TensorPair<'a> {
         &self,
         elements: Range<u64>,
         context: &Context<'_>,
-        mut each: impl FnMut(u64, &[u8], &[u8]) -> Result<(), E>,
+        mut each: impl FnMut(Range<u64>, &[u8], &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut rounded = Vec::new();
+        let widths: usize = [self.target, self.reference].map(|side| side.info.dtype.width().bytes()).iter().sum();
+        let (mut target, mut reference) = (Vec::new(), Vec::new());
         for part in self.target.element_windows(elements) {
-            let target = self.target.elements(part.clone());
-            let reference = self.reference_elements(part.clone(), &mut rounded);
-            each(part.start, target, reference)?;
+            let target = self.target.read_to(part.clone(), &mut target);
+            let reference = self.reference_elements(part.clone(), &mut reference);
+            each(part.clone(), target, reference)?;
+            context.advance((part.end - part.start) * widths as u64)?;
             self.release(part);
-            context.advance(2 * target.len() as u64)?;
         }
         Ok(())
     }
 
-    /// The reference's `elements` in the target's dtype. They are computed into `buffer` unless the reference's file has them in this
-    /// form.
+    /// The reference's `elements` in the target's dtype, which may be read or computed to `buffer`.
     pub(crate) fn reference_elements<'b>(&self, elements: Range<u64>, buffer: &'b mut Vec<u8>) -> &'b [u8]
     where
         'a: 'b,
     {
         let common = self.common(elements.clone());
-        let in_file = self.reference.elements(common.clone());
         if !self.is_cast() && common == elements {
-            return in_file;
+            return self.reference.read_to(elements, buffer);
         }
+        let in_file = self.reference.elements(common.clone());
         buffer.clear();
         match self.is_cast() {
             true => self.cast(in_file, buffer),

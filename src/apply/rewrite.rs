@@ -20,6 +20,14 @@ pub type Sink<'s> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 's;
 /// Receives a part of a tensor: its range of elements, bytes that it may change, and the edits that turn them into the result's.
 pub type EachPart<'e> = dyn FnMut(Range<u64>, &mut [u8], Edits<'_>) -> Result<(), Error> + 'e;
 
+/// Bytes that are rewritten at a time: many, because file systems take longer to write few.
+const PART_BYTES: u64 = 1 << 20;
+
+/// Divides a range of the elements of `tensor` into parts that are rewritten one after another.
+pub(super) fn parts(tensor: Tensor<'_>, elements: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    windows(elements, PART_BYTES / tensor.info.dtype.width().bytes() as u64)
+}
+
 /// The edits of a part of a tensor.
 #[derive(Debug, Clone, Copy)]
 pub enum Edits<'e> {
@@ -161,9 +169,8 @@ impl Rewrite for Pruning<'_> {
         for index in part.start / BLOCK_ELEMENTS..part.end.div_ceil(BLOCK_ELEMENTS) {
             let range = block_range(index, elements);
             let kept = self.mask.block(weights_of_mask.unwrap_or(tensor), index, context)?;
-            for part in tensor.element_windows(range.clone()) {
-                bytes.clear();
-                bytes.extend_from_slice(tensor.elements(part.clone()));
+            for part in parts(tensor, range.clone()) {
+                tensor.copy_to(part.clone(), &mut bytes);
                 tensor.release(part.clone());
                 edits.clear();
                 for (at, element) in (0..).zip(part.clone()) {

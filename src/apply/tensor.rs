@@ -1,7 +1,7 @@
 //! One tensor through its edits, as a stream of bytes (spec §A3 to §A8).
 
 use super::plan::{Edit, NotFinite, Plan};
-use super::rewrite::{EachPart, Edits, Sink};
+use super::rewrite::{EachPart, Edits, Sink, parts};
 use crate::checkpoint::Tensor;
 use crate::checkpoint::scan::windows;
 use crate::context::Context;
@@ -73,11 +73,11 @@ impl Plan<'_> {
         // The weights beside which `tensor` is the pruning mask, if it is one.
         let masked = self.companions.get(&tensor.info.name).copied();
         let mut edited = 0;
-        let (mut bytes, mut edits, mut bases) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut base, mut bytes, mut edits, mut bases) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for range in windows(elements, SPAN) {
             if let Some(mut block) = self.dense_block(tensor, &range)? {
-                for part in tensor.element_windows(range.clone()) {
-                    let base = tensor.elements(part.clone());
+                for part in parts(tensor, range.clone()) {
+                    let base = tensor.read_to(part.clone(), &mut base);
                     bytes.clear();
                     bytes.extend_from_slice(base);
                     block.add((part.start - range.start) as u32, &mut bytes);
@@ -90,10 +90,9 @@ impl Plan<'_> {
                 continue;
             }
             let mut cursors = self.decode(masked.unwrap_or(tensor), &range)?;
-            for part in tensor.element_windows(range) {
+            for part in parts(tensor, range) {
                 // Edits access the bytes at scattered places, which is fast once copying has brought all of them into the cache.
-                bytes.clear();
-                bytes.extend_from_slice(tensor.elements(part.clone()));
+                tensor.copy_to(part.clone(), &mut bytes);
                 tensor.release(part.clone());
                 edits.clear();
                 match masked {

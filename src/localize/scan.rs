@@ -12,9 +12,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Bytes of each side that are hashed and handed to the caller at a time: few enough to stay in a core's cache meanwhile.
-pub const STRIDE_BYTES: u64 = 64 << 10;
-
 /// One block of a pair of tensors, to be read once.
 #[derive(Debug, Clone, Copy)]
 pub struct Block<'a> {
@@ -74,36 +71,24 @@ impl Block<'_> {
     ) -> Result<BlockDigests, E> {
         let TensorPair { target, reference } = *self.pair;
         let range = block_range(self.id.index, target.info.elements());
-        let widths = width(target.info.dtype) + width(reference.info.dtype);
         let mut hashers = Hashers::new(self.pair, range.clone());
-        let mut cast_bytes = Vec::new();
-        for window in target.element_windows(range.clone()) {
-            for part in strides(window.clone(), target.info.dtype) {
-                let start = part.start;
-                let bytes = target.elements(part.clone());
-                let cast = self.pair.reference_elements(part.clone(), &mut cast_bytes);
-                // The caller reads in order, as processors expect it; the hash, which reads many places at once, finds the bytes in the cache.
-                each((start - range.start) as u32, bytes, cast)?;
-                hashers.update(reference, part, bytes, cast);
-            }
-            context.advance((window.end - window.start) * widths)?;
-            self.pair.release(window);
-        }
+        self.pair.windows(range.clone(), context, |part, bytes, cast| {
+            // The caller reads in order, as processors expect it; the hash, which reads many places at once, finds the bytes in the cache.
+            each((part.start - range.start) as u32, bytes, cast)?;
+            hashers.update(reference, part, bytes, cast);
+            Ok::<(), E>(())
+        })?;
         Ok(hashers.finish())
     }
 
     /// Calls `each` with the parts up to the position `end` again, where they must be seen a second time.
     pub fn read_again(self, end: u32, mut each: impl FnMut(u32, &[u8], &[u8])) {
-        let TensorPair { target, .. } = *self.pair;
-        let start = block_range(self.id.index, target.info.elements()).start;
-        let mut cast_bytes = Vec::new();
-        for window in target.element_windows(start..start + u64::from(end)) {
-            for part in strides(window.clone(), target.info.dtype) {
-                let cast = self.pair.reference_elements(part.clone(), &mut cast_bytes);
-                each((part.start - start) as u32, target.elements(part), cast);
-            }
-            self.pair.release(window);
-        }
+        let start = block_range(self.id.index, self.pair.target.info.elements()).start;
+        let again = self.pair.windows(start..start + u64::from(end), &Context::silent(), |part, target, cast| {
+            each((part.start - start) as u32, target, cast);
+            Ok::<(), Cancelled>(())
+        });
+        debug_assert!(again.is_ok(), "nobody cancels a silent context");
     }
 
     /// Reads the block only to hash it.
@@ -113,12 +98,6 @@ impl Block<'_> {
     pub fn hash(self, context: &Context<'_>) -> Result<BlockDigests, Cancelled> {
         self.read(context, |_, _, _| Ok(()))
     }
-}
-
-/// Divides a range of elements into parts of [`STRIDE_BYTES`].
-fn strides(elements: Range<u64>, dtype: Dtype) -> impl Iterator<Item = Range<u64>> {
-    let (stride, end) = (STRIDE_BYTES / width(dtype), elements.end);
-    elements.step_by(stride as usize).map(move |start| start..end.min(start + stride))
 }
 
 /// The hashes of one block, while it is read.

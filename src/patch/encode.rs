@@ -115,14 +115,12 @@ fn read<'a>(
     context: &Context<'_>,
 ) -> Result<SelectedElements<'a>, EncodeError> {
     let range = block_range(selected.index, tensor.target.info.elements());
-    let width = tensor.dtype().width().bytes();
     let n = selected.positions.len();
     let mut block = SelectedElements::new(tensor, selected.id(), n, elements, options, with_digests, context)?;
     let mut rest = &selected.positions[..];
     let mut indices = Vec::new();
-    tensor.windows(range.clone(), context, |start, target, reference| {
-        let first = (start - range.start) as u32;
-        let end = first + (target.len() / width) as u32;
+    tensor.windows(range.clone(), context, |window, target, reference| {
+        let [first, end] = [window.start, window.end].map(|element| (element - range.start) as u32);
         let (in_window, later) = rest.split_at(rest.partition_point(|position| *position < end));
         indices.clear();
         indices.extend(in_window.iter().map(|position| position - first));

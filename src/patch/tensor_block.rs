@@ -28,14 +28,15 @@ impl BaseElements for TensorBlock<'_> {
         (self.range.end - self.range.start) as u32
     }
 
-    fn part(&self, positions: Range<u32>) -> &[u8] {
+    fn part<'b>(&'b self, positions: Range<u32>, buffer: &'b mut Vec<u8>) -> &'b [u8] {
         let [start, end] = [positions.start, positions.end].map(|position| self.range.start + u64::from(position));
-        self.tensor.elements(start..end)
+        self.tensor.read_to(start..end, buffer)
     }
 
     fn walk(&self, each: &mut dyn FnMut(u32, &[u8])) {
+        let mut buffer = Vec::new();
         for part in self.tensor.element_windows(self.range.clone()) {
-            each((part.start - self.range.start) as u32, self.tensor.elements(part.clone()));
+            each((part.start - self.range.start) as u32, self.tensor.read_to(part.clone(), &mut buffer));
             self.tensor.release(part);
         }
     }

@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::dtype::{Dtype, FloatFormat, Width};
 use crate::format::block::{BlockId, block_range};
 use crate::localize::Impossible;
-use crate::localize::scan::{STRIDE_BYTES, elements_in};
+use crate::localize::scan::elements_in;
 use crate::mask::PairMasks;
 use crate::mask::flags::{self, Flags, STRIDE};
 use crate::mask::pruning::Bits;
@@ -51,16 +51,10 @@ impl<'a> Differences<'a> {
     ) -> Result<Outside, Impossible> {
         let pair = &self.pair.tensors[id.tensor];
         let elements = block_range(id.index, pair.target.info.elements());
-        let (stride, width) = (STRIDE_BYTES as usize, pair.dtype().width().bytes());
         let mut finder = self.finder(id, range)?;
-        pair.windows(elements.clone(), self.context, |start, target, reference| {
-            let first = (start - elements.start) as u32;
-            let strides = target.chunks(stride).zip(reference.chunks(stride));
-            for ((target, reference), first) in strides.zip((first..).step_by(stride / width)) {
-                let part = Part { first, target, reference };
-                each(part, finder.find(part))?;
-            }
-            Ok::<(), Impossible>(())
+        pair.windows(elements.clone(), self.context, |window, target, reference| {
+            let part = Part { first: (window.start - elements.start) as u32, target, reference };
+            each(part, finder.find(part))
         })?;
         Ok(finder.outside())
     }
@@ -95,12 +89,13 @@ impl Keys for Differences<'_> {
         let pair = &self.pair.tensors[id.tensor];
         let elements = block_range(id.index, pair.target.info.elements());
         let run = SAMPLED_BYTES / pair.dtype().width().bytes() as u64;
-        let (mut keys, mut found, mut buffer) = (Vec::new(), Found::default(), Vec::new());
+        let (mut keys, mut found) = (Vec::new(), Found::default());
+        let (mut target, mut reference) = (Vec::new(), Vec::new());
         let mut runs = sampled(id, elements.clone(), run, step).peekable();
         for window in pair.target.element_windows(elements) {
             while let Some(run) = runs.next_if(|run| run.start < window.end) {
-                let reference = pair.reference_elements(run.clone(), &mut buffer);
-                find(pair.dtype(), pair.target.elements(run), reference, &(0..=u64::MAX), &mut found);
+                let reference = pair.reference_elements(run.clone(), &mut reference);
+                find(pair.dtype(), pair.target.read_to(run, &mut target), reference, &(0..=u64::MAX), &mut found);
                 found.in_range(&(0..=u64::MAX), |_, key| keys.push(key));
             }
             pair.release(window);

@@ -207,6 +207,34 @@ impl FileBytes {
         &self.all()[range.start as usize..range.end as usize]
     }
 
+    /// The bytes in `range`, which are read to `buffer` if the file is mapped. Where many bytes are needed once, this takes less time than
+    /// mapping their pages, and threads do not wait for one another.
+    ///
+    /// # Panics
+    /// If `range` is outside of the file.
+    pub fn read_to<'a>(&'a self, range: Range<u64>, buffer: &'a mut Vec<u8>) -> &'a [u8] {
+        if self.is_read(&range, buffer) { buffer } else { self.bytes(range) }
+    }
+
+    /// Replaces the content of `buffer` by the bytes in `range`.
+    ///
+    /// # Panics
+    /// If `range` is outside of the file.
+    pub fn copy_to(&self, range: Range<u64>, buffer: &mut Vec<u8>) {
+        if !self.is_read(&range, buffer) {
+            buffer.clear();
+            buffer.extend_from_slice(self.bytes(range));
+        }
+    }
+
+    /// Whether `buffer` now holds the bytes in `range`, because the file is mapped and can be read. What cannot be read is lost in the map,
+    /// too, which tells so.
+    fn is_read(&self, range: &Range<u64>, buffer: &mut Vec<u8>) -> bool {
+        let Self::Mapped(mapped) = self else { return false };
+        buffer.resize((range.end - range.start) as usize, 0);
+        read_at(&mapped.file, buffer, range.start).is_ok()
+    }
+
     /// Releases the memory of `range`; a later read loads it from the file again.
     ///
     /// A range smaller than a region is only released when it reaches the end of its region, and then together with the whole region: a

@@ -7,9 +7,9 @@ use rayon::prelude::*;
 use sha2::Digest as _;
 use std::ops::Range;
 
-/// Number of bytes that are read before their memory is released: small enough that two files and a few threads stay far below the memory
-/// bound, large enough that the system calls cost nothing.
-pub const WINDOW_BYTES: u64 = 1 << 20;
+/// Number of bytes that are read at a time: few enough that those of two files stay in a core's cache while several loops go over them, and
+/// enough that the system calls cost nothing.
+pub const WINDOW_BYTES: u64 = 64 << 10;
 
 /// Size of the parts of a tensor that are hashed in parallel, in bytes.
 const PART_BYTES: u64 = 4 << 20;
@@ -42,8 +42,9 @@ impl WeightFile {
 
     /// Calls `each` with consecutive windows of `range`, and releases the memory of each afterwards.
     fn windows(&self, range: Range<u64>, context: &Context<'_>, mut each: impl FnMut(&[u8])) -> Result<(), Cancelled> {
+        let mut buffer = Vec::new();
         for part in windows(range, WINDOW_BYTES) {
-            each(self.map.bytes(part.clone()));
+            each(self.map.read_to(part.clone(), &mut buffer));
             self.map.release(part.clone());
             context.advance(part.end - part.start)?;
         }
@@ -79,6 +80,19 @@ impl<'a> Tensor<'a> {
     /// The bytes of these elements. [`Tensor::release`] releases their memory.
     pub fn elements(&self, elements: Range<u64>) -> &'a [u8] {
         self.file.map.bytes(self.byte_range(elements))
+    }
+
+    /// The bytes of these elements, which are read to `buffer` if their file is mapped.
+    pub fn read_to<'b>(&self, elements: Range<u64>, buffer: &'b mut Vec<u8>) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        self.file.map.read_to(self.byte_range(elements), buffer)
+    }
+
+    /// Replaces the content of `buffer` by the bytes of these elements.
+    pub fn copy_to(&self, elements: Range<u64>, buffer: &mut Vec<u8>) {
+        self.file.map.copy_to(self.byte_range(elements), buffer);
     }
 
     /// Releases the memory of these elements.

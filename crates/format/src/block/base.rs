@@ -19,8 +19,8 @@ pub trait BaseElements {
     /// Number of elements in the block.
     fn elements(&self) -> u32;
 
-    /// The bytes of the elements at `positions`.
-    fn part(&self, positions: Range<u32>) -> &[u8];
+    /// The bytes of the elements at `positions`, which may be read to `buffer`.
+    fn part<'a>(&'a self, positions: Range<u32>, buffer: &'a mut Vec<u8>) -> &'a [u8];
 
     /// Calls `each` with the first position and the bytes of consecutive parts that together cover all elements.
     fn walk(&self, each: &mut dyn FnMut(u32, &[u8]));
@@ -49,8 +49,9 @@ pub trait BaseElements {
     fn sample(&self, each: &mut dyn FnMut(u32, &[u8])) {
         let n = self.elements();
         let step = n.div_ceil(SAMPLED_RUNS).max(SAMPLED_RUN);
+        let mut buffer = Vec::new();
         for start in (0..n).step_by(step as usize) {
-            each(start, self.part(start..(start + SAMPLED_RUN).min(n)));
+            each(start, self.part(start..(start + SAMPLED_RUN).min(n), &mut buffer));
         }
         self.release();
     }
@@ -102,7 +103,7 @@ impl BaseElements for InMemory<'_> {
         (self.bytes.len() / self.dtype.width().bytes()) as u32
     }
 
-    fn part(&self, positions: Range<u32>) -> &[u8] {
+    fn part<'b>(&'b self, positions: Range<u32>, _: &'b mut Vec<u8>) -> &'b [u8] {
         let width = self.dtype.width().bytes();
         &self.bytes[positions.start as usize * width..positions.end as usize * width]
     }

@@ -521,7 +521,7 @@ mod tests {
             (self.bytes[0].len() / 2) as u32
         }
 
-        fn part(&self, positions: Range<u32>) -> &[u8] {
+        fn part<'a>(&'a self, positions: Range<u32>, _: &'a mut Vec<u8>) -> &'a [u8] {
             &self.bytes[0][positions.start as usize * 2..positions.end as usize * 2]
         }
 
