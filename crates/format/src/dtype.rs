@@ -162,6 +162,16 @@ impl Classes {
         }
     }
 
+    /// The classes, if they are bytes.
+    pub fn narrow(&self) -> Option<&[u8]> {
+        if let Self::Narrow(classes) = self { Some(classes) } else { None }
+    }
+
+    /// The classes, if they are not bytes.
+    pub fn wide(&self) -> Option<&[u16]> {
+        if let Self::Wide(classes) = self { Some(classes) } else { None }
+    }
+
     fn into_narrow(self) -> Vec<u8> {
         if let Self::Narrow(classes) = self { classes } else { Vec::new() }
     }

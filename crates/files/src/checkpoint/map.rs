@@ -9,6 +9,8 @@
 //! was opened (`Checkpoint::unchanged`). Outputs are new files, with one exception: `apply::in_place` writes to files that it has mapped,
 //! with system calls and after the last use of any slice of the mapping; later reads of the base give the result.
 //!
+//! What is read once from front to back is read to buffers (`FileBytes::read_to`); the mapping serves what is looked at here and there.
+//!
 //! Of a file that is elsewhere, a temporary file with holes is mapped, and what is looked at is fetched into it before. Where that fails,
 //! the read gives zeros and nothing more is fetched; the check before a result counts then returns the reason.
 #![allow(unsafe_code)]

@@ -42,20 +42,13 @@ pub fn classes_of(base: &dyn BaseElements) -> Vec<Classes> {
 /// `classes`.
 pub fn encode<N: Number>(dtype: Dtype, classes: &[Classes], deltas: &[N], effort: Effort) -> (Vec<u8>, Vec<u8>) {
     let chunks = Chunks::of(deltas);
-    let parts = || {
-        classes.iter().scan(0, |end, classes| {
-            let start = std::mem::replace(end, *end + classes.len());
-            Some((start, classes))
-        })
+    let narrow: Vec<&[u8]> = classes.iter().filter_map(Classes::narrow).collect();
+    let sequences = if narrow.len() == classes.len() {
+        by_class::<_, _, NARROW>(dtype, &chunks, &narrow, deltas)
+    } else {
+        let wide: Vec<&[u16]> = classes.iter().filter_map(Classes::wide).collect();
+        by_class::<_, _, WIDE>(dtype, &chunks, &wide, deltas)
     };
-    let mut counts = vec![0; dtype.classes()];
-    parts().for_each(|(start, classes)| count_classes(&chunks, start, classes, &mut counts));
-    let partition = Partition::with_at_least(dense::GROUP_NUMBERS_MIN, &counts);
-    let mut sequences = Sequences::zeros(partition, &counts);
-    let mut pointers = Pointers::new(&sequences);
-    for (start, classes) in parts() {
-        pointers.scatter(&chunks, start, classes, &deltas[start..][..classes.len()], sequences.numbers_mut());
-    }
     (chunks.encode(), dense::encode(&sequences, effort))
 }
 
@@ -78,35 +71,60 @@ pub fn sample<N: Number>(base: &dyn BaseElements, deltas: &[N]) -> (Vec<N>, Vec<
     (codes, bits)
 }
 
-/// Counts the classes of the elements of a part of a block that are in one of `chunks`. The part begins at position `start`.
-fn count_classes(chunks: &Chunks, start: usize, classes: &Classes, counts: &mut [u64]) {
-    match classes {
-        Classes::Narrow(classes) => count_lanes::<_, NARROW>(chunks, start, classes, counts),
-        Classes::Wide(classes) => count_lanes::<_, WIDE>(chunks, start, classes, counts),
+/// The deltas of the elements in `chunks`, by the class of each. The parts of `classes` begin at multiples of [`CHUNK`] elements.
+fn by_class<L: Copy + Into<u16>, N: Number, const ROOM: usize>(
+    dtype: Dtype,
+    chunks: &Chunks,
+    classes: &[&[L]],
+    deltas: &[N],
+) -> Sequences<N> {
+    let live = || {
+        let both = classes.iter().flat_map(|part| part.chunks(CHUNK)).zip(deltas.chunks(CHUNK));
+        (0..).zip(both).filter_map(|(chunk, both)| chunks.contains(chunk).then_some(both))
+    };
+    // Both halves are walked at the same time: the next number's place is known only once the last place of its class is stored.
+    let half = live().count() / 2;
+    let in_front = count_classes::<_, ROOM>(live().take(half).map(|(classes, _)| classes));
+    let in_back = count_classes::<_, ROOM>(live().skip(half).map(|(classes, _)| classes));
+    let mut counts: Vec<u64> = in_front.iter().zip(&in_back).map(|(front, back)| front + back).collect();
+    counts.truncate(dtype.classes());
+    let partition = Partition::with_at_least(dense::GROUP_NUMBERS_MIN, &counts);
+    let mut sequences = Sequences::zeros(partition, &counts);
+    let mut at_front = Places::<ROOM>::new(&sequences);
+    let mut at_back = at_front.after(&in_front);
+    let numbers = sequences.numbers_mut();
+    let mut back = live().skip(half);
+    for ((front, front_deltas), (back, back_deltas)) in live().take(half).zip(back.by_ref()) {
+        let eights = front.as_chunks::<8>().0.iter().zip(front_deltas.as_chunks::<8>().0);
+        let back_eights = back.as_chunks::<8>().0.iter().zip(back_deltas.as_chunks::<8>().0);
+        for ((front, front_deltas), (back, back_deltas)) in eights.zip(back_eights) {
+            at_front.put(front, front_deltas, numbers);
+            at_back.put(back, back_deltas, numbers);
+        }
+        // The last chunk of the block may be shorter.
+        let done = front.len().min(back.len()) / 8 * 8;
+        at_front.put(&front[done..], &front_deltas[done..], numbers);
+        at_back.put(&back[done..], &back_deltas[done..], numbers);
     }
+    back.for_each(|(classes, deltas)| at_back.put(classes, deltas, numbers));
+    sequences
 }
 
-fn count_lanes<L: Copy + Into<u16>, const ROOM: usize>(
-    chunks: &Chunks,
-    start: usize,
-    classes: &[L],
-    counts: &mut [u64],
-) {
+/// The number of elements of each class.
+fn count_classes<'a, L: Copy + Into<u16> + 'a, const ROOM: usize>(
+    chunks: impl Iterator<Item = &'a [L]>,
+) -> [u64; ROOM] {
     // Four counters for each class: incrementing one for each of a run of equal classes would wait for the previous store.
     let mut four = [[0u32; 4]; ROOM];
-    let first = start / CHUNK;
-    let live = (first..).zip(classes.chunks(CHUNK)).filter(|(chunk, _)| chunks.contains(*chunk));
     let mut count = |counter: usize, class: L| four[usize::from(class.into()) % ROOM][counter] += 1;
-    for (_, classes) in live {
+    for classes in chunks {
         let (fours, rest) = classes.as_chunks::<4>();
         for classes in fours {
             (0..4).zip(classes).for_each(|(counter, class)| count(counter, *class));
         }
         rest.iter().for_each(|class| count(0, *class));
     }
-    for (count, four) in counts.iter_mut().zip(four) {
-        *count += four.iter().map(|count| u64::from(*count)).sum::<u64>();
-    }
+    four.map(|four| four.into_iter().map(u64::from).sum())
 }
 
 /// Room for the classes of all dtypes with narrow classes, or of all dtypes. Indices below need no check against these bounds.
@@ -121,6 +139,45 @@ pub struct DenseSummary {
     pub magnitude: Magnitude,
     /// The digest of the base's bits there.
     pub base_digest: Digest,
+}
+
+/// Where the next number of each class is put.
+#[derive(Clone)]
+struct Places<const ROOM: usize> {
+    /// The group of each class; zeros behind the last class.
+    groups: [u16; ROOM],
+    /// The place of each group's next number, as an index into all numbers; zeros behind the last group.
+    next: [usize; ROOM],
+}
+
+impl<const ROOM: usize> Places<ROOM> {
+    fn new<N: Number>(sequences: &Sequences<N>) -> Self {
+        let (mut groups, mut next) = ([0; ROOM], [0; ROOM]);
+        let classes = 0..sequences.partition().classes() as u16;
+        groups.iter_mut().zip(classes).for_each(|(group, class)| *group = sequences.partition().group(class) as u16);
+        next.iter_mut().zip(sequences.starts()).for_each(|(next, start)| *next = start);
+        Self { groups, next }
+    }
+
+    /// The places once as many numbers are put as `counts` has for each class.
+    fn after(&self, counts: &[u64; ROOM]) -> Self {
+        let mut after = self.clone();
+        for (group, count) in self.groups.iter().zip(counts) {
+            after.next[usize::from(*group) % ROOM] += *count as usize;
+        }
+        after
+    }
+
+    /// Puts the `numbers` of elements of these `classes` to their places in `all`.
+    #[inline(always)]
+    fn put<L: Copy + Into<u16>, N: Copy>(&mut self, classes: &[L], numbers: &[N], all: &mut [N]) {
+        for (class, number) in classes.iter().zip(numbers) {
+            let class: u16 = (*class).into();
+            let next = &mut self.next[usize::from(self.groups[usize::from(class) % ROOM]) % ROOM];
+            all[*next] = *number;
+            *next += 1;
+        }
+    }
 }
 
 /// Where in the sequences of a block the walk over its elements is.
@@ -160,22 +217,6 @@ impl Pointers {
                 }
             }
         }
-    }
-
-    /// Puts the numbers of a part where they belong in the `sequences`.
-    fn scatter<N: Number>(
-        &mut self,
-        chunks: &Chunks,
-        start: usize,
-        classes: &Classes,
-        numbers: &[N],
-        sequences: &mut [N],
-    ) {
-        self.walk(chunks, start, classes, |first, indices| {
-            for (index, number) in indices.iter().zip(&numbers[first..][..indices.len()]) {
-                sequences[*index] = *number;
-            }
-        });
     }
 
     /// Fills `numbers` with those of a part; with zeros where a chunk has none, or where the `sequences` are at their end.
@@ -309,6 +350,9 @@ impl<N: DeltaNumber> AddDeltas for DenseDeltas<N> {
     }
 }
 
+/// Bytes that are hashed together: a hash of fewer, or of a part of 1 KiB, takes longer for each.
+const HASHED_BYTES: usize = 1 << 14;
+
 /// The elements of a block, of which a large share changes.
 #[derive(Debug)]
 pub struct DenseElements {
@@ -319,8 +363,8 @@ pub struct DenseElements {
     selected: u32,
     lanes: Lanes,
     base_values: Hasher,
-    /// A buffer of [`DenseElements::extend`]: the base's bytes of the elements of a part that differ.
-    selected_bytes: Vec<u8>,
+    /// The base's bytes of elements that differ and are not hashed yet.
+    unhashed: Vec<u8>,
 }
 
 /// A delta for each element of a block.
@@ -340,7 +384,7 @@ impl DenseElements {
             Width::W8 => AllDeltas::W64(Vec::with_capacity(n as usize)),
         };
         let (lanes, base_values) = (Lanes::default(), Hasher::default());
-        Self { dtype, deltas, classes: Vec::new(), selected: 0, lanes, base_values, selected_bytes: Vec::new() }
+        Self { dtype, deltas, classes: Vec::new(), selected: 0, lanes, base_values, unhashed: Vec::new() }
     }
 
     /// Number of elements that change, of those that were added.
@@ -350,21 +394,25 @@ impl DenseElements {
 
     /// Adds the next part of the block. It has a multiple of [`CHUNK`] elements, unless it is the last one.
     pub fn extend(&mut self, base: &[u8], reference: &[u8]) {
-        let Self { dtype, deltas, classes, selected, lanes, base_values, selected_bytes } = self;
+        let Self { dtype, deltas, classes, selected, lanes, base_values, unhashed } = self;
         classes.push(dtype.classes_of(base, Classes::Narrow(Vec::new())));
+        let before = unhashed.len();
         match deltas {
-            AllDeltas::W16(deltas) => append(*dtype, base, reference, deltas, selected_bytes),
-            AllDeltas::W32(deltas) => append(*dtype, base, reference, deltas, selected_bytes),
-            AllDeltas::W64(deltas) => append(*dtype, base, reference, deltas, selected_bytes),
+            AllDeltas::W16(deltas) => append(*dtype, base, reference, deltas, unhashed),
+            AllDeltas::W32(deltas) => append(*dtype, base, reference, deltas, unhashed),
+            AllDeltas::W64(deltas) => append(*dtype, base, reference, deltas, unhashed),
         }
-        *selected += (selected_bytes.len() / dtype.width().bytes()) as u32;
-        base_values.update(selected_bytes);
+        *selected += ((unhashed.len() - before) / dtype.width().bytes()) as u32;
+        let hashed = unhashed.len() - unhashed.len() % HASHED_BYTES;
+        base_values.update(&unhashed[..hashed]);
+        unhashed.drain(..hashed);
         add_magnitude(lanes, *dtype, base, reference);
     }
 
     /// Encodes the block, whose elements in the base are `base`.
     pub fn encode(self, id: BlockId, base: &dyn BaseElements, encoding: Encoding) -> BlockEncodings {
-        let Self { deltas, classes, selected, lanes, base_values, .. } = self;
+        let Self { deltas, classes, selected, lanes, mut base_values, unhashed, .. } = self;
+        base_values.update(&unhashed);
         let summary = DenseSummary { selected, magnitude: lanes.total(), base_digest: base_values.finish() };
         match deltas {
             AllDeltas::W16(deltas) => encode_dense(id, summary, &classes, &deltas, base, encoding),
@@ -374,7 +422,7 @@ impl DenseElements {
     }
 }
 
-/// Appends the ULP deltas of all elements of a part, and replaces the content of `selected` by the base's bytes of those that differ.
+/// Appends the ULP deltas of all elements of a part, and the base's bytes of those that differ to `selected`.
 fn append<N: DeltaNumber>(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut Vec<N>, selected: &mut Vec<u8>) {
     let before = deltas.len();
     deltas.resize(before + base.len() / dtype.width().bytes(), N::default());

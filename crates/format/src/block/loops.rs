@@ -56,7 +56,7 @@ impl Lanes {
     }
 }
 
-/// Writes the ULP deltas of all elements of a part, and replaces the content of `selected` by the base's bytes of those that differ.
+/// Writes the ULP deltas of all elements of a part, and appends the base's bytes of those that differ to `selected`.
 #[inline(always)]
 fn subtract<const WIDTH: usize, N: Number>(
     dtype: Dtype,
@@ -72,14 +72,15 @@ fn subtract<const WIDTH: usize, N: Number>(
         *delta = image(reference).minus(image(base)).shift_right(unused);
     }
     // Every element is written; one that does not differ is overwritten by the next one.
-    selected.resize((base.len() + 1) * WIDTH, 0);
+    let before = selected.len();
+    selected.resize(before + (base.len() + 1) * WIDTH, 0);
     let mut n = 0;
-    let room = selected.as_chunks_mut::<WIDTH>().0;
+    let room = selected[before..].as_chunks_mut::<WIDTH>().0;
     for (base, delta) in base.iter().zip(deltas) {
         room[n] = *base;
         n += usize::from(*delta != N::default());
     }
-    selected.truncate(n * WIDTH);
+    selected.truncate(before + n * WIDTH);
 }
 
 /// Adds deltas to all elements of a part.
@@ -136,7 +137,7 @@ for_width!(subtract_64, add_64, 8, u64);
 
 /// A number that holds ULP deltas.
 pub trait DeltaNumber: Number {
-    /// Writes the ULP deltas of all elements of a part, and replaces the content of `selected` by the base's bytes of those that differ.
+    /// Writes the ULP deltas of all elements of a part, and appends the base's bytes of those that differ to `selected`.
     fn subtract(dtype: Dtype, base: &[u8], reference: &[u8], deltas: &mut [Self], selected: &mut Vec<u8>);
 
     /// Adds deltas to all elements of a part.
