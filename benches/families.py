@@ -6,7 +6,8 @@
 
 DATA holds crows_pairs_anonymized.csv and seat/, DIR the tokenizer of a BERT, which all families get: speed does not depend on its kind.
 Of each family a model of random weights is made, with the class of tests/reference/configurations.py, the sizes of SIZES below, and what
-transformers sets otherwise. Masked and causal models score the first pairs of CrowS-Pairs (gender), encoders encode the texts of SEAT 6, 7 and 8.
+transformers sets otherwise. Masked and causal models score the first pairs of CrowS-Pairs (gender), encoders encode the texts of SEAT 6, 7
+and 8.
 
 Two peers, in this process, with the attention that transformers chooses: `one by one` is tests/reference/score.py, the published loops,
 batch 1; `batches` asks the same model the same questions, each once, sorted by length, 32 sequences at a time. Only their scoring is
@@ -33,8 +34,8 @@ from verify import copy_tokenizer, decided_differently, run
 
 # Two thirds of a base model's width, depth and heads. A family takes those that configurations.py has for it.
 WIDTH, INNER, LAYERS, HEADS, POSITIONS, EXPERTS = 512, 2048, 8, 8, 512, 8
-SIZES = dict(hidden_size=WIDTH, n_embd=WIDTH, dim=WIDTH, d_model=WIDTH, intermediate_size=INNER, hidden_dim=INNER, ffn_dim=INNER, d_ff=INNER,
-             num_hidden_layers=LAYERS, n_layer=LAYERS, n_layers=LAYERS, num_layers=LAYERS, num_attention_heads=HEADS, n_head=HEADS,
+SIZES = dict(hidden_size=WIDTH, n_embd=WIDTH, dim=WIDTH, d_model=WIDTH, intermediate_size=INNER, hidden_dim=INNER, ffn_dim=INNER,
+             d_ff=INNER, num_hidden_layers=LAYERS, n_layer=LAYERS, n_layers=LAYERS, num_layers=LAYERS, num_attention_heads=HEADS, n_head=HEADS,
              n_heads=HEADS, num_heads=HEADS, num_key_value_heads=HEADS // 4, head_dim=WIDTH // HEADS, d_kv=WIDTH // HEADS,
              max_position_embeddings=POSITIONS, n_positions=POSITIONS, sliding_window=POSITIONS, embedding_size=WIDTH // 4,
              num_experts=EXPERTS, num_local_experts=EXPERTS, moe_intermediate_size=INNER // 4)
