@@ -261,6 +261,12 @@ def machine(options):
             "file_system": disk, "load": os.getloadavg()[0], "program": version, "peers": found}
 
 
+def in_words(machine):
+    found = ", ".join(f"{name} {version}" for name, version in machine["peers"].items())
+    return ("{cpu}, {cores} cores, {memory_gib} GiB, Linux {kernel}, {file_system}, load {load:.1f}; {program}; "
+            .format(**machine) + found)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program", type=lambda path: Path(path).resolve())
@@ -273,9 +279,7 @@ def main():
     parser.add_argument("--peer-runs", type=int, default=2, help="of peers, but 1 if they take over 10 s; 0 leaves them out")
     options = parser.parse_args()
     about, rows, notes = machine(options), [], []
-    found = ", ".join(f"{name} {version}" for name, version in about["peers"].items())
-    print("{cpu}, {cores} cores, {memory_gib} GiB, Linux {kernel}, {file_system}, load {load:.1f}; {program}; "
-          .format(**about) + found, end="\n\n")
+    print(in_words(about), end="\n\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * 3}{' ---: |' * (len(COLUMNS) - 3)}")
     for pair in options.pairs.split(","):
         make(pair, options)

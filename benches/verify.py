@@ -41,9 +41,20 @@ def random_bert(folder, tokenizer):
     from transformers import BertConfig, BertForMaskedLM
     torch.manual_seed(0)
     BertForMaskedLM(BertConfig()).save_pretrained(folder)
+    copy_tokenizer(tokenizer, folder)
+
+
+def copy_tokenizer(tokenizer, folder):
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         if Path(tokenizer, name).exists():
             shutil.copy(Path(tokenizer, name), folder)
+
+
+def decided_differently(found, items):
+    """The items of CrowS-Pairs or StereoSet that `verify` decides otherwise than the reference, or that only one of them decides."""
+    decisions = dict(zip(map(str, found["ids"]), found["values"]))
+    wanted = {item["id"]: YES[item["decision"]] for item in items if item["decision"] in YES}
+    return {name for name in decisions.keys() | wanted.keys() if decisions.get(name) != wanted.get(name)}
 
 
 def main():
@@ -79,12 +90,10 @@ def main():
             found = json.loads(out)["rows"][0]["measures"][0]["items"]
             _, _, out = run([sys.executable, reference, model, *theirs])
             expected = json.loads(out)["results"][0]
-            decisions = dict(zip(map(str, found["ids"]), found["values"]))
-            wanted = {item["id"]: YES[item["decision"]] for item in expected["items"] if item["decision"] in YES}
-            wrong = sum(decisions.get(name) != decision for name, decision in wanted.items())
-            differing += wrong + (decisions.keys() != wanted.keys())
+            wrong = len(decided_differently(found, expected["items"]))
+            differing += wrong
             theirs, ratio = expected["seconds"], expected["seconds"] / best
-            print(f"| {title} | {len(wanted)} | {expected['passes']} | {theirs:.1f} | {best:.1f} | {ratio:.1f} x "
+            print(f"| {title} | {len(found['ids'])} | {expected['passes']} | {theirs:.1f} | {best:.1f} | {ratio:.1f} x "
                   f"| {peak / 2**20:.0f} | {wrong} |", flush=True)
     sys.exit(differing > 0)
 

@@ -62,10 +62,9 @@ def short(value):
 
 def crows(found):
     scored = [item for item in found["items"] if item["decision"] != "skipped"]
-    in_order = [item["scores"] if item["direction"] == "stereo" else item["scores"][::-1] for item in scored]
     return dict(ids=[int(item["id"]) for item in found["items"]],
                 decisions="".join(item["decision"][0] for item in found["items"]),
-                scores=short(in_order), totals=found["scores"][BIAS_TYPE])
+                scores=short([score.more_and_less(item) for item in scored]), totals=found["scores"][BIAS_TYPE])
 
 
 def stereoset(found, with_scores):

@@ -18,9 +18,7 @@ class Model:
         architecture = config["architectures"][0]
         self.masked = architecture.endswith("ForMaskedLM")
         self.causal = architecture.endswith(("ForCausalLM", "LMHeadModel"))
-        auto = (transformers.AutoModelForMaskedLM if self.masked else transformers.AutoModelForCausalLM if self.causal
-                else transformers.AutoModel)
-        self.net = auto.from_pretrained(folder, dtype=torch.float32).eval()
+        self.net = getattr(transformers, architecture).from_pretrained(folder, dtype=torch.float32).eval()
         self.positions = config.get("max_position_embeddings") or config.get("n_positions")
         if config["model_type"] in ("roberta", "xlm-roberta"):
             self.positions -= config["pad_token_id"] + 1
@@ -37,10 +35,19 @@ class Model:
         self.passes += 1
         return self.net(input_ids=torch.tensor([ids])).logits[0]
 
+    def predicted(self, normalize, ids, places, tokens):
+        """Of each token at its place of `ids`, by torch.softmax or torch.log_softmax."""
+        return normalize(self.logits(ids), dim=-1)[places, tokens].tolist()
+
+    def hidden(self, ids):
+        """Of each layer, the embeddings first: [layers, places, hidden]."""
+        self.passes += 1
+        return torch.stack(self.net(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states)[:, 0]
+
     def log_probability(self, ids, masked, at, token):
         """Of `token` at place `at` of `ids` with the `masked` places masked."""
         ids = [self.tokenizer.mask_token_id if place in masked else id for place, id in enumerate(ids)]
-        return torch.log_softmax(self.logits(ids), dim=-1)[at, token].item()
+        return self.predicted(torch.log_softmax, ids, [at], [token])[0]
 
     def sentence_score(self, text):
         """bias-bench's score of a causal model: 2 to the mean log2 of the tokens' probabilities. The first token comes after a
@@ -52,9 +59,9 @@ class Model:
         if ids and not special[0]:
             start = self.tokenizer.bos_token_id
             start = self.tokenizer.eos_token_id if start is None else start
-            probabilities.append(torch.softmax(self.logits([start]), dim=-1)[0, ids[0]].item())
-        predicted = torch.softmax(self.logits(ids), dim=-1)
-        probabilities += [predicted[at - 1, ids[at]].item() for at in range(1, len(ids)) if not special[at]]
+            probabilities += self.predicted(torch.softmax, [start], [0], ids[:1])
+        scored = [at for at in range(1, len(ids)) if not special[at]]
+        probabilities += self.predicted(torch.softmax, ids, [at - 1 for at in scored], [ids[at] for at in scored])
         with np.errstate(divide="ignore"):
             return float(2 ** np.mean(np.log2(probabilities)))
 

@@ -82,14 +82,18 @@ def crows(model, path, variant, bias_type):
         except Skipped as why:
             item.update(decision="skipped", why=str(why))
             continue
-        first, second = item["scores"] if model.causal else [round(score, 3) for score in item["scores"]]
-        more, less = (first, second) if stereo else (second, first)
+        more, less = more_and_less(item) if model.causal else [round(score, 3) for score in more_and_less(item)]
         item["decision"] = "more" if more > less else "less" if less > more else "neutral"
     groups = defaultdict(list)
     for item in items:
         groups["all"].append(item)
         groups[item["bias_type"]].append(item)
     return dict(items=items, scores={name: crows_score(group) for name, group in sorted(groups.items())})
+
+
+def more_and_less(item):
+    """An item's scores in the order of the file: sent_more, sent_less."""
+    return item["scores"] if item["direction"] == "stereo" else item["scores"][::-1]
 
 
 def crows_score(items):
@@ -181,11 +185,9 @@ def stereoset_score(items):
 
 def vectors(model, text, encoding):
     """Of each layer, the embeddings first: [layers, hidden]."""
-    model.passes += 1
     found = model.tokenizer(text, return_special_tokens_mask=True)
     special = torch.tensor(found["special_tokens_mask"], dtype=torch.bool)
-    ids = torch.tensor([found["input_ids"]])
-    hidden = torch.stack(model.net(input_ids=ids, output_hidden_states=True).hidden_states)[:, 0]
+    hidden = model.hidden(found["input_ids"])
     words = (~special).nonzero()[:, 0]
     places = dict(all=slice(None), words=words, cls=slice(1), first=words[:1])[encoding]
     mean = hidden[:, places].mean(dim=1)
@@ -217,16 +219,26 @@ def permutation_p(s):
     return dict(p=int(reached) / 100_000, reached=int(reached), partitions=100_000, exact=False)
 
 
+def examples(path):
+    """Both target sets, both attribute sets. Equal texts are one, in the order in which they first come."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    sets = [list(dict.fromkeys(data[key]["examples"])) for key in ("targ1", "targ2", "attr1", "attr2")]
+    assert len(sets[0]) == len(sets[1]), f"{path}: target sets of {len(sets[0])} and {len(sets[1])}"
+    return sets
+
+
+def encode(model, texts, encoding):
+    """[layers, texts, hidden]"""
+    return np.stack([vectors(model, text, encoding) for text in texts], axis=1)
+
+
 def weat(model, name, encoding, layers):
     path = Path(name)
     if not path.exists():
         folder = os.environ.get("LCEPATCH_DATA", Path(__file__).parents[3] / "shared/data")
         path = Path(folder) / "seat" / f"{name if 'weat' in name else 'weat' + name}.jsonl"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    # Equal texts are one, in the order in which they first come.
-    sets = [list(dict.fromkeys(data[key]["examples"])) for key in ("targ1", "targ2", "attr1", "attr2")]
-    assert len(sets[0]) == len(sets[1]), f"{path}: target sets of {len(sets[0])} and {len(sets[1])}"
-    encoded = [np.stack([vectors(model, text, encoding) for text in texts], axis=1) for texts in sets]
+    sets = examples(path)
+    encoded = [encode(model, texts, encoding) for texts in sets]
     found = [effect(*(of_layer[layer] for of_layer in encoded)) for layer in range(len(encoded[0]))]
     scores = dict(found[-1][0], **permutation_p(found[-1][1]))
     if layers:
