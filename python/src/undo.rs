@@ -153,8 +153,7 @@ pub fn apply_(
 
 fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Context<'_>) -> Result<Vec<Edited>, Fault> {
     let edits = options.edits(given, context)?;
-    let plan = Plan::check(&base.checkpoint, &edits, &options.plan()?, context)?;
-    let exchanges = plan.exchanges(context)?;
+    let (plan, exchanges) = Plan::with_exchanges(&base.checkpoint, &edits, &options.plan()?, context)?;
     let mut edited: Vec<Edited> = Vec::new();
     for exchange in exchanges {
         let Some(memory) = base.memory.get(exchange.tensor()).cloned() else { continue };

@@ -110,6 +110,7 @@ impl FloatFormat {
     }
 
     /// The magnitude nearest to `absolute`; at least [`FloatFormat::not_finite`] if that is too large.
+    #[inline]
     fn round_magnitude(self, absolute: f64) -> u64 {
         let bits = absolute.to_bits();
         let exponent = (bits >> 52) as i32 - 1023;
@@ -126,9 +127,10 @@ impl FloatFormat {
         if dropped > 54 {
             return 0;
         }
-        let half = 1u64 << (dropped - 1);
-        let (kept, rest) = (significand >> dropped, significand & ((1 << dropped) - 1));
-        let rounded = kept + u64::from(rest > half || (rest == half && kept & 1 == 1));
+        // Without a branch on the bits that are dropped, which no processor can foresee: just below half is added, or half if the number
+        // is odd, so that a tie becomes even.
+        let (half, odd) = (1u64 << (dropped - 1), significand >> dropped & 1);
+        let rounded = (significand + half - 1 + odd) >> dropped;
         if exponent < lowest {
             rounded
         } else {
