@@ -9,6 +9,8 @@ mod fault;
 mod memory;
 mod work;
 
+mod extent;
+
 mod checkpoint;
 
 mod edits;
