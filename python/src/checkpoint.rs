@@ -3,6 +3,7 @@
 use crate::extent::{Extent, Lending, Place};
 use crate::fault::Fault;
 use crate::memory::Lent;
+use crate::text::Text;
 use crate::work::finish;
 use lcepatch::checkpoint::file::{TensorInfo, WeightFile};
 use lcepatch::checkpoint::map::FileBytes;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A named array: its name, the name of its dtype in safetensors files, its shape, where it is, and its bytes, which may be those of a copy.
-pub type Array<'py> = (String, String, Vec<u64>, Place, Bound<'py, PyAny>);
+pub type Array<'py> = (Text<String>, String, Vec<u64>, Place, Bound<'py, PyAny>);
 
 /// Named tensors, in files or in memory.
 #[pyclass(frozen, module = "lcepatch._native")]
@@ -31,8 +32,8 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// A checkpoint by any name that the command knows.
     #[staticmethod]
-    fn open(py: Python<'_>, name: PathBuf) -> PyResult<Self> {
-        let checkpoint = finish(py, |tools| Ok(tools.program.checkpoint(&name)?))?;
+    fn open(py: Python<'_>, name: Text<PathBuf>) -> PyResult<Self> {
+        let checkpoint = finish(py, |tools| Ok(tools.program.checkpoint(&name.0)?))?;
         Ok(Self { checkpoint, arrays: BTreeMap::new() })
     }
 
@@ -40,7 +41,7 @@ impl Checkpoint {
     #[staticmethod]
     fn lent(py: Python<'_>, arrays: Vec<Array<'_>>) -> PyResult<Self> {
         let (mut files, mut lent) = (Vec::new(), BTreeMap::new());
-        for (name, dtype, shape, place, array) in arrays {
+        for (Text(name), dtype, shape, place, array) in arrays {
             let memory = Arc::new(Lent::new(&array)?);
             let info = info(&name, &dtype, shape, memory.as_ref().as_ref().len()).map_err(|fault| fault.raise(py))?;
             let extent = Extent::new(place, &info.shape, info.dtype.width().bytes());
@@ -57,7 +58,7 @@ impl Checkpoint {
     #[staticmethod]
     fn copied(py: Python<'_>, arrays: Vec<Array<'_>>) -> PyResult<Self> {
         let mut tensors = Vec::new();
-        for (name, dtype, shape, _, array) in arrays {
+        for (Text(name), dtype, shape, _, array) in arrays {
             let lent = Lent::new(&array)?;
             info(&name, &dtype, shape.clone(), lent.as_ref().len()).map_err(|fault| fault.raise(py))?;
             tensors.push((name, dtype, shape, lent));

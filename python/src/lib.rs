@@ -7,6 +7,7 @@
 
 mod fault;
 mod memory;
+mod text;
 mod work;
 
 mod extent;
