@@ -6,7 +6,7 @@ use crate::checkpoint::Tensor;
 use crate::checkpoint::scan::windows;
 use crate::context::Context;
 use crate::digest::{Digest, Hasher};
-use crate::dtype::{Dtype, Rounded};
+use crate::dtype::{Dtype, FloatFormat, Rounded};
 use crate::edit::{Alpha, EditKind, interpolate};
 use crate::error::{Error, Refusal};
 use crate::format::block::{BaseElements, Deltas, Kept};
@@ -143,11 +143,32 @@ impl Plan<'_> {
         bits: &mut [u64],
         deltas: &[u64],
     ) -> Result<(), Error> {
+        match tensor.info.dtype.float().filter(|_| alpha != Alpha::ONE) {
+            // Loops of their own for the formats of most checkpoints: what rounding does depends on the format.
+            Some(FloatFormat::BF16) => self.interpolate_own(FloatFormat::BF16, alpha, tensor, elements, bits, deltas),
+            Some(FloatFormat::F16) => self.interpolate_own(FloatFormat::F16, alpha, tensor, elements, bits, deltas),
+            Some(FloatFormat::F32) => self.interpolate_own(FloatFormat::F32, alpha, tensor, elements, bits, deltas),
+            Some(float) => self.interpolate_own(float, alpha, tensor, elements, bits, deltas),
+            None => {
+                let layout = tensor.info.dtype.bit_layout();
+                bits.iter_mut().zip(deltas).for_each(|(bits, delta)| *bits = layout.add_ulp(*bits, *delta));
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`Plan::own_results`], for floats.
+    #[inline(always)]
+    fn interpolate_own(
+        &self,
+        float: FloatFormat,
+        alpha: Alpha,
+        tensor: Tensor<'_>,
+        elements: impl Iterator<Item = u64>,
+        bits: &mut [u64],
+        deltas: &[u64],
+    ) -> Result<(), Error> {
         let layout = tensor.info.dtype.bit_layout();
-        let Some(float) = tensor.info.dtype.float().filter(|_| alpha != Alpha::ONE) else {
-            bits.iter_mut().zip(deltas).for_each(|(bits, delta)| *bits = layout.add_ulp(*bits, *delta));
-            return Ok(());
-        };
         for ((bits, delta), element) in bits.iter_mut().zip(deltas).zip(elements) {
             let (value, reference) = (float.value(*bits), float.value(layout.add_ulp(*bits, *delta)));
             *bits = match interpolate(float, value, [(alpha, reference - value)]) {

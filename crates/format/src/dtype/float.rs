@@ -62,7 +62,7 @@ impl FloatFormat {
     }
 
     /// The exact value of a bit pattern.
-    #[inline]
+    #[inline(always)]
     pub fn value(self, bits: u64) -> f64 {
         match (self.exponent_bits, self.mantissa_bits) {
             (11, 52) => return f64::from_bits(bits),
@@ -88,7 +88,7 @@ impl FloatFormat {
     /// Rounds to the nearest representable number, ties to even, in a single rounding.
     ///
     /// The `half` crate is not used, because on some processors it converts `f64` through `f32`, which rounds twice.
-    #[inline]
+    #[inline(always)]
     pub fn round(self, value: f64) -> Rounded {
         if value.is_nan() {
             return Rounded::NotFinite(self.nan());
@@ -110,7 +110,7 @@ impl FloatFormat {
     }
 
     /// The magnitude nearest to `absolute`; at least [`FloatFormat::not_finite`] if that is too large.
-    #[inline]
+    #[inline(always)]
     fn round_magnitude(self, absolute: f64) -> u64 {
         let bits = absolute.to_bits();
         let exponent = (bits >> 52) as i32 - 1023;
