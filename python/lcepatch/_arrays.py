@@ -32,8 +32,11 @@ _DTYPES = {
     "complex64": "C64",
 }
 
-Native = tuple[str, str, list[int], Any]
-"""Name, dtype in safetensors files, shape, and an object with the buffer of the bytes."""
+Place = tuple[str, int, list[int]]
+"""Where an array is: its device, the address of its first element, and the bytes from one element to the next of each dimension."""
+
+Native = tuple[str, str, list[int], Place, Any]
+"""Name, dtype in safetensors files, shape, place, and an object with the buffer of the bytes."""
 
 
 def refused(kind: str, name: str, why: str, help: str) -> Error:
@@ -137,7 +140,17 @@ class Slot:
         """For the library."""
         if self.buffer is None:
             self.open()
-        return self.name, self.dtype, self.shape, self.buffer
+        return self.name, self.dtype, self.shape, self._place(), self.buffer
+
+    def _place(self) -> Place:
+        device, address = self.address
+        if not self.is_torch:
+            return device, address, list(self.array.strides)
+        steps = [int(step) * self.width for step in self.array.stride()]
+        # Of other devices, addresses may mean something in one allocation only.
+        if self.array.device.type not in ("cpu", "cuda"):
+            device = f"{device} {self.array.untyped_storage().data_ptr()}"
+        return device, address, steps
 
     def on_device(self, elements: Any) -> Any:
         """Elements or indices, where the array is."""
@@ -192,7 +205,8 @@ class Slot:
         if self.is_torch:
             import torch
 
-            with torch.no_grad():
+            # Within an inference mode, torch would not count that a tensor has changed.
+            with torch.inference_mode(False), torch.no_grad():
                 view, at = self._view(self.array, indices)
                 view[at] = bits
         else:

@@ -46,7 +46,7 @@ class Note(NamedTuple):
 def keep_as_patch(folder: Name, anchors: int = 10) -> None:
     """Makes the patch of a checkpoint that was saved beside others (``checkpoint-N``), and removes the weights of the one before if it
     has a patch itself and is no anchor."""
-    folder = Path(os.path.abspath(folder))
+    folder = _absolute(folder)
     # Its weights are what counts, whatever a training has left here before, and also if one of the next steps fails.
     _write_note(folder, Note())
     _remove_left_over(folder.parent)
@@ -66,7 +66,7 @@ def keep_as_patch(folder: Name, anchors: int = 10) -> None:
 
 def restore(folder: Name, out: Name) -> None:
     """Writes a checkpoint with its weights to a new directory, whether it was kept with them or as a patch."""
-    folder, out = Path(os.path.abspath(folder)), Path(os.path.abspath(out))
+    folder, out = _absolute(folder), _absolute(out)
     if os.path.lexists(out):
         raise _of(2, "output.exists", f"{out} exists", help="name a new directory")
     if folder in out.parents:
@@ -215,7 +215,7 @@ def _note(folder: Path) -> Note | None:
         schema = found["schema"]
         note = Note(found["number"], found["base"], found["patch"], tuple(found["files"]), tuple(found["sha256"]))
         names = [*note.files, *([] if note.base is None else [note.base])]
-        plain = all(isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name for name in names)
+        plain = all(isinstance(name, str) and _is_plain(name) for name in names)
         is_known = schema == SCHEMA and isinstance(note.number, int) and isinstance(note.patch, str | None) and plain
         is_known &= (note.patch is not None) == bool(note.files) and len(note.files) == len(note.sha256)
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -225,6 +225,26 @@ def _note(folder: Path) -> Note | None:
         help = "remove it: the checkpoint is then the weights that are there"
         raise _of(5, "checkpoint.malformed", f"{path} is no note of a checkpoint", [expected], help)
     return note
+
+
+def _absolute(name: Name) -> Path:
+    path = os.path.abspath(name)
+    if not _can_be(path):
+        raise _of(2, "usage", f"{path!r} can be no path", help="name a directory")
+    return Path(path)
+
+
+def _can_be(path: str) -> bool:
+    """Whether a file or directory can have this path."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it is the name of a file or directory, and no path."""
+    return name not in ("", ".", "..") and _can_be(name) and Path(name).name == name
 
 
 def _sha256(path: Path) -> str:

@@ -3,7 +3,8 @@ from os import PathLike
 from typing import Any, final
 
 _Name = str | PathLike[str]
-_Array = tuple[str, str, list[int], Any]
+_Place = tuple[str, int, list[int]]
+_Array = tuple[str, str, list[int], _Place, Any]
 _Edits = Sequence[tuple[Patch, float | None]]
 _Wishes = dict[str, Any]
 
@@ -41,7 +42,7 @@ class Checkpoint:
 @final
 class Patch:
     @staticmethod
-    def load(name: _Name, signers: _Name | None = None, signer: str | None = None) -> Patch: ...
+    def load(name: _Name, signers: _Name | None, signer: str | None) -> Patch: ...
     @staticmethod
     def of_bytes(bytes: bytes) -> Patch: ...
     @property

@@ -302,7 +302,7 @@ def diff(
     """
     # Each argument by its name, as the library takes them: there is no second list of them that could lack one.
     wishes = {**locals(), "prefix": _pairs(prefix)}
-    wishes |= {name: json.dumps(dict(wishes[name] or {})) for name in ("results", "meta")}
+    wishes |= {name: json.dumps(dict(wishes[name] or {}), ensure_ascii=False) for name in ("results", "meta")}
     return Patch(_native.diff(_copy(target), _copy(reference), wishes))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Unpack
@@ -13,6 +15,21 @@ from lcepatch.errors import Error, _of
 
 Edits = Patch | Name | Iterable[Patch | Name | tuple[Patch | Name, float | None]]
 """One patch, or several, each by name or loaded, and with its own alpha if it is not that of all."""
+
+
+# Edits and their undos take turns, from the first look at the arrays to the last write: what one of them has checked, another one would
+# change before it is written. They run on the same threads of the library anyway. A thread has its turn again within its turn.
+_turn = threading.RLock()
+
+
+def _begin_anew() -> None:
+    """A process that was forked has none of its parent's threads, and waits for none of them."""
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class _Written:
@@ -57,14 +74,19 @@ class Undo:
         Refuses, and restores nothing, if something else has changed the edited elements since; with ``force`` it restores them
         all the same.
         """
-        if not force:
-            changed = self.changed()
-            if changed:
-                raise _changed(changed)
-        self._restore()
+        with _turn:
+            if not force:
+                changed = self.changed()
+                if changed:
+                    raise _changed(changed)
+            self._restore()
 
     def changed(self) -> list[str]:
         """The names of tensors of which something else has changed edited elements since."""
+        with _turn:
+            return self._find_changed()
+
+    def _find_changed(self) -> list[str]:
         self._rebind()
         self._leave_freed()
         names = self._native.changed()
@@ -111,17 +133,21 @@ class Undo:
     def _restore(self) -> None:
         """Restores everything. An interruption is for afterwards."""
         interrupted: KeyboardInterrupt | None = None
-        while self.active:
+        is_done = False
+        while not is_done:
             try:
-                self._restore_rest()
+                with _turn:
+                    if self.active:
+                        self._restore_rest()
+                    self._slots.clear()
+                    is_done = True
             except KeyboardInterrupt as error:
                 interrupted = error
-        self._slots.clear()
         if interrupted is not None:
             raise interrupted
-        if self._gone:
-            names = ", ".join(sorted(set(self._gone)))
-            self._gone.clear()
+        gone, self._gone = self._gone, []
+        if gone:
+            names = ", ".join(sorted(set(gone)))
             message = f"{names}: of another dtype or shape than when they were edited, and so not restored"
             raise _of(6, "array.converted", message, help="undo the edit before the model is converted")
 
@@ -161,7 +187,6 @@ class Undo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        changed: list[str] = []
         try:
             changed = self.changed() if self.active else []
         finally:
@@ -230,34 +255,47 @@ def edit(
     names: dict[str, None] = {}
     for patch, _ in pairs:
         names.update(dict.fromkeys(patch._names(**wishes)))
-    own = slots(arrays, names)
-    _open_all(own, pairs, wishes.get("check") == "quick")
-    base = _native.Checkpoint.lent([slot.native for slot in own])
     undo = Undo(current)
-    undo._slots = {slot.name: slot for slot in own}
-    if current is not None:
-        undo._twins = _twins(own, arrays)
     try:
-        _native.apply_(undo._native, base, [(patch._native, wanted) for patch, wanted in pairs], wishes)
-        for name in undo._native.names():
-            slot = undo._slots[name]
-            undo.edited[name] = undo._native.selected(name)
-            if slot.is_direct:
-                slot.has_changed()
-                continue
-            positions, bits = undo._held(slot)
-            indices, before = slot.indices(positions), slot.bits(bits)
-            after = slot.on_device(slot.gather(slot.indices(positions, here=False), memory=True))
-            undo._written.append(_Written(slot, indices, before, after))
-            slot.scatter(indices, after)
-            undo._native.forget(name)
-            slot.close()
+        with _turn:
+            try:
+                _edit(undo, pairs, slots(arrays, names), arrays, wishes)
+            except BaseException:
+                # Still in its turn: arrays that are edited in part are for no other edit to see.
+                undo._restore()
+                raise
+        return undo
     except BaseException:
+        # An interruption after the last step.
         undo._restore()
         raise
+
+
+def _edit(
+    undo: Undo, pairs: list[tuple[Patch, float | None]], own: list[Slot], arrays: Mapping[str, Any], wishes: dict[str, Any]
+) -> None:
+    """Edits the arrays ``own`` in place. Whatever ends it early, ``undo`` leads back."""
+    _open_all(own, pairs, wishes.get("check") == "quick")
+    base = _native.Checkpoint.lent([slot.native for slot in own])
+    undo._slots = {slot.name: slot for slot in own}
+    if undo._current is not None:
+        undo._twins = _twins(own, arrays)
+    _native.apply_(undo._native, base, [(patch._native, wanted) for patch, wanted in pairs], wishes)
+    for name in undo._native.names():
+        slot = undo._slots[name]
+        undo.edited[name] = undo._native.selected(name)
+        if slot.is_direct:
+            slot.has_changed()
+            continue
+        positions, bits = undo._held(slot)
+        indices, before = slot.indices(positions), slot.bits(bits)
+        after = slot.on_device(slot.gather(slot.indices(positions, here=False), memory=True))
+        undo._written.append(_Written(slot, indices, before, after))
+        slot.scatter(indices, after)
+        undo._native.forget(name)
+        slot.close()
     for slot in own:
         slot.close()
-    return undo
 
 
 def _twins(own: list[Slot], arrays: Mapping[str, Any]) -> dict[str, list[str]]:

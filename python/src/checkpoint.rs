@@ -1,7 +1,9 @@
 //! Checkpoints: by name, or of arrays.
 
+use crate::extent::{Extent, Lending, Place};
 use crate::fault::Fault;
 use crate::memory::Lent;
+use crate::text::Text;
 use crate::work::finish;
 use lcepatch::checkpoint::file::{TensorInfo, WeightFile};
 use lcepatch::checkpoint::map::FileBytes;
@@ -15,47 +17,48 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A named array: its name, the name of its dtype in safetensors files, its shape, and its bytes.
-pub type Array<'py> = (String, String, Vec<u64>, Bound<'py, PyAny>);
+/// A named array: its name, the name of its dtype in safetensors files, its shape, where it is, and its bytes, which may be those of a copy.
+pub type Array<'py> = (Text<String>, String, Vec<u64>, Place, Bound<'py, PyAny>);
 
 /// Named tensors, in files or in memory.
 #[pyclass(frozen, module = "lcepatch._native")]
 pub struct Checkpoint {
     pub checkpoint: checkpoint::Checkpoint,
-    /// The memory of each tensor, if it is of arrays.
-    pub memory: BTreeMap<String, Arc<Lent>>,
+    /// The array of each tensor, if it is of arrays.
+    pub arrays: BTreeMap<String, Lending>,
 }
 
 #[pymethods]
 impl Checkpoint {
     /// A checkpoint by any name that the command knows.
     #[staticmethod]
-    fn open(py: Python<'_>, name: PathBuf) -> PyResult<Self> {
-        let checkpoint = finish(py, |tools| Ok(tools.program.checkpoint(&name)?))?;
-        Ok(Self { checkpoint, memory: BTreeMap::new() })
+    fn open(py: Python<'_>, name: Text<PathBuf>) -> PyResult<Self> {
+        let checkpoint = finish(py, |tools| Ok(tools.program.checkpoint(&name.0)?))?;
+        Ok(Self { checkpoint, arrays: BTreeMap::new() })
     }
 
     /// A checkpoint of arrays, which stay where they are.
     #[staticmethod]
     fn lent(py: Python<'_>, arrays: Vec<Array<'_>>) -> PyResult<Self> {
-        let (mut files, mut memory) = (Vec::new(), BTreeMap::new());
-        for (name, dtype, shape, array) in arrays {
-            let lent = Arc::new(Lent::new(&array)?);
-            let info = info(&name, &dtype, shape, lent.as_ref().as_ref().len()).map_err(|fault| fault.raise(py))?;
-            let map = FileBytes::Lent(lent.clone());
+        let (mut files, mut lent) = (Vec::new(), BTreeMap::new());
+        for (Text(name), dtype, shape, place, array) in arrays {
+            let memory = Arc::new(Lent::new(&array)?);
+            let info = info(&name, &dtype, shape, memory.as_ref().as_ref().len()).map_err(|fault| fault.raise(py))?;
+            let extent = Extent::new(place, &info.shape, info.dtype.width().bytes());
+            let map = FileBytes::Lent(memory.clone());
             files.push(WeightFile::of_tensors(PathBuf::from(&name), vec![info], map));
-            memory.insert(name, lent);
+            lent.insert(name, Lending { memory, extent });
         }
         let checkpoint = checkpoint::Checkpoint::of_files(Path::new("the arrays"), Layout::File, files);
         let checkpoint = checkpoint.map_err(|error| Fault::from(error).raise(py))?;
-        Ok(Self { checkpoint, memory })
+        Ok(Self { checkpoint, arrays: lent })
     }
 
     /// A checkpoint of copies of arrays, with the bytes of the file that they would be saved as.
     #[staticmethod]
     fn copied(py: Python<'_>, arrays: Vec<Array<'_>>) -> PyResult<Self> {
         let mut tensors = Vec::new();
-        for (name, dtype, shape, array) in arrays {
+        for (Text(name), dtype, shape, _, array) in arrays {
             let lent = Lent::new(&array)?;
             info(&name, &dtype, shape.clone(), lent.as_ref().len()).map_err(|fault| fault.raise(py))?;
             tensors.push((name, dtype, shape, lent));
@@ -63,7 +66,7 @@ impl Checkpoint {
         let checkpoint = finish(py, move |_| {
             Ok(checkpoint::Checkpoint::from_bytes(Path::new("the arrays"), serialized(&tensors)?)?)
         })?;
-        Ok(Self { checkpoint, memory: BTreeMap::new() })
+        Ok(Self { checkpoint, arrays: BTreeMap::new() })
     }
 
     /// The files that its weights are in, an index before its shards.

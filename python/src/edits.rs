@@ -1,6 +1,7 @@
 //! Patches at alphas, and how they are applied.
 
 use crate::fault::Fault;
+use crate::text::{not_text, unreadable};
 use lcepatch::apply::{Check, DifferentBase, Edit, NotFinite, PlanOptions, choose};
 use lcepatch::context::Context;
 use lcepatch::edit::Alpha;
@@ -42,7 +43,11 @@ where
     T: FromPyObjectOwned<'py, Error = PyErr> + Default,
 {
     let Some(value) = wishes.get_item(name)? else { return Ok(T::default()) };
-    value.extract().map_err(|error: PyErr| PyTypeError::new_err(format!("{name}: {}", error.value(wishes.py()))))
+    let py = wishes.py();
+    value.extract().map_err(|error: PyErr| match unreadable(py, &error) {
+        Some(why) => not_text(&format!("{name}: {why}")).raise(py),
+        None => PyTypeError::new_err(format!("{name}: {}", error.value(py))),
+    })
 }
 
 /// How to check and edit: the keys of `EditOptions` in Python.

@@ -7,7 +7,10 @@
 
 mod fault;
 mod memory;
+mod text;
 mod work;
+
+mod extent;
 
 mod checkpoint;
 

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::edits::{Given, Options};
+use crate::text::Text;
 use crate::work::finish;
 use lcepatch::Existing;
 use lcepatch::algebra::positions;
@@ -42,9 +43,13 @@ struct Described<'a> {
 impl Patch {
     /// A patch by any name that the command knows.
     #[staticmethod]
-    #[pyo3(signature = (name, signers=None, signer=None))]
-    fn load(py: Python<'_>, name: PathBuf, signers: Option<PathBuf>, signer: Option<String>) -> PyResult<Self> {
-        let patch = finish(py, |tools| Ok(tools.program.patch(&name, signers, signer)?))?;
+    fn load(
+        py: Python<'_>,
+        name: Text<PathBuf>,
+        signers: Text<Option<PathBuf>>,
+        signer: Text<Option<String>>,
+    ) -> PyResult<Self> {
+        let patch = finish(py, |tools| Ok(tools.program.patch(&name.0, signers.0, signer.0)?))?;
         Ok(Self { patch, is_new: false })
     }
 
@@ -84,9 +89,9 @@ impl Patch {
     }
 
     /// Writes it to a new file.
-    fn save(&self, py: Python<'_>, path: PathBuf, replace: bool) -> PyResult<()> {
+    fn save(&self, py: Python<'_>, path: Text<PathBuf>, replace: bool) -> PyResult<()> {
         let existing = if replace { Existing::Replace } else { Existing::Keep };
-        finish(py, |_| Ok(self.patch.save(&path, existing).map_err(lcepatch::Error::from)?))
+        finish(py, |_| Ok(self.patch.save(&path.0, existing).map_err(lcepatch::Error::from)?))
     }
 
     /// The bytes of its file.
@@ -100,11 +105,11 @@ impl Patch {
     fn positions<'py>(
         &self,
         py: Python<'py>,
-        tensor: &str,
+        tensor: Text<String>,
         base: Option<&Checkpoint>,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let base = base.map(|base| &base.checkpoint);
-        let found = finish(py, |tools| Ok(positions(&self.patch, tensor, base, &tools.context)?))?;
+        let found = finish(py, |tools| Ok(positions(&self.patch, &tensor.0, base, &tools.context)?))?;
         Ok(found.map(|positions| {
             let bytes: Vec<u8> = positions.into_iter().flat_map(u64::to_le_bytes).collect();
             PyBytes::new(py, &bytes)
@@ -118,9 +123,9 @@ impl Patch {
     }
 
     /// Whether the positions of all selected elements of a tensor are known without the base.
-    fn is_base_free(&self, py: Python<'_>, tensor: &str) -> PyResult<bool> {
+    fn is_base_free(&self, py: Python<'_>, tensor: Text<String>) -> PyResult<bool> {
         finish(py, |_| {
-            for (entry, block) in self.patch.table().blocks().filter(|(entry, _)| entry.name == tensor) {
+            for (entry, block) in self.patch.table().blocks().filter(|(entry, _)| entry.name == tensor.0) {
                 let bytes = self.patch.block(entry, block)?;
                 if Streams::read(&bytes).is_ok_and(|streams| streams.needs_base()) {
                     return Ok(false);

@@ -2,8 +2,8 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::edits::{Given, Options};
+use crate::extent::{Lending, agrees};
 use crate::fault::Fault;
-use crate::memory::Lent;
 use crate::patch::{Patch, patches_of};
 use crate::work::{Ended, brief, finish, run};
 use lcepatch::apply::{Exchange, Plan};
@@ -12,7 +12,7 @@ use lcepatch::format::digest::Digest;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use rayon::prelude::*;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One tensor that was edited, or will be.
 struct Edited {
@@ -20,7 +20,7 @@ struct Edited {
     names: Vec<String>,
     /// What it holds on the other side.
     exchange: Exchange,
-    memory: Arc<Lent>,
+    array: Lending,
     /// Whether the elements were exchanged.
     is_done: bool,
     /// The digest of the elements as they were written.
@@ -28,21 +28,21 @@ struct Edited {
 }
 
 impl Edited {
-    fn new(exchange: Exchange, memory: Arc<Lent>) -> Self {
+    fn new(exchange: Exchange, array: Lending) -> Self {
         let names = vec![exchange.tensor().to_owned()];
-        Self { names, exchange, memory, is_done: false, written: Digest::UNKNOWN }
+        Self { names, exchange, array, is_done: false, written: Digest::UNKNOWN }
     }
 
     /// Whether the edited elements are still as they were written.
     fn is_unchanged(&self) -> bool {
-        self.exchange.digest((*self.memory).as_ref()) == self.written
+        self.exchange.digest((*self.array.memory).as_ref()) == self.written
     }
 
     /// Writes the elements; with `hashes`, returns the digest of the whole tensor afterwards.
     fn write(&mut self, hashes: bool) -> Option<Digest> {
-        let Self { exchange, memory, is_done, written, .. } = self;
+        let Self { exchange, array, is_done, written, .. } = self;
         *is_done = true;
-        memory.write(|bytes| {
+        array.memory.write(|bytes| {
             if hashes {
                 let (elements, whole) = exchange.exchange_and_digest(bytes);
                 *written = elements;
@@ -58,8 +58,8 @@ impl Edited {
 /// Takes back what was written.
 fn take_back(edited: &mut [Edited]) {
     edited.par_iter_mut().filter(|edited| edited.is_done).for_each(|edited| {
-        let Edited { exchange, memory, .. } = edited;
-        memory.write(|bytes| exchange.exchange(bytes));
+        let Edited { exchange, array, .. } = edited;
+        array.memory.write(|bytes| exchange.exchange(bytes));
     });
 }
 
@@ -84,8 +84,9 @@ impl Undo {
     }
 
     /// The names of the tensors that were edited and are not restored.
-    fn names(&self) -> Vec<String> {
-        self.lock().iter().map(|edited| edited.exchange.tensor().to_owned()).collect()
+    fn names(&self, py: Python<'_>) -> Vec<String> {
+        // Another thread may look for changes meanwhile, which takes a while.
+        py.detach(|| self.lock().iter().map(|edited| edited.exchange.tensor().to_owned()).collect())
     }
 
     /// How many elements of a tensor were edited.
@@ -153,21 +154,20 @@ pub fn apply_(
 
 fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Context<'_>) -> Result<Vec<Edited>, Fault> {
     let edits = options.edits(given, context)?;
-    let plan = Plan::check(&base.checkpoint, &edits, &options.plan()?, context)?;
-    let exchanges = plan.exchanges(context)?;
+    let (plan, exchanges) = Plan::with_exchanges(&base.checkpoint, &edits, &options.plan()?, context)?;
     let mut edited: Vec<Edited> = Vec::new();
     for exchange in exchanges {
-        let Some(memory) = base.memory.get(exchange.tensor()).cloned() else { continue };
-        if memory.read_only() {
+        let Some(array) = base.arrays.get(exchange.tensor()).cloned() else { continue };
+        if array.memory.read_only() {
             return Err(Fault::Array {
                 kind: "array.read-only",
                 message: format!("{:?} is read-only", exchange.tensor()),
                 help: "copy the array, or set its flag `writeable`",
             });
         }
-        edited.push(Edited::new(exchange, memory));
+        edited.push(Edited::new(exchange, array));
     }
-    let mut edited = without_twins(edited)?;
+    let mut edited = without_twins(edited, context)?;
     // From here on nothing reads the base but what looks at the result.
     match write_all(&mut edited, &plan, context) {
         Ok(()) => Ok(edited),
@@ -181,9 +181,9 @@ fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Conte
 /// Writes the result, and compares it with the digest that the patch declares, if it declares one.
 fn write_all(edited: &mut [Edited], plan: &Plan<'_>, context: &Context<'_>) -> Result<(), Fault> {
     let declares = plan.declares_result();
-    context.begin("writing", edited.iter().map(|edited| edited.memory.place().1 as u64).sum());
+    context.begin("writing", edited.iter().map(|edited| edited.array.memory.place().1 as u64).sum());
     let write = |edited: &mut Edited| -> Result<Vec<(String, Digest)>, Cancelled> {
-        context.advance(edited.memory.place().1 as u64)?;
+        context.advance(edited.array.memory.place().1 as u64)?;
         let digest = edited.write(declares);
         Ok(digest.map(|digest| edited.names.iter().map(|name| (name.clone(), digest)).collect()).unwrap_or_default())
     };
@@ -192,30 +192,57 @@ fn write_all(edited: &mut [Edited], plan: &Plan<'_>, context: &Context<'_>) -> R
     Ok(plan.check_result(&by_name)?)
 }
 
-/// The tensors that are edited, each memory once: weights that are tied have several names.
-fn without_twins(mut edited: Vec<Edited>) -> Result<Vec<Edited>, Fault> {
-    edited.sort_by_key(|edited| edited.memory.place());
+/// The tensors that are edited, each memory once: weights that are tied have several names. Arrays that share memory in other ways, such as
+/// a transposed view, must be changed alike where they do.
+fn without_twins(mut edited: Vec<Edited>, context: &Context<'_>) -> Result<Vec<Edited>, Fault> {
+    edited.sort_by(|one, other| one.array.extent.order().cmp(&other.array.extent.order()));
     let mut single: Vec<Edited> = Vec::new();
+    // The indices of those that reach as far as the next one.
+    let mut near: Vec<usize> = Vec::new();
     for next in edited {
-        let Some(last) = single.last_mut() else {
-            single.push(next);
-            continue;
-        };
-        let ((start, bytes), (next_start, next_bytes)) = (last.memory.place(), next.memory.place());
-        if bytes == 0 || next_start >= start + bytes {
-            single.push(next);
-            continue;
+        near.retain(|at| !single[*at].array.extent.ends_before(&next.array.extent));
+        let is_empty = next.array.extent.is_empty();
+        let mut twin = None;
+        for at in near.iter().copied().filter(|_| !is_empty) {
+            let other = &single[at];
+            context.advance(0)?;
+            if other.array.is_same(&next.array) && other.exchange.is_same(&next.exchange) {
+                twin = Some(at);
+                break;
+            }
+            check_together(other, &next)?;
         }
-        let is_same = (start, bytes) == (next_start, next_bytes) && last.exchange.is_same(&next.exchange);
-        if !is_same {
-            let (first, second) = (last.exchange.tensor(), next.exchange.tensor());
-            return Err(Fault::Array {
-                kind: "base.shared",
-                message: format!("{first:?} and {second:?} share memory, and the patch changes them differently"),
-                help: "untie the weights: give each array memory of its own",
-            });
+        match twin {
+            Some(at) => single[at].names.extend(next.names),
+            None => {
+                near.push(single.len());
+                single.push(next);
+            }
         }
-        last.names.extend(next.names);
     }
     Ok(single)
+}
+
+/// Checks that two arrays share no memory, or become what the patch makes of each.
+fn check_together(first: &Edited, second: &Edited) -> Result<(), Fault> {
+    if first.array.extent.is_apart(&second.array.extent) {
+        return Ok(());
+    }
+    let is_same = first.array.is_same(&second.array);
+    // Of two exchanges of one memory, each would find what the other one has written.
+    let is_one_memory = is_same || first.array.is_direct() && second.array.is_direct();
+    let [one, two] = [first, second].map(|edited| (&edited.array, &edited.exchange));
+    if !is_one_memory && agrees(one, two) && agrees(two, one) {
+        return Ok(());
+    }
+    let how = match is_one_memory && !is_same {
+        true => "and only in part",
+        false => "and the patch changes them differently",
+    };
+    let (first, second) = (first.exchange.tensor(), second.exchange.tensor());
+    Err(Fault::Array {
+        kind: "base.shared",
+        message: format!("{first:?} and {second:?} share memory, {how}"),
+        help: "untie the weights: give each array memory of its own",
+    })
 }

@@ -4,6 +4,7 @@ use crate::checkpoint::Checkpoint;
 use crate::edits::{Options, Prefixes, alpha, one_of, prefix_map, wish};
 use crate::fault::Fault;
 use crate::patch::{Patch, patches_of};
+use crate::text::Text;
 use crate::work::{Tools, finish};
 use lcepatch::Existing;
 use lcepatch::algebra::{self, Filter, Signs};
@@ -31,8 +32,8 @@ pub fn main(py: Python<'_>, words: Vec<OsString>, itself: Vec<OsString>) -> u8 {
 
 /// Runs a command, and returns whether its answer is yes, and what it prints.
 #[pyfunction]
-pub fn answer(py: Python<'_>, words: Vec<OsString>) -> PyResult<(bool, String)> {
-    let answered = finish(py, |tools| Ok(tools.program.answer(words)?))?;
+pub fn answer(py: Python<'_>, words: Text<Vec<OsString>>) -> PyResult<(bool, String)> {
+    let answered = finish(py, |tools| Ok(tools.program.answer(words.0)?))?;
     Ok((answered.yes, answered.text))
 }
 
@@ -51,8 +52,6 @@ fn amount(density: Option<f64>, count: Option<u64>) -> Result<Option<Amount>, Fa
 }
 
 /// How a diff is made: the arguments of `diff` in Python.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
 pub struct DiffWishes {
     density: Option<f64>,
     count: Option<u64>,
@@ -78,6 +77,32 @@ pub struct DiffWishes {
 }
 
 impl DiffWishes {
+    fn of(wishes: &Bound<'_, PyDict>) -> PyResult<Self> {
+        Ok(Self {
+            density: wish(wishes, "density")?,
+            count: wish(wishes, "count")?,
+            scope: wish(wishes, "scope")?,
+            random: wish(wishes, "random")?,
+            seed: wish(wishes, "seed")?,
+            params: wish(wishes, "params")?,
+            include: wish(wishes, "include")?,
+            exclude: wish(wishes, "exclude")?,
+            common: wish(wishes, "common")?,
+            cast: wish(wishes, "cast")?,
+            prefix: wish(wishes, "prefix")?,
+            portable: wish(wishes, "portable")?,
+            precision: wish(wishes, "precision")?,
+            best: wish(wishes, "best")?,
+            base_model: wish(wishes, "base_model")?,
+            reference_model: wish(wishes, "reference_model")?,
+            license: wish(wishes, "license")?,
+            description: wish(wishes, "description")?,
+            recommended_alpha: wish(wishes, "recommended_alpha")?,
+            results: wish(wishes, "results")?,
+            meta: wish(wishes, "meta")?,
+        })
+    }
+
     fn options<'a>(
         &self,
         target: &'a lcepatch::checkpoint::Checkpoint,
@@ -133,7 +158,13 @@ fn finite(alpha: f64) -> Result<Alpha, Fault> {
 
 /// The patch from `target` to `reference`.
 #[pyfunction]
-pub fn diff(py: Python<'_>, target: &Checkpoint, reference: &Checkpoint, wishes: DiffWishes) -> PyResult<Patch> {
+pub fn diff(
+    py: Python<'_>,
+    target: &Checkpoint,
+    reference: &Checkpoint,
+    wishes: &Bound<'_, PyDict>,
+) -> PyResult<Patch> {
+    let wishes = DiffWishes::of(wishes)?;
     let (target, reference) = (&target.checkpoint, &reference.checkpoint);
     finish(py, |tools| {
         let options = wishes.options(target, reference)?;
@@ -186,7 +217,7 @@ pub fn apply(
     py: Python<'_>,
     base: &Checkpoint,
     patches: Vec<(PyRef<'_, Patch>, Option<f64>)>,
-    out: PathBuf,
+    out: Text<PathBuf>,
     wishes: &Bound<'_, PyDict>,
 ) -> PyResult<String> {
     let (given, options) = (patches_of(patches), Options::of(wishes)?);
@@ -198,7 +229,7 @@ pub fn apply(
         let undo = undo.as_deref().map_or(UndoTo::Log, UndoTo::Path);
         let apply =
             Apply::new(&base.checkpoint, &edits).options(options.plan()?).undo(undo).log(log).existing(existing);
-        let Done { applied, is_reference, added, undo, .. } = apply.to(&out, &tools.context)?;
+        let Done { applied, is_reference, added, undo, .. } = apply.to(&out.0, &tools.context)?;
         let digests = applied.digests.iter().map(|(name, digest)| (name, digest.to_string()));
         Ok(json!({
             "edited": applied.edited, "tensors": applied.tensors, "verified": applied.verified,

@@ -186,13 +186,19 @@ def test_notes_that_make_no_sense_are_named(tmp_path, text):
 def test_notes_name_checkpoints_beside_them_alone(tmp_path):
     run = tmp_path / "run"
     training(run, 4, 100)
-    for base in ("../run/checkpoint-1", "/etc", "..", ""):
+    for base in ("../run/checkpoint-1", "/etc", "..", "", "checkpoint-1\0", "checkpoint-\ud800"):
         change_note(run, 2, base=base)
         with pytest.raises(lcepatch.InvalidCheckpoint, match=NOTE):
             restore(run / "checkpoint-2", tmp_path / "out")
-    change_note(run, 2, base="checkpoint-1", files=["../../model.safetensors"])
-    with pytest.raises(lcepatch.InvalidCheckpoint, match=NOTE):
-        restore(run / "checkpoint-2", tmp_path / "out")
+    for file in ("../../model.safetensors", "model\0.safetensors", "model\ud800.safetensors"):
+        change_note(run, 2, base="checkpoint-1", files=[file])
+        with pytest.raises(lcepatch.InvalidCheckpoint, match=NOTE):
+            restore(run / "checkpoint-2", tmp_path / "out")
+    for name in ("\0", "\ud800"):
+        with pytest.raises(lcepatch.UsageError, match="can be no path"):
+            restore(f"{run}/checkpoint-1{name}", tmp_path / "out")
+        with pytest.raises(lcepatch.UsageError, match="can be no path"):
+            restore(run / "checkpoint-1", f"{tmp_path}/out{name}")
 
 
 @pytest.mark.parametrize("shard", [1, 3])

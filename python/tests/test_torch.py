@@ -124,13 +124,54 @@ def test_tied_weights_are_edited_once_and_gradients_stay_possible(tmp_path):
         assert mine.lm_head.weight.grad is not None
 
 
-def test_gradients_of_what_was_computed_before_an_edit_are_refused():
-    weight = torch.nn.Parameter(torch.ones(4))
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("form", [torch.clone, lambda tensor: tensor.repeat_interleave(2)[::2]], ids=["plain", "strided"])
+def test_gradients_of_what_was_computed_before_an_edit_are_refused(mode, form):
+    weight = form(torch.ones(4)).requires_grad_()
     loss = (weight * weight).sum()
-    undo = lcepatch.diff({"w": torch.ones(4)}, {"w": torch.zeros(4)}).apply_({"w": weight})
+    with mode():
+        undo = lcepatch.diff({"w": torch.ones(4)}, {"w": torch.zeros(4)}).apply_({"w": weight})
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
     undo()
+
+
+def test_views_of_one_storage_are_edited_if_they_become_what_each_would_alone():
+    old = torch.arange(24.0).reshape(4, 6)
+
+    def edit(views, change, check):
+        mine = old.clone()
+        state = views(mine)
+        before = {name: tensor.clone() for name, tensor in state.items()}
+        new = {name: change(at, tensor) for at, (name, tensor) in enumerate(before.items())}
+        undo = lcepatch.diff(before, new).apply_(state, 1, check=check)
+        assert bits(state) == bits(new)
+        undo()
+        assert torch.equal(mine, old)
+
+    def alike(_, tensor):
+        return torch.where(tensor > 9, tensor * 2, tensor)
+
+    def differently(at, tensor):
+        return tensor + at + 1
+
+    def tied(x):
+        return {"a": x, "b": x.t()}
+
+    def crossed(x):
+        return {"a": x[:, ::2], "b": x[1:, 1:5].t(), "c": x.view(-1)[7], "d": torch.from_numpy(x.numpy()[::-1, 3:].copy())}
+
+    def columns(x):
+        return {"a": x[:, ::2], "b": x[:, 1::2].t()}
+
+    for check in ("full", "quick"):
+        for views in (tied, crossed, columns):
+            edit(views, alike, check)
+        edit(columns, differently, check)
+        for views in (tied, crossed, lambda x: {"a": x, "b": torch.from_numpy(x.numpy().T)}):
+            with pytest.raises(lcepatch.Refused, match="share memory, and the patch changes them differently") as raised:
+                edit(views, differently, check)
+            assert raised.value.kind == "base.shared"
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2], ids=str)

@@ -114,10 +114,10 @@ fn compare(
 }
 
 /// An entry of a patch, and the base's tensor that it changes.
-type EntryTensor<'p, 'a> = (&'p TensorEntry, Tensor<'a>);
+pub(super) type EntryTensor<'p, 'a> = (&'p TensorEntry, Tensor<'a>);
 
 /// The tensors of the base that the patch changes, each with its entry; or those that are missing or have another dtype or shape.
-fn match_tensors<'a, 'p>(
+pub(super) fn match_tensors<'a, 'p>(
     base: &'a Checkpoint,
     patch: &'p Patch,
     prefix: Option<&PrefixMap>,

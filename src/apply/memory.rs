@@ -1,18 +1,11 @@
 //! Edits of tensors in memory: what changes is computed first, and then exchanged with what is there, so that the same exchange takes it
 //! back.
 
-use super::plan::Plan;
-use super::rewrite::Rewrite;
-use super::tensor::{Changes, SPAN};
+use super::tensor::SPAN;
 use crate::checkpoint::Tensor;
-use crate::checkpoint::scan::windows;
-use crate::context::Context;
 use crate::digest::{Digest, PartDigest, PartHasher, join};
 use crate::dtype::Width;
-use crate::error::Error;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
-use std::ops::Range;
 
 /// The elements of one tensor that edits change, and their bits on the other side: in the result at first, and after each exchange in
 /// what it was exchanged with.
@@ -32,23 +25,17 @@ const HASHED_BYTES: usize = 256 << 10;
 
 /// The part of an exchange in one span.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Part {
+pub(super) struct Part {
     /// The elements' places in the span, ascending; None for all of them.
-    places: Option<Vec<u32>>,
-    bits: Vec<u8>,
+    pub places: Option<Vec<u32>>,
+    /// Their bytes on the other side.
+    pub bits: Vec<u8>,
 }
 
 impl Part {
-    fn new(width: Width, changes: Changes) -> Self {
-        match changes {
-            Changes::All(bits) => Self { places: None, bits },
-            Changes::Listed(edits) => {
-                let (places, bits): (Vec<u32>, Vec<u64>) = edits.into_iter().unzip();
-                let mut bytes = Vec::with_capacity(places.len() * width.bytes());
-                width.store_all(&bits, &mut bytes);
-                Self { places: Some(places), bits: bytes }
-            }
-        }
+    /// The place in the span of the element with this index among those that are exchanged.
+    fn place(&self, at: usize) -> u64 {
+        self.places.as_ref().map_or(at as u64, |places| places[at].into())
     }
 
     /// Exchanges the elements of a window of the span: `bytes`, which begin at element `first`. `entry` is the number of listed elements
@@ -105,9 +92,9 @@ impl Part {
 
 /// Where a span is in its tensor, in bytes: the windows of a span are hashed as parts of the tensor.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    start: u64,
-    total: u64,
+pub(super) struct Place {
+    pub start: u64,
+    pub total: u64,
 }
 
 impl Place {
@@ -118,11 +105,15 @@ impl Place {
         hasher.finish()
     }
 
+    /// The digests of all windows of a span.
+    pub fn windows(self, span: &[u8]) -> Vec<PartDigest> {
+        let starts = (0..).step_by(HASHED_BYTES);
+        starts.zip(span.chunks(HASHED_BYTES)).map(|(start, window)| self.hash(start, window)).collect()
+    }
+
     /// The digest of all windows of a span.
     fn digest(self, span: &[u8]) -> Digest {
-        let starts = (0..).step_by(HASHED_BYTES);
-        let windows = starts.zip(span.chunks(HASHED_BYTES)).map(|(start, window)| self.hash(start, window));
-        join(&windows.collect::<Vec<PartDigest>>())
+        join(&self.windows(span))
     }
 }
 
@@ -135,6 +126,12 @@ fn swap<const N: usize>(elements: &mut [u8], others: &mut [u8], first: usize, pl
 }
 
 impl Exchange {
+    /// That of a tensor, from its parts, one for each [`SPAN`].
+    pub(super) fn new(tensor: Tensor<'_>, parts: Vec<Part>) -> Self {
+        let (elements, width) = (tensor.info.elements(), tensor.info.dtype.width());
+        Self { tensor: tensor.info.name.clone(), width, elements, parts }
+    }
+
     /// The tensor's name in the base.
     pub fn tensor(&self) -> &str {
         &self.tensor
@@ -158,19 +155,32 @@ impl Exchange {
     /// The flat indices of the elements, ascending.
     pub fn positions(&self) -> Vec<u64> {
         let mut positions = Vec::with_capacity(self.len() as usize);
-        for (start, part) in (0..).step_by(SPAN as usize).zip(&self.parts) {
-            let n = (part.bits.len() / self.width.bytes()) as u64;
-            match &part.places {
-                Some(places) => positions.extend(places.iter().map(|place| start + u64::from(*place))),
-                None => positions.extend(start..start + n),
-            }
-        }
+        positions.extend(self.elements().map(|(element, _)| element));
         positions
     }
 
     /// The elements' bits on the other side, little-endian, in the order of [`Exchange::positions`].
     pub fn bits(&self) -> Vec<u8> {
         self.parts.iter().flat_map(|part| &part.bits).copied().collect()
+    }
+
+    /// The flat index of each element, ascending, and its bits on the other side.
+    pub fn elements(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let width = self.width.bytes();
+        (0..).step_by(SPAN as usize).zip(&self.parts).flat_map(move |(start, part)| {
+            let bits = part.bits.chunks_exact(width);
+            (0..).zip(bits).map(move |(at, bits)| (start + part.place(at), bits))
+        })
+    }
+
+    /// The bits on the other side of the element with this flat index, if it is exchanged.
+    pub fn other_side(&self, element: u64) -> Option<&[u8]> {
+        let (part, place) = (self.parts.get((element / SPAN) as usize)?, element % SPAN);
+        let at = match &part.places {
+            Some(places) => places.binary_search(&(place as u32)).ok()?,
+            None => place as usize,
+        };
+        part.bits.chunks_exact(self.width.bytes()).nth(at)
     }
 
     /// The digest of the bits on the other side: that which [`Exchange::digest`] gives once they are exchanged.
@@ -231,53 +241,12 @@ impl Exchange {
     }
 }
 
-impl Plan<'_> {
-    /// What changes of every tensor, computed in parallel from the base's bytes. Nothing is written.
-    ///
-    /// # Errors
-    /// [Kind](crate::ErrorKind) `NotFinite`, those of an edit; R18 to R20; cancellation.
-    pub fn exchanges(&self, context: &Context<'_>) -> Result<Vec<Exchange>, Error> {
-        let base = self.base();
-        let tensors: Vec<Tensor<'_>> = self.changed().filter_map(|name| base.tensor(name)).collect();
-        let spans: Vec<(Tensor<'_>, Range<u64>)> = tensors
-            .iter()
-            .flat_map(|tensor| windows(0..tensor.info.elements(), SPAN).map(|span| (*tensor, span)))
-            .collect();
-        context.begin("editing", tensors.iter().map(|tensor| tensor.info.bytes()).sum());
-        let parts = spans.into_par_iter().map(|(tensor, span)| {
-            let width = tensor.info.dtype.width();
-            context.advance((span.end - span.start) * width.bytes() as u64)?;
-            Ok(Part::new(width, self.span_changes(tensor, span)?))
-        });
-        let mut parts = parts.collect::<Result<Vec<Part>, Error>>()?.into_iter();
-        let exchange = |tensor: Tensor<'_>| {
-            let (elements, width) = (tensor.info.elements(), tensor.info.dtype.width());
-            let parts = parts.by_ref().take(elements.div_ceil(SPAN) as usize).collect();
-            Exchange { tensor: tensor.info.name.clone(), width, elements, parts }
-        };
-        Ok(tensors.into_iter().map(exchange).collect())
-    }
-
-    /// Whether the patch declares the digest of the result: a patch alone, at alpha 1 on its own base, which was checked in full.
-    pub fn declares_result(&self) -> bool {
-        self.declaring().is_some()
-    }
-
-    /// Compares the digests of the tensors that changed, by their names in the base, with the digest that the patch declares of the
-    /// result. Does nothing if it declares none.
-    ///
-    /// # Errors
-    /// [Kind](crate::ErrorKind) `ResultDiffers`.
-    pub fn check_result(&self, digests: &BTreeMap<String, Digest>) -> Result<(), Error> {
-        self.compare_declared(digests).map(drop::<bool>)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::PlanOptions;
+    use crate::apply::{Plan, PlanOptions};
     use crate::checkpoint::Checkpoint;
+    use crate::context::Context;
     use crate::testing::{applied, floats, portable};
     use proptest::prelude::*;
 
@@ -297,11 +266,13 @@ mod tests {
                 pairs.into_iter().map(|(base, other)| (base, other.unwrap_or(base))).unzip();
             let (base, reference) = (floats(&[("w", &base)]), floats(&[("w", &reference)]));
             let edits = [portable(&base, &reference, alpha)];
-            let plan = Plan::check(&base, &edits, &PlanOptions::default(), &Context::silent()).unwrap();
+            let (_, mut exchanges) = Plan::with_exchanges(&base, &edits, &PlanOptions::default(), &Context::silent()).unwrap();
             let mut memory = bytes(&base);
-            let mut exchanges = plan.exchanges(&Context::silent()).unwrap();
             for exchange in &mut exchanges {
                 prop_assert_eq!(exchange.positions().len() as u64, exchange.len());
+                prop_assert!(exchange.elements().all(|(element, bits)| exchange.other_side(element) == Some(bits)));
+                let elements = (0..memory.len() as u64 / 4).filter(|element| exchange.other_side(*element).is_some());
+                prop_assert_eq!(elements.collect::<Vec<u64>>(), exchange.positions());
                 let (before, after) = (exchange.digest(&memory), exchange.other_digest());
                 exchange.exchange(&mut memory);
                 prop_assert_eq!((exchange.digest(&memory), exchange.other_digest()), (after, before));

@@ -5,6 +5,7 @@
 //! their base, `shards` some of the files in each of several processes, [`Exchange`] to tensors in memory, and [`OnnxBase`] to ONNX
 //! files. `job` does all that an apply or a revert includes.
 
+mod at_once;
 mod carried;
 mod carry;
 mod choose;
@@ -19,6 +20,7 @@ mod result_mask;
 mod rewrite;
 mod run;
 mod shards;
+mod span;
 mod tensor;
 mod undo;
 

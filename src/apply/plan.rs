@@ -116,8 +116,7 @@ impl<'a> Plan<'a> {
             }
         }
         let mut added = Vec::new();
-        let mut by_tensor: BTreeMap<String, Vec<_>> = BTreeMap::new();
-        for (index, edit) in edits.iter().enumerate() {
+        for edit in edits {
             let prefix = options.prefix.as_ref();
             let Fit { differences, state } = fit(base, &edit.patch, options.check, prefix, context)?;
             if !differences.is_empty() {
@@ -131,18 +130,18 @@ impl<'a> Plan<'a> {
                 carried_values_fit(&edit.patch, context)?;
             }
             added.push(!differences.is_empty());
-            for entry in &edit.patch.table().tensors {
-                if let Some(tensor) = base_tensor(base, entry, prefix) {
-                    by_tensor.entry(tensor.info.name.clone()).or_default().push((index, entry));
-                }
-            }
         }
-        let (not_finite, check) = (options.not_finite, options.check);
-        let companions = companions(base, &by_tensor);
-        let prefix = options.prefix.clone();
-        let mut plan = Self { base, edits, not_finite, added, by_tensor, companions, check, prefix };
+        let mut plan = Self::new(base, edits, options, added);
         plan.leave_out_alpha_zero(context)?;
         Ok(plan)
+    }
+
+    /// A plan for a base that is checked already, or will be before anything is made of it.
+    pub(super) fn new(base: &'a Checkpoint, edits: &'a [Edit], options: &PlanOptions, added: Vec<bool>) -> Self {
+        let by_tensor = by_tensor(base, edits, options.prefix.as_ref());
+        let PlanOptions { not_finite, check, prefix, .. } = options.clone();
+        let companions = companions(base, &by_tensor);
+        Self { base, edits, not_finite, added, by_tensor, companions, check, prefix }
     }
 
     /// Leaves out the edits that change nothing, once the base's masks of their weights are checked (spec §A8).
@@ -168,17 +167,10 @@ impl<'a> Plan<'a> {
 
     /// A plan for patches that are known to be for `base`, which is not checked again.
     pub(crate) fn of_own_base(base: &'a Checkpoint, edits: &'a [Edit], prefix: Option<&PrefixMap>) -> Self {
-        let mut by_tensor: BTreeMap<String, Vec<_>> = BTreeMap::new();
-        for (index, edit) in edits.iter().enumerate() {
-            for entry in &edit.patch.table().tensors {
-                if let Some(tensor) = base_tensor(base, entry, prefix) {
-                    by_tensor.entry(tensor.info.name.clone()).or_default().push((index, entry));
-                }
-            }
-        }
         let added = vec![false; edits.len()];
         let (not_finite, check) = (NotFinite::Write, Check::Full);
-        Self { base, edits, not_finite, added, by_tensor, companions: BTreeMap::new(), check, prefix: prefix.cloned() }
+        let (by_tensor, companions) = (by_tensor(base, edits, prefix), BTreeMap::new());
+        Self { base, edits, not_finite, added, by_tensor, companions, check, prefix: prefix.cloned() }
     }
 
     /// The base.
@@ -216,6 +208,23 @@ impl<'a> Plan<'a> {
             _ => None,
         }
     }
+}
+
+/// By the name of a tensor of `base` that changes: the index of each edit that changes it, and the edit's entry, in the order of the edits.
+fn by_tensor<'a>(
+    base: &Checkpoint,
+    edits: &'a [Edit],
+    prefix: Option<&PrefixMap>,
+) -> BTreeMap<String, Vec<(usize, &'a TensorEntry)>> {
+    let mut by_tensor: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for (index, edit) in edits.iter().enumerate() {
+        for entry in &edit.patch.table().tensors {
+            if let Some(tensor) = base_tensor(base, entry, prefix) {
+                by_tensor.entry(tensor.info.name.clone()).or_default().push((index, entry));
+            }
+        }
+    }
+    by_tensor
 }
 
 /// The pruning masks that lie beside weights that change, except masks that a patch edits itself.

@@ -6,7 +6,7 @@ use crate::checkpoint::Tensor;
 use crate::checkpoint::scan::windows;
 use crate::context::Context;
 use crate::digest::{Digest, Hasher};
-use crate::dtype::{Dtype, Rounded};
+use crate::dtype::{Dtype, FloatFormat, Rounded};
 use crate::edit::{Alpha, EditKind, interpolate};
 use crate::error::{Error, Refusal};
 use crate::format::block::{BaseElements, Deltas, Kept};
@@ -17,24 +17,16 @@ use crate::patch::{Decoded, DenseBlock, TensorBlock};
 use std::ops::Range;
 
 /// Walks over the selected elements of one patch in a range of a tensor.
-struct Cursor<'p> {
+pub(super) struct Cursor<'p> {
     edit: &'p Edit,
     /// Whether deltas are added to a base that is not the patch's own.
     added: bool,
     /// Each block's first element, and the decoded block.
-    blocks: Vec<(u64, Decoded)>,
+    pub(super) blocks: Vec<(u64, Decoded)>,
     /// Index of the current block.
     block: usize,
     /// Index of the current element among the selected ones of the block.
     entry: usize,
-}
-
-/// What becomes of one span of a tensor.
-pub(super) enum Changes {
-    /// The place of an element in the span, and the result's bits.
-    Listed(Vec<(u32, u64)>),
-    /// The result's bytes of the whole span, of which many differ from the base's.
-    All(Vec<u8>),
 }
 
 /// Elements decoded at a time. Blocks of different patches may differ in size; the largest size is a multiple of every other, so that no
@@ -112,31 +104,6 @@ impl Plan<'_> {
         Ok(edited)
     }
 
-    /// What becomes of one span of a tensor, as [`Plan::edits`], but from the base's own bytes: of blocks whose positions are coded
-    /// without the base, only the selected elements are read.
-    pub(super) fn span_changes(&self, tensor: Tensor<'_>, span: Range<u64>) -> Result<Changes, Error> {
-        let masked = self.companions.get(&tensor.info.name).copied();
-        let bytes = tensor.elements(span.clone());
-        if let Some(mut block) = self.dense_block(tensor, &span)? {
-            let mut result = bytes.to_vec();
-            block.add(0, &mut result);
-            block.finish()?;
-            return Ok(Changes::All(result));
-        }
-        let mut cursors = self.decode(masked.unwrap_or(tensor), &span)?;
-        let (mut edits, mut bases) = (Vec::new(), Vec::new());
-        match masked {
-            Some(weights) => edit_mask(tensor, weights, &span, bytes, &mut cursors, &mut edits)?,
-            None => {
-                if let [cursor] = &mut cursors[..] {
-                    while self.add_own_edits(cursor, tensor, &span, bytes, &mut bases, &mut edits)? {}
-                }
-                self.edit_weights(tensor, &span, bytes, &mut cursors, &mut edits)?;
-            }
-        }
-        Ok(Changes::Listed(edits))
-    }
-
     /// Adds the edits of the elements of `part` that lie in one block, and passes these elements. Only of an exact patch without masks,
     /// alone on its own base, and interpolated, as in most applies. Otherwise nothing is added, and [`Plan::edit_weights`] finds the
     /// same results element by element. `bases` is scratch space. Returns whether it passed any.
@@ -149,37 +116,67 @@ impl Plan<'_> {
         bases: &mut Vec<u64>,
         edits: &mut Vec<(u32, u64)>,
     ) -> Result<bool, Error> {
-        let (dtype, name) = (tensor.info.dtype, &tensor.info.name);
         let Some((start, decoded)) = cursor.blocks.get(cursor.block) else { return Ok(false) };
-        let (Deltas::Ulp(deltas), None, false) = (&decoded.deltas, &decoded.masks, cursor.added) else {
-            return Ok(false);
-        };
+        let Some((alpha, deltas)) = cursor.own_deltas(tensor.info.dtype, decoded) else { return Ok(false) };
         let positions = &decoded.positions[cursor.entry..];
         let n = positions.partition_point(|position| start + u64::from(*position) < part.end);
         let places = positions[..n].iter().map(|position| (start + u64::from(*position) - part.start) as usize);
         bases.clear();
-        dtype.width().load_at(bytes, places.clone(), bases);
-        let layout = dtype.bit_layout();
+        tensor.info.dtype.width().load_at(bytes, places.clone(), bases);
         let deltas = &deltas[cursor.entry..cursor.entry + n];
-        let sides = bases.iter().zip(deltas).map(|(base, delta)| (*base, layout.add_ulp(*base, *delta)));
-        match (cursor.edit.kind, dtype.float()) {
-            (EditKind::Interpolate(Alpha::ONE), _) => {
-                edits.extend(places.map(|at| at as u32).zip(sides.map(|(_, reference)| reference)));
-            }
-            (EditKind::Interpolate(alpha), Some(float)) => {
-                for (at, (base, reference)) in places.zip(sides) {
-                    let value = float.value(base);
-                    let result = interpolate(float, value, [(alpha, float.value(reference) - value)]);
-                    edits.push((at as u32, self.finite(result, name, part.start + at as u64, value)?));
-                }
-            }
-            _ => return Ok(false),
-        }
+        let elements = positions[..n].iter().map(|position| start + u64::from(*position));
+        self.own_results(alpha, tensor, elements, bases, deltas)?;
+        edits.extend(places.map(|at| at as u32).zip(bases.iter().copied()));
         cursor.entry += n;
         if cursor.entry == decoded.positions.len() {
             (cursor.block, cursor.entry) = (cursor.block + 1, 0);
         }
         Ok(n > 0)
+    }
+
+    /// Replaces the base's bits of `elements` by those of the result of an exact patch, whose deltas they are, alone on its own base.
+    pub(super) fn own_results(
+        &self,
+        alpha: Alpha,
+        tensor: Tensor<'_>,
+        elements: impl Iterator<Item = u64>,
+        bits: &mut [u64],
+        deltas: &[u64],
+    ) -> Result<(), Error> {
+        match tensor.info.dtype.float().filter(|_| alpha != Alpha::ONE) {
+            // Loops of their own for the formats of most checkpoints: what rounding does depends on the format.
+            Some(FloatFormat::BF16) => self.interpolate_own(FloatFormat::BF16, alpha, tensor, elements, bits, deltas),
+            Some(FloatFormat::F16) => self.interpolate_own(FloatFormat::F16, alpha, tensor, elements, bits, deltas),
+            Some(FloatFormat::F32) => self.interpolate_own(FloatFormat::F32, alpha, tensor, elements, bits, deltas),
+            Some(float) => self.interpolate_own(float, alpha, tensor, elements, bits, deltas),
+            None => {
+                let layout = tensor.info.dtype.bit_layout();
+                bits.iter_mut().zip(deltas).for_each(|(bits, delta)| *bits = layout.add_ulp(*bits, *delta));
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`Plan::own_results`], for floats.
+    #[inline(always)]
+    fn interpolate_own(
+        &self,
+        float: FloatFormat,
+        alpha: Alpha,
+        tensor: Tensor<'_>,
+        elements: impl Iterator<Item = u64>,
+        bits: &mut [u64],
+        deltas: &[u64],
+    ) -> Result<(), Error> {
+        let layout = tensor.info.dtype.bit_layout();
+        for ((bits, delta), element) in bits.iter_mut().zip(deltas).zip(elements) {
+            let (value, reference) = (float.value(*bits), float.value(layout.add_ulp(*bits, *delta)));
+            *bits = match interpolate(float, value, [(alpha, reference - value)]) {
+                Rounded::Finite(bits) => bits,
+                result => self.finite(result, &tensor.info.name, element, value)?,
+            };
+        }
+        Ok(())
     }
 
     /// The bits of a result, unless it is not finite and that is refused. `base` is the value that element `index` of a tensor had.
@@ -194,7 +191,7 @@ impl Plan<'_> {
     }
 
     /// Adds the edits of `part` of a tensor of weights to `edits`: the place in the part, and the result's bits.
-    fn edit_weights(
+    pub(super) fn edit_weights(
         &self,
         tensor: Tensor<'_>,
         part: &Range<u64>,
@@ -281,7 +278,7 @@ impl Plan<'_> {
 
     /// The block of `range` of a tensor, if its deltas are dense and give the result by themselves: the patch is alone, on its own base, at
     /// alpha 1.
-    fn dense_block(&self, tensor: Tensor<'_>, range: &Range<u64>) -> Result<Option<DenseBlock<'_>>, Error> {
+    pub(super) fn dense_block(&self, tensor: Tensor<'_>, range: &Range<u64>) -> Result<Option<DenseBlock<'_>>, Error> {
         let Some([(index, entry)]) = self.by_tensor.get(&tensor.info.name).map(|entries| &entries[..]) else {
             return Ok(None);
         };
@@ -296,7 +293,7 @@ impl Plan<'_> {
     }
 
     /// Decodes the blocks of all patches in `range` of a tensor. The cursors are in the order of the patches.
-    fn decode(&self, tensor: Tensor<'_>, range: &Range<u64>) -> Result<Vec<Cursor<'_>>, Error> {
+    pub(super) fn decode(&self, tensor: Tensor<'_>, range: &Range<u64>) -> Result<Vec<Cursor<'_>>, Error> {
         let mut cursors = Vec::new();
         for (index, entry) in self.by_tensor.get(&tensor.info.name).into_iter().flatten() {
             let edit = &self.edits[*index];
@@ -395,7 +392,7 @@ impl Plan<'_> {
 
 /// Adds the edits of `part` of the pruning mask `mask` to `edits`: the place in the part, and the result's bits. `cursors` are those of the
 /// weights that it is the mask of.
-fn edit_mask(
+pub(super) fn edit_mask(
     mask: Tensor<'_>,
     weights: Tensor<'_>,
     part: &Range<u64>,
@@ -510,6 +507,17 @@ pub(super) fn mask_differs(weights: Tensor<'_>, index: u64, kept: bool) -> Error
 }
 
 impl Cursor<'_> {
+    /// Alpha, and the deltas of a block, if they give the result by themselves: those of an exact patch without masks, on its own base,
+    /// and interpolated. Of what has no alpha but 1, only at 1.
+    pub(super) fn own_deltas<'d>(&self, dtype: Dtype, decoded: &'d Decoded) -> Option<(Alpha, &'d [u64])> {
+        match (self.edit.kind, &decoded.deltas, &decoded.masks) {
+            (EditKind::Interpolate(alpha), Deltas::Ulp(deltas), None) if !self.added => {
+                (alpha == Alpha::ONE || dtype.float().is_some()).then_some((alpha, deltas))
+            }
+            _ => None,
+        }
+    }
+
     /// The next element to edit, by its flat index.
     fn element(&self) -> Option<u64> {
         let (start, decoded) = self.blocks.get(self.block)?;

@@ -78,7 +78,7 @@ impl std::fmt::Display for Alpha {
 
 /// Computes `base + alpha * delta + ...` and rounds it once to `format` (paper eq 3 and 4; spec §A3, §A5). Terms are added in order; each
 /// product and each sum is rounded to `f64`, without fused multiply-add.
-#[inline]
+#[inline(always)]
 pub fn interpolate(format: FloatFormat, base: f64, terms: impl IntoIterator<Item = (Alpha, f64)>) -> Rounded {
     format.round(terms.into_iter().fold(base, |sum, (alpha, delta)| sum + alpha.0 * delta))
 }

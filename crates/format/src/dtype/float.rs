@@ -62,7 +62,7 @@ impl FloatFormat {
     }
 
     /// The exact value of a bit pattern.
-    #[inline]
+    #[inline(always)]
     pub fn value(self, bits: u64) -> f64 {
         match (self.exponent_bits, self.mantissa_bits) {
             (11, 52) => return f64::from_bits(bits),
@@ -88,7 +88,7 @@ impl FloatFormat {
     /// Rounds to the nearest representable number, ties to even, in a single rounding.
     ///
     /// The `half` crate is not used, because on some processors it converts `f64` through `f32`, which rounds twice.
-    #[inline]
+    #[inline(always)]
     pub fn round(self, value: f64) -> Rounded {
         if value.is_nan() {
             return Rounded::NotFinite(self.nan());
@@ -110,6 +110,7 @@ impl FloatFormat {
     }
 
     /// The magnitude nearest to `absolute`; at least [`FloatFormat::not_finite`] if that is too large.
+    #[inline(always)]
     fn round_magnitude(self, absolute: f64) -> u64 {
         let bits = absolute.to_bits();
         let exponent = (bits >> 52) as i32 - 1023;
@@ -126,9 +127,10 @@ impl FloatFormat {
         if dropped > 54 {
             return 0;
         }
-        let half = 1u64 << (dropped - 1);
-        let (kept, rest) = (significand >> dropped, significand & ((1 << dropped) - 1));
-        let rounded = kept + u64::from(rest > half || (rest == half && kept & 1 == 1));
+        // Without a branch on the bits that are dropped, which no processor can foresee: just below half is added, or half if the number
+        // is odd, so that a tie becomes even.
+        let (half, odd) = (1u64 << (dropped - 1), significand >> dropped & 1);
+        let rounded = (significand + half - 1 + odd) >> dropped;
         if exponent < lowest {
             rounded
         } else {

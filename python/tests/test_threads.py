@@ -1,0 +1,183 @@
+"""Edits by several threads, and edits that are interrupted at any step."""
+
+import os
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import lcepatch
+from conftest import bits, copy
+
+
+def at_once(work, count=8):
+    """Does some work in several threads, which begin together, and returns what they raise."""
+    start, raised = threading.Barrier(count), []
+
+    def one():
+        start.wait()
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=one, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "threads wait for each other"
+    return raised
+
+
+def strided(arrays):
+    """Arrays like these that are not contiguous, and are written by position."""
+    return {name: np.repeat(array, 2, axis=0)[::2] for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize("form", [copy, strided])
+def test_threads_that_undo_the_same_edit_undo_it_once(make, form):
+    base, reference = make(dtypes="f4 f2 f8 f4 f4")
+    patch = lcepatch.diff(base, reference)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(30):
+            mine = form(base)
+            undo = patch.apply_(mine, -2)
+            assert at_once(lambda undo=undo: (undo.changed(), repr(undo), undo(), undo.active)) == []
+            assert bits(mine) == bits(base) and not undo.active
+    finally:
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("form", [copy, strided])
+@pytest.mark.parametrize("options", [{"alpha": 1}, {"alpha": -2, "check": "quick"}], ids=str)
+def test_threads_that_edit_the_same_arrays_take_turns(make, form, options):
+    base, reference = make(n=20_000, dtypes="f4 f2 f8")
+    patch = lcepatch.diff(base, reference)
+    mine, expected = form(base), copy(base)
+    patch.apply_(expected, **options)
+    done, wrong = [], []
+
+    def work():
+        for _ in range(6):
+            try:
+                undo = patch.apply_(mine, **options)
+            except lcepatch.Refused as error:
+                # Another thread has edited them. At alpha 1, they are then known to be the result.
+                assert error.kind == ("base.already-applied" if options["alpha"] == 1 else "base.differs")
+                continue
+            # No other thread edits them, nor has a part of its edit taken back.
+            if bits(mine) != bits(expected):
+                wrong.append(undo)
+            undo()
+            done.append(undo)
+
+    assert at_once(work) == []
+    assert done and not wrong and bits(mine) == bits(base)
+
+
+def test_an_edit_waits_for_no_thread_of_a_parent_process(make):
+    """The other thread has its turn when the process is forked."""
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork")
+    base, reference = make()
+    patch = lcepatch.diff(base, reference)
+    inside, leave = threading.Event(), threading.Event()
+
+    class Slow(dict):
+        def __getitem__(self, name):
+            inside.set()
+            leave.wait(60)
+            return super().__getitem__(name)
+
+    thread = threading.Thread(target=lambda: patch.apply_(Slow(copy(base))))
+    thread.start()
+    assert inside.wait(60)
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        mine = copy(base)
+        patch.apply_(mine)()
+        os._exit(0 if bits(mine) == bits(base) else 1)
+    deadline, status = time.monotonic() + 30, None
+    while status is None and time.monotonic() < deadline:
+        done, found = os.waitpid(child, os.WNOHANG)
+        status = found if done else None
+        time.sleep(0.02)
+    leave.set()
+    thread.join()
+    if status is None:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert status == 0
+
+
+def interrupted_at(step, work):
+    """Does some work, and raises the exception of Ctrl-C at one of the lines of the module that it comes by, as Ctrl-C may. Returns
+    whether there were as many."""
+    left = step
+
+    def trace(frame, event, _):
+        nonlocal left
+        if not frame.f_code.co_filename.startswith(os.path.dirname(lcepatch.__file__)):
+            return None
+        # The lines that catch an interruption cannot catch one that comes at themselves.
+        if event == "line" and frame.f_code.co_name not in ("__enter__", "__exit__", "_restore"):
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def test_an_interruption_at_any_line_leaves_all_arrays_edited_or_none(make):
+    base, reference = make(n=20, dtypes="f4")
+    base["strided"], reference["strided"] = base["layer.0.weight"], reference["layer.0.weight"]
+    patch = lcepatch.diff(base, reference)
+
+    def arrays():
+        return copy(base) | strided({"strided": base["strided"]})
+
+    for step in range(1, 10_000):
+        mine = arrays()
+        if not interrupted_at(step, lambda mine=mine: patch.apply_(mine, -2)):
+            break
+        assert bits(mine) == bits(base), f"at line {step}"
+    assert 100 < step < 10_000
+    for step in range(1, 10_000):
+        mine = arrays()
+        undo = patch.apply_(mine, -2)
+        if not interrupted_at(step, undo):
+            break
+        # Either it is not begun, or it is done.
+        assert undo.changed() == []
+        undo()
+        assert bits(mine) == bits(base), f"at line {step} of the undo"
+    assert 20 < step < 10_000
+    for step in range(1, 10_000):
+        mine = arrays()
+
+        def block(mine=mine):
+            with patch.apply_(mine, -2):
+                pass
+
+        if not interrupted_at(step, block):
+            break
+        assert bits(mine) == bits(base), f"at line {step} of the block"
+    assert 100 < step < 10_000
