@@ -27,6 +27,7 @@ use crate::patch::encode::{
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The encoded selection of a pair of checkpoints, or of a shard's part of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -93,13 +94,16 @@ impl Found {
         coding: EncodeOptions<'_>,
         context: &Context<'_>,
     ) -> Result<Self, Error> {
-        let with_digests = coding.encoding.precision == Precision::Exact;
         let search = LargestSearch::new(pair, blocks, groups, masks, context);
+        // A sample tells whether all that differs will be selected, and can mislead: no more elements than are asked for are kept encoded.
+        let most = groups.iter().fold(0u64, |most, group| most.saturating_add(group.cutoff.k()));
+        let kept = AtomicU64::new(0);
+        let may_take_all = coding.masks.is_none() && coding.encoding.precision == Precision::Exact;
         let (read, digests) = scan(pair, blocks, |block| {
             let Some(mut counter) = search.counter(block.id)? else {
                 return Ok(((None, None), block.hash(context)?));
             };
-            let takes_all = counter.takes_all() && coding.masks.is_none();
+            let takes_all = may_take_all && counter.takes_all() && kept.load(Ordering::Relaxed) <= most;
             let mut count = |first, target: &[u8], reference: &[u8]| counter.add(Part { first, target, reference });
             let (encoded, digests) = match takes_all {
                 true => {
@@ -109,7 +113,10 @@ impl Found {
                 false => (None, block.read(context, &mut count)?),
             };
             let becomes = PatchedDigests { result: digests.cast(), inverse_result: digests.target() };
-            let encoded = encoded.map(|encodings| (encodings, with_digests.then_some(becomes)));
+            let encoded = encoded.map(|encodings| (encodings, Some(becomes))).filter(|(encodings, _)| {
+                let n = encodings.selected();
+                kept.fetch_add(n, Ordering::Relaxed).saturating_add(n) <= most
+            });
             Ok::<_, Error>(((Some(counter.finish()), encoded), digests))
         })?;
         let (counts, differing): (Vec<_>, Vec<_>) = read.into_iter().unzip();
@@ -332,6 +339,8 @@ mod tests {
     use crate::apply::Edit;
     use crate::diff::{Amount, DiffOptions, Localize, diff};
     use crate::dtype::Dtype;
+    use crate::mask::ranking::sampled;
+    use crate::mask::top_k::SAMPLE_KEYS;
     use crate::testing::{all_tensors, apply, checkpoint, contents, floats, patch, vector};
 
     fn pair() -> (Checkpoint, Checkpoint) {
@@ -375,6 +384,24 @@ mod tests {
             assert_eq!(patch.table().roots.result, root(patch, &result));
             assert_eq!(patch.table().roots.reference, root(patch, &reference));
         }
+    }
+
+    #[test]
+    fn a_sample_that_misses_what_differs_changes_no_result() {
+        let (n, k) = (1_500_000, 1000);
+        let id = BlockId { tensor: 0, index: 0 };
+        let mut reference = vec![0x3c01; n];
+        for run in sampled(id, 0..n as u64, 128, n as u64 / SAMPLE_KEYS) {
+            reference[run.start as usize..run.end as usize].fill(0x3c00);
+        }
+        let [base, other] = [&vec![0x3c00; n], &reference].map(|bits| checkpoint(&[vector("w", Dtype::Bf16, bits)]));
+        let options = DiffOptions { localize: Localize::largest(Amount::Count(k)), ..all_tensors() };
+        let patch = diff(&base, &other, &options, &Context::silent()).unwrap().patch;
+        let result = apply(&base, &[Edit::to_reference(patch)], &Default::default()).unwrap();
+        let mut expected = vec![0x3c00; n];
+        let differing = (0..n).filter(|at| reference[*at] == 0x3c01).take(k as usize);
+        differing.for_each(|at| expected[at] = 0x3c01);
+        assert!(contents(&result)["w"] == expected);
     }
 
     #[test]
