@@ -131,8 +131,8 @@ class Undo:
         return held
 
     def _restore(self) -> None:
-        """Restores everything. An interruption is for afterwards."""
-        interrupted: KeyboardInterrupt | None = None
+        """Restores everything. An interruption, or what else a signal's handler raises, is for afterwards."""
+        interrupted: BaseException | None = None
         is_done = False
         while not is_done:
             try:
@@ -142,6 +142,11 @@ class Undo:
                     self._slots.clear()
                     is_done = True
             except KeyboardInterrupt as error:
+                interrupted = error
+            except BaseException as error:
+                # What fails a second time cannot be done.
+                if interrupted is not None:
+                    raise
                 interrupted = error
         if interrupted is not None:
             raise interrupted
@@ -275,7 +280,9 @@ def _edit(
     undo: Undo, pairs: list[tuple[Patch, float | None]], own: list[Slot], arrays: Mapping[str, Any], wishes: dict[str, Any]
 ) -> None:
     """Edits the arrays ``own`` in place. Whatever ends it early, ``undo`` leads back."""
-    _open_all(own, pairs, wishes.get("check") == "quick")
+    # Of tensors that are chosen, all of each is checked; by prefixes, they have other names than in the patch.
+    others = any(wishes.get(wish) for wish in ("prefix", "include", "exclude"))
+    _open_all(own, pairs, wishes.get("check") == "quick" and not others)
     base = _native.Checkpoint.lent([slot.native for slot in own])
     undo._slots = {slot.name: slot for slot in own}
     if undo._current is not None:
@@ -306,15 +313,16 @@ def _twins(own: list[Slot], arrays: Mapping[str, Any]) -> dict[str, list[str]]:
     return {slot.name: by_tensor[id(slot.array)] for slot in own}
 
 
-def _open_all(own: list[Slot], pairs: list[tuple[Patch, float | None]], quick: bool) -> None:
-    """Opens the memory of arrays, that of each once. Of a quick check on a device, only the selected elements are fetched."""
+def _open_all(own: list[Slot], pairs: list[tuple[Patch, float | None]], few: bool) -> None:
+    """Opens the memory of arrays, that of each once. If ``few`` are enough, only the selected elements of strided tensors and those on other
+    devices are fetched."""
     opened: dict[tuple[Any, ...], Slot] = {}
     for slot in own:
         twin = opened.setdefault(slot.key, slot)
         if twin is not slot and not slot.is_direct:
             slot.memory, slot.buffer = twin.memory, twin.buffer
             continue
-        slot.open(_gathered(slot, pairs) if quick and slot.is_torch and not slot.is_direct else None)
+        slot.open(_gathered(slot, pairs) if few and slot.is_torch and not slot.is_direct else None)
 
 
 def _gathered(slot: Slot, pairs: list[tuple[Patch, float | None]]) -> Any:

@@ -5,6 +5,7 @@ import gc
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lcepatch
@@ -235,6 +236,31 @@ def test_a_device_is_asked_for_the_selected_elements_only(monkeypatch):
     assert gathered and sum(gathered) < 0.2 * 300 * 200
 
 
+@pytest.mark.parametrize(
+    "wishes", [{"prefix": {"a.": "b.", "b.": "c."}}, {"include": ["a.*"]}, {"exclude": ["b.*"]}], ids=lambda wishes: next(iter(wishes))
+)
+@pytest.mark.parametrize("different", [False, True])
+def test_strided_tensors_are_found_by_other_names_and_among_others(wishes, different):
+    def twice(value):
+        return torch.from_numpy(np.repeat(value, 2, axis=0))[::2]
+
+    rng = np.random.default_rng(1)
+    base = {name: rng.standard_normal((50, 4)).astype("f4") for name in ("a.w", "b.w")}
+    reference = {name: value.copy() for name, value in base.items()}
+    reference["a.w"][::7] += 1
+    reference["b.w"][3::11] += 2
+    patch = lcepatch.diff(base, reference, portable=True)
+    names = {"a.w": "b.w", "b.w": "c.w"} if "prefix" in wishes else {"a.w": "a.w", "b.w": "b.w"}
+    there = {names[name]: value + np.float32(different) for name, value in base.items()}
+    alpha = -2 if different else 1
+    contiguous = {name: value.copy() for name, value in there.items()}
+    strided = {name: twice(value) for name, value in there.items()}
+    for arrays in (contiguous, strided):
+        undo = patch.apply_(arrays, alpha, check="quick", different_base=different, **wishes)
+        assert undo.edited
+    assert all(np.array_equal(strided[name].numpy(), contiguous[name]) for name in there)
+
+
 def test_what_has_no_plain_memory_is_refused_by_name():
     old, new = {"v": torch.zeros(4), "w": torch.zeros(4)}, {"v": torch.ones(4), "w": torch.ones(4)}
     patch = lcepatch.diff(old, new)
@@ -282,6 +308,27 @@ def test_a_failure_while_a_device_is_written_to_restores_everything(monkeypatch)
     with pytest.raises(MemoryError):
         lcepatch.diff(old, new).apply_(mine)
     assert len(calls) == 4 and not any(tensor.any() for tensor in mine.values())
+
+
+def test_what_a_signal_raises_while_an_edit_is_taken_back_is_for_afterwards(monkeypatch):
+    class TimeIsUp(Exception):
+        pass
+
+    base = {name: torch.zeros(8, 6, dtype=torch.float32)[:, ::2] for name in ("a", "b")}
+    patch = lcepatch.diff({name: torch.zeros(8, 3) for name in base}, {name: torch.ones(8, 3) for name in base})
+    undo = patch.apply_(base)
+    real, calls = lcepatch._undo.Slot.scatter, []
+
+    def scatter(slot, *values):
+        real(slot, *values)
+        calls.append(slot.name)
+        if len(calls) == 1:
+            raise TimeIsUp
+
+    monkeypatch.setattr(lcepatch._undo.Slot, "scatter", scatter)
+    with pytest.raises(TimeIsUp):
+        undo()
+    assert not undo.active and all(not array.any() for array in base.values())
 
 
 def test_a_model_that_was_moved_or_reloaded_meanwhile_is_restored(tmp_path):
