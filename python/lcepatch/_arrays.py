@@ -101,7 +101,11 @@ class Slot:
     @property
     def is_freed(self) -> bool:
         """Whether the memory that was opened is there no longer."""
-        return self.is_torch and self.is_direct and int(self.memory.data_ptr()) != self.address[1]
+        if not self.is_direct:
+            return False
+        if self.is_torch:
+            return int(self.memory.data_ptr()) != self.address[1] or _is_short(self.memory)
+        return self.has_moved or int(self.array.nbytes) < self.width * math.prod(self.shape)
 
     def open(self, gathered: Any = None) -> None:
         """Takes the memory: the array's own, or that of a copy. Of a copy, only the elements at the flat indices ``gathered`` are
@@ -249,6 +253,14 @@ def slots(arrays: Mapping[str, Any], names: Iterable[str] | None = None) -> list
     return [Slot(name, arrays[name]) for name in wanted]
 
 
+def _is_short(tensor: Any) -> bool:
+    """Whether the memory of a tensor ends before its last element, because it was resized."""
+    if tensor.numel() == 0:
+        return False
+    last = tensor.storage_offset() + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return bool(tensor.untyped_storage().nbytes() < (last + 1) * tensor.element_size())
+
+
 def _check_torch(name: str, tensor: Any) -> None:
     import torch
 
@@ -266,8 +278,9 @@ def _check_torch(name: str, tensor: Any) -> None:
         raise refused("quantized", name, "is quantized", "apply the patch before the model is quantized")
     if tensor.layout != torch.strided:
         raise refused("unsupported", name, f"has the layout {tensor.layout}", "make it dense")
-    if tensor.numel() > 0 and tensor.untyped_storage().nbytes() == 0:
-        raise refused("freed", name, "has no memory at present", "gather the whole weights first")
+    if _is_short(tensor):
+        why = "has no memory at present" if tensor.untyped_storage().nbytes() == 0 else "has less memory than its shape needs"
+        raise refused("freed", name, why, "gather the whole weights first")
     if tensor.is_conj() or tensor.is_neg():
         raise refused("unsupported", name, "is a view of negated or conjugated numbers", "resolve it")
 

@@ -376,6 +376,25 @@ def test_memory_that_was_given_back_is_not_touched():
     assert raised.value.kind == "array.freed" and not old["v"].any()
 
 
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_memory_that_became_smaller_is_not_touched(kind):
+    old = {"a": np.zeros(50_000, "f4")}
+    patch = lcepatch.diff(old, {"a": np.ones(50_000, "f4")})
+    mine = {"a": old["a"].copy() if kind == "numpy" else torch.zeros(50_000)}
+    undo = patch.apply_(mine)
+    if kind == "numpy":
+        mine["a"].resize(10, refcheck=False)
+    else:
+        mine["a"].untyped_storage().resize_(40)
+    with pytest.raises(lcepatch.Error) as refused:
+        undo()
+    assert refused.value.kind == "array.converted"
+    if kind == "torch":
+        with pytest.raises(lcepatch.Error) as refused:
+            patch.apply_(mine)
+        assert refused.value.kind == "array.freed"
+
+
 def test_files_that_tensors_were_read_from_stay_as_they_are(tmp_path):
     old, new = {"w": torch.zeros(64)}, {"w": torch.ones(64)}
     save_file(old, tmp_path / "a.safetensors")
