@@ -22,7 +22,9 @@ fn threads() -> Option<Arc<ThreadPool>> {
     match &*threads {
         Some((process, pool)) if *process == own => Some(pool.clone()),
         _ => {
-            let wanted = std::env::var("LCEPATCH_THREADS").ok().and_then(|number| number.parse().ok()).unwrap_or(0);
+            // As many as the command allows; one for each processor if it would refuse the number.
+            let wanted = std::env::var("LCEPATCH_THREADS").ok().and_then(|number| number.parse().ok());
+            let wanted = wanted.filter(|wanted| (1..=1024).contains(wanted)).unwrap_or(0);
             let pool = Arc::new(ThreadPoolBuilder::new().num_threads(wanted).build().ok()?);
             // The parent's pool must not be dropped here, where its threads are not.
             std::mem::forget(threads.replace((own, pool.clone())));

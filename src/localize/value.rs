@@ -19,7 +19,6 @@ use crate::pair::Pair;
 pub(crate) use differences::Part;
 use differences::{Differences, Finder};
 use rayon::prelude::*;
-use std::ops::RangeInclusive;
 
 /// How many weights to select.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -212,7 +211,7 @@ impl<'a> LargestSearch<'a> {
         let search = &self.searches[group];
         let finder = self.differences[group].finder(id, search.range())?;
         let takes_all = search.takes_all() && self.differences[group].masks.is_none();
-        Ok(Some(BlockCounter { group, takes_all, range: search.range(), finder, keys: search.counter() }))
+        Ok(Some(BlockCounter { group, takes_all, finder, keys: search.counter() }))
     }
 
     /// Ends the search with the counts of all blocks that have any. In most cases they tell where the rankings are cut; otherwise
@@ -240,7 +239,6 @@ impl<'a> LargestSearch<'a> {
 pub(crate) struct BlockCounter<'a> {
     group: usize,
     takes_all: bool,
-    range: RangeInclusive<u64>,
     finder: Finder<'a>,
     keys: Counter,
 }
@@ -257,7 +255,7 @@ impl BlockCounter<'_> {
     /// [`Impossible::NotFinite`].
     pub fn add(&mut self, part: Part<'_>) -> Result<(), Impossible> {
         self.finder.check_finite(part)?;
-        self.finder.find(part).count(&self.range, &mut self.keys);
+        self.finder.count(part, &mut self.keys);
         Ok(())
     }
 

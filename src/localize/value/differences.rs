@@ -155,6 +155,14 @@ impl Finder<'_> {
         found
     }
 
+    /// Counts the keys of the next part that are in the range.
+    pub fn count(&mut self, part: Part<'_>, counter: &mut Counter) {
+        self.find(part);
+        let Self { found, range, .. } = self;
+        counter.add_equal(*range.start(), flags::count(&found.equal));
+        found.entries[..found.n].iter().for_each(|(_, key)| counter.add(*key));
+    }
+
     /// Checks that all elements of a part of the block are finite.
     ///
     /// # Errors
@@ -216,12 +224,6 @@ impl Found {
     pub fn in_range(&self, range: &RangeInclusive<u64>, mut each: impl FnMut(u32, u64)) {
         flags::indices(&self.equal, |index| each(index, *range.start()));
         self.entries[..self.n].iter().for_each(|(index, key)| each(*index, *key));
-    }
-
-    /// Counts the keys in the `range`.
-    pub fn count(&self, range: &RangeInclusive<u64>, counter: &mut Counter) {
-        counter.add_equal(*range.start(), flags::count(&self.equal));
-        self.entries[..self.n].iter().for_each(|(_, key)| counter.add(*key));
     }
 
     /// The elements of the part whose key is above the range.
