@@ -99,6 +99,11 @@ class Slot:
         return self.address != self._address()
 
     @property
+    def is_read_only(self) -> bool:
+        """Whether nothing may be written to the array."""
+        return not self.is_torch and not self.array.flags.writeable
+
+    @property
     def is_freed(self) -> bool:
         """Whether the memory that was opened is there no longer."""
         if not self.is_direct:
@@ -131,7 +136,7 @@ class Slot:
 
             self.memory = self.array if self.is_direct else numpy.ascontiguousarray(self.array)
             self.buffer = self.memory.reshape(-1).view(numpy.uint8)
-            if not self.array.flags.writeable:
+            if self.is_read_only:
                 self.buffer.flags.writeable = False
 
     def close(self) -> None:

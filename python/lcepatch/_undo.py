@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from lcepatch import _native
-from lcepatch._arrays import Slot, slots
+from lcepatch._arrays import Slot, refused, slots
 from lcepatch._patch import EditOptions, Name, Patch, load, wishes_of
 from lcepatch.errors import Error, _of
 
@@ -159,6 +159,9 @@ class Undo:
     def _restore_rest(self) -> None:
         """Restores what is not restored yet."""
         self._rebind()
+        for slot in [*map(self._slots.__getitem__, self._native.names()), *(written.slot for written in self._written)]:
+            if slot.is_read_only:
+                raise refused("read-only", slot.name, "is read-only now", "set its flag `writeable`, and undo the edit again")
         self._leave_freed()
         for name in self._native.names():
             slot = self._slots[name]

@@ -12,9 +12,10 @@ use lcepatch::format::digest::Digest;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use rayon::prelude::*;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One tensor that was edited, or will be.
+#[derive(Clone)]
 struct Edited {
     /// All names of its memory.
     names: Vec<String>,
@@ -66,11 +67,12 @@ fn take_back(edited: &mut [Edited]) {
 /// The way back from an edit in place.
 #[pyclass(frozen, module = "lcepatch._native")]
 pub struct Undo {
-    edited: Mutex<Vec<Edited>>,
+    edited: Mutex<Arc<Vec<Edited>>>,
 }
 
 impl Undo {
-    fn lock(&self) -> MutexGuard<'_, Vec<Edited>> {
+    /// For a moment only, and with the interpreter's lock: in a process that is forked meanwhile, nobody would give it back.
+    fn lock(&self, _: Python<'_>) -> MutexGuard<'_, Arc<Vec<Edited>>> {
         self.edited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -85,32 +87,35 @@ impl Undo {
 
     /// The names of the tensors that were edited and are not restored.
     fn names(&self, py: Python<'_>) -> Vec<String> {
-        // Another thread may look for changes meanwhile, which takes a while.
-        py.detach(|| self.lock().iter().map(|edited| edited.exchange.tensor().to_owned()).collect())
+        self.lock(py).iter().map(|edited| edited.exchange.tensor().to_owned()).collect()
     }
 
     /// How many elements of a tensor were edited.
-    fn selected(&self, tensor: &str) -> u64 {
-        self.lock().iter().filter(|edited| edited.exchange.tensor() == tensor).map(|edited| edited.exchange.len()).sum()
+    fn selected(&self, py: Python<'_>, tensor: &str) -> u64 {
+        let edited = self.lock(py);
+        edited.iter().filter(|edited| edited.exchange.tensor() == tensor).map(|edited| edited.exchange.len()).sum()
     }
 
     /// The flat indices of the edited elements of a tensor, as little-endian 64-bit integers, and the bits that they had.
     fn held<'py>(&self, py: Python<'py>, tensor: &str) -> Option<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
-        let edited = self.lock();
+        let edited = self.lock(py);
         let Edited { exchange, .. } = edited.iter().find(|edited| edited.exchange.tensor() == tensor)?;
         let positions: Vec<u8> = exchange.positions().into_iter().flat_map(u64::to_le_bytes).collect();
         Some((PyBytes::new(py, &positions), PyBytes::new(py, &exchange.bits())))
     }
 
     /// Forgets a tensor, which is restored in another way.
-    fn forget(&self, tensor: &str) {
-        self.lock().retain(|edited| edited.exchange.tensor() != tensor);
+    fn forget(&self, py: Python<'_>, tensor: &str) {
+        let mut edited = std::mem::take(&mut *self.lock(py));
+        // Without the lock: giving an array back may run other code.
+        Arc::make_mut(&mut edited).retain(|edited| edited.exchange.tensor() != tensor);
+        *self.lock(py) = edited;
     }
 
     /// The names of the tensors whose edited elements something has changed since.
     fn changed(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let edited = self.lock(py).clone();
         finish(py, |_| {
-            let edited = self.lock();
             let changed = edited.iter().filter(|edited| !edited.is_unchanged());
             Ok(changed.map(|edited| edited.exchange.tensor().to_owned()).collect())
         })
@@ -118,11 +123,9 @@ impl Undo {
 
     /// Restores all edited elements. It cannot be interrupted.
     fn restore(&self, py: Python<'_>) {
-        brief(py, || {
-            // Not under the lock: a thread that waits within an exchange may begin other work, with this lock.
-            let mut edited = std::mem::take(&mut *self.lock());
-            take_back(&mut edited);
-        });
+        let edited = std::mem::take(&mut *self.lock(py));
+        // A thread of a parent process that looked for changes has it still.
+        brief(py, || take_back(&mut Arc::unwrap_or_clone(edited)));
     }
 }
 
@@ -148,7 +151,7 @@ pub fn apply_(
         brief(py, || take_back(&mut edited));
         return Err(interrupted);
     }
-    *undo.lock() = edited;
+    *undo.lock(py) = Arc::new(edited);
     Ok(())
 }
 

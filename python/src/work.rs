@@ -17,25 +17,34 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// The threads of this process. A process that was forked has none of its parent's, and starts its own.
 static THREADS: Mutex<Option<(u32, Arc<ThreadPool>)>> = Mutex::new(None);
 
-fn threads() -> Option<Arc<ThreadPool>> {
+/// The threads that all work is shared among; None if the system allows no more. Asked for with the interpreter's lock, so that no process
+/// is forked meanwhile.
+///
+/// # Errors
+/// If a variable asks for a number of threads that the command refuses, too.
+fn threads(_: Python<'_>) -> Result<Option<Arc<ThreadPool>>, Fault> {
     let (mut threads, own) = (THREADS.lock().unwrap_or_else(PoisonError::into_inner), std::process::id());
-    match &*threads {
-        Some((process, pool)) if *process == own => Some(pool.clone()),
-        _ => {
-            // As many as the command allows; one for each processor if it would refuse the number.
-            let wanted = std::env::var("LCEPATCH_THREADS").ok().and_then(|number| number.parse().ok());
-            let wanted = wanted.filter(|wanted| (1..=1024).contains(wanted)).unwrap_or(0);
-            let pool = Arc::new(ThreadPoolBuilder::new().num_threads(wanted).build().ok()?);
-            // The parent's pool must not be dropped here, where its threads are not.
-            std::mem::forget(threads.replace((own, pool.clone())));
-            Some(pool)
-        }
+    if let Some((_, pool)) = threads.as_ref().filter(|(process, _)| *process == own) {
+        return Ok(Some(pool.clone()));
     }
+    // None, or one for each processor.
+    let wanted = std::env::var_os("LCEPATCH_THREADS").map_or(Ok(0), |wanted| {
+        let number =
+            wanted.to_str().and_then(|wanted| wanted.parse().ok()).filter(|number| (1..=1024).contains(number));
+        let help = "set it to a number from 1 to 1024, or unset it";
+        number.ok_or_else(|| Fault::usage(format!("LCEPATCH_THREADS is {wanted:?}"), help))
+    })?;
+    let Ok(pool) = ThreadPoolBuilder::new().num_threads(wanted).build().map(Arc::new) else { return Ok(None) };
+    // The parent's pool must not be dropped here, where its threads are not.
+    std::mem::forget(threads.replace((own, pool.clone())));
+    Ok(Some(pool))
 }
 
 /// Runs short work, which cannot be interrupted, without the interpreter's lock.
 pub fn brief<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
-    py.detach(|| match threads() {
+    // What a variable asks for in vain does not keep an edit from being undone.
+    let threads = threads(py).ok().flatten();
+    py.detach(|| match threads {
         Some(threads) => threads.install(work),
         None => work(),
     })
@@ -63,6 +72,7 @@ pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Tools<'_>) -> Result<T, F
     let cancelled = Arc::new(AtomicBool::new(false));
     let notes: Arc<Mutex<Vec<String>>> = Arc::default();
     let (keep, flag) = (notes.clone(), cancelled.clone());
+    let threads = threads(py).map_err(|fault| fault.raise(py))?;
     let say = Arc::new(move |text: &str| keep.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned()));
     let (ended, interrupted) = py.detach(|| {
         let (send, receive) = channel();
@@ -70,7 +80,7 @@ pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Tools<'_>) -> Result<T, F
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let tools = Tools { context: Context::new(&Silent, &flag), program: Program::new(say, flag.clone()) };
-                let work = || match threads() {
+                let work = || match &threads {
                     Some(threads) => threads.install(|| work(&tools)),
                     None => work(&tools),
                 };

@@ -154,6 +154,24 @@ def test_what_cannot_be_edited_is_refused_by_name(make):
         pass
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_an_array_that_became_read_only_is_not_restored_nor_anything_else(step):
+    base = {name: np.zeros(100, "f4")[::step] for name in "vw"}
+    patch = lcepatch.diff(base, {name: np.ones(100 // step, "f4") for name in "vw"})
+    undo = patch.apply_(base)
+    base["w"].flags.writeable = False
+    with pytest.raises(lcepatch.Refused) as raised:
+        undo()
+    assert raised.value.kind == "array.read-only" and "'w'" in str(raised.value)
+    assert base["v"].all() and base["w"].all() and undo.active
+    with pytest.raises(lcepatch.Refused):
+        with undo:
+            pass
+    base["w"].flags.writeable = True
+    undo()
+    assert not base["v"].any() and not base["w"].any() and not undo.active
+
+
 def test_a_read_only_copy_of_strided_memory_is_refused():
     base, reference = {"w": np.zeros((4, 4), "f4", order="F")}, {"w": np.eye(4, dtype="f4")}
     mine = {"w": base["w"].copy(order="F")}

@@ -1,6 +1,7 @@
 """Edits by several threads, and edits that are interrupted at any step."""
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -80,6 +81,29 @@ def test_threads_that_edit_the_same_arrays_take_turns(make, form, options):
     assert done and not wrong and bits(mine) == bits(base)
 
 
+def in_a_fork(work):
+    """Whether work in a forked process ends in time, and well."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if work() else 1)
+        finally:
+            os._exit(2)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status == 0
+        time.sleep(0.02)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return False
+
+
 def test_an_edit_waits_for_no_thread_of_a_parent_process(make):
     """The other thread has its turn when the process is forked."""
     if not hasattr(os, "fork"):
@@ -94,29 +118,46 @@ def test_an_edit_waits_for_no_thread_of_a_parent_process(make):
             leave.wait(60)
             return super().__getitem__(name)
 
+    def edit():
+        mine = copy(base)
+        patch.apply_(mine)()
+        return bits(mine) == bits(base)
+
     thread = threading.Thread(target=lambda: patch.apply_(Slow(copy(base))))
     thread.start()
     assert inside.wait(60)
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        mine = copy(base)
-        patch.apply_(mine)()
-        os._exit(0 if bits(mine) == bits(base) else 1)
-    deadline, status = time.monotonic() + 30, None
-    while status is None and time.monotonic() < deadline:
-        done, found = os.waitpid(child, os.WNOHANG)
-        status = found if done else None
-        time.sleep(0.02)
+    ended = in_a_fork(edit)
     leave.set()
     thread.join()
-    if status is None:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-    assert status == 0
+    assert ended
+
+
+def test_an_undo_waits_for_no_thread_of_a_parent_process():
+    """The other thread looks for changes, which takes a while, when the process is forked."""
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork")
+    base = {"w": np.zeros(30_000_000, "f4")}
+    patch = lcepatch.diff(base, {"w": np.ones(30_000_000, "f4")})
+    undo = patch.apply_(base)
+    inside, leave = threading.Event(), threading.Event()
+
+    def look():
+        while not leave.is_set():
+            inside.set()
+            undo.changed()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    assert inside.wait(60)
+    ended = []
+    for _ in range(5):
+        time.sleep(0.01)
+        ended.append(in_a_fork(lambda: undo() or not undo.active and not base["w"].any()))
+    leave.set()
+    thread.join()
+    assert all(ended) and base["w"].all()
+    undo()
+    assert not base["w"].any()
 
 
 def interrupted_at(step, work):
@@ -181,3 +222,16 @@ def test_an_interruption_at_any_line_leaves_all_arrays_edited_or_none(make):
             break
         assert bits(mine) == bits(base), f"at line {step} of the block"
     assert 100 < step < 10_000
+
+
+@pytest.mark.parametrize("wanted", ["", "0", "1025", "many"])
+def test_a_number_of_threads_that_the_command_refuses_is_refused(wanted):
+    code = (
+        "import lcepatch, numpy as np\n"
+        "w = {'w': np.zeros(9, 'f4')}\n"
+        "try: lcepatch.diff(w, {'w': np.ones(9, 'f4')})\n"
+        "except lcepatch.UsageError as error: print(error, error.help)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LCEPATCH_THREADS": wanted}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert f'LCEPATCH_THREADS is "{wanted}"' in ended.stdout and "from 1 to 1024" in ended.stdout
