@@ -15,8 +15,9 @@ use crate::format::limits::BLOCK_LOG2;
 use crate::format::metadata::{Metadata, Reduced};
 use crate::format::tensor_table::Counterparts;
 use crate::localize::full::{Differing, differing};
+use crate::localize::room::Room;
 use crate::localize::scan::{Block, BlockDigests, PairDigests, TensorDigests, scan};
-use crate::localize::value::{Largest, LargestInBlock, LargestSearch, Part, RankingGroup};
+use crate::localize::value::{BlockCounts, Largest, LargestInBlock, LargestSearch, Part, RankingGroup, Shortlist};
 use crate::mask::{PairMasks, Selection, flags};
 use crate::pair::Pair;
 use crate::patch::Patch;
@@ -27,7 +28,6 @@ use crate::patch::encode::{
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The encoded selection of a pair of checkpoints, or of a shard's part of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -94,16 +94,17 @@ impl Found {
         coding: EncodeOptions<'_>,
         context: &Context<'_>,
     ) -> Result<Self, Error> {
-        let search = LargestSearch::new(pair, blocks, groups, masks, context);
+        // The inverse of a portable patch is made of all of the reference, which then has to be read again.
+        let has_shortlists = coding.encoding.portability == Portability::NeedsBase;
+        let search = LargestSearch::new(pair, blocks, groups, masks, has_shortlists, context);
         // A sample tells whether all that differs will be selected, and can mislead: no more elements than are asked for are kept encoded.
-        let most = groups.iter().fold(0u64, |most, group| most.saturating_add(group.cutoff.k()));
-        let kept = AtomicU64::new(0);
+        let room = Room::new(groups.iter().fold(0, |all, group| all.saturating_add(group.cutoff.k())));
         let may_take_all = coding.masks.is_none() && coding.encoding.precision == Precision::Exact;
         let (read, digests) = scan(pair, blocks, |block| {
             let Some(mut counter) = search.counter(block.id)? else {
-                return Ok(((None, None), block.hash(context)?));
+                return Ok((Read::default(), block.hash(context)?));
             };
-            let takes_all = may_take_all && counter.takes_all() && kept.load(Ordering::Relaxed) <= most;
+            let takes_all = may_take_all && counter.takes_all() && room.is_left();
             let mut count = |first, target: &[u8], reference: &[u8]| counter.add(Part { first, target, reference });
             let (encoded, digests) = match takes_all {
                 true => {
@@ -113,18 +114,22 @@ impl Found {
                 false => (None, block.read(context, &mut count)?),
             };
             let becomes = PatchedDigests { result: digests.cast(), inverse_result: digests.target() };
-            let encoded = encoded.map(|encodings| (encodings, Some(becomes))).filter(|(encodings, _)| {
-                let n = encodings.selected();
-                kept.fetch_add(n, Ordering::Relaxed).saturating_add(n) <= most
-            });
-            Ok::<_, Error>(((Some(counter.finish()), encoded), digests))
+            let encoded = encoded.filter(|encodings| room.take(encodings.selected()));
+            let encoded = encoded.map(|encodings| (encodings, Some(becomes)));
+            let (counts, shortlist) = counter.finish();
+            let shortlist = shortlist.map(|shortlist| (block.id, shortlist));
+            Ok::<_, Error>((Read { counts: Some(counts), shortlist, encoded }, digests))
         })?;
-        let (counts, differing): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-        let largest = search.finish(counts.into_iter().flatten())?;
+        let (mut counts, mut shortlists, mut encoded) = (Vec::new(), BTreeMap::new(), Vec::new());
+        for read in read {
+            counts.extend(read.counts);
+            shortlists.extend(read.shortlist);
+            encoded.extend(read.encoded);
+        }
+        let largest = search.finish(counts)?;
         let mut to_read: BTreeMap<BlockId, &LargestInBlock> =
             largest.blocks().iter().map(|block| (block.id, block)).collect();
         // What differs is what is selected if it is as many elements.
-        let mut encoded: Vec<_> = differing.into_iter().flatten().collect();
         encoded.retain(|(encodings, _)| {
             let selected = to_read.get(&encodings.id());
             let is_selected =
@@ -135,7 +140,8 @@ impl Found {
         context.begin("coding", 0);
         let buffers = Buffers::default();
         let encode = |block: &&LargestInBlock| {
-            buffers.lend(|elements| encode_selected(pair, &largest, block, elements, coding, context))
+            let shortlist = shortlists.get(&block.id);
+            buffers.lend(|elements| encode_selected(pair, &largest, block, shortlist, elements, coding, context))
         };
         let to_read: Vec<&LargestInBlock> = to_read.into_values().collect();
         let read = to_read.par_iter().with_max_len(1).map(encode).collect::<Result<Vec<_>, Error>>()?;
@@ -166,11 +172,21 @@ fn encode_differing(
     }
 }
 
+/// What the first pass for the largest differences finds in a block.
+#[derive(Default)]
+struct Read {
+    counts: Option<BlockCounts>,
+    shortlist: Option<(BlockId, Shortlist)>,
+    /// All elements that differ.
+    encoded: Option<(BlockEncodings, Option<PatchedDigests>)>,
+}
+
 /// Reads `block` of `pair`, and encodes its selected elements. `elements` is a buffer that calls share.
 fn encode_selected(
     pair: &Pair<'_>,
     largest: &Largest<'_>,
     block: &LargestInBlock,
+    shortlist: Option<&Shortlist>,
     elements: &mut Elements,
     coding: EncodeOptions<'_>,
     context: &Context<'_>,
@@ -187,6 +203,12 @@ fn encode_selected(
     let with_digests = coding.encoding.precision == Precision::Exact;
     let n = block.elements as usize;
     let mut selected = SelectedElements::new(tensor, block.id, n, elements, coding, with_digests, context)?;
+    if let Some(shortlist) = shortlist.filter(|shortlist| largest.is_listed(*block, shortlist)) {
+        largest.read_listed(*block, shortlist, |first, target, indices, reference| {
+            selected.add_listed(first, indices, target, reference);
+        })?;
+        return Ok(selected.encode()?);
+    }
     let mut indices = Vec::new();
     largest.read(*block, |part, flags| {
         indices.clear();

@@ -6,6 +6,8 @@ use crate::dtype::Width;
 use crate::format::block::dense::{DenseElements, is_dense};
 use crate::format::block::encode::Encoding;
 use crate::format::block::{Elements, block_range};
+use crate::mask::flags::{self, Flags, STRIDE};
+use multiversion::multiversion;
 
 /// The elements of a block that differ.
 #[derive(Debug)]
@@ -32,12 +34,12 @@ pub(crate) fn differing<E: From<Cancelled>>(
     let range = block_range(block.id.index, block.pair.target.info.elements());
     let n = (range.end - range.start) as u32;
     let mut differing = Differing::Listed(Elements::new(dtype));
-    let mut indices = Vec::new();
-    let mut list = |elements: &mut Elements, first: u32, target: &[u8], reference: &[u8]| match dtype.width() {
-        Width::W1 => compare::<1>(first, target, reference, &mut indices, elements),
-        Width::W2 => compare::<2>(first, target, reference, &mut indices, elements),
-        Width::W4 => compare::<4>(first, target, reference, &mut indices, elements),
-        Width::W8 => compare::<8>(first, target, reference, &mut indices, elements),
+    let (mut flags, mut indices) = (Vec::new(), Vec::new());
+    let mut list = |elements: &mut Elements, first: u32, target: &[u8], reference: &[u8]| {
+        compare(dtype.width(), target, reference, &mut flags);
+        indices.clear();
+        flags::indices(&flags, |index| indices.push(index));
+        elements.extend(first, &indices, target, reference);
     };
     let digests = block.read(context, |first, target, reference| {
         each(first, target, reference)?;
@@ -67,78 +69,50 @@ pub(crate) fn differing<E: From<Cancelled>>(
     Ok((differing, digests))
 }
 
-/// Elements that are compared together: one for each bit of a `u64`.
-const STRIDE: usize = 64;
-
-/// Appends to `elements` the elements of `N` bytes that differ in a part of the block. The part begins at position `first`. `indices` is
-/// a buffer that calls share.
-fn compare<const N: usize>(
-    first: u32,
-    target: &[u8],
-    reference: &[u8],
-    indices: &mut Vec<u32>,
-    elements: &mut Elements,
-) {
-    indices.clear();
-    let (targets, references) = (target.as_chunks::<N>().0, reference.as_chunks::<N>().0);
-    let strides = targets.chunks(STRIDE).zip(references.chunks(STRIDE));
-    for ((targets, references), start) in strides.zip((0u32..).step_by(STRIDE)) {
-        // First one byte for each element, in a loop without branches that the compiler vectorizes; then one bit for each byte.
-        let mut differs = [0u8; STRIDE];
-        for ((differs, target), reference) in differs.iter_mut().zip(targets).zip(references) {
-            *differs = u8::from(target != reference);
-        }
-        let mut set = 0u64;
-        for (byte, eight) in differs.as_chunks::<8>().0.iter().enumerate() {
-            set |= (u64::from_le_bytes(*eight).wrapping_mul(PACK_BITS) >> 56) << (8 * byte);
-        }
-        while set != 0 {
-            indices.push(start + set.trailing_zeros());
-            set &= set - 1;
-        }
+/// Replaces `found` by the elements of a part that differ.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+bmi1+bmi2+lzcnt+popcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"
+))]
+fn compare(width: Width, target: &[u8], reference: &[u8], found: &mut Vec<Flags>) {
+    match width {
+        Width::W1 => compare_as::<1>(target, reference, found),
+        Width::W2 => compare_as::<2>(target, reference, found),
+        Width::W4 => compare_as::<4>(target, reference, found),
+        Width::W8 => compare_as::<8>(target, reference, found),
     }
-    elements.extend::<N>(first, indices, target, reference);
 }
 
-/// Eight bytes of 0 or 1, times this number, are the bits of the product's highest byte, the first byte in the lowest bit.
-const PACK_BITS: u64 = 0x0102_0408_1020_4080;
+#[inline(always)]
+fn compare_as<const N: usize>(target: &[u8], reference: &[u8], found: &mut Vec<Flags>) {
+    found.clear();
+    let (targets, references) = (target.as_chunks::<N>().0, reference.as_chunks::<N>().0);
+    // Slices, not arrays, of which compilers would unroll the inner loop instead of vectorizing it.
+    for (targets, references) in targets.chunks(STRIDE).zip(references.chunks(STRIDE)) {
+        let pairs = targets.iter().zip(references).enumerate();
+        found.push(pairs.fold(0, |set, (at, (target, reference))| set | Flags::from(target != reference) << at));
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::Dtype;
-
-    /// The positions and bits that a naive loop finds.
-    fn naive(first: u32, width: Width, target: &[u8], reference: &[u8]) -> (Vec<u32>, Vec<u64>, Vec<u64>) {
-        let bits = |bytes: &[u8]| width.load_all(bytes);
-        let different = bits(target).into_iter().zip(bits(reference)).enumerate().filter(|(_, (t, r))| t != r);
-        let (positions, bits): (Vec<u32>, Vec<(u64, u64)>) =
-            different.map(|(at, bits)| (first + at as u32, bits)).unzip();
-        let (target, reference) = bits.into_iter().unzip();
-        (positions, target, reference)
-    }
-
-    fn check<const N: usize>(dtype: Dtype, n: usize) {
-        let target: Vec<u8> = (0..N * n).map(|at| at as u8).collect();
-        let mut reference = target.clone();
-        // One byte of every seventh element and of the last one, at all offsets in an element.
-        for element in (0..n).filter(|element| element % 7 == 0 || element + 1 == n) {
-            reference[element * N + element % N] ^= 0x80;
-        }
-        let mut elements = Elements::new(dtype);
-        compare::<N>(10, &target, &reference, &mut Vec::new(), &mut elements);
-        let expected = naive(10, dtype.width(), &target, &reference);
-        assert!(!expected.0.is_empty());
-        assert_eq!((elements.positions, elements.base, elements.reference), expected, "{n} elements of {dtype}");
-    }
 
     #[test]
     fn finds_what_a_naive_loop_finds_for_all_widths_and_lengths() {
-        for n in [1, 2, 7, 63, 64, 65, 127, 129, 500] {
-            check::<1>(Dtype::U8, n);
-            check::<2>(Dtype::Bf16, n);
-            check::<4>(Dtype::F32, n);
-            check::<8>(Dtype::F64, n);
+        let lengths = [1, 2, 7, 31, 32, 33, 127, 129, 500];
+        let widths = [Width::W1, Width::W2, Width::W4, Width::W8];
+        for (width, n) in widths.into_iter().flat_map(|width| lengths.map(|n| (width, n))) {
+            let bytes = width.bytes();
+            let target: Vec<u8> = (0..bytes * n).map(|at| at as u8).collect();
+            let mut reference = target.clone();
+            // One byte of every seventh element and of the last one, at all offsets in an element.
+            let different: Vec<u32> = (0..n as u32).filter(|at| at % 7 == 0 || *at as usize + 1 == n).collect();
+            different.iter().map(|at| *at as usize).for_each(|at| reference[at * bytes + at % bytes] ^= 0x80);
+            let (mut found, mut indices) = (vec![!0], Vec::new());
+            compare(width, &target, &reference, &mut found);
+            flags::indices(&found, |index| indices.push(index));
+            assert_eq!((indices, found.len()), (different, n.div_ceil(STRIDE)), "{n} elements of {bytes} bytes");
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod candidates;
 pub mod full;
 pub mod mask;
 pub mod random;
+pub mod room;
 pub mod scan;
 pub mod value;
 

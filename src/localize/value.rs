@@ -7,11 +7,13 @@
 //! (`mask/top_k.rs`). [`mod@differences`] computes the keys.
 
 mod differences;
+mod shortlist;
 
 use super::Impossible;
+use super::room::Room;
 use super::scan::elements_in;
-use crate::context::Context;
-use crate::format::block::BlockId;
+use crate::context::{Cancelled, Context};
+use crate::format::block::{BlockId, block_range};
 use crate::mask::flags::Flags;
 use crate::mask::top_k::{Counter, Counts, Cut, Search};
 use crate::mask::{PairMasks, Scope, ranking};
@@ -19,6 +21,7 @@ use crate::pair::Pair;
 pub(crate) use differences::Part;
 use differences::{Differences, Finder};
 use rayon::prelude::*;
+pub(crate) use shortlist::Shortlist;
 
 /// How many weights to select.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -173,7 +176,55 @@ impl<'a> Largest<'a> {
         })?;
         Ok(())
     }
+
+    /// Whether [`Largest::read_listed`] can be called: whether all selected elements of the block are in its `shortlist`.
+    pub fn is_listed(&self, block: LargestInBlock, shortlist: &Shortlist) -> bool {
+        let (_, cut) = &self.groups[block.group];
+        !block.has_unchanged && shortlist.is_complete_from(*cut.in_block(block.at).range().start())
+    }
+
+    /// Reads the target's side of a block alone. Calls `each` with consecutive parts of it: the position of the part's first element, its
+    /// bytes, the indices of the selected elements in it, ascending, and the reference's bit patterns of these.
+    ///
+    /// # Errors
+    /// [`Cancelled`].
+    pub fn read_listed(
+        &self,
+        block: LargestInBlock,
+        shortlist: &Shortlist,
+        mut each: impl FnMut(u32, &[u8], &[u32], &[u64]),
+    ) -> Result<(), Cancelled> {
+        let (differences, cut) = &self.groups[block.group];
+        let mut cut = cut.in_block(block.at);
+        let target = differences.pair.tensors[block.id.tensor].target;
+        let elements = block_range(block.id.index, target.info.elements());
+        let width = target.info.dtype.width();
+        let value = |bits: u64| target.info.dtype.float().map_or(0.0, |float| float.value(bits));
+        let mut rest = shortlist.entries().peekable();
+        let (mut buffer, mut indices, mut reference) = (Vec::new(), Vec::new(), Vec::new());
+        for window in target.element_windows(elements.clone()) {
+            let [first, end] = [window.start, window.end].map(|element| (element - elements.start) as u32);
+            let bytes = target.read_to(window.clone(), &mut buffer);
+            indices.clear();
+            reference.clear();
+            while let Some((position, bits)) = rest.next_if(|(position, _)| *position < end) {
+                let index = position - first;
+                let key = (value(bits) - value(width.load(bytes, index as usize))).abs().to_bits();
+                if cut.takes(key) {
+                    indices.push(index);
+                    reference.push(bits);
+                }
+            }
+            each(first, bytes, &indices, &reference);
+            differences.context.advance(bytes.len() as u64)?;
+            target.release(window);
+        }
+        Ok(())
+    }
 }
+
+/// Bytes that shortlists may take together, and how many more for each element that is asked for.
+const SHORTLIST_BYTES: (u64, u64) = (16 << 20, 16);
 
 /// A search for the elements with the largest |reference - target|, for which all blocks are read once and their keys counted.
 pub(crate) struct LargestSearch<'a> {
@@ -181,15 +232,19 @@ pub(crate) struct LargestSearch<'a> {
     cutoffs: Vec<Cutoff>,
     searches: Vec<Search>,
     group_of: Vec<Option<usize>>,
+    /// How many bytes more shortlists may take.
+    room: Room,
 }
 
 impl<'a> LargestSearch<'a> {
     /// For the elements that each of `groups` selects within `blocks` of the pair; with `masks`, only of those that both masks keep.
+    /// `has_shortlists` says whether those that may be selected are listed, where they are few.
     pub fn new(
         pair: &'a Pair<'a>,
         blocks: &[BlockId],
         groups: &[RankingGroup],
         masks: Option<&'a PairMasks<'a>>,
+        has_shortlists: bool,
         context: &'a Context<'a>,
     ) -> Self {
         let differences = differences(pair, blocks, groups, masks, context);
@@ -199,19 +254,26 @@ impl<'a> LargestSearch<'a> {
         };
         let searches = groups.iter().zip(&differences).map(search).collect();
         let cutoffs = groups.iter().map(|group| group.cutoff).collect();
-        Self { differences, cutoffs, searches, group_of: group_of_tensor(pair, groups) }
+        let k = groups.iter().fold(0u64, |k, group| k.saturating_add(group.cutoff.k()));
+        let (bytes, bytes_each) = SHORTLIST_BYTES;
+        let room = if has_shortlists { bytes.saturating_add(bytes_each.saturating_mul(k)) } else { 0 };
+        Self { differences, cutoffs, searches, group_of: group_of_tensor(pair, groups), room: Room::new(room) }
     }
 
     /// Counts the keys of a block while it is read; `None` if no element of its tensor is ranked.
     ///
     /// # Errors
     /// [`Impossible`]: a mask that cannot be read, or cancellation.
-    pub fn counter(&self, id: BlockId) -> Result<Option<BlockCounter<'a>>, Impossible> {
+    pub fn counter(&self, id: BlockId) -> Result<Option<BlockCounter<'_>>, Impossible> {
         let Some(group) = self.group_of[id.tensor] else { return Ok(None) };
-        let search = &self.searches[group];
-        let finder = self.differences[group].finder(id, search.range())?;
-        let takes_all = search.takes_all() && self.differences[group].masks.is_none();
-        Ok(Some(BlockCounter { group, takes_all, finder, keys: search.counter() }))
+        let (search, differences) = (&self.searches[group], &self.differences[group]);
+        let finder = differences.finder(id, search.range())?;
+        let takes_all = search.takes_all() && differences.masks.is_none();
+        let width = differences.pair.tensors[id.tensor].dtype().width();
+        let has_shortlist = !search.takes_all() && self.room.is_left();
+        let shortlist = has_shortlist.then(|| Shortlist::new(*search.range().start(), width));
+        let (width, keys, room) = (width.bytes(), search.counter(), &self.room);
+        Ok(Some(BlockCounter { group, width, takes_all, finder, keys, shortlist, room }))
     }
 
     /// Ends the search with the counts of all blocks that have any. In most cases they tell where the rankings are cut; otherwise
@@ -238,9 +300,13 @@ impl<'a> LargestSearch<'a> {
 /// Counts the keys of one block.
 pub(crate) struct BlockCounter<'a> {
     group: usize,
+    /// Bytes of an element.
+    width: usize,
     takes_all: bool,
     finder: Finder<'a>,
     keys: Counter,
+    shortlist: Option<Shortlist>,
+    room: &'a Room,
 }
 
 impl BlockCounter<'_> {
@@ -255,13 +321,19 @@ impl BlockCounter<'_> {
     /// [`Impossible::NotFinite`].
     pub fn add(&mut self, part: Part<'_>) -> Result<(), Impossible> {
         self.finder.check_finite(part)?;
-        self.finder.count(part, &mut self.keys);
+        let found = self.finder.count(part, &mut self.keys);
+        if let Some(shortlist) = &mut self.shortlist {
+            shortlist.add(part, found.reaching());
+        }
+        let end = part.first as usize + part.target.len() / self.width;
+        self.shortlist.take_if(|shortlist| !shortlist.is_short(end));
         Ok(())
     }
 
-    /// The counts, once all parts are added.
-    pub fn finish(self) -> BlockCounts {
-        BlockCounts { group: self.group, counts: self.keys.finish(self.finder.outside()) }
+    /// The counts, once all parts are added, and the elements that may be selected, if there are few.
+    pub fn finish(self) -> (BlockCounts, Option<Shortlist>) {
+        let shortlist = self.shortlist.filter(|shortlist| self.room.take(shortlist.bytes()));
+        (BlockCounts { group: self.group, counts: self.keys.finish(self.finder.outside()) }, shortlist)
     }
 }
 
@@ -335,6 +407,7 @@ mod tests {
     use crate::pair::PairOptions;
     use crate::testing::{checkpoint, vector};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn of_bits(dtype: Dtype, bits: &[u64]) -> crate::checkpoint::Checkpoint {
         checkpoint(&[vector("w", dtype, bits)])
@@ -365,16 +438,32 @@ mod tests {
         groups: &[RankingGroup],
         context: &'a Context<'a>,
     ) -> Result<(Largest<'a>, Vec<BlockDigests>), Impossible> {
+        let (largest, _, digests) = select_and_list(pair, groups, context)?;
+        Ok((largest, digests))
+    }
+
+    /// Also returns the shortlist of each block that has one.
+    #[allow(clippy::type_complexity)]
+    fn select_and_list<'a>(
+        pair: &'a Pair<'a>,
+        groups: &[RankingGroup],
+        context: &'a Context<'a>,
+    ) -> Result<(Largest<'a>, BTreeMap<BlockId, Shortlist>, Vec<BlockDigests>), Impossible> {
         let blocks = blocks(pair);
-        let search = LargestSearch::new(pair, &blocks, groups, None, context);
-        let (counts, digests) = scan(pair, &blocks, |block| {
+        let search = LargestSearch::new(pair, &blocks, groups, None, true, context);
+        let (found, digests) = scan(pair, &blocks, |block| {
             let mut counter = search.counter(block.id)?;
             let digests = block.read(context, |first, target, reference| {
                 counter.as_mut().map_or(Ok(()), |counter| counter.add(Part { first, target, reference }))
             })?;
-            Ok::<_, Impossible>((counter.map(BlockCounter::finish), digests))
+            Ok::<_, Impossible>((counter.map(|counter| (block.id, counter.finish())), digests))
         })?;
-        Ok((search.finish(counts.into_iter().flatten())?, digests))
+        let (mut counts, mut shortlists) = (Vec::new(), BTreeMap::new());
+        for (id, (counted, shortlist)) in found.into_iter().flatten() {
+            counts.push(counted);
+            shortlists.extend(shortlist.map(|shortlist| (id, shortlist)));
+        }
+        Ok((search.finish(counts)?, shortlists, digests))
     }
 
     /// The selected elements as the tensor, block and position of each, if the bytes that are read with them are those of the tensor.
@@ -446,6 +535,34 @@ mod tests {
                 let (again, _) = select(&pair, &groups, &silent).unwrap();
                 prop_assert_eq!(read(&again, &pair), read(&selected, &pair));
             }
+        }
+    }
+
+    #[test]
+    fn a_shortlist_gives_what_reading_both_sides_gives() {
+        let (n, silent) = (150_000, Context::silent());
+        for (dtype, k) in FLOATS.into_iter().flat_map(|dtype| [1, n / 200, n / 50].map(|k| (dtype, k))) {
+            let target = weights(dtype, n, 1);
+            let other = weights(dtype, n, 2);
+            // One weight in forty changes, all at random, or by one of few amounts.
+            let change = |at: usize| if k == n / 50 { target[at] ^ 3 } else { other[at] };
+            let reference: Vec<u64> = (0..n).map(|at| if at % 40 == 7 { change(at) } else { target[at] }).collect();
+            let (target_file, reference_file) = (of_bits(dtype, &target), of_bits(dtype, &reference));
+            let pair = Pair::new(&target_file, &reference_file, &PairOptions::default()).unwrap();
+            let groups = groups(&pair, &[0], Amount::Count(k as u64), Scope::Global).unwrap();
+            let (largest, shortlists, _) = select_and_list(&pair, &groups, &silent).unwrap();
+            let block = largest.blocks()[0];
+            let shortlist = &shortlists[&block.id];
+            assert!(largest.is_listed(block, shortlist), "{k} of {dtype}");
+            let (mut listed, mut bytes) = (Vec::new(), Vec::new());
+            let read_listed = largest.read_listed(block, shortlist, |first, part, indices, bits| {
+                listed.extend(indices.iter().map(|index| first + index).zip(bits.iter().copied()));
+                bytes.extend_from_slice(part);
+            });
+            assert_eq!(read_listed, Ok(()));
+            let selected = read(&largest, &pair).into_iter().map(|(.., position)| position);
+            assert_eq!(listed, selected.map(|at| (at, reference[at as usize])).collect::<Vec<_>>(), "{k} of {dtype}");
+            assert_eq!(bytes, pair.tensors[0].target.elements(0..n as u64));
         }
     }
 

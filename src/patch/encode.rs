@@ -5,7 +5,7 @@ use super::patched::PatchedHasher;
 use crate::checkpoint::Checkpoint;
 use crate::context::{Cancelled, Context};
 use crate::digest::{Digest, PartDigest};
-use crate::dtype::{Dtype, Width};
+use crate::dtype::Dtype;
 use crate::format::block::choose::BlockEncodings;
 use crate::format::block::dense::{DenseElements, is_dense};
 use crate::format::block::encode::{self, Encoding, Portability};
@@ -181,21 +181,28 @@ impl<'a> SelectedElements<'a> {
     /// Adds the next part of the block: the position of its first element, the indices in it of the selected elements, ascending, and
     /// its bytes on both sides, in the target's dtype.
     pub fn add(&mut self, first: u32, indices: &[u32], target: &[u8], reference: &[u8]) {
-        let elements = &mut *self.elements;
-        let added = elements.positions.len()..;
-        match elements.dtype.width() {
-            Width::W1 => elements.extend::<1>(first, indices, target, reference),
-            Width::W2 => elements.extend::<2>(first, indices, target, reference),
-            Width::W4 => elements.extend::<4>(first, indices, target, reference),
-            Width::W8 => elements.extend::<8>(first, indices, target, reference),
-        }
-        self.add_kept(added.start);
-        let (elements, width) = (&*self.elements, self.elements.dtype.width());
-        if let Some(hasher) = &mut self.result {
-            hasher.update(target, width, indices, &elements.reference[added.clone()]);
-        }
+        let added = self.elements.positions.len();
+        self.elements.extend(first, indices, target, reference);
+        self.finish_part(added, indices, target);
         if let Some(hasher) = &mut self.inverse_result {
-            hasher.update(reference, width, indices, &elements.base[added]);
+            hasher.update(reference, self.elements.dtype.width(), indices, &self.elements.base[added..]);
+        }
+    }
+
+    /// As [`SelectedElements::add`], with the reference's bit patterns of the selected elements alone. They do not suffice for the inverse
+    /// of a portable patch.
+    pub fn add_listed(&mut self, first: u32, indices: &[u32], target: &[u8], reference: &[u64]) {
+        debug_assert!(self.inverse_result.is_none(), "the inverse needs all of the reference");
+        let added = self.elements.positions.len();
+        self.elements.extend_with(first, indices, target, reference);
+        self.finish_part(added, indices, target);
+    }
+
+    /// For the elements from `added` on, which have just been added.
+    fn finish_part(&mut self, added: usize, indices: &[u32], target: &[u8]) {
+        self.add_kept(added);
+        if let Some(hasher) = &mut self.result {
+            hasher.update(target, self.elements.dtype.width(), indices, &self.elements.reference[added..]);
         }
     }
 

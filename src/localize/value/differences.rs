@@ -155,12 +155,13 @@ impl Finder<'_> {
         found
     }
 
-    /// Counts the keys of the next part that are in the range.
-    pub fn count(&mut self, part: Part<'_>, counter: &mut Counter) {
+    /// Counts the keys of the next part that are in the range, and returns the elements as [`Finder::find`] does.
+    pub fn count(&mut self, part: Part<'_>, counter: &mut Counter) -> &Found {
         self.find(part);
         let Self { found, range, .. } = self;
         counter.add_equal(*range.start(), flags::count(&found.equal));
         found.entries[..found.n].iter().for_each(|(_, key)| counter.add(*key));
+        found
     }
 
     /// Checks that all elements of a part of the block are finite.
@@ -180,6 +181,8 @@ impl Finder<'_> {
 /// The elements of a part whose key is in a range or above it.
 #[derive(Debug, Default)]
 pub(super) struct Found {
+    /// The elements that the others are among: all whose key is in the range or above it, and perhaps some whose key is barely below.
+    reaching: Vec<Flags>,
     /// The elements whose key is above the range.
     above: Vec<Flags>,
     /// The elements whose key is in the range, if the range is one key.
@@ -195,6 +198,7 @@ pub(super) struct Found {
 impl Found {
     /// No elements, and room for those of a part of `most`.
     fn clear(&mut self, most: usize) {
+        self.reaching.clear();
         self.above.clear();
         self.equal.clear();
         self.n = 0;
@@ -215,7 +219,7 @@ impl Found {
         self.entries.truncate(self.n);
         self.entries.retain(|(index, _)| kept[*index as usize]);
         self.n = self.entries.len();
-        for flags in [&mut self.above, &mut self.equal] {
+        for flags in [&mut self.reaching, &mut self.above, &mut self.equal] {
             flags.iter_mut().zip(kept.chunks(STRIDE)).for_each(|(flags, kept)| *flags &= kept.load_le::<Flags>());
         }
     }
@@ -224,6 +228,11 @@ impl Found {
     pub fn in_range(&self, range: &RangeInclusive<u64>, mut each: impl FnMut(u32, u64)) {
         flags::indices(&self.equal, |index| each(index, *range.start()));
         self.entries[..self.n].iter().for_each(|(index, key)| each(*index, *key));
+    }
+
+    /// All elements of the part whose key is in the range or above it, and perhaps some whose key is barely below.
+    pub fn reaching(&self) -> &[Flags] {
+        &self.reaching
     }
 
     /// The elements of the part whose key is above the range.
@@ -341,6 +350,7 @@ impl<T: Copy + PartialOrd + Sub<Output = T> + Into<f64>, Value, Abs: Fn(T) -> T>
                 above |= self.find_near(start, near, targets, references, found);
             }
         }
+        found.reaching.push(reaching);
         found.above.push(above);
         found.equal.push(equal);
     }
@@ -471,7 +481,7 @@ mod tests {
             let bytes = |side: fn(&(u64, u64)) -> u64| {
                 bits.iter().flat_map(|pair| side(pair).to_le_bytes()[..dtype.width().bytes()].to_vec()).collect::<Vec<u8>>()
             };
-            let mut found = Found { entries: vec![(7, 7)], n: 1, above: vec![7], equal: vec![7] };
+            let mut found = Found { reaching: vec![7], above: vec![7], equal: vec![7], entries: vec![(7, 7)], n: 1 };
             find(dtype, &bytes(|pair| pair.0), &bytes(|pair| pair.1), &range, &mut found);
             let expected: Vec<(u32, u64)> = (0..).zip(keys.iter().copied()).filter(|(_, key)| range.contains(key)).collect();
             let mut in_range = Vec::new();
@@ -482,6 +492,8 @@ mod tests {
             let above: Vec<bool> = (0..STRIDE * found.above().len()).map(is_above).collect();
             let expected = keys.iter().map(|key| key > range.end()).chain(std::iter::repeat(false));
             prop_assert_eq!(&above, &expected.take(above.len()).collect::<Vec<_>>());
+            let is_reaching = |at: usize| found.reaching()[at / STRIDE] >> (at % STRIDE) & 1 == 1;
+            prop_assert!((0..keys.len()).all(|at| keys[at] < *range.start() || is_reaching(at)));
         }
     }
 }

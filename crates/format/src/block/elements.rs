@@ -39,12 +39,24 @@ impl Elements {
     }
 
     /// Appends the elements with `indices` of a part of the block. The part begins at position `first`; `base` and `reference` are its
-    /// bytes, in elements of `WIDTH` bytes.
-    pub fn extend<const WIDTH: usize>(&mut self, first: u32, indices: &[u32], base: &[u8], reference: &[u8]) {
-        let (base, reference) = (base.as_chunks::<WIDTH>().0, reference.as_chunks::<WIDTH>().0);
+    /// bytes.
+    ///
+    /// # Panics
+    /// If an index is outside of the part.
+    pub fn extend(&mut self, first: u32, indices: &[u32], base: &[u8], reference: &[u8]) {
+        self.extend_base(first, indices, base);
+        self.dtype.width().load_at(reference, indices.iter().map(|index| *index as usize), &mut self.reference);
+    }
+
+    /// As [`Elements::extend`], with the reference's bit pattern of each element.
+    pub fn extend_with(&mut self, first: u32, indices: &[u32], base: &[u8], reference: &[u64]) {
+        self.extend_base(first, indices, base);
+        self.reference.extend_from_slice(reference);
+    }
+
+    fn extend_base(&mut self, first: u32, indices: &[u32], base: &[u8]) {
         self.positions.extend(indices.iter().map(|index| first + index));
-        self.base.extend(indices.iter().map(|index| bits(&base[*index as usize])));
-        self.reference.extend(indices.iter().map(|index| bits(&reference[*index as usize])));
+        self.dtype.width().load_at(base, indices.iter().map(|index| *index as usize), &mut self.base);
     }
 
     /// Where element `entry` is kept.
@@ -102,13 +114,6 @@ impl Elements {
         }
         total
     }
-}
-
-/// The little-endian element as a zero-extended bit pattern.
-fn bits<const WIDTH: usize>(element: &[u8; WIDTH]) -> u64 {
-    let mut bits = [0; 8];
-    bits[..WIDTH].copy_from_slice(element);
-    u64::from_le_bytes(bits)
 }
 
 /// Statistics of deltas (reference minus base). Sums leave out deltas that are not finite.

@@ -8,7 +8,7 @@ use pco::standalone::{DecompressorItem, FileCompressor, FileDecompressor};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 
 /// Most numbers in one pco chunk (pco's own limit is 2^24).
-const CHUNK_NUMBERS: usize = 1 << 22;
+const CHUNK_NUMBERS: usize = 1 << 18;
 
 /// pco's compression level. It must not change: the same inputs must give the same bytes.
 const fn level(effort: Effort) -> usize {
