@@ -6,7 +6,9 @@ use crate::extent::{Lending, agrees};
 use crate::fault::Fault;
 use crate::patch::{Patch, patches_of};
 use crate::work::{Ended, brief, finish, run};
-use lcepatch::apply::{Exchange, Plan};
+use lcepatch::ErrorKind;
+use lcepatch::apply::{Check, Edit, Exchange, Plan, PlanOptions};
+use lcepatch::cli::program::Unanswered;
 use lcepatch::context::{Cancelled, Context};
 use lcepatch::format::digest::Digest;
 use pyo3::prelude::*;
@@ -157,7 +159,10 @@ pub fn apply_(
 
 fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Context<'_>) -> Result<Vec<Edited>, Fault> {
     let edits = options.edits(given, context)?;
-    let (plan, exchanges) = Plan::with_exchanges(&base.checkpoint, &edits, &options.plan()?, context)?;
+    let options = options.plan()?;
+    let look_again = |fault| look_again(fault, base, &edits, &options, context);
+    let exchanges = Plan::with_exchanges(&base.checkpoint, &edits, &options, context);
+    let (plan, exchanges) = exchanges.map_err(|error| look_again(error.into()))?;
     let mut edited: Vec<Edited> = Vec::new();
     for exchange in exchanges {
         let Some(array) = base.arrays.get(exchange.tensor()).cloned() else { continue };
@@ -176,8 +181,33 @@ fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Conte
         Ok(()) => Ok(edited),
         Err(fault) => {
             take_back(&mut edited);
-            Err(fault)
+            Err(look_again(fault))
         }
+    }
+}
+
+/// A fault that blames a patch, unless another look at the arrays, of which nothing is edited, says that something else has changed them
+/// meanwhile.
+fn look_again(fault: Fault, base: &Checkpoint, edits: &[Edit], options: &PlanOptions, context: &Context<'_>) -> Fault {
+    let kind = match &fault {
+        Fault::Unanswered(Unanswered::Library(error)) => error.kind(),
+        _ => return fault,
+    };
+    if !matches!(kind, ErrorKind::PatchInvalid | ErrorKind::ResultDiffers) {
+        return fault;
+    }
+    let mut options = options.clone();
+    options.check = Check::Full;
+    match Plan::with_exchanges(&base.checkpoint, edits, &options, context) {
+        Err(of_base) if matches!(of_base.kind(), ErrorKind::BaseDiffers | ErrorKind::BaseAlreadyApplied) => {
+            of_base.into()
+        }
+        Ok(_) if kind == ErrorKind::PatchInvalid => Fault::Array {
+            kind: "array.changed",
+            message: "something else changes the arrays while they are edited".to_owned(),
+            help: "keep what else writes to them away until the edit is done",
+        },
+        _ => fault,
     }
 }
 

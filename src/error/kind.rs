@@ -434,6 +434,7 @@ fn of_localize(impossible: &Impossible) -> ErrorKind {
         | Impossible::NoMasks
         | Impossible::NoCandidates { .. }
         | Impossible::Glob { .. }
+        | Impossible::TooRegular { .. }
         | Impossible::Unmatched { .. } => ErrorKind::SelectionImpossible,
         Impossible::Cancelled(_) => ErrorKind::Interrupted,
     }

@@ -374,6 +374,10 @@ impl From<lcepatch_hub::Fault> for Error {
 impl From<Unwritten> for Error {
     fn from(Unwritten { patch, reason }: Unwritten) -> Self {
         match reason {
+            // The limits of readers keep damaged and hostile files out. What was made here is neither.
+            RewriteError::Read(ReadError::Invalid(Invalid::Work { found, most, file_bytes })) => {
+                Impossible::TooRegular { selected: found, most, file_bytes }.into()
+            }
             RewriteError::Read(reason) => Unreadable { patch, reason }.into(),
             RewriteError::Metadata(reason) => Reason::Metadata { patch: patch.into(), reason }.into(),
         }
@@ -683,6 +687,15 @@ mod tests {
         ] {
             assert_eq!((error.code(), error.to_string().as_str()), ("interrupted", "interrupted; nothing was written"));
         }
+    }
+
+    #[test]
+    fn what_was_made_here_is_not_called_damaged() {
+        let reason = Invalid::Work { found: 1 << 28, most: 1 << 27, file_bytes: 2000 };
+        let unwritten = Unwritten { patch: path().into(), reason: RewriteError::Read(reason.into()) };
+        let error = Error::from(unwritten);
+        assert_eq!(error.kind(), ErrorKind::SelectionImpossible);
+        assert!(error.to_string().contains("268,435,456 weights change so regularly"), "{error}");
     }
 
     #[test]

@@ -94,6 +94,16 @@ pub enum Impossible {
         /// The names that are most like it.
         nearest: Vec<String>,
     },
+    /// So many elements change so regularly that their patch would be smaller than readers take (spec R10).
+    #[error("{} weights change so regularly that a patch of them has {file_bytes} bytes, and readers take at most {} in such a file", count(*selected), count(*most))]
+    TooRegular {
+        /// The number of elements that change.
+        selected: u64,
+        /// How many readers take.
+        most: u64,
+        /// Bytes of the patch.
+        file_bytes: u64,
+    },
     /// Asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{SendError, Sender, channel};
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Builder;
 
 /// Bytes of memory that any block may take outside the shared budget.
@@ -19,11 +19,49 @@ const FREE_BYTES_PER_BYTE: u64 = 64;
 /// The shared budget, in bytes. A block that takes more than all of it waits until no other block takes any.
 const SHARED_BYTES: u64 = 64 << 20;
 
-static SHARED: Shared = Shared { taken: Mutex::new(0), given_back: Condvar::new() };
+static FIRST: OnceLock<Shared> = OnceLock::new();
 
+/// What the threads of one process share. A process that was forked has none of its parent's threads: what these hold nobody gives back
+/// there, and what they do for others nobody does.
 struct Shared {
+    process: u32,
     taken: Mutex<u64>,
     given_back: Condvar,
+    /// The thread that allocates shared memory, or `None` if the system has no thread left.
+    worker: OnceLock<Option<Sender<Work>>>,
+    /// That of a process that was forked from this one. It is there in that process alone.
+    forked: OnceLock<Box<Shared>>,
+}
+
+impl Shared {
+    fn new(process: u32) -> Self {
+        let (worker, forked) = (OnceLock::new(), OnceLock::new());
+        Self { process, taken: Mutex::new(0), given_back: Condvar::new(), worker, forked }
+    }
+
+    /// That of this process.
+    fn here() -> &'static Self {
+        let process = std::process::id();
+        let mut shared = FIRST.get_or_init(|| Self::new(process));
+        while shared.process != process {
+            shared = shared.forked.get_or_init(|| Box::new(Self::new(process)));
+        }
+        shared
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        // The number is valid even if a thread panicked while it held the lock.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn worker(&self) -> Option<&Sender<Work>> {
+        let start = || {
+            let (send, receive) = channel::<Work>();
+            let run = move || receive.iter().for_each(|work| work());
+            Builder::new().name("decoding".to_owned()).spawn(run).ok().map(|_| send)
+        };
+        self.worker.get_or_init(start).as_ref()
+    }
 }
 
 thread_local! {
@@ -47,9 +85,10 @@ impl Reservation {
     pub fn new(encoded: u64, memory: u64) -> Self {
         let shared = memory.saturating_sub(FREE_BYTES + FREE_BYTES_PER_BYTE.saturating_mul(encoded));
         if shared > 0 {
-            let mut taken = SHARED.lock();
+            let here = Shared::here();
+            let mut taken = here.lock();
             while *taken > 0 && *taken + shared > SHARED_BYTES && HELD.get() == 0 {
-                taken = SHARED.given_back.wait(taken).unwrap_or_else(PoisonError::into_inner);
+                taken = here.given_back.wait(taken).unwrap_or_else(PoisonError::into_inner);
             }
             *taken += shared;
             HELD.set(HELD.get() + 1);
@@ -67,7 +106,7 @@ impl Reservation {
     pub fn allocate<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (send, receive) = channel();
         let work: Work = Box::new(move || _ = send.send(catch_unwind(AssertUnwindSafe(work))));
-        match WORKER.as_ref() {
+        match Shared::here().worker() {
             // The receiver lives as long as the process.
             Some(worker) => worker.send(work).unwrap_or_else(|SendError(work)| work()),
             None => work(),
@@ -81,27 +120,14 @@ impl Reservation {
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// The thread that allocates shared memory, or `None` if the system has no thread left.
-static WORKER: LazyLock<Option<Sender<Work>>> = LazyLock::new(|| {
-    let (send, receive) = channel::<Work>();
-    let spawned = Builder::new().name("decoding".to_owned()).spawn(move || receive.iter().for_each(|work| work()));
-    spawned.ok().map(|_| send)
-});
-
 impl Drop for Reservation {
     fn drop(&mut self) {
         if self.shared > 0 {
             HELD.set(HELD.get() - 1);
-            *SHARED.lock() -= self.shared;
-            SHARED.given_back.notify_all();
+            let here = Shared::here();
+            *here.lock() -= self.shared;
+            here.given_back.notify_all();
         }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, u64> {
-        // The number is valid even if a thread panicked while it held the lock.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -53,6 +53,7 @@ pub fn localize(impossible: &Impossible) -> Option<&'static str> {
         Impossible::NoCandidates { .. } => "`--params all` considers every tensor; --include and --exclude narrow it",
         Impossible::Mask(fault) => return mask(fault),
         Impossible::Unmatched { .. } => "`lcepatch show PATCH --tensors` lists the names; `*` stands for any text",
+        Impossible::TooRegular { .. } => "make several patches, each of some of the tensors, with --include",
         Impossible::Glob { .. } | Impossible::Cancelled(_) => return None,
     })
 }
