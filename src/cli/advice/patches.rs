@@ -112,7 +112,9 @@ pub fn refusal(refusal: &Refusal) -> String {
             "make the patch with `diff --unpruned CHECKPOINT` (or `sweep --unpruned`), the target as it was before it was pruned"
         }
         Refusal::Mask { .. } => "give the base's own mask with --mask, the one that the patch was made with",
-        Refusal::NotFinite { .. } => "use an alpha nearer to 0; `lcepatch apply --allow-non-finite` writes infinities and NaN",
+        Refusal::NotFinite { .. } => {
+            "use an alpha nearer to 0; `lcepatch apply --allow-non-finite` writes infinities and NaN"
+        }
         Refusal::DeclaredDigest { .. } => {
             "its blocks make something else than it says of its result: get it again, or ask its author; `lcepatch check PATCH BASE` tells the same"
         }
