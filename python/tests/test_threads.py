@@ -224,6 +224,47 @@ def test_an_interruption_at_any_line_leaves_all_arrays_edited_or_none(make):
     assert 100 < step < 10_000
 
 
+@pytest.mark.parametrize("form", [copy, strided])
+def test_a_variable_that_is_wrong_by_then_keeps_no_forked_process_from_an_undo(make, form, monkeypatch):
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork")
+    base, reference = make()
+    mine = form(base)
+    undo = lcepatch.diff(base, reference).apply_(mine)
+    for wrong in ("many", "", "0"):
+        monkeypatch.setenv("LCEPATCH_THREADS", wrong)
+        assert in_a_fork(lambda: undo() or not undo.active and bits(mine) == bits(base)), wrong
+    assert undo.active
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted as Linux does")
+def test_the_number_of_threads_is_that_of_the_processors_or_of_the_variable():
+    code = (
+        "import os, time, lcepatch, numpy as np\n"
+        "def count():\n"
+        # A thread that has ended is there for another moment.
+        "    return min(time.sleep(0.01) or len(os.listdir('/proc/self/task')) for _ in range(20))\n"
+        "def work():\n"
+        "    lcepatch.diff({'w': np.zeros(9, 'f4')}, {'w': np.ones(9, 'f4')})\n"
+        "    return count()\n"
+        "before = count()\n"
+        "here = work() - before\n"
+        "os.environ['LCEPATCH_THREADS'] = '3'\n"
+        "again = work() - before\n"
+        "if os.fork() == 0: os._exit(work() - 1)\n"
+        "print(len(os.sched_getaffinity(0)), here, again, os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
+    counted = []
+    for variables in ({}, {"RAYON_NUM_THREADS": "77"}, {"LCEPATCH_THREADS": "5"}):
+        ended = subprocess.run([sys.executable, "-c", code], env=environment | variables, capture_output=True, text=True, check=True)
+        processors, *counts = map(int, ended.stdout.split())
+        assert counts == counts[:1] * 3, variables
+        counted.append(counts[0])
+    # A container may be given less than all processors.
+    assert counted == [counted[0], counted[0], 5] and counted[0] <= processors
+
+
 @pytest.mark.parametrize("wanted", ["", "0", "1025", "many"])
 def test_a_number_of_threads_that_the_command_refuses_is_refused(wanted):
     code = (
