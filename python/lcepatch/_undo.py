@@ -144,9 +144,11 @@ class Undo:
             except KeyboardInterrupt as error:
                 interrupted = error
             except BaseException as error:
-                # What fails a second time cannot be done.
-                if interrupted is not None:
+                # What fails a second time cannot be done. Ctrl-C ends the program all the same.
+                if isinstance(interrupted, Exception):
                     raise
+                if interrupted is not None:
+                    raise interrupted from error
                 interrupted = error
         if interrupted is not None:
             raise interrupted

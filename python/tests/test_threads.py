@@ -162,7 +162,7 @@ def test_an_undo_waits_for_no_thread_of_a_parent_process():
 
 def interrupted_at(step, work):
     """Does some work, and raises the exception of Ctrl-C at one of the lines of the module that it comes by, as Ctrl-C may. Returns
-    whether there were as many."""
+    whether there were as many. The work may end with an error of its own, and then with the interruption all the same."""
     left = step
 
     def trace(frame, event, _):
@@ -182,6 +182,8 @@ def interrupted_at(step, work):
         work()
     except KeyboardInterrupt:
         return True
+    except lcepatch.Error:
+        assert left > 0, f"an interruption at line {step} is lost"
     finally:
         sys.settrace(None)
     return False
@@ -222,6 +224,19 @@ def test_an_interruption_at_any_line_leaves_all_arrays_edited_or_none(make):
             break
         assert bits(mine) == bits(base), f"at line {step} of the block"
     assert 100 < step < 10_000
+
+
+def test_an_interruption_of_an_undo_that_is_refused_is_not_lost(make):
+    base, reference = make(n=20, dtypes="f4")
+    patch = lcepatch.diff(base, reference)
+    for step in range(1, 10_000):
+        mine = copy(base)
+        undo = patch.apply_(mine)
+        mine["layer.0.weight"].flags.writeable = False
+        if not interrupted_at(step, lambda undo=undo: undo(force=True)):
+            break
+        assert undo.active
+    assert 10 < step < 10_000
 
 
 @pytest.mark.parametrize("form", [copy, strided])
