@@ -285,6 +285,7 @@ def _edit(
     undo: Undo, pairs: list[tuple[Patch, float | None]], own: list[Slot], arrays: Mapping[str, Any], wishes: dict[str, Any]
 ) -> None:
     """Edits the arrays ``own`` in place. Whatever ends it early, ``undo`` leads back."""
+    _refuse_temporary(own, arrays if undo._current is None else undo._current())
     # Of tensors that are chosen, all of each is checked; by prefixes, they have other names than in the patch.
     others = any(wishes.get(wish) for wish in ("prefix", "include", "exclude"))
     _open_all(own, pairs, wishes.get("check") == "quick" and not others)
@@ -308,6 +309,14 @@ def _edit(
         slot.close()
     for slot in own:
         slot.close()
+
+
+def _refuse_temporary(own: list[Slot], again: Mapping[str, Any]) -> None:
+    """Refuses arrays that are made when they are looked at, as numpy does with those in a file: nobody would see the edit."""
+    for slot in own:
+        if again[slot.name] is not slot.array and 0 not in slot.shape and Slot(slot.name, again[slot.name]).address != slot.address:
+            why = "has other memory each time that it is looked at, and an edit would be lost"
+            raise refused("temporary", slot.name, why, "give a dict that keeps the arrays: `arrays = dict(arrays)`")
 
 
 def _twins(own: list[Slot], arrays: Mapping[str, Any]) -> dict[str, list[str]]:
