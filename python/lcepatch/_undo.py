@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from lcepatch import _native
+from lcepatch._arguments import each_of, number
 from lcepatch._arrays import Slot, refused, slots
 from lcepatch._patch import EditOptions, Name, Patch, load, wishes_of
 from lcepatch.errors import Error, _of
@@ -233,20 +234,20 @@ def apply_(patches: Edits, arrays: Mapping[str, Any], alpha: float | None = None
     first: by the digest of every tensor that changes, or with ``check="quick"`` by the values at the selected weights.
     :class:`EditOptions` has this and all other options.
 
-    Memory: for each edited element its bytes and 4 more, until the edit is undone.
+    Memory: for each edited element its bytes and 4 more, until the edit is undone; of arrays that are not contiguous or on other
+    devices, twice its bytes and 8 more.
     """
     return edit(patches, arrays, alpha, options)
 
 
 def pairs_of(patches: Edits, alpha: float | None) -> list[tuple[Patch, float | None]]:
     """Each patch, with its alpha if one was given."""
-    from os import PathLike
-
-    each = [patches] if isinstance(patches, Patch | str | PathLike) else list(patches)
     pairs: list[tuple[Patch, float | None]] = []
-    for item in each:
-        patch, own = item if isinstance(item, tuple) else (item, None)
-        pairs.append((patch if isinstance(patch, Patch) else load(patch), alpha if own is None else float(own)))
+    for item in each_of(patches):
+        patch, own = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+        own = alpha if own is None else own
+        own = None if own is None else number("alpha", own)
+        pairs.append((patch if isinstance(patch, Patch) else load(patch), own))
     if not pairs:
         raise _of(2, "usage", "no patch was given", help="give at least one")
     return pairs
@@ -260,6 +261,9 @@ def edit(
     current: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Undo:
     """Edits arrays in place. ``current`` gives those that are there when the edit is undone, if they may be others by then."""
+    if not isinstance(arrays, Mapping):
+        help = "give a mapping from names to arrays, such as `model.state_dict()`"
+        raise _of(2, "usage", f"a {type(arrays).__qualname__} has no arrays with names", help=help)
     wishes = wishes_of(EditOptions, options)
     pairs = pairs_of(patches, alpha)
     names: dict[str, None] = {}
