@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
 from lcepatch import _native
+from lcepatch._arguments import number, path_of, prefixes, texts
 from lcepatch._native import Patch as Native
+from lcepatch.errors import _of
 
 if TYPE_CHECKING:
     from lcepatch._undo import Undo
@@ -19,6 +21,9 @@ Name = str | os.PathLike[str]
 
 Base = Name | Mapping[str, Any]
 """A checkpoint by name, or named arrays of numpy or tensors of torch."""
+
+Words = str | Iterable[str]
+"""One text, or several."""
 
 Prefixes = Mapping[str, str]
 """Prefixes of names to exchange for others, such as ``{"bert.": ""}``."""
@@ -38,15 +43,15 @@ class CheckOptions(TypedDict, total=False):
 class SelectOptions(TypedDict, total=False):
     """Which part of a patch is meant.
 
-    - ``include``, ``exclude``: tensors by globs of their names.
+    - ``include``, ``exclude``: tensors by one glob of their names, or by several.
     - ``components``: tensors by their components, such as ``attention.query``.
     - ``count`` or ``density``: how many of the elements stay, those with the largest differences.
     - ``base``: the base, where the patch needs it.
     """
 
-    include: Sequence[str]
-    exclude: Sequence[str]
-    components: Sequence[str]
+    include: Words
+    exclude: Words
+    components: Words
     count: int | None
     density: float | None
     base: Base | None
@@ -60,15 +65,15 @@ class EditOptions(TypedDict, total=False):
     - ``different_base``: add portable patches to what is not their base.
     - ``not_finite``: allow infinities and NaN in the result.
     - ``prefix``: prefixes of the patches' names, and the base's in their place.
-    - ``include``, ``exclude``: choose tensors by globs of the patches' names.
+    - ``include``, ``exclude``: choose tensors by one glob of the patches' names, or by several.
     """
 
     check: Literal["full", "quick"]
     different_base: bool
     not_finite: bool
     prefix: Prefixes | None
-    include: Sequence[str]
-    exclude: Sequence[str]
+    include: Words
+    exclude: Words
 
 
 class ApplyOptions(EditOptions, total=False):
@@ -118,6 +123,7 @@ class Patch:
     """A patch. Its header was read and verified; its blocks are read when they are needed, each verified by its digest."""
 
     _native: Native
+    _place: str | None
     id: str
     """The patch id, in hexadecimal: it names the whole content."""
     sentence: str
@@ -132,7 +138,12 @@ class Patch:
     """The tensors that it changes."""
 
     def __init__(self, native: Native) -> None:
+        if not isinstance(native, Native):
+            raise _of(2, "usage", "a patch is not made in this way", help="open it with `lcepatch.load`, or make it with `lcepatch.diff`")
         self._native = native
+        # Where it is, also when the working directory is another one by then.
+        name = self.name
+        self._place = os.path.abspath(name) if name is not None and os.path.lexists(name) else name
         described = json.loads(native.describe())
         self.id, self.sentence, self.alpha = described["id"], described["sentence"], described["alpha"]
         self.metadata, self.stat = described["metadata"], described["stat"]
@@ -178,7 +189,7 @@ class Patch:
 
     def save(self, path: Name, *, replace: bool = False) -> None:
         """Writes it to a new file, which appears complete or not at all."""
-        self._native.save(path, replace)
+        self._native.save(os.fsdecode(path), replace)
 
     def check(self, base: Base | None = None, **options: Unpack[CheckOptions]) -> Fit:
         """Verifies every block, and compares a base with the one that the patch is for: :class:`CheckOptions` says how.
@@ -253,6 +264,8 @@ class Patch:
 
     def restrict(self, other: Patch, *, base: Base | None = None) -> Patch:
         """The part of it at the elements that another patch selects too."""
+        if not isinstance(other, Patch):
+            raise _of(2, "usage", "what it is restricted to is no patch", help="open it with `lcepatch.load`")
         return Patch(_native.restrict(self._native, other._native, _open(base, self._names())))
 
 
@@ -262,7 +275,8 @@ def load(name: Name, *, allowed_signers: Name | None = None, signer: str | None 
     With ``allowed_signers`` it must be signed by a key in this list, and be that of ``signer`` if one is named. Without, the list
     in the configuration of ``lcepatch`` counts, if there is one.
     """
-    return Patch(_native.Patch.load(name, allowed_signers, signer))
+    signers = None if allowed_signers is None else os.fsdecode(allowed_signers)
+    return Patch(_native.Patch.load(path_of(name), signers, signer))
 
 
 def diff(
@@ -275,8 +289,8 @@ def diff(
     random: bool = False,
     seed: int = 0,
     params: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: Words = (),
+    exclude: Words = (),
     common: bool = False,
     cast: bool = False,
     prefix: Prefixes | None = None,
@@ -301,7 +315,7 @@ def diff(
     patch serves without its base. The rest is metadata. All of it is as in ``lcepatch diff --help``.
     """
     # Each argument by its name, as the library takes them: there is no second list of them that could lack one.
-    wishes = {**locals(), "prefix": _pairs(prefix)}
+    wishes = _plain(locals())
     wishes |= {name: json.dumps(dict(wishes[name] or {}), ensure_ascii=False) for name in ("results", "meta")}
     return Patch(_native.diff(_copy(target), _copy(reference), wishes))
 
@@ -310,11 +324,21 @@ def wishes_of(kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options for the library, which are those of a kind. The defaults are the library's."""
     for name in options.keys() - kind.__annotations__.keys():
         raise TypeError(f"there is no argument {name!r}; there are {', '.join(kind.__annotations__)}")
-    return {**options, "prefix": _pairs(options["prefix"])} if "prefix" in options else {**options}
+    return _plain(options)
 
 
-def _pairs(prefix: Prefixes | None) -> list[tuple[str, str]]:
-    return list((prefix or {}).items())
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as the library takes them."""
+    wishes = {**options}
+    for name in wishes.keys() & {"include", "exclude", "components"}:
+        wishes[name] = texts(name, wishes[name])
+    if "prefix" in wishes:
+        wishes["prefix"] = prefixes(wishes["prefix"])
+    if wishes.get("undo") is not None:
+        wishes["undo"] = os.fsdecode(wishes["undo"])
+    if wishes.get("recommended_alpha") is not None:
+        wishes["recommended_alpha"] = number("recommended_alpha", wishes["recommended_alpha"])
+    return wishes
 
 
 def _exactly(name: str) -> str:
@@ -327,7 +351,7 @@ def _copy(base: Base) -> _native.Checkpoint:
         from lcepatch._arrays import slots
 
         return _native.Checkpoint.copied([slot.native for slot in slots(base)])
-    return _native.Checkpoint.open(base)
+    return _native.Checkpoint.open(path_of(base))
 
 
 def _open(base: Base | None, names: Iterable[str]) -> _native.Checkpoint | None:
@@ -338,4 +362,4 @@ def _open(base: Base | None, names: Iterable[str]) -> _native.Checkpoint | None:
         from lcepatch._arrays import slots
 
         return _native.Checkpoint.lent([slot.native for slot in slots(base, dict.fromkeys(names))])
-    return _native.Checkpoint.open(base)
+    return _native.Checkpoint.open(path_of(base))

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from lcepatch import _native
+from lcepatch._arguments import each_of, number
 from lcepatch._arrays import Slot, refused, slots
 from lcepatch._patch import EditOptions, Name, Patch, load, wishes_of
 from lcepatch.errors import Error, _of
@@ -144,9 +145,11 @@ class Undo:
             except KeyboardInterrupt as error:
                 interrupted = error
             except BaseException as error:
-                # What fails a second time cannot be done.
-                if interrupted is not None:
+                # What fails a second time cannot be done. Ctrl-C ends the program all the same.
+                if isinstance(interrupted, Exception):
                     raise
+                if interrupted is not None:
+                    raise interrupted from error
                 interrupted = error
         if interrupted is not None:
             raise interrupted
@@ -231,20 +234,20 @@ def apply_(patches: Edits, arrays: Mapping[str, Any], alpha: float | None = None
     first: by the digest of every tensor that changes, or with ``check="quick"`` by the values at the selected weights.
     :class:`EditOptions` has this and all other options.
 
-    Memory: for each edited element its bytes and 4 more, until the edit is undone.
+    Memory: for each edited element its bytes and 4 more, until the edit is undone; of arrays that are not contiguous or on other
+    devices, twice its bytes and 8 more.
     """
     return edit(patches, arrays, alpha, options)
 
 
 def pairs_of(patches: Edits, alpha: float | None) -> list[tuple[Patch, float | None]]:
     """Each patch, with its alpha if one was given."""
-    from os import PathLike
-
-    each = [patches] if isinstance(patches, Patch | str | PathLike) else list(patches)
     pairs: list[tuple[Patch, float | None]] = []
-    for item in each:
-        patch, own = item if isinstance(item, tuple) else (item, None)
-        pairs.append((patch if isinstance(patch, Patch) else load(patch), alpha if own is None else float(own)))
+    for item in each_of(patches):
+        patch, own = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+        own = alpha if own is None else own
+        own = None if own is None else number("alpha", own)
+        pairs.append((patch if isinstance(patch, Patch) else load(patch), own))
     if not pairs:
         raise _of(2, "usage", "no patch was given", help="give at least one")
     return pairs
@@ -258,6 +261,9 @@ def edit(
     current: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Undo:
     """Edits arrays in place. ``current`` gives those that are there when the edit is undone, if they may be others by then."""
+    if not isinstance(arrays, Mapping):
+        help = "give a mapping from names to arrays, such as `model.state_dict()`"
+        raise _of(2, "usage", f"a {type(arrays).__qualname__} has no arrays with names", help=help)
     wishes = wishes_of(EditOptions, options)
     pairs = pairs_of(patches, alpha)
     names: dict[str, None] = {}
@@ -283,6 +289,7 @@ def _edit(
     undo: Undo, pairs: list[tuple[Patch, float | None]], own: list[Slot], arrays: Mapping[str, Any], wishes: dict[str, Any]
 ) -> None:
     """Edits the arrays ``own`` in place. Whatever ends it early, ``undo`` leads back."""
+    _refuse_temporary(own, arrays if undo._current is None else undo._current())
     # Of tensors that are chosen, all of each is checked; by prefixes, they have other names than in the patch.
     others = any(wishes.get(wish) for wish in ("prefix", "include", "exclude"))
     _open_all(own, pairs, wishes.get("check") == "quick" and not others)
@@ -306,6 +313,14 @@ def _edit(
         slot.close()
     for slot in own:
         slot.close()
+
+
+def _refuse_temporary(own: list[Slot], again: Mapping[str, Any]) -> None:
+    """Refuses arrays that are made when they are looked at, as numpy does with those in a file: nobody would see the edit."""
+    for slot in own:
+        if again[slot.name] is not slot.array and 0 not in slot.shape and Slot(slot.name, again[slot.name]).address != slot.address:
+            why = "has other memory each time that it is looked at, and an edit would be lost"
+            raise refused("temporary", slot.name, why, "give a dict that keeps the arrays: `arrays = dict(arrays)`")
 
 
 def _twins(own: list[Slot], arrays: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Unpack
 
 from lcepatch import _native
+from lcepatch._arguments import each_of, number, path_of
 from lcepatch._patch import (
     ApplyOptions,
     Base,
@@ -21,7 +22,7 @@ from lcepatch._patch import (
     wishes_of,
 )
 from lcepatch._undo import Edits, pairs_of
-from lcepatch.errors import _of
+from lcepatch.errors import Error, NotSigned, _of
 
 
 class Applied(NamedTuple):
@@ -78,7 +79,7 @@ def apply(base: Base, patches: Edits, out: Name, alpha: float | None = None, **o
         raise _of(2, "usage", "apply writes files, and the base is a mapping", help="use apply_ to edit arrays in place")
     wishes = wishes_of(ApplyOptions, options)
     pairs = [(patch._native, own) for patch, own in pairs_of(patches, alpha)]
-    done = json.loads(_native.apply(_native.Checkpoint.open(base), pairs, out, wishes))
+    done = json.loads(_native.apply(_native.Checkpoint.open(path_of(base)), pairs, os.fsdecode(out), wishes))
     done |= {name: tuple(done[name]) for name in ("left_behind", "unreadable")}
     return Applied(**done)
 
@@ -136,10 +137,19 @@ def push(
 
     The answer is that of ``lcepatch push --json``.
     """
-    each = [patches] if isinstance(patches, Patch | str | os.PathLike) else list(patches)
+    import tempfile
+
+    each = each_of(patches)
+    for patch in each:
+        if isinstance(patch, Patch) and patch.name is None:
+            raise _of(2, "usage", "the patch has no file, which would give it its name", help="save it first")
     words = [*_flag("--private", private), *_flag("--dry-run", dry_run), *_flag("--force", replace), "--yes"]
     words += _option("--message", message)
-    return _answer("push", words, [*(_named(patch) for patch in each), os.fspath(place)])
+    with tempfile.TemporaryDirectory() as folder:
+        files = [_file_of(patch, os.path.join(folder, str(at))) for at, patch in enumerate(each)]
+        answer = _answer("push", words, [*files, path_of(place)])
+    answer["patches"] = [patch.name if isinstance(patch, Patch) else path_of(patch) for patch in each]
+    return answer
 
 
 def pull(
@@ -156,14 +166,14 @@ def pull(
 
     ``to`` names the last patch, by file or id. The answer is that of ``lcepatch pull --json``.
     """
-    words = [*_flag("--squash", squash), *_flag("--force", replace), *_option("--output", out)]
+    words = [*_flag("--squash", squash), *_flag("--force", replace), *_option("--output", os.fsdecode(out))]
     words += [*_option("--for", model), *_option("--to", to), *_option("--require-signature", allowed_signers)]
-    return _answer("pull", words, [os.fspath(place)])
+    return _answer("pull", words, [path_of(place)])
 
 
 def find(model: Name, place: Name | None = None) -> list[Found]:
     """The published patches for a checkpoint, those that fit first: in a place, or in those that a hub knows."""
-    rows = _answer("find", _option("--in", place), [os.fspath(model)])["patches"]
+    rows = _answer("find", _option("--in", place), [path_of(model)])["patches"]
     found = [Found(row["place"], row["file"], row["id"], row["fits"], row["state"]) for row in rows]
     return sorted(found, key=lambda row: not row.fits)
 
@@ -186,23 +196,17 @@ def verify(
 
     from lcepatch._command import runtime_of_python
 
-    each = [patches] if isinstance(patches, Patch | str | os.PathLike) else list(patches)
     words = list(options)
     for name, value in measures.items():
         flag = "--" + name.replace("_", "-")
         words += _flag(flag, value) if isinstance(value, bool) else _option(flag, value)
     if alpha is not None:
-        alphas = [alpha] if isinstance(alpha, int | float) else list(alpha)
-        words.append("--alpha=" + ",".join(repr(float(one)) for one in alphas))
+        alphas = alpha if isinstance(alpha, Iterable) else [alpha]
+        words.append("--alpha=" + ",".join(repr(number("alpha", one)) for one in alphas))
     with runtime_of_python(), tempfile.TemporaryDirectory() as folder:
-        for at, patch in enumerate(each):
-            if isinstance(patch, Patch) and patch.name is None:
-                path = os.path.join(folder, f"{at}.lcepatch")
-                patch.save(path)
-                words += _option("--patch", path)
-            else:
-                words += _option("--patch", _named(patch))
-        return _answer("verify", words, [os.fspath(model)])
+        for at, patch in enumerate(each_of(patches)):
+            words += _option("--patch", _file_of(patch, os.path.join(folder, str(at))))
+        return _answer("verify", words, [path_of(model)])
 
 
 def _answer(verb: str, words: list[str], names: list[str]) -> dict[str, Any]:
@@ -217,16 +221,30 @@ def _flag(name: str, is_set: bool) -> list[str]:
 
 
 def _option(name: str, value: Any) -> list[str]:
-    return [] if value is None else [f"{name}={os.fspath(value) if isinstance(value, os.PathLike) else value}"]
+    return [] if value is None else [f"{name}={path_of(value) if isinstance(value, bytes | os.PathLike) else value}"]
 
 
 def _loaded(patch: Patch | Name) -> Patch:
     return patch if isinstance(patch, Patch) else load(patch)
 
 
-def _named(patch: Patch | Name) -> str:
+def _file_of(patch: Patch | Name, folder: str) -> str:
+    """The name of a patch's file; if it is not there, or has become another one, that of a copy in a new folder."""
     if not isinstance(patch, Patch):
-        return os.fspath(patch)
-    if patch.name is None:
-        raise _of(2, "usage", "the patch has no file, which would give it its name", help="save it first")
-    return patch.name
+        return path_of(patch)
+    place = patch._place
+    if place is not None:
+        try:
+            if load(place).id == patch.id:
+                name = patch.name or place
+                return name if os.path.exists(name) and os.path.samefile(name, place) else place
+        except NotSigned:
+            # A copy would have no signature, and one is required.
+            raise
+        except Error:
+            # There is no such patch any more.
+            pass
+    os.mkdir(folder)
+    copy = os.path.join(folder, os.path.basename(place or "patch.lcepatch"))
+    patch.save(copy)
+    return copy

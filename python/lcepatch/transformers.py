@@ -68,6 +68,10 @@ def apply_patch(model: Any, patches: Edits, alpha: float | None = None, **option
     restores every bit. If the model is moved to another device meanwhile, its weights there are restored.
     """
 
+    if not hasattr(model, "state_dict"):
+        message = f"a {type(model).__qualname__} is no model"
+        raise _of(2, "usage", message, help="give a model of torch; arrays of a dict are edited by `lcepatch.apply_(patches, arrays)`")
+
     def current() -> Mapping[str, Any]:
         return tensors(model)
 

@@ -5,6 +5,7 @@ use lcepatch::cli::program::Program;
 use lcepatch::context::{Context, Silent};
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -14,35 +15,49 @@ use std::time::Duration;
 /// How often an interruption is looked for.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// The threads of this process. A process that was forked has none of its parent's, and starts its own.
-static THREADS: Mutex<Option<(u32, Arc<ThreadPool>)>> = Mutex::new(None);
+/// The threads that all work is shared among.
+struct Threads {
+    /// How many were asked for when the first work of this process, or of the one that it was forked from, began.
+    number: usize,
+    /// The process that they are of. One that was forked has none of its parent's, and starts as many of its own.
+    process: u32,
+    /// None if the system allows no more.
+    pool: Option<Arc<ThreadPool>>,
+}
+
+static THREADS: Mutex<Option<Threads>> = Mutex::new(None);
 
 /// The threads that all work is shared among; None if the system allows no more. Asked for with the interpreter's lock, so that no process
 /// is forked meanwhile.
 ///
 /// # Errors
-/// If a variable asks for a number of threads that the command refuses, too.
+/// If the first work begins, and a variable asks for a number of threads that the command refuses, too.
 fn threads(_: Python<'_>) -> Result<Option<Arc<ThreadPool>>, Fault> {
     let (mut threads, own) = (THREADS.lock().unwrap_or_else(PoisonError::into_inner), std::process::id());
-    if let Some((_, pool)) = threads.as_ref().filter(|(process, _)| *process == own) {
-        return Ok(Some(pool.clone()));
-    }
-    // None, or one for each processor.
-    let wanted = std::env::var_os("LCEPATCH_THREADS").map_or(Ok(0), |wanted| {
-        let number =
-            wanted.to_str().and_then(|wanted| wanted.parse().ok()).filter(|number| (1..=1024).contains(number));
-        let help = "set it to a number from 1 to 1024, or unset it";
-        number.ok_or_else(|| Fault::usage(format!("LCEPATCH_THREADS is {wanted:?}"), help))
-    })?;
-    let Ok(pool) = ThreadPoolBuilder::new().num_threads(wanted).build().map(Arc::new) else { return Ok(None) };
+    let number = match &*threads {
+        Some(Threads { process, pool: Some(pool), .. }) if *process == own => return Ok(Some(pool.clone())),
+        Some(known) => known.number,
+        None => wanted()?,
+    };
+    let pool = ThreadPoolBuilder::new().num_threads(number).build().ok().map(Arc::new);
     // The parent's pool must not be dropped here, where its threads are not.
-    std::mem::forget(threads.replace((own, pool.clone())));
-    Ok(Some(pool))
+    std::mem::forget(threads.replace(Threads { number, process: own, pool: pool.clone() }));
+    Ok(pool)
+}
+
+/// The number of threads that a variable asks for, or else one for each processor.
+fn wanted() -> Result<usize, Fault> {
+    let Some(wanted) = std::env::var_os("LCEPATCH_THREADS") else {
+        return Ok(std::thread::available_parallelism().map_or(1, NonZero::get));
+    };
+    let number = wanted.to_str().and_then(|wanted| wanted.parse().ok()).filter(|number| (1..=1024).contains(number));
+    let help = "set it to a number from 1 to 1024, or unset it";
+    number.ok_or_else(|| Fault::usage(format!("LCEPATCH_THREADS is {wanted:?}"), help))
 }
 
 /// Runs short work, which cannot be interrupted, without the interpreter's lock.
 pub fn brief<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
-    // What a variable asks for in vain does not keep an edit from being undone.
+    // Long work came before it, and has asked for the number.
     let threads = threads(py).ok().flatten();
     py.detach(|| match threads {
         Some(threads) => threads.install(work),

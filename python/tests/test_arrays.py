@@ -462,3 +462,29 @@ def test_random_pairs_give_what_the_command_gives(tmp_path):
         assert bits(mine) == applied_by_files(base, patch, alpha, folder)
         undo()
         assert bits(mine) == bits(base)
+
+
+def test_arrays_that_are_made_anew_at_each_look_are_refused(make, tmp_path):
+    """As numpy makes those of a file: what is edited would be nobody's."""
+    base, reference = make()
+    patch = lcepatch.diff(base, reference)
+    np.savez(tmp_path / "x.npz", **base)
+    with np.load(tmp_path / "x.npz") as file:
+        with pytest.raises(lcepatch.Refused, match="layer.0.weight") as raised:
+            patch.apply_(file)
+        assert raised.value.kind == "array.temporary" and "dict(arrays)" in raised.value.help
+        # They can be read.
+        assert patch.check(file) and lcepatch.diff(file, reference).id == patch.id
+        arrays = dict(file)
+    patch.apply_(arrays)
+    assert bits(arrays) == bits(reference)
+
+    class Views(dict):
+        """New arrays, of the same memory."""
+
+        def __getitem__(self, name):
+            return super().__getitem__(name)[:]
+
+    views = Views(copy(base) | {"none": np.zeros(0, "f4")})
+    patch.apply_(views)
+    assert bits({name: views[name] for name in base}) == bits(reference)

@@ -162,7 +162,7 @@ def test_an_undo_waits_for_no_thread_of_a_parent_process():
 
 def interrupted_at(step, work):
     """Does some work, and raises the exception of Ctrl-C at one of the lines of the module that it comes by, as Ctrl-C may. Returns
-    whether there were as many."""
+    whether there were as many. The work may end with an error of its own, and then with the interruption all the same."""
     left = step
 
     def trace(frame, event, _):
@@ -182,6 +182,8 @@ def interrupted_at(step, work):
         work()
     except KeyboardInterrupt:
         return True
+    except lcepatch.Error:
+        assert left > 0, f"an interruption at line {step} is lost"
     finally:
         sys.settrace(None)
     return False
@@ -222,6 +224,60 @@ def test_an_interruption_at_any_line_leaves_all_arrays_edited_or_none(make):
             break
         assert bits(mine) == bits(base), f"at line {step} of the block"
     assert 100 < step < 10_000
+
+
+def test_an_interruption_of_an_undo_that_is_refused_is_not_lost(make):
+    base, reference = make(n=20, dtypes="f4")
+    patch = lcepatch.diff(base, reference)
+    for step in range(1, 10_000):
+        mine = copy(base)
+        undo = patch.apply_(mine)
+        mine["layer.0.weight"].flags.writeable = False
+        if not interrupted_at(step, lambda undo=undo: undo(force=True)):
+            break
+        assert undo.active
+    assert 10 < step < 10_000
+
+
+@pytest.mark.parametrize("form", [copy, strided])
+def test_a_variable_that_is_wrong_by_then_keeps_no_forked_process_from_an_undo(make, form, monkeypatch):
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork")
+    base, reference = make()
+    mine = form(base)
+    undo = lcepatch.diff(base, reference).apply_(mine)
+    for wrong in ("many", "", "0"):
+        monkeypatch.setenv("LCEPATCH_THREADS", wrong)
+        assert in_a_fork(lambda: undo() or not undo.active and bits(mine) == bits(base)), wrong
+    assert undo.active
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted as Linux does")
+def test_the_number_of_threads_is_that_of_the_processors_or_of_the_variable():
+    code = (
+        "import os, time, lcepatch, numpy as np\n"
+        "def count():\n"
+        # A thread that has ended is there for another moment.
+        "    return min(time.sleep(0.01) or len(os.listdir('/proc/self/task')) for _ in range(20))\n"
+        "def work():\n"
+        "    lcepatch.diff({'w': np.zeros(9, 'f4')}, {'w': np.ones(9, 'f4')})\n"
+        "    return count()\n"
+        "before = count()\n"
+        "here = work() - before\n"
+        "os.environ['LCEPATCH_THREADS'] = '3'\n"
+        "again = work() - before\n"
+        "if os.fork() == 0: os._exit(work() - 1)\n"
+        "print(len(os.sched_getaffinity(0)), here, again, os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
+    counted = []
+    for variables in ({}, {"RAYON_NUM_THREADS": "77"}, {"LCEPATCH_THREADS": "5"}):
+        ended = subprocess.run([sys.executable, "-c", code], env=environment | variables, capture_output=True, text=True, check=True)
+        processors, *counts = map(int, ended.stdout.split())
+        assert counts == counts[:1] * 3, variables
+        counted.append(counts[0])
+    # A container may be given less than all processors.
+    assert counted == [counted[0], counted[0], 5] and counted[0] <= processors
 
 
 @pytest.mark.parametrize("wanted", ["", "0", "1025", "many"])

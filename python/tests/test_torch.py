@@ -565,3 +565,29 @@ def test_settings_that_delete_checkpoints_are_refused():
         arguments = transformers.TrainingArguments(output_dir="unused", report_to=[], use_cpu=True, **wrong)
         with pytest.raises(lcepatch.UsageError, match=next(iter(wrong))):
             PatchCheckpoints().on_train_begin(arguments, None, None)
+
+
+def test_what_is_no_model_is_refused():
+    base = {"w": torch.zeros(9)}
+    patch = lcepatch.diff(base, {"w": torch.ones(9)})
+    for wrong in (base, patch, None):
+        with pytest.raises(lcepatch.UsageError, match=type(wrong).__name__) as raised:
+            apply_patch(wrong, patch)
+        assert "lcepatch.apply_" in raised.value.help
+    with pytest.raises(lcepatch.UsageError, match="Linear") as raised:
+        patch.apply_(torch.nn.Linear(3, 3))
+    assert "state_dict()" in raised.value.help
+
+
+def test_a_model_that_makes_its_tensors_anew_is_refused():
+    """As one does that gathers or unpacks them for its state dict: the edit would not reach the model."""
+
+    class Packed(torch.nn.Linear):
+        def _save_to_state_dict(self, destination, prefix, keep_vars):
+            destination[prefix + "weight"] = self.weight.detach() * 1
+
+    model = Packed(3, 3)
+    base = {"weight": model.weight.detach().clone()}
+    with pytest.raises(lcepatch.Refused) as raised:
+        apply_patch(model, lcepatch.diff(base, {"weight": base["weight"] + 1}))
+    assert raised.value.kind == "array.temporary"

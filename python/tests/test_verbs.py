@@ -166,12 +166,8 @@ def test_arguments_that_do_not_exist_or_are_of_another_kind_are_refused(pair, tm
         lambda: lcepatch.check(patch, pair[0], fast=True),
         lambda: lcepatch.select(patch, k=3),
         lambda: lcepatch.diff(*pair, densities=0.1),
-        # A name alone is no list of globs.
-        lambda: patch.apply_(arrays, include="layer"),
-        lambda: patch.select(include="layer"),
-        lambda: lcepatch.diff(*pair, include="layer"),
     ):
-        with pytest.raises(TypeError, match="chekc|undo|include|fast|'k'|densities"):
+        with pytest.raises(TypeError, match="chekc|undo|include_|fast|'k'|densities"):
             call()
     with pytest.raises(lcepatch.UsageError, match="check cannot be .none."):
         patch.apply_(arrays, check="none")
@@ -193,6 +189,29 @@ def test_patches_are_published_found_and_fetched(pair, tmp_path):
     assert [row.fits for row in lcepatch.find(pair[1], place)] == [False]
     pulled = lcepatch.pull(place, tmp_path / "newest.safetensors", model=pair[0])
     assert pulled["is_reference"] and (tmp_path / "newest.safetensors").read_bytes() == pair[1].read_bytes()
+
+
+def test_what_is_published_is_the_patch_that_was_loaded(pair, tmp_path, monkeypatch):
+    """Also if another one is in its file by now, or the file cannot be found by its name."""
+    monkeypatch.chdir(tmp_path)
+    lcepatch.diff(*pair).save("p.lcepatch")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key"], check=True)
+    subprocess.run([sys.executable, "-m", "lcepatch", "sign", "p.lcepatch", "--key", "key"], check=True, capture_output=True)
+    patch = lcepatch.load("p.lcepatch")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
+    assert lcepatch.push(patch, tmp_path / "moved")["patches"] == ["p.lcepatch"]
+    assert lcepatch.load(tmp_path / "moved" / "p.lcepatch").id == patch.id
+    # It is the file that was signed.
+    assert (tmp_path / "moved" / "p.lcepatch.sig").exists()
+    monkeypatch.chdir(tmp_path)
+    lcepatch.diff(*reversed(pair)).save("p.lcepatch", replace=True)
+    assert lcepatch.push([patch], tmp_path / "replaced")["patches"] == ["p.lcepatch"]
+    assert lcepatch.load(tmp_path / "replaced" / "p.lcepatch").id == patch.id
+    assert not (tmp_path / "replaced" / "p.lcepatch.sig").exists()
+    (tmp_path / "p.lcepatch").unlink()
+    lcepatch.push(patch, tmp_path / "gone")
+    assert lcepatch.load(tmp_path / "gone" / "p.lcepatch").id == patch.id
 
 
 def test_signatures_can_be_required(pair, tmp_path, monkeypatch):
