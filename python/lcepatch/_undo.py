@@ -261,7 +261,8 @@ def edit(
     current: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Undo:
     """Edits arrays in place. ``current`` gives those that are there when the edit is undone, if they may be others by then."""
-    if not isinstance(arrays, Mapping):
+    # A `ParameterDict` of torch is no `Mapping`, and yet has names.
+    if not hasattr(arrays, "keys"):
         help = "give a mapping from names to arrays, such as `model.state_dict()`"
         raise _of(2, "usage", f"a {type(arrays).__qualname__} has no arrays with names", help=help)
     wishes = wishes_of(EditOptions, options)

@@ -7,8 +7,8 @@ use crate::fault::Fault;
 use crate::patch::{Patch, patches_of};
 use crate::work::{Ended, brief, finish, run};
 use lcepatch::ErrorKind;
-use lcepatch::apply::{Check, Edit, Exchange, Plan, PlanOptions};
-use lcepatch::cli::program::Unanswered;
+use lcepatch::apply::{Edit, Exchange, Plan, PlanOptions};
+use lcepatch::cli::program::{self, Unanswered};
 use lcepatch::context::{Cancelled, Context};
 use lcepatch::format::digest::Digest;
 use pyo3::prelude::*;
@@ -189,25 +189,26 @@ fn edit(base: &Checkpoint, given: Vec<Given>, options: &Options, context: &Conte
 /// A fault that blames a patch, unless another look at the arrays, of which nothing is edited, says that something else has changed them
 /// meanwhile.
 fn look_again(fault: Fault, base: &Checkpoint, edits: &[Edit], options: &PlanOptions, context: &Context<'_>) -> Fault {
-    let kind = match &fault {
-        Fault::Unanswered(Unanswered::Library(error)) => error.kind(),
-        _ => return fault,
-    };
+    let Fault::Unanswered(Unanswered::Library(error)) = &fault else { return fault };
+    let kind = error.kind();
     if !matches!(kind, ErrorKind::PatchInvalid | ErrorKind::ResultDiffers) {
         return fault;
     }
-    let mut options = options.clone();
-    options.check = Check::Full;
-    match Plan::with_exchanges(&base.checkpoint, edits, &options, context) {
+    let is_changed = match Plan::with_exchanges(&base.checkpoint, edits, options, context) {
         Err(of_base) if matches!(of_base.kind(), ErrorKind::BaseDiffers | ErrorKind::BaseAlreadyApplied) => {
-            of_base.into()
+            return of_base.into();
         }
-        Ok(_) if kind == ErrorKind::PatchInvalid => Fault::Array {
+        // What a patch says wrongly it says wrongly each time.
+        Err(again) => program::message(&again) != program::message(error),
+        Ok(_) => kind == ErrorKind::PatchInvalid,
+    };
+    match is_changed {
+        true => Fault::Array {
             kind: "array.changed",
             message: "something else changes the arrays while they are edited".to_owned(),
             help: "keep what else writes to them away until the edit is done",
         },
-        _ => fault,
+        false => fault,
     }
 }
 
