@@ -199,9 +199,16 @@ class Undo:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            changed = self.changed() if self.active else []
-        finally:
-            self._restore()
+            try:
+                changed = self.changed() if self.active else []
+            finally:
+                self._restore()
+        except Error as refusal:
+            if error is None or isinstance(error, Exception):
+                raise
+            # Ctrl-C ends the program all the same.
+            error.add_note(f"the edit was not undone: {refusal}")
+            return
         if changed:
             import warnings
 
@@ -261,8 +268,8 @@ def edit(
     current: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Undo:
     """Edits arrays in place. ``current`` gives those that are there when the edit is undone, if they may be others by then."""
-    # A `ParameterDict` of torch is no `Mapping`, and yet has names.
-    if not hasattr(arrays, "keys"):
+    # A `ParameterDict` of torch is no `Mapping`, and yet can be used as one.
+    if not all(hasattr(type(arrays), name) for name in ("keys", "__getitem__", "__contains__")):
         help = "give a mapping from names to arrays, such as `model.state_dict()`"
         raise _of(2, "usage", f"a {type(arrays).__qualname__} has no arrays with names", help=help)
     wishes = wishes_of(EditOptions, options)

@@ -142,7 +142,7 @@ def push(
     each = each_of(patches)
     for patch in each:
         if isinstance(patch, Patch) and patch.name is None:
-            raise _of(2, "usage", "the patch has no file, which would give it its name", help="save it first")
+            raise _of(2, "usage", "the patch has no file, which would give it its name", help="save it, and give the path")
     words = [*_flag("--private", private), *_flag("--dry-run", dry_run), *_flag("--force", replace), "--yes"]
     words += _option("--message", message)
     with tempfile.TemporaryDirectory() as folder:
@@ -201,7 +201,8 @@ def verify(
         flag = "--" + name.replace("_", "-")
         words += _flag(flag, value) if isinstance(value, bool) else _option(flag, value)
     if alpha is not None:
-        alphas = alpha if isinstance(alpha, Iterable) else [alpha]
+        is_one = isinstance(alpha, str | bytes | bytearray) or getattr(alpha, "ndim", 1) == 0 or not isinstance(alpha, Iterable)
+        alphas: Iterable[Any] = [alpha] if is_one else alpha  # type: ignore[assignment]
         words.append("--alpha=" + ",".join(repr(number("alpha", one)) for one in alphas))
     with runtime_of_python(), tempfile.TemporaryDirectory() as folder:
         for at, patch in enumerate(each_of(patches)):
@@ -244,6 +245,9 @@ def _file_of(patch: Patch | Name, folder: str) -> str:
         except Error:
             # There is no such patch any more.
             pass
+    if place is not None and os.path.exists(f"{place}.sig"):
+        message = f"the file {place} is not the patch that was loaded from it any more, and a signature lies beside it"
+        raise _of(2, "usage", message, help="save the patch to a new file, put its signature beside that, and give its path")
     os.mkdir(folder)
     copy = os.path.join(folder, os.path.basename(place or "patch.lcepatch"))
     patch.save(copy)

@@ -291,3 +291,16 @@ def test_a_number_of_threads_that_the_command_refuses_is_refused(wanted):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LCEPATCH_THREADS": wanted}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert f'LCEPATCH_THREADS is "{wanted}"' in ended.stdout and "from 1 to 1024" in ended.stdout
+
+
+def test_an_interruption_in_a_block_whose_undo_is_refused_is_not_lost():
+    base = {"w": np.zeros(100, "f4")}
+    patch = lcepatch.diff(base, {"w": np.ones(100, "f4")})
+    with pytest.raises(KeyboardInterrupt) as raised:
+        with patch.apply_(base) as undo:
+            base["w"].flags.writeable = False
+            raise KeyboardInterrupt
+    assert "'w' is read-only now" in raised.value.__notes__[0] and undo.active
+    base["w"].flags.writeable = True
+    undo()
+    assert not base["w"].any()

@@ -206,9 +206,11 @@ def test_what_is_published_is_the_patch_that_was_loaded(pair, tmp_path, monkeypa
     assert (tmp_path / "moved" / "p.lcepatch.sig").exists()
     monkeypatch.chdir(tmp_path)
     lcepatch.diff(*reversed(pair)).save("p.lcepatch", replace=True)
+    with pytest.raises(lcepatch.UsageError, match="a signature lies beside it"):
+        lcepatch.push(patch, tmp_path / "replaced")
+    (tmp_path / "p.lcepatch.sig").unlink()
     assert lcepatch.push([patch], tmp_path / "replaced")["patches"] == ["p.lcepatch"]
     assert lcepatch.load(tmp_path / "replaced" / "p.lcepatch").id == patch.id
-    assert not (tmp_path / "replaced" / "p.lcepatch.sig").exists()
     (tmp_path / "p.lcepatch").unlink()
     lcepatch.push(patch, tmp_path / "gone")
     assert lcepatch.load(tmp_path / "gone" / "p.lcepatch").id == patch.id

@@ -22,6 +22,11 @@ impl Room {
         let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(n)));
         before.is_ok_and(|left| left >= n)
     }
+
+    /// Gives back `n` that was taken.
+    pub fn give_back(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -31,7 +36,9 @@ mod tests {
     #[test]
     fn room_is_taken_until_something_does_not_fit() {
         let room = Room::new(10);
-        assert!(room.take(4) && room.take(5) && room.is_left());
+        assert!(room.take(4) && room.take(6) && !room.is_left());
+        room.give_back(1);
+        assert!(room.is_left());
         assert!(!room.take(2) && !room.is_left() && !room.take(1) && room.take(0));
     }
 }

@@ -224,7 +224,7 @@ impl<'a> Largest<'a> {
 }
 
 /// Bytes that shortlists may take together, and how many more for each element that is asked for.
-const SHORTLIST_BYTES: (u64, u64) = (16 << 20, 16);
+const SHORTLIST_BYTES: (u64, u64) = (16 << 20, 20);
 
 /// A search for the elements with the largest |reference - target|, for which all blocks are read once and their keys counted.
 pub(crate) struct LargestSearch<'a> {
@@ -322,18 +322,22 @@ impl BlockCounter<'_> {
     pub fn add(&mut self, part: Part<'_>) -> Result<(), Impossible> {
         self.finder.check_finite(part)?;
         let found = self.finder.count(part, &mut self.keys);
-        if let Some(shortlist) = &mut self.shortlist {
-            shortlist.add(part, found.reaching());
-        }
+        let Some(shortlist) = &mut self.shortlist else { return Ok(()) };
+        let before = shortlist.bytes();
+        shortlist.add(part, found.reaching());
         let end = part.first as usize + part.target.len() / self.width;
-        self.shortlist.take_if(|shortlist| !shortlist.is_short(end));
+        if !self.room.take(shortlist.bytes() - before) {
+            self.shortlist = None;
+        } else if !shortlist.is_short(end) {
+            self.room.give_back(shortlist.bytes());
+            self.shortlist = None;
+        }
         Ok(())
     }
 
     /// The counts, once all parts are added, and the elements that may be selected, if there are few.
     pub fn finish(self) -> (BlockCounts, Option<Shortlist>) {
-        let shortlist = self.shortlist.filter(|shortlist| self.room.take(shortlist.bytes()));
-        (BlockCounts { group: self.group, counts: self.keys.finish(self.finder.outside()) }, shortlist)
+        (BlockCounts { group: self.group, counts: self.keys.finish(self.finder.outside()) }, self.shortlist)
     }
 }
 

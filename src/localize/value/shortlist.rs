@@ -38,7 +38,7 @@ impl Shortlist {
 
     /// How much memory it takes.
     pub fn bytes(&self) -> u64 {
-        (self.positions.len() * (size_of::<u32>() + self.width.bytes())) as u64
+        (self.positions.capacity() * size_of::<u32>() + self.reference.capacity()) as u64
     }
 
     /// Adds those elements of the next part of the block whose flag is set.
