@@ -304,3 +304,13 @@ def test_an_interruption_in_a_block_whose_undo_is_refused_is_not_lost():
     base["w"].flags.writeable = True
     undo()
     assert not base["w"].any()
+
+
+def test_a_forked_process_decodes_by_itself():
+    """A block that is large for its bytes is decoded on a thread that a forked process has not."""
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork")
+    n = 2_000_000
+    patch = lcepatch.diff({"w": np.zeros(n, "f4")}, {"w": np.ones(n, "f4")}, portable=True)
+    assert patch.check().decoded
+    assert in_a_fork(lambda: patch.check().decoded)
